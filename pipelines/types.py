@@ -1,0 +1,156 @@
+"""The values that flow through the engine. Knows numpy only; holds no behaviour beyond validation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8]
+"""A picture: uint8, [height, width, 3], RGB."""
+
+Verdict = Literal["generated", "cached", "skipped", "warming"]
+"""generated: full pass; cached: shallow pass; skipped: the gate answered; warming: the stream batch is not yet full."""
+
+STAGES = ("receive", "unpack", "gate", "encode", "denoise", "decode", "pack", "send")
+
+
+class RillError(Exception):
+    """Base of all errors whose message is meant for the user."""
+
+
+class SettingsError(RillError):
+    """A setting is unknown or out of range. `field` names it."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+        self.reason = message
+
+
+class SpecError(RillError):
+    """A StreamSpec cannot be built. `field` names the offender."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+        self.reason = message
+
+
+class ModelError(RillError):
+    """A model folder is missing, broken or of an unknown layout. The message names the file or field."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One source picture. `id` rises strictly within a session; `captured_at` is in seconds of the source's clock.
+
+    pixels is None for prompt-only streaming: the picture is then drawn from noise alone.
+    """
+
+    id: int
+    captured_at: float
+    pixels: Pixels | None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSpec:
+    """What a pipeline is built for. A change rebuilds graphs and buffers.
+
+    width, height: pixels, multiples of 64, 128..1024. backend: auto, eager, openvino or compile.
+    dtype: auto, float32, bfloat16 or float16. device: auto, cpu, cuda or cuda:N. max_steps: 1..8.
+    Raises SpecError.
+    """
+
+    model: str = "pocket"
+    width: int = 512
+    height: int = 512
+    backend: str = "auto"
+    dtype: str = "auto"
+    device: str = "auto"
+    max_steps: int = 4
+
+    BACKENDS = ("auto", "eager", "openvino", "compile")
+    DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+    def __post_init__(self) -> None:
+        for name in ("width", "height"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or not 128 <= value <= 1024 or value % 64:
+                raise SpecError(name, f"{value!r} is not allowed; a multiple of 64 from 128 to 1024 is")
+        if self.backend not in self.BACKENDS:
+            raise SpecError("backend", f"{self.backend!r} is not one of {', '.join(self.BACKENDS)}")
+        if self.dtype not in self.DTYPES:
+            raise SpecError("dtype", f"{self.dtype!r} is not one of {', '.join(self.DTYPES)}")
+        if not 1 <= self.max_steps <= 8:
+            raise SpecError("max_steps", f"{self.max_steps!r} is not between 1 and 8")
+        if not self.model:
+            raise SpecError("model", "is empty")
+
+
+@dataclass(frozen=True, slots=True)
+class StageTimings:
+    """Milliseconds spent on one frame in each stage; 0 where the stage did not run."""
+
+    receive: float = 0.0
+    unpack: float = 0.0
+    gate: float = 0.0
+    encode: float = 0.0
+    denoise: float = 0.0
+    decode: float = 0.0
+    pack: float = 0.0
+    send: float = 0.0
+
+    def as_dict(self) -> dict[str, float]:
+        return {stage: getattr(self, stage) for stage in STAGES}
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """The accelerated picture against the unaccelerated one of the same frame.
+
+    ssim: -1..1; psnr: dB; flicker: mean absolute change (0..255) where the input stood still, None if it nowhere did.
+    """
+
+    ssim: float
+    psnr: float
+    flicker: float | None = None
+
+
+class Picture(Protocol):
+    """A picture that may still be on its way from the device."""
+
+    def numpy(self) -> Pixels:
+        """The pixels, uint8 [height, width, 3]; waits for the device if it must. Call it off the model thread."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class HostPicture:
+    """A picture that is already in host memory."""
+
+    pixels: Pixels
+
+    def numpy(self) -> Pixels:
+        return self.pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """The answer to one entry of a step.
+
+    pixels is None when the last picture is to be shown again (skipped, warming). `superseded` lists frames that were
+    under way and will never be shown, because a newer one overtook them (a live change to fewer steps).
+    """
+
+    frame_id: int
+    settings_version: int
+    pixels: Picture | None
+    verdict: Verdict
+    timings: StageTimings = StageTimings()
+    quality: Quality | None = None
+    superseded: tuple[int, ...] = ()
+    notes: Mapping[str, float] = field(default_factory=dict)
