@@ -51,7 +51,7 @@ class GateSettings:
     enabled: bool = flag(False, "Show the last picture again when the input has hardly changed.")
     threshold: float = number(0.98, 0.5, 0.9999, "Similarity η above which a frame may be skipped.")
     max_skip: int = integer(10, 1, 300, "Most frames skipped in a row.")
-    tile_threshold: float = number(0.05, 0.001, 1.0, "Mean change of one tile (0..1 of full scale) that always lets a frame through.")
+    tile_threshold: float = number(0.02, 0.001, 1.0, "Mean change of one tile (0..1 of full scale) that always lets a frame through.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +87,10 @@ class Settings:
         ("none", "full", "self", "one-time", "adaptive"),
         "none: one row; full: a negative row per level; self / one-time: residual guidance; adaptive: drops the row when it is idle.",
     )
-    strength: float = number(0.5, 0.0, 1.0, "How far the input is noised: 0 keeps it, 1 forgets it.")
+    guidance_delta: float = number(1.0, 0.0, 1.5, "Residual strength δ of self and one-time guidance.")
+    strength: float = number(0.5, 0.0, 1.0, "How far the input is noised before it is denoised; at 1 nothing of it remains.")
     steps: int = integer(1, 1, 8, "Denoising steps per frame.")
     seed: int = integer(0, 0, MAX_SEED, "Seed of the session's noise.")
-    omega: float = number(1.0, 0.8, 1.2, "Granularity ω: scales the predicted noise; above 1 is smoother, below 1 busier.")
     stream_batch: StreamBatchSettings = field(default_factory=StreamBatchSettings)
     gate: GateSettings = field(default_factory=GateSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)

@@ -1,0 +1,105 @@
+"""Rill's command line: serve (default), render, models, bench.
+
+Exit codes: 0 done; 1 a file or model could not be used; 2 an argument is wrong; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+DEFAULT_COMMAND = "serve"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    from studio import serve
+    from studio.arguments import add_settings_arguments, add_spec_arguments
+
+    parser = argparse.ArgumentParser(prog="app.py", description="Rill, a live diffusion studio.")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    serve.add_arguments(commands.add_parser("serve", help="start the studio (default)"))
+    render = commands.add_parser("render", help="transform a picture or a clip, file to file")
+    render.add_argument("input", type=Path)
+    render.add_argument("output", type=Path)
+    add_spec_arguments(render)
+    add_settings_arguments(render)
+    models = commands.add_parser("models", help="what can be loaded, what is present")
+    models.add_argument("--json", action="store_true", help="one JSON object per line")
+    bench = commands.add_parser("bench", help="measure on this machine")
+    bench.add_argument("rest", nargs=argparse.REMAINDER, help="arguments of benchmarks (try: app.py bench --help)")
+    return parser
+
+
+def run_serve(args: argparse.Namespace) -> int:
+    from studio import serve
+
+    return serve.main(args)
+
+
+def run_render(args: argparse.Namespace) -> int:
+    from pipelines import SpecError, load, media
+    from studio.arguments import settings_of, spec_of
+    from studio.environment import cache_dir
+    from studio.render import render
+
+    spec, settings = spec_of(args), settings_of(args)
+    if not args.input.is_file():
+        raise media.MediaError(f"{args.input}: no such file")
+    media.check_output(args.output)
+    if args.input.resolve() == args.output.resolve():
+        raise SpecError("OUTPUT", "is the same file as INPUT")
+    pipeline = load(spec, cache_dir())
+    pipeline.check(settings)
+    print(json.dumps(render(pipeline, settings, args.input, args.output)))
+    return 0
+
+
+def run_models(args: argparse.Namespace) -> int:
+    from pipelines import REGISTRY
+    from studio.catalogue import catalogue, line
+
+    for entry in catalogue(REGISTRY.values()):
+        print(json.dumps(entry) if args.json else line(entry))
+    return 0
+
+
+def run_bench(args: argparse.Namespace) -> int:
+    from benchmarks import cli
+
+    return cli.main(args.rest)
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "serve": run_serve,
+    "render": run_render,
+    "models": run_models,
+    "bench": run_bench,
+}
+
+
+def main(argv: Sequence[str]) -> int:
+    from pipelines import RillError, SettingsError, SpecError
+
+    arguments = list(argv)
+    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
+        arguments.insert(0, DEFAULT_COMMAND)
+    if arguments[0] == "bench":  # its arguments are its own, --help included
+        return run_bench(argparse.Namespace(rest=arguments[1:]))
+    args = build_parser().parse_args(arguments)
+    try:
+        return COMMANDS[args.command](args)
+    except (SettingsError, SpecError) as error:
+        print(f"app.py {args.command}: {error}", file=sys.stderr)
+        return 2
+    except RillError as error:
+        print(f"app.py {args.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,58 @@
+"""Tensors in, tensors out: the streaming engine and its techniques. Knows no web, no threads, no environment variables.
+
+What the studio may use is exported here and nowhere else.
+"""
+
+from pipelines import gate, media, quality
+from pipelines.engine import Entry, StreamPipeline, load
+from pipelines.loader import ModelParts
+from pipelines.models import REGISTRY, ModelInfo, describe
+from pipelines.settings import FIELDS, Settings, parse_assignment
+from pipelines.state import StreamState
+from pipelines.types import (
+    STAGES,
+    Frame,
+    HostPicture,
+    ModelError,
+    Output,
+    Picture,
+    Pixels,
+    Quality,
+    RillError,
+    SettingsError,
+    SpecError,
+    StageTimings,
+    StreamSpec,
+    Verdict,
+)
+
+__all__ = [
+    "FIELDS",
+    "REGISTRY",
+    "STAGES",
+    "Entry",
+    "Frame",
+    "HostPicture",
+    "ModelError",
+    "ModelInfo",
+    "ModelParts",
+    "Output",
+    "Picture",
+    "Pixels",
+    "Quality",
+    "RillError",
+    "Settings",
+    "SettingsError",
+    "SpecError",
+    "StageTimings",
+    "StreamPipeline",
+    "StreamSpec",
+    "StreamState",
+    "Verdict",
+    "describe",
+    "gate",
+    "load",
+    "media",
+    "parse_assignment",
+    "quality",
+]

@@ -1,0 +1,72 @@
+"""Backends: each turns a torch module into a static graph, a callable from tensors to tensors.
+
+`eager` is the reference on any device, `openvino` the fast one on a CPU, `compile` (torch.compile) on a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from pipelines.types import SpecError, StreamSpec
+
+Graph = Callable[..., tuple[Tensor, ...]]
+"""Called with tensors of exactly the example's shapes; returns a tuple of float32 (or uint8) tensors that the caller owns."""
+
+
+class Backend(Protocol):
+    """Builds graphs. `build` may take seconds; what it returns is safe to call from one thread at a time."""
+
+    name: str
+
+    def build(self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor]) -> Graph:
+        """key names the graph uniquely (weights, part, shape); make gives the module if it is needed at all."""
+        ...
+
+
+def resolve(spec: StreamSpec) -> StreamSpec:
+    """The spec without "auto": openvino on a CPU, compile on a GPU; bfloat16 where the CPU computes in it. Raises SpecError."""
+    import dataclasses
+
+    device = spec.device if spec.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+    on_gpu = device.startswith("cuda")
+    if on_gpu and not torch.cuda.is_available():
+        raise SpecError("device", f"{device!r} is asked for but this machine or this build of torch has no CUDA device")
+    if not on_gpu and device != "cpu":
+        raise SpecError("device", f"{device!r} is not one of auto, cpu, cuda, cuda:N")
+    backend = spec.backend if spec.backend != "auto" else ("compile" if on_gpu else "openvino")
+    if backend == "openvino" and on_gpu:
+        raise SpecError("backend", "openvino runs on the CPU only; use compile or eager with a CUDA device")
+    dtype = spec.dtype if spec.dtype != "auto" else ("float16" if on_gpu else _cpu_dtype(backend))
+    if dtype == "float16" and not on_gpu:
+        raise SpecError("dtype", "float16 needs a GPU; a CPU takes float32 or bfloat16")
+    return dataclasses.replace(spec, device=device, backend=backend, dtype=dtype)
+
+
+def _cpu_dtype(backend: str) -> str:
+    if backend == "openvino":
+        from pipelines.backends.openvino import supports_bf16
+
+        return "bfloat16" if supports_bf16() else "float32"
+    return "bfloat16" if torch.cpu._is_avx512_bf16_supported() else "float32"
+
+
+def create(spec: StreamSpec, cache_dir: Path | None) -> Backend:
+    """The backend of a resolved spec."""
+    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[spec.dtype]
+    device = torch.device(spec.device)
+    if spec.backend == "openvino":
+        from pipelines.backends.openvino import OpenVinoBackend
+
+        return OpenVinoBackend(dtype, cache_dir)
+    if spec.backend == "compile":
+        from pipelines.backends.compiled import CompileBackend
+
+        return CompileBackend(device, dtype)
+    from pipelines.backends.eager import EagerBackend
+
+    return EagerBackend(device, dtype)

@@ -1,0 +1,192 @@
+"""The streaming engine: frames of all sessions in, pictures out, one UNet call for everybody.
+
+`step` is the whole recipe: encode, admit, denoise level by level, let finished frames out, decode. It is called from one thread;
+it knows no clock but the stopwatch of its own stages, no sockets, no threads.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipelines import backends, schedule
+from pipelines.conditioning import PromptCache, condition
+from pipelines.graphs import BUCKETS, GraphKey, Graphs, split
+from pipelines.loader import ModelParts
+from pipelines.models import ModelInfo, describe
+from pipelines.noise import SessionNoise
+from pipelines.settings import Settings
+from pipelines.state import Row, StreamState
+from pipelines.stream_batch import Departure, InFlight
+from pipelines.types import Frame, HostPicture, Output, Pixels, SettingsError, StageTimings, StreamSpec, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One session's turn in a step. frame None lets what is in flight move on without a new frame (end of a clip)."""
+
+    state: StreamState
+    frame: Frame | None
+    settings: Settings
+
+
+@dataclass(slots=True)
+class Turn:
+    """An entry on its way through a step."""
+
+    entry: Entry
+    embedding: Tensor
+    negative: Tensor
+    departure: Departure = field(default_factory=Departure)
+
+    def frames(self) -> list[InFlight]:
+        """Whom the next UNet call serves: all in flight, or in sequential mode the newest alone until it is done."""
+        ring = self.entry.state.ring.frames
+        chosen = ring if self.entry.settings.stream_batch.enabled else ring[-1:]
+        return [frame for frame in chosen if not frame.finished]
+
+
+class Stopwatch:
+    """Milliseconds since the last lap."""
+
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+
+    def lap(self) -> float:
+        now = time.perf_counter()
+        elapsed, self._last = (now - self._last) * 1000, now
+        return elapsed
+
+
+class StreamPipeline:
+    """What all sessions share: weights, graphs, remembered prompts. One per StreamSpec; make it with `load`."""
+
+    def __init__(self, spec: StreamSpec, parts: ModelParts, cache_dir: Path | None) -> None:
+        self.spec = spec
+        self.info: ModelInfo = parts.info
+        self.graphs = Graphs(parts, spec, backends.create(spec, cache_dir))
+        self.schedule = parts.schedule
+        self._prompts = PromptCache(parts.encode_prompt)
+
+    def check(self, settings: Settings) -> None:
+        """Raises SettingsError for what this model or spec cannot do."""
+        limit = min(self.spec.max_steps, self.info.max_steps)
+        if settings.steps > limit:
+            raise SettingsError("steps", f"{settings.steps} is out of range; this stream allows 1 to {limit}")
+        self.schedule.timesteps(settings.strength, settings.steps)
+
+    def open(self, settings: Settings) -> StreamState:
+        """A fresh session. Cheap; raises SettingsError."""
+        self.check(settings)
+        return StreamState(SessionNoise(settings.seed, self.graphs.latent_shape), self.schedule)
+
+    def graphs_for(self, settings: Settings, sessions: int = 1) -> tuple[GraphKey, ...]:
+        """The graphs that these settings use best; each may be built by `graphs.build` in any thread while streaming goes on."""
+        rows = sessions * settings.steps if settings.stream_batch.enabled else sessions
+        sizes = sorted(set(split(rows, BUCKETS)) | {1})
+        return (GraphKey("encode", 1), GraphKey("decode", 1), *(GraphKey("full", size) for size in sizes))
+
+    def prepare(self, settings: Settings, sessions: int = 1) -> None:
+        """Build now whatever these settings need, so that no step pays for it. Slow the first time."""
+        for key in self.graphs_for(settings, sessions):
+            self.graphs.build(key)
+        condition(self._prompts, settings)
+
+    @torch.inference_mode()
+    def step(self, entries: Sequence[Entry]) -> list[Output]:
+        """One answer per entry, in order; frames of different sessions, prompts and noise levels share each UNet call."""
+        watch = Stopwatch()
+        self._admit(entries)
+        encode = watch.lap()
+        turns = [self._turn(entry) for entry in entries]
+        self._denoise(turns)
+        for turn in turns:
+            turn.departure = turn.entry.state.ring.depart()
+        denoise = watch.lap()
+        pictures = self._decode([turn.departure.frame for turn in turns if turn.departure.frame is not None])
+        timings = StageTimings(encode=encode, denoise=denoise, decode=watch.lap())
+        return [self._output(turn, pictures, timings) for turn in turns]
+
+    def close(self) -> None:
+        """Release graphs and weights."""
+        self.graphs.clear()
+
+    def _admit(self, entries: Sequence[Entry]) -> None:
+        frames = [entry.frame for entry in entries if entry.frame is not None and entry.frame.pixels is not None]
+        latents: dict[int, Tensor] = {}
+        if frames:
+            pixels = torch.stack([torch.from_numpy(self._checked(frame)) for frame in frames])
+            encoded = self.graphs.run("encode", (pixels,))[0]
+            latents = {id(frame): latent for frame, latent in zip(frames, encoded, strict=True)}
+        for entry in entries:
+            if entry.frame is not None:
+                entry.state.admit(entry.frame, latents.get(id(entry.frame)), entry.settings)
+
+    def _checked(self, frame: Frame) -> Pixels:
+        shape = (self.spec.height, self.spec.width, 3)
+        if frame.pixels is None or frame.pixels.shape != shape or frame.pixels.dtype != np.uint8:
+            raise ValueError(f"frame {frame.id}: pixels must be uint8 of shape {shape}")
+        return frame.pixels
+
+    def _turn(self, entry: Entry) -> Turn:
+        return Turn(entry, condition(self._prompts, entry.settings), self._prompts(entry.settings.negative))
+
+    def _denoise(self, turns: Sequence[Turn]) -> None:
+        """One UNet call moves every chosen frame one level; sequential sessions come back until their frame is done."""
+        waiting = [turn for turn in turns if turn.frames()]
+        while waiting:
+            moving = [(turn, frame) for turn in waiting for frame in turn.frames()]
+            rows = [
+                row
+                for turn in waiting
+                for row in turn.entry.state.rows(turn.frames(), turn.entry.settings, turn.embedding, turn.negative)
+            ]
+            predictions = self._predict(rows)
+            for turn, frame in moving:
+                conditional = predictions[id(frame), False]
+                turn.entry.state.absorb(frame, conditional, predictions.get((id(frame), True)), turn.entry.settings)
+            waiting = [turn for turn in waiting if not turn.entry.settings.stream_batch.enabled and turn.frames()]
+
+    def _predict(self, rows: Sequence[Row]) -> dict[tuple[int, bool], Tensor]:
+        """x̂₀ of every row, by (frame, whether it is the negative row)."""
+        x = torch.stack([row.frame.x for row in rows])  # [B, C, h, w]
+        t = torch.tensor([row.frame.timestep for row in rows])  # [B]
+        embedding = torch.stack([row.embedding for row in rows])  # [B, L, D]
+        output = self.graphs.run("full", (x, t, embedding))[0]
+        a, s = self.schedule.at(t)
+        x0, _ = schedule.denoised(self.schedule.prediction, output, x, a, s)
+        return {(id(row.frame), row.negative): prediction for row, prediction in zip(rows, x0, strict=True)}
+
+    def _decode(self, frames: Sequence[InFlight]) -> dict[int, HostPicture]:
+        if not frames:
+            return {}
+        latents = torch.stack([frame.x0 for frame in frames if frame.x0 is not None])
+        pixels = self.graphs.run("decode", (latents,))[0]
+        return {id(frame): HostPicture(picture.cpu().numpy()) for frame, picture in zip(frames, pixels, strict=True)}
+
+    def _output(self, turn: Turn, pictures: dict[int, HostPicture], timings: StageTimings) -> Output:
+        entry, leaving = turn.entry, turn.departure.frame
+        version = entry.settings.version
+        if leaving is None:
+            frame_id = entry.frame.id if entry.frame is not None else -1
+            return Output(frame_id, version, None, "warming", timings)
+        verdict: Verdict = "generated"
+        return Output(leaving.frame_id, version, pictures[id(leaving)], verdict, timings, superseded=turn.departure.superseded)
+
+
+def load(spec: StreamSpec, cache_dir: Path | None = None) -> StreamPipeline:
+    """The pipeline of a spec. Slow: reads the model, and builds the graphs of a plain stream.
+
+    cache_dir: where compiled graphs stay between starts; None keeps nothing. Raises SpecError, ModelError.
+    """
+    resolved = backends.resolve(spec)
+    parts = ModelParts(describe(spec.model))
+    pipeline = StreamPipeline(resolved, parts, cache_dir)
+    pipeline.prepare(Settings())
+    return pipeline

@@ -1,0 +1,111 @@
+"""The static graphs of one pipeline: which exist, which batch sizes they take, how a batch is laid over them.
+
+On a CPU a batch is split over the buckets that are ready, since a padded row costs as much as a real one; on a GPU it is padded up to the next
+bucket. Building is slow (seconds) and may happen in another thread while the ready ones keep running.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pipelines.backends import Backend, Graph
+from pipelines.loader import SPATIAL_FACTOR, ModelParts
+from pipelines.pixels import DecodePixels, EncodePixels
+from pipelines.types import StreamSpec
+
+BUCKETS = (1, 2, 4, 8, 16)
+
+
+@dataclass(frozen=True, slots=True)
+class GraphKey:
+    """part: encode, decode, full or shallow; branch: re-entry point of the cached UNet passes, None for the plain pass."""
+
+    part: str
+    rows: int
+    branch: int | None = None
+
+
+def split(count: int, ready: tuple[int, ...]) -> list[int]:
+    """`count` rows as a list of ready bucket sizes, largest first. Bucket 1 must be among them."""
+    sizes: list[int] = []
+    for size in sorted(ready, reverse=True):
+        while count >= size:
+            sizes.append(size)
+            count -= size
+    return sizes
+
+
+class Graphs:
+    """Builds and runs graphs. `run` takes any number of rows; `build` makes one bucket ready."""
+
+    def __init__(self, parts: ModelParts, spec: StreamSpec, backend: Backend) -> None:
+        self.parts = parts
+        self.spec = spec
+        self.backend = backend
+        self.latent_shape = (parts.latent_channels, spec.height // SPATIAL_FACTOR, spec.width // SPATIAL_FACTOR)
+        self._graphs: dict[GraphKey, Graph] = {}
+
+    def ready(self, key: GraphKey) -> bool:
+        return key in self._graphs
+
+    def build(self, key: GraphKey) -> None:
+        """Make a graph ready; returns at once if it is. Assigning to a dict is atomic, so another thread may be running others."""
+        if key not in self._graphs:
+            spec = self.spec
+            name = f"{self.parts.fingerprint}/{key.part}/{key.rows}/{key.branch}/{spec.width}x{spec.height}/{spec.dtype}"
+            self._graphs[key] = self.backend.build(name, self._maker(key), self._example(key))
+
+    def run(self, part: str, inputs: tuple[Tensor, ...], branch: int | None = None) -> tuple[Tensor, ...]:
+        """Rows along dimension 0 of every input, laid over ready buckets; outputs in the same order."""
+        count = inputs[0].shape[0]
+        ready = tuple(size for size in BUCKETS if GraphKey(part, size, branch) in self._graphs)
+        if not ready or 1 not in ready:
+            self.build(GraphKey(part, 1, branch))
+            ready = (1, *ready)
+        chunks: list[tuple[Tensor, ...]] = []
+        start = 0
+        for size in split(count, ready):
+            graph = self._graphs[GraphKey(part, size, branch)]
+            chunks.append(graph(*(value[start : start + size] for value in inputs)))
+            start += size
+        return chunks[0] if len(chunks) == 1 else tuple(torch.cat(column) for column in zip(*chunks, strict=True))
+
+    def clear(self) -> None:
+        self._graphs.clear()
+
+    def _maker(self, key: GraphKey) -> Callable[[], nn.Module]:
+        from pipelines.unet import FullPass, ShallowPass  # imports diffusers: only when a graph is really built
+
+        parts = self.parts
+        match key.part:
+            case "encode":
+                return lambda: EncodePixels(parts.vae)
+            case "decode":
+                return lambda: DecodePixels(parts.vae)
+            case "full":
+                return lambda: FullPass(parts.unet, key.branch)
+            case "shallow" if key.branch is not None:
+                branch = key.branch
+                return lambda: ShallowPass(parts.unet, branch)
+        raise ValueError(f"no graph of kind {key}")
+
+    def _example(self, key: GraphKey) -> tuple[Tensor, ...]:
+        rows, spec = key.rows, self.spec
+        generator = torch.Generator().manual_seed(0)
+        if key.part == "encode":
+            return (torch.zeros(rows, spec.height, spec.width, 3, dtype=torch.uint8),)
+        latents = torch.randn(rows, *self.latent_shape, generator=generator)
+        if key.part == "decode":
+            return (latents,)
+        embedding = torch.randn(rows, *self.parts.embedding_shape, generator=generator)
+        inputs = (latents, torch.full((rows,), 500, dtype=torch.int64), embedding)
+        if key.part == "full" or key.branch is None:
+            return inputs
+        from pipelines.unet import deep_shape
+
+        deep = deep_shape(self.parts.unet, key.branch, *self.latent_shape[1:])
+        return (*inputs, torch.randn(rows, *deep, generator=generator))

@@ -1,0 +1,72 @@
+"""Frames in flight at different noise levels, each with its own identity and its own way still to go.
+
+StreamDiffusion (arXiv 2312.12491) keeps a ring of n latents of fixed length. Here every frame carries its own timesteps, so the number of
+steps may change while frames are under way, sessions with different steps share a batch, and nothing is shown
+before it is done: the first n−1 answers are "warming", not brown pictures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+
+@dataclass(slots=True)
+class InFlight:
+    """One frame on its way. x: its latent [C, h, w] at `timesteps[level]`; source: its clean latent, None for prompt-only."""
+
+    frame_id: int
+    x: Tensor
+    source: Tensor | None
+    timesteps: tuple[int, ...]
+    level: int = 0
+    anchor: Tensor | None = None  # x₀* of residual guidance
+    x0: Tensor | None = None  # newest prediction
+
+    @property
+    def timestep(self) -> int:
+        return self.timesteps[self.level]
+
+    @property
+    def finished(self) -> bool:
+        return self.level >= len(self.timesteps)
+
+
+@dataclass(slots=True)
+class Departure:
+    """What one step let out: the newest finished frame, and older ones that it overtook (live change to fewer steps)."""
+
+    frame: InFlight | None = None
+    superseded: tuple[int, ...] = ()
+
+
+@dataclass(slots=True)
+class Ring:
+    """The frames of one session in order of their ids; at most as many as a frame has steps."""
+
+    frames: list[InFlight] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def admit(self, frame: InFlight) -> None:
+        if self.frames and frame.frame_id <= self.frames[-1].frame_id:
+            raise ValueError(f"frame {frame.frame_id} after {self.frames[-1].frame_id}: ids must rise")
+        self.frames.append(frame)
+
+    def depart(self) -> Departure:
+        """Take out the newest finished frame and everything older than it."""
+        finished = [frame for frame in self.frames if frame.finished]
+        if not finished:
+            return Departure()
+        newest = finished[-1]
+        superseded = tuple(frame.frame_id for frame in self.frames if frame.frame_id < newest.frame_id)
+        self.frames = [frame for frame in self.frames if frame.frame_id > newest.frame_id]
+        return Departure(newest, superseded)
+
+    def clear(self) -> tuple[int, ...]:
+        """Forget everything under way; returns the ids that will never be shown."""
+        ids = tuple(frame.frame_id for frame in self.frames)
+        self.frames = []
+        return ids

@@ -1,0 +1,58 @@
+"""Command-line arguments that several commands share, and how they become a spec and settings."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from pipelines import Settings, SpecError, StreamSpec, parse_assignment
+
+
+def add_spec_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default="pocket", help="a registered name or a local folder in the diffusers layout")
+    parser.add_argument("--size", default="512", help="SIZE or WIDTHxHEIGHT in pixels, multiples of 64 from 128 to 1024")
+    parser.add_argument("--backend", default="auto", choices=StreamSpec.BACKENDS)
+    parser.add_argument("--dtype", default="auto", choices=StreamSpec.DTYPES)
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+
+
+def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--prompt", help="what the picture shall become")
+    parser.add_argument("--strength", type=float, help="0..1: how far the input is noised")
+    parser.add_argument("--steps", type=int, help="denoising steps per frame")
+    parser.add_argument("--seed", type=int, help="seed of the session's noise")
+    parser.add_argument(
+        "--set", dest="assignments", action="append", default=[], metavar="KEY=VALUE", help="any live setting (docs/settings.md)"
+    )
+
+
+def spec_of(args: argparse.Namespace) -> StreamSpec:
+    """Raises SpecError."""
+    width, height = parse_size(args.size)
+    steps = getattr(args, "steps", None) or 1
+    return StreamSpec(args.model, width, height, args.backend, args.dtype, args.device, max_steps=max(4, min(8, steps)))
+
+
+def parse_size(size: str) -> tuple[int, int]:
+    """(512, 384) from "512x384", (512, 512) from "512". Raises SpecError."""
+    width, _, height = size.lower().partition("x")
+    try:
+        return int(width), int(height or width)
+    except ValueError:
+        raise SpecError("size", f"{size!r} is neither SIZE nor WIDTHxHEIGHT") from None
+
+
+def settings_of(args: argparse.Namespace) -> Settings:
+    """Later assignments win over earlier ones and over the named arguments. Raises SettingsError."""
+    patch: dict[str, object] = {}
+    for key in ("prompt", "strength", "steps", "seed"):
+        value = getattr(args, key)
+        if value is not None:
+            patch[key] = value
+    patch.update(assignments(args.assignments))
+    return Settings().patched(patch) if patch else Settings()
+
+
+def assignments(given: Sequence[str]) -> dict[str, object]:
+    """Raises SettingsError for what is not KEY=VALUE of a known setting."""
+    return dict(parse_assignment(item) for item in given)

@@ -1,0 +1,19 @@
+"""Fixtures that several folders share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+
+@pytest.fixture(scope="session")
+def mini_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A miniature checkpoint folder (epsilon prediction)."""
+    from tests.miniature import save_miniature
+
+    return save_miniature(tmp_path_factory.mktemp("models") / "mini")
