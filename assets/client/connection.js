@@ -1,0 +1,140 @@
+// The websocket: hello, welcome, resume, ping, and retrying. Decisions are in link.js; this is the shell around the socket.
+
+import { SUBPROTOCOL, decodeAnswer, messages } from "./protocol.js";
+import { afterClose, pauseBefore } from "./link.js";
+
+const PONG_LIMIT = 3; // pings without a pong until the connection counts as dead
+
+export class Connection {
+  /** `on`: { state(link), welcome(message), answer(answer, bytes), settings, telemetry, error, rtt(ms) } */
+  constructor(url, on) {
+    this.url = url;
+    this.on = on;
+    this.socket = null;
+    this.attempt = 0;
+    this.resume = null;
+    this.settings = null; // a function giving the settings for a session that starts anew
+    this.keep = true; // whether a new session may be asked for those settings
+    this.timers = { retry: null, ping: null };
+    this.link = { state: "connecting", reason: "", retryAt: null, elapsed: null, resumed: false };
+  }
+
+  get open() {
+    return this.socket?.readyState === WebSocket.OPEN && this.link.state === "live";
+  }
+
+  connect() {
+    clearTimeout(this.timers.retry);
+    this.#drop();
+    this.fatal = null;
+    this.welcomed = false;
+    this.#say({ state: "connecting", reason: "", retryAt: null, elapsed: null });
+    const socket = new WebSocket(this.url, SUBPROTOCOL);
+    socket.binaryType = "arraybuffer";
+    socket.onopen = () => {
+      const fresh = this.resume === null && this.keep ? this.settings?.() : null;
+      socket.send(messages.hello({ resume: this.resume, settings: fresh }));
+    };
+    socket.onmessage = ({ data }) => (typeof data === "string" ? this.#text(data) : this.#binary(data));
+    socket.onclose = ({ code }) => this.#closed(code);
+    this.socket = socket;
+  }
+
+  /** Sends a text or binary message; false if there is no live session. */
+  send(data) {
+    if (!this.open) return false;
+    this.socket.send(data);
+    return true;
+  }
+
+  /** Bytes that the browser has not yet handed to the network. */
+  get backlog() {
+    return this.socket?.bufferedAmount ?? 0;
+  }
+
+  /** Ends the session for good (the page goes away). */
+  end() {
+    if (this.open) this.socket.send(messages.bye());
+    this.#drop();
+  }
+
+  #binary(data) {
+    let answer;
+    try {
+      answer = decodeAnswer(data);
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      this.on.error?.({ message: `The server sent something that this page cannot read (${error.message}).` });
+      return;
+    }
+    this.on.answer(answer, data.byteLength);
+  }
+
+  #text(data) {
+    const message = JSON.parse(data);
+    switch (message.type) {
+      case "loading":
+        return this.#say({ state: "loading", reason: message.message, elapsed: message.elapsed_s });
+      case "welcome":
+        return this.#welcome(message);
+      case "pong":
+        this.unanswered = 0;
+        return this.on.rtt?.(performance.now() - message.t * 1000);
+      case "error":
+        if (message.fatal) this.fatal = message.message;
+        else this.on.error?.(message);
+        return;
+      default:
+        return this.on[message.type]?.(message);
+    }
+  }
+
+  #welcome(message) {
+    this.attempt = 0;
+    this.welcomed = true;
+    this.keep = true;
+    const returning = this.resume !== null;
+    this.resume = message.resume;
+    this.unanswered = 0;
+    clearInterval(this.timers.ping);
+    this.timers.ping = setInterval(() => this.#ping(), Math.max(1, message.limits.ping_s) * 1000);
+    this.on.welcome(message);
+    this.#say({ state: "live", reason: "", resumed: returning && message.resumed, retryAt: null });
+    this.#ping();
+  }
+
+  #ping() {
+    if (!this.open) return;
+    if (this.unanswered >= PONG_LIMIT) return this.#closed(1006);
+    this.unanswered += 1;
+    this.socket.send(messages.ping(performance.now() / 1000));
+  }
+
+  #closed(code) {
+    this.#drop();
+    const next = afterClose(code, { welcomed: this.welcomed, fatal: this.fatal });
+    if (!next.resume) this.resume = null;
+    if (code === 4400 && this.keep && this.settings?.() && !this.welcomed) {
+      this.keep = false; // perhaps this server does not know one of the settings kept from the last one
+      Object.assign(next, { again: true, state: "connecting", reason: "" });
+    }
+    if (!next.again) return this.#say({ state: next.state, reason: next.reason, retryAt: null });
+    const pause = next.state === "connecting" ? 0 : pauseBefore(this.attempt++, Math.random()) * 1000;
+    this.#say({ state: next.state, reason: next.reason, retryAt: performance.now() + pause });
+    this.timers.retry = setTimeout(() => this.connect(), pause);
+  }
+
+  #drop() {
+    clearInterval(this.timers.ping);
+    const { socket } = this;
+    this.socket = null;
+    if (!socket) return;
+    socket.onopen = socket.onmessage = socket.onclose = null;
+    if (socket.readyState < WebSocket.CLOSING) socket.close();
+  }
+
+  #say(change) {
+    Object.assign(this.link, change);
+    this.on.state(this.link);
+  }
+}

@@ -1,0 +1,56 @@
+// Small helpers for building the page's own parts.
+
+/** An element with properties, `dataset`/`aria`/`on` groups and children. */
+export function make(tag, properties = {}, ...children) {
+  const { dataset = {}, aria = {}, on = {}, style = "", ...rest } = properties;
+  const element = Object.assign(document.createElement(tag), rest);
+  Object.assign(element.dataset, dataset);
+  if (style) element.style.cssText = style;
+  for (const [name, value] of Object.entries(aria)) element.setAttribute(name === "role" ? name : `aria-${name}`, value);
+  for (const [name, listener] of Object.entries(on)) element.addEventListener(name, listener);
+  element.append(...children.filter((child) => child !== null));
+  return element;
+}
+
+const PATHS = {
+  camera: "M3 7h11v10H3zM14 11l7-4v10l-7-4z",
+  screen: "M3 5h18v11H3zM8 20h8M12 16v4",
+  sample: "M4 5h16v14H4zM10 9l5 3-5 3z",
+  clip: "M12 16V5M7 10l5-5 5 5M4 19h16",
+  picture: "M4 5h16v14H4zM4 16l5-5 4 4 3-3 4 4",
+  prompt: "M4 6h16M4 12h10M4 18h7",
+  pause: "M8 5v14M16 5v14",
+  play: "M7 5l12 7-12 7z",
+  snapshot: "M4 8h4l2-3h4l2 3h4v11H4zM12 10.2a3.3 3.3 0 1 0 .01 0",
+  full: "M4 9V4h5M20 9V4h-5M4 15v5h5M20 15v5h-5",
+  inset: "M3 5h18v14H3zM5 12h7v5H5z",
+  mirror: "M12 3v18M9 8l-5 8h5zM15 8l5 8h-5z",
+};
+
+/** A line icon; decorative, the button carries the label. */
+export function icon(name) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("viewBox", "0 0 24 24");
+  svg.setAttribute("aria-hidden", "true");
+  svg.classList.add("rill-icon");
+  const path = document.createElementNS(svg.namespaceURI, "path");
+  path.setAttribute("d", PATHS[name]);
+  svg.append(path);
+  return svg;
+}
+
+/** A button with an icon, a label for screen readers and a tooltip. */
+export function iconButton(name, label, click) {
+  const button = make("button", { type: "button", className: "rill-tool", title: label, aria: { label }, on: { click } }, icon(name));
+  button.paint = (next, text) => {
+    button.replaceChildren(icon(next));
+    button.title = text;
+    button.setAttribute("aria-label", text);
+  };
+  return button;
+}
+
+/** Sets text only when it differs: no layout work for numbers that stand still. */
+export function write(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}

@@ -1,0 +1,24 @@
+// What a row of the Speed panel does right now, in one short phrase made from the live counts. The words are pure.
+
+import { write } from "./dom.js";
+
+/** The phrase for one row; empty where there is nothing true to say. */
+export function phrase(name, values, summary, model) {
+  if (name === "gate") return values["gate.enabled"] ? `${share(summary, "skipped")} skipped` : "";
+  if (name === "cache") return values["cache.enabled"] ? `${share(summary, "cached")} reused` : "";
+  if (name === "stream_batch") return values.steps > 1 ? (values["stream_batch.enabled"] ? `${values.steps} levels in one call` : `${values.steps} calls`) : "idle at 1 step";
+  if (name === "guidance") return model && model.guidance_trained === false ? "this model was trained without it" : "";
+  return "";
+}
+
+function share(summary, verdict) {
+  const { generated, cached, skipped } = summary.counts;
+  const all = generated + cached + skipped;
+  return all ? `${Math.round((100 * summary.counts[verdict]) / all)}%` : "0%";
+}
+
+export function effect(host, studio) {
+  studio.addEventListener("summary", ({ detail }) => {
+    write(host, phrase(host.dataset.of, studio.settings.values, detail, studio.welcome?.model));
+  });
+}

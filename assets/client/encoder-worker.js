@@ -1,0 +1,29 @@
+// Runs in a worker: draws one picture in the model's size and encodes it. Off the main thread because there Chromium
+// encodes canvases in idle time only.
+
+import { FORMAT, encodeFrame } from "./protocol.js";
+
+let canvas = null;
+let context = null;
+
+function surface(width, height) {
+  if (canvas?.width !== width || canvas?.height !== height) {
+    canvas = new OffscreenCanvas(width, height);
+    context = canvas.getContext("2d", { alpha: false, willReadFrequently: true });
+  }
+  return context;
+}
+
+async function encode({ id, capturedAt, picture, crop, width, height, mirror, quality }) {
+  const drawing = surface(width, height);
+  drawing.setTransform(mirror ? -1 : 1, 0, 0, 1, mirror ? width : 0, 0);
+  drawing.drawImage(picture, crop.x, crop.y, crop.width, crop.height, 0, 0, width, height);
+  picture.close();
+  const blob = await canvas.convertToBlob({ type: "image/jpeg", quality });
+  return encodeFrame(id, capturedAt, FORMAT.jpeg, await blob.arrayBuffer());
+}
+
+onmessage = async ({ data }) => {
+  const message = await encode(data);
+  postMessage({ id: data.id, message }, [message]);
+};

@@ -1,0 +1,63 @@
+// What the end of a connection means, and what the page says about it. Pure.
+
+const PAUSES = [0.5, 1, 2, 4, 8]; // seconds between attempts, each with some chance in it
+
+const ENDS = {
+  1009: "The server refused a message as too large. Please reload the page.",
+  4400: "The server did not understand this page. Please reload it: it may be older than the server.",
+  4401: "This server asks for a token that this page does not have.",
+  4409: "This session went on in another tab or window.",
+  4500: "The model cannot be loaded",
+};
+
+/** Seconds before attempt number `attempt` (from 0). `chance` in 0..1 spreads clients that lost the same server. */
+export function pauseBefore(attempt, chance) {
+  return PAUSES[Math.min(attempt, PAUSES.length - 1)] * (0.75 + 0.5 * chance);
+}
+
+/**
+ * What to do after a close: `again` (retry by itself), `resume` (with the old token), `keep` (send the settings anew),
+ * `state` and the `reason` in words. `fatal` is the server's last error message, if it sent one.
+ */
+export function afterClose(code, { welcomed = false, fatal = null } = {}) {
+  if (code === 4503) return { again: true, resume: true, state: "full", reason: "All places are taken." };
+  if (code === 4429) return { again: true, resume: true, state: "lost", reason: "The server asked for a break: too many messages." };
+  if (code === 4410) return { again: true, resume: false, state: "connecting", reason: "" };
+  if (code === 4440) return { again: false, resume: true, state: "ended", reason: "The session ended because no picture came for a while." };
+  if (code === 1000) return { again: false, resume: false, state: "ended", reason: "The session is closed." };
+  if (code in ENDS) {
+    const detail = code === 4500 && fatal ? `: ${fatal}` : code === 4500 ? "." : "";
+    return { again: false, resume: false, state: "ended", reason: ENDS[code] + detail };
+  }
+  const reason = code === 1012 ? "The server is restarting." : welcomed ? "The connection was lost." : "The server does not answer.";
+  return { again: true, resume: true, state: "lost", reason };
+}
+
+/** The status line: { tone: good | busy | warn | bad, text, action }. `now` and `retryAt` in ms of one clock. */
+export function words(link, now) {
+  const seconds = link.retryAt ? Math.max(0, Math.ceil((link.retryAt - now) / 1000)) : 0;
+  const again = seconds > 0 ? `Trying again in ${seconds} s.` : "Trying again now.";
+  switch (link.state) {
+    case "connecting":
+      return { tone: "busy", text: "Connecting …", action: null };
+    case "loading":
+      return { tone: "busy", text: `${link.reason || "The model is loading"} (${Math.round(link.elapsed ?? 0)} s)`, action: null };
+    case "live":
+      return liveWords(link, now);
+    case "lost":
+      return { tone: "warn", text: `${link.reason} ${again}`, action: "retry" };
+    case "full":
+      return { tone: "warn", text: `${link.reason} ${again}`, action: "retry" };
+    default:
+      return { tone: "bad", text: link.reason || "Ended.", action: "retry" };
+  }
+}
+
+function liveWords(link, now) {
+  if (link.paused) return { tone: "warn", text: "Paused", action: null };
+  if (!link.source) return { tone: "warn", text: "Connected. Choose an input to begin.", action: null };
+  const silent = link.waitingSince === null ? 0 : (now - link.waitingSince) / 1000;
+  if (silent > 3) return { tone: "warn", text: `The server has not answered for ${Math.round(silent)} s.`, action: null };
+  if (!link.seenPicture) return { tone: "busy", text: "Connected. The first picture is on its way.", action: null };
+  return { tone: "good", text: link.resumed ? "Live again, session restored" : "Live", action: null };
+}

@@ -1,0 +1,78 @@
+// When the next picture may leave: credit, and a hold that keeps frames from waiting at the server. Pure.
+//
+// With two frames in flight the second one waits at the server while the model works on the first: up to a whole step of
+// extra latency that buys nothing. Every answer says how long its frame waited; the hold after an answer grows until frames
+// arrive just before the model is free (TARGET ms), and shrinks at once when they arrive too late.
+
+export const TARGET = 4;
+const GROW = 0.15;
+const SHRINK = 0.6;
+
+/** The hold in ms after an answer whose frame waited `wait` ms while a step takes `model` ms. */
+export function nextHold(hold, wait, model) {
+  if (!(wait >= 0) || !(model > 0)) return hold;
+  const late = hold > 0 && wait > Math.max(0, model - hold) + 0.4 * model; // it just missed a step that others filled
+  if (late) return hold / 2;
+  const error = wait - TARGET;
+  return Math.min(0.9 * model, Math.max(0, hold + (error > 0 ? GROW : SHRINK) * error));
+}
+
+export class Pacer {
+  constructor() {
+    this.reset(-1, 2);
+  }
+
+  /** A new connection: ids go on above `lastId`, which is settled. */
+  reset(lastId, credit) {
+    this.credit = credit;
+    this.nextId = lastId + 1;
+    this.settled = lastId;
+    this.open = new Map(); // id → capture time of frames that have no answer of their own yet
+    this.hold = 0;
+    this.notBefore = 0;
+  }
+
+  get unsettled() {
+    return this.nextId - 1 - this.settled;
+  }
+
+  /** Milliseconds until a picture may be captured: 0 now, Infinity when an answer has to come first. */
+  delay(now) {
+    if (this.unsettled >= this.credit) return Infinity;
+    if (this.unsettled === 0) return 0; // nothing is under way: every hold would be idle time
+    return Math.max(0, this.notBefore - now);
+  }
+
+  /** Takes the next id for a picture captured at `capturedAt`. */
+  take(capturedAt) {
+    const id = this.nextId++;
+    this.open.set(id, capturedAt);
+    return id;
+  }
+
+  /** The picture of the newest id could not be taken or sent: as if it had never been. */
+  giveBack(id) {
+    if (id === this.nextId - 1) this.nextId = id;
+    this.open.delete(id);
+  }
+
+  /** Books an answer; returns how many frames were settled without an answer of their own (dropped on the way). */
+  answered(answer, now) {
+    const { stages } = answer;
+    if (answer.verdict === "generated" || answer.verdict === "cached") {
+      this.hold = nextHold(this.hold, answer.wait, stages.encode + stages.denoise + stages.decode);
+    } else if (answer.verdict === "skipped") {
+      this.hold /= 2;
+    }
+    this.notBefore = now + this.hold;
+    this.open.delete(answer.id);
+    this.settled = Math.max(this.settled, answer.settled);
+    let silent = 0;
+    for (const id of this.open.keys()) {
+      if (id > this.settled) break;
+      this.open.delete(id);
+      silent += 1;
+    }
+    return silent;
+  }
+}

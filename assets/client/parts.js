@@ -1,0 +1,8 @@
+// The parts of the page by their names in data-part; studio.js mounts them.
+
+export { top } from "./top.js";
+export { stage } from "./stage.js";
+export { chips } from "./chips.js";
+export { source } from "./picker.js";
+export { strip } from "./strip.js";
+export { effect } from "./effects.js";

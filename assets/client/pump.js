@@ -1,0 +1,70 @@
+// From the source to the socket: whenever there is credit, the newest picture of the source leaves. Nothing queues.
+
+import { Encoder } from "./encoder.js";
+import { Pacer } from "./pacer.js";
+
+const BACKLOG = 256 * 1024; // bytes still in the browser's socket buffer: the path is full, capture later
+
+export class Pump {
+  constructor(connection, stats) {
+    Object.assign(this, { connection, stats, source: null, paused: false, mirror: false, size: null });
+    this.encoder = new Encoder();
+    this.pacer = new Pacer();
+    this.fresh = null; // capture time of a picture that has not been sent
+    this.timer = null;
+    this.waitingSince = null; // since when frames have been under way without any answer
+  }
+
+  welcome({ last_frame_id: lastId, limits, spec, paused }) {
+    this.pacer.reset(lastId, limits.credit);
+    this.size = { width: spec.width, height: spec.height };
+    this.paused = paused;
+    this.waitingSince = null;
+    this.#go();
+  }
+
+  use(source) {
+    if (this.source) this.source.onpicture = null;
+    this.source = source;
+    this.fresh = null;
+    if (!source) return;
+    source.onpicture = (time) => {
+      this.stats.offered(time);
+      this.fresh = time;
+      this.#go();
+    };
+  }
+
+  answered(answer, now) {
+    const lost = this.pacer.answered(answer, now);
+    this.waitingSince = this.pacer.unsettled > 0 ? now : null;
+    if (lost) this.stats.lost(now, lost);
+    this.#go();
+  }
+
+  #go() {
+    if (this.fresh === null || this.paused || !this.size || !this.connection.open || this.encoder.busy) return;
+    const delay = this.connection.backlog > BACKLOG ? 20 : this.pacer.delay(performance.now());
+    if (delay === Infinity) return; // the next answer comes back here
+    clearTimeout(this.timer);
+    if (delay > 0.5) this.timer = setTimeout(() => this.#go(), delay);
+    else this.#send();
+  }
+
+  async #send() {
+    const { source, connection, pacer } = this;
+    const capturedAt = this.fresh;
+    this.fresh = null;
+    const id = pacer.take(capturedAt);
+    const { socket } = connection;
+    const message = await this.encoder.encode(id, capturedAt / 1000, source, { ...this.size, mirror: this.mirror });
+    if (socket !== connection.socket) return; // the connection went away meanwhile; its ids are void
+    if (message && connection.send(message)) {
+      this.stats.left(performance.now(), message.byteLength);
+      this.waitingSince ??= performance.now();
+    } else {
+      pacer.giveBack(id);
+    }
+    this.#go();
+  }
+}

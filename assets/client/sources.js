@@ -1,0 +1,161 @@
+// Where pictures come from: camera, screen, clip, picture, or nothing but the prompt. Every source has an `element` that holds
+// the current picture (null for prompt only), its size, and calls `onpicture(time)` when there is a new one.
+
+const STILL_INTERVAL = 33; // ms between two sends of a picture that does not move, and of prompt-only frames
+const START_LIMIT = 8000; // ms until a source that gives no picture counts as failed
+
+class VideoSource {
+  constructor(kind, label) {
+    Object.assign(this, { kind, label, onpicture: null, onend: null, paused: false });
+    this.element = document.createElement("video");
+    Object.assign(this.element, { muted: true, playsInline: true, autoplay: true, disablePictureInPicture: true });
+    this.element.setAttribute("aria-hidden", "true");
+  }
+
+  get width() {
+    return this.element.videoWidth;
+  }
+
+  get height() {
+    return this.element.videoHeight;
+  }
+
+  /** Resolves with the first picture, so that the input before this one can stay until then. */
+  async begin() {
+    await withLimit(this.element.play(), START_LIMIT);
+    await withLimit(new Promise((resolve) => this.#next(resolve)), START_LIMIT);
+    const tick = (time) => {
+      if (this.stopped) return;
+      this.onpicture?.(time);
+      this.#next(tick);
+    };
+    this.#next(tick);
+    return this;
+  }
+
+  #next(callback) {
+    const { element } = this;
+    if (element.requestVideoFrameCallback) return element.requestVideoFrameCallback((now) => callback(now));
+    const seen = element.currentTime; // browsers without it: look once per animation frame
+    const look = (now) => (element.currentTime !== seen || this.stopped ? callback(now) : requestAnimationFrame(look));
+    return requestAnimationFrame(look);
+  }
+
+  stop() {
+    this.stopped = true;
+    this.element.pause();
+    for (const track of this.element.srcObject?.getTracks() ?? []) track.stop();
+    this.element.srcObject = null;
+    if (this.url) URL.revokeObjectURL(this.url);
+    this.element.removeAttribute("src");
+    this.element.remove();
+  }
+}
+
+class TimedSource {
+  constructor(kind, label, element, width, height) {
+    Object.assign(this, { kind, label, element, width, height, onpicture: null, onend: null });
+  }
+
+  async begin() {
+    this.timer = setInterval(() => this.onpicture?.(performance.now()), STILL_INTERVAL);
+    return this;
+  }
+
+  stop() {
+    clearInterval(this.timer);
+    this.element?.remove();
+  }
+}
+
+/** Each opener resolves with a source that has shown its first picture, or throws what the browser threw. */
+export const openers = {
+  async camera({ deviceId = null } = {}) {
+    const size = { width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { ideal: 60 } };
+    const video = deviceId ? { deviceId: { exact: deviceId }, ...size } : { facingMode: "user", ...size };
+    return fromStream("camera", await navigator.mediaDevices.getUserMedia({ video, audio: false }));
+  },
+  async screen() {
+    const video = { frameRate: { ideal: 60 } };
+    return fromStream("screen", await navigator.mediaDevices.getDisplayMedia({ video, audio: false }));
+  },
+  async sample({ url }) {
+    return fromAddress("sample", "Sample clip", url);
+  },
+  async clip({ file }) {
+    const url = URL.createObjectURL(file);
+    return fromAddress("clip", file.name, url, url);
+  },
+  async picture({ file }) {
+    const bitmap = await createImageBitmap(file);
+    const canvas = document.createElement("canvas");
+    const scale = Math.min(1, 1024 / Math.min(bitmap.width, bitmap.height));
+    canvas.width = Math.round(bitmap.width * scale);
+    canvas.height = Math.round(bitmap.height * scale);
+    canvas.getContext("2d").drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+    bitmap.close();
+    return new TimedSource("picture", file.name, canvas, canvas.width, canvas.height).begin();
+  },
+  async prompt() {
+    return new TimedSource("prompt", "Prompt only", null, 0, 0).begin();
+  },
+};
+
+async function fromStream(kind, stream) {
+  const [track] = stream.getVideoTracks();
+  const source = new VideoSource(kind, track.label || kind);
+  source.deviceId = track.getSettings?.().deviceId ?? null;
+  source.element.srcObject = stream;
+  track.addEventListener("ended", () => source.stopped || source.onend?.());
+  return started(source);
+}
+
+async function fromAddress(kind, label, address, url = null) {
+  const source = new VideoSource(kind, label);
+  source.url = url;
+  source.element.loop = true;
+  source.element.src = address;
+  return started(source);
+}
+
+async function started(source) {
+  document.getElementById("rill-nursery")?.append(source.element); // some browsers play only what is in the document
+  try {
+    return await source.begin();
+  } catch (error) {
+    source.stop();
+    throw error;
+  }
+}
+
+function withLimit(promise, ms) {
+  let timer;
+  const limit = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new DOMException("no picture came", "AbortError")), ms);
+  });
+  return Promise.race([promise, limit]).finally(() => clearTimeout(timer));
+}
+
+/** What `media.explain` has to know about this page. */
+export function surroundings(kind) {
+  const devices = navigator.mediaDevices;
+  const supported = Boolean(kind === "screen" ? devices?.getDisplayMedia : devices?.getUserMedia);
+  return { secure: isSecureContext, embedded: self !== top, supported };
+}
+
+/** The cameras of this machine as [{ deviceId, label }]; without permission browsers hide the labels. */
+export async function cameras() {
+  const devices = (await navigator.mediaDevices?.enumerateDevices?.()) ?? [];
+  const found = devices.filter(({ kind, deviceId }) => kind === "videoinput" && deviceId);
+  return found.map(({ deviceId, label }, index) => ({ deviceId, label: label || `Camera ${index + 1}` }));
+}
+
+/** True if the camera may be opened without asking. */
+export async function cameraGranted() {
+  try {
+    return (await navigator.permissions.query({ name: "camera" })).state === "granted";
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error; // a browser that does not know this permission
+    return false;
+  }
+}

@@ -1,0 +1,198 @@
+// The live studio in the page: wires source, pump, connection, settings and view; every part of the page mounts from here.
+
+import { Connection } from "./connection.js";
+import { explain } from "./media.js";
+import { messages } from "./protocol.js";
+import { Pump } from "./pump.js";
+import { SettingsStore } from "./settings.js";
+import { cameraGranted, openers, surroundings } from "./sources.js";
+import { Stats } from "./stats.js";
+import { View } from "./view.js";
+import * as parts from "./parts.js";
+
+const SAMPLE = new URL("../samples/sample.mp4", import.meta.url).href;
+
+function address() {
+  const url = new URL("../stream", import.meta.url);
+  url.protocol = url.protocol.replace("http", "ws");
+  return url.href;
+}
+
+/** Events: link, welcome, answer, source, notice, telemetry, settings; `detail` carries the value. */
+export class Studio extends EventTarget {
+  constructor() {
+    super();
+    this.stats = new Stats();
+    this.source = null;
+    this.opening = 0;
+    this.paused = false;
+    this.seenPicture = false;
+    this.welcome = null;
+    this.telemetry = null;
+    this.view = null;
+    this.bridge = null; // tells Gradio that controls must show other values
+    this.changes = new Set();
+    this.connection = new Connection(address(), {
+      state: () => this.say("link"),
+      welcome: (message) => this.#welcomed(message),
+      answer: (answer, bytes) => this.#answered(answer, bytes),
+      settings: (message) => this.settings.acknowledged(message),
+      pause: ({ paused }) => this.#pausedByServer(paused),
+      telemetry: (message) => this.say("telemetry", (this.telemetry = message)),
+      error: (message) => this.settings.failed(message) || this.notice(message.message),
+      rtt: (ms) => (this.stats.rtt = ms),
+    });
+    this.connection.settings = () => this.settings.wanted();
+    this.settings = new SettingsStore({
+      send: (patch, request) => this.connection.send(messages.settings(patch, request)),
+      changed: (keys) => this.#controlsChanged(keys),
+      refused: (field, message) => this.notice(message.startsWith(field) ? message : `${field}: ${message}`),
+      later: (callback, ms) => setTimeout(callback, ms),
+      cancel: (timer) => clearTimeout(timer),
+    });
+    this.pump = new Pump(this.connection, this.stats);
+  }
+
+  say(name, detail = null) {
+    this.dispatchEvent(new CustomEvent(name, { detail }));
+  }
+
+  notice(text) {
+    this.say("notice", text);
+  }
+
+  /** What link.words() needs to describe the present state. */
+  get link() {
+    const { paused, seenPicture, source } = this;
+    return { ...this.connection.link, paused, seenPicture, source, waitingSince: this.pump.waitingSince };
+  }
+
+  start(canvas) {
+    this.view = new View(canvas);
+    this.connection.connect();
+    addEventListener("pagehide", ({ persisted }) => persisted || this.connection.end());
+    addEventListener("online", () => this.connection.link.state === "lost" && this.connection.connect());
+    document.addEventListener("visibilitychange", () => {
+      const { state } = this.connection.link;
+      if (!document.hidden && (state === "ended" || state === "lost") && this.connection.resume) this.connection.connect();
+    });
+    this.#firstSource();
+  }
+
+  async #firstSource() {
+    if ((await cameraGranted()) && (await this.choose("camera", {}, { quiet: true }))) return;
+    if (!this.source && this.opening === 0) await this.choose("sample", { url: SAMPLE });
+  }
+
+  /** Opens an input; the present one stays until the new one has a picture. Resolves with true if it came. */
+  async choose(kind, options = {}, { quiet = false } = {}) {
+    const turn = (this.turn = (this.turn ?? 0) + 1);
+    this.opening += 1;
+    this.say("source");
+    try {
+      const where = surroundings(kind);
+      if ((kind === "camera" || kind === "screen") && !where.supported) throw new DOMException("", "NotSupportedError");
+      const source = await openers[kind](kind === "sample" ? { url: SAMPLE } : options);
+      if (turn !== this.turn) {
+        source.stop(); // the user has chosen something else meanwhile
+        return false;
+      }
+      this.#use(source);
+      return true;
+    } catch (error) {
+      if (!(error instanceof DOMException)) throw error;
+      if (!quiet && turn === this.turn) this.notice(explain(kind, error, surroundings(kind)));
+      return false;
+    } finally {
+      this.opening -= 1;
+      this.say("source");
+    }
+  }
+
+  #use(source) {
+    const old = this.source;
+    this.source = source;
+    this.pump.mirror = source.kind === "camera" && this.mirror !== false;
+    this.pump.use(source);
+    old?.stop();
+    source.onend = () => {
+      this.notice(source.kind === "screen" ? "Screen sharing has ended." : "The camera was disconnected.");
+      this.choose("sample");
+    };
+    this.notice("");
+  }
+
+  setMirror(mirror) {
+    this.mirror = mirror;
+    this.pump.mirror = mirror && this.source?.kind === "camera";
+    this.say("source");
+  }
+
+  setPaused(paused) {
+    this.paused = paused;
+    this.pump.paused = paused;
+    this.connection.send(messages.pause(paused));
+    this.say("link");
+  }
+
+  #pausedByServer(paused) {
+    this.paused = this.pump.paused = paused;
+    this.say("link");
+  }
+
+  #welcomed(message) {
+    const { spec, limits, last_frame_id: lastId } = message;
+    this.welcome = message;
+    this.stats.clear(performance.now());
+    this.view.reset(lastId, spec.width, spec.height);
+    this.settings.welcome(message.settings, message.fields);
+    const paused = this.paused; // what the user wants outlives the connection
+    this.pump.welcome({ ...message, paused });
+    queueMicrotask(() => paused !== message.paused && this.connection.send(messages.pause(paused)));
+    this.say("welcome", { spec, limits, model: message.model });
+  }
+
+  async #answered(answer, bytes) {
+    const now = performance.now();
+    this.stats.answered(now, answer, bytes);
+    this.pump.answered(answer, now);
+    if (!answer.picture) return;
+    if (!(await this.view.show(answer))) return;
+    const painted = performance.now();
+    this.stats.shown(painted, painted - answer.capturedAt * 1000);
+    if (!this.seenPicture) {
+      this.seenPicture = true;
+      this.say("link");
+    }
+    this.say("answer", answer);
+  }
+
+  #controlsChanged(keys) {
+    for (const key of keys) this.changes.add(key);
+    this.say("settings", this.settings.values);
+    this.bridge?.();
+  }
+
+  /** For Gradio: the new values of `keys` in their order; undefined leaves a control as it is. */
+  values(keys) {
+    const result = keys.map((key) => (this.changes.has(key) ? this.settings.values[key] : undefined));
+    for (const key of keys) this.changes.delete(key);
+    return result;
+  }
+
+  /** For Gradio: the user moved the control of `key`. */
+  input(key, value) {
+    this.settings.set(key, value);
+  }
+}
+
+const studio = new Studio();
+globalThis.rill = studio;
+
+/** Called by every gr.HTML of the page with its own element; `props.part` names the part. */
+export function mount(element, props, trigger) {
+  const host = element.querySelector("[data-part]");
+  if (!host || host.dataset.mounted) return;
+  host.dataset.mounted = "yes";
+  parts[host.dataset.part](host, studio, trigger);
+}

@@ -1,0 +1,43 @@
+// The output canvas: answers are decoded off the main thread and painted in order of their ids; the newest wins.
+
+export class View {
+  constructor(canvas) {
+    this.canvas = canvas;
+    this.context = canvas.getContext("2d", { alpha: false });
+    this.last = -1;
+  }
+
+  /** A new session or size: ids start anew above `lastId`. The last picture stays until the next one comes. */
+  reset(lastId, width, height) {
+    this.last = lastId;
+    if (this.canvas.width === width && this.canvas.height === height) return;
+    const old = this.canvas.width > 1 ? this.canvas.cloneNode() : null;
+    old?.getContext("2d").drawImage(this.canvas, 0, 0);
+    this.canvas.width = width;
+    this.canvas.height = height;
+    if (old) this.context.drawImage(old, 0, 0, width, height);
+  }
+
+  /** Resolves with true when the picture is on the canvas, false when a newer one was there first. */
+  async show({ id, picture, mime }) {
+    const bitmap = await createImageBitmap(new Blob([picture], { type: mime }));
+    const fresh = id > this.last;
+    if (fresh) {
+      this.last = id;
+      this.context.drawImage(bitmap, 0, 0, this.canvas.width, this.canvas.height);
+    }
+    bitmap.close();
+    return fresh;
+  }
+
+  /** Saves the picture as a PNG file. */
+  async save(name) {
+    const blob = await new Promise((resolve) => this.canvas.toBlob(resolve, "image/png"));
+    if (!blob) return;
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(blob);
+    link.download = name;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+  }
+}

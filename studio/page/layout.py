@@ -1,0 +1,154 @@
+"""What stands where: the output and its prompt at the left, input, look and speed at the right."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from studio.page.controls import Controls
+
+MOUNT = "import(new URL('rill/client/studio.js', document.baseURI)).then((studio) => studio.mount(element, props, trigger, watch))"
+DICE = "() => { window.rill && window.rill.settings.put('seed', Math.floor(Math.random() * 4294967296)); }"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One acceleration of the Speed panel: its switch (or the choice that plays that part) and what belongs to it."""
+
+    group: str
+    title: str
+    switch: str
+    more: tuple[tuple[str, str], ...] = ()
+
+
+SPEED = (
+    Row("stream_batch", "Stream batch", "stream_batch.enabled"),
+    Row(
+        "gate",
+        "Similarity gate",
+        "gate.enabled",
+        (("gate.threshold", "Threshold"), ("gate.max_skip", "Most in a row"), ("gate.tile_threshold", "Local motion")),
+    ),
+    Row(
+        "cache",
+        "Feature cache",
+        "cache.enabled",
+        (("cache.policy", "Policy"), ("cache.interval", "Interval"), ("cache.drift", "Drift"), ("cache.branch", "Re-entry")),
+    ),
+    Row(
+        "guidance",
+        "Guidance",
+        "guidance_mode",
+        (("guidance", "Scale"), ("guidance_delta", "Residual"), ("negative", "Not in the picture")),
+    ),
+    Row(
+        "noise",
+        "Noise",
+        "noise.mode",
+        (("noise.walk_rate", "Walk"), ("noise.motion", "Motion"), ("noise.warm_start", "Warm start")),
+    ),
+)
+
+
+def part(name: str, **data: str) -> gr.HTML:
+    """A place that the browser client fills; it mounts itself there."""
+    attributes = "".join(f' data-{key}="{value}"' for key, value in data.items())
+    return gr.HTML(
+        html_template=f'<div data-part="{name}" class="rill-part rill-part-{name}"{attributes}></div>',
+        js_on_load=MOUNT,
+        apply_default_css=False,
+        elem_classes=[f"rill-host-{name}"],
+    )
+
+
+def build(fields: Mapping[str, Any], spec: Any, info: Any) -> gr.Blocks:
+    """The page for these declared settings; `spec` and `info` may be None while the model is still loading."""
+    top = getattr(spec, "max_steps", None) or getattr(info, "max_steps", None)
+    controls = Controls(fields, {"steps": top} if top else {})
+    with gr.Blocks(title="Rill", fill_width=True, analytics_enabled=False) as demo:
+        part("top")
+        with gr.Row(elem_id="rill-main"):
+            with gr.Column(elem_id="rill-left"):
+                stage = part("stage")
+                _prompt(controls)
+                part("strip")
+            with gr.Column(elem_id="rill-side"):
+                _input()
+                _look(controls)
+                _speed(controls)
+                _rest(controls)
+        stage.change(
+            fn=None,
+            outputs=list(controls.made.values()),
+            js=f"() => window.rill.values({json.dumps(list(controls.made))})",
+            queue=False,
+            show_progress="hidden",
+            api_visibility="private",
+        )
+    return demo
+
+
+def _prompt(controls: Controls) -> None:
+    with gr.Column(elem_id="rill-prompts"):
+        controls.make("prompt", "Prompt", placeholder="What the picture shall become", lines=1, autofocus=False)
+        part("chips")
+
+
+def _input() -> None:
+    with gr.Column(elem_classes=["rill-panel"]):
+        _title("Input")
+        part("source")
+
+
+def _look(controls: Controls) -> None:
+    with gr.Column(elem_classes=["rill-panel"]):
+        _title("Look")
+        controls.make("strength", "Strength")
+        controls.make("steps", "Steps")
+        if "seed" in controls.fields:
+            with gr.Row(elem_classes=["rill-seed"]):
+                controls.make("seed", "Seed")
+                dice = gr.Button("Roll", size="sm", elem_id="rill-dice", min_width=56)
+                dice.click(fn=None, js=DICE, queue=False, api_visibility="private")
+        with gr.Accordion("Second prompt", open=False, elem_classes=["rill-fold"]):
+            controls.make("prompt_b", "Second prompt", placeholder="Mixed in by the blend")
+            controls.make("blend", "Blend")
+            controls.make("blend_mode", "Blend mode", info=None)
+
+
+def _speed(controls: Controls) -> None:
+    with gr.Column(elem_classes=["rill-panel"], elem_id="rill-speed"):
+        _title("Speed")
+        for row in SPEED:
+            if row.switch in controls.fields:
+                _speed_row(controls, row)
+
+
+def _speed_row(controls: Controls, row: Row) -> None:
+    """A switch, its present effect, and its sliders, which show only while it is on."""
+    kind = controls.fields[row.switch].metadata["kind"]
+    with gr.Column(elem_classes=["rill-row", f"rill-row-{kind}"], elem_id=f"rill-row-{row.group.replace('_', '-')}"):
+        part("effect", of=row.group)
+        controls.make(row.switch, row.title, elem_classes=["rill-switch"])
+        others = [(key, key.rpartition(".")[2].replace("_", " ").capitalize()) for key in controls.fields if key.startswith(f"{row.group}.")]
+        with gr.Column(elem_classes=["rill-body"]):
+            for key, label in (*row.more, *others):
+                controls.make(key, label)
+
+
+def _rest(controls: Controls) -> None:
+    """Settings that were declared after this layout was drawn: nothing that can be set is out of reach."""
+    keys = controls.rest()
+    if not keys:
+        return
+    with gr.Accordion("More", open=False, elem_classes=["rill-panel", "rill-fold"]):
+        for key in keys:
+            controls.make(key, key.replace(".", " ").replace("_", " ").capitalize())
+
+
+def _title(text: str) -> None:
+    gr.HTML(f"<h2>{text}</h2>", js_on_load=None, elem_classes=["rill-title"], apply_default_css=False)
