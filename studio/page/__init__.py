@@ -1,4 +1,4 @@
-"""The studio's page: Gradio Blocks beside the websocket. Frames never pass through here; see assets/client for the moving part."""
+"""The studio's page: Gradio Blocks beside the websocket. Frames never pass through here: assets/client moves them."""
 
 from studio.page.site import mount
 

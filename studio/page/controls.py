@@ -30,7 +30,7 @@ class Controls:
             return None
         control = self._build(key, label, **options)
         self.made[key] = control
-        control.input(  # type: ignore[attr-defined]
+        control.input(
             fn=None,
             inputs=[control],
             js=f"(value) => {{ window.rill && window.rill.input({json.dumps(key)}, value); }}",

@@ -11,7 +11,7 @@ import gradio as gr
 
 from studio.page.controls import Controls
 
-MOUNT = "import(new URL('rill/client/studio.js', document.baseURI)).then((studio) => studio.mount(element, props, trigger, watch))"
+MOUNT = "import(new URL('rill/client/studio.js', document.baseURI)).then((studio) => studio.mount(element, props, trigger))"
 DICE = "() => { window.rill && window.rill.settings.put('seed', Math.floor(Math.random() * 4294967296)); }"
 
 
@@ -22,6 +22,7 @@ class Row:
     group: str
     title: str
     switch: str
+    hint: str | None = None
     more: tuple[tuple[str, str], ...] = ()
 
 
@@ -31,24 +32,28 @@ SPEED = (
         "gate",
         "Similarity gate",
         "gate.enabled",
+        None,
         (("gate.threshold", "Threshold"), ("gate.max_skip", "Most in a row"), ("gate.tile_threshold", "Local motion")),
     ),
     Row(
         "cache",
         "Feature cache",
         "cache.enabled",
+        None,
         (("cache.policy", "Policy"), ("cache.interval", "Interval"), ("cache.drift", "Drift"), ("cache.branch", "Re-entry")),
     ),
     Row(
         "guidance",
         "Guidance",
         "guidance_mode",
+        "Pushes the picture towards the prompt. The residual modes (self, one-time) do it at the price of none.",
         (("guidance", "Scale"), ("guidance_delta", "Residual"), ("negative", "Not in the picture")),
     ),
     Row(
         "noise",
         "Noise",
         "noise.mode",
+        "Fixed noise keeps still parts still; a walk lets them breathe.",
         (("noise.walk_rate", "Walk"), ("noise.motion", "Motion"), ("noise.warm_start", "Warm start")),
     ),
 )
@@ -107,8 +112,8 @@ def _input() -> None:
 def _look(controls: Controls) -> None:
     with gr.Column(elem_classes=["rill-panel"]):
         _title("Look")
-        controls.make("strength", "Strength")
-        controls.make("steps", "Steps")
+        controls.make("strength", "Strength", info=None)
+        controls.make("steps", "Steps", info=None)
         if "seed" in controls.fields:
             with gr.Row(elem_classes=["rill-seed"]):
                 controls.make("seed", "Seed")
@@ -116,7 +121,7 @@ def _look(controls: Controls) -> None:
                 dice.click(fn=None, js=DICE, queue=False, api_visibility="private")
         with gr.Accordion("Second prompt", open=False, elem_classes=["rill-fold"]):
             controls.make("prompt_b", "Second prompt", placeholder="Mixed in by the blend")
-            controls.make("blend", "Blend")
+            controls.make("blend", "Blend", info=None)
             controls.make("blend_mode", "Blend mode", info=None)
 
 
@@ -133,11 +138,11 @@ def _speed_row(controls: Controls, row: Row) -> None:
     kind = controls.fields[row.switch].metadata["kind"]
     with gr.Column(elem_classes=["rill-row", f"rill-row-{kind}"], elem_id=f"rill-row-{row.group.replace('_', '-')}"):
         part("effect", of=row.group)
-        controls.make(row.switch, row.title, elem_classes=["rill-switch"])
-        others = [(key, key.rpartition(".")[2].replace("_", " ").capitalize()) for key in controls.fields if key.startswith(f"{row.group}.")]
+        controls.make(row.switch, row.title, elem_classes=["rill-switch"], **({"info": row.hint} if row.hint else {}))
+        others = [(key, label(key.rpartition(".")[2])) for key in controls.fields if key.startswith(f"{row.group}.")]
         with gr.Column(elem_classes=["rill-body"]):
-            for key, label in (*row.more, *others):
-                controls.make(key, label)
+            for key, name in (*row.more, *others):
+                controls.make(key, name)
 
 
 def _rest(controls: Controls) -> None:
@@ -147,7 +152,12 @@ def _rest(controls: Controls) -> None:
         return
     with gr.Accordion("More", open=False, elem_classes=["rill-panel", "rill-fold"]):
         for key in keys:
-            controls.make(key, key.replace(".", " ").replace("_", " ").capitalize())
+            controls.make(key, label(key))
+
+
+def label(key: str) -> str:
+    """A readable name for a setting that this layout does not know."""
+    return key.replace(".", " ").replace("_", " ").capitalize()
 
 
 def _title(text: str) -> None:
