@@ -1,0 +1,48 @@
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from pipelines.conditioning import PromptCache, condition, spherical
+from pipelines.settings import Settings
+
+
+def embed(prompt: str) -> Tensor:
+    return torch.randn(3, 5, generator=torch.Generator().manual_seed(sum(prompt.encode())))
+
+
+def test_an_unchanged_prompt_is_encoded_once() -> None:
+    calls: list[str] = []
+    cache = PromptCache(lambda prompt: calls.append(prompt) or embed(prompt))
+    settings = Settings().patched({"prompt": "ink"})
+    for _ in range(5):
+        condition(cache, settings)
+    condition(cache, settings.patched({"prompt": "  ink ", "strength": 0.2}))
+    assert calls == ["ink"]
+
+
+def test_the_cache_is_bounded_and_forgets_the_least_recent() -> None:
+    cache = PromptCache(embed, limit=2)
+    for prompt in ("a", "b", "a", "c", "a", "b"):
+        cache(prompt)
+    assert cache.encoded == 4  # a, b, c, and b again
+
+
+@pytest.mark.parametrize("mode", ["linear", "spherical"])
+def test_blend_ends_at_the_two_prompts(mode: str) -> None:
+    cache = PromptCache(embed)
+    settings = Settings().patched({"prompt": "a", "prompt_b": "b", "blend_mode": mode})
+    assert torch.equal(condition(cache, settings), embed("a"))
+    assert torch.equal(condition(cache, settings.patched({"blend": 1.0})), embed("b"))
+    middle = condition(cache, settings.patched({"blend": 0.5}))
+    assert not torch.allclose(middle, embed("a")) and not torch.allclose(middle, embed("b"))
+
+
+def test_slerp_follows_the_circle() -> None:
+    a, b = torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 4.0]])
+    angle = math.radians(30)
+    expected = torch.tensor([[math.cos(angle), math.sin(angle)]]) * (2 + 2 / 3)
+    torch.testing.assert_close(spherical(a, b, 1 / 3), expected)
+    torch.testing.assert_close(spherical(a, a, 0.4), a)
+    assert spherical(a, -a, 0.5).isfinite().all()
