@@ -12,8 +12,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from pipelines import STAGES
-
 VERSION = 1
 SUBPROTOCOL = "rill.v1"
 PATH = "/rill/stream"
@@ -26,7 +24,7 @@ FORMATS = ("none", "jpeg", "png", "webp")
 ANSWER_FORMATS = ("none", "jpeg", "png")
 VERDICTS = ("generated", "cached", "skipped", "warming", "dropped", "failed")
 REASONS = ("none", "stale", "credit", "superseded", "unsent", "paused")
-TIMINGS = (*STAGES, "wait", "total")
+TIMINGS = ("receive", "unpack", "gate", "encode", "denoise", "decode", "pack", "send", "wait", "total")
 """Milliseconds in an answer's header, in this order."""
 
 FRAME_HEADER = struct.Struct("<BBBBId")
@@ -88,7 +86,7 @@ ClientMessage = Hello | Patch | Pause | Ping | Bye
 
 @dataclass(frozen=True, slots=True)
 class FrameMessage:
-    """One frame of a client. `picture` is a view of the message, empty with format "none"; captured_at is in the client's seconds."""
+    """One frame of a client. `picture` is a view of the message, empty with format "none"; captured_at in its clock's seconds."""
 
     id: int
     captured_at: float
@@ -273,15 +271,26 @@ def parse_answer(message: bytes) -> Answer:
     """A server's binary message; `picture` is a view of it. Raises ProtocolError."""
     if len(message) < ANSWER_HEADER.size:
         raise ProtocolError(f"the answer has {len(message)} bytes; its header alone has {ANSWER_HEADER.size}")
-    magic, version, kind, form, frame_id, captured_at, settled, settings, verdict, reason, _, *rest = ANSWER_HEADER.unpack_from(message)
+    head, rest = (values := ANSWER_HEADER.unpack_from(message))[:11], values[11:]
+    magic, version, kind, form, frame_id, captured_at, settled, settings, verdict, reason, _ = head
     if (magic, version, kind) != (MAGIC, VERSION, KIND_ANSWER):
         raise ProtocolError("the answer does not begin with 0x52, 1, 2")
     if form >= len(ANSWER_FORMATS) or verdict >= len(VERDICTS) or reason >= len(REASONS):
         raise ProtocolError("the answer's format, verdict or reason is unknown")
-    timings, (ssim, psnr, flicker) = tuple(rest[: len(TIMINGS)]), rest[len(TIMINGS) :]
-    picture = memoryview(message)[ANSWER_HEADER.size :]
+    ssim, psnr, flicker = rest[len(TIMINGS) :]
     return Answer(
-        frame_id, captured_at, settled, settings, VERDICTS[verdict], REASONS[reason], timings, ssim, psnr, flicker, ANSWER_FORMATS[form], picture
+        frame_id,
+        captured_at,
+        settled,
+        settings,
+        VERDICTS[verdict],
+        REASONS[reason],
+        rest[: len(TIMINGS)],
+        ssim,
+        psnr,
+        flicker,
+        ANSWER_FORMATS[form],
+        memoryview(message)[ANSWER_HEADER.size :],
     )
 
 
@@ -316,7 +325,13 @@ def pack_text(kind: str, **values: object) -> str:
 
 
 def error_text(
-    code: str, message: str, *, fatal: bool = False, field: str | None = None, request: int | None = None, frame: int | None = None
+    code: str,
+    message: str,
+    *,
+    fatal: bool = False,
+    field: str | None = None,
+    request: int | None = None,
+    frame: int | None = None,
 ) -> str:
     """An error message, cut to 400 characters; codes are listed in docs/protocol.md."""
     return pack_text("error", code=code, message=message[:400], fatal=fatal, field=field, request=request, frame=frame)
@@ -333,7 +348,8 @@ def parse_server_text(text: str) -> dict[str, Any]:
 def declare(fields: Mapping[str, Any]) -> dict[str, dict[str, object]]:
     """The declaration of every setting for a welcome, from `pipelines.FIELDS` (dotted key → dataclass field)."""
     return {
-        key: {"default": item.default} | {name: list(rule) if isinstance(rule, tuple) else rule for name, rule in item.metadata.items()}
+        key: {"default": item.default}
+        | {name: list(rule) if isinstance(rule, tuple) else rule for name, rule in item.metadata.items()}
         for key, item in fields.items()
     }
 

@@ -1,0 +1,58 @@
+"""Compressed pictures to pixels of the stream's size, and back. Runs in the codec pool, never on the event loop.
+
+OpenCV, because a 512x512 JPEG takes 1.3 ms to decode and 1.0 ms to encode against Pillow's 1.8 and 1.3, and because it returns
+None for a truncated file. Its own orientation handling is off: the header's size must be the picture's.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from pipelines import Pixels
+from studio import picture
+from studio.limits import Limits
+from studio.protocol import PictureWish
+
+_READ = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+
+
+def decode(data: memoryview, form: str, width: int, height: int, limits: Limits) -> Pixels:
+    """Pixels uint8 [height, width, 3] RGB, cropped in the centre to the aspect and resized. Raises ProtocolError bad_frame."""
+    header = picture.check(data, form, limits)
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _READ)
+    except cv2.error as error:
+        raise picture.refuse("the picture cannot be decoded") from error
+    if pixels is None:
+        raise picture.refuse("the picture is truncated or broken")
+    if pixels.shape != (header.height, header.width, 3):
+        raise picture.refuse("the picture is not of the size its header claims")
+    return fit(pixels, width, height)
+
+
+def fit(pixels: Pixels, width: int, height: int) -> Pixels:
+    """`pixels` [H, W, 3] cropped in the centre to width:height and resized to it."""
+    h, w = pixels.shape[:2]
+    if (h, w) == (height, width):
+        return pixels
+    scale = max(width / w, height / h)
+    crop_w, crop_h = min(w, max(1, round(width / scale))), min(h, max(1, round(height / scale)))
+    top, left = (h - crop_h) // 2, (w - crop_w) // 2
+    kind = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    cropped = pixels[top : top + crop_h, left : left + crop_w]
+    return np.ascontiguousarray(cv2.resize(cropped, (width, height), interpolation=kind))
+
+
+def encode(pixels: Pixels, wish: PictureWish) -> bytes:
+    """`pixels` [H, W, 3] RGB as JPEG or PNG. PNG at its quickest level: it is for loopback and tests."""
+    options = [cv2.IMWRITE_PNG_COMPRESSION, 1] if wish.format == "png" else [cv2.IMWRITE_JPEG_QUALITY, wish.quality]
+    done, data = cv2.imencode(f".{wish.format}", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)
+    if not done:
+        raise ValueError(f"a picture of shape {pixels.shape} cannot be encoded as {wish.format}")
+    return bytes(data.tobytes())
+
+
+def quiet_threads() -> None:
+    """Keep OpenCV to the calling thread: its own pool would take cores from the model."""
+    cv2.setNumThreads(1)

@@ -1,0 +1,317 @@
+"""One websocket from hello to close. Knows the protocol and the hub; knows no web framework: a Socket is all it needs.
+
+enter:  hello → token → model → seat → welcome
+serve:  reader, writer and watch side by side, until the first of them ends
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from typing import Protocol
+
+from pipelines import FIELDS, RillError, Settings, SettingsError, StreamPipeline
+from studio.hub import Hub
+from studio.limits import Bucket
+from studio.protocol import (
+    CLOSE_CODES,
+    GOING_AWAY,
+    NORMAL,
+    VERSION,
+    Bye,
+    Hello,
+    Patch,
+    Pause,
+    Ping,
+    ProtocolError,
+    declare,
+    error_text,
+    pack_answer,
+    pack_text,
+    parse_text,
+)
+from studio.registry import RegistryError, Seat
+from studio.stream import Refusal, Stream
+
+log = logging.getLogger("rill")
+
+
+class Disconnected(Exception):
+    """The peer is gone."""
+
+
+class Socket(Protocol):
+    """A websocket that has been accepted. All methods raise Disconnected when the peer is gone; close never does."""
+
+    async def receive(self) -> str | bytes: ...
+
+    async def send(self, message: str | bytes) -> None: ...
+
+    async def close(self, code: int, reason: str) -> None: ...
+
+
+class Connection:
+    """Runs one connection. `must_show_token`: it came without an Origin."""
+
+    def __init__(self, socket: Socket, hub: Hub, must_show_token: bool) -> None:
+        self._socket = socket
+        self._hub = hub
+        self._must_show_token = must_show_token
+        limits = hub.limits
+        self._messages = Bucket(limits.messages_per_s, 2 * limits.messages_per_s)
+        self._bytes = Bucket(limits.bytes_per_s, 2 * limits.bytes_per_s)
+        self._errors = Bucket(limits.errors_per_s, limits.errors_at_once)
+        self._heard_at = self._frame_at = hub.clock()
+        self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._bye = False
+
+    async def run(self) -> None:
+        """The whole life of the connection. Returns when it is closed."""
+        if self._hub.connections >= self._hub.max_connections:
+            return await self._refuse(Refusal("full", "too many connections; try again later"))
+        self._hub.connections += 1
+        try:
+            seat, stream = await self._enter()
+            await self._serve(seat, stream)
+            await self._socket.close(NORMAL if self._bye else GOING_AWAY, "")
+        except Refusal as refusal:
+            await self._refuse(refusal)
+        except Disconnected:
+            pass
+        finally:
+            self._hub.connections -= 1
+
+    async def _refuse(self, refusal: Refusal) -> None:
+        self._hub.metrics.refusals.labels(refusal.code).inc()
+        try:
+            async with asyncio.timeout(5.0):  # a peer that does not read shall not hold us
+                await self._socket.send(error_text(refusal.code, refusal.message, fatal=True, field=refusal.field))
+                await self._socket.close(refusal.close, refusal.code)
+        except (Disconnected, TimeoutError):
+            pass
+
+    # Enter.
+
+    async def _enter(self) -> tuple[Seat, Stream]:
+        hello = await self._hello()
+        if self._must_show_token and hello.token is None:
+            raise Refusal("unauthorized", "without an Origin the API token is needed", field="token")
+        if hello.token is not None and not self._hub.token_valid(hello.token):
+            raise Refusal("unauthorized", "the token is wrong", field="token")
+        pipeline = await self._model()
+        try:
+            seat, stream = self._hub.resume(hello.resume) if hello.resume is not None else self._hub.open(Settings())
+        except RegistryError as error:
+            raise Refusal(error.code, str(error)) from error
+        try:
+            await self._welcome(hello, pipeline, seat, stream)
+        except (Refusal, Disconnected):
+            self._hub.registry.leave(seat, self._hub.clock()) if hello.resume is not None else self._hub.end(seat)
+            raise
+        return seat, stream
+
+    async def _hello(self) -> Hello:
+        try:
+            async with asyncio.timeout(self._hub.limits.hello_s):
+                message = await self._socket.receive()
+        except TimeoutError as error:
+            raise Refusal("timeout", f"no hello within {self._hub.limits.hello_s:g} s") from error
+        if isinstance(message, bytes):
+            raise Refusal("bad_message", "the first message must be hello, and text")
+        try:
+            hello = parse_text(message)
+        except ProtocolError as error:
+            raise Refusal("bad_message", error.message, field=error.field) from error
+        if not isinstance(hello, Hello):
+            raise Refusal("bad_message", "the first message must be hello", field="type")
+        return hello
+
+    async def _model(self) -> StreamPipeline:
+        hub = self._hub
+        loaded = asyncio.wrap_future(hub.owner.loaded)
+        try:
+            while True:
+                done, _ = await asyncio.wait([loaded], timeout=1.0)
+                if done:
+                    return loaded.result()
+                seconds = round(hub.clock() - hub.started_at, 1)
+                await self._socket.send(pack_text("loading", message="the model is being loaded", elapsed_s=seconds))
+        except (Refusal, Disconnected, asyncio.CancelledError):
+            raise
+        except Exception as error:  # whatever the loading of the model raised
+            message = str(error) if isinstance(error, RillError) else f"the model cannot be loaded ({type(error).__name__})"
+            raise Refusal("model_failed", message) from error
+
+    async def _welcome(self, hello: Hello, pipeline: StreamPipeline, seat: Seat, stream: Stream) -> None:
+        session, limits = seat.session, self._hub.limits
+        try:
+            settings = session.settings.patched(hello.settings) if hello.settings else session.settings
+            pipeline.check(settings)
+        except SettingsError as error:
+            raise Refusal("bad_settings", str(error), field=error.field, close=CLOSE_CODES["bad_message"]) from error
+        session.settings, session.wish = settings, hello.picture
+        seat.takeover = self._taken_over
+        stream.attach()
+        spec, info = pipeline.spec, pipeline.info
+        await self._socket.send(
+            pack_text(
+                "welcome",
+                protocol=VERSION,
+                session=session.name,
+                resume=seat.resume,
+                resumed=hello.resume is not None,
+                grace_s=limits.grace_s,
+                last_frame_id=session.last_id,
+                paused=session.paused,
+                limits=limits.public(),
+                spec=dataclasses.asdict(spec),
+                model={
+                    "name": info.name,
+                    "title": info.title,
+                    "native_size": info.native_size,
+                    "max_steps": info.max_steps,
+                    "guidance_trained": info.guidance_trained,
+                    "prompts": list(info.prompts),
+                },
+                settings={"version": settings.version, "values": settings.flat()},
+                fields=declare(FIELDS),
+            )
+        )
+        log.info(
+            "session %s: %s%s", session.name, "resumed" if hello.resume else "begun", f" by {hello.client}" * bool(hello.client)
+        )
+
+    def _taken_over(self) -> None:
+        self._stop(Refusal("taken_over", "this session went on in another connection"))
+
+    def _stop(self, refusal: Refusal) -> None:
+        if not self._end.done():
+            self._end.set_exception(refusal)
+
+    # Serve.
+
+    async def _serve(self, seat: Seat, stream: Stream) -> None:
+        stream.complain = self._complain
+        self._frame_at = self._heard_at = self._hub.clock()
+        tasks = [
+            asyncio.ensure_future(self._read(stream)),
+            asyncio.ensure_future(self._write(stream)),
+            asyncio.ensure_future(self._watch(stream)),
+        ]
+        try:
+            done, _ = await asyncio.wait([*tasks, self._end], return_when=asyncio.FIRST_COMPLETED)
+            for ended in done:
+                ended.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            if not self._end.cancel():
+                self._end.exception()  # seen, if it came too late to matter
+            self._leave(seat, stream)
+
+    def _leave(self, seat: Seat, stream: Stream) -> None:
+        if seat.takeover != self._taken_over:
+            return  # somebody else sits here now
+        stream.complain = lambda code: None
+        if self._bye:
+            seat.session.detach()
+            self._hub.end(seat)
+        else:
+            self._hub.registry.leave(seat, self._hub.clock())
+        stream.count()
+        log.info("session %s: %s", seat.session.name, "ended" if self._bye else "left")
+
+    async def _read(self, stream: Stream) -> None:
+        clock, metrics = self._hub.clock, self._hub.metrics.bytes.labels("in")
+        while not self._bye:
+            message = await self._socket.receive()
+            self._heard_at = now = clock()
+            metrics.inc(len(message))
+            stream.window.received(len(message))
+            if not (self._messages.take(1, now) and self._bytes.take(len(message), now)):
+                raise Refusal("flood", "more messages or bytes per second than this server takes")
+            try:
+                if isinstance(message, bytes):
+                    self._frame_at = now
+                    stream.receive(message, now)
+                else:
+                    await self._obey(stream, message)
+            except ProtocolError as error:
+                self._hub.metrics.errors.labels(error.code).inc()
+                await self._reply(stream, error_text(error.code, error.message, field=error.field, request=error.request))
+                self._complain(error.code)
+
+    def _complain(self, code: str) -> None:
+        """Count a mistake of the client's; too many end the connection. The model's failures are not its mistakes."""
+        if code != "model_error" and not self._errors.take(1, self._hub.clock()):
+            self._stop(Refusal("bad_message", "too many errors"))
+
+    async def _obey(self, stream: Stream, text: str) -> None:
+        session = stream.session
+        match parse_text(text):
+            case Patch(patch, request):
+                session.settings = self._patched(session.settings, patch, request)
+                version, values = session.settings.version, session.settings.flat()
+                await self._reply(stream, pack_text("settings", version=version, values=values, request=request))
+            case Pause(paused):
+                session.pause(paused)
+                await self._reply(stream, pack_text("pause", paused=paused))
+            case Ping(t):
+                await self._reply(stream, pack_text("pong", t=t))
+            case Bye():
+                self._bye = True
+            case Hello():
+                raise ProtocolError("hello is said once", field="type")
+
+    def _patched(self, settings: Settings, patch: object, request: int | None) -> Settings:
+        pipeline = self._hub.pipeline
+        assert pipeline is not None and isinstance(patch, dict)  # nobody is seated before
+        try:
+            changed = settings.patched(patch)
+            pipeline.check(changed)
+        except SettingsError as error:
+            raise ProtocolError(str(error), code="bad_settings", field=error.field, request=request) from error
+        return changed
+
+    async def _reply(self, stream: Stream, text: str) -> None:
+        # Who asks but does not read is not read from either, once the queue is full.
+        await stream.texts.put(text)
+        stream.wake.set()
+
+    async def _write(self, stream: Stream) -> None:
+        clock, metrics = self._hub.clock, self._hub.metrics.bytes.labels("out")
+        while True:
+            await stream.wake.wait()
+            stream.wake.clear()
+            while not stream.texts.empty():
+                text = stream.texts.get_nowait()
+                await self._socket.send(text)
+                stream.window.sent(len(text))
+                metrics.inc(len(text))
+            answer = stream.session.post()
+            if answer is None:
+                continue
+            packed_at = stream.packed_at
+            message = pack_answer(answer)
+            await self._socket.send(message)
+            stream.send_ms = max(0.0, clock() - packed_at) * 1000
+            stream.window.sent(len(message))
+            metrics.inc(len(message))
+            if answer.verdict in ("generated", "cached"):
+                stream.window.answered(answer.timings)
+                self._hub.metrics.timings(answer.timings)
+
+    async def _watch(self, stream: Stream) -> None:
+        hub, limits, session = self._hub, self._hub.limits, stream.session
+        while True:
+            await asyncio.sleep(limits.telemetry_s)
+            now = hub.clock()
+            if now - self._heard_at > 3 * limits.ping_s:
+                raise Refusal("timeout", f"nothing heard for {3 * limits.ping_s:g} s")
+            if now - self._frame_at > limits.idle_s:
+                raise Refusal("idle", f"no frame for {limits.idle_s:g} s")
+            stream.count()
+            report = stream.window.report(now, session.totals, session.drops)
+            stream.say(pack_text("telemetry", **report, sessions=hub.registry.connected))

@@ -1,0 +1,124 @@
+"""What all connections of one server share: the model's owner, the codec pool, the sessions, the bounds."""
+
+from __future__ import annotations
+
+import hmac
+import os
+import secrets
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from pipelines import Settings, StreamPipeline, StreamSpec, gate
+from studio import codec
+from studio.limits import Limits
+from studio.metrics import Metrics
+from studio.origin import AddressRule
+from studio.owner import Owner
+from studio.registry import Registry, Seat
+from studio.stream import GateLike, Stream, Works
+
+STALLED_S = 60.0
+"""A step that takes longer than this is reported as stalled."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """What one server is started with. The token is a random one unless given."""
+
+    spec: StreamSpec = field(default_factory=StreamSpec)
+    limits: Limits = field(default_factory=Limits)
+    rule: AddressRule = field(default_factory=AddressRule)
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
+
+
+PipelineFactory = Callable[[], StreamPipeline]
+GateFactory = Callable[[int], GateLike]
+
+
+class Hub:
+    """One per app. Everything but `owner` and `pool` belongs to the event loop."""
+
+    def __init__(self, config: ServerConfig, factory: PipelineFactory, make_gate: GateFactory = gate.Gate) -> None:
+        self.config = config
+        self.limits = config.limits
+        self.clock = time.perf_counter
+        self.started_at = self.clock()
+        self.make_gate = make_gate
+        self.owner = Owner(factory, self.clock)
+        # Two are enough to hide the codec behind the model; more would take cores from it.
+        workers = min(4, max(2, (os.cpu_count() or 2) // 2))
+        self.pool = ThreadPoolExecutor(workers, thread_name_prefix="rill-codec", initializer=codec.quiet_threads)
+        self.registry = Registry(self.limits)
+        self.metrics = Metrics()
+        self.connections = 0
+        self._works = Works(self.owner, self.pool, self.limits, self.metrics, self.clock, self.spec)
+        self._streams: dict[str, Stream] = {}
+        self.owner.stepped = self.metrics.batch.observe
+        self.metrics.watch("rill_sessions", "Connected sessions.", lambda: self.registry.connected)
+        self.metrics.watch("rill_sessions_kept", "Sessions, those in their grace period included.", lambda: len(self.registry))
+        self.metrics.watch("rill_model_ready", "1 if the model is loaded.", lambda: float(self.pipeline is not None))
+
+    @property
+    def pipeline(self) -> StreamPipeline | None:
+        """The pipeline once it is loaded."""
+        loaded = self.owner.loaded
+        return loaded.result() if loaded.done() and loaded.exception() is None else None
+
+    def spec(self) -> StreamSpec:
+        """What runs, or what was asked for while nothing runs yet."""
+        return self.config.spec if self.pipeline is None else self.pipeline.spec
+
+    @property
+    def max_connections(self) -> int:
+        """Open sockets, those that have not said hello included."""
+        return 2 * self.limits.max_sessions + 16
+
+    def token_valid(self, token: str) -> bool:
+        """Is this the API token? Takes the same time for every wrong one."""
+        return hmac.compare_digest(token.encode("utf-8", "surrogatepass"), self.config.token.encode())
+
+    def health(self) -> tuple[int, dict[str, object]]:
+        """HTTP status and body of /healthz."""
+        loaded = self.owner.loaded
+        if not loaded.done():
+            return 503, {"status": "loading", "seconds": round(self.clock() - self.started_at, 1)}
+        if (error := loaded.exception()) is not None:
+            return 500, {"status": "failed", "message": str(error)}
+        if self.owner.stalled_s() > STALLED_S:
+            return 503, {"status": "stalled", "seconds": round(self.owner.stalled_s(), 1)}
+        pipeline = loaded.result()
+        return 200, {"status": "ok", "model": pipeline.info.name, "sessions": self.registry.connected}
+
+    def open(self, settings: Settings) -> tuple[Seat, Stream]:
+        """A new session. Raises RegistryError."""
+        seat, evicted = self.registry.open(settings)
+        if evicted is not None:
+            self._forget(evicted)
+        stream = self._streams[seat.session.name] = Stream(seat.session, self._works, self.make_gate(settings.seed))
+        return seat, stream
+
+    def resume(self, token: str) -> tuple[Seat, Stream]:
+        """An earlier session. Raises RegistryError."""
+        seat = self.registry.resume(token, self.clock())
+        return seat, self._streams[seat.session.name]
+
+    def end(self, seat: Seat) -> None:
+        """The session is over: its state goes."""
+        self.registry.end(seat)
+        self._forget(seat)
+
+    def sweep(self) -> None:
+        """End the sessions whose grace has run out; call it about once a second."""
+        for seat in self.registry.sweep(self.clock()):
+            self._forget(seat)
+
+    def close(self) -> None:
+        """Stop the model thread, then the pool it feeds. Blocks."""
+        self.owner.close()
+        self.pool.shutdown(wait=True, cancel_futures=True)
+
+    def _forget(self, seat: Seat) -> None:
+        self._streams.pop(seat.session.name, None)
+        self.owner.forget(seat.session.name)

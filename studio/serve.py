@@ -1,0 +1,215 @@
+"""The command `serve`: arguments to a running server."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import secrets
+import socket
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import uvicorn
+
+from pipelines import SpecError, StreamPipeline, load
+from studio import environment
+from studio.arguments import add_spec_arguments, spec_of
+from studio.hub import Hub, ServerConfig
+from studio.limits import Limits
+from studio.origin import AddressRule, Origin, parse_authority, parse_origin
+
+log = logging.getLogger("rill")
+
+LEVELS = ("debug", "info", "warning", "error")
+
+
+class UsageError(Exception):
+    """The command line asks for something impossible; the message is for the user."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `serve`."""
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 is every interface (default: %(default)s)"
+    )
+    parser.add_argument("--port", type=int, default=7860, help="0 takes a free one (default: %(default)s)")
+    add_spec_arguments(parser)
+    parser.add_argument("--max-sessions", type=int, default=4, help="visitors at a time (default: %(default)s)")
+    parser.add_argument(
+        "--allow-origin", action="append", default=[], metavar="ORIGIN", help="another page that may connect; may be repeated"
+    )
+    parser.add_argument("--trusted-proxy", action="store_true", help="believe X-Forwarded-Proto and X-Forwarded-Host")
+    parser.add_argument("--ssl-certfile", type=Path, help="PEM certificate: phones need HTTPS for their camera")
+    parser.add_argument("--ssl-keyfile", type=Path, help="PEM key of the certificate")
+    parser.add_argument("--log-level", default="info", choices=LEVELS)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Serve until interrupted. Exit code 0, 1 if the address cannot be used, 2 for arguments that make no sense."""
+    try:
+        config = configure(args, environment.token())
+        listener = listen(args.host, args.port)
+    except UsageError as error:
+        print(f"serve: error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"serve: cannot listen on {args.host} port {args.port}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    logging.basicConfig(level=args.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    with contextlib.closing(listener):
+        return run(config, listener, args)
+
+
+def configure(args: argparse.Namespace, token: str | None) -> ServerConfig:
+    """The server's configuration, all values checked; without a token it gets a random one. Raises UsageError."""
+    if not 0 <= args.port <= 65535:
+        raise UsageError(f"argument --port: {args.port} is not between 0 and 65535")
+    if not 1 <= args.max_sessions <= 64:
+        raise UsageError(f"argument --max-sessions: {args.max_sessions} is not between 1 and 64")
+    if token is not None and len(token) < 16:
+        raise UsageError("the environment variable RILL_TOKEN is too short; 16 characters or more are needed")
+    if (args.ssl_certfile is None) != (args.ssl_keyfile is None):
+        raise UsageError("--ssl-certfile and --ssl-keyfile go together")
+    for name in ("ssl_certfile", "ssl_keyfile"):
+        path = getattr(args, name)
+        if path is not None and not path.is_file():
+            raise UsageError(f"argument --{name.replace('_', '-')}: {path} is no file")
+    try:
+        spec = spec_of(args)
+    except SpecError as error:
+        option = {"width": "size", "height": "size"}.get(error.field, error.field)
+        raise UsageError(f"argument --{option}: {error.reason}") from error
+    rule = AddressRule(answering_names(args.host, args.trusted_proxy), parse_origins(args.allow_origin), args.trusted_proxy)
+    return ServerConfig(spec, Limits(max_sessions=args.max_sessions), rule, token or secrets.token_urlsafe(24))
+
+
+def parse_origins(texts: list[str]) -> tuple[Origin, ...]:
+    """The origins of --allow-origin. Raises UsageError."""
+    try:
+        return tuple(parse_origin(text.rstrip("/")) for text in texts)
+    except ValueError as error:
+        raise UsageError(f"argument --allow-origin: {error}") from error
+
+
+def answering_names(host: str, trusted_proxy: bool) -> tuple[str, ...]:
+    """Names in a Host header that mean this server. Behind a proxy that is for the proxy to check."""
+    if trusted_proxy:
+        return ("*",)
+    names = []
+    with contextlib.suppress(ValueError):
+        names.append(parse_authority(f"[{host}]" if ":" in host else host)[0])
+    if not _is_loopback(host):
+        own = socket.gethostname().lower()
+        names += [own, f"{own}.local"]
+    return tuple(names)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises OSError, or UsageError for a host that does not exist."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    except (socket.gaierror, UnicodeError) as error:
+        raise UsageError(f"argument --host: {host!r} is no address of this machine") from error
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(128)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def run(config: ServerConfig, listener: socket.socket, args: argparse.Namespace) -> int:
+    """Build the application on a bound socket and serve until a signal."""
+    from studio.server import create_app  # Gradio takes seconds to import; bad arguments shall not wait for it
+
+    def factory() -> StreamPipeline:
+        return load(config.spec, environment.cache_dir())
+
+    app = create_app(config, factory)
+    hub: Hub = app.state.hub
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            log_level="warning" if args.log_level == "info" else args.log_level,
+            access_log=args.log_level == "debug",
+            proxy_headers=False,  # studio/origin.py reads those it believes
+            server_header=False,
+            ssl_certfile=args.ssl_certfile,
+            ssl_keyfile=args.ssl_keyfile,
+            timeout_graceful_shutdown=5,
+            **websocket_options(config.limits),  # type: ignore[arg-type]
+        )
+    )
+    address = describe_address(listener, tls=args.ssl_certfile is not None)
+
+    async def serve() -> None:
+        async with announcing(server, hub, address, config.token):
+            await server.serve([listener])
+
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(serve())
+    return 0
+
+
+def websocket_options(limits: Limits) -> dict[str, object]:
+    """uvicorn's websocket settings: sizes bounded, compression off, dead peers found within 40 s."""
+    return {
+        "ws": "websockets-sansio",
+        "ws_max_size": limits.max_frame_bytes + 64,
+        "ws_max_queue": 4,
+        "ws_ping_interval": 20.0,
+        "ws_ping_timeout": 20.0,
+        "ws_per_message_deflate": False,
+    }
+
+
+@contextlib.asynccontextmanager
+async def announcing(server: uvicorn.Server, hub: Hub, address: str, token: str) -> AsyncIterator[None]:
+    """Say where the studio is once it listens, and what becomes of the model."""
+    task = asyncio.create_task(_announce(server, hub, address, token))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _announce(server: uvicorn.Server, hub: Hub, address: str, token: str) -> None:
+    while not server.started:
+        await asyncio.sleep(0.02)
+    loaded = hub.owner.loaded
+    state = "" if loaded.done() else "  (the model is still loading)"
+    print(f"Rill is listening on {address}{state}", flush=True)
+    if environment.token() is None:
+        print(f"API token for clients that are not browsers: {token}", flush=True)
+    while not loaded.done():
+        await asyncio.sleep(0.05)
+    if (error := loaded.exception()) is not None:
+        print(f"The model cannot be loaded: {error}", file=sys.stderr, flush=True)
+        return
+    spec = loaded.result().spec
+    print(f"Model {spec.model} is ready: {spec.width}x{spec.height}, {spec.backend}, {spec.dtype} on {spec.device}", flush=True)
+
+
+def describe_address(listener: socket.socket, tls: bool) -> str:
+    """The URL to open; every interface is shown as localhost."""
+    host, port = listener.getsockname()[:2]
+    if ipaddress.ip_address(host.partition("%")[0]).is_unspecified:
+        host = "localhost"
+    elif ":" in host:
+        host = f"[{host}]"
+    return f"{'https' if tls else 'http'}://{host}:{port}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,171 @@
+"""The web application: websocket, health, metrics, the browser client's files, and the page mounted last.
+
+The only module beside studio/page/ that knows FastAPI and Gradio.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from fastapi import FastAPI, WebSocket
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketDisconnect, WebSocketDisconnected
+
+from pipelines import FIELDS, gate
+from studio.connection import Connection, Disconnected
+from studio.hub import GateFactory, Hub, PipelineFactory, ServerConfig
+from studio.origin import AddressRule, host_allowed, judge, own_origin
+from studio.protocol import PATH, SUBPROTOCOL
+
+ASSETS = Path(__file__).resolve().parent.parent / "assets"
+
+STATIC = (("/rill/client", ASSETS / "client"), ("/rill/samples", ASSETS / "samples"), ("/rill/presets", ASSETS / "presets"))
+
+
+def create_app(
+    config: ServerConfig, factory: PipelineFactory, *, make_gate: GateFactory = gate.Gate, with_page: bool = True
+) -> FastAPI:
+    """The application; the model begins to load at once, in its own thread, while the page is still being built.
+
+    `app.state.hub` is the Hub. with_page False leaves Gradio out (tests, headless servers).
+    """
+    hub = Hub(config, factory, make_gate)
+    hub.owner.start()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        sweeper = asyncio.create_task(_sweep(hub))
+        try:
+            yield
+        finally:
+            sweeper.cancel()
+            await asyncio.to_thread(hub.close)
+
+    app = FastAPI(title="Rill", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.hub = hub
+    app.add_middleware(Guard, rule=config.rule)
+    _declare_routes(app, hub)
+    for path, folder in STATIC:
+        if folder.is_dir():
+            app.mount(path, FreshFiles(directory=folder), name=path.strip("/"))
+    if with_page and importlib.util.find_spec("studio.page") is not None:
+        # Gradio reads this when it is imported; the studio makes no outbound request.
+        os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+        page = importlib.import_module("studio.page")
+        pipeline = hub.pipeline
+        app = page.mount(app, fields=FIELDS, spec=hub.spec(), info=None if pipeline is None else pipeline.info)
+    return app
+
+
+def _declare_routes(app: FastAPI, hub: Hub) -> None:
+    @app.websocket(PATH)
+    async def stream(websocket: WebSocket) -> None:
+        await _serve(websocket, hub)
+
+    @app.get("/healthz")
+    async def health() -> Response:
+        status, body = hub.health()
+        return JSONResponse(body, status)
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        return Response(hub.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+async def _sweep(hub: Hub) -> None:
+    while True:
+        await asyncio.sleep(1.0)
+        hub.sweep()
+
+
+async def _serve(websocket: WebSocket, hub: Hub) -> None:
+    standing = judge(websocket.scope["scheme"], websocket.scope["headers"], hub.config.rule)
+    refusals = {"foreign": (403, "this Origin may not connect"), "host": (400, "this server does not answer to that Host")}
+    refusal = refusals.get(standing)
+    if refusal is None and SUBPROTOCOL not in websocket.scope["subprotocols"]:
+        refusal = (400, f"the subprotocol {SUBPROTOCOL} is needed")
+    if refusal is not None:
+        status, reason = refusal
+        hub.metrics.refusals.labels(f"handshake_{status}").inc()
+        await websocket.send_denial_response(PlainTextResponse(reason, status))
+        return
+    await websocket.accept(SUBPROTOCOL)
+    await Connection(WebSocketSocket(websocket), hub, must_show_token=standing == "absent").run()
+
+
+class WebSocketSocket:
+    """Starlette's websocket as a studio.connection.Socket."""
+
+    def __init__(self, websocket: WebSocket) -> None:
+        self._websocket = websocket
+
+    async def receive(self) -> str | bytes:
+        try:
+            message = await self._websocket.receive()
+        except WebSocketDisconnected as error:
+            raise Disconnected from error
+        if message["type"] == "websocket.disconnect":
+            raise Disconnected
+        data = message.get("bytes")
+        return message["text"] if data is None else data
+
+    async def send(self, message: str | bytes) -> None:
+        try:
+            if isinstance(message, str):
+                await self._websocket.send_text(message)
+            else:
+                await self._websocket.send_bytes(message)
+        except (WebSocketDisconnect, WebSocketDisconnected) as error:
+            raise Disconnected from error
+
+    async def close(self, code: int, reason: str) -> None:
+        with contextlib.suppress(WebSocketDisconnect, WebSocketDisconnected):
+            await self._websocket.close(code, reason)
+
+
+class FreshFiles(StaticFiles):
+    """Files that a browser asks for again each time (and gets 304 for): after an update nobody runs half of the old client."""
+
+    def file_response(self, *args: object, **kwargs: object) -> Response:
+        response = super().file_response(*args, **kwargs)  # type: ignore[arg-type]
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
+class Guard:
+    """Refuses unknown hosts before anything else runs, and adds security headers to every HTTP answer."""
+
+    def __init__(self, app: ASGIApp, rule: AddressRule) -> None:
+        self._app = app
+        self._rule = rule
+        embedders = " ".join(["'self'", *(str(origin) for origin in rule.allowed)])
+        self._headers = [
+            (b"x-content-type-options", b"nosniff"),
+            (b"referrer-policy", b"same-origin"),
+            (b"permissions-policy", b"camera=(self), display-capture=(self), microphone=(), geolocation=()"),
+        ]
+        if not rule.trusted_proxy:  # a hosted studio is shown in a frame, and whose frame is for its host to say
+            self._headers.append((b"content-security-policy", f"frame-ancestors {embedders}".encode()))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *self._headers]
+            await send(message)
+
+        try:
+            known = host_allowed(own_origin(scope["scheme"], scope["headers"], self._rule.trusted_proxy), self._rule)
+        except ValueError:
+            known = False
+        app = self._app if known else PlainTextResponse("this server does not answer to that Host", 400)
+        await app(scope, receive, send_with_headers)

@@ -1,0 +1,184 @@
+"""One session's bookkeeping: which frames are under way, which may come in, which answer may go out. Pure: `now` is an argument.
+
+It moves nothing itself; studio/stream.py asks it what to do with each frame and each answer.
+Every received frame meets exactly one fate: received = sum of all verdicts + frames in flight + an answer not yet sent.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from dataclasses import dataclass, replace
+
+from pipelines import Settings
+from studio.limits import Limits
+from studio.protocol import Answer, FrameMessage, PictureWish, ProtocolError
+
+REMEMBERED_IDS = 64
+"""Capture times kept for pictures that leave the stream batch late; more than any batch holds."""
+
+STALE_IN_A_ROW = 3
+"""So many stale frames in a row mean a slower path; see `AgeGauge`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A frame in the inbox, not yet unpacked. received_at in seconds of the server's clock."""
+
+    frame: FrameMessage
+    received_at: float
+
+
+class AgeGauge:
+    """How much later than usual a frame arrived, from two clocks that are never compared.
+
+    The smallest (received − captured) seen is "usual"; it creeps up by 0.5 ms a second so that drifting clocks are forgiven.
+    """
+
+    CREEP = 0.0005
+
+    def __init__(self) -> None:
+        self._usual: float | None = None
+        self._at = 0.0
+        self._stale = 0
+
+    def stale(self, captured_at: float, received_at: float, bound_s: float) -> bool:
+        """True if the frame is older than `bound_s` beyond the usual. The third in a row starts the measure afresh and passes."""
+        delay = received_at - captured_at
+        if self._usual is not None:
+            self._usual = min(delay, self._usual + self.CREEP * max(0.0, received_at - self._at))
+        self._at = received_at
+        if self._usual is None or delay - self._usual <= bound_s:
+            self._usual = delay if self._usual is None else self._usual
+            self._stale = 0
+            return False
+        self._stale += 1
+        if self._stale < STALE_IN_A_ROW:
+            return True
+        self._usual, self._stale = delay, 0
+        return False
+
+
+class Session:
+    """State of one session, touched by the event loop only; `settings` is swapped whole and may be read from anywhere."""
+
+    def __init__(self, name: str, limits: Limits, settings: Settings) -> None:
+        self.name = name
+        self.limits = limits
+        self.settings = settings
+        self.wish = PictureWish()
+        self.paused = False
+        self.last_id = 0
+        self.totals: Counter[str] = Counter()
+        self.drops: Counter[str] = Counter()
+        self.inbox: Waiting | None = None
+        self.outbox: Answer | None = None
+        self._in_flight: OrderedDict[int, None] = OrderedDict()
+        self._captured: OrderedDict[int, float] = OrderedDict()
+        self._age = AgeGauge()
+
+    # Frames in.
+
+    @property
+    def in_flight(self) -> tuple[int, ...]:
+        """Ids of frames that were taken in and have no answer yet, oldest first."""
+        return tuple(self._in_flight)
+
+    @property
+    def settled(self) -> int:
+        """This id and all before it are done with."""
+        return next(iter(self._in_flight)) - 1 if self._in_flight else self.last_id
+
+    def receive(self, frame: FrameMessage, now: float) -> None:
+        """Take a frame into the inbox, or drop it or the one that waits there. Raises ProtocolError if its id does not rise."""
+        if frame.id <= self.last_id:
+            raise ProtocolError(f"frame id {frame.id} is not above {self.last_id}", code="bad_frame_id", field="id")
+        self.last_id = frame.id
+        self.totals["received"] += 1
+        self._captured[frame.id] = frame.captured_at
+        while len(self._captured) > REMEMBERED_IDS:
+            self._captured.popitem(last=False)
+        beyond = len(self._in_flight) >= self.limits.credit
+        if self.paused:
+            self._drop(frame.id, "paused")
+        elif self._age.stale(frame.captured_at, now, self.limits.max_age_ms / 1000):
+            self._drop(frame.id, "stale")
+        elif beyond and self.inbox is None:
+            self._drop(frame.id, "credit")
+        else:
+            if self.inbox is not None:
+                self.drop(self.inbox.frame.id, "credit" if beyond else "superseded")
+            self.inbox = Waiting(frame, now)
+            self._in_flight[frame.id] = None
+
+    def take(self, now: float) -> Waiting | None:
+        """The frame to unpack now, if one waits; one that has grown too old in the inbox is dropped."""
+        waiting, self.inbox = self.inbox, None
+        if waiting is not None and (now - waiting.received_at) * 1000 > self.limits.max_age_ms:
+            self.drop(waiting.frame.id, "stale")
+            return None
+        return waiting
+
+    def drop(self, frame_id: int, reason: str) -> None:
+        """Give up a frame in flight; one that is not in flight (any more) is left alone."""
+        if frame_id in self._in_flight:
+            del self._in_flight[frame_id]
+            self._drop(frame_id, reason)
+
+    def pause(self, paused: bool) -> None:
+        """While paused no frame is taken in, and the one in the inbox goes."""
+        self.paused = paused
+        if paused and self.inbox is not None:
+            waiting, self.inbox = self.inbox, None
+            self.drop(waiting.frame.id, "paused")
+
+    def _drop(self, frame_id: int, reason: str) -> None:
+        self.totals["dropped"] += 1
+        self.drops[reason] += 1
+        if self.outbox is None:  # a picture that waits there carries the news as well
+            self.outbox = Answer(frame_id, self.captured(frame_id), 0, self.settings.version, "dropped", reason)
+
+    # Answers out.
+
+    def captured(self, frame_id: int) -> float:
+        """The capture time that came with a frame, in its client's seconds; 0 for one long gone."""
+        return self._captured.get(frame_id, 0.0)
+
+    def answer(self, consumed: int, answer: Answer) -> None:
+        """Put an answer into the outbox; `consumed` is the frame it settles, with all before it.
+
+        One that still waits there has lost its turn. An answer that was overtaken, or is of an earlier connection, is forgotten.
+        """
+        if consumed not in self._in_flight:
+            return
+        for earlier in [frame_id for frame_id in self._in_flight if frame_id < consumed]:
+            self.drop(earlier, "superseded")
+        del self._in_flight[consumed]
+        self._clear_outbox()
+        self.outbox = answer
+
+    def post(self) -> Answer | None:
+        """The answer to send now, if any. It counts from here on, and carries what is settled at this moment."""
+        answer, self.outbox = self.outbox, None
+        if answer is None:
+            return None
+        if answer.verdict != "dropped":  # those are counted when they are dropped
+            self.totals[answer.verdict] += 1
+        return replace(answer, settled=self.settled)
+
+    def detach(self) -> None:
+        """The connection is gone: what is under way is lost, the rest stays."""
+        self.inbox = None
+        for frame_id in self.in_flight:
+            self.drop(frame_id, "unsent")
+        self._clear_outbox()
+        self._age = AgeGauge()
+
+    def _clear_outbox(self) -> None:
+        waiting, self.outbox = self.outbox, None
+        if waiting is None or waiting.verdict == "dropped":
+            return
+        if waiting.verdict == "failed":
+            self.totals["failed"] += 1
+            return
+        self.totals["dropped"] += 1
+        self.drops["unsent"] += 1

@@ -1,0 +1,282 @@
+"""One session's live way: inbox → codec pool → model thread → codec pool → outbox.
+
+    receive ─▶ _unpack (pool) ─skip─▶ _skipped ──────────────▶ outbox
+                     └run─▶ owner ─▶ _turned ─▶ _pack (pool) ─▶ outbox
+
+Methods without a remark run on the event loop, which alone touches the session's bookkeeping. A frame goes from the pool to the
+model and back to the pool without a detour over the loop: fewer hops, fewer waits for a busy core.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+from pipelines import Frame, Output, Pixels, StreamSpec
+from studio import codec
+from studio.limits import Limits
+from studio.metrics import Metrics
+from studio.owner import Job, Owner, Turned
+from studio.protocol import CLOSE_CODES, Answer, ProtocolError, error_text, parse_frame
+from studio.session import Session, Waiting
+from studio.telemetry import Window
+
+log = logging.getLogger("rill")
+
+
+class Refusal(Exception):
+    """Ends a connection. `code` as in the error table of docs/protocol.md; `close` is the close code."""
+
+    def __init__(self, code: str, message: str, *, field: str | None = None, close: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.field = field
+        self.close = CLOSE_CODES[code] if close is None else close
+
+
+class GateLike(Protocol):
+    """One session's gate, as pipelines/gate.py has it: ask(pixels, gate settings, settings version) has `skip` and `scores`."""
+
+    def ask(self, pixels: Pixels | None, settings: Any, settings_version: int) -> Any: ...
+
+    def forget(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Works:
+    """What streams work with. `clock` in seconds; `spec` is what the pictures must fit."""
+
+    owner: Owner
+    pool: Executor
+    limits: Limits
+    metrics: Metrics
+    clock: Callable[[], float]
+    spec: Callable[[], StreamSpec]
+
+
+@dataclass(slots=True)
+class Passage:
+    """What is known of one frame under way. Times in seconds of the works' clock, or in ms where the name says so."""
+
+    frame_id: int
+    captured_at: float
+    received_at: float
+    receive_ms: float = 0.0
+    unpack_ms: float = 0.0
+    gate_ms: float = 0.0
+    has_frame: bool = True
+
+
+class Stream:
+    """Moves the frames of one session; outlives its connections."""
+
+    def __init__(self, session: Session, works: Works, gate: GateLike) -> None:
+        self.session = session
+        self.wake = asyncio.Event()
+        self.texts: asyncio.Queue[str] = asyncio.Queue(works.limits.texts_waiting)
+        self.window = Window(works.clock(), session.totals)
+        self.send_ms = 0.0
+        self.packed_at = 0.0
+        self._counted: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
+        self.complain: Callable[[str], None] = lambda code: None
+        self._works = works
+        self._gate = gate
+        self._loop = asyncio.get_running_loop()
+        self._unpacking = False
+        self._gate_stale = False
+        self._in_model = 0
+
+    def receive(self, message: bytes, now: float) -> None:
+        """A binary message has come in. Raises ProtocolError."""
+        self.session.receive(parse_frame(message), now)
+        self._unpack_next()
+        self._news()
+
+    def say(self, text: str) -> None:
+        """Queue a text message; a reader so slow that the queue is full does without it."""
+        if not self.texts.full():
+            self.texts.put_nowait(text)
+            self.wake.set()
+
+    def attach(self) -> None:
+        """A connection begins: nothing of an earlier one is left over."""
+        self.texts = asyncio.Queue(self._works.limits.texts_waiting)
+        self.window = Window(self._works.clock(), self.session.totals)
+        self.wake.clear()
+
+    def count(self) -> None:
+        """Add what has happened since the last call to the server's metrics."""
+        metrics, (totals, drops) = self._works.metrics, self._counted
+        metrics.count(totals, self.session.totals, metrics.frames)
+        metrics.count(drops, self.session.drops, metrics.drops)
+        self._counted = (self.session.totals.copy(), self.session.drops.copy())
+
+    def _unpack_next(self) -> None:
+        if self._unpacking:
+            return
+        waiting = self.session.take(self._works.clock())
+        if waiting is not None:
+            self._unpacking = True
+            self._submit(self._unpack, waiting)
+
+    def _submit(self, work: Callable[..., None], *arguments: object) -> None:
+        """Any thread. Give the pool something to do; what goes wrong unforeseen is logged and told, so that no credit leaks."""
+
+        def finished(future: Future[None]) -> None:
+            if not future.cancelled() and (error := future.exception()) is not None:
+                log.error("session %s: %s failed", self.session.name, work.__name__, exc_info=error)
+                self._call(self._broken, work == self._unpack)
+
+        try:
+            self._works.pool.submit(work, *arguments).add_done_callback(finished)
+        except RuntimeError:  # the pool has been shut down: so is the server
+            log.debug("session %s: a frame came after the end", self.session.name)
+
+    def _call(self, work: Callable[..., None], *arguments: object) -> None:
+        """Any thread. Have the event loop do it, unless that has ended."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(partial(work, *arguments))
+
+    # Codec pool.
+
+    def _unpack(self, waiting: Waiting) -> None:
+        works, frame, session = self._works, waiting.frame, self.session
+        started = works.clock()
+        passage = Passage(frame.id, frame.captured_at, waiting.received_at, (started - waiting.received_at) * 1000)
+        spec = works.spec()
+        try:
+            pixels = None
+            if frame.format != "none":
+                pixels = codec.decode(frame.picture, frame.format, spec.width, spec.height, works.limits)
+        except ProtocolError as error:
+            return self._call(self._unpacked, partial(self._failed, passage, error.code, error.message, error.field))
+        unpacked = works.clock()
+        skip, notes = self._ask_gate(pixels)
+        ready = works.clock()
+        passage.unpack_ms, passage.gate_ms = (unpacked - started) * 1000, (ready - unpacked) * 1000
+        if skip and not self._in_model:
+            return self._call(self._unpacked, partial(self._skipped, passage, notes))
+        # A skipped frame still lets those in the stream batch move on: else a still scene would never be finished.
+        passage.has_frame = not skip
+        given = Frame(frame.id, frame.captured_at, pixels) if passage.has_frame else None
+        older = works.owner.offer(Job(session.name, session, given, ready, partial(self._turned, passage)))
+        self._call(self._unpacked, partial(self._offered, older, notes))
+
+    def _ask_gate(self, pixels: Pixels | None) -> tuple[bool, dict[str, float]]:
+        if self._gate_stale:
+            self._gate_stale = False
+            self._gate.forget()
+        settings = self.session.settings
+        answer = self._gate.ask(pixels, settings.gate, settings.version)
+        scores = getattr(answer, "scores", None)
+        if not settings.gate.enabled or scores is None:
+            return answer.skip, {}
+        return answer.skip, {"gate.cosine": scores.cosine, "gate.tile": scores.tile}
+
+    def _pack(self, passage: Passage, turned: Turned) -> None:
+        output, clock = turned.output, self._works.clock
+        if output is None:
+            return self._call(self._failed, passage, "model_error", turned.error or "the model failed", None)
+        started = clock()
+        wish, picture, form = self.session.wish, b"", "none"
+        if output.pixels is not None:
+            picture, form = codec.encode(output.pixels.numpy(), wish), wish.format
+        now = clock()
+        engine = output.timings
+        timings = (
+            *(passage.receive_ms, passage.unpack_ms, passage.gate_ms),
+            *(engine.encode, engine.denoise, engine.decode),
+            *((now - started) * 1000, self.send_ms, turned.wait_ms, (now - passage.received_at) * 1000),
+        )
+        self._call(self._answered, passage, turned, output, timings, form, picture, now)
+
+    # Model thread.
+
+    def _turned(self, passage: Passage, turned: Turned) -> None:
+        self._in_model = turned.in_flight
+        self._submit(self._pack, passage, turned)
+
+    # Event loop again.
+
+    def _unpacked(self, then: Callable[[], None]) -> None:
+        self._unpacking = False
+        then()
+        self._unpack_next()
+        self._news()
+
+    def _offered(self, older: Job | None, notes: Mapping[str, float]) -> None:
+        self.window.remark(notes)
+        if older is not None and older.frame is not None:
+            self._gate_stale = True  # the gate took that frame for processed
+            self.session.drop(older.frame.id, "superseded")
+
+    def _skipped(self, passage: Passage, notes: Mapping[str, float]) -> None:
+        self.window.remark(notes)
+        total = (self._works.clock() - passage.received_at) * 1000
+        timings = (passage.receive_ms, passage.unpack_ms, passage.gate_ms, 0.0, 0.0, 0.0, 0.0, self.send_ms, 0.0, total)
+        version = self.session.settings.version
+        answer = Answer(passage.frame_id, passage.captured_at, 0, version, "skipped", timings=timings)
+        self.packed_at = self._works.clock()
+        self.session.answer(passage.frame_id, answer)
+
+    def _answered(
+        self, passage: Passage, turned: Turned, output: Output, timings: tuple[float, ...], form: str, picture: bytes, now: float
+    ) -> None:
+        consumed, shown = passage.frame_id, output.frame_id
+        verdict: str = output.verdict
+        if verdict == "warming" and not passage.has_frame:
+            verdict = "skipped"
+        if verdict in ("warming", "skipped"):
+            shown = consumed
+        quality = output.quality
+        numbers = (math.nan,) * 3
+        if quality is not None:
+            numbers = (quality.ssim, quality.psnr, math.nan if quality.flicker is None else quality.flicker)
+            self.window.quality = {"ssim": quality.ssim, "psnr": quality.psnr, "flicker": quality.flicker}
+        answer = Answer(
+            shown,
+            self.session.captured(shown),
+            0,
+            output.settings_version,
+            verdict,
+            "none",
+            timings,
+            *numbers,
+            form,
+            picture,
+        )
+        self.window.remark(output.notes)
+        self.window.queued((turned.taken_at - passage.received_at) * 1000)
+        self.packed_at = now
+        self.session.answer(consumed, answer)
+        self._news()
+
+    def _failed(self, passage: Passage, code: str, message: str, field: str | None) -> None:
+        self._gate_stale = True
+        if passage.frame_id not in self.session.in_flight:
+            return
+        answer = Answer(passage.frame_id, passage.captured_at, 0, self.session.settings.version, "failed")
+        self.session.answer(passage.frame_id, answer)
+        self._works.metrics.errors.labels(code).inc()
+        self.say(error_text(code, message, field=field, frame=passage.frame_id))
+        self.complain(code)
+        self._news()
+
+    def _broken(self, unpacking: bool) -> None:
+        """Something of ours failed; every frame under way is given up, and the stream goes on."""
+        self._unpacking = self._unpacking and not unpacking
+        for frame_id in self.session.in_flight:
+            self._failed(Passage(frame_id, self.session.captured(frame_id), 0.0), "model_error", "an internal error", None)
+        self._news()
+
+    def _news(self) -> None:
+        if self.session.outbox is not None:
+            self.wake.set()

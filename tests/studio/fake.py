@@ -1,0 +1,92 @@
+"""A deterministic engine for server tests: tints every picture per prompt, and can be told to fail, to wait, or to batch.
+
+The tint of "red", "green" and "blue" is that colour; other prompts leave the picture as it is. A state counts its own steps, so
+that a fresh one shows.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from pipelines import Entry, HostPicture, Output, Settings, SettingsError, StageTimings, StreamSpec
+
+TINTS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
+
+
+@dataclass
+class FakeState:
+    settings: Settings
+    steps: int = 0
+    ring: deque[int] = field(default_factory=deque)
+
+    @property
+    def in_flight(self) -> int:
+        return len(self.ring)
+
+
+class FakePipeline:
+    """`step_s`: seconds per step. A prompt of "boom" raises. With settings.steps n a picture leaves n-1 frames late."""
+
+    def __init__(self, spec: StreamSpec, step_s: float = 0.0) -> None:
+        self.spec = replace(spec, backend="eager", dtype="float32", device="cpu")
+        self.info = SimpleNamespace(
+            name="fake", title="A fake", native_size=128, max_steps=8, guidance_trained=True, prompts=("red", "green", "blue")
+        )
+        self.step_s = step_s
+        self.threads: set[str] = set()
+        self.batches: list[int] = []
+        self.opened: list[FakeState] = []
+        self.hold = threading.Event()
+        self.hold.set()
+        self.entered = threading.Event()
+        self.closed = False
+
+    def check(self, settings: Settings) -> None:
+        if settings.steps > self.spec.max_steps:
+            raise SettingsError("steps", f"{settings.steps} is out of range; this stream allows 1 to {self.spec.max_steps}")
+
+    def open(self, settings: Settings) -> Any:
+        state = FakeState(settings)
+        self.opened.append(state)
+        return state
+
+    def step(self, entries: Sequence[Entry]) -> list[Output]:
+        self.threads.add(threading.current_thread().name)
+        self.batches.append(len(entries))
+        self.entered.set()
+        assert self.hold.wait(20), "a test forgot to let the model go"
+        if self.step_s:
+            time.sleep(self.step_s)
+        if any(entry.settings.prompt == "boom" for entry in entries):
+            raise RuntimeError("boom")
+        return [self._one(entry) for entry in entries]
+
+    def close(self) -> None:
+        self.closed = True
+
+    def _one(self, entry: Entry) -> Output:
+        state: Any = entry.state
+        state.steps += 1
+        timings = StageTimings(encode=0.1, denoise=self.step_s * 1000, decode=0.2)
+        version, frame = entry.settings.version, entry.frame
+        if frame is not None:
+            state.ring.append((frame.id, frame.pixels))
+        leaves = len(state.ring) >= entry.settings.steps if frame is not None else bool(state.ring)
+        if not leaves:
+            return Output(frame.id if frame is not None else -1, version, None, "warming", timings)
+        frame_id, pixels = state.ring.popleft()
+        height, width = self.spec.height, self.spec.width
+        source = np.full((height, width, 3), 128, np.uint8) if pixels is None else pixels
+        assert source.shape == (height, width, 3), source.shape
+        tint = TINTS.get(entry.settings.prompt)
+        if tint is not None:
+            source = (source // 2 + np.array(tint, np.uint8) // 2).astype(np.uint8)
+        return Output(frame_id, version, HostPicture(source), "generated", timings, notes={"steps": float(state.steps)})

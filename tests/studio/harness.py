@@ -1,0 +1,162 @@
+"""A real server on a loopback socket with the fake engine, and a small client to talk to it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import numpy as np
+import uvicorn
+from websockets.asyncio.client import ClientConnection, connect
+
+from pipelines import StreamSpec
+from studio import codec, protocol
+from studio.hub import Hub, ServerConfig
+from studio.limits import Limits
+from studio.origin import AddressRule
+from studio.protocol import Answer, PictureWish
+from studio.serve import websocket_options
+from studio.server import create_app
+from tests.studio.fake import FakePipeline
+
+TOKEN = "a-token-for-the-tests"
+SIZE = 128
+
+
+class Running:
+    """One server in a thread. `pipeline` is its fake engine, `hub` its inside."""
+
+    def __init__(self, limits: Limits, rule: AddressRule, factory: Callable[[], Any] | None = None, **fake: Any) -> None:
+        spec = StreamSpec(width=SIZE, height=SIZE)
+        self.pipeline = FakePipeline(spec, **fake)
+        app = create_app(ServerConfig(spec, limits, rule, TOKEN), factory or (lambda: self.pipeline), with_page=False)
+        self.hub: Hub = app.state.hub
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.host = f"127.0.0.1:{self.port}"
+        options: Any = websocket_options(limits)
+        self._server = uvicorn.Server(uvicorn.Config(app, log_level="error", proxy_headers=False, **options))
+        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._listener]})
+
+    def start(self) -> None:
+        self._thread.start()
+        until = time.monotonic() + 20
+        while not self._server.started:
+            assert time.monotonic() < until and self._thread.is_alive(), "the server does not start"
+            time.sleep(0.005)
+
+    def stop(self) -> None:
+        self.pipeline.hold.set()
+        self._server.should_exit = True
+        self._thread.join(20)
+        self._listener.close()
+        assert not self._thread.is_alive(), "the server does not stop"
+
+
+@contextlib.contextmanager
+def serving(
+    limits: Limits | None = None, rule: AddressRule | None = None, factory: Callable[[], Any] | None = None, **fake: Any
+) -> Iterator[Running]:
+    running = Running(limits or Limits(), rule or AddressRule(), factory, **fake)
+    running.start()
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+def coloured(*rgb: int, form: str = "png", size: int = SIZE) -> bytes:
+    """A picture of one colour, encoded."""
+    return codec.encode(np.full((size, size, 3), rgb, np.uint8), PictureWish(form, 95))
+
+
+class Peer:
+    """A client that holds nothing back: every message it got is in `answers` or `texts`."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self.socket = socket
+        self.welcome: dict[str, Any] = {}
+        self.answers: list[Answer] = []
+        self.texts: list[dict[str, Any]] = []
+        self.next_id = 1
+
+    async def say(self, kind: str, **values: Any) -> None:
+        await self.socket.send(json.dumps({"type": kind, **values}))
+
+    async def hear(self) -> dict[str, Any] | Answer:
+        message = await asyncio.wait_for(self.socket.recv(), 10)
+        if isinstance(message, bytes):
+            self.answers.append(protocol.parse_answer(message))
+            return self.answers[-1]
+        self.texts.append(json.loads(message))
+        return self.texts[-1]
+
+    async def hear_text(self, *kinds: str) -> dict[str, Any]:
+        """The next text message of one of these types; what comes before is kept."""
+        while True:
+            message = await self.hear()
+            if isinstance(message, dict) and message["type"] in kinds:
+                return message
+
+    async def hear_answer(self) -> Answer:
+        while True:
+            message = await self.hear()
+            if isinstance(message, Answer):
+                return message
+
+    async def send_frame(self, picture: bytes = b"", form: str = "png", captured_at: float | None = None) -> int:
+        frame_id, self.next_id = self.next_id, self.next_id + 1
+        now = time.monotonic() if captured_at is None else captured_at
+        await self.socket.send(protocol.pack_frame(frame_id, now, form if picture else "none", picture))
+        return frame_id
+
+    async def round(self, picture: bytes = b"", form: str = "png") -> Answer:
+        """One frame, and the answer that settles it."""
+        frame_id = await self.send_frame(picture, form)
+        while (answer := await self.hear_answer()).settled < frame_id:
+            pass
+        return answer
+
+    async def closed(self) -> tuple[int, str]:
+        """Hears out the connection; its close code and reason."""
+        async with asyncio.timeout(10):
+            async for message in self.socket:
+                if isinstance(message, str):
+                    self.texts.append(json.loads(message))
+        return self.socket.close_code or 0, self.socket.close_reason or ""
+
+
+def colour(answer: Answer) -> tuple[int, int, int]:
+    """The mean colour of an answer's picture."""
+    assert answer.format != "none", answer
+    pixels = codec.decode(memoryview(answer.picture), answer.format, SIZE, SIZE, Limits())
+    red, green, blue = pixels.reshape(-1, 3).mean(axis=0).round().astype(int)
+    return int(red), int(green), int(blue)
+
+
+@contextlib.asynccontextmanager
+async def connected(
+    running: Running, *, origin: str | None = "own", headers: dict[str, str] | None = None, **options: Any
+) -> AsyncIterator[Peer]:
+    """A socket without hello. origin "own" is the server's, None none."""
+    settings: dict[str, Any] = {"subprotocols": [protocol.SUBPROTOCOL], "compression": None, "proxy": None, "max_size": None}
+    settings |= {"additional_headers": headers or {}, "origin": f"http://{running.host}" if origin == "own" else origin}
+    async with connect(f"ws://{running.host}{protocol.PATH}", **(settings | options)) as websocket:
+        yield Peer(websocket)
+
+
+@contextlib.asynccontextmanager
+async def joined(running: Running, **hello: Any) -> AsyncIterator[Peer]:
+    """A peer that has been welcomed, with PNG answers unless told otherwise."""
+    async with connected(running) as peer:
+        await peer.say("hello", **({"protocol": 1, "picture": {"format": "png"}} | hello))
+        peer.welcome = await peer.hear_text("welcome", "error")
+        assert peer.welcome["type"] == "welcome", peer.welcome
+        peer.next_id = peer.welcome["last_frame_id"] + 1
+        yield peer
