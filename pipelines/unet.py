@@ -1,0 +1,290 @@
+"""A diffusers UNet as plain modules for static graphs: full pass, shallow pass, and decoder alone. Tensors in, tensors out.
+
+The UNet is seen as skips numbered from the outside: skip 0 is conv_in's output, and up layer k is the one that joins skip k
+to what comes from below. Branch b (DeepCache, arXiv 2312.00858: block b // (L + 1), layer b % (L + 1) for L layers per block)
+keeps the hidden state that enters up layer b. From there a shallow pass needs only skips 0..b and up layers b..0.
+
+Knows nothing of when to reuse what (feature_cache.py), of sessions or of backends. Modules are shared with the UNet, not copied.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.jit._trace import is_tracing
+from torch.utils.flop_counter import FlopCounterMode
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
+
+DOWN_BLOCKS = ("DownBlock2D", "CrossAttnDownBlock2D")
+UP_BLOCKS = ("UpBlock2D", "CrossAttnUpBlock2D")
+
+
+class Layer(nn.Module):
+    """A resnet, then cross-attention where the block has it, then an upsampler where it is the block's last."""
+
+    def __init__(self, resnet: Any, attention: nn.Module | None, upsampler: nn.Module | None = None) -> None:
+        super().__init__()
+        self.resnet: Any = resnet
+        self.attention = attention
+        self.upsampler = upsampler
+
+    def forward(self, h: Tensor, temb: Tensor, emb: Tensor) -> Tensor:
+        h = self.resnet(h, temb)
+        if self.attention is not None:
+            h = self.attention(h, encoder_hidden_states=emb, return_dict=False)[0]
+        return h if self.upsampler is None else self.upsampler(h)
+
+
+class Downsample(nn.Module):
+    """The downsampler between two blocks, called like a Layer."""
+
+    def __init__(self, downsampler: Any) -> None:
+        super().__init__()
+        self.downsampler: Any = downsampler
+
+    def forward(self, h: Tensor, temb: Tensor, emb: Tensor) -> Tensor:
+        return self.downsampler(h)
+
+
+class Embed(nn.Module):
+    """Timestep and added conditions to the vector that every resnet takes: [B, E]."""
+
+    def __init__(self, unet: UNet2DConditionModel) -> None:
+        super().__init__()
+        self.time_proj = unet.time_proj
+        self.time_embedding = unet.time_embedding
+        self.activation = unet.time_embed_act
+        self.takes_added = unet.config.addition_embed_type == "text_time"
+        self.pools_text = unet.config.addition_embed_type == "text"  # an attention pooling of the prompt embedding itself
+        takes_w = unet.config.time_cond_proj_dim is not None
+        self.counts = (2 * self.takes_added, 2 * self.takes_added + takes_w)
+        self.names = " and ".join(["pooled, time_ids"] * self.takes_added + ["optionally w"] * takes_w)
+        if self.takes_added:
+            self.add_time_proj = unet.add_time_proj
+        if self.takes_added or self.pools_text:
+            self.add_embedding = unet.add_embedding
+
+    def forward(self, like: Tensor, t: Tensor, emb: Tensor, added: Sequence[Tensor]) -> Tensor:
+        """t: [B] or [1]; emb: [B, L, D]; added: what the UNet takes of pooled, time_ids, w. `like` gives batch size and dtype."""
+        if len(added) not in self.counts:
+            raise ValueError(f"{len(added)} added conditions given; this UNet takes {self.names or 'none'}")
+        w = added[-1].to(like.dtype) if len(added) > 2 * self.takes_added else None
+        # The sinusoids are made in float32: bfloat16 cannot tell timestep 999 from 1000.
+        temb = self.time_embedding(self.time_proj(t.expand(like.shape[0])).to(like.dtype), w)
+        if self.takes_added:
+            pooled, time_ids = added[:2]
+            times = self.add_time_proj(time_ids.flatten()).reshape(pooled.shape[0], -1)  # [B, 6 * 256]
+            temb = temb + self.add_embedding(torch.cat([pooled, times], dim=-1).to(temb.dtype))
+        elif self.pools_text:
+            temb = temb + self.add_embedding(emb)
+        return temb if self.activation is None else self.activation(temb)
+
+
+def down_layers(unet: UNet2DConditionModel) -> list[Layer | Downsample]:
+    """The layers of the way down, outermost first; the output of layer k − 1 is skip k."""
+    layers: list[Layer | Downsample] = []
+    for block in unet.down_blocks:
+        layers += [Layer(resnet, attention) for resnet, attention in _pairs(block)]
+        layers += [Downsample(downsampler) for downsampler in block.downsamplers or ()]
+    return layers
+
+
+def up_layers(unet: UNet2DConditionModel) -> list[Layer]:
+    """The layers of the way up, outermost first: layer k takes skip k."""
+    layers: list[Layer] = []
+    for block in unet.up_blocks:
+        layers += [Layer(resnet, attention) for resnet, attention in _pairs(block)]
+        if block.upsamplers:
+            layers[-1].upsampler = block.upsamplers[0]
+    return layers[::-1]
+
+
+def branches(unet: UNet2DConditionModel) -> int:
+    """How many re-entry points there are: branch 0 (recomputes least) to branches − 1 (saves the mid block only)."""
+    return sum(len(block.resnets) for block in unet.up_blocks)
+
+
+def check_branch(unet: UNet2DConditionModel, branch: int) -> int:
+    """`branch` if the UNet has it. Raises ValueError naming the allowed range."""
+    count = branches(unet)
+    if isinstance(branch, bool) or not isinstance(branch, int) or not 0 <= branch < count:
+        raise ValueError(f"branch {branch!r} is not allowed; this UNet has branches 0 to {count - 1}")
+    return branch
+
+
+class UNetPass(nn.Module):
+    """What the passes share: the way in and the way out through skips `first`..0 and their layers."""
+
+    def __init__(self, unet: UNet2DConditionModel, first: int, encode: bool = True) -> None:
+        super().__init__()
+        check_supported(unet)
+        self.factor = 2 ** sum(bool(block.upsamplers) for block in unet.up_blocks)
+        self.embed = Embed(unet)
+        if encode:
+            self.conv_in = unet.conv_in
+            self.down = nn.ModuleList(down_layers(unet)[:first])
+        self.up = nn.ModuleList(up_layers(unet)[: first + 1])
+        self.norm_out = nn.Sequential(unet.conv_norm_out, unet.conv_act) if unet.conv_norm_out else nn.Identity()
+        self.conv_out = unet.conv_out
+
+    def encode(self, x: Tensor, temb: Tensor, emb: Tensor) -> list[Tensor]:
+        """Skips 0..first, outermost first; each [B, C_k, H_k, W_k]."""
+        if not is_tracing() and (x.shape[-2] % self.factor or x.shape[-1] % self.factor):
+            raise ValueError(f"a latent of {x.shape[-2]}x{x.shape[-1]} does not fit; multiples of {self.factor} do")
+        skips = [self.conv_in(x)]
+        for layer in self.down:
+            skips.append(layer(skips[-1], temb, emb))
+        return skips
+
+    def decode(
+        self, h: Tensor, skips: Sequence[Tensor], temb: Tensor, emb: Tensor, keep: int | None = None
+    ) -> tuple[Tensor, ...]:
+        """(out,), or (out, the hidden state entering up layer `keep`)."""
+        kept: tuple[Tensor, ...] = ()
+        for k in reversed(range(len(skips))):
+            if k == keep:
+                kept = (h,)
+            h = self.up[k](torch.cat([h, skips[k]], dim=1), temb, emb)
+        return (self.conv_out(self.norm_out(h)), *kept)
+
+
+class FullPass(UNetPass):
+    """The whole UNet. With a branch it also returns the deep feature for ShallowPass, with `keep_encoder` what DecoderPass takes.
+
+    forward(x [B,C,H,W], t [B] or [1], emb [B,L,D], *added) → (out [B,C',H,W],), or (out, deep), or (out, h, *skips).
+    H and W are multiples of 2 to the number of upsamplers. `added` is what the UNet takes, in this order: pooled [B,P] and
+    time_ids [B,6] where it has text_time conditions (SDXL); then w [B,W], the guidance embedding of a distilled LCM
+    (`guidance_embedding`), optional where it has time_cond_proj_dim. Raises ValueError for inputs that it does not take.
+    """
+
+    def __init__(self, unet: UNet2DConditionModel, branch: int | None = None, keep_encoder: bool = False) -> None:
+        if branch is not None:
+            check_branch(unet, branch)
+            if keep_encoder:
+                raise ValueError("a pass keeps either a branch or the encoder, not both")
+        super().__init__(unet, branches(unet) - 1)
+        self.mid = unet.mid_block
+        self.mid_attends = getattr(unet.mid_block, "has_cross_attention", False)
+        self.branch = branch
+        self.keep_encoder = keep_encoder
+
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        emb: Tensor,
+        *added: Tensor,
+    ) -> tuple[Tensor, ...]:
+        temb = self.embed(x, t, emb, added)
+        skips = self.encode(x, temb, emb)
+        h = skips[-1]
+        if self.mid is not None:
+            h = self.mid(h, temb, encoder_hidden_states=emb) if self.mid_attends else self.mid(h, temb)
+        outputs = self.decode(h, skips, temb, emb, self.branch)
+        return (*outputs, h, *skips) if self.keep_encoder else outputs
+
+
+class ShallowPass(UNetPass):
+    """The outer layers only, from a cached deep feature on (DeepCache).
+
+    forward(x [B,C,H,W], t [B] or [1], emb [B,L,D], deep [B, *deep_shape], *added) → (out [B,C',H,W],).
+    With the deep feature of the same inputs it equals FullPass. Raises ValueError as FullPass does.
+    """
+
+    def __init__(self, unet: UNet2DConditionModel, branch: int) -> None:
+        super().__init__(unet, check_branch(unet, branch))
+
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        emb: Tensor,
+        deep: Tensor,
+        *added: Tensor,
+    ) -> tuple[Tensor, ...]:
+        temb = self.embed(x, t, emb, added)
+        return self.decode(deep, self.encode(x, temb, emb), temb, emb)
+
+
+class DecoderPass(UNetPass):
+    """The way up alone, at another timestep, from an earlier pass's encoder (Faster Diffusion, arXiv 2312.09608).
+
+    forward(t [B] or [1], emb [B,L,D], h, *skips, *added) → (out [B,C',H,W],); h and skips as
+    FullPass(unet, keep_encoder=True) returned them. It never sees the latent: of use between the steps of one frame, while
+    between frames it would repeat the old picture.
+    """
+
+    def __init__(self, unet: UNet2DConditionModel) -> None:
+        super().__init__(unet, branches(unet) - 1, encode=False)
+
+    def forward(self, t: Tensor, emb: Tensor, h: Tensor, *skips_added: Tensor) -> tuple[Tensor, ...]:
+        count = len(self.up)
+        skips, added = skips_added[:count], skips_added[count:]
+        if len(skips) < count:
+            raise ValueError(f"{len(skips)} skips given; this UNet has {count}")
+        return self.decode(h, skips, self.embed(h, t, emb, added), emb)
+
+
+def deep_shape(unet: UNet2DConditionModel, branch: int, height: int, width: int) -> tuple[int, int, int]:
+    """(channels, height, width) of the deep feature for a latent of height x width, without running anything.
+
+    Raises ValueError for a branch that the UNet does not have.
+    """
+    check_branch(unet, branch)
+    skips = [unet.conv_in.out_channels]
+    scale = 1
+    for layer in down_layers(unet)[:branch]:
+        if isinstance(layer, Downsample):
+            scale *= 2
+            skips.append(layer.downsampler.out_channels)
+        else:
+            skips.append(layer.resnet.out_channels)
+    return up_layers(unet)[branch].resnet.in_channels - skips[-1], height // scale, width // scale
+
+
+def multiply_adds(module: nn.Module, *inputs: Tensor) -> int:
+    """Multiply-adds of one call, by running it (free on the meta device): convolutions, products, attention."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        module(*inputs)
+    return int(counter.get_total_flops()) // 2
+
+
+def guidance_embedding(w: Tensor, dim: int) -> Tensor:
+    """Sinusoidal embedding [B, dim] (dim even) of w = guidance scale − 1, [B] (latent consistency models, arXiv 2310.04378)."""
+    half = dim // 2
+    rates = torch.exp(torch.arange(half, dtype=torch.float32, device=w.device) * (-math.log(10000.0) / (half - 1)))
+    angles = 1000.0 * w.float()[:, None] * rates  # [B, dim / 2]
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def check_supported(unet: UNet2DConditionModel) -> None:
+    """Raises ValueError naming what a UNet has that these passes would compute wrongly."""
+    for blocks, known in ((unet.down_blocks, DOWN_BLOCKS), (unet.up_blocks, UP_BLOCKS)):
+        for block in blocks:
+            if type(block).__name__ not in known:
+                raise ValueError(f"block {type(block).__name__} is not supported; {', '.join(known)} are")
+            if getattr(block, "b1", None):
+                raise ValueError("FreeU is switched on, which these passes do not compute")
+    config = unet.config
+    for field, allowed in (
+        ("addition_embed_type", (None, "text", "text_time")),
+        ("class_embed_type", (None,)),
+        ("num_class_embeds", (None,)),
+        ("encoder_hid_dim_type", (None,)),
+        ("center_input_sample", (False,)),
+    ):
+        if config[field] not in allowed:
+            raise ValueError(f"{field} = {config[field]!r} is not supported; {', '.join(map(repr, allowed))} are")
+    if config.attention_type != "default":
+        raise ValueError(f"attention_type = {config.attention_type!r} is not supported; 'default' is")
+
+
+def _pairs(block: Any) -> list[tuple[Any, Any]]:
+    attentions = getattr(block, "attentions", None) or [None] * len(block.resnets)
+    return list(zip(block.resnets, attentions, strict=True))
