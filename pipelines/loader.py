@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from pipelines import schedule
@@ -118,7 +119,7 @@ class ModelParts:
         _quiet()
         try:
             module = cls.from_pretrained(self.folder / part, torch_dtype=torch.float32, **options)
-        except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
             raise ModelError(f"{self.folder.name}/{part}: cannot be loaded: {error}") from error
         return module.eval().requires_grad_(False)
 

@@ -1,0 +1,116 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from benchmarks import clips
+from pipelines import Entry, Frame, ModelParts, Pixels, Settings, SpecError, StreamSpec, backends, describe, load
+from pipelines.backends.compiled import CompileBackend
+from pipelines.backends.eager import EagerBackend
+from pipelines.backends.openvino import OpenVinoBackend, supports_bf16
+from pipelines.graphs import split
+from pipelines.pixels import DecodePixels
+
+SIZE = 128
+CLIP = clips.clip("handheld", SIZE, SIZE)
+
+
+def picture(model: Path, backend: str, dtype: str, cache: Path | None = None) -> Pixels:
+    pipeline = load(StreamSpec(str(model), SIZE, SIZE, backend, dtype), cache)
+    settings = Settings().patched({"strength": 0.3, "steps": 2, "stream_batch.enabled": False})
+    (answer,) = pipeline.step([Entry(pipeline.open(settings), Frame(0, 0.0, CLIP[0]), settings)])
+    assert answer.pixels is not None
+    return answer.pixels.numpy()
+
+
+@pytest.fixture(scope="module")
+def reference(mini_model: Path) -> Pixels:
+    return picture(mini_model, "eager", "float32")
+
+
+@pytest.mark.parametrize("backend, dtype, tolerance", [("openvino", "float32", 1.0), ("eager", "bfloat16", 6.0), ("openvino", "bfloat16", 6.0)])
+def test_every_backend_draws_the_reference_picture(
+    mini_model: Path, reference: Pixels, backend: str, dtype: str, tolerance: float
+) -> None:
+    other = picture(mini_model, backend, dtype)
+    assert np.abs(other.astype(float) - reference).mean() < tolerance  # grey levels of 255
+
+
+class Affine(nn.Module):
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((1,), scale))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x * self.weight, x + 1
+
+
+def test_graphs_are_kept_on_disk_and_found_again(tmp_path: Path) -> None:
+    example = (torch.ones(2, 3),)
+    first = OpenVinoBackend(torch.float32, tmp_path).build("weights-a", lambda: Affine(2.0), example)
+
+    def unwanted() -> nn.Module:
+        raise AssertionError("the module must not be needed again")
+
+    again = OpenVinoBackend(torch.float32, tmp_path).build("weights-a", unwanted, example)
+    other = OpenVinoBackend(torch.float32, tmp_path).build("weights-b", lambda: Affine(5.0), example)
+    x = torch.arange(6.0).reshape(2, 3)
+    for graph, scale in ((first, 2.0), (again, 2.0), (other, 5.0)):
+        product, plus = graph(x)
+        torch.testing.assert_close(product, x * scale)
+        torch.testing.assert_close(plus, x + 1)
+
+
+def test_torch_compile_computes_what_eager_does(mini_model: Path) -> None:
+    """On an autoencoder rather than the UNet: Inductor's C++ takes half a minute for the miniature UNet, three seconds for this."""
+    vae = ModelParts(describe(str(mini_model))).vae
+    latents = (torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(0)),)
+    built = [kind(torch.device("cpu"), torch.float32).build("k", lambda: DecodePixels(vae), latents) for kind in (EagerBackend, CompileBackend)]
+    with torch.inference_mode():
+        eager, compiled = (graph(*latents)[0] for graph in built)
+    assert eager.dtype == compiled.dtype == torch.uint8
+    assert (eager.int() - compiled.int()).abs().max() <= 1
+
+
+def test_results_survive_the_next_call() -> None:
+    graph = OpenVinoBackend(torch.float32, None).build("k", lambda: Affine(2.0), (torch.ones(2, 3),))
+    kept = graph(torch.ones(2, 3))[0]
+    graph(torch.zeros(2, 3))
+    torch.testing.assert_close(kept, torch.full((2, 3), 2.0))
+
+
+def test_auto_is_resolved_from_the_machine() -> None:
+    spec = backends.resolve(StreamSpec(device="cpu"))
+    assert (spec.backend, spec.dtype) == ("openvino", "bfloat16" if supports_bf16() else "float32")
+    assert backends.resolve(StreamSpec(device="cpu", backend="eager", dtype="float32")).dtype == "float32"
+
+
+@pytest.mark.parametrize("change", [{"device": "tpu"}, {"device": "cpu", "dtype": "float16"}, {"device": "cuda", "backend": "openvino"}])
+def test_impossible_specs_are_refused(change: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(SpecError):
+        backends.resolve(StreamSpec(**change))  # type: ignore[arg-type]
+
+
+def test_cuda_without_a_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SpecError, match="device"):
+        backends.resolve(StreamSpec(device="cuda"))
+
+
+@pytest.mark.parametrize("count, ready, sizes", [(1, (1,), [1]), (7, (1, 2, 4), [4, 2, 1]), (5, (1,), [1] * 5), (20, (1, 16), [16, 1, 1, 1, 1]), (0, (1,), [])])
+def test_rows_are_split_over_ready_buckets(count: int, ready: tuple[int, ...], sizes: list[int]) -> None:
+    assert split(count, ready) == sizes
+
+
+def test_a_batch_over_several_buckets_is_the_same_as_one_by_one(mini_model: Path) -> None:
+    pipeline = load(StreamSpec(str(mini_model), SIZE, SIZE, "openvino", "float32"))
+    settings = Settings()
+    alone = [pipeline.step([Entry(pipeline.open(settings), Frame(0, 0.0, CLIP[i]), settings)])[0] for i in range(3)]
+    pipeline.prepare(settings, sessions=3)
+    entries = [Entry(pipeline.open(settings), Frame(0, 0.0, CLIP[i]), settings) for i in range(3)]
+    for one, other in zip(alone, pipeline.step(entries), strict=True):
+        assert one.pixels is not None and other.pixels is not None
+        assert np.abs(one.pixels.numpy().astype(int) - other.pixels.numpy()).max() <= 1

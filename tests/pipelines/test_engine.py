@@ -1,0 +1,212 @@
+"""The engine on a miniature checkpoint: what it computes against a plain loop, and what sessions can see of each other."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from benchmarks import clips
+from pipelines import Entry, Frame, Pixels, Settings, SettingsError, StreamPipeline, StreamSpec, load
+
+SIZE = 128
+
+
+@pytest.fixture(scope="module")
+def pipeline(mini_model: Path) -> StreamPipeline:
+    return load(StreamSpec(str(mini_model), SIZE, SIZE, "eager", "float32"))
+
+
+def frames(count: int, name: str = "handheld") -> list[Frame]:
+    clip = clips.clip(name, SIZE, SIZE)
+    return [Frame(index, index / 25, clip[7 * index]) for index in range(count)]
+
+
+def stream(pipeline: StreamPipeline, settings: Settings, source: list[Frame]) -> dict[int, Pixels]:
+    """Every picture of one session alone, by frame id, the end drained."""
+    state = pipeline.open(settings)
+    out: dict[int, Pixels] = {}
+    for frame in [*source, *[None] * 8]:
+        if frame is None and not state.in_flight:
+            break
+        (answer,) = pipeline.step([Entry(state, frame, settings)])
+        if answer.pixels is not None:
+            out[answer.frame_id] = answer.pixels.numpy()
+    return out
+
+
+def by_hand(pipeline: StreamPipeline, settings: Settings, frame: Frame) -> Pixels:
+    """Sequential denoising written out with diffusers' modules, without any of the engine's helpers."""
+    parts = pipeline.graphs.parts
+    plan = parts.schedule
+    assert frame.pixels is not None
+    x = torch.from_numpy(frame.pixels).permute(2, 0, 1)[None] / 127.5 - 1
+    x0 = parts.vae.encode(x).latents
+    embedding = parts.encode_prompt(settings.prompt)[None]
+    state = pipeline.open(settings)
+    with torch.no_grad():
+        for level in range(settings.steps):
+            t = round(round(settings.strength * 999) * (settings.steps - level) / settings.steps)
+            bar = float(plan.signal[t]) ** 2
+            x = bar**0.5 * x0 + (1 - bar) ** 0.5 * state.noise.level(level)
+            eps = parts.unet(x, t, encoder_hidden_states=embedding).sample
+            x0 = (x - (1 - bar) ** 0.5 * eps) / bar**0.5
+        picture = parts.vae.decode(x0).sample[0]
+    return ((picture + 1) * 127.5).round().clamp(0, 255).permute(1, 2, 0).to(torch.uint8).numpy()
+
+
+def close(a: Pixels, b: Pixels, tolerance: int = 1) -> bool:
+    """Equal to the rounding of one grey level."""
+    return int(np.abs(a.astype(int) - b).max()) <= tolerance
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4])
+def test_stream_batch_equals_sequential_equals_a_plain_loop(pipeline: StreamPipeline, steps: int) -> None:
+    batched = Settings().patched({"steps": steps, "prompt": "ink"})
+    sequential = batched.patched({"stream_batch.enabled": False})
+    source = frames(6)
+    a, b = stream(pipeline, batched, source), stream(pipeline, sequential, source)
+    assert list(a) == list(b) == [frame.id for frame in source]
+    for frame in source:
+        expected = by_hand(pipeline, batched, frame)
+        assert close(a[frame.id], expected) and close(b[frame.id], expected)
+
+
+def test_warming_answers_carry_no_picture_and_their_own_id(pipeline: StreamPipeline) -> None:
+    settings = Settings().patched({"steps": 3})
+    state = pipeline.open(settings)
+    answers = [pipeline.step([Entry(state, frame, settings)])[0] for frame in frames(4)]
+    assert [(answer.frame_id, answer.verdict) for answer in answers] == [(0, "warming"), (1, "warming"), (0, "generated"), (1, "generated")]
+    assert all((answer.pixels is None) == (answer.verdict == "warming") for answer in answers)
+
+
+@pytest.mark.parametrize("change", [{"prompt": "a red fox"}, {"seed": 5}, {"strength": 0.8}])
+def test_the_picture_depends_on_prompt_seed_and_strength(pipeline: StreamPipeline, change: dict[str, object]) -> None:
+    settings, source = Settings().patched({"prompt": "ink"}), frames(1)
+    assert not np.array_equal(stream(pipeline, settings, source)[0], stream(pipeline, settings.patched(change), source)[0])
+
+
+def test_the_picture_depends_on_the_unet_weights(mini_model: Path) -> None:
+    pipeline = load(StreamSpec(str(mini_model), SIZE, SIZE, "eager", "float32"))
+    settings, source = Settings(), frames(1)
+    before = stream(pipeline, settings, source)[0]
+    with torch.no_grad():
+        for weight in pipeline.graphs.parts.unet.parameters():
+            weight.zero_()
+    assert not np.array_equal(before, stream(pipeline, settings, source)[0])
+
+
+def test_prompt_only_draws_from_noise_alone(pipeline: StreamPipeline) -> None:
+    settings = Settings().patched({"strength": 0.2})
+    source = [Frame(0, 0.0, None), Frame(1, 0.1, None)]
+    out = stream(pipeline, settings, source)
+    assert np.array_equal(out[0], out[1])
+    assert not np.array_equal(out[0], stream(pipeline, settings.patched({"seed": 1}), source[:1])[0])
+
+
+TIMELINE = st.lists(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "steps": st.integers(1, 4),
+            "strength": st.floats(0.0, 1.0),
+            "prompt": st.sampled_from(["ink", "oil", ""]),
+            "guidance_mode": st.sampled_from(["none", "full", "self", "one-time"]),
+            "guidance": st.sampled_from([1.0, 1.5, 4.0]),
+            "stream_batch.enabled": st.booleans(),
+            "noise.mode": st.sampled_from(["fixed", "walk"]),
+            "noise.warm_start": st.sampled_from([0.0, 0.4]),
+            "noise.motion": st.sampled_from([0.0, 1.0]),
+            "seed": st.integers(0, 3),
+        },
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@hypothesis_settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(TIMELINE, TIMELINE, st.booleans())
+def test_sessions_in_one_batch_see_nothing_of_each_other(
+    pipeline: StreamPipeline, mine: list[dict[str, object]], theirs: list[dict[str, object]], blank: bool
+) -> None:
+    """Over any settings timeline my pictures are the same whether I stream alone or beside somebody, whoever that is."""
+    length = max(len(mine), len(theirs))
+    own = frames(length)
+    other = [Frame(frame.id, 0.0, None if blank else clips.clip("stars", SIZE, SIZE)[frame.id]) for frame in own]
+    alone, shared = Session(pipeline, mine), Session(pipeline, mine)
+    neighbour = Session(pipeline, theirs)
+    for frame, strange in zip(own, other, strict=True):
+        (a,) = pipeline.step([alone.entry(frame)])
+        b, _ = pipeline.step([shared.entry(frame), neighbour.entry(strange)])
+        assert (a.frame_id, a.verdict, a.superseded) == (b.frame_id, b.verdict, b.superseded)
+        if a.pixels is not None and b.pixels is not None:
+            assert close(a.pixels.numpy(), b.pixels.numpy(), 2)
+
+
+class Session:
+    """A session that walks through a settings timeline, one patch a frame."""
+
+    def __init__(self, pipeline: StreamPipeline, timeline: list[dict[str, object]]) -> None:
+        self.timeline = iter(timeline)
+        self.settings = Settings()
+        self.state = pipeline.open(self.settings)
+
+    def entry(self, frame: Frame) -> Entry:
+        self.settings = self.settings.patched(next(self.timeline, {}))
+        return Entry(self.state, frame, self.settings)
+
+
+@hypothesis_settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(TIMELINE)
+def test_any_timeline_gives_rising_ids_and_accounts_for_every_frame(pipeline: StreamPipeline, timeline: list[dict[str, object]]) -> None:
+    session = Session(pipeline, timeline)
+    shown: list[int] = []
+    lost: list[int] = []
+    source = frames(8)
+    for frame in [*source, None, None, None, None]:
+        entry = session.entry(frame) if frame is not None else Entry(session.state, None, session.settings)
+        (answer,) = pipeline.step([entry])
+        lost.extend(answer.superseded)
+        if answer.pixels is not None:
+            shown.append(answer.frame_id)
+            assert answer.pixels.numpy().shape == (SIZE, SIZE, 3)
+    assert shown == sorted(set(shown))
+    assert sorted(shown + lost) == [frame.id for frame in source]
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_self_negative_guidance_is_full_guidance_against_the_source(pipeline: StreamPipeline, steps: int) -> None:
+    """x̂₀ = z + γ(x̂₀_c − z) with z the source latent at every level, and no drift from frame to frame on a still scene."""
+    settings = Settings().patched({"guidance_mode": "self", "guidance": 1.4, "steps": steps, "strength": 0.4})
+    still = [Frame(index, 0.0, clips.clip("handheld", SIZE, SIZE)[0]) for index in range(12)]
+    out = stream(pipeline, settings, still)
+    assert all(np.array_equal(out[0], picture) for picture in out.values())
+    assert not np.array_equal(out[0], stream(pipeline, settings.patched({"guidance_mode": "none"}), still[:1])[0])
+
+
+def test_guidance_follows_a_live_prompt_change(pipeline: StreamPipeline) -> None:
+    settings = Settings().patched({"guidance_mode": "full", "guidance": 2.0, "negative": "dull", "prompt": "ink"})
+    changed = settings.patched({"prompt": "a red fox"})
+    state = pipeline.open(settings)
+    first, second = frames(2)
+    pipeline.step([Entry(state, first, settings)])
+    (after,) = pipeline.step([Entry(state, second, changed)])
+    assert after.pixels is not None
+    assert np.array_equal(after.pixels.numpy(), stream(pipeline, changed, [second])[1])
+
+
+def test_what_a_stream_cannot_do_is_refused(pipeline: StreamPipeline) -> None:
+    with pytest.raises(SettingsError, match="steps"):
+        pipeline.open(Settings().patched({"steps": 5}))
+    with pytest.raises(ValueError, match="uint8 of shape"):
+        pipeline.step([Entry(pipeline.open(Settings()), Frame(0, 0.0, np.zeros((8, 8, 3), np.uint8)), Settings())])
+
+
+def test_an_empty_step_is_nothing(pipeline: StreamPipeline) -> None:
+    assert pipeline.step([]) == []
+    (answer,) = pipeline.step([Entry(pipeline.open(Settings()), None, Settings())])
+    assert (answer.verdict, answer.pixels) == ("warming", None)
