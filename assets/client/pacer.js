@@ -56,7 +56,10 @@ export class Pacer {
     this.open.delete(id);
   }
 
-  /** Books an answer; returns how many frames were settled without an answer of their own (dropped on the way). */
+  /**
+   * Books an answer; returns how many frames before it were dropped without an answer of their own. Pictures come in order,
+   * so those are the unanswered ones older than a picture. (A settled one may still be inside the stream batch.)
+   */
   answered(answer, now) {
     const { stages } = answer;
     if (answer.verdict === "generated" || answer.verdict === "cached") {
@@ -67,9 +70,13 @@ export class Pacer {
     this.notBefore = now + this.hold;
     this.open.delete(answer.id);
     this.settled = Math.max(this.settled, answer.settled);
+    return answer.verdict === "generated" || answer.verdict === "cached" ? this.#overtaken(answer.id) : 0;
+  }
+
+  #overtaken(pictureId) {
     let silent = 0;
     for (const id of this.open.keys()) {
-      if (id > this.settled) break;
+      if (id > pictureId) break;
       this.open.delete(id);
       silent += 1;
     }

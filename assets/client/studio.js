@@ -131,7 +131,9 @@ export class Studio extends EventTarget {
   setPaused(paused) {
     this.paused = paused;
     this.pump.paused = paused;
-    this.connection.send(messages.pause(paused));
+    const { state } = this.connection.link;
+    if (!paused && state === "ended" && this.connection.resume) this.connection.connect(); // it ended because nothing came
+    else this.connection.send(messages.pause(paused));
     this.say("link");
   }
 

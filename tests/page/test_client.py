@@ -1,0 +1,60 @@
+"""The pure modules of the browser client, run by node's own test runner, and the files' size and independence."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from studio import protocol
+
+HERE = Path(__file__).parent
+CLIENT = HERE.parents[1] / "assets" / "client"
+FILES = sorted(path for path in CLIENT.iterdir() if path.is_file())
+
+
+def header_fixtures() -> dict[str, str]:
+    """An answer packed by the server's code, and the frame that its parser accepts, for the client to read and make."""
+    answer = protocol.Answer(
+        frame_id=7,
+        captured_at=1.25,
+        settled=9,
+        settings_version=3,
+        verdict="cached",
+        timings=tuple(float(number) for number in range(1, 11)),
+        ssim=0.5,
+        psnr=30.0,
+        flicker=math.nan,
+        format="jpeg",
+        picture=b"\x01\x02\x03",
+    )
+    frame = protocol.pack_frame(7, 1.25, "webp", b"\x01\x02\x03")
+    return {"RILL_ANSWER_HEX": bytes(protocol.pack_answer(answer)).hex(), "RILL_FRAME_HEX": frame.hex()}
+
+
+def test_modules_in_node() -> None:
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("node is not installed")
+    tests = sorted(str(path) for path in HERE.glob("*.test.mjs"))
+    environment = os.environ | header_fixtures()
+    result = subprocess.run([node, "--test", *tests], capture_output=True, text=True, timeout=60, env=environment)
+    assert result.returncode == 0, result.stdout[-6000:] + result.stderr[-2000:]
+    assert "# skipped 0" in result.stdout, result.stdout[-2000:]
+
+
+def test_client_is_small() -> None:
+    assert sum(path.stat().st_size for path in FILES) <= 150_000
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_client_files_are_short_and_name_no_other_host(path: Path) -> None:
+    text = path.read_text()
+    assert len(text.splitlines()) <= 400
+    hosts = set(re.findall(r"(?:https?|wss?)://([\w.-]+)", text))
+    assert hosts <= {"www.w3.org", "localhost"}
