@@ -1,0 +1,167 @@
+"""Headless Chromium for tests: where it is, how it starts, what its canvas shows."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+
+ARTIFACTS = Path(__file__).resolve().parents[2] / "artifacts"
+QUIET = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--mute-audio",
+)
+PATIENCE = 20.0
+
+
+def binaries() -> tuple[str, str]:
+    """Paths of chromium and chromedriver; installs Debian's packages if it may, else skips the test with the reason."""
+    found = _find()
+    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
+        subprocess.run(["apt-get", "install", "-y", "-q", "chromium", "chromium-driver"], capture_output=True, timeout=150)
+        found = _find()
+    if found is None:
+        pytest.skip("Chromium and its driver are not installed (Debian: apt-get install chromium chromium-driver)")
+    return found
+
+
+def _find() -> tuple[str, str] | None:
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    return (browser, driver) if browser and driver else None
+
+
+def start(*arguments: str, size: tuple[int, int] = (1440, 900), phone: bool = False) -> webdriver.Chrome:
+    """A browser window of `size` CSS pixels; with `phone` one that emulates touch and a phone's viewport."""
+    browser, driver = binaries()
+    options = webdriver.ChromeOptions()
+    options.binary_location = browser
+    options.add_experimental_option("prefs", {"profile.default_content_setting_values.media_stream_camera": 0})
+    if phone:
+        metrics = {"width": size[0], "height": size[1], "pixelRatio": 2, "mobile": True}
+        options.add_experimental_option("mobileEmulation", {"deviceMetrics": metrics})
+    for argument in (*QUIET, f"--window-size={size[0]},{size[1]}", *arguments):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    return webdriver.Chrome(service=Service(driver), options=options)
+
+
+def camera(clip: Path) -> tuple[str, ...]:
+    """Arguments that make `clip` (.mjpeg) the browser's camera."""
+    return (
+        "--use-fake-ui-for-media-stream",
+        "--use-fake-device-for-media-stream",
+        f"--use-file-for-fake-video-capture={clip}",
+    )
+
+
+def write_camera_clip(path: Path, bgr: tuple[int, int, int], frames: int = 30) -> Path:
+    """A file that Chromium plays as its camera: 640×480 in one colour with a white bar that moves."""
+    with path.open("wb") as file:
+        for index in range(frames):
+            picture = np.full((480, 640, 3), bgr, np.uint8)
+            left = 80 + index * 16
+            picture[120:360, left : left + 48] = 255
+            file.write(cv2.imencode(".jpg", picture)[1].tobytes())
+    return path
+
+
+class Page:
+    """The studio's page in a browser, as a test sees it."""
+
+    def __init__(self, driver: webdriver.Chrome, url: str) -> None:
+        self.driver = driver
+        self.url = url
+
+    def open(self, theme: str = "dark") -> Page:
+        self.driver.get(f"{self.url}/?__theme={theme}")
+        return self
+
+    def js(self, script: str, *arguments: object) -> Any:
+        return self.driver.execute_script(script, *arguments)
+
+    def wait(self, what: str, true: Callable[[], Any], patience: float = PATIENCE) -> Any:
+        """The first true value of `true()`; fails naming `what`."""
+        end = time.monotonic() + patience
+        while time.monotonic() < end:
+            if value := true():
+                return value
+            time.sleep(0.05)
+        raise AssertionError(f"waited {patience:.0f} s for: {what}; status: {self.status()!r}, notice: {self.notice()!r}")
+
+    def live(self) -> Page:
+        self.wait(
+            "a first picture", lambda: self.js("return Boolean(globalThis.rill?.seenPicture && rill.link.state === 'live')")
+        )
+        return self
+
+    def status(self) -> str:
+        return str(self.js("return document.querySelector('.rill-words')?.textContent ?? ''"))
+
+    def notice(self) -> str:
+        return str(self.js("return document.querySelector('.rill-notice:not([hidden]) span')?.textContent ?? ''"))
+
+    def canvas(self) -> NDArray[np.uint8]:
+        """The output canvas, RGB."""
+        data = self.js("return document.querySelector('#rill-output').toDataURL('image/png').split(',')[1]")
+        picture = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR)
+        assert picture is not None
+        return np.asarray(picture[..., ::-1], np.uint8)
+
+    def mean(self) -> NDArray[np.float64]:
+        """Mean red, green and blue of the canvas."""
+        return self.canvas().reshape(-1, 3).mean(axis=0)
+
+    def choose(self, kind: str) -> None:
+        self.js("document.querySelector(`.rill-kind[data-kind='${arguments[0]}']`).click()", kind)
+        self.wait(f"the input {kind}", lambda: self.js("return rill.source?.kind") == kind)
+
+    def shown_frames(self) -> int:
+        return int(self.js("return rill.view.last"))
+
+    def moves_on(self, frames: int = 4) -> None:
+        """Waits until `frames` later pictures have been painted."""
+        before = self.shown_frames()
+        self.wait("later pictures", lambda: self.shown_frames() >= before + frames)
+
+    def screenshot(self, name: str) -> Path:
+        ARTIFACTS.mkdir(exist_ok=True)
+        path = ARTIFACTS / name
+        path.write_bytes(base64.b64decode(self.driver.execute_cdp_cmd("Page.captureScreenshot", {})["data"]))
+        return path
+
+    def problems(self) -> list[str]:
+        """Error messages in the browser's console since the last call."""
+        return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
+
+    def requested_hosts(self) -> set[str]:
+        """Every host that the page asked for anything over the network since the last call."""
+        hosts = set()
+        for entry in self.driver.get_log("performance"):
+            message = json.loads(entry["message"])["message"]
+            if message["method"] in ("Network.requestWillBeSent", "Network.webSocketCreated"):
+                url = message["params"].get("url") or message["params"]["request"]["url"]
+                scheme, _, rest = url.partition("://")
+                if scheme in ("http", "https", "ws", "wss"):
+                    hosts.add(rest.partition("/")[0])
+        return hosts

@@ -1,0 +1,83 @@
+"""A real server in this process with the deterministic test engine, a wire that can be cut, and browsers."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import uvicorn
+from selenium import webdriver
+
+from pipelines import StreamSpec
+from studio.hub import Hub, ServerConfig
+from studio.limits import Limits
+from studio.serve import websocket_options
+from studio.server import create_app
+from tests.browser import chrome
+from tests.browser.chrome import Page
+from tests.browser.relay import Relay
+from tests.studio.fake import FakePipeline
+
+SPEC = StreamSpec(width=256, height=256)
+
+
+class Studio:
+    """The running studio: `url` leads through the relay."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.pipeline = FakePipeline(SPEC, step_s=0.01)
+        config = ServerConfig(SPEC, limits)
+        app = create_app(config, lambda: self.pipeline)  # type: ignore[arg-type,return-value]
+        self.hub: Hub = app.state.hub
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._server = uvicorn.Server(uvicorn.Config(app, log_level="warning", **websocket_options(limits)))  # type: ignore[arg-type]
+        self._thread = threading.Thread(target=self._server.run, args=([self._socket],), daemon=True)
+        self._thread.start()
+        while not self._server.started:
+            time.sleep(0.02)
+        self.relay = Relay(self._socket.getsockname()[1])
+        self.url = f"http://127.0.0.1:{self.relay.port}"
+
+    def close(self) -> None:
+        self.relay.close()
+        self._server.should_exit = True
+        self._thread.join(10)
+        self._socket.close()
+
+
+@pytest.fixture(scope="session")
+def studio() -> Iterator[Studio]:
+    chrome.binaries()
+    running = Studio(Limits(max_sessions=4))
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The camera clip of a colour: "red", "blue" or "grey"."""
+    folder = tmp_path_factory.mktemp("camera")
+    colours = {"red": (20, 20, 210), "blue": (210, 20, 20), "grey": (110, 110, 110)}
+    return lambda name: chrome.write_camera_clip(folder / f"{name}.mjpeg", colours[name])
+
+
+@pytest.fixture(scope="session")
+def desktop(studio: Studio, clips: Callable[[str], Path]) -> Iterator[webdriver.Chrome]:
+    """One browser for all desktop tests; its camera is the grey clip."""
+    driver = chrome.start(*chrome.camera(clips("grey")))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def page(studio: Studio, desktop: webdriver.Chrome) -> Iterator[Page]:
+    """The page, live on its sample clip or camera; afterwards the console must be clean."""
+    desktop.get("about:blank")
+    desktop.get_log("browser")
+    opened = Page(desktop, studio.url).open().live()
+    yield opened
+    assert opened.problems() == []

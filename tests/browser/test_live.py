@@ -1,0 +1,212 @@
+"""The studio in a real browser with a clip as its camera."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from tests.browser import chrome
+from tests.browser.chrome import Page
+from tests.browser.conftest import Studio
+
+pytestmark = pytest.mark.browser
+
+
+def type_prompt(page: Page, text: str) -> None:
+    box = page.driver.find_element(By.CSS_SELECTOR, "#rill-prompt textarea, #rill-prompt input")
+    box.send_keys(Keys.CONTROL, "a")
+    box.send_keys(text)
+
+
+def is_tinted(page: Page, channel: int) -> bool:
+    mean = page.mean()
+    others = [mean[index] for index in range(3) if index != channel]
+    return bool(mean[channel] > 90 and mean[channel] > max(others) + 60)
+
+
+def test_camera_is_transformed_and_the_prompt_changes_it_live(page: Page) -> None:
+    page.choose("camera")
+    page.moves_on()
+    type_prompt(page, "red")
+    page.wait("a red picture", lambda: is_tinted(page, 0))
+    first = page.canvas().astype(int)
+    page.wait("a picture that moves", lambda: np.abs(page.canvas().astype(int) - first).max() > 60)
+    page.screenshot("camera-red.png")
+    # A chip: the control follows the acknowledgement.
+    page.js("[...document.querySelectorAll('.rill-chip')].find((chip) => chip.textContent === 'green').click()")
+    page.wait("a green picture", lambda: is_tinted(page, 1))
+    box = page.driver.find_element(By.CSS_SELECTOR, "#rill-prompt textarea, #rill-prompt input")
+    page.wait("the prompt in its box", lambda: box.get_attribute("value") == "green")
+
+
+def test_survives_a_cut_connection_with_its_session(page: Page, studio: Studio) -> None:
+    type_prompt(page, "blue")
+    page.wait("a blue picture", lambda: is_tinted(page, 2))
+    session, resume = page.js("return [rill.welcome.session, rill.welcome.resume]")
+    states = "globalThis.seen = []; rill.addEventListener('link', () => seen.push(rill.link.state))"
+    page.js(states)
+    studio.relay.cut()
+    page.wait("a new connection", lambda: page.js("return rill.welcome.resume") != resume)
+    assert "lost" in page.js("return seen")
+    assert page.js("return [rill.welcome.session, rill.welcome.resumed]") == [session, True]
+    page.moves_on()
+    assert page.status().startswith("Live")
+    assert is_tinted(page, 2)
+    page.driver.get_log("browser")  # the cut itself may be noted there
+
+
+def test_inputs_change_without_losing_the_session_or_the_picture(page: Page, tmp_path: Path) -> None:
+    session = page.js("return rill.welcome.session")
+    picture = tmp_path / "still.png"
+    cv2.imwrite(str(picture), np.full((300, 400, 3), (20, 20, 200), np.uint8))
+    files = page.driver.find_element(By.CSS_SELECTOR, ".rill-part-source input[type=file]")
+    for kind in ("camera", "sample", "prompt", "camera"):
+        page.choose(kind)
+        page.moves_on()
+        assert page.canvas().max() > 40, f"black after {kind}"
+    # The file dialogue cannot open here; its outcome can be had.
+    page.js("document.querySelector(\".rill-kind[data-kind='picture']\").click()")
+    files.send_keys(str(picture))
+    page.wait("the picture", lambda: page.js("return rill.source.kind") == "picture")
+    page.wait("a picture in its colour", lambda: is_tinted(page, 0) or page.mean()[0] > 150)
+    assert page.js("return rill.welcome.session") == session
+
+
+def test_a_broken_file_is_said_and_the_stream_goes_on(page: Page, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no clip at all")
+    kind = page.js("return rill.source.kind")
+    page.js("document.querySelector(\".rill-kind[data-kind='clip']\").click()")
+    page.driver.find_element(By.CSS_SELECTOR, ".rill-part-source input[type=file]").send_keys(str(broken))
+    page.wait("the notice", lambda: "cannot be shown" in page.notice())
+    assert page.js("return rill.source.kind") == kind
+    page.moves_on()
+
+
+def test_controls_send_and_show_what_the_server_acknowledged(page: Page) -> None:
+    slider = page.driver.find_element(By.CSS_SELECTOR, "#rill-strength input[type=range]")
+    slider.send_keys(Keys.ARROW_RIGHT * 5)
+    page.wait("the strength at the server", lambda: page.js("return rill.settings.values.strength") == pytest.approx(0.55))
+    page.js("document.querySelector('#rill-gate-enabled input').click()")
+    page.wait("the gate on", lambda: page.js("return rill.settings.values['gate.enabled']") is True)
+    assert page.driver.find_element(By.CSS_SELECTOR, "#rill-gate-threshold").is_displayed()
+    page.js("document.querySelector('#rill-guidance-mode input[value=self]').click()")
+    page.wait("guidance", lambda: page.js("return rill.settings.values.guidance_mode") == "self")
+    # A value that this server refuses: the control goes back, and the reason is said.
+    page.js("rill.settings.fields = {...rill.settings.fields, seed: undefined}; rill.input('seed', -5)")
+    page.wait("the refusal", lambda: "seed" in page.notice())
+    assert page.driver.find_element(By.CSS_SELECTOR, "#rill-seed input").get_attribute("value") == "0"
+    page.driver.find_element(By.ID, "rill-dice").click()
+    page.wait("a rolled seed", lambda: page.js("return rill.settings.values.seed") > 0)
+    seed = page.js("return rill.settings.values.seed")
+    shown = page.driver.find_element(By.CSS_SELECTOR, "#rill-seed input")
+    page.wait("the seed in its box", lambda: shown.get_attribute("value") == str(seed))
+
+
+def test_pause_holds_the_picture_and_says_so(page: Page) -> None:
+    page.driver.find_element(By.CSS_SELECTOR, ".rill-tools button").click()
+    page.wait("the word", lambda: page.status() == "Paused")
+    time.sleep(0.3)
+    held = page.shown_frames()
+    time.sleep(0.5)
+    assert page.shown_frames() == held
+    page.driver.find_element(By.CSS_SELECTOR, ".rill-tools button").click()
+    page.moves_on()
+    assert page.status().startswith("Live")
+
+
+def test_latency_is_bounded_and_counted_by_verdict(page: Page) -> None:
+    page.choose("camera")
+    time.sleep(2.5)
+    summary = page.js("return rill.stats.summary(performance.now())")
+    assert summary["fps"]["generated"] > 5
+    assert 0 < summary["latency"]["p50"] <= summary["latency"]["p95"] < 500
+    assert page.js("return rill.pump.pacer.unsettled") <= 2
+    shown = page.js("return document.querySelector('[data-figure=p50]').textContent")
+    assert shown.strip("–").isascii() and float(shown) > 0
+
+
+def test_another_visitors_picture_never_shows(studio: Studio, clips: Callable[[str], Path]) -> None:
+    """Two browsers, a red camera and a blue one: for two seconds each canvas holds its own colour only."""
+    pages = []
+    try:
+        for colour in ("red", "blue"):
+            driver = chrome.start(*chrome.camera(clips(colour)), size=(800, 700))
+            pages.append(Page(driver, studio.url).open().live())
+            pages[-1].choose("camera")
+            pages[-1].js("rill.settings.put('prompt', 'as it is')")
+        for page in pages:
+            page.wait("the prompt", lambda page=page: page.js("return rill.settings.values.prompt") == "as it is")
+            page.moves_on(8)
+        for _ in range(8):
+            for page, own in zip(pages, (0, 2), strict=True):
+                mean = page.mean()
+                assert mean[own] > 150 and mean[own] > mean[2 - own] + 80, mean
+            time.sleep(0.1)
+    finally:
+        for page in pages:
+            page.driver.quit()
+
+
+def test_without_a_camera_the_sample_plays_and_nothing_leaves_this_machine(studio: Studio) -> None:
+    driver = chrome.start(size=(1280, 800))
+    try:
+        page = Page(driver, studio.url).open()
+        ready = page.wait(
+            "usable controls",
+            lambda: page.js(
+                "return document.querySelector('#rill-strength input') && document.querySelector('.rill-words')?.textContent"
+                " && performance.now()"
+            ),
+        )
+        page.live()
+        assert page.js("return rill.source.kind") == "sample"
+        page.moves_on()
+        page.screenshot("sample-desktop.png")
+        page.js("document.querySelector(\".rill-kind[data-kind='camera']\").click()")
+        page.wait("plain words about the camera", lambda: "camera" in page.notice().lower())
+        assert page.js("return rill.source.kind") == "sample"
+        page.moves_on()
+        assert page.requested_hosts() == {studio.url.partition("//")[2]}
+        assert page.problems() == []
+        assert ready < 3000, f"controls usable after {ready:.0f} ms"
+    finally:
+        driver.quit()
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_fits_a_phone(studio: Studio, theme: str) -> None:
+    driver = chrome.start(size=(360, 780), phone=True)
+    try:
+        page = Page(driver, studio.url).open(theme).live()
+        page.moves_on()
+        page.screenshot(f"phone-{theme}.png")
+        assert page.js("return document.documentElement.scrollWidth") <= 360
+        canvas = page.driver.find_element(By.ID, "rill-output").rect
+        assert canvas["width"] >= 300 and canvas["y"] < 200
+        assert page.problems() == []
+    finally:
+        driver.quit()
+
+
+def test_everything_has_a_name_and_a_visible_focus(page: Page, desktop: webdriver.Chrome) -> None:
+    nameless = page.js(
+        """return [...document.querySelectorAll('button, input, select, textarea, a[href]')]
+          .filter((item) => item.offsetParent !== null)
+          .filter((item) => !(item.labels?.length || item.getAttribute('aria-label') || item.title || item.textContent.trim()))
+          .map((item) => item.outerHTML.slice(0, 160))"""
+    )
+    assert nameless == []
+    page.js("document.activeElement?.blur()")
+    webdriver.ActionChains(desktop).send_keys("/").perform()
+    assert page.js("return document.activeElement.closest('#rill-prompt') !== null")
+    webdriver.ActionChains(desktop).send_keys(Keys.TAB).perform()
+    assert page.js("return getComputedStyle(document.activeElement).outlineStyle") == "solid"
