@@ -5,6 +5,7 @@ H.264 in MP4 with yuv420p and the index in front is what every browser plays; Op
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -41,7 +42,10 @@ def fit(picture: Image.Image, width: int, height: int) -> Pixels:
 def read_picture(path: Path, width: int, height: int) -> Pixels:
     """One picture file as uint8 [height, width, 3]. Raises MediaError."""
     try:
-        with Image.open(path) as picture:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own bound below is tighter
+            opened = Image.open(path)
+        with opened as picture:
             if picture.width * picture.height > MAX_PICTURE:
                 raise MediaError(f"{path}: {picture.width}x{picture.height} is too large; {MAX_PICTURE // 10**6} megapixels are allowed")
             return fit(ImageOps.exif_transpose(picture), width, height)

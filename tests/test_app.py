@@ -1,0 +1,101 @@
+"""The command line as its user meets it: exit codes, the closing JSON line, no traceback for a user's mistake."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import clips
+from pipelines import media
+
+ROOT = Path(__file__).resolve().parents[1]
+KEYS = ("frames", "generated", "cached", "skipped", "dropped", "wall_s", "fps", "stage_ms", "model", "backend", "size", "seed")
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("films") / "in.mp4"
+    clip = clips.clip("handheld", 256, 256, frames=16)
+    writer = media.open_writer(path, clip.fps, 256, 256)
+    for picture in clip:
+        writer.write(picture)
+    writer.close()
+    return path
+
+
+def app(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "app.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=150, check=False)
+
+
+def test_render_a_clip_through_the_shipped_model(film: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.mp4"
+    done = app("render", film, target, "--prompt", "pencil sketch", "--size", "256", "--steps", "2", "--seed", "7", "--set", "gate.enabled=false")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert tuple(result) == KEYS
+    assert (result["frames"], result["generated"], result["dropped"]) == (16, 16, 0)
+    assert (result["model"], result["size"], result["seed"]) == ("pocket", "256x256", 7)
+    assert result["fps"] == pytest.approx(result["generated"] / result["wall_s"], rel=0.01)
+    assert set(result["stage_ms"]) == {"encode", "denoise", "decode"}
+    source, out = list(media.read(film, 256, 256)), list(media.read(target, 256, 256))
+    assert len(out) == 16
+    assert np.abs(out[5].astype(int) - source[5]).mean() > 8  # transformed
+    assert np.abs(out[5].astype(int) - out[15]).mean() > 1  # and moving
+
+
+def test_render_a_picture_with_every_frame_of_a_gated_clip_answered(mini_model: Path, film: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "still.png"
+    common = ("--model", mini_model, "--size", "128", "--backend", "eager", "--dtype", "float32")
+    assert app("render", film, picture, *common).returncode == 0
+    again = app("render", picture, tmp_path / "again.png", *common, "--steps", "4")
+    assert json.loads(again.stdout.splitlines()[-1])["generated"] == 1
+    still = tmp_path / "still.mp4"
+    writer = media.open_writer(still, 25, 128, 128)
+    for _ in range(24):
+        writer.write(media.read_picture(picture, 128, 128))
+    writer.close()
+    target = tmp_path / "gated.mp4"
+    gated = app("render", still, target, *common, "--set", "gate.enabled=true", "--set", "gate.max_skip=5", "--steps", "3")
+    result = json.loads(gated.stdout.splitlines()[-1])
+    assert result["skipped"] > 0 and result["generated"] + result["skipped"] == 24
+    assert len(list(media.read(target, 128, 128))) == 24
+
+
+@pytest.mark.parametrize(
+    "arguments, code, words",
+    [
+        (("render", "absent.mp4", "out.mp4"), 1, "absent.mp4: no such file"),
+        (("render", "LICENSE", "out.mp4", "--model", "{mini}", "--size", "128", "--backend", "eager"), 1, "not a readable clip"),
+        (("render", "LICENSE", "out.xyz"), 1, "must end in .mp4"),
+        (("render", "LICENSE", "LICENSE"), 1, "must end in"),
+        (("render", "LICENSE", "out.mp4", "--model", "/nowhere"), 1, "no such model folder"),
+        (("render", "LICENSE", "out.mp4", "--size", "big"), 2, "size"),
+        (("render", "LICENSE", "out.mp4", "--size", "500"), 2, "multiple of 64"),
+        (("render", "LICENSE", "out.mp4", "--strength", "7"), 2, "strength"),
+        (("render", "LICENSE", "out.mp4", "--strength", "much"), 2, "strength"),
+        (("render", "LICENSE", "out.mp4", "--set", "colour=red"), 2, "colour: unknown setting"),
+        (("render", "LICENSE", "out.mp4", "--set", "steps"), 2, "KEY=VALUE"),
+        (("render", "LICENSE", "out.mp4", "--backend", "magic"), 2, "magic"),
+        (("render",), 2, "required"),
+        (("dance",), 2, "dance"),
+    ],
+)
+def test_mistakes_get_a_sentence_and_an_exit_code(mini_model: Path, tmp_path: Path, arguments: tuple[str, ...], code: int, words: str) -> None:
+    filled = [str(argument).replace("{mini}", str(mini_model)) for argument in arguments]
+    filled = [str(tmp_path / item) if item.startswith("out.") else item for item in filled]
+    done = app(*filled)
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr and "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("out.*"))
+
+
+def test_models_lists_what_is_present() -> None:
+    done = app("models", "--json")
+    entries = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0
+    assert [entry["state"] for entry in entries if entry["name"] == "pocket"] == ["present"]
+    assert "pocket" in app("models").stdout
