@@ -7,9 +7,11 @@ serve:  reader, writer and watch side by side, until the first of them ends
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
-from typing import Protocol
+from concurrent.futures import Future
+from typing import Any, Protocol
 
 from pipelines import FIELDS, RillError, Settings, SettingsError, StreamPipeline
 from studio.hub import Hub
@@ -129,19 +131,24 @@ class Connection:
 
     async def _model(self) -> StreamPipeline:
         hub = self._hub
-        loaded = asyncio.wrap_future(hub.owner.loaded)
-        try:
-            while True:
-                done, _ = await asyncio.wait([loaded], timeout=1.0)
-                if done:
-                    return loaded.result()
-                seconds = round(hub.clock() - hub.started_at, 1)
-                await self._socket.send(pack_text("loading", message="the model is being loaded", elapsed_s=seconds))
-        except (Refusal, Disconnected, asyncio.CancelledError):
-            raise
-        except Exception as error:  # whatever the loading of the model raised
-            message = str(error) if isinstance(error, RillError) else f"the model cannot be loaded ({type(error).__name__})"
-            raise Refusal("model_failed", message) from error
+        await self._await(hub.owner.loaded, "the model is being loaded", hub.started_at)
+        error = hub.owner.loaded.exception()
+        if error is None:
+            return hub.owner.loaded.result()
+        message = str(error) if isinstance(error, RillError) else f"the model cannot be loaded ({type(error).__name__})"
+        raise Refusal("model_failed", message)
+
+    async def _await(self, work: Future[Any], message: str, since: float) -> None:
+        """Until `work` is done, however it ends; the client hears once a second that it goes on."""
+        # Not asyncio.wrap_future: cancelling this connection would cancel the work that all are waiting for.
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+        work.add_done_callback(lambda _: None if loop.is_closed() else loop.call_soon_threadsafe(ended.set))
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await ended.wait()
+                return
+            await self._socket.send(pack_text("loading", message=message, elapsed_s=round(self._hub.clock() - since, 1)))
 
     async def _welcome(self, hello: Hello, pipeline: StreamPipeline, seat: Seat, stream: Stream) -> None:
         session, limits = seat.session, self._hub.limits
@@ -150,6 +157,7 @@ class Connection:
             pipeline.check(settings)
         except SettingsError as error:
             raise Refusal("bad_settings", str(error), field=error.field, close=CLOSE_CODES["bad_message"]) from error
+        await self._await(self._hub.prepare(settings), "graphs are being built for these settings", self._hub.clock())
         session.settings, session.wish = settings, hello.picture
         seat.takeover = self._taken_over
         stream.attach()
@@ -253,6 +261,7 @@ class Connection:
         match parse_text(text):
             case Patch(patch, request):
                 session.settings = self._patched(session.settings, patch, request)
+                self._hub.prepare(session.settings)
                 version, values = session.settings.version, session.settings.flat()
                 await self._reply(stream, pack_text("settings", version=version, values=values, request=request))
             case Pause(paused):

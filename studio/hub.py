@@ -7,7 +7,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from pipelines import Settings, StreamPipeline, StreamSpec, gate
@@ -53,6 +53,7 @@ class Hub:
         self.registry = Registry(self.limits)
         self.metrics = Metrics()
         self.connections = 0
+        self._builder = ThreadPoolExecutor(1, thread_name_prefix="rill-builder")
         self._works = Works(self.owner, self.pool, self.limits, self.metrics, self.clock, self.spec)
         self._streams: dict[str, Stream] = {}
         self.owner.stepped = self.metrics.batch.observe
@@ -104,6 +105,21 @@ class Hub:
         seat = self.registry.resume(token, self.clock())
         return seat, self._streams[seat.session.name]
 
+    def prepare(self, settings: Settings) -> Future[None]:
+        """Build the graphs that these settings use best, beside the stream that keeps running on those it has."""
+        pipeline = self.owner.loaded.result(0)
+        keys = [key for key in pipeline.graphs_for(settings, max(1, self.registry.connected)) if not pipeline.graphs.ready(key)]
+
+        def build() -> None:
+            for key in keys:
+                pipeline.graphs.build(key)
+
+        if keys:
+            return self._builder.submit(build)
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
+
     def end(self, seat: Seat) -> None:
         """The session is over: its state goes."""
         self.registry.end(seat)
@@ -116,7 +132,9 @@ class Hub:
 
     def close(self) -> None:
         """Stop the model thread, then the pool it feeds. Blocks."""
+        self._builder.shutdown(wait=False, cancel_futures=True)
         self.owner.close()
+        self._builder.shutdown(wait=True)
         self.pool.shutdown(wait=True, cancel_futures=True)
 
     def _forget(self, seat: Seat) -> None:

@@ -60,6 +60,7 @@ class Owner:
         self._waiting: dict[str, Job] = {}
         self._gone: set[str] = set()
         self._states: dict[str, StreamState] = {}
+        self._failed: set[str] = set()
         self._stepping_since: float | None = None
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="rill-model", daemon=True)
@@ -122,6 +123,7 @@ class Owner:
                 self._wake.wait()
             for session in self._gone:
                 self._states.pop(session, None)
+                self._failed.discard(session)
             self._gone.clear()
             if self._closed:
                 return None
@@ -146,11 +148,15 @@ class Owner:
         try:
             return list(pipeline.step([self._entry(pipeline, job) for job in jobs]))
         except Exception as error:  # a model may fail in any way; which session it was shows when each is run alone
-            if len(jobs) > 1:
-                return [outcome for job in jobs for outcome in self._step(pipeline, [job])]
-            log.error("session %s: the model failed", jobs[0].session, exc_info=not isinstance(error, RillError))
-            self._states.pop(jobs[0].session, None)
-            return [str(error) if isinstance(error, RillError) else f"the model failed on this frame ({type(error).__name__})"]
+            failure = error
+        if len(jobs) > 1:
+            return [outcome for job in jobs for outcome in self._step(pipeline, [job])]
+        session = jobs[0].session
+        self._states.pop(session, None)
+        if session not in self._failed:  # once per session: it may fail on every frame
+            self._failed.add(session)
+            log.error("session %s: the model failed", session, exc_info=None if isinstance(failure, RillError) else failure)
+        return [str(failure) if isinstance(failure, RillError) else f"the model failed on this frame ({type(failure).__name__})"]
 
     def _entry(self, pipeline: StreamPipeline, job: Job) -> Entry:
         settings = job.holder.settings  # the snapshot of this step

@@ -43,11 +43,16 @@ class FakePipeline:
         self.step_s = step_s
         self.threads: set[str] = set()
         self.batches: list[int] = []
+        self.built: list[int] = [1]
         self.opened: list[FakeState] = []
         self.hold = threading.Event()
         self.hold.set()
         self.entered = threading.Event()
         self.closed = False
+        self.graphs = SimpleNamespace(ready=lambda key: key in self.built, build=self.built.append)
+
+    def graphs_for(self, settings: Settings, sessions: int = 1) -> tuple[int, ...]:
+        return tuple(range(1, settings.steps + 1))
 
     def check(self, settings: Settings) -> None:
         if settings.steps > self.spec.max_steps:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import uvicorn
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosedError
 
 from pipelines import StreamSpec
 from studio import codec, protocol
@@ -126,9 +127,10 @@ class Peer:
     async def closed(self) -> tuple[int, str]:
         """Hears out the connection; its close code and reason."""
         async with asyncio.timeout(10):
-            async for message in self.socket:
-                if isinstance(message, str):
-                    self.texts.append(json.loads(message))
+            with contextlib.suppress(ConnectionClosedError):
+                async for message in self.socket:
+                    if isinstance(message, str):
+                        self.texts.append(json.loads(message))
         return self.socket.close_code or 0, self.socket.close_reason or ""
 
 
