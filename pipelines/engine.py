@@ -72,6 +72,7 @@ class StreamPipeline:
         self.info: ModelInfo = parts.info
         self.graphs = Graphs(parts, spec, backends.create(spec, cache_dir))
         self.schedule = parts.schedule
+        self.branches = parts.branches
         self._prompts = PromptCache(parts.encode_prompt)
 
     def check(self, settings: Settings) -> None:
@@ -79,6 +80,8 @@ class StreamPipeline:
         limit = min(self.spec.max_steps, self.info.max_steps)
         if settings.steps > limit:
             raise SettingsError("steps", f"{settings.steps} is out of range; this stream allows 1 to {limit}")
+        if settings.cache.branch >= self.branches:
+            raise SettingsError("cache.branch", f"{settings.cache.branch} is out of range; this model has branches 0 to {self.branches - 1}")
         self.schedule.timesteps(settings.strength, settings.steps)
 
     def open(self, settings: Settings) -> StreamState:
@@ -90,7 +93,10 @@ class StreamPipeline:
         """The graphs that these settings use best; each may be built by `graphs.build` in any thread while streaming goes on."""
         rows = sessions * settings.steps if settings.stream_batch.enabled else sessions
         sizes = sorted(set(split(rows, BUCKETS)) | {1})
-        return (GraphKey("encode", 1), GraphKey("decode", 1), *(GraphKey("full", size) for size in sizes))
+        passes: list[tuple[str, int | None]] = [("full", None)]
+        if settings.cache.enabled:
+            passes += [("full", settings.cache.branch), ("shallow", settings.cache.branch)]
+        return (GraphKey("encode", 1), GraphKey("decode", 1), *(GraphKey(part, size, branch) for part, branch in passes for size in sizes))
 
     def prepare(self, settings: Settings, sessions: int = 1) -> None:
         """Build now whatever these settings need, so that no step pays for it. Slow the first time."""
@@ -142,26 +148,40 @@ class StreamPipeline:
         waiting = [turn for turn in turns if turn.frames()]
         while waiting:
             moving = [(turn, frame) for turn in waiting for frame in turn.frames()]
-            rows = [
-                row
-                for turn in waiting
-                for row in turn.entry.state.rows(turn.frames(), turn.entry.settings, turn.embedding, turn.negative)
-            ]
+            rows = [row for turn in waiting for row in self._rows(turn)]
             predictions = self._predict(rows)
             for turn, frame in moving:
                 conditional = predictions[id(frame), False]
                 turn.entry.state.absorb(frame, conditional, predictions.get((id(frame), True)), turn.entry.settings)
             waiting = [turn for turn in waiting if not turn.entry.settings.stream_batch.enabled and turn.frames()]
 
+    def _rows(self, turn: Turn) -> list[Row]:
+        settings = turn.entry.settings
+        branch = settings.cache.branch
+        caching = self.graphs.ready(GraphKey("full", 1, branch)) and self.graphs.ready(GraphKey("shallow", 1, branch))
+        return turn.entry.state.rows(turn.frames(), settings, turn.embedding, turn.negative, caching)
+
     def _predict(self, rows: Sequence[Row]) -> dict[tuple[int, bool], Tensor]:
-        """x̂₀ of every row, by (frame, whether it is the negative row)."""
-        x = torch.stack([row.frame.x for row in rows])  # [B, C, h, w]
-        t = torch.tensor([row.frame.timestep for row in rows])  # [B]
-        embedding = torch.stack([row.embedding for row in rows])  # [B, L, D]
-        output = self.graphs.run("full", (x, t, embedding))[0]
-        a, s = self.schedule.at(t)
-        x0, _ = schedule.denoised(self.schedule.prediction, output, x, a, s)
-        return {(id(row.frame), row.negative): prediction for row, prediction in zip(rows, x0, strict=True)}
+        """x̂₀ of every row, by (frame, whether it is the negative row). Rows of one kind of pass share its calls."""
+        groups: dict[tuple[str, int | None], list[Row]] = {}
+        for row in rows:
+            kind = "full" if row.deep is None else "shallow"
+            groups.setdefault((kind, None if row.key is None else row.key.branch), []).append(row)
+        predictions: dict[tuple[int, bool], Tensor] = {}
+        for (kind, branch), members in groups.items():
+            x = torch.stack([row.frame.x for row in members])  # [B, C, h, w]
+            t = torch.tensor([row.frame.timestep for row in members])  # [B]
+            embedding = torch.stack([row.embedding for row in members])  # [B, L, D]
+            inputs = (x, t, embedding)
+            if kind == "shallow":
+                inputs = (*inputs, torch.stack([row.deep for row in members if row.deep is not None]))
+            output, *deep = self.graphs.run(kind, inputs, branch)
+            for row, features in zip(members, deep[0] if deep else (), strict=False):
+                row.state.keep(row, features)
+            a, s = self.schedule.at(t)
+            x0, _ = schedule.denoised(self.schedule.prediction, output, x, a, s)
+            predictions.update({(id(row.frame), row.negative): value for row, value in zip(members, x0, strict=True)})
+        return predictions
 
     def _decode(self, frames: Sequence[InFlight]) -> dict[int, HostPicture]:
         if not frames:
@@ -176,7 +196,7 @@ class StreamPipeline:
         if leaving is None:
             frame_id = entry.frame.id if entry.frame is not None else -1
             return Output(frame_id, version, None, "warming", timings)
-        verdict: Verdict = "generated"
+        verdict: Verdict = "cached" if leaving.shallow else "generated"
         return Output(leaving.frame_id, version, pictures[id(leaving)], verdict, timings, superseded=turn.departure.superseded)
 
 

@@ -60,6 +60,13 @@ class ModelParts:
     def latent_channels(self) -> int:
         return int(self.unet_config["in_channels"])
 
+    @property
+    def branches(self) -> int:
+        """Re-entry points of the feature cache: one per up layer."""
+        layers, blocks = self.unet_config["layers_per_block"], len(self.unet_config["up_block_types"])
+        per_block = layers if isinstance(layers, list) else [layers] * blocks
+        return sum(count + 1 for count in per_block)
+
     @cached_property
     def embedding_shape(self) -> tuple[int, int]:
         """(L, D) of a prompt embedding."""

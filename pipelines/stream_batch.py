@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from pipelines.gate import Thumb
+
 
 @dataclass(slots=True)
 class InFlight:
@@ -23,6 +25,8 @@ class InFlight:
     level: int = 0
     anchor: Tensor | None = None  # x₀* of residual guidance
     x0: Tensor | None = None  # newest prediction
+    thumb: Thumb | None = None  # of the input, where a technique asked for it
+    shallow: bool = False  # one of its levels went through a shallow pass
 
     @property
     def timestep(self) -> int:

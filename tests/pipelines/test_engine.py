@@ -17,7 +17,9 @@ SIZE = 128
 
 @pytest.fixture(scope="module")
 def pipeline(mini_model: Path) -> StreamPipeline:
-    return load(StreamSpec(str(mini_model), SIZE, SIZE, "eager", "float32"))
+    made = load(StreamSpec(str(mini_model), SIZE, SIZE, "eager", "float32"))
+    made.prepare(Settings().patched({"cache.enabled": True}))
+    return made
 
 
 def frames(count: int, name: str = "handheld") -> list[Frame]:
@@ -120,6 +122,7 @@ TIMELINE = st.lists(
             "noise.mode": st.sampled_from(["fixed", "walk"]),
             "noise.warm_start": st.sampled_from([0.0, 0.4]),
             "noise.motion": st.sampled_from([0.0, 1.0]),
+            "cache.enabled": st.booleans(),
             "seed": st.integers(0, 3),
         },
     ),
@@ -210,3 +213,64 @@ def test_an_empty_step_is_nothing(pipeline: StreamPipeline) -> None:
     assert pipeline.step([]) == []
     (answer,) = pipeline.step([Entry(pipeline.open(Settings()), None, Settings())])
     assert (answer.verdict, answer.pixels) == ("warming", None)
+
+
+CACHE = {"cache.enabled": True, "cache.interval": 3}
+
+
+def verdicts(pipeline: StreamPipeline, timeline: list[dict[str, object]], source: list[Frame]) -> tuple[list[str], list[Pixels]]:
+    session = Session(pipeline, timeline)
+    answers = [pipeline.step([session.entry(frame)])[0] for frame in source]
+    return [answer.verdict for answer in answers], [answer.pixels.numpy() for answer in answers if answer.pixels is not None]
+
+
+def test_every_kth_frame_takes_the_full_pass(pipeline: StreamPipeline) -> None:
+    pipeline.prepare(Settings().patched(CACHE))
+    seen, pictures = verdicts(pipeline, [{**CACHE, "strength": 0.9}], frames(7))
+    assert seen == ["generated", "cached", "cached", "generated", "cached", "cached", "generated"]
+    _, reference = verdicts(pipeline, [{"strength": 0.9}], frames(7))
+    for verdict, picture, expected in zip(seen, pictures, reference, strict=True):
+        assert np.array_equal(picture, expected) == (verdict == "generated")
+
+
+def test_a_still_scene_gives_the_same_picture_from_the_cache(pipeline: StreamPipeline) -> None:
+    pipeline.prepare(Settings().patched(CACHE))
+    still = [Frame(index, 0.0, clips.clip("handheld", SIZE, SIZE)[0]) for index in range(5)]
+    seen, pictures = verdicts(pipeline, [CACHE], still)
+    assert "cached" in seen
+    assert all(close(pictures[0], picture) for picture in pictures)
+
+
+@pytest.mark.parametrize("change", [{"prompt": "fox"}, {"seed": 3}, {"strength": 0.7}, {"cache.branch": 1}])
+def test_a_change_ends_the_cached_entry(pipeline: StreamPipeline, change: dict[str, object]) -> None:
+    for branch in (0, 1):
+        pipeline.prepare(Settings().patched({**CACHE, "cache.branch": branch}))
+    timeline = [CACHE, {}, change, {}]
+    seen, pictures = verdicts(pipeline, timeline, frames(4))
+    assert seen == ["generated", "cached", "generated", "cached"]
+    alone, expected = verdicts(pipeline, [{**change, "cache.enabled": False}], frames(4)[2:3])
+    assert alone == ["generated"]
+    assert close(pictures[2], expected[0])
+
+
+def test_a_scene_cut_ends_the_cached_entry(pipeline: StreamPipeline) -> None:
+    pipeline.prepare(Settings().patched(CACHE))
+    source = [Frame(0, 0.0, clips.clip("handheld", SIZE, SIZE)[123]), Frame(1, 0.1, clips.clip("handheld", SIZE, SIZE)[126])]
+    assert verdicts(pipeline, [CACHE], source)[0] == ["generated", "generated"]
+
+
+def test_switching_the_cache_off_returns_to_the_reference(pipeline: StreamPipeline) -> None:
+    pipeline.prepare(Settings().patched(CACHE))
+    seen, pictures = verdicts(pipeline, [CACHE, {}, {"cache.enabled": False}], frames(3))
+    assert seen == ["generated", "cached", "generated"]
+    assert close(pictures[2], verdicts(pipeline, [{}], frames(3))[1][2])
+
+
+def test_without_its_graphs_the_cache_waits_and_the_stream_goes_on(mini_model: Path) -> None:
+    pipeline = load(StreamSpec(str(mini_model), SIZE, SIZE, "eager", "float32"))
+    assert verdicts(pipeline, [CACHE], frames(3))[0] == ["generated"] * 3
+
+
+def test_a_branch_that_the_model_lacks_is_refused(pipeline: StreamPipeline) -> None:
+    with pytest.raises(SettingsError, match=r"cache.branch: 4 is out of range; this model has branches 0 to 3"):
+        pipeline.check(Settings().patched({"cache.branch": 4}))
