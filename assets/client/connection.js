@@ -3,7 +3,8 @@
 import { SUBPROTOCOL, decodeAnswer, messages } from "./protocol.js";
 import { afterClose, pauseBefore } from "./link.js";
 
-const PONG_LIMIT = 3; // pings without a pong until the connection counts as dead
+const PING_EVERY = 5; // s; a network that died in silence is noticed within PONG_LIMIT of them
+const PONG_LIMIT = 2;
 
 export class Connection {
   /** `on`: { state(link), welcome(message), answer(answer, bytes), settings, telemetry, error, rtt(ms) } */
@@ -97,7 +98,7 @@ export class Connection {
     this.resume = message.resume;
     this.unanswered = 0;
     clearInterval(this.timers.ping);
-    this.timers.ping = setInterval(() => this.#ping(), Math.max(1, message.limits.ping_s) * 1000);
+    this.timers.ping = setInterval(() => this.#ping(), Math.min(PING_EVERY, message.limits.ping_s) * 1000);
     this.on.welcome(message);
     this.#say({ state: "live", reason: "", resumed: returning && message.resumed, retryAt: null });
     this.#ping();

@@ -24,6 +24,11 @@ async function encode({ id, capturedAt, picture, crop, width, height, mirror, qu
 }
 
 onmessage = async ({ data }) => {
-  const message = await encode(data);
-  postMessage({ id: data.id, message }, [message]);
+  let message = null;
+  try {
+    message = await encode(data);
+  } catch (error) {
+    if (!(error instanceof DOMException)) throw error; // a picture without pixels: the input is just changing
+  }
+  postMessage({ id: data.id, message }, message ? [message] : []);
 };

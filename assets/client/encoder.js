@@ -13,6 +13,10 @@ export class Encoder {
       this.waiting.get(data.id)?.(data.message);
       this.waiting.delete(data.id);
     };
+    this.worker.onerror = () => {
+      for (const resolve of this.waiting.values()) resolve(null); // the next picture tries again
+      this.waiting.clear();
+    };
   }
 
   get busy() {
@@ -41,7 +45,9 @@ export class Encoder {
 /** A transferable of the element's picture; VideoFrame shares the decoder's memory where the browser has it. */
 async function grab(element, crop, width, height) {
   if (element instanceof HTMLVideoElement && "VideoFrame" in globalThis) {
-    return { picture: new VideoFrame(element), part: crop };
+    const picture = new VideoFrame(element);
+    if (picture.displayWidth === element.videoWidth && picture.displayHeight === element.videoHeight) return { picture, part: crop };
+    picture.close(); // a turned phone clip: this browser's VideoFrame forgets the rotation, a bitmap does not
   }
   const options = { resizeWidth: width, resizeHeight: height, resizeQuality: "medium" };
   const picture = await createImageBitmap(element, crop.x, crop.y, crop.width, crop.height, options);

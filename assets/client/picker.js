@@ -40,6 +40,7 @@ export function source(host, studio) {
     for (const button of buttons) button.setAttribute("aria-pressed", String(button.dataset.kind === kind));
     host.dataset.busy = String(studio.opening > 0);
     camera.hidden = kind !== "camera";
+    if (kind === "camera") mirrored.checked = studio.pump.mirror;
     file.hidden = kind !== "clip" && kind !== "picture";
     file.textContent = file.hidden ? "" : studio.source.label;
     if (kind === "camera") listCameras(device, studio.source.deviceId);

@@ -60,7 +60,8 @@ export class Pump {
     const message = await this.encoder.encode(id, capturedAt / 1000, source, { ...this.size, mirror: this.mirror });
     if (socket !== connection.socket) return; // the connection went away meanwhile; its ids are void
     if (message && connection.send(message)) {
-      this.stats.left(performance.now(), message.byteLength);
+      const now = performance.now();
+      this.stats.left(now, message.byteLength, now - capturedAt);
       this.waitingSince ??= performance.now();
     } else {
       pacer.giveBack(id);

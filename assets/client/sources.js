@@ -104,7 +104,8 @@ export const openers = {
 async function fromStream(kind, stream) {
   const [track] = stream.getVideoTracks();
   const source = new VideoSource(kind, track.label || kind);
-  source.deviceId = track.getSettings?.().deviceId ?? null;
+  const { deviceId = null, facingMode = null } = track.getSettings?.() ?? {};
+  Object.assign(source, { deviceId, away: facingMode === "environment" });
   source.element.srcObject = stream;
   track.addEventListener("ended", () => source.stopped || source.onend?.());
   return started(source);

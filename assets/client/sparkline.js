@@ -16,7 +16,8 @@ export class Sparkline {
   }
 
   #draw() {
-    const { canvas, values, points } = this;
+    const { canvas, values } = this;
+    const points = Math.max(20, values.length); // the first seconds are not squeezed into a corner
     const [width, height] = [canvas.clientWidth, canvas.clientHeight];
     if (!width || !height) return;
     const ratio = devicePixelRatio || 1;

@@ -23,9 +23,9 @@ export class Stats {
   clear(now) {
     this.since = now;
     this.answers = []; // { at, verdict, stages, wait, bytes }
-    this.painted = []; // { at, latency }
+    this.painted = []; // { at, latency, took }
     this.sources = []; // times of pictures that the source offered
-    this.sent = []; // { at, bytes }
+    this.sent = []; // { at, bytes, took }
     this.rtt = null;
     this.quality = null;
     this.totals = Object.fromEntries(COUNTED.map((verdict) => [verdict, 0]));
@@ -35,8 +35,9 @@ export class Stats {
     this.sources.push(at);
   }
 
-  left(at, bytes) {
-    this.sent.push({ at, bytes });
+  /** A frame left for the server `took` ms after its capture: waiting for credit, cropping, encoding. */
+  left(at, bytes, took) {
+    this.sent.push({ at, bytes, took });
   }
 
   /** One answer of the server; `bytes` is the size of its message. */
@@ -52,9 +53,9 @@ export class Stats {
     this.totals.dropped += count;
   }
 
-  /** A picture reached the canvas: `latency` from its capture to its paint, both by the browser's clock. */
-  shown(at, latency) {
-    this.painted.push({ at, latency });
+  /** A picture reached the canvas: `latency` from its capture to its paint, by the browser's clock; decoding `took` ms of it. */
+  shown(at, latency, took) {
+    this.painted.push({ at, latency, took });
   }
 
   summary(now) {
@@ -73,6 +74,8 @@ export class Stats {
       offered: rate(this.sources.length),
       latency: { p50: percentile(latencies, 0.5), p95: percentile(latencies, 0.95), count: latencies.length },
       stages: Object.fromEntries(STAGES.map((stage) => [stage, median(worked.map(({ stages }) => stages[stage])) ?? 0])),
+      before: median(this.sent.map(({ took }) => took)) ?? 0,
+      after: median(this.painted.map(({ took }) => took)) ?? 0,
       wait: median(worked.map(({ wait }) => wait)),
       up: rate(this.sent.reduce((sum, { bytes }) => sum + bytes, 0)),
       down: rate(this.answers.reduce((sum, { bytes }) => sum + bytes, 0)),

@@ -16,7 +16,8 @@ const BARS = [
   ["decode", "decode", ({ stages }) => stages.decode],
   ["wait", "waiting", ({ wait }) => wait ?? 0],
   ["codec", "JPEG", ({ stages }) => stages.unpack + stages.pack + stages.gate],
-  ["rest", "browser, network", null],
+  ["browser", "browser", ({ before, after }) => before + after],
+  ["rest", "network, sockets", null],
 ];
 
 export function strip(host, studio) {
@@ -90,6 +91,7 @@ function trafficWords(summary, telemetry) {
   if (summary.rtt !== null) words.push(`round trip ${ms(summary.rtt)} ms`);
   words.push(`↑ ${kilobytes(summary.up)}`, `↓ ${kilobytes(summary.down)} kB/s`);
   if (typeof telemetry?.queue_age_ms === "number") words.push(`queue age ${ms(telemetry.queue_age_ms)} ms`);
+  if (summary.quality) words.push(`SSIM ${summary.quality.ssim.toFixed(3)} against the unaccelerated picture`);
   if (telemetry?.sessions > 1) words.push(`${telemetry.sessions} visitors`);
   return words.join("  ·  ");
 }

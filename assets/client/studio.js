@@ -112,7 +112,7 @@ export class Studio extends EventTarget {
   #use(source) {
     const old = this.source;
     this.source = source;
-    this.pump.mirror = source.kind === "camera" && this.mirror !== false;
+    this.pump.mirror = source.kind === "camera" && (this.mirror ?? !source.away);
     this.pump.use(source);
     old?.stop();
     source.onend = () => {
@@ -161,7 +161,7 @@ export class Studio extends EventTarget {
     if (!answer.picture) return;
     if (!(await this.view.show(answer))) return;
     const painted = performance.now();
-    this.stats.shown(painted, painted - answer.capturedAt * 1000);
+    this.stats.shown(painted, painted - answer.capturedAt * 1000, painted - now);
     if (!this.seenPicture) {
       this.seenPicture = true;
       this.say("link");

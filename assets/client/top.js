@@ -12,9 +12,9 @@ export function top(host, studio) {
   const retry = make("button", { type: "button", className: "rill-link", hidden: true, on: { click: () => studio.connection.connect() } });
   retry.textContent = "Connect now";
   const engine = make("div", { className: "rill-engine" });
-  const name = make("h1", { className: "rill-name" });
-  name.innerHTML = `${WAVE}<span>Rill</span>`;
-  host.append(name, make("div", { className: "rill-statusline" }, status, retry), engine);
+  const title = make("h1", { className: "rill-name" });
+  title.innerHTML = `${WAVE}<span>Rill</span>`;
+  host.append(title, make("div", { className: "rill-statusline" }, status, retry), engine);
 
   const update = () => {
     const { tone, text: sentence, action } = words(studio.link, performance.now());
@@ -27,8 +27,9 @@ export function top(host, studio) {
   studio.addEventListener("source", update);
   studio.addEventListener("welcome", ({ detail: { spec, model } }) => {
     const device = spec.device === "cpu" ? "CPU" : spec.device.toUpperCase();
-    write(engine, `${model.title ?? model.name} · ${spec.width} × ${spec.height} · ${spec.backend} · ${device}`);
-    engine.title = `Model ${model.name}, ${spec.dtype}, up to ${spec.max_steps} steps`;
+    const name = (model.title ?? model.name).split(":")[0];
+    write(engine, `${name} · ${spec.width} × ${spec.height} · ${spec.backend} · ${device}`);
+    engine.title = `${model.title ?? model.name}: ${spec.model}, ${spec.dtype}, up to ${spec.max_steps} steps`;
   });
   setInterval(update, 500);
   update();

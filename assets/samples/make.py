@@ -65,7 +65,7 @@ def frames() -> list[NDArray[np.uint8]]:
                 share = (index + 1) / (FADE + 1)
                 now = share * now + (1 - share) * view(pictures[before], before % len(SCENES), MOVING)
             result.append(np.clip(now + 0.5, 0, 255).astype(np.uint8))
-    return result
+    return result[FADE:] + result[:FADE]  # so that the clip begins with a clean picture
 
 
 def write(path: Path) -> None:

@@ -104,13 +104,13 @@ def _prompt(controls: Controls) -> None:
 
 
 def _input() -> None:
-    with gr.Column(elem_classes=["rill-panel"]):
+    with gr.Column(elem_classes=["rill-panel"], elem_id="rill-input"):
         _title("Input")
         part("source")
 
 
 def _look(controls: Controls) -> None:
-    with gr.Column(elem_classes=["rill-panel"]):
+    with gr.Column(elem_classes=["rill-panel"], elem_id="rill-look"):
         _title("Look")
         controls.make("strength", "Strength", info=None)
         controls.make("steps", "Steps", info=None)
@@ -150,7 +150,7 @@ def _rest(controls: Controls) -> None:
     keys = controls.rest()
     if not keys:
         return
-    with gr.Accordion("More", open=False, elem_classes=["rill-panel", "rill-fold"]):
+    with gr.Accordion("More", open=False, elem_classes=["rill-panel", "rill-fold"], elem_id="rill-more"):
         for key in keys:
             controls.make(key, label(key))
 

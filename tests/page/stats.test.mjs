@@ -20,16 +20,18 @@ test("verdicts are counted apart; shown holds pictures and skips, and nothing el
   stats.clear(0);
   const verdicts = ["generated", "generated", "cached", "skipped", "dropped", "warming", "failed"];
   verdicts.forEach((verdict, index) => stats.answered(100 * index, answer(verdict), 1000));
-  stats.shown(10, 40);
-  stats.shown(110, 60);
-  stats.shown(210, 80);
+  stats.shown(10, 40, 3);
+  stats.left(5, 2000, 8);
+  stats.shown(110, 60, 5);
+  stats.shown(210, 80, 4);
   stats.lost(700, 2);
-  const { counts, fps, shown, latency, down, stages: medians } = stats.summary(2000);
+  const { counts, fps, shown, latency, down, up, before, after, stages: medians } = stats.summary(2000);
   assert.deepEqual(counts, { generated: 2, cached: 1, skipped: 1, warming: 1, dropped: 3, failed: 1 });
   assert.equal(fps.generated, 1);
   assert.equal(shown, 2);
   assert.deepEqual(latency, { p50: 60, p95: 80, count: 3 });
   assert.equal(down, 3500);
+  assert.deepEqual([up, before, after], [1000, 8, 4]);
   assert.equal(medians.denoise, 10);
 });
 
@@ -37,8 +39,8 @@ test("what is older than the window is forgotten, totals are not", () => {
   const stats = new Stats(1000);
   stats.clear(0);
   stats.answered(100, answer("generated"), 10);
-  stats.shown(100, 50);
-  stats.left(100, 99);
+  stats.shown(100, 50, 1);
+  stats.left(100, 99, 1);
   stats.offered(100);
   const later = stats.summary(5000);
   assert.equal(later.counts.generated, 0);
