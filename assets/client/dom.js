@@ -24,6 +24,8 @@ const PATHS = {
   snapshot: "M4 8h4l2-3h4l2 3h4v11H4zM12 10.2a3.3 3.3 0 1 0 .01 0",
   full: "M4 9V4h5M20 9V4h-5M4 15v5h5M20 15v5h-5",
   inset: "M3 5h18v14H3zM5 12h7v5H5z",
+  share: "M10 14a4 4 0 0 0 6 0l3-3a4 4 0 0 0-6-6l-1 1M14 10a4 4 0 0 0-6 0l-3 3a4 4 0 0 0 6 6l1-1",
+  done: "M5 12l5 5 9-10",
   mirror: "M12 3v18M9 8l-5 8h5zM15 8l5 8h-5z",
 };
 

@@ -41,9 +41,21 @@ function tools(studio, frame, inset) {
   });
   eye.setAttribute("aria-pressed", "true");
   const save = iconButton("snapshot", "Save this picture (s)", () => studio.view.save(`rill-${Date.now()}.png`));
+  const share = iconButton("share", "Copy a link to these settings (l)", () => copyLink(share, studio));
   const full = iconButton("full", "Full screen (f)", () => fullscreen(frame()));
-  shortcuts({ " ": pause, i: eye, s: save, f: full });
-  return make("div", { className: "rill-tools", aria: { role: "toolbar", label: "Output" } }, pause, save, eye, full);
+  shortcuts({ " ": pause, i: eye, s: save, l: share, f: full });
+  return make("div", { className: "rill-tools", aria: { role: "toolbar", label: "Output" } }, pause, save, share, eye, full);
+}
+
+async function copyLink(button, studio) {
+  history.replaceState(null, "", studio.address); // the address bar holds it too, where the clipboard is closed
+  try {
+    await navigator.clipboard.writeText(studio.address);
+    button.paint("done", "Copied");
+  } catch {
+    button.paint("done", "The link is in the address bar");
+  }
+  setTimeout(() => button.paint("share", "Copy a link to these settings (l)"), 1500);
 }
 
 function fullscreen(frame) {

@@ -5,6 +5,7 @@ import { explain } from "./media.js";
 import { messages } from "./protocol.js";
 import { Pump } from "./pump.js";
 import { SettingsStore } from "./settings.js";
+import { fromHash, toHash } from "./share.js";
 import { cameraGranted, openers, surroundings } from "./sources.js";
 import { Stats } from "./stats.js";
 import { View } from "./view.js";
@@ -144,10 +145,12 @@ export class Studio extends EventTarget {
 
   #welcomed(message) {
     const { spec, limits, last_frame_id: lastId } = message;
+    const first = this.welcome === null;
     this.welcome = message;
     this.stats.clear(performance.now());
     this.view.reset(lastId, spec.width, spec.height);
     this.settings.welcome(message.settings, message.fields);
+    if (first) for (const [key, value] of Object.entries(fromHash(location.hash, message.fields))) this.settings.put(key, value);
     const paused = this.paused; // what the user wants outlives the connection
     this.pump.welcome({ ...message, paused });
     queueMicrotask(() => paused !== message.paused && this.connection.send(messages.pause(paused)));
@@ -173,6 +176,13 @@ export class Studio extends EventTarget {
     for (const key of keys) this.changes.add(key);
     this.say("settings", this.settings.values);
     this.bridge?.();
+  }
+
+  /** The address that restores the present settings. */
+  get address() {
+    const url = new URL(location.href);
+    url.hash = toHash(this.settings.values, this.settings.fields);
+    return url.href;
   }
 
   /** For Gradio: the new values of `keys` in their order; undefined leaves a control as it is. */

@@ -112,6 +112,19 @@ def test_controls_send_and_show_what_the_server_acknowledged(page: Page) -> None
     page.wait("the seed in its box", lambda: shown.get_attribute("value") == str(seed))
 
 
+def test_a_link_restores_prompt_sliders_and_switches(page: Page, studio: Studio) -> None:
+    wanted = {"prompt": "blue & green", "strength": 0.7, "seed": 12345, "cache.enabled": True}
+    for key, value in wanted.items():
+        page.js("rill.settings.put(arguments[0], arguments[1])", key, value)
+    page.wait("the settings", lambda: wanted.items() <= page.js("return rill.settings.values").items())
+    link = page.js("return rill.address")
+    page.driver.get("about:blank")
+    page.driver.get(link)
+    page.live()
+    page.wait("the settings again", lambda: wanted.items() <= page.js("return rill.settings.values").items())
+    page.wait("the control", lambda: page.js("return document.querySelector('#rill-cache-enabled input').checked"))
+
+
 def test_pause_holds_the_picture_and_says_so(page: Page) -> None:
     page.driver.find_element(By.CSS_SELECTOR, ".rill-tools button").click()
     page.wait("the word", lambda: page.status() == "Paused")

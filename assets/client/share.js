@@ -1,0 +1,24 @@
+// A link that restores prompt, sliders, seed and switches: what differs from the defaults, after the # (never sent to a server). Pure.
+
+import { coerce } from "./settings.js";
+
+/** The part of the address after "#" for these settings; empty if nothing differs from the declared defaults. */
+export function toHash(values, fields) {
+  const parameters = new URLSearchParams();
+  for (const [key, field] of Object.entries(fields)) {
+    if (key in values && values[key] !== field.default) parameters.set(key, String(values[key]));
+  }
+  return parameters.toString();
+}
+
+/** The settings in such a hash that this server declares and that can be made to fit; everything else is left out. */
+export function fromHash(hash, fields) {
+  const values = {};
+  for (const [key, text] of new URLSearchParams(hash.replace(/^#/, ""))) {
+    const field = Object.hasOwn(fields, key) ? fields[key] : null;
+    if (field === null) continue;
+    const value = field.kind === "flag" ? ({ true: true, false: false })[text] : coerce(field, text);
+    if (value !== undefined) values[key] = value;
+  }
+  return values;
+}
