@@ -1,9 +1,9 @@
 """Real moving input for tests and benchmarks: deterministic clips made from photographs inside scikit-image and gradio.
 
-A clip is a pure function from frame index to picture: a handheld camera pans and zooms over a photograph, a cut-out of a second one moves
-through the view, the exposure drifts, the sensor adds noise of σ = 2/255, one cut changes the scene, and pauses (where
-asked for) hold everything but the sensor noise still for 2 s, at most 30% of the clip. Nothing is read from outside the packages, except the
-film clip in ../shared/clips where a checkout has one.
+A clip is a pure function from frame index to picture: a handheld camera pans and zooms over a photograph, a cut-out of a
+second one moves through the view, the exposure drifts, the sensor adds noise of σ = 2/255, one cut changes the scene, and
+pauses (where asked for) hold everything but the sensor noise still for 2 s, at most 30% of the clip. Nothing is read from
+outside the packages, except the film clip in ../shared/clips where a checkout has one.
 """
 
 from __future__ import annotations

@@ -81,7 +81,9 @@ class StreamPipeline:
         if settings.steps > limit:
             raise SettingsError("steps", f"{settings.steps} is out of range; this stream allows 1 to {limit}")
         if settings.cache.branch >= self.branches:
-            raise SettingsError("cache.branch", f"{settings.cache.branch} is out of range; this model has branches 0 to {self.branches - 1}")
+            raise SettingsError(
+                "cache.branch", f"{settings.cache.branch} is out of range; this model has branches 0 to {self.branches - 1}"
+            )
         self.schedule.timesteps(settings.strength, settings.steps)
 
     def open(self, settings: Settings) -> StreamState:
@@ -96,7 +98,11 @@ class StreamPipeline:
         passes: list[tuple[str, int | None]] = [("full", None)]
         if settings.cache.enabled:
             passes += [("full", settings.cache.branch), ("shallow", settings.cache.branch)]
-        return (GraphKey("encode", 1), GraphKey("decode", 1), *(GraphKey(part, size, branch) for part, branch in passes for size in sizes))
+        return (
+            GraphKey("encode", 1),
+            GraphKey("decode", 1),
+            *(GraphKey(part, size, branch) for part, branch in passes for size in sizes),
+        )
 
     def prepare(self, settings: Settings, sessions: int = 1) -> None:
         """Build now whatever these settings need, so that no step pays for it. Slow the first time."""
@@ -172,7 +178,7 @@ class StreamPipeline:
             x = torch.stack([row.frame.x for row in members])  # [B, C, h, w]
             t = torch.tensor([row.frame.timestep for row in members])  # [B]
             embedding = torch.stack([row.embedding for row in members])  # [B, L, D]
-            inputs = (x, t, embedding)
+            inputs: tuple[Tensor, ...] = (x, t, embedding)
             if kind == "shallow":
                 inputs = (*inputs, torch.stack([row.deep for row in members if row.deep is not None]))
             output, *deep = self.graphs.run(kind, inputs, branch)

@@ -1,7 +1,7 @@
 """The static graphs of one pipeline: which exist, which batch sizes they take, how a batch is laid over them.
 
-On a CPU a batch is split over the buckets that are ready, since a padded row costs as much as a real one; on a GPU it is padded up to the next
-bucket. Building is slow (seconds) and may happen in another thread while the ready ones keep running.
+On a CPU a batch is split over the buckets that are ready, since a padded row costs as much as a real one; on a GPU it is
+padded up to the next bucket. Building is slow (seconds) and may happen in another thread while the ready ones keep running.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ class Graphs:
         return key in self._graphs
 
     def build(self, key: GraphKey) -> None:
-        """Make a graph ready; returns at once if it is. Assigning to a dict is atomic, so another thread may be running others."""
+        """Make a graph ready; returns at once if it is. Assigning to a dict is atomic, so another thread may be running
+        others.
+        """
         if key not in self._graphs:
             spec = self.spec
             name = f"{self.parts.fingerprint}/{key.part}/{key.rows}/{key.branch}/{spec.width}x{spec.height}/{spec.dtype}"

@@ -1,12 +1,14 @@
 """Guidance: none, full, and the residual kinds that need fewer UNet rows.
 
-In ε-space classifier-free guidance is ε̂ = ε_u + γ(ε_c − ε_u). Because x̂₀ = (x − s·ε)/a is affine in ε with the same x, it is exactly
-x̂₀ = x̂₀_u + γ(x̂₀_c − x̂₀_u); that form is used here since it stays finite where a → 0 and is the same for every prediction type.
+In ε-space classifier-free guidance is ε̂ = ε_u + γ(ε_c − ε_u). Because x̂₀ = (x − s·ε)/a is affine in ε with the same x, it
+is exactly x̂₀ = x̂₀_u + γ(x̂₀_c − x̂₀_u); that form is used here since it stays finite where a → 0 and is the same for every
+prediction type.
 
-Residual guidance (RCFG, StreamDiffusion, arXiv 2312.12491) replaces the negative row by a stock noise r: ε_u = δ·r, where r is the noise
-for which the unconditional prediction is a known latent x₀*: r = (x − a·x₀*)/s. Self-negative takes the frame's own source
-latent as x₀*, one-time takes what one negative row said at the first level. r is derived anew from each row's own x, so nothing is
-fed back from frame to frame: public code that carries r over at one step multiplies it by √((1−ᾱ)/ᾱ)·(1+(γ−1)δ) a frame and diverges.
+Residual guidance (RCFG, StreamDiffusion, arXiv 2312.12491) replaces the negative row by a stock noise r: ε_u = δ·r, where r
+is the noise for which the unconditional prediction is a known latent x₀*: r = (x − a·x₀*)/s. Self-negative takes the frame's
+own source latent as x₀*, one-time takes what one negative row said at the first level. r is derived anew from each row's own
+x, so nothing is fed back from frame to frame: public code that carries r over at one step multiplies it by
+√((1−ᾱ)/ᾱ)·(1+(γ−1)δ) a frame and diverges.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ def active(settings: Settings) -> bool:
 def needs_negative_row(settings: Settings, level: int, has_source: bool, dropped: bool = False) -> bool:
     """Whether the row at `level` needs an unconditional row beside it.
 
-    Self-negative needs a source picture; from a prompt alone it falls back to one-time. `dropped`: adaptive guidance found the rows alike.
+    Self-negative needs a source picture; from a prompt alone it falls back to one-time. `dropped`: adaptive guidance found
+    the rows alike.
     """
     if not active(settings):
         return False

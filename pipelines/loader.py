@@ -1,7 +1,7 @@
 """Folders in the diffusers layout, safetensors only, to the parts an engine is made of.
 
-The only module that imports diffusers' and transformers' loaders. Everything is checked before anything is loaded: the layout, that every
-file stays inside the folder, that no pickled weights are needed. Parts are loaded on first use: with
+The only module that imports diffusers' and transformers' loaders. Everything is checked before anything is loaded: the
+layout, that every file stays inside the folder, that no pickled weights are needed. Parts are loaded on first use: with
 graphs cached on disk a start reads no UNet weights at all.
 """
 
@@ -31,7 +31,9 @@ HASHED_WHOLE = 256 * 2**20  # larger weight files are told apart by size, time a
 
 @dataclass
 class ModelParts:
-    """A checked model folder. Raises ModelError, naming the file or field, from the constructor or from the part that is broken."""
+    """A checked model folder. Raises ModelError, naming the file or field, from the constructor or from the part that is
+    broken.
+    """
 
     info: ModelInfo
     index: dict[str, Any] = field(init=False)
@@ -103,7 +105,7 @@ class ModelParts:
             return self._load("vae", PocketAutoencoder)
         import diffusers
 
-        return self._load("vae", getattr(diffusers, self.vae_class))
+        return self._load("vae", getattr(diffusers, str(self.vae_class)))
 
     @cached_property
     def encode_prompt(self) -> Callable[[str], Tensor]:
@@ -112,7 +114,7 @@ class ModelParts:
 
         tokenizer = CLIPTokenizer.from_pretrained(self.folder / "tokenizer", local_files_only=True)
         encoder = self._load("text_encoder", CLIPTextModel)
-        length = int(encoder.config.max_position_embeddings)
+        length = self.embedding_shape[0]
 
         @torch.inference_mode()
         def encode(prompt: str) -> Tensor:

@@ -47,7 +47,9 @@ def read_picture(path: Path, width: int, height: int) -> Pixels:
             opened = Image.open(path)
         with opened as picture:
             if picture.width * picture.height > MAX_PICTURE:
-                raise MediaError(f"{path}: {picture.width}x{picture.height} is too large; {MAX_PICTURE // 10**6} megapixels are allowed")
+                raise MediaError(
+                    f"{path}: {picture.width}x{picture.height} is too large; {MAX_PICTURE // 10**6} megapixels are allowed"
+                )
             return fit(ImageOps.exif_transpose(picture), width, height)
     except FileNotFoundError:
         raise MediaError(f"{path}: no such file") from None

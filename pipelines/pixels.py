@@ -16,7 +16,7 @@ class EncodePixels(nn.Module):
 
     def __init__(self, vae: nn.Module) -> None:
         super().__init__()
-        self.vae = vae
+        self.vae: Any = vae
 
     def forward(self, pixels: Tensor) -> tuple[Tensor]:
         dtype = next(self.vae.parameters()).dtype
@@ -34,7 +34,7 @@ class DecodePixels(nn.Module):
 
     def __init__(self, vae: nn.Module) -> None:
         super().__init__()
-        self.vae = vae
+        self.vae: Any = vae
 
     def forward(self, latents: Tensor) -> tuple[Tensor]:
         dtype = next(self.vae.parameters()).dtype

@@ -51,7 +51,9 @@ class GateSettings:
     enabled: bool = flag(False, "Show the last picture again when the input has hardly changed.")
     threshold: float = number(0.98, 0.5, 0.9999, "Similarity η above which a frame may be skipped.")
     max_skip: int = integer(10, 1, 300, "Most frames skipped in a row.")
-    tile_threshold: float = number(0.02, 0.001, 1.0, "Mean change of one tile (0..1 of full scale) that always lets a frame through.")
+    tile_threshold: float = number(
+        0.02, 0.001, 1.0, "Mean change of one tile (0..1 of full scale) that always lets a frame through."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,9 @@ class CacheSettings:
     enabled: bool = flag(False, "Reuse deep UNet features of an earlier frame of the same session and noise level.")
     policy: str = choice("interval", ("interval", "adaptive"), "Full pass every k-th frame, or when the input has drifted.")
     interval: int = integer(3, 1, 30, "Full pass every k-th frame (policy interval); most frames between full passes (adaptive).")
-    drift: float = number(0.06, 0.001, 1.0, "Mean change of the input thumbnail since the cached pass (0..1) that forces a full pass.")
+    drift: float = number(
+        0.06, 0.001, 1.0, "Mean change of the input thumbnail since the cached pass (0..1) that forces a full pass."
+    )
     branch: int = integer(0, 0, 11, "Re-entry point: 0 recomputes least; higher recomputes more of the UNet.")
 
 
@@ -85,7 +89,7 @@ class Settings:
     guidance_mode: str = choice(
         "none",
         ("none", "full", "self", "one-time", "adaptive"),
-        "none: one row; full: a negative row per level; self / one-time: residual guidance; adaptive: drops the row when it is idle.",
+        "none: one row; full: a negative row per level; self, one-time: residual guidance; adaptive: full until it is idle.",
     )
     guidance_delta: float = number(1.0, 0.0, 1.5, "Residual strength δ of self and one-time guidance.")
     strength: float = number(0.5, 0.0, 1.0, "How far the input is noised before it is denoised; at 1 nothing of it remains.")
@@ -154,7 +158,7 @@ def check(key: str, value: object, rule: Mapping[str, Any]) -> Value:
             raise SettingsError(key, f"{_brief(value)} is not text")
         if len(value) > rule["limit"]:
             raise SettingsError(key, f"is {len(value)} characters long; {rule['limit']} are allowed")
-        if any(ord(char) < 32 and char not in "\t\n" or 0xD800 <= ord(char) < 0xE000 for char in value):
+        if any((ord(char) < 32 and char not in "\t\n") or 0xD800 <= ord(char) < 0xE000 for char in value):
             raise SettingsError(key, "holds control characters")
         return value
     return _check_number(key, value, rule)

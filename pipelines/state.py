@@ -94,7 +94,9 @@ class StreamState:
 
     def _reuse(self, row: Row, settings: Settings) -> Row:
         """The row with the key of its cache slot, and with the slot's features where the policy lets it use them."""
-        conditioning = (settings.negative,) if row.negative else (settings.prompt, settings.prompt_b, settings.blend, settings.blend_mode)
+        conditioning = (
+            (settings.negative,) if row.negative else (settings.prompt, settings.prompt_b, settings.blend, settings.blend_mode)
+        )
         _, height, width = self.noise.shape
         key = CacheKey("", width, height, settings.cache.branch, row.frame.timestep, settings.seed, conditioning)
         entry = self.cache.get(row.slot)
@@ -107,13 +109,17 @@ class StreamState:
         return dataclasses.replace(row, key=key, deep=entry.deep)
 
     def keep(self, row: Row, deep: Tensor) -> None:
-        """Remember the deep features of a full pass. Not after the session was given another seed or size: a state has one size."""
+        """Remember the deep features of a full pass. Not after the session was given another seed or size: a state has one
+        size.
+        """
         if row.key is not None:
             state = feature_cache.advance(CacheState(), row.key, row.frame.thumb, "full")
             self.cache[row.slot] = CacheEntry(state, deep)
 
     def absorb(self, frame: InFlight, conditional: Tensor, negative: Tensor | None, settings: Settings) -> None:
-        """Take one level's predictions x̂₀ [C, h, w] (conditional, and unconditional where a row asked for it); move the frame on."""
+        """Take one level's predictions x̂₀ [C, h, w] (conditional, and unconditional where a row asked for it); move the
+        frame on.
+        """
         x0 = conditional
         if guidance.active(settings):
             a, s = self._at(frame.timestep)

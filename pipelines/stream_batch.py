@@ -1,7 +1,7 @@
 """Frames in flight at different noise levels, each with its own identity and its own way still to go.
 
-StreamDiffusion (arXiv 2312.12491) keeps a ring of n latents of fixed length. Here every frame carries its own timesteps, so the number of
-steps may change while frames are under way, sessions with different steps share a batch, and nothing is shown
+StreamDiffusion (arXiv 2312.12491) keeps a ring of n latents of fixed length. Here every frame carries its own timesteps, so
+the number of steps may change while frames are under way, sessions with different steps share a batch, and nothing is shown
 before it is done: the first n−1 answers are "warming", not brown pictures.
 """
 

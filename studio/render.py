@@ -122,7 +122,9 @@ class Renderer:
 
 
 def render(pipeline: StreamPipeline, settings: Settings, source_path: Path, target: Path) -> dict[str, Any]:
-    """The whole file through the engine; returns the closing JSON object. Raises MediaError; what was made before a break is kept."""
+    """The whole file through the engine; returns the closing JSON object. Raises MediaError; what was made before a break is
+    kept.
+    """
     spec = pipeline.spec
     pipeline.prepare(settings)
     source = open_source(source_path, spec.width, spec.height)

@@ -33,7 +33,21 @@ def app(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 def test_render_a_clip_through_the_shipped_model(film: Path, tmp_path: Path) -> None:
     target = tmp_path / "out.mp4"
-    done = app("render", film, target, "--prompt", "pencil sketch", "--size", "256", "--steps", "2", "--seed", "7", "--set", "gate.enabled=false")
+    done = app(
+        "render",
+        film,
+        target,
+        "--prompt",
+        "pencil sketch",
+        "--size",
+        "256",
+        "--steps",
+        "2",
+        "--seed",
+        "7",
+        "--set",
+        "gate.enabled=false",
+    )
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     assert tuple(result) == KEYS
@@ -84,7 +98,9 @@ def test_render_a_picture_with_every_frame_of_a_gated_clip_answered(mini_model: 
         (("dance",), 2, "dance"),
     ],
 )
-def test_mistakes_get_a_sentence_and_an_exit_code(mini_model: Path, tmp_path: Path, arguments: tuple[str, ...], code: int, words: str) -> None:
+def test_mistakes_get_a_sentence_and_an_exit_code(
+    mini_model: Path, tmp_path: Path, arguments: tuple[str, ...], code: int, words: str
+) -> None:
     filled = [str(argument).replace("{mini}", str(mini_model)) for argument in arguments]
     filled = [str(tmp_path / item) if item.startswith("out.") else item for item in filled]
     done = app(*filled)

@@ -17,7 +17,13 @@ class CompileBackend(EagerBackend):
     def build(self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor]) -> Graph:
         mode = "reduce-overhead" if self.device.type == "cuda" else "default"
         torch._dynamo.config.cache_size_limit = max(torch._dynamo.config.cache_size_limit, 64)
-        plain = super().build(key, lambda: torch.compile(make(), mode=mode, dynamic=False), example)
+
+        def compiled() -> nn.Module:
+            module = make()
+            module.compile(mode=mode, dynamic=False)  # in place: the module stays a Module for dtype and layout
+            return module
+
+        plain = super().build(key, compiled, example)
 
         def run(*inputs: Tensor) -> tuple[Tensor, ...]:
             # A CUDA graph writes its outputs into memory of its own that the next call reuses: hand out copies.

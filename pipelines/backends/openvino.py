@@ -69,8 +69,7 @@ class OpenVinoBackend:
         module = make().float().eval()
         with torch.inference_mode(), warnings.catch_warnings():
             # Tracing warns of every shape check in diffusers; the shapes of these graphs are fixed on purpose.
-            warnings.simplefilter("ignore", torch.jit.TracerWarning)
-            warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.simplefilter("ignore")
             model = ov.convert_model(module, example_input=tuple(example))
         model.reshape({index: list(value.shape) for index, value in enumerate(example)})
         return model

@@ -30,7 +30,9 @@ def reference(mini_model: Path) -> Pixels:
     return picture(mini_model, "eager", "float32")
 
 
-@pytest.mark.parametrize("backend, dtype, tolerance", [("openvino", "float32", 1.0), ("eager", "bfloat16", 6.0), ("openvino", "bfloat16", 6.0)])
+@pytest.mark.parametrize(
+    "backend, dtype, tolerance", [("openvino", "float32", 1.0), ("eager", "bfloat16", 6.0), ("openvino", "bfloat16", 6.0)]
+)
 def test_every_backend_draws_the_reference_picture(
     mini_model: Path, reference: Pixels, backend: str, dtype: str, tolerance: float
 ) -> None:
@@ -64,10 +66,15 @@ def test_graphs_are_kept_on_disk_and_found_again(tmp_path: Path) -> None:
 
 
 def test_torch_compile_computes_what_eager_does(mini_model: Path) -> None:
-    """On an autoencoder rather than the UNet: Inductor's C++ takes half a minute for the miniature UNet, three seconds for this."""
+    """On an autoencoder rather than the UNet: Inductor's C++ takes half a minute for the miniature UNet, three seconds for
+    this.
+    """
     vae = ModelParts(describe(str(mini_model))).vae
     latents = (torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(0)),)
-    built = [kind(torch.device("cpu"), torch.float32).build("k", lambda: DecodePixels(vae), latents) for kind in (EagerBackend, CompileBackend)]
+    built = [
+        kind(torch.device("cpu"), torch.float32).build("k", lambda: DecodePixels(vae), latents)
+        for kind in (EagerBackend, CompileBackend)
+    ]
     with torch.inference_mode():
         eager, compiled = (graph(*latents)[0] for graph in built)
     assert eager.dtype == compiled.dtype == torch.uint8
@@ -87,7 +94,9 @@ def test_auto_is_resolved_from_the_machine() -> None:
     assert backends.resolve(StreamSpec(device="cpu", backend="eager", dtype="float32")).dtype == "float32"
 
 
-@pytest.mark.parametrize("change", [{"device": "tpu"}, {"device": "cpu", "dtype": "float16"}, {"device": "cuda", "backend": "openvino"}])
+@pytest.mark.parametrize(
+    "change", [{"device": "tpu"}, {"device": "cpu", "dtype": "float16"}, {"device": "cuda", "backend": "openvino"}]
+)
 def test_impossible_specs_are_refused(change: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with pytest.raises(SpecError):
@@ -100,7 +109,10 @@ def test_cuda_without_a_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
         backends.resolve(StreamSpec(device="cuda"))
 
 
-@pytest.mark.parametrize("count, ready, sizes", [(1, (1,), [1]), (7, (1, 2, 4), [4, 2, 1]), (5, (1,), [1] * 5), (20, (1, 16), [16, 1, 1, 1, 1]), (0, (1,), [])])
+@pytest.mark.parametrize(
+    "count, ready, sizes",
+    [(1, (1,), [1]), (7, (1, 2, 4), [4, 2, 1]), (5, (1,), [1] * 5), (20, (1, 16), [16, 1, 1, 1, 1]), (0, (1,), [])],
+)
 def test_rows_are_split_over_ready_buckets(count: int, ready: tuple[int, ...], sizes: list[int]) -> None:
     assert split(count, ready) == sizes
 

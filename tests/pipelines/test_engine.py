@@ -81,7 +81,12 @@ def test_warming_answers_carry_no_picture_and_their_own_id(pipeline: StreamPipel
     settings = Settings().patched({"steps": 3})
     state = pipeline.open(settings)
     answers = [pipeline.step([Entry(state, frame, settings)])[0] for frame in frames(4)]
-    assert [(answer.frame_id, answer.verdict) for answer in answers] == [(0, "warming"), (1, "warming"), (0, "generated"), (1, "generated")]
+    assert [(answer.frame_id, answer.verdict) for answer in answers] == [
+        (0, "warming"),
+        (1, "warming"),
+        (0, "generated"),
+        (1, "generated"),
+    ]
     assert all((answer.pixels is None) == (answer.verdict == "warming") for answer in answers)
 
 
@@ -165,7 +170,9 @@ class Session:
 
 @hypothesis_settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(TIMELINE)
-def test_any_timeline_gives_rising_ids_and_accounts_for_every_frame(pipeline: StreamPipeline, timeline: list[dict[str, object]]) -> None:
+def test_any_timeline_gives_rising_ids_and_accounts_for_every_frame(
+    pipeline: StreamPipeline, timeline: list[dict[str, object]]
+) -> None:
     session = Session(pipeline, timeline)
     shown: list[int] = []
     lost: list[int] = []

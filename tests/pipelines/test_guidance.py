@@ -28,8 +28,17 @@ def test_residual_negative_is_the_papers_stock_noise(delta: float) -> None:
 
 @pytest.mark.parametrize(
     "mode, level, source, expected",
-    [("none", 0, True, False), ("full", 0, True, True), ("full", 2, True, True), ("one-time", 0, True, True), ("one-time", 1, True, False)]
-    + [("self", 0, True, False), ("self", 0, False, True), ("self", 1, False, False), ("adaptive", 1, True, True)],
+    [
+        ("none", 0, True, False),
+        ("full", 0, True, True),
+        ("full", 2, True, True),
+        ("one-time", 0, True, True),
+        ("one-time", 1, True, False),
+        ("self", 0, True, False),
+        ("self", 0, False, True),
+        ("self", 1, False, False),
+        ("adaptive", 1, True, True),
+    ],
 )
 def test_which_rows_need_a_negative(mode: str, level: int, source: bool, expected: bool) -> None:
     settings = Settings().patched({"guidance_mode": mode, "guidance": 1.5})

@@ -42,6 +42,8 @@ def test_standing_still_changes_nothing() -> None:
     assert torch.equal(before, noise.value)
 
 
-@pytest.mark.parametrize("difference, amount, expected", [(0, 1, 0.6), (0.1, 1, 0.45), (0.2, 1, 0.3), (9, 1, 0.3), (9, 0, 0.6), (0.2, 0.5, 0.45)])
+@pytest.mark.parametrize(
+    "difference, amount, expected", [(0, 1, 0.6), (0.1, 1, 0.45), (0.2, 1, 0.3), (9, 1, 0.3), (9, 0, 0.6), (0.2, 0.5, 0.45)]
+)
 def test_motion_lowers_the_strength(difference: float, amount: float, expected: float) -> None:
     assert motion_strength(0.6, difference, amount) == pytest.approx(expected)

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -20,7 +22,9 @@ def test_signal_and_sigma_agree_with_diffusers(beta: str) -> None:
 def test_denoised_agrees_with_diffusers_at_equal_timesteps(kind: str, t: int) -> None:
     peer = LCMScheduler(prediction_type=kind)
     peer.set_timesteps(timesteps=[t])
-    ours = schedule.from_config({"prediction_type": kind, **{k: peer.config[k] for k in ("beta_schedule", "beta_start", "beta_end")}})
+    ours = schedule.from_config(
+        {"prediction_type": kind, **{k: peer.config[k] for k in ("beta_schedule", "beta_start", "beta_end")}}
+    )
     generator = torch.Generator().manual_seed(1)
     x, output = torch.randn(2, 2, 4, 5, 7, generator=generator)
     a, s = ours.at(torch.tensor([t, t]))
@@ -66,7 +70,7 @@ def test_snapped_timesteps_always_fall() -> None:
         wanted = tuple(sorted((int(t) for t in rng.integers(0, 1000, steps)), reverse=True))
         got = schedule.snap(wanted, trained)
         assert set(got) <= set(trained)
-        assert all(a > b for a, b in zip(got, got[1:], strict=False))
+        assert all(a > b for a, b in pairwise(got))
 
 
 def test_unknown_configuration_is_refused_by_name() -> None:

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from pipelines.settings import FIELDS, Settings, parse_assignment
 from pipelines.types import SettingsError, SpecError, StreamSpec
 
-JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x))
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)
+)
 
 
 def test_a_patch_raises_the_version_and_touches_nothing_else() -> None:
@@ -26,8 +28,21 @@ def test_flat_round_trips() -> None:
 
 @pytest.mark.parametrize(
     "patch",
-    [{"strenght": 0.5}, {"strength": 1.5}, {"strength": "0.5"}, {"strength": True}, {"steps": 1.5}, {"steps": 0}, {"gate": {}}]
-    + [{"prompt": "x" * 501}, {"prompt": "a\x00b"}, {"gate.enabled": 1}, {"guidance_mode": "most"}, {"seed": 10**400}, {"version": 3}],
+    [
+        {"strenght": 0.5},
+        {"strength": 1.5},
+        {"strength": "0.5"},
+        {"strength": True},
+        {"steps": 1.5},
+        {"steps": 0},
+        {"gate": {}},
+        {"prompt": "x" * 501},
+        {"prompt": "a\x00b"},
+        {"gate.enabled": 1},
+        {"guidance_mode": "most"},
+        {"seed": 10**400},
+        {"version": 3},
+    ],
 )
 def test_bad_values_name_their_field(patch: dict[str, object]) -> None:
     with pytest.raises(SettingsError) as caught:
@@ -52,8 +67,13 @@ def test_any_json_is_taken_or_refused(key: str, value: object) -> None:
 
 @pytest.mark.parametrize(
     "given_, expected",
-    [("strength=0.3", ("strength", 0.3)), ("gate.enabled=true", ("gate.enabled", True)), ("prompt=a=b", ("prompt", "a=b"))]
-    + [("seed=12", ("seed", 12)), ("prompt=5", ("prompt", "5"))],
+    [
+        ("strength=0.3", ("strength", 0.3)),
+        ("gate.enabled=true", ("gate.enabled", True)),
+        ("prompt=a=b", ("prompt", "a=b")),
+        ("seed=12", ("seed", 12)),
+        ("prompt=5", ("prompt", "5")),
+    ],
 )
 def test_assignments(given_: str, expected: tuple[str, object]) -> None:
     assert parse_assignment(given_) == expected
@@ -65,7 +85,10 @@ def test_bad_assignments(given_: str) -> None:
         parse_assignment(given_)
 
 
-@pytest.mark.parametrize("change", [{"width": 500}, {"height": 64}, {"width": 2048}, {"backend": "tpu"}, {"dtype": "int4"}, {"max_steps": 9}, {"model": ""}])
+@pytest.mark.parametrize(
+    "change",
+    [{"width": 500}, {"height": 64}, {"width": 2048}, {"backend": "tpu"}, {"dtype": "int4"}, {"max_steps": 9}, {"model": ""}],
+)
 def test_a_spec_names_what_is_wrong(change: dict[str, object]) -> None:
     with pytest.raises(SpecError) as caught:
         StreamSpec(**change)  # type: ignore[arg-type]

@@ -1,0 +1,32 @@
+"""`app.py bench`: each benchmark prints what it finds; the last line of stdout is one JSON object, kept under
+benchmarks/results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from benchmarks import engine, machine
+
+BENCHMARKS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], dict[str, Any]], str]] = {
+    "engine": (engine.add_arguments, engine.main, "backends side by side, start-up, memory (default)"),
+}
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="app.py bench", description=__doc__)
+    commands = parser.add_subparsers(dest="name", metavar="BENCHMARK")
+    for name, (add_arguments, _, words) in BENCHMARKS.items():
+        command = commands.add_parser(name, help=words)
+        add_arguments(command)
+        command.add_argument("--no-keep", action="store_true", help="do not write benchmarks/results")
+    arguments = list(argv)
+    if not arguments or (arguments[0] not in BENCHMARKS and arguments[0] not in ("-h", "--help")):
+        arguments.insert(0, "engine")
+    args = parser.parse_args(arguments)
+    result = BENCHMARKS[args.name][1](args)
+    print(json.dumps(result if args.no_keep else machine.keep(args.name, result)))
+    return 0
