@@ -1,6 +1,6 @@
 """Trains the autoencoder on source pictures and on their looks, which the decoder has to draw.
 
-    python -m training.autoencoder --runs runs --steps 9000
+    python -m training.autoencoder --runs runs --steps 5000
 
 Loss: L1 at four scales plus L1 of finite differences; small noise on the latents makes decoding robust to the
 denoiser's errors. After the last step the latents' mean and deviation per channel are measured and stored in the module.
@@ -20,13 +20,13 @@ from torch import Generator, Tensor, nn
 from pipelines.autoencoder import PocketAutoencoder
 from training import data, photographs
 from training.looks import LOOKS
-from training.loop import Average, Run, optimise
+from training.loop import Average, Run, channels_last, optimise
 from training.pictures import save_rows
 
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
-    steps: int = 9000
+    steps: int = 5000
     batch: int = 8  # per part; two parts
     side: int = 128
     peak: float = 1.2e-3
@@ -98,7 +98,7 @@ def measure_latents(model: PocketAutoencoder, store: np.ndarray, seed: int, batc
 def train(config: AutoencoderConfig, run: Run, store: np.ndarray, device: str = "cpu", stop_at: int | None = None) -> Average:
     """Trains from the run's checkpoint, where there is one; returns the averaged weights."""
     torch.manual_seed(config.seed)
-    model = PocketAutoencoder().to(device, memory_format=torch.channels_last)
+    model = channels_last(PocketAutoencoder().to(device))
 
     def loss(step: int, rng: Generator) -> tuple[Tensor, dict[str, float]]:
         x = with_looks(data.batch(store, config.batch, config.side, rng).to(device), rng) * 2 - 1

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -72,6 +72,14 @@ class Average:
             target.copy_(value)
 
 
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def channels_last(module: Module) -> Module:
+    """The module with its convolution weights in the memory layout that oneDNN and cuDNN are fastest in."""
+    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
 def learning_rate(step: int, steps: int, peak: float, warmup: int) -> float:
     """Linear warm-up, then half a cosine from `peak` to 2% of it."""
     if step < warmup:
@@ -88,7 +96,9 @@ def step_rng(seed: int, step: int, part: int = 0) -> Generator:
 Loss = Callable[[int, Generator], tuple[Tensor, dict[str, float]]]
 
 
-def gradients(module: nn.Module, loss: Loss, step: int, seed: int, pool: ThreadPoolExecutor, parts: int) -> tuple[float, dict[str, float]]:
+def gradients(
+    module: nn.Module, loss: Loss, step: int, seed: int, pool: ThreadPoolExecutor, parts: int
+) -> tuple[float, dict[str, float]]:
     """Sets every parameter's gradient to the mean over `parts` independent batches; returns mean loss and first figures."""
     parameters = [p for p in module.parameters() if p.requires_grad]
 
@@ -139,3 +149,18 @@ def optimise(
                 if sheet is not None:
                     sheet(module, step + 1)
     return ema
+
+
+def averaged(run: Run, module: Module) -> Module:
+    """`module`, of the kind that `run` trains, with the averaged weights of its checkpoint, for inference.
+
+    FileNotFoundError where there is no checkpoint.
+    """
+    state = run.load()
+    if state is None:
+        raise FileNotFoundError(f"{run.folder}: no checkpoint")
+    module.load_state_dict(state["module"])
+    average = Average(module, 0.0)
+    average.restore(state["average"])
+    average.copy_to(module)
+    return module.eval()

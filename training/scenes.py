@@ -34,13 +34,18 @@ def noise(n: int, channels: int, side: int, rng: Generator, falloff: float = 0.5
     return total / norm * 1.6
 
 
+def rgb(red: float, green: float, blue: float) -> Tensor:
+    """A colour as (1, 3, 1, 1)."""
+    return torch.tensor([red, green, blue]).view(1, 3, 1, 1)
+
+
 def colours(n: int, rng: Generator) -> Tensor:
-    """(N, 3) colours: hue uniform, saturation mostly low as in photographs, all brightnesses."""
+    """(N, 3, 1, 1) colours: hue uniform, saturation mostly low as in photographs, all brightnesses."""
     hue = torch.rand(n, 1, generator=rng) + torch.tensor([[0.0, 1 / 3, 2 / 3]])
     pure = (((hue % 1.0) * 6 - 3).abs() - 1).clamp(0, 1)
     saturation = torch.rand(n, 1, generator=rng) ** 1.5
     value = uniform((n, 1), 0.02, 1.0, rng)
-    return value * (1 - saturation + saturation * pure)
+    return (value * (1 - saturation + saturation * pure))[..., None, None]
 
 
 def plane(side: int) -> tuple[Tensor, Tensor]:
@@ -49,7 +54,10 @@ def plane(side: int) -> tuple[Tensor, Tensor]:
     return axis.view(1, 1, side, 1).expand(1, 1, side, side), axis.view(1, 1, 1, side).expand(1, 1, side, side)
 
 
-def ellipse(y: Tensor, x: Tensor, cy: Tensor, cx: Tensor, ry: Tensor, rx: Tensor, soft: float | Tensor) -> Tensor:
+Scalar = float | Tensor
+
+
+def ellipse(y: Tensor, x: Tensor, cy: Scalar, cx: Scalar, ry: Scalar, rx: Scalar, soft: Scalar) -> Tensor:
     """Mask (N, 1, S, S) of an axis-parallel ellipse; all arguments broadcast, `soft` is the edge width in radii."""
     radius = torch.sqrt(((y - cy) / ry) ** 2 + ((x - cx) / rx) ** 2 + 1e-9)
     return torch.sigmoid((1 - radius) / soft)
@@ -94,13 +102,13 @@ def leaves(n: int, side: int, rng: Generator, count: int = 44) -> Tensor:
     """Dead leaves over noise: shapes from large to small, each with its own shading, texture, shadow and edge blur."""
     one = (n, 1, 1, 1)
     tones = noise(n, 1, side, rng)
-    low, high = colours(n, rng)[..., None, None], colours(n, rng)[..., None, None]
+    low, high = colours(n, rng), colours(n, rng)
     picture = low + (high - low) * (0.5 + 0.5 * tones)
     texture = noise(n, 1, side, rng, 0.85, 8)
     for k in range(count):
         scale = 0.9 * (0.05 / 0.9) ** ((k + float(torch.rand((), generator=rng))) / count)
         mask, v, u = _leaf(n, side, scale, rng)
-        colour = colours(n, rng)[..., None, None]
+        colour = colours(n, rng)
         shade = 1 + uniform(one, -0.5, 0.5, rng) * u + uniform(one, -0.5, 0.5, rng) * v
         grain = texture.roll(int(torch.randint(0, side, (), generator=rng)), 3) * uniform(one, 0, 0.35, rng) ** 2
         stripes = torch.where(torch.rand(one, generator=rng) < 0.15, 0.25, 0.0) * torch.sin(u * uniform(one, 8, 40, rng))
@@ -116,15 +124,15 @@ def landscape(n: int, side: int, rng: Generator) -> Tensor:
     """Sky with sun and clouds, ridges of hills growing darker and sharper towards the viewer, towns, sometimes water."""
     y, x = plane(side)
     one = (n, 1, 1, 1)
-    top = torch.tensor([0.25, 0.45, 0.85]).view(1, 3, 1, 1) * uniform(one, 0.1, 1.15, rng) + 0.15 * colours(n, rng)[..., None, None]
-    bottom = torch.tensor([1.0, 0.8, 0.62]).view(1, 3, 1, 1) * uniform(one, 0.3, 1.0, rng) * (0.75 + 0.25 * colours(n, rng)[..., None, None])
+    top = rgb(0.25, 0.45, 0.85) * uniform(one, 0.1, 1.15, rng) + 0.15 * colours(n, rng)
+    bottom = rgb(1.0, 0.8, 0.62) * uniform(one, 0.3, 1.0, rng) * (0.75 + 0.25 * colours(n, rng))
     picture = top + (bottom - top) * ((y + 1) * 0.7).clamp(0, 1)
     sun = ellipse(y, x, uniform(one, -0.9, 0.1, rng), uniform(one, -0.8, 0.8, rng), r := uniform(one, 0.06, 0.25, rng), r, 0.06)
-    picture = picture + 0.8 * sun * (torch.tensor([1.0, 0.9, 0.65]).view(1, 3, 1, 1) - picture)
+    picture = picture + 0.8 * sun * (rgb(1.0, 0.9, 0.65) - picture)
     cloud = torch.sigmoid((noise(n, 1, side, rng, 0.6, 3) - uniform(one, 0.0, 0.6, rng)) * 7)
     picture = picture + 0.85 * cloud * (uniform(one, 0.55, 1.0, rng) - picture)
     horizon = uniform(one, -0.4, 0.5, rng)
-    ground = colours(n, rng)[..., None, None] * 0.5 + torch.tensor([0.12, 0.28, 0.1]).view(1, 3, 1, 1) * uniform(one, 0.2, 1.2, rng)
+    ground = colours(n, rng) * 0.5 + rgb(0.12, 0.28, 0.1) * uniform(one, 0.2, 1.2, rng)
     texture = noise(n, 1, side, rng, 0.8, 6)
     for k in range(4):
         ridge = noise(n, 1, side, rng, 0.5, 2 + k)[:, :, side // 2 : side // 2 + 1] * uniform(one, 0.05, 0.4, rng)
@@ -152,7 +160,7 @@ def _towers(picture: Tensor, y: Tensor, x: Tensor, base: Tensor, rng: Generator)
         sharp = side / 2 / 0.7
         inside = torch.sigmoid((width - (x - centre).abs()) * sharp) * torch.sigmoid((y - base + height) * sharp)
         inside = inside * torch.sigmoid((base + 0.3 - y) * sharp) * present
-        wall = colours(n, rng)[..., None, None] * (1 + 0.4 * (x - centre) / width)
+        wall = colours(n, rng) * (1 + 0.4 * (x - centre) / width)
         period = uniform(one, 0.05, 0.12, rng)
         window = ((x - centre) / period % 1 > 0.45) & ((y - base) / period % 1 > 0.5)
         front = torch.where(window, uniform((n, 3, 1, 1), 0.1, 1.0, rng), wall)
@@ -164,7 +172,7 @@ def portrait(n: int, side: int, rng: Generator) -> Tensor:
     """Head and shoulders before a soft background: hair, skin with shading, eyes, brows, nose, mouth."""
     y, x = plane(side)
     one = (n, 1, 1, 1)
-    low, high = colours(n, rng)[..., None, None], colours(n, rng)[..., None, None]
+    low, high = colours(n, rng), colours(n, rng)
     picture = low + (high - low) * (0.5 + 0.5 * noise(n, 1, side, rng, 0.5))
     size = uniform(one, 0.28, 0.8, rng)
     tilt = uniform(one, -0.35, 0.35, rng)
@@ -177,30 +185,33 @@ def portrait(n: int, side: int, rng: Generator) -> Tensor:
         nonlocal picture
         picture = picture + mask * (colour - picture)
 
-    cloth, hair = colours(n, rng)[..., None, None], colours(n, rng)[..., None, None] * uniform(one, 0.15, 0.8, rng)
-    skin = torch.tensor([0.95, 0.72, 0.58]).view(1, 3, 1, 1) * uniform(one, 0.25, 1.05, rng) + uniform((n, 3, 1, 1), -0.06, 0.06, rng)
+    cloth, hair = colours(n, rng), colours(n, rng) * uniform(one, 0.15, 0.8, rng)
+    skin = rgb(0.95, 0.72, 0.58) * uniform(one, 0.25, 1.05, rng) + uniform((n, 3, 1, 1), -0.06, 0.06, rng)
     light = 1 + uniform(one, -0.45, 0.45, rng) * u - 0.15 * v
-    paint(ellipse(v, u, torch.tensor(2.3), torch.tensor(0.0), uniform(one, 0.9, 1.2, rng), uniform(one, 1.1, 1.7, rng), 0.02), cloth * (1 + 0.3 * grain) * light)
-    paint(ellipse(v, u, uniform(one, -0.35, 0.1, rng), torch.tensor(0.0), uniform(one, 0.9, 1.4, rng), uniform(one, 0.75, 1.1, rng), 0.04), hair * (1 + 0.9 * grain))
-    paint(ellipse(v, u, torch.tensor(1.0), torch.tensor(0.0), torch.tensor(0.7), uniform(one, 0.3, 0.42, rng), 0.06), skin * 0.8 * light)
+    body = ellipse(v, u, 2.3, 0.0, uniform(one, 0.9, 1.2, rng), uniform(one, 1.1, 1.7, rng), 0.02)
+    paint(body, cloth * (1 + 0.3 * grain) * light)
+    locks = ellipse(v, u, uniform(one, -0.35, 0.1, rng), 0.0, uniform(one, 0.9, 1.4, rng), uniform(one, 0.75, 1.1, rng), 0.04)
+    paint(locks, hair * (1 + 0.9 * grain))
+    paint(ellipse(v, u, 1.0, 0.0, 0.7, uniform(one, 0.3, 0.42, rng), 0.06), skin * 0.8 * light)
     round_ = uniform(one, 0.62, 0.78, rng)
-    face = ellipse(v, u, torch.tensor(0.0), torch.tensor(0.0), torch.tensor(0.95), round_, fine)
+    face = ellipse(v, u, 0.0, 0.0, 0.95, round_, fine)
     paint(face, skin * light * (1 - 0.25 * (u * u + v * v)) * (1 + 0.12 * grain))
     fringe = uniform(one, -0.75, -0.35, rng)
     paint(face * torch.sigmoid((fringe + 0.2 * u * uniform(one, -1, 1, rng) - v) / 0.03), hair * (1 + 0.9 * grain))
     eye_y, eye_x, open_ = uniform(one, -0.2, -0.05, rng), uniform(one, 0.25, 0.34, rng), uniform(one, 0.05, 0.1, rng)
-    iris, lips = colours(n, rng)[..., None, None] * 0.6, skin * torch.tensor([0.85, 0.5, 0.5]).view(1, 3, 1, 1)
+    iris, lips = colours(n, rng) * 0.6, skin * rgb(0.85, 0.5, 0.5)
     for sign in (-1.0, 1.0):
         cx = sign * eye_x
-        paint(0.5 * ellipse(v, u, eye_y, cx, open_ * 2.2, torch.tensor(0.24), 0.25), skin * 0.55 * light)
-        paint(white := ellipse(v, u, eye_y, cx, open_, torch.tensor(0.15), fine * 8), torch.full_like(skin, 0.92) * light.clamp(max=1))
-        paint(white * ellipse(v, u, eye_y, cx, torch.tensor(0.085), torch.tensor(0.085), fine * 10), iris)
-        paint(white * ellipse(v, u, eye_y, cx, torch.tensor(0.04), torch.tensor(0.04), fine * 20), torch.full_like(skin, 0.03))
-        paint(0.85 * ellipse(v + 0.4 * (u - cx) ** 2, u, eye_y - 0.2, cx, torch.tensor(0.045), torch.tensor(0.2), 0.3), hair * 0.7)
-    paint(0.45 * ellipse(v, u, torch.tensor(0.22), torch.tensor(0.07), torch.tensor(0.25), torch.tensor(0.06), 0.35), skin * 0.65 * light)
-    paint(0.6 * ellipse(v, u, torch.tensor(0.3), torch.tensor(0.0), torch.tensor(0.045), torch.tensor(0.13), 0.35), skin * 0.5 * light)
+        paint(0.5 * ellipse(v, u, eye_y, cx, open_ * 2.2, 0.24, 0.25), skin * 0.55 * light)
+        paint(white := ellipse(v, u, eye_y, cx, open_, 0.15, fine * 8), torch.full_like(skin, 0.92) * light.clamp(max=1))
+        paint(white * ellipse(v, u, eye_y, cx, 0.085, 0.085, fine * 10), iris)
+        paint(white * ellipse(v, u, eye_y, cx, 0.04, 0.04, fine * 20), torch.full_like(skin, 0.03))
+        paint(0.85 * ellipse(v + 0.4 * (u - cx) ** 2, u, eye_y - 0.2, cx, 0.045, 0.2, 0.3), hair * 0.7)
+    paint(0.45 * ellipse(v, u, 0.22, 0.07, 0.25, 0.06, 0.35), skin * 0.65 * light)
+    paint(0.6 * ellipse(v, u, 0.3, 0.0, 0.045, 0.13, 0.35), skin * 0.5 * light)
     smile = uniform(one, -0.4, 0.6, rng)
     curve = v + smile * u * u
-    paint(ellipse(curve, u, torch.tensor(0.56), torch.tensor(0.0), uniform(one, 0.05, 0.1, rng), uniform(one, 0.2, 0.32, rng), 0.12), lips * light)
-    paint(0.8 * ellipse(curve, u, torch.tensor(0.56), torch.tensor(0.0), uniform(one, 0.008, 0.04, rng), torch.tensor(0.22), 0.3), torch.where(torch.rand(one, generator=rng) < 0.4, 0.9, 0.12) * torch.ones_like(skin))
+    paint(ellipse(curve, u, 0.56, 0.0, uniform(one, 0.05, 0.1, rng), uniform(one, 0.2, 0.32, rng), 0.12), lips * light)
+    gap = ellipse(curve, u, 0.56, 0.0, uniform(one, 0.008, 0.04, rng), 0.22, 0.3)
+    paint(0.8 * gap, torch.where(torch.rand(one, generator=rng) < 0.4, 0.9, 0.12) * torch.ones_like(skin))
     return picture.clamp(0, 1)

@@ -1,0 +1,42 @@
+"""Looks are deterministic functions of the picture, in range, unlike each other, and independent of their batch."""
+
+import itertools
+
+import pytest
+import torch
+
+from training import scenes
+from training.evaluate import histogram_distance, ssim
+from training.looks import LOOKS
+
+
+@pytest.fixture(scope="module")
+def pictures() -> torch.Tensor:
+    return scenes.landscape(2, 96, torch.Generator().manual_seed(3))
+
+
+@pytest.mark.parametrize("name", LOOKS)
+def test_shape_range_and_repetition(name: str, pictures: torch.Tensor) -> None:
+    x = pictures[..., :88]  # not square
+    y = LOOKS[name](x)
+    assert y.shape == x.shape and torch.isfinite(y).all()
+    assert y.min() >= 0 and y.max() <= 1
+    assert torch.equal(y, LOOKS[name](x))
+
+
+@pytest.mark.parametrize("name", LOOKS)
+def test_a_picture_does_not_depend_on_its_batch(name: str, pictures: torch.Tensor) -> None:
+    torch.testing.assert_close(LOOKS[name](pictures)[1:], LOOKS[name](pictures[1:]), atol=1e-4, rtol=1e-4)
+
+
+def test_looks_are_distinct(pictures: torch.Tensor) -> None:
+    painted = {name: look(pictures) for name, look in LOOKS.items()}
+    for (a, x), (b, y) in itertools.combinations(painted.items(), 2):
+        assert histogram_distance(x, y) > 0.3 or ssim(x, y) < 0.75, (a, b)
+
+
+def test_black_and_white_stay_finite() -> None:
+    for name, look in LOOKS.items():
+        for value in (0.0, 1.0):
+            y = look(torch.full((1, 3, 64, 64), value))
+            assert torch.isfinite(y).all() and y.min() >= 0 and y.max() <= 1, name

@@ -1,0 +1,116 @@
+"""Three steps of each training, interrupted and resumed, give the weights of three steps in one go."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines.autoencoder import PocketAutoencoder
+from training import autoencoder, denoiser, latents, refine
+from training.autoencoder import AutoencoderConfig
+from training.denoiser import Denoiser
+from training.export import LIMIT, export, load
+from training.loop import Average, Run, averaged, learning_rate, step_rng
+from training.refine import Painter
+from training.sheet import paint, timestep
+
+
+@pytest.fixture(scope="module")
+def store() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (4, 3, 64, 64), dtype=np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def _weights(run: Run) -> list[torch.Tensor]:
+    state = run.load()
+    assert state is not None
+    return state["average"]["shadow"]
+
+
+def test_autoencoder_resumes_exactly(tmp_path: Path, store, monkeypatch) -> None:
+    monkeypatch.setattr(autoencoder.photographs, "held_out", lambda: {"x": torch.rand(1, 3, 300, 304)})
+    config = AutoencoderConfig(steps=3, batch=4, side=32, warmup=1)
+    whole, parts = Run(tmp_path / "whole"), Run(tmp_path / "parts")
+    autoencoder.train(config, whole, store)
+    autoencoder.train(config, parts, store, stop_at=2)
+    average = autoencoder.train(config, parts, store)
+    assert all(map(torch.equal, _weights(whole), _weights(parts)))
+    model = autoencoder.finish(average, np.repeat(np.repeat(store, 2, 2), 2, 3), tmp_path / "final", 0)
+    assert (model.latent_std > 0).all()
+    again = PocketAutoencoder.from_pretrained(tmp_path / "final")
+    assert torch.equal(again.latent_mean, model.latent_mean)
+    assert (whole.folder / "sheet_000003.png").exists() and (whole.folder / "log.jsonl").exists()
+
+
+def test_denoiser_resumes_exactly(tmp_path: Path, store) -> None:
+    torch.manual_seed(0)
+    x = torch.from_numpy(store[:2].copy()).float() / 255
+    made = latents.encode_looks(PocketAutoencoder(), x).numpy()
+    assert made.shape == (2, len(latents.NAMES), 16, 8, 8)
+    config = denoiser.DenoiserConfig(steps=3, batch=2, side=8, warmup=1)
+    whole, parts = Run(tmp_path / "whole"), Run(tmp_path / "parts")
+    denoiser.train(config, whole, made)
+    denoiser.train(config, parts, made, stop_at=1)
+    denoiser.train(config, parts, made)
+    assert all(map(torch.equal, _weights(whole), _weights(parts)))
+
+
+def test_refinement_resumes_exactly_and_keeps_the_encoder(tmp_path: Path, store) -> None:
+    def painter() -> Painter:
+        torch.manual_seed(0)
+        return Painter(Denoiser(), PocketAutoencoder())
+
+    config = refine.RefineConfig(steps=2, batch=2, side=64, warmup=1)
+    whole, parts = Run(tmp_path / "whole"), Run(tmp_path / "parts")
+    refine.train(config, whole, store, painter())
+    refine.train(config, parts, store, painter(), stop_at=1)
+    refine.train(config, parts, store, painter())
+    assert all(map(torch.equal, _weights(whole), _weights(parts)))
+    before, after = painter(), averaged(whole, painter())
+    assert torch.equal(before.vae.encoder.conv_in.weight, after.vae.encoder.conv_in.weight)
+    assert not torch.equal(before.vae.decoder.conv_in.weight, after.vae.decoder.conv_in.weight)
+    assert not torch.equal(before.denoiser.unet.conv_in.weight, after.denoiser.unet.conv_in.weight)
+
+
+def test_export_and_load(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    model, vae = Denoiser().eval(), PocketAutoencoder().eval()
+    size = export(model, vae, tmp_path / "pocket")
+    assert size <= LIMIT
+    again, vae2 = load(tmp_path / "pocket")
+    x = torch.rand(1, 3, 64, 64)
+    a, b = paint(model, vae, x, ["neon outlines"], 0.5), paint(again, vae2, x, ["neon outlines"], 0.5)
+    assert a.shape == x.shape and (a - b).abs().max() < 0.03  # float16 weights
+    with pytest.raises(FileNotFoundError):
+        averaged(Run(tmp_path / "empty"), torch.nn.Linear(1, 1))
+
+
+def test_noise_levels() -> None:
+    model = Denoiser()
+    assert timestep(0.0) == 0 and timestep(1.0) == 999
+    a, s = model.signal, model.sigma
+    torch.testing.assert_close(a**2 + s**2, torch.ones(1000))
+    assert float(a[500]) == pytest.approx(float(s[500]), rel=0.03)  # squared cosine: equal in the middle
+    z, noise = torch.ones(1, 16, 2, 2), torch.full((1, 16, 2, 2), 2.0)
+    assert torch.allclose(model.noisy(z, torch.tensor([300]), noise), a[300] + 2 * s[300])
+
+
+def test_learning_rate_and_average() -> None:
+    rates = [learning_rate(step, 100, 1.0, 10) for step in range(100)]
+    assert rates[0] == 0.1 and max(rates) == 1.0 and rates[-1] < 0.03
+    module = torch.nn.Linear(1, 1, bias=False)
+    average = Average(module, 0.5)
+    start = module.weight.item()
+    with torch.no_grad():
+        module.weight.add_(1)
+    average.update()  # decay (1 + 1) / (10 + 1)
+    assert average.shadow[0].item() == pytest.approx(start + 9 / 11)
+    assert step_rng(1, 2, 0).initial_seed() != step_rng(1, 2, 1).initial_seed()

@@ -1,0 +1,50 @@
+"""Makes the pocket model from nothing: data, autoencoder, latents, denoiser, refinement, export, sheet.
+
+    python -m training
+
+Every part continues where an interrupted run stopped. On two CPU cores with AMX this takes one and a half to two hours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+
+from training import autoencoder, data, denoiser, refine
+from training.export import export
+from training.loop import Run
+from training.sheet import write_sheet
+
+
+def main() -> None:
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__, formatter_class=layout)
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder for everything that training writes")
+    parser.add_argument("--output", type=Path, default=Path("assets/pocket"))
+    parser.add_argument("--pictures", type=int, default=3000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu")
+    args = parser.parse_args()
+    torch.set_num_threads(1)  # see training.loop
+    torch.set_flush_denormal(True)
+    store = data.pool(args.runs / "sources.npy", args.pictures, args.seed)
+    final = args.runs / "autoencoder" / "final"
+    if not (final / "config.json").exists():
+        config = autoencoder.AutoencoderConfig(seed=args.seed)
+        average = autoencoder.train(config, Run(args.runs / "autoencoder"), store, args.device)
+        autoencoder.finish(average, store, final, args.seed)
+    denoiser.run_stage(args.runs, denoiser.DenoiserConfig(seed=args.seed), device=args.device)
+    refine.run_stage(args.runs, refine.RefineConfig(seed=args.seed), device=args.device)
+    painter = refine.load_painter(args.runs)
+    model, vae = painter.denoiser, painter.vae
+    size = export(model, vae, args.output)
+    names = ("astronaut", "coffee", "chelsea", "tower")
+    write_sheet(args.output / "sheet.jpg", model, vae, strengths=(0.5,), side=512, names=names, shown=320)
+    print(json.dumps({"output": str(args.output), "weight_bytes": size}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Writes the pocket model as a folder in the diffusers layout, float16 safetensors only, and reads it back.
+
+    python -m training.export --runs runs --output assets/pocket
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import diffusers
+import torch
+from diffusers import UNet2DConditionModel
+from transformers import CLIPTextModel
+
+from pipelines.autoencoder import PocketAutoencoder
+from training.denoiser import Denoiser
+from training.loop import Run, averaged, channels_last
+from training.model import build_scheduler
+from training.refine import load_painter
+
+LIMIT = 40_000_000  # bytes of weights
+INDEX = {
+    "_class_name": "StableDiffusionImg2ImgPipeline",
+    "_diffusers_version": diffusers.__version__,
+    "feature_extractor": [None, None],
+    "image_encoder": [None, None],
+    "requires_safety_checker": False,
+    "safety_checker": [None, None],
+    "scheduler": ["diffusers", "LCMScheduler"],
+    "text_encoder": ["transformers", "CLIPTextModel"],
+    "tokenizer": ["transformers", "CLIPTokenizer"],
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "vae": ["pipelines.autoencoder", "PocketAutoencoder"],
+}
+
+
+def weight_bytes(folder: Path) -> int:
+    """Bytes of all safetensors files under `folder`."""
+    return sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
+
+
+def export(model: Denoiser, vae: PocketAutoencoder, output: Path) -> int:
+    """Writes the model to `output`, file by file and each atomically; returns the bytes of its weights.
+
+    ValueError if they are more than 40,000,000. Files that are already there and not part of the model stay (model card, sheet).
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".export-") as scratch:
+        folder = Path(scratch)
+        parts = {"unet": model.unet, "text_encoder": model.text_encoder, "vae": vae}
+        for name, module in parts.items():
+            half = type(module).from_config(module.config) if name != "text_encoder" else CLIPTextModel(module.config)
+            half.load_state_dict(module.state_dict())
+            torch.nn.Module.to(half, torch.float16).save_pretrained(folder / name, safe_serialization=True)
+        model.tokenizer.save_pretrained(folder / "tokenizer")
+        build_scheduler().save_pretrained(folder / "scheduler")
+        (folder / "model_index.json").write_text(json.dumps(INDEX, indent=2) + "\n")
+        size = weight_bytes(folder)
+        if size > LIMIT:
+            raise ValueError(f"{size} bytes of weights, more than {LIMIT}")
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                target = output / path.relative_to(folder)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                path.chmod(0o644)
+                os.replace(path, target)
+    return size
+
+
+def load(folder: Path) -> tuple[Denoiser, PocketAutoencoder]:
+    """The exported model in float32, for sheets and evaluation."""
+    model = Denoiser()
+    model.unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
+    model.text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32)
+    vae = PocketAutoencoder.from_pretrained(folder / "vae", torch_dtype=torch.float32)
+    return channels_last(model.eval()), channels_last(vae.eval())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder that training wrote")
+    parser.add_argument("--output", type=Path, default=Path("assets/pocket"))
+    parser.add_argument("--stage", choices=("random", "denoiser", "refine"), default="refine", help="weights to take")
+    args = parser.parse_args()
+    if args.stage == "refine":
+        painter = load_painter(args.runs)
+        model, vae = painter.denoiser, painter.vae
+    elif args.stage == "denoiser":
+        model = averaged(Run(args.runs / "denoiser_latents"), Denoiser())
+        vae = PocketAutoencoder.from_pretrained(args.runs / "autoencoder" / "final")
+    else:
+        torch.manual_seed(0)
+        model, vae = Denoiser(), PocketAutoencoder()
+    size = export(model, vae, args.output)
+    print(json.dumps({"output": str(args.output), "weight_bytes": size}))
+
+
+if __name__ == "__main__":
+    main()
