@@ -1,0 +1,114 @@
+"""The model's thread: one step for all who wait, the culprit alone is hurt, newest wins."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipelines import Frame, Settings, StreamSpec
+from studio.owner import Job, Owner, Turned
+from tests.studio.fake import FakePipeline
+
+GREY = np.full((128, 128, 3), 100, np.uint8)
+
+
+class Desk:
+    """An owner of a fake model, and what came back from it."""
+
+    def __init__(self) -> None:
+        self.pipeline = FakePipeline(StreamSpec(width=128, height=128))
+        self.owner = Owner(lambda: self.pipeline)  # type: ignore[arg-type,return-value]
+        self.back: queue.Queue[tuple[str, Turned]] = queue.Queue()
+
+    def offer(self, session: str, frame_id: int, prompt: str = "plain") -> Job | None:
+        holder: Any = SimpleNamespace(settings=Settings(prompt=prompt))
+        return self.owner.offer(
+            Job(session, holder, Frame(frame_id, 0.0, GREY), 0.0, lambda turned: self.back.put((session, turned)))
+        )
+
+    def hear(self, count: int) -> dict[str, Turned]:
+        return dict(self.back.get(timeout=10) for _ in range(count))
+
+    def block(self) -> None:
+        """The model is busy with somebody until `pipeline.hold` is set."""
+        self.pipeline.hold.clear()
+        self.pipeline.entered.clear()
+        self.offer("blocker", 1)
+        assert self.pipeline.entered.wait(10)
+
+
+@pytest.fixture
+def desk() -> Iterator[Desk]:
+    made = Desk()
+    made.owner.start()
+    made.owner.loaded.result(10)
+    yield made
+    made.pipeline.hold.set()
+    made.owner.close()
+    assert made.pipeline.closed
+
+
+def test_all_who_wait_share_one_step(desk: Desk) -> None:
+    desk.block()
+    for session in "abc":
+        desk.offer(session, 1)
+    desk.pipeline.hold.set()
+    assert set(desk.hear(4)) == {"blocker", "a", "b", "c"}
+    assert desk.pipeline.batches == [1, 3]
+
+
+def test_newest_wins_while_the_model_is_busy(desk: Desk) -> None:
+    desk.block()
+    assert desk.offer("a", 1) is None
+    older = desk.offer("a", 2)
+    assert older is not None and older.frame is not None and older.frame.id == 1
+    desk.pipeline.hold.set()
+    output = desk.hear(2)["a"].output
+    assert output is not None and output.frame_id == 2
+
+
+def test_only_the_culprit_is_hurt_and_begins_afresh(desk: Desk) -> None:
+    desk.offer("bad", 1)
+    desk.hear(1)
+    desk.block()
+    desk.offer("good", 1)
+    desk.offer("bad", 2, prompt="boom")
+    desk.pipeline.hold.set()
+    back = desk.hear(3)
+    assert back["good"].output is not None and back["good"].error is None
+    assert back["bad"].output is None and "RuntimeError" in str(back["bad"].error)
+    opened = len(desk.pipeline.opened)
+    desk.offer("bad", 3)
+    assert desk.hear(1)["bad"].output is not None and len(desk.pipeline.opened) == opened + 1
+
+
+def test_a_forgotten_session_leaves_nothing(desk: Desk) -> None:
+    desk.offer("a", 1)
+    desk.hear(1)
+    desk.owner.forget("a")
+    desk.offer("b", 1)
+    desk.hear(1)
+    assert set(desk.owner._states) == {"b"}
+
+
+def test_a_load_that_fails_is_told() -> None:
+    def broken() -> Any:
+        raise ValueError("no such file")
+
+    owner = Owner(broken)
+    owner.start()
+    assert isinstance(owner.loaded.exception(10), ValueError)
+    owner.close()
+
+
+def test_jobs_after_the_end_are_given_back() -> None:
+    desk = Desk()
+    desk.owner.start()
+    desk.owner.close()
+    job = desk.offer("a", 1)
+    assert job is not None and desk.back.empty()

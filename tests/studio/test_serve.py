@@ -1,0 +1,128 @@
+"""The command `serve`: arguments, address, and a real start and stop in a process of its own."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from studio import serve
+from studio.origin import Origin
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def parsed(*arguments: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    serve.add_arguments(parser)
+    return parser.parse_args(arguments)
+
+
+def test_the_defaults_open_nothing_to_the_network() -> None:
+    args = parsed()
+    assert (args.host, args.port, args.model, args.size) == ("127.0.0.1", 7860, "pocket", "512")
+    config = serve.configure(args, None)
+    assert not config.rule.trusted_proxy and config.rule.allowed == () and config.rule.hosts == ("127.0.0.1",)
+    assert len(config.token) >= 32 and config.token != serve.configure(args, None).token
+
+
+def test_arguments_become_a_configuration() -> None:
+    args = parsed(
+        "--size", "384x256", "--allow-origin", "https://a.example/", "--allow-origin", "http://b:8080", "--max-sessions", "9"
+    )
+    config = serve.configure(args, "a-token-of-some-length")
+    assert (config.spec.width, config.spec.height, config.limits.max_sessions) == (384, 256, 9)
+    assert config.rule.allowed == (Origin("https", "a.example", 443), Origin("http", "b", 8080))
+    assert config.token == "a-token-of-some-length"
+
+
+def test_names_that_mean_this_server() -> None:
+    assert serve.answering_names("127.0.0.1", False) == ("127.0.0.1",)
+    assert serve.answering_names("0.0.0.0", True) == ("*",)
+    assert socket.gethostname().lower() in serve.answering_names("0.0.0.0", False)
+    assert serve.answering_names("::1", False) == ("[::1]",)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--port", "70000"], "--port"),
+        (["--size", "500"], "--size"),
+        (["--size", "huge"], "--size"),
+        (["--max-sessions", "0"], "--max-sessions"),
+        (["--allow-origin", "evil"], "--allow-origin"),
+        (["--allow-origin", "*"], "--allow-origin"),
+        (["--ssl-certfile", "x.pem"], "together"),
+        (["--ssl-certfile", "x.pem", "--ssl-keyfile", "y.pem"], "x.pem is no file"),
+        (["--host", "no.such.host.invalid"], "--host"),
+    ],
+)
+def test_arguments_that_make_no_sense(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert serve.main(parsed("--port", "0", *arguments)) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.startswith("serve: error:") and error.count("\n") == 1
+
+
+def test_a_short_token_is_refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RILL_TOKEN", "secret")
+    assert serve.main(parsed("--port", "0")) == 2
+    error = capsys.readouterr().err
+    assert "RILL_TOKEN" in error and "secret" not in error
+
+
+def test_a_port_in_use_is_said_plainly(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert serve.main(parsed("--port", str(taken.getsockname()[1]))) == 1
+    assert "cannot listen" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("host", "tls", "url"),
+    [("127.0.0.1", False, "http://127.0.0.1:"), ("0.0.0.0", True, "https://localhost:"), ("::1", False, "http://[::1]:")],
+)
+def test_the_address_is_one_to_open(host: str, tls: bool, url: str) -> None:
+    try:
+        listener = serve.listen(host, 0)
+    except OSError:
+        pytest.skip(f"{host} is not available here")
+    with listener:
+        assert serve.describe_address(listener, tls) == f"{url}{listener.getsockname()[1]}"
+
+
+def test_a_process_starts_says_so_and_stops(mini_model: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "app.py",
+        "serve",
+        "--port",
+        "0",
+        "--model",
+        str(mini_model),
+        "--size",
+        "128",
+        "--backend",
+        "eager",
+    ]
+    environment = os.environ | {"RILL_CACHE": str(tmp_path), "RILL_TOKEN": "", "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        assert process.stdout is not None
+        lines: list[str] = []
+        while not (lines and lines[-1].startswith("Model")):
+            line = process.stdout.readline()
+            assert line, lines
+            lines.append(line.strip())
+        assert any(line.startswith("Rill is listening on http://127.0.0.1:") for line in lines)
+        assert any(line.startswith("API token") for line in lines)
+        assert "is ready: 128x128, eager" in lines[-1]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.communicate()
