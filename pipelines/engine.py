@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipelines import backends, schedule
+from pipelines import backends, probe
 from pipelines.conditioning import PromptCache, condition
 from pipelines.graphs import BUCKETS, GraphKey, Graphs, split
 from pipelines.loader import ModelParts
@@ -110,10 +110,25 @@ class StreamPipeline:
             self.graphs.build(key)
         condition(self._prompts, settings)
 
-    @torch.inference_mode()
     def step(self, entries: Sequence[Entry]) -> list[Output]:
-        """One answer per entry, in order; frames of different sessions, prompts and noise levels share each UNet call."""
+        """One answer per entry, in order; frames of different sessions, prompts and noise levels share each UNet call.
+
+        If it raises, no frame was admitted and none has moved: the same entries may be stepped again, one by one.
+        """
+        saved = [entry.state.ring.save() for entry in entries]
+        try:
+            return self._step(entries)
+        except BaseException:
+            for entry, frames in zip(entries, saved, strict=True):
+                entry.state.ring.restore(frames)
+            raise
+
+    @torch.inference_mode()
+    def _step(self, entries: Sequence[Entry]) -> list[Output]:
         watch = Stopwatch()
+        for entry in entries:
+            self._probe(entry)
+        watch.lap()  # what the probe costs is no stage of a frame
         self._admit(entries)
         encode = watch.lap()
         turns = [self._turn(entry) for entry in entries]
@@ -123,7 +138,19 @@ class StreamPipeline:
         denoise = watch.lap()
         pictures = self._decode([turn.departure.frame for turn in turns if turn.departure.frame is not None])
         timings = StageTimings(encode=encode, denoise=denoise, decode=watch.lap())
+        for entry in entries:
+            entry.state.probe.worked(encode + denoise + timings.decode, entry.settings.probe)
         return [self._output(turn, pictures, timings) for turn in turns]
+
+    def _probe(self, entry: Entry) -> None:
+        """Make the unaccelerated picture of the entry's frame, if its session's probe asks for one now."""
+        state, frame = entry.state, entry.frame
+        if frame is None or not state.probe.due(entry.settings.probe):
+            return
+        watch = Stopwatch()
+        (answer,) = self._step([Entry(state.shadow(), frame, probe.reference(entry.settings))])
+        if answer.pixels is not None:
+            state.probe.expect(frame.id, answer.pixels, watch.lap())
 
     def close(self) -> None:
         """Release graphs and weights."""
@@ -168,7 +195,7 @@ class StreamPipeline:
         return turn.entry.state.rows(turn.frames(), settings, turn.embedding, turn.negative, caching)
 
     def _predict(self, rows: Sequence[Row]) -> dict[tuple[int, bool], Tensor]:
-        """x̂₀ of every row, by (frame, whether it is the negative row). Rows of one kind of pass share its calls."""
+        """The network's output for every row, by (frame, whether negative). Rows of one kind of pass share its calls."""
         groups: dict[tuple[str, int | None], list[Row]] = {}
         for row in rows:
             kind = "full" if row.deep is None else "shallow"
@@ -184,9 +211,7 @@ class StreamPipeline:
             output, *deep = self.graphs.run(kind, inputs, branch)
             for row, features in zip(members, deep[0] if deep else (), strict=False):
                 row.state.keep(row, features)
-            a, s = self.schedule.at(t)
-            x0, _ = schedule.denoised(self.schedule.prediction, output, x, a, s)
-            predictions.update({(id(row.frame), row.negative): value for row, value in zip(members, x0, strict=True)})
+            predictions.update({(id(row.frame), row.negative): value for row, value in zip(members, output, strict=True)})
         return predictions
 
     def _decode(self, frames: Sequence[InFlight]) -> dict[int, HostPicture]:
@@ -203,7 +228,15 @@ class StreamPipeline:
             frame_id = entry.frame.id if entry.frame is not None else -1
             return Output(frame_id, version, None, "warming", timings)
         verdict: Verdict = "cached" if leaving.shallow else "generated"
-        return Output(leaving.frame_id, version, pictures[id(leaving)], verdict, timings, superseded=turn.departure.superseded)
+        return Output(
+            leaving.frame_id,
+            version,
+            pictures[id(leaving)],
+            verdict,
+            timings,
+            superseded=turn.departure.superseded,
+            reference=entry.state.probe.collect(leaving.frame_id),
+        )
 
 
 def load(spec: StreamSpec, cache_dir: Path | None = None) -> StreamPipeline:

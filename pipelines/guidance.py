@@ -13,13 +13,11 @@ x, so nothing is fed back from frame to frame: public code that carries r over a
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from pipelines.settings import Settings
-
-Mode = Literal["none", "full", "self", "one-time", "adaptive"]
 
 
 def active(settings: Settings) -> bool:
@@ -62,3 +60,23 @@ def alike(eps_c: Tensor, eps_u: Tensor) -> float:
     """cos(ε_c, ε_u) of one row, -1..1 (adaptive guidance, arXiv 2312.12487)."""
     dot = (eps_c * eps_u).sum()
     return float(dot / (eps_c.norm() * eps_u.norm()).clamp_min(1e-12))
+
+
+RECHECK = 8
+"""Frames after which adaptive guidance asks again whether the two predictions of a level are still alike."""
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """What adaptive guidance knows of one level of one session: the cosine last seen, and the frames since."""
+
+    cosine: float = -1.0
+    age: int = 0
+
+    def drops(self, threshold: float) -> bool:
+        """Whether the negative row may stay away this time. With one step per frame there is no later step to spare, so the
+        decision is carried from frame to frame and asked again every RECHECK frames."""
+        return self.cosine >= threshold and self.age < RECHECK
+
+    def aged(self) -> Likeness:
+        return Likeness(self.cosine, self.age + 1)

@@ -6,6 +6,7 @@ Gaussian draws, so every point of it is again standard normal (in high dimension
 
 from __future__ import annotations
 
+import copy
 import math
 
 import torch
@@ -39,6 +40,13 @@ class LevelNoise:
             self._target = self._draw()
         self.value = math.cos(self._angle) * self._start + math.sin(self._angle) * self._target
 
+    def copy(self) -> LevelNoise:
+        """An independent one that goes on exactly as this one will."""
+        twin = copy.copy(self)
+        twin._generator = torch.Generator()
+        twin._generator.set_state(self._generator.get_state())
+        return twin
+
 
 class SessionNoise:
     """The levels of one session, made on first use. Same seed and shape: same noise, whatever the other settings."""
@@ -55,6 +63,11 @@ class SessionNoise:
     def advance(self, angle: float) -> None:
         for level in self._levels.values():
             level.advance(angle)
+
+    def copy(self) -> SessionNoise:
+        twin = SessionNoise(self.seed, self.shape)
+        twin._levels = {index: level.copy() for index, level in self._levels.items()}
+        return twin
 
     def _at(self, index: int) -> LevelNoise:
         if index not in self._levels:

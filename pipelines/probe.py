@@ -6,11 +6,11 @@ motion-aware strength and strength map are settings, not accelerations: the refe
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from pipelines import quality
-from pipelines.settings import Settings
-from pipelines.types import Pixels, Quality
+from pipelines.settings import ProbeSettings, Settings
+from pipelines.types import Picture, Pixels, Quality
 
 
 def reference(settings: Settings) -> Settings:
@@ -24,6 +24,7 @@ def reference(settings: Settings) -> Settings:
         stream_batch=replace(settings.stream_batch, enabled=False),
         gate=replace(settings.gate, enabled=False),
         cache=replace(settings.cache, enabled=False),
+        probe=replace(settings.probe, enabled=False),
     )
 
 
@@ -54,6 +55,32 @@ def due(budget: Budget, every: int) -> bool:
 def probed(budget: Budget, elapsed: float) -> Budget:
     """After a probe that took `elapsed` ms."""
     return Budget(0, budget.credit - elapsed, elapsed)
+
+
+@dataclass(slots=True)
+class Probe:
+    """One session's probe: its account, and references that wait for their picture to leave the stream batch."""
+
+    budget: Budget = Budget()
+    waiting: dict[int, Picture] = field(default_factory=dict)
+
+    def due(self, settings: ProbeSettings) -> bool:
+        return settings.enabled and due(self.budget, settings.every)
+
+    def worked(self, elapsed: float, settings: ProbeSettings) -> None:
+        """A frame was processed in `elapsed` ms without its reference."""
+        self.budget = worked(self.budget, elapsed, settings.share)
+
+    def expect(self, frame_id: int, picture: Picture, elapsed: float) -> None:
+        """A frame's reference was made in `elapsed` ms."""
+        self.waiting[frame_id] = picture
+        self.budget = probed(self.budget, elapsed)
+
+    def collect(self, frame_id: int) -> Picture | None:
+        """The reference of the picture that leaves now, if it has one; those of overtaken frames are dropped with it."""
+        picture = self.waiting.get(frame_id)
+        self.waiting = {waiting: other for waiting, other in self.waiting.items() if waiting > frame_id}
+        return picture
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -76,6 +76,19 @@ class NoiseSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class StrengthMapSettings:
+    mode: str = choice("off", ("off", "motion", "mask"), "Strength per pixel: by motion, or by a painted mask (white is full).")
+    still: float = number(0.3, 0.0, 1.0, "Share of the strength where the input stands still (mode motion).")
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeSettings:
+    enabled: bool = flag(False, "Compare every k-th frame with the unaccelerated result of the same frame.")
+    every: int = integer(30, 1, 600, "Fewest frames between two comparisons.")
+    share: float = number(0.1, 0.01, 0.9, "Largest share of the model's time that comparisons may take.")
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """What may change between two frames of one session. Build changed copies with `patched`."""
 
@@ -92,6 +105,7 @@ class Settings:
         "none: one row; full: a negative row per level; self, one-time: residual guidance; adaptive: full until it is idle.",
     )
     guidance_delta: float = number(1.0, 0.0, 1.5, "Residual strength δ of self and one-time guidance.")
+    guidance_alike: float = number(0.97, 0.5, 1.0, "Adaptive: cos(ε_c, ε_u) from which the negative row is dropped.")
     strength: float = number(0.5, 0.0, 1.0, "How far the input is noised before it is denoised; at 1 nothing of it remains.")
     steps: int = integer(1, 1, 8, "Denoising steps per frame.")
     seed: int = integer(0, 0, MAX_SEED, "Seed of the session's noise.")
@@ -99,6 +113,8 @@ class Settings:
     gate: GateSettings = field(default_factory=GateSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
     noise: NoiseSettings = field(default_factory=NoiseSettings)
+    strength_map: StrengthMapSettings = field(default_factory=StrengthMapSettings)
+    probe: ProbeSettings = field(default_factory=ProbeSettings)
 
     def patched(self, patch: Mapping[str, object]) -> Settings:
         """A copy with the dotted keys of `patch` replaced and the version raised by one.

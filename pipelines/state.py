@@ -1,21 +1,28 @@
-"""What belongs to one session: frames in flight, noise, prompt travel, previous result. Never shared, never global."""
+"""What belongs to one session: frames in flight, noise, cached features, previous result. Never shared, never global."""
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from pipelines import feature_cache, gate, guidance
+from pipelines import feature_cache, gate, guidance, strength_map
 from pipelines.feature_cache import CacheKey, CacheState
 from pipelines.gate import Thumb
+from pipelines.guidance import Likeness
 from pipelines.noise import SessionNoise, motion_strength
-from pipelines.schedule import Schedule, noised
+from pipelines.probe import Probe
+from pipelines.schedule import Schedule, denoised, implied_noise, noised
 from pipelines.settings import Settings
 from pipelines.stream_batch import InFlight, Ring
 from pipelines.types import Frame
+
+Slot = tuple[int, bool]
+"""(level, whether it is the negative row)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +40,13 @@ class Row:
     deep: Tensor | None = None
 
     @property
-    def slot(self) -> tuple[int, bool]:
+    def slot(self) -> Slot:
         return self.frame.level, self.negative
 
 
 @dataclass(slots=True)
 class CacheEntry:
-    """Deep features of the last full pass of one (level, negative) slot, with what the policy knows of them."""
+    """Deep features of the last full pass of one slot, with what the policy knows of them."""
 
     state: CacheState
     deep: Tensor
@@ -54,12 +61,28 @@ class StreamState:
     ring: Ring = field(default_factory=Ring)
     previous_x0: Tensor | None = None  # last finished latent, for the warm start
     previous_thumb: Thumb | None = None
-    cache: dict[tuple[int, bool], CacheEntry] = field(default_factory=dict)
+    mask: Tensor | None = None  # painted strength map [1, h, w]
+    cache: dict[Slot, CacheEntry] = field(default_factory=dict)
+    likeness: dict[int, Likeness] = field(default_factory=dict)
+    probe: Probe = field(default_factory=Probe)
 
     @property
     def in_flight(self) -> int:
         """Frames inside the stream batch."""
         return len(self.ring)
+
+    def set_mask(self, mask: NDArray[np.uint8] | None) -> None:
+        """The painted strength map for mode "mask": uint8 [H, W] of any size, 255 for full strength; None removes it.
+
+        Raises ValueError for other arrays.
+        """
+        self.mask = None if mask is None else strength_map.from_mask(mask, *self.noise.shape[1:])[0]
+
+    def shadow(self) -> StreamState:
+        """An independent state that will treat the next frame as this one would, for the unaccelerated reference."""
+        return StreamState(
+            self.noise.copy(), self.schedule, previous_x0=self.previous_x0, previous_thumb=self.previous_thumb, mask=self.mask
+        )
 
     def admit(self, frame: Frame, latent: Tensor | None, settings: Settings) -> None:
         """Noise the frame's clean latent [C, h, w] to its first level and let it in; None starts from noise alone."""
@@ -67,16 +90,15 @@ class StreamState:
             self.noise = SessionNoise(settings.seed, self.noise.shape)
         elif settings.noise.mode == "walk":
             self.noise.advance(settings.noise.walk_rate)
-        wants_thumb = settings.cache.enabled or settings.noise.motion > 0.0
-        thumb = gate.thumbnail(frame.pixels) if wants_thumb and frame.pixels is not None else None
-        strength = 1.0 if latent is None else self._strength(thumb, settings)
+        previous, self.previous_thumb = self.previous_thumb, self._thumb(frame, settings)
+        strength = 1.0 if latent is None else self._strength(previous, settings)
         timesteps = self.schedule.timesteps(strength, settings.steps)
         start = self._start(latent, settings)
-        x = self.noise.level(0)
+        item = InFlight(frame.id, self.noise.level(0), start, timesteps, anchor=start, thumb=self.previous_thumb)
         if start is not None:
-            a, s = self._at(timesteps[0])
-            x = noised(start, x, a, s)
-        self.ring.admit(InFlight(frame.id, x, start, timesteps, anchor=start, thumb=thumb))
+            item.map = self._map(previous, settings)
+            item.x = noised(start, item.x, *self._coefficients(item))
+        self.ring.admit(item)
 
     def rows(self, frames: list[InFlight], settings: Settings, embedding: Tensor, negative: Tensor, caching: bool) -> list[Row]:
         """The rows that these frames need for one level: each frame's own, and negative rows where guidance asks.
@@ -85,18 +107,57 @@ class StreamState:
         """
         rows = [Row(self, frame, embedding) for frame in frames]
         for frame in frames:
-            if guidance.needs_negative_row(settings, frame.level, frame.source is not None):
+            known = self.likeness.get(frame.level, Likeness())
+            dropped = known.drops(settings.guidance_alike)
+            if guidance.needs_negative_row(settings, frame.level, frame.source is not None, dropped):
                 rows.append(Row(self, frame, negative, negative=True))
         if settings.cache.enabled and caching:
             return [self._reuse(row, settings) for row in rows]
         self.cache.clear()
         return rows
 
+    def keep(self, row: Row, deep: Tensor) -> None:
+        """Remember the deep features of a row's full pass."""
+        if row.key is not None:
+            state = feature_cache.advance(CacheState(), row.key, row.frame.thumb, "full")
+            self.cache[row.slot] = CacheEntry(state, deep)
+
+    def absorb(self, frame: InFlight, conditional: Tensor, negative: Tensor | None, settings: Settings) -> None:
+        """Take one level's network outputs [C, h, w] (and the negative row's, where there was one); move the frame on."""
+        a, s = self._coefficients(frame)
+        prediction = self.schedule.prediction
+        x0, eps = denoised(prediction, conditional, frame.x, a, s)
+        if guidance.active(settings):
+            x0_u = None if negative is None else denoised(prediction, negative, frame.x, a, s)[0]
+            x0 = self._guided(frame, x0, x0_u, settings, a, s, eps)
+        if frame.map is not None and frame.source is not None:
+            x0 = strength_map.merge(x0, frame.source, frame.map, frame.timesteps, frame.level)
+        frame.x0 = x0
+        frame.level += 1
+        if frame.finished:
+            self.previous_x0 = x0
+        else:
+            frame.x = noised(x0, self.noise.level(frame.level), *self._coefficients(frame))
+
+    def _guided(
+        self, frame: InFlight, x0: Tensor, x0_u: Tensor | None, settings: Settings, a: Tensor, s: Tensor, eps: Tensor
+    ) -> Tensor:
+        mode, level = settings.guidance_mode, frame.level
+        if mode == "adaptive":
+            if x0_u is None:
+                self.likeness[level] = self.likeness[level].aged()
+                return x0
+            self.likeness[level] = Likeness(guidance.alike(eps, implied_noise(x0_u, frame.x, a, s)))
+        elif x0_u is not None and mode != "full":
+            frame.anchor = x0_u
+        elif x0_u is None and frame.anchor is not None:
+            x0_u = guidance.residual_negative(frame.x, frame.anchor, settings.guidance_delta, a, s)
+        return x0 if x0_u is None else guidance.combine(x0, x0_u, settings.guidance)
+
     def _reuse(self, row: Row, settings: Settings) -> Row:
         """The row with the key of its cache slot, and with the slot's features where the policy lets it use them."""
-        conditioning = (
-            (settings.negative,) if row.negative else (settings.prompt, settings.prompt_b, settings.blend, settings.blend_mode)
-        )
+        words = (settings.prompt, settings.prompt_b, settings.blend, settings.blend_mode)
+        conditioning = (settings.negative,) if row.negative else words
         _, height, width = self.noise.shape
         key = CacheKey("", width, height, settings.cache.branch, row.frame.timestep, settings.seed, conditioning)
         entry = self.cache.get(row.slot)
@@ -104,41 +165,17 @@ class StreamState:
         done = feature_cache.decide(state, key, row.frame.thumb, settings.cache)
         if entry is None or done == "full":
             return dataclasses.replace(row, key=key)
-        entry.state = feature_cache.advance(state, key, row.frame.thumb, done)
+        # A new entry rather than a change in place, so that a step that fails can be undone.
+        self.cache[row.slot] = CacheEntry(feature_cache.advance(state, key, row.frame.thumb, done), entry.deep)
         row.frame.shallow = True
         return dataclasses.replace(row, key=key, deep=entry.deep)
 
-    def keep(self, row: Row, deep: Tensor) -> None:
-        """Remember the deep features of a full pass. Not after the session was given another seed or size: a state has one
-        size.
-        """
-        if row.key is not None:
-            state = feature_cache.advance(CacheState(), row.key, row.frame.thumb, "full")
-            self.cache[row.slot] = CacheEntry(state, deep)
-
-    def absorb(self, frame: InFlight, conditional: Tensor, negative: Tensor | None, settings: Settings) -> None:
-        """Take one level's predictions x̂₀ [C, h, w] (conditional, and unconditional where a row asked for it); move the
-        frame on.
-        """
-        x0 = conditional
-        if guidance.active(settings):
-            a, s = self._at(frame.timestep)
-            if negative is not None and settings.guidance_mode != "full":
-                frame.anchor = negative
-            elif negative is None and frame.anchor is not None:
-                negative = guidance.residual_negative(frame.x, frame.anchor, settings.guidance_delta, a, s)
-            if negative is not None:
-                x0 = guidance.combine(conditional, negative, settings.guidance)
-        frame.x0 = x0
-        frame.level += 1
-        if not frame.finished:
-            a, s = self._at(frame.timestep)
-            frame.x = noised(x0, self.noise.level(frame.level), a, s)
-        else:
-            self.previous_x0 = x0
-
-    def _at(self, timestep: int) -> tuple[Tensor, Tensor]:
-        return self.schedule.signal[timestep], self.schedule.sigma[timestep]
+    def _coefficients(self, frame: InFlight) -> tuple[Tensor, Tensor]:
+        """(a, s) of the frame's present level: numbers, or one per pixel [1, h, w] under a strength map."""
+        signal, sigma = self.schedule.signal, self.schedule.sigma
+        if frame.map is not None:
+            return strength_map.coefficients(frame.map, frame.timesteps, frame.level, signal, sigma)
+        return signal[frame.timestep], sigma[frame.timestep]
 
     def _start(self, latent: Tensor | None, settings: Settings) -> Tensor | None:
         warm = settings.noise.warm_start
@@ -146,9 +183,23 @@ class StreamState:
             return latent
         return torch.lerp(latent, self.previous_x0, warm)
 
-    def _strength(self, thumb: Thumb | None, settings: Settings) -> float:
-        previous, self.previous_thumb = self.previous_thumb, thumb
+    def _thumb(self, frame: Frame, settings: Settings) -> Thumb | None:
+        """The input's thumbnail, where a technique will look at it."""
+        wanted = settings.cache.enabled or settings.noise.motion > 0.0 or settings.strength_map.mode == "motion"
+        return gate.thumbnail(frame.pixels) if wanted and frame.pixels is not None else None
+
+    def _strength(self, previous: Thumb | None, settings: Settings) -> float:
+        thumb = self.previous_thumb
         if settings.noise.motion == 0.0 or thumb is None or previous is None:
             return settings.strength
         difference = float(((thumb - previous) ** 2).mean() ** 0.5)
         return motion_strength(settings.strength, difference, settings.noise.motion)
+
+    def _map(self, previous: Thumb | None, settings: Settings) -> Tensor | None:
+        match settings.strength_map.mode:
+            case "mask":
+                return self.mask
+            case "motion" if self.previous_thumb is not None:
+                size = self.noise.shape[1:]
+                return strength_map.from_motion(self.previous_thumb, previous, *size, settings.strength_map.still, 1.0)[0]
+        return None

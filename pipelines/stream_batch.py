@@ -7,6 +7,7 @@ before it is done: the first n−1 answers are "warming", not brown pictures.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -26,6 +27,7 @@ class InFlight:
     anchor: Tensor | None = None  # x₀* of residual guidance
     x0: Tensor | None = None  # newest prediction
     thumb: Thumb | None = None  # of the input, where a technique asked for it
+    map: Tensor | None = None  # share of the strength per pixel, [1, h, w]
     shallow: bool = False  # one of its levels went through a shallow pass
 
     @property
@@ -68,6 +70,13 @@ class Ring:
         superseded = tuple(frame.frame_id for frame in self.frames if frame.frame_id < newest.frame_id)
         self.frames = [frame for frame in self.frames if frame.frame_id > newest.frame_id]
         return Departure(newest, superseded)
+
+    def save(self) -> list[InFlight]:
+        """What `restore` needs to undo everything that happens after this call."""
+        return [dataclasses.replace(frame) for frame in self.frames]
+
+    def restore(self, saved: list[InFlight]) -> None:
+        self.frames = saved
 
     def clear(self) -> tuple[int, ...]:
         """Forget everything under way; returns the ids that will never be shown."""

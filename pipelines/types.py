@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
@@ -143,7 +142,8 @@ class Output:
     """The answer to one entry of a step.
 
     pixels is None when the last picture is to be shown again (skipped, warming). `superseded` lists frames that were
-    under way and will never be shown, because a newer one overtook them (a live change to fewer steps).
+    under way and will never be shown, because a newer one overtook them (a live change to fewer steps). `reference` is the
+    unaccelerated picture of the same frame, when the probe asked for it; `pipelines.quality.compare` turns the two into `quality`.
     """
 
     frame_id: int
@@ -153,4 +153,4 @@ class Output:
     timings: StageTimings = StageTimings()
     quality: Quality | None = None
     superseded: tuple[int, ...] = ()
-    notes: Mapping[str, float] = field(default_factory=dict)
+    reference: Picture | None = None

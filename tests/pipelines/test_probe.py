@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines import quality
-from pipelines.probe import Budget, Shown, due, measure, probed, reference, worked
-from pipelines.settings import Settings
+from pipelines.probe import Budget, Probe, Shown, due, measure, probed, reference, worked
+from pipelines.settings import ProbeSettings, Settings
+from pipelines.types import HostPicture
 
 ALL_ON = Settings().patched(
     {
@@ -116,3 +117,25 @@ def test_flicker_is_unknown_for_the_first_frame_and_across_a_change_of_size() ->
     assert measure(shown, pictures(4), Shown(4, pictures(0)[:16], pictures(1)[:16])).flicker is None
     with pytest.raises(ValueError, match="frame 5 was not before frame 5"):
         measure(shown, pictures(4), shown)
+
+
+HOST = HostPicture(np.zeros((2, 2, 3), np.uint8))
+
+
+def test_references_wait_for_their_own_picture() -> None:
+    probe = Probe()
+    probe.expect(4, HOST, 1.0)
+    assert probe.collect(3) is None
+    assert probe.collect(4) is HOST
+    assert probe.collect(4) is None
+
+
+def test_references_of_overtaken_frames_are_dropped() -> None:
+    probe = Probe()
+    probe.expect(1, HOST, 1.0)
+    assert probe.collect(2) is None and not probe.waiting
+
+
+def test_a_probe_that_is_switched_off_is_never_due() -> None:
+    assert not Probe(Budget(frames=10**6)).due(ProbeSettings(enabled=False, every=1))
+    assert Probe(Budget(frames=1)).due(ProbeSettings(enabled=True, every=1))
