@@ -1,4 +1,4 @@
-// What a row of the Speed panel does right now, in one short phrase made from the live counts. The words are pure.
+// What a technique's row does right now, in one short phrase made from the live counts. The words are pure.
 
 import { write } from "./dom.js";
 
@@ -6,9 +6,17 @@ import { write } from "./dom.js";
 export function phrase(name, values, summary, model) {
   if (name === "gate") return values["gate.enabled"] ? `${share(summary, "skipped")} skipped` : "";
   if (name === "cache") return values["cache.enabled"] ? `${share(summary, "cached")} reused` : "";
-  if (name === "stream_batch") return values.steps > 1 ? (values["stream_batch.enabled"] ? `${values.steps} levels in one call` : `${values.steps} calls`) : "idle at 1 step";
+  if (name === "stream_batch" && !(values.steps > 1)) return "idle at 1 step";
+  if (name === "stream_batch") return values["stream_batch.enabled"] ? `${values.steps} levels in one call` : `${values.steps} calls`;
   if (name === "guidance") return model && model.guidance_trained === false ? "this model was trained without it" : "";
+  if (name === "probe") return values["probe.enabled"] && summary.quality ? compared(summary.quality) : "";
   return "";
+}
+
+function compared({ ssim, psnr, flicker }) {
+  const words = [`SSIM ${ssim.toFixed(3)}`, `${psnr.toFixed(1)} dB`];
+  if (flicker !== null) words.push(`flicker ${flicker.toFixed(1)}`);
+  return words.join(" · ");
 }
 
 function share(summary, verdict) {

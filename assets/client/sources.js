@@ -71,12 +71,12 @@ class TimedSource {
 /** Each opener resolves with a source that has shown its first picture, or throws what the browser threw. */
 export const openers = {
   async camera({ deviceId = null } = {}) {
-    const size = { width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { ideal: 60 } };
+    const size = { width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { ideal: 30 } };
     const video = deviceId ? { deviceId: { exact: deviceId }, ...size } : { facingMode: "user", ...size };
     return fromStream("camera", await navigator.mediaDevices.getUserMedia({ video, audio: false }));
   },
   async screen() {
-    const video = { frameRate: { ideal: 60 } };
+    const video = { frameRate: { ideal: 30 } };
     return fromStream("screen", await navigator.mediaDevices.getDisplayMedia({ video, audio: false }));
   },
   async sample({ url }) {

@@ -3,6 +3,8 @@
 import { words } from "./link.js";
 import { iconButton, make, write } from "./dom.js";
 
+const BRIEF = 8000; // ms that a passing remark stays
+
 export function stage(host, studio, trigger) {
   const canvas = make("canvas", { className: "rill-canvas", id: "rill-output", width: 2, height: 2, aria: { role: "img", label: "Transformed picture" } });
   const inset = make("div", { className: "rill-inset", aria: { label: "Input", role: "group" } });
@@ -13,18 +15,24 @@ export function stage(host, studio, trigger) {
 
   studio.bridge = () => trigger("change");
   studio.addEventListener("source", () => showInput(inset, studio));
-  studio.addEventListener("notice", ({ detail }) => showNotice(notice, detail));
+  studio.addEventListener("notice", ({ detail: { text, brief } }) => {
+    showNotice(notice, text);
+    clearTimeout(notice.timer);
+    if (brief) notice.timer = setTimeout(() => showNotice(notice, ""), BRIEF);
+  });
   studio.addEventListener("welcome", ({ detail: { spec } }) => {
     frame.style.setProperty("--shape", `${spec.width} / ${spec.height}`);
     frame.style.setProperty("--ratio", spec.width / spec.height);
   });
-  studio.addEventListener("link", () => {
+  const paint = () => {
     const { link } = studio;
     const calm = link.state === "live" && link.seenPicture;
     veil.hidden = calm && !link.paused;
     frame.dataset.calm = String(calm);
     write(veil, calm ? "Paused" : words(link, performance.now()).text);
-  });
+  };
+  studio.addEventListener("link", paint);
+  studio.addEventListener("summary", paint); // keeps the seconds of a countdown true
   acceptDrops(frame, studio);
   studio.start(canvas);
 }

@@ -91,7 +91,6 @@ function trafficWords(summary, telemetry) {
   if (summary.rtt !== null) words.push(`round trip ${ms(summary.rtt)} ms`);
   words.push(`↑ ${kilobytes(summary.up)}`, `↓ ${kilobytes(summary.down)} kB/s`);
   if (typeof telemetry?.queue_age_ms === "number") words.push(`queue age ${ms(telemetry.queue_age_ms)} ms`);
-  if (summary.quality) words.push(`SSIM ${summary.quality.ssim.toFixed(3)} against the unaccelerated picture`);
   if (telemetry?.sessions > 1) words.push(`${telemetry.sessions} visitors`);
   return words.join("  ·  ");
 }

@@ -40,14 +40,14 @@ export class Studio extends EventTarget {
       settings: (message) => this.settings.acknowledged(message),
       pause: ({ paused }) => this.#pausedByServer(paused),
       telemetry: (message) => this.say("telemetry", (this.telemetry = message)),
-      error: (message) => this.settings.failed(message) || this.notice(message.message),
+      error: (message) => this.settings.failed(message) || this.notice(message.message, true),
       rtt: (ms) => (this.stats.rtt = ms),
     });
     this.connection.settings = () => this.settings.wanted();
     this.settings = new SettingsStore({
       send: (patch, request) => this.connection.send(messages.settings(patch, request)),
       changed: (keys) => this.#controlsChanged(keys),
-      refused: (field, message) => this.notice(message.startsWith(field) ? message : `${field}: ${message}`),
+      refused: (field, message) => this.notice(message.startsWith(field) ? message : `${field}: ${message}`, true),
       later: (callback, ms) => setTimeout(callback, ms),
       cancel: (timer) => clearTimeout(timer),
     });
@@ -58,8 +58,9 @@ export class Studio extends EventTarget {
     this.dispatchEvent(new CustomEvent(name, { detail }));
   }
 
-  notice(text) {
-    this.say("notice", text);
+  /** A sentence on top of the output; a `brief` one goes away by itself. */
+  notice(text, brief = false) {
+    this.say("notice", { text, brief });
   }
 
   /** What link.words() needs to describe the present state. */
@@ -176,6 +177,11 @@ export class Studio extends EventTarget {
     for (const key of keys) this.changes.add(key);
     this.say("settings", this.settings.values);
     this.bridge?.();
+  }
+
+  /** Every setting back to its declared default. */
+  reset() {
+    for (const [key, field] of Object.entries(this.settings.fields)) this.settings.put(key, field.default);
   }
 
   /** The address that restores the present settings. */

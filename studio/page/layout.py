@@ -12,12 +12,13 @@ import gradio as gr
 from studio.page.controls import Controls
 
 MOUNT = "import(new URL('rill/client/studio.js', document.baseURI)).then((studio) => studio.mount(element, props, trigger))"
+RESET = "() => { window.rill && window.rill.reset(); }"
 DICE = "() => { window.rill && window.rill.settings.put('seed', Math.floor(Math.random() * 4294967296)); }"
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One acceleration of the Speed panel: its switch (or the choice that plays that part) and what belongs to it."""
+    """One technique: its switch (or the choice that plays that part), a sentence on it, and the settings that belong to it."""
 
     group: str
     title: str
@@ -47,7 +48,7 @@ SPEED = (
         "Guidance",
         "guidance_mode",
         "Pushes the picture towards the prompt. The residual modes (self, one-time) do it at the price of none.",
-        (("guidance", "Scale"), ("guidance_delta", "Residual"), ("negative", "Not in the picture")),
+        (("guidance", "Scale"), ("guidance_delta", "Residual"), ("guidance_alike", "Alike"), ("negative", "Not in the picture")),
     ),
     Row(
         "noise",
@@ -56,6 +57,15 @@ SPEED = (
         "Fixed noise keeps still parts still; a walk lets them breathe.",
         (("noise.walk_rate", "Walk"), ("noise.motion", "Motion"), ("noise.warm_start", "Warm start")),
     ),
+)
+
+STRENGTH_MAP = Row("strength_map", "Strength map", "strength_map.mode", None, (("strength_map.still", "Where it is still"),))
+PROBE = Row(
+    "probe",
+    "Compare with the unaccelerated picture",
+    "probe.enabled",
+    None,
+    (("probe.every", "Every"), ("probe.share", "Share of time")),
 )
 
 
@@ -85,7 +95,10 @@ def build(fields: Mapping[str, Any], spec: Any, info: Any) -> gr.Blocks:
                 _input()
                 _look(controls)
                 _speed(controls)
+                _quality(controls)
                 _rest(controls)
+                reset = gr.Button("Reset all settings", size="sm", elem_id="rill-reset")
+                reset.click(fn=None, js=RESET, queue=False, api_visibility="private")
         stage.change(
             fn=None,
             outputs=list(controls.made.values()),
@@ -119,6 +132,7 @@ def _look(controls: Controls) -> None:
                 controls.make("seed", "Seed")
                 dice = gr.Button("Roll", size="sm", elem_id="rill-dice", min_width=56)
                 dice.click(fn=None, js=DICE, queue=False, api_visibility="private")
+        _row(controls, STRENGTH_MAP)
         with gr.Accordion("Second prompt", open=False, elem_classes=["rill-fold"]):
             controls.make("prompt_b", "Second prompt", placeholder="Mixed in by the blend")
             controls.make("blend", "Blend", info=None)
@@ -129,12 +143,20 @@ def _speed(controls: Controls) -> None:
     with gr.Column(elem_classes=["rill-panel"], elem_id="rill-speed"):
         _title("Speed")
         for row in SPEED:
-            if row.switch in controls.fields:
-                _speed_row(controls, row)
+            _row(controls, row)
 
 
-def _speed_row(controls: Controls, row: Row) -> None:
-    """A switch, its present effect, and its sliders, which show only while it is on."""
+def _quality(controls: Controls) -> None:
+    if PROBE.switch in controls.fields:
+        with gr.Column(elem_classes=["rill-panel"], elem_id="rill-quality"):
+            _title("Quality")
+            _row(controls, PROBE)
+
+
+def _row(controls: Controls, row: Row) -> None:
+    """A switch, its present effect, and its sliders, which show only while it is on. Nothing if it is not declared."""
+    if row.switch not in controls.fields:
+        return
     kind = controls.fields[row.switch].metadata["kind"]
     with gr.Column(elem_classes=["rill-row", f"rill-row-{kind}"], elem_id=f"rill-row-{row.group.replace('_', '-')}"):
         part("effect", of=row.group)
