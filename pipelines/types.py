@@ -143,7 +143,7 @@ class Output:
 
     pixels is None when the last picture is to be shown again (skipped, warming). `superseded` lists frames that were
     under way and will never be shown, because a newer one overtook them (a live change to fewer steps). `reference` is the
-    unaccelerated picture of the same frame, when the probe asked for it; `pipelines.quality.compare` turns the two into `quality`.
+    unaccelerated picture of the same frame, when the probe asked for it; `quality.compare` turns the two into `quality`.
     """
 
     frame_id: int

@@ -15,11 +15,11 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
-from pipelines import Frame, Output, Pixels, StreamSpec
+from pipelines import Frame, Output, Pixels, StreamSpec, quality
 from studio import codec
 from studio.limits import Limits
 from studio.metrics import Metrics
@@ -188,7 +188,10 @@ class Stream:
         started = clock()
         wish, picture, form = self.session.wish, b"", "none"
         if output.pixels is not None:
-            picture, form = codec.encode(output.pixels.numpy(), wish), wish.format
+            pixels = output.pixels.numpy()
+            picture, form = codec.encode(pixels, wish), wish.format
+            if output.reference is not None:
+                output = replace(output, quality=quality.compare(pixels, output.reference.numpy()))
         now = clock()
         engine = output.timings
         timings = (
@@ -253,7 +256,6 @@ class Stream:
             form,
             picture,
         )
-        self.window.remark(output.notes)
         self.window.queued((turned.taken_at - passage.received_at) * 1000)
         self.packed_at = now
         self.session.answer(consumed, answer)
