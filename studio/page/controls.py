@@ -52,7 +52,7 @@ class Controls:
         if kind == "flag":
             return gr.Checkbox(**common | {"info": rule["doc"]} | options)
         if kind == "choice":
-            return gr.Radio(choices=list(rule["options"]), **common | {"info": rule["doc"]} | options)
+            return gr.Radio(**common | {"choices": list(rule["options"]), "info": rule["doc"]} | options)
         if kind == "text":
             return gr.Textbox(max_length=rule["limit"], **common | {"lines": 1, "max_lines": 3} | options)
         if kind == "integer" and rule["high"] - rule["low"] > WIDE:

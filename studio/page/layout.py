@@ -25,6 +25,7 @@ class Row:
     switch: str
     hint: str | None = None
     more: tuple[tuple[str, str], ...] = ()
+    without: tuple[str, ...] = ()  # options for which the page has no tool
 
 
 SPEED = (
@@ -59,7 +60,14 @@ SPEED = (
     ),
 )
 
-STRENGTH_MAP = Row("strength_map", "Strength map", "strength_map.mode", None, (("strength_map.still", "Where it is still"),))
+STRENGTH_MAP = Row(
+    "strength_map",
+    "Strength map",
+    "strength_map.mode",
+    "Full strength where the picture moves, less where it stands still.",
+    (("strength_map.still", "Where it is still"),),
+    without=("mask",),
+)
 PROBE = Row(
     "probe",
     "Compare with the unaccelerated picture",
@@ -157,10 +165,14 @@ def _row(controls: Controls, row: Row) -> None:
     """A switch, its present effect, and its sliders, which show only while it is on. Nothing if it is not declared."""
     if row.switch not in controls.fields:
         return
-    kind = controls.fields[row.switch].metadata["kind"]
+    rule = controls.fields[row.switch].metadata
+    kind = rule["kind"]
+    options: dict[str, Any] = {"info": row.hint} if row.hint else {}
+    if row.without:
+        options["choices"] = [option for option in rule["options"] if option not in row.without]
     with gr.Column(elem_classes=["rill-row", f"rill-row-{kind}"], elem_id=f"rill-row-{row.group.replace('_', '-')}"):
         part("effect", of=row.group)
-        controls.make(row.switch, row.title, elem_classes=["rill-switch"], **({"info": row.hint} if row.hint else {}))
+        controls.make(row.switch, row.title, elem_classes=["rill-switch"], **options)
         others = [(key, label(key.rpartition(".")[2])) for key in controls.fields if key.startswith(f"{row.group}.")]
         with gr.Column(elem_classes=["rill-body"]):
             for key, name in (*row.more, *others):
