@@ -94,4 +94,4 @@ class FakePipeline:
         tint = TINTS.get(entry.settings.prompt)
         if tint is not None:
             source = (source // 2 + np.array(tint, np.uint8) // 2).astype(np.uint8)
-        return Output(frame_id, version, HostPicture(source), "generated", timings, notes={"steps": float(state.steps)})
+        return Output(frame_id, version, HostPicture(source), "generated", timings)
