@@ -26,6 +26,10 @@ def build_parser() -> argparse.ArgumentParser:
     render.add_argument("output", type=Path)
     add_spec_arguments(render)
     add_settings_arguments(render)
+    render.add_argument("--mask", type=Path, help="painted strength map for --set strength_map.mode=mask; white is full strength")
+    render.add_argument("--timeline", type=Path, metavar="FILE", help='settings changes: {"frame": 10, "patch": {...}} a line')
+    render.add_argument("--record", type=Path, metavar="FILE", help="write a record that makes the same bytes again")
+    render.add_argument("--replay", type=Path, metavar="FILE", help="follow a record: its settings and decisions count")
     models = commands.add_parser("models", help="what can be loaded, what is present")
     models.add_argument("--json", action="store_true", help="one JSON object per line")
     bench = commands.add_parser("bench", help="measure on this machine")
@@ -41,19 +45,27 @@ def run_serve(args: argparse.Namespace) -> int:
 
 def run_render(args: argparse.Namespace) -> int:
     from pipelines import SpecError, load, media
+    from studio import recording
     from studio.arguments import settings_of, spec_of
     from studio.environment import cache_dir
-    from studio.render import render
+    from studio.render import Plan, render
 
-    spec, settings = spec_of(args), settings_of(args)
+    spec = spec_of(args)
+    plan = Plan(settings_of(args), recording.read_timeline(args.timeline) if args.timeline else (), args.mask)
+    if args.replay is not None:
+        replay = recording.read(args.replay)
+        spec, plan = replay.spec, Plan(replay.settings, replay.moments, args.mask, replay)
     if not args.input.is_file():
         raise media.MediaError(f"{args.input}: no such file")
     media.check_output(args.output)
     if args.input.resolve() == args.output.resolve():
         raise SpecError("OUTPUT", "is the same file as INPUT")
     pipeline = load(spec, cache_dir())
-    pipeline.check(settings)
-    print(json.dumps(render(pipeline, settings, args.input, args.output)))
+    pipeline.check(plan.settings)
+    result, made = render(pipeline, plan, args.input, args.output)
+    if args.record is not None:
+        recording.write(made, args.record)
+    print(json.dumps(result))
     return 0
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from pipelines import Entry, Frame, Output, Picture, Pixels, Settings, StageTimings, StreamPipeline, gate, media
+from studio.recording import Digest, Moment, Recording, RecordingError
 from studio.summary import Summary
 
 
@@ -29,8 +29,9 @@ class Slot:
 class OrderedOutput:
     """Writes one picture per source frame in source order, though the stream batch answers late."""
 
-    def __init__(self, writer: media.Writer) -> None:
+    def __init__(self, writer: media.Writer, digest: Digest | None = None) -> None:
         self._writer = writer
+        self._digest = digest
         self._waiting: deque[Slot] = deque()
         self._last: Pixels | None = None
 
@@ -57,6 +58,8 @@ class OrderedOutput:
                 self._last = slot.picture.numpy()
             if self._last is not None:
                 self._writer.write(self._last)
+                if self._digest is not None:
+                    self._digest.add(self._last)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,39 +80,65 @@ def open_source(path: Path, width: int, height: int) -> Source:
 
 
 class Renderer:
-    """One session fed from a file. The time of reading and writing files is not counted."""
+    """One session fed from a file. The time of reading and writing files is not counted.
 
-    def __init__(self, pipeline: StreamPipeline, settings: Settings, output: OrderedOutput) -> None:
+    timeline: settings changes, each before its frame. replayed: the gate's verdicts come from the timeline, no die is thrown.
+    """
+
+    def __init__(
+        self,
+        pipeline: StreamPipeline,
+        settings: Settings,
+        output: OrderedOutput,
+        timeline: Iterable[Moment] = (),
+        replayed: bool = False,
+    ) -> None:
         self.pipeline = pipeline
         self.settings = settings
         self.output = output
         self.summary = Summary()
+        self.moments: list[Moment] = []
         self.wall_s = 0.0
+        self._timeline = {moment.frame: moment for moment in timeline}
+        self._replayed = replayed
         self._state = pipeline.open(settings)
         self._gate = gate.Gate(settings.seed)
 
     def feed(self, frame: Frame) -> None:
-        """Gate, then one step; the answers go to the output."""
+        """Settings of the moment, then the gate, then one step; the answers go to the output."""
+        planned = self._timeline.get(frame.id, Moment(frame.id))
+        if planned.patch:
+            self._change(planned.patch)
         self.summary.frames += 1
         self.output.expect(frame.id)
         start = time.perf_counter()
-        if self.settings.gate.enabled and self._skips(frame):
-            elapsed = time.perf_counter() - start
-            self.wall_s += elapsed
-            self.summary.add(Output(frame.id, self.settings.version, None, "skipped", StageTimings(gate=elapsed * 1000)))
-            self.output.repeat(frame.id)
-            return
-        self._step(frame, start)
+        skipped = planned.skipped if self._replayed else self._skips(frame)
+        if planned.patch or skipped:
+            self.moments.append(Moment(frame.id, planned.patch, skipped))
+        if not skipped:
+            return self._step(frame, start)
+        elapsed = time.perf_counter() - start
+        self.wall_s += elapsed
+        self.summary.add(Output(frame.id, self.settings.version, None, "skipped", StageTimings(gate=elapsed * 1000)))
+        self.output.repeat(frame.id)
 
     def drain(self) -> None:
         """Bring home what is still in flight."""
         while self._state.in_flight:
             self._step(None, time.perf_counter())
 
+    def mask(self, mask: Pixels) -> None:
+        """The painted strength map (mode "mask"); white is full strength."""
+        self._state.set_mask(mask)
+
+    def _change(self, patch: dict[str, Any]) -> None:
+        settings = self.settings.patched(patch)
+        self.pipeline.check(settings)
+        self.pipeline.prepare(settings)
+        self.settings = settings
+
     def _skips(self, frame: Frame) -> bool:
-        if frame.pixels is None:
-            return False
-        return self._gate.ask(frame.pixels, self.settings.gate, self.settings.version).skip
+        return self.settings.gate.enabled and self._gate.ask(frame.pixels, self.settings.gate, self.settings.version).skip
 
     def _step(self, frame: Frame | None, start: float) -> None:
         (answer,) = self.pipeline.step([Entry(self._state, frame, self.settings)])
@@ -121,23 +150,50 @@ class Renderer:
             self.output.deliver(answer.frame_id, answer.pixels)
 
 
-def render(pipeline: StreamPipeline, settings: Settings, source_path: Path, target: Path) -> dict[str, Any]:
-    """The whole file through the engine; returns the closing JSON object. Raises MediaError; what was made before a break is
-    kept.
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a render does beside its files: settings at the start, changes on the way, a strength map, a record to follow."""
+
+    settings: Settings
+    timeline: tuple[Moment, ...] = ()
+    mask: Path | None = None
+    replay: Recording | None = None
+
+
+def render(pipeline: StreamPipeline, plan: Plan, source_path: Path, target: Path) -> tuple[dict[str, Any], Recording]:
+    """The whole file through the engine: the closing JSON object, and the record that makes the same bytes again.
+
+    Raises MediaError (what was made before a break is kept), SettingsError for a timeline the model cannot do, RecordingError if
+    a replay does not give the recorded bytes.
     """
     spec = pipeline.spec
-    pipeline.prepare(settings)
+    pipeline.prepare(plan.settings)
     source = open_source(source_path, spec.width, spec.height)
+    mask = None if plan.mask is None else media.read_picture(plan.mask, spec.width, spec.height)
     writer = media.open_writer(target, source.fps, spec.width, spec.height)
-    renderer = Renderer(pipeline, settings, OrderedOutput(writer))
+    read, shown = Digest(), Digest()
+    renderer = Renderer(pipeline, plan.settings, OrderedOutput(writer, shown), plan.timeline, plan.replay is not None)
+    if mask is not None:
+        renderer.mask(mask)
     try:
         with tqdm(total=source.count or None, unit="frame", disable=not sys.stderr.isatty()) as bar:
             for index, pixels in enumerate(source.pictures):
-                renderer.feed(Frame(index, index / source.fps, np.ascontiguousarray(pixels)))
+                read.add(pixels)
+                renderer.feed(Frame(index, index / source.fps, pixels))
                 bar.update()
         renderer.drain()
     finally:
         writer.close()
     if not renderer.summary.frames:
         raise media.MediaError(f"{source_path}: holds no picture")
-    return renderer.summary.result(spec, settings.seed, renderer.wall_s)
+    made = Recording(spec, plan.settings, tuple(renderer.moments), renderer.summary.frames, read.text(), shown.text())
+    if plan.replay is not None:
+        _compare(plan.replay, made)
+    return renderer.summary.result(spec, plan.settings.seed, renderer.wall_s), made
+
+
+def _compare(recorded: Recording, made: Recording) -> None:
+    if made.source != recorded.source:
+        raise RecordingError("the input is not the one that was recorded")
+    if made.digest != recorded.digest:
+        raise RecordingError("the pictures differ from the recorded ones: another machine, thread count, version or model")
