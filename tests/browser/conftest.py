@@ -68,7 +68,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 @pytest.fixture(scope="session")
 def desktop(studio: Studio, clips: Callable[[str], Path]) -> Iterator[webdriver.Chrome]:
     """One browser for all desktop tests; its camera is the grey clip."""
-    driver = chrome.start(*chrome.camera(clips("grey")))
+    driver = chrome.start(*chrome.camera(clips("grey")), "--auto-select-desktop-capture-source=Entire screen")
     yield driver
     driver.quit()
 

@@ -73,6 +73,9 @@ def test_inputs_change_without_losing_the_session_or_the_picture(page: Page, tmp
         page.choose(kind)
         page.moves_on()
         assert page.canvas().max() > 40, f"black after {kind}"
+    page.driver.find_element(By.CSS_SELECTOR, ".rill-kind[data-kind='screen']").click()  # browsers want a real click here
+    page.wait("the screen", lambda: page.js("return rill.source.kind") == "screen")
+    page.moves_on()
     # The file dialogue cannot open here; its outcome can be had.
     page.js("document.querySelector(\".rill-kind[data-kind='picture']\").click()")
     files.send_keys(str(picture))
@@ -123,6 +126,8 @@ def test_a_link_restores_prompt_sliders_and_switches(page: Page, studio: Studio)
     page.live()
     page.wait("the settings again", lambda: wanted.items() <= page.js("return rill.settings.values").items())
     page.wait("the control", lambda: page.js("return document.querySelector('#rill-cache-enabled input').checked"))
+    page.driver.find_element(By.ID, "rill-reset").click()
+    page.wait("the defaults", lambda: not wanted.items() & page.js("return rill.settings.values").items())
 
 
 def test_pause_holds_the_picture_and_says_so(page: Page) -> None:
