@@ -6,10 +6,13 @@ import { afterClose, pauseBefore } from "./link.js";
 const PING_EVERY = 5; // s; a network that died in silence is noticed within PONG_LIMIT of them
 const PONG_LIMIT = 2;
 
+const REFUSED = `The server refuses a page from ${globalThis.location?.origin}. Behind a proxy start it with --trusted-proxy, else with --allow-origin.`;
+
 export class Connection {
   /** `on`: { state(link), welcome(message), answer(answer, bytes), settings, telemetry, error, rtt(ms) } */
-  constructor(url, on) {
+  constructor(url, healthUrl, on) {
     this.url = url;
+    this.healthUrl = healthUrl;
     this.on = on;
     this.socket = null;
     this.attempt = 0;
@@ -29,10 +32,12 @@ export class Connection {
     this.#drop();
     this.fatal = null;
     this.welcomed = false;
+    this.opened = false;
     this.#say({ state: "connecting", reason: "", retryAt: null, elapsed: null });
     const socket = new WebSocket(this.url, SUBPROTOCOL);
     socket.binaryType = "arraybuffer";
     socket.onopen = () => {
+      this.opened = true;
       const fresh = this.resume === null && this.keep ? this.settings?.() : null;
       socket.send(messages.hello({ resume: this.resume, settings: fresh }));
     };
@@ -123,6 +128,18 @@ export class Connection {
     const pause = next.state === "connecting" ? 0 : pauseBefore(this.attempt++, Math.random()) * 1000;
     this.#say({ state: next.state, reason: next.reason, retryAt: performance.now() + pause });
     this.timers.retry = setTimeout(() => this.connect(), pause);
+    if (!this.opened) this.#diagnose();
+  }
+
+  /** The handshake failed. Browsers do not say why; whether the server is there at all can be asked. */
+  async #diagnose() {
+    try {
+      await fetch(this.healthUrl, { cache: "no-store" });
+    } catch (error) {
+      if (error instanceof TypeError) return; // not there: what the status says already
+      throw error;
+    }
+    if (this.link.state === "lost") this.#say({ reason: REFUSED });
   }
 
   #drop() {

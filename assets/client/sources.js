@@ -22,6 +22,7 @@ class VideoSource {
 
   /** Resolves with the first picture, so that the input before this one can stay until then. */
   async begin() {
+    await visible(); // a hidden page gets no pictures, which is no fault of the source
     await withLimit(this.element.play(), START_LIMIT);
     await withLimit(new Promise((resolve) => this.#next(resolve)), START_LIMIT);
     const tick = (time) => {
@@ -127,6 +128,14 @@ async function started(source) {
     source.stop();
     throw error;
   }
+}
+
+function visible() {
+  if (!document.hidden) return null;
+  return new Promise((resolve) => {
+    const look = () => document.hidden || (document.removeEventListener("visibilitychange", look), resolve());
+    document.addEventListener("visibilitychange", look);
+  });
 }
 
 function withLimit(promise, ms) {

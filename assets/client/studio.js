@@ -12,6 +12,7 @@ import { View } from "./view.js";
 import * as parts from "./parts.js";
 
 const SAMPLE = new URL("../samples/sample.mp4", import.meta.url).href;
+const HEALTH = new URL("../../healthz", import.meta.url).href;
 
 function address() {
   const url = new URL("../stream", import.meta.url);
@@ -33,7 +34,7 @@ export class Studio extends EventTarget {
     this.view = null;
     this.bridge = null; // tells Gradio that controls must show other values
     this.changes = new Set();
-    this.connection = new Connection(address(), {
+    this.connection = new Connection(address(), HEALTH, {
       state: () => this.say("link"),
       welcome: (message) => this.#welcomed(message),
       answer: (answer, bytes) => this.#answered(answer, bytes),

@@ -18,9 +18,10 @@ export class View {
     if (old) this.context.drawImage(old, 0, 0, width, height);
   }
 
-  /** Resolves with true when the picture is on the canvas, false when a newer one was there first. */
+  /** Resolves with true when the picture is on the canvas, false when a newer one was there first or it cannot be decoded. */
   async show({ id, picture, mime }) {
-    const bitmap = await createImageBitmap(new Blob([picture], { type: mime }));
+    const bitmap = await decode(new Blob([picture], { type: mime }));
+    if (!bitmap) return false;
     const fresh = id > this.last;
     if (fresh) {
       this.last = id;
@@ -39,5 +40,14 @@ export class View {
     link.download = name;
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+  }
+}
+
+async function decode(blob) {
+  try {
+    return await createImageBitmap(blob);
+  } catch (error) {
+    if (error instanceof DOMException) return null;
+    throw error;
   }
 }

@@ -12,20 +12,24 @@ class Relay:
 
     def __init__(self, target: int) -> None:
         self._target = target
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._lock = threading.Lock()
-        self._closed = False
-        threading.Thread(target=self._accept, daemon=True).start()
+        self.port = 0
+        self.reopen()
 
-    def _accept(self) -> None:
-        while not self._closed:
+    def reopen(self) -> None:
+        """Listens, on the same port as before if there was one."""
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
             try:
-                browser, _ = self._listener.accept()
+                browser, _ = listener.accept()
                 server = socket.create_connection(("127.0.0.1", self._target))
             except OSError:
-                continue
+                return
             for end in (browser, server):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:
@@ -50,6 +54,6 @@ class Relay:
                     end.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        self._closed = True
+        self._listener.shutdown(socket.SHUT_RDWR)  # wakes the accept
         self._listener.close()
         self.cut()

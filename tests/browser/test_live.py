@@ -245,3 +245,19 @@ def test_a_full_server_says_so_and_lets_in_when_a_place_is_free(studio: Studio, 
     finally:
         visitor.quit()
         small.close()
+
+
+def test_a_server_that_is_not_there_and_one_that_refuses_are_told_apart(page: Page, studio: Studio) -> None:
+    """The same broken handshake, two causes: the page asks whether anybody answers before it says which."""
+    studio.relay.close()
+    try:
+        page.wait("words", lambda: "does not answer" in page.status() or "was lost" in page.status())
+        page.wait("the honest words", lambda: "does not answer" in page.status())
+    finally:
+        studio.relay.reopen()
+    page.js("rill.connection.url = rill.connection.url.replace('127.0.0.1', 'localhost'); rill.connection.connect()")
+    page.wait("words about the origin", lambda: "refuses a page from" in page.status())
+    assert "--trusted-proxy" in page.status()
+    page.js("rill.connection.url = rill.connection.url.replace('localhost', '127.0.0.1'); rill.connection.connect()")
+    page.moves_on()
+    page.driver.get_log("browser")  # failed handshakes are errors to the browser
