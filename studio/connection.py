@@ -18,7 +18,6 @@ from studio.hub import Hub
 from studio.limits import Bucket
 from studio.protocol import (
     CLOSE_CODES,
-    GOING_AWAY,
     NORMAL,
     VERSION,
     Bye,
@@ -76,7 +75,7 @@ class Connection:
         try:
             seat, stream = await self._enter()
             await self._serve(seat, stream)
-            await self._socket.close(NORMAL if self._bye else GOING_AWAY, "")
+            await self._socket.close(NORMAL, "")  # after a bye; everything else ends with an exception
         except Refusal as refusal:
             await self._refuse(refusal)
         except Disconnected:

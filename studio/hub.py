@@ -6,7 +6,7 @@ import hmac
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -37,6 +37,12 @@ PipelineFactory = Callable[[], StreamPipeline]
 GateFactory = Callable[[int], GateLike]
 
 
+def _nothing() -> Future[None]:
+    done: Future[None] = Future()
+    done.set_result(None)
+    return done
+
+
 class Hub:
     """One per app. Everything but `owner` and `pool` belongs to the event loop."""
 
@@ -54,6 +60,7 @@ class Hub:
         self.metrics = Metrics()
         self.connections = 0
         self._builder = ThreadPoolExecutor(1, thread_name_prefix="rill-builder")
+        self._building: tuple[tuple[Hashable, ...], Future[None]] = ((), _nothing())
         self._works = Works(self.owner, self.pool, self.limits, self.metrics, self.clock, self.spec)
         self._streams: dict[str, Stream] = {}
         self.owner.stepped = self.metrics.batch.observe
@@ -108,17 +115,18 @@ class Hub:
     def prepare(self, settings: Settings) -> Future[None]:
         """Build the graphs that these settings use best, beside the stream that keeps running on those it has."""
         pipeline = self.owner.loaded.result(0)
-        keys = [key for key in pipeline.graphs_for(settings, max(1, self.registry.connected)) if not pipeline.graphs.ready(key)]
+        wanted = pipeline.graphs_for(settings, max(1, self.registry.connected))
+        keys = tuple(key for key in wanted if not pipeline.graphs.ready(key))
 
         def build() -> None:
             for key in keys:
                 pipeline.graphs.build(key)
 
-        if keys:
-            return self._builder.submit(build)
-        done: Future[None] = Future()
-        done.set_result(None)
-        return done
+        if keys == self._building[0] and not self._building[1].done():
+            return self._building[1]  # a slider asks many times for the same
+        work: Future[None] = self._builder.submit(build) if keys else _nothing()
+        self._building = (keys, work)
+        return work
 
     def end(self, seat: Seat) -> None:
         """The session is over: its state goes."""

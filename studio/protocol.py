@@ -356,7 +356,7 @@ def declare(fields: Mapping[str, Any]) -> dict[str, dict[str, object]]:
 
 # Close codes.
 
-NORMAL, GOING_AWAY = 1000, 1012
+NORMAL = 1000
 CLOSE_CODES: Mapping[str, int] = {
     "bad_message": 4400,
     "unauthorized": 4401,

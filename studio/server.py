@@ -114,7 +114,7 @@ class WebSocketSocket:
         if message["type"] == "websocket.disconnect":
             raise Disconnected
         data = message.get("bytes")
-        return message["text"] if data is None else data
+        return message["text"] if data is None else bytes(data)
 
     async def send(self, message: str | bytes) -> None:
         try:
@@ -168,4 +168,7 @@ class Guard:
         except ValueError:
             known = False
         app = self._app if known else PlainTextResponse("this server does not answer to that Host", 400)
+        if known and scope["method"] == "POST" and "/upload" in scope["path"]:
+            # Gradio would take files from anybody and keep them; this page has no use for that.
+            app = PlainTextResponse("this server stores no files", 403)
         await app(scope, receive, send_with_headers)

@@ -33,10 +33,17 @@ SIZE = 128
 class Running:
     """One server in a thread. `pipeline` is its fake engine, `hub` its inside."""
 
-    def __init__(self, limits: Limits, rule: AddressRule, factory: Callable[[], Any] | None = None, **fake: Any) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        rule: AddressRule,
+        factory: Callable[[], Any] | None = None,
+        with_page: bool = False,
+        **fake: Any,
+    ) -> None:
         spec = StreamSpec(width=SIZE, height=SIZE)
         self.pipeline = FakePipeline(spec, **fake)
-        app = create_app(ServerConfig(spec, limits, rule, TOKEN), factory or (lambda: self.pipeline), with_page=False)
+        app = create_app(ServerConfig(spec, limits, rule, TOKEN), factory or (lambda: self.pipeline), with_page=with_page)
         self.hub: Hub = app.state.hub
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]

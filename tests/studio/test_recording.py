@@ -94,7 +94,11 @@ def test_timelines_are_checked_whole_before_anything_is_loaded(tmp_path: Path) -
     path = tmp_path / "t.jsonl"
     path.write_text(json.dumps({"frame": 3, "patch": {"steps": 2}}) + "\n" + json.dumps({"frame": 8, "patch": {"strength": 0.2}}))
     assert recording.read_timeline(path) == (Moment(3, {"steps": 2}), Moment(8, {"strength": 0.2}))
-    for bad, words in (('{"frame": 3}\n{"frame": 3}', "rise"), ('{"frame": 1, "patch": {"steps": 0}}', "steps"), ('{"f": 1}', "line 1")):
+    for bad, words in (
+        ('{"frame": 3}\n{"frame": 3}', "rise"),
+        ('{"frame": 1, "patch": {"steps": 0}}', "steps"),
+        ('{"f": 1}', "line 1"),
+    ):
         path.write_text(bad)
         with pytest.raises(RecordingError, match=words):
             recording.read_timeline(path)

@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 
 from pipelines import ModelError
+from studio import protocol
 from studio.limits import Limits
 from tests.studio.harness import Running, colour, coloured, connected, joined, serving
 
@@ -57,6 +58,13 @@ async def test_prompt_only_draws_without_a_picture(shared: Running) -> None:
 async def test_larger_pictures_are_fitted(shared: Running) -> None:
     async with joined(shared) as peer:
         assert colour(await peer.round(coloured(1, 2, 3, size=300))) == (1, 2, 3)
+
+
+async def test_a_frame_in_fragments(shared: Running) -> None:
+    async with joined(shared) as peer:
+        message = protocol.pack_frame(1, 0.0, "png", GREY)
+        await peer.socket.send([message[:7], message[7:40], message[40:]])
+        assert colour(await peer.hear_answer()) == (100, 100, 100)
 
 
 async def test_settings_are_live_versioned_and_acknowledged(shared: Running) -> None:
@@ -297,6 +305,19 @@ async def test_a_model_that_cannot_be_loaded_is_explained() -> None:
             assert await peer.closed() == (4500, "model_failed")
             assert "unet/config.json" in peer.texts[-1]["message"]
         assert await asyncio.to_thread(fetch, running, "/healthz") == (500, "failed")
+
+
+async def test_graphs_are_built_for_new_settings_beside_the_stream(shared: Running) -> None:
+    async with joined(shared, settings={"steps": 2}) as peer:
+        assert 2 in shared.pipeline.built, "welcome waits for the graphs of the first settings"
+        await peer.say("settings", patch={"steps": 4})
+        await peer.hear_text("settings")
+        await peer.round(GREY)
+        for _ in range(100):
+            if 4 in shared.pipeline.built:
+                break
+            await asyncio.sleep(0.01)
+        assert 4 in shared.pipeline.built and not shared.pipeline.threads - {"rill-model"}
 
 
 async def test_metrics_count_and_name_nobody(shared: Running) -> None:

@@ -1,0 +1,49 @@
+"""The page and the stream on one server: neither hides the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from studio.server import ASSETS
+from tests.studio.harness import Running, colour, coloured, joined, serving
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Running]:
+    with serving(with_page=True) as server:
+        yield server
+
+
+async def get(running: Running, path: str) -> httpx.Response:
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
+        return await client.get(f"http://{running.host}{path}")
+
+
+async def test_the_page_and_its_files_are_served(running: Running) -> None:
+    page = await get(running, "/")
+    assert page.status_code == 200 and "rill/client/" in page.text
+    script = await get(running, "/rill/client/studio.js")
+    assert script.status_code == 200 and "javascript" in script.headers["content-type"]
+    assert script.headers["cache-control"] == "no-cache" and script.headers["x-content-type-options"] == "nosniff"
+    assert (await get(running, "/healthz")).json()["status"] == "ok"
+    for hidden in ("/rill/client/../../app.py", "/rill/client/%2e%2e/%2e%2e/app.py", "/docs", "/openapi.json"):
+        assert "argparse" not in (await get(running, hidden)).text
+
+
+async def test_the_stream_runs_beside_the_page(running: Running) -> None:
+    async with joined(running, settings={"prompt": "red"}) as peer:
+        assert colour(await peer.round(coloured(100, 100, 100))) == (177, 50, 50)
+
+
+async def test_nobody_may_store_files_here(running: Running) -> None:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        for path in ("/gradio_api/upload", "/upload"):
+            answer = await client.post(f"http://{running.host}{path}", files={"files": ("a.bin", bytes(100))})
+            assert answer.status_code == 403
+
+
+def test_the_browser_client_is_where_the_server_looks_for_it() -> None:
+    assert (ASSETS / "client" / "studio.js").is_file() and (ASSETS / "samples").is_dir()
