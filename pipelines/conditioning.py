@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -36,14 +37,44 @@ class PromptCache:
         return self._known[key]
 
 
+@dataclass(slots=True)
+class Travel:
+    """One session's way from prompt to prompt, timed by the frames' own clock so that a replay takes the same way."""
+
+    words: tuple[str, str] | None = None
+    origin: Tensor | None = None
+    current: Tensor | None = None
+    began: float = 0.0
+    weight: float = 1.0
+
+    def at(self, target: Tensor, settings: Settings, now: float) -> Tensor:
+        """The embedding [L, D] at `now` seconds: `target`, or on the way to it for settings.travel seconds after a change of
+        words. A change on the way sets out from where it is."""
+        words = (settings.prompt, settings.prompt_b)
+        if words != self.words:
+            self.origin = self.current if settings.travel > 0 else None
+            self.words, self.began = words, now
+        self.weight = (
+            1.0 if self.origin is None or not settings.travel else min(max((now - self.began) / settings.travel, 0.0), 1.0)
+        )
+        if self.weight == 1.0 or self.origin is None:
+            self.origin, self.current = None, target
+        else:
+            self.current = mixer(settings)(self.origin, target, self.weight)
+        return self.current
+
+
+def mixer(settings: Settings) -> Callable[[Tensor, Tensor, float], Tensor]:
+    return spherical if settings.blend_mode == "spherical" else torch.lerp
+
+
 def condition(prompts: PromptCache, settings: Settings) -> Tensor:
     """The embedding [L, D] of a session's prompt, mixed with prompt_b by blend."""
     if not settings.prompt_b or settings.blend == 0.0:
         return prompts(settings.prompt)
     if settings.blend == 1.0:
         return prompts(settings.prompt_b)
-    mix = spherical if settings.blend_mode == "spherical" else torch.lerp
-    return mix(prompts(settings.prompt), prompts(settings.prompt_b), settings.blend)
+    return mixer(settings)(prompts(settings.prompt), prompts(settings.prompt_b), settings.blend)
 
 
 def spherical(a: Tensor, b: Tensor, weight: float) -> Tensor:

@@ -174,7 +174,13 @@ class StreamPipeline:
         return frame.pixels
 
     def _turn(self, entry: Entry) -> Turn:
-        return Turn(entry, condition(self._prompts, entry.settings), self._prompts(entry.settings.negative))
+        state, settings = entry.state, entry.settings
+        embedding = condition(self._prompts, settings)
+        if entry.frame is not None:
+            embedding = state.travel.at(embedding, settings, entry.frame.captured_at)
+        elif state.travel.current is not None:
+            embedding = state.travel.current
+        return Turn(entry, embedding, self._prompts(settings.negative))
 
     def _denoise(self, turns: Sequence[Turn]) -> None:
         """One UNet call moves every chosen frame one level; sequential sessions come back until their frame is done."""

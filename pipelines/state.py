@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipelines import feature_cache, gate, guidance, strength_map
+from pipelines.conditioning import Travel
 from pipelines.feature_cache import CacheKey, CacheState
 from pipelines.gate import Thumb
 from pipelines.guidance import Likeness
@@ -65,6 +66,7 @@ class StreamState:
     cache: dict[Slot, CacheEntry] = field(default_factory=dict)
     likeness: dict[int, Likeness] = field(default_factory=dict)
     probe: Probe = field(default_factory=Probe)
+    travel: Travel = field(default_factory=Travel)
 
     @property
     def in_flight(self) -> int:
@@ -81,7 +83,12 @@ class StreamState:
     def shadow(self) -> StreamState:
         """An independent state that will treat the next frame as this one would, for the unaccelerated reference."""
         return StreamState(
-            self.noise.copy(), self.schedule, previous_x0=self.previous_x0, previous_thumb=self.previous_thumb, mask=self.mask
+            self.noise.copy(),
+            self.schedule,
+            previous_x0=self.previous_x0,
+            previous_thumb=self.previous_thumb,
+            mask=self.mask,
+            travel=dataclasses.replace(self.travel),
         )
 
     def admit(self, frame: Frame, latent: Tensor | None, settings: Settings) -> None:
@@ -156,7 +163,7 @@ class StreamState:
 
     def _reuse(self, row: Row, settings: Settings) -> Row:
         """The row with the key of its cache slot, and with the slot's features where the policy lets it use them."""
-        words = (settings.prompt, settings.prompt_b, settings.blend, settings.blend_mode)
+        words = (settings.prompt, settings.prompt_b, settings.blend, settings.blend_mode, self.travel.weight)
         conditioning = (settings.negative,) if row.negative else words
         _, height, width = self.noise.shape
         key = CacheKey("", width, height, settings.cache.branch, row.frame.timestep, settings.seed, conditioning)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipelines.conditioning import PromptCache, condition, spherical
+from pipelines.conditioning import PromptCache, Travel, condition, spherical
 from pipelines.settings import Settings
 
 
@@ -46,3 +46,27 @@ def test_slerp_follows_the_circle() -> None:
     torch.testing.assert_close(spherical(a, b, 1 / 3), expected)
     torch.testing.assert_close(spherical(a, a, 0.4), a)
     assert spherical(a, -a, 0.5).isfinite().all()
+
+
+def test_travel_takes_the_stated_time_from_where_it_is() -> None:
+    travel, settings = Travel(), Settings().patched({"prompt": "a", "travel": 2.0})
+    a, b, c = embed("a"), embed("b"), embed("c")
+    assert torch.equal(travel.at(a, settings, 10.0), a)
+    to_b = settings.patched({"prompt": "b"})
+    assert torch.equal(travel.at(b, to_b, 11.0), a)  # the clock of the way starts with the change
+    half = travel.at(b, to_b, 12.0)
+    torch.testing.assert_close(half, (a + b) / 2)
+    to_c = settings.patched({"prompt": "c"})
+    torch.testing.assert_close(travel.at(c, to_c, 12.0), half)
+    torch.testing.assert_close(travel.at(c, to_c, 12.5), half + 0.25 * (c - half))
+    assert torch.equal(travel.at(c, to_c, 14.0), c)
+    assert torch.equal(travel.at(c, to_c, 15.0), c)
+
+
+def test_without_travel_a_change_is_at_once_and_a_blend_never_travels() -> None:
+    travel, settings = Travel(), Settings().patched({"prompt": "a"})
+    travel.at(embed("a"), settings, 0.0)
+    assert torch.equal(travel.at(embed("b"), settings.patched({"prompt": "b"}), 0.0), embed("b"))
+    slow = settings.patched({"travel": 5.0, "prompt": "b"})
+    travel.at(embed("b"), slow, 1.0)
+    assert torch.equal(travel.at(embed("mixed"), slow.patched({"blend": 0.5}), 1.0), embed("mixed"))

@@ -127,6 +127,7 @@ TIMELINE = st.lists(
             "noise.mode": st.sampled_from(["fixed", "walk"]),
             "noise.warm_start": st.sampled_from([0.0, 0.4]),
             "noise.motion": st.sampled_from([0.0, 1.0]),
+            "travel": st.sampled_from([0.0, 0.1]),
             "cache.enabled": st.booleans(),
             "seed": st.integers(0, 3),
         },
