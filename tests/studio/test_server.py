@@ -320,6 +320,40 @@ async def test_graphs_are_built_for_new_settings_beside_the_stream(shared: Runni
         assert 4 in shared.pipeline.built and not shared.pipeline.threads - {"rill-model"}
 
 
+async def test_a_server_that_stops_says_goodbye() -> None:
+    with serving(step_s=0.05) as running:
+        async with joined(running) as peer:
+            await peer.send_frame(GREY)
+            stopping = asyncio.create_task(asyncio.to_thread(running.stop))
+            assert (await peer.closed())[0] == 1012
+            await stopping
+    assert running.pipeline.closed
+
+
+async def test_memory_does_not_grow_with_the_number_of_frames(shared: Running) -> None:
+    import gc
+    import tracemalloc
+
+    async with joined(shared, settings={"steps": 2}) as peer:
+
+        async def stream(count: int) -> int:
+            for _ in range(count):
+                await peer.round(GREY)
+            peer.answers.clear()
+            peer.texts.clear()
+            gc.collect()
+            return tracemalloc.get_traced_memory()[0]
+
+        tracemalloc.start()
+        try:
+            before = await stream(150)
+            after = await stream(300)
+        finally:
+            tracemalloc.stop()
+    # One 128x128 picture is 49 kB: two hundred of them kept would be 10 MB.
+    assert after - before < 300_000
+
+
 async def test_metrics_count_and_name_nobody(shared: Running) -> None:
     async with joined(shared, settings={"prompt": "a very private prompt"}) as peer:
         await peer.round(GREY)
