@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import shutil
@@ -38,7 +39,9 @@ def binaries() -> tuple[str, str]:
     """Paths of chromium and chromedriver; installs Debian's packages if it may, else skips the test with the reason."""
     found = _find()
     if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        subprocess.run(["apt-get", "install", "-y", "-q", "chromium", "chromium-driver"], capture_output=True, timeout=150)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            subprocess.run(["apt-get", "update", "-q"], capture_output=True, timeout=40)
+            subprocess.run(["apt-get", "install", "-y", "-q", "chromium", "chromium-driver"], capture_output=True, timeout=110)
         found = _find()
     if found is None:
         pytest.skip("Chromium and its driver are not installed (Debian: apt-get install chromium chromium-driver)")
