@@ -20,6 +20,7 @@ from studio.protocol import (
     CLOSE_CODES,
     NORMAL,
     VERSION,
+    Answer,
     Bye,
     Hello,
     Patch,
@@ -289,7 +290,7 @@ class Connection:
         stream.wake.set()
 
     async def _write(self, stream: Stream) -> None:
-        clock, metrics = self._hub.clock, self._hub.metrics.bytes.labels("out")
+        metrics = self._hub.metrics.bytes.labels("out")
         while True:
             await stream.wake.wait()
             stream.wake.clear()
@@ -298,18 +299,19 @@ class Connection:
                 await self._socket.send(text)
                 stream.window.sent(len(text))
                 metrics.inc(len(text))
-            answer = stream.session.post()
-            if answer is None:
-                continue
-            packed_at = stream.packed_at
-            message = pack_answer(answer)
-            await self._socket.send(message)
-            stream.send_ms = max(0.0, clock() - packed_at) * 1000
-            stream.window.sent(len(message))
-            metrics.inc(len(message))
-            if answer.verdict in ("generated", "cached"):
-                stream.window.answered(answer.timings)
-                self._hub.metrics.timings(answer.timings)
+            while (answer := stream.session.post()) is not None:
+                await self._send_answer(stream, answer)
+
+    async def _send_answer(self, stream: Stream, answer: Answer) -> None:
+        clock, packed_at = self._hub.clock, stream.packed_at
+        message = pack_answer(answer)
+        await self._socket.send(message)
+        stream.send_ms = max(0.0, clock() - packed_at) * 1000
+        stream.window.sent(len(message))
+        self._hub.metrics.bytes.labels("out").inc(len(message))
+        if answer.verdict in ("generated", "cached"):
+            stream.window.answered(answer.timings)
+            self._hub.metrics.timings(answer.timings)
 
     async def _watch(self, stream: Stream) -> None:
         hub, limits, session = self._hub, self._hub.limits, stream.session

@@ -1,7 +1,7 @@
 """One session's bookkeeping: which frames are under way, which may come in, which answer may go out. Pure: `now` is an argument.
 
 It moves nothing itself; studio/stream.py asks it what to do with each frame and each answer.
-Every received frame meets exactly one fate: received = sum of all verdicts + frames in flight + an answer not yet sent.
+Every received frame meets exactly one fate: received = sum of all verdicts + frames in flight + answers not yet sent.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from studio.protocol import Answer, FrameMessage, PictureWish, ProtocolError
 
 REMEMBERED_IDS = 64
 """Capture times kept for pictures that leave the stream batch late; more than any batch holds."""
+
+HEADERS_WAITING = 4
+"""Answers without a picture that may wait in the outbox for a slow reader."""
 
 STALE_IN_A_ROW = 3
 """So many stale frames in a row mean a slower path; see `AgeGauge`."""
@@ -71,8 +74,9 @@ class Session:
         self.totals: Counter[str] = Counter()
         self.drops: Counter[str] = Counter()
         self.inbox: Waiting | None = None
-        self.outbox: Answer | None = None
+        self.outbox: list[Answer] = []
         self._in_flight: OrderedDict[int, None] = OrderedDict()
+        self._held: dict[int, Answer] = {}
         self._captured: OrderedDict[int, float] = OrderedDict()
         self._age = AgeGauge()
 
@@ -122,7 +126,9 @@ class Session:
         """Give up a frame in flight; one that is not in flight (any more) is left alone."""
         if frame_id in self._in_flight:
             del self._in_flight[frame_id]
+            self._held.pop(frame_id, None)
             self._drop(frame_id, reason)
+            self._release_first()
 
     def pause(self, paused: bool) -> None:
         """While paused no frame is taken in, and the one in the inbox goes."""
@@ -134,8 +140,7 @@ class Session:
     def _drop(self, frame_id: int, reason: str) -> None:
         self.totals["dropped"] += 1
         self.drops[reason] += 1
-        if self.outbox is None:  # a picture that waits there carries the news as well
-            self.outbox = Answer(frame_id, self.captured(frame_id), 0, self.settings.version, "dropped", reason)
+        self._put(Answer(frame_id, self.captured(frame_id), 0, self.settings.version, "dropped", reason))
 
     # Answers out.
 
@@ -146,39 +151,69 @@ class Session:
     def answer(self, consumed: int, answer: Answer) -> None:
         """Put an answer into the outbox; `consumed` is the frame it settles, with all before it.
 
-        One that still waits there has lost its turn. An answer that was overtaken, or is of an earlier connection, is forgotten.
+        A skip is known early: it is held back until the frames before it, which are still being made, have been answered.
+        An answer that was overtaken, or is of an earlier connection, is forgotten.
         """
         if consumed not in self._in_flight:
             return
+        if answer.verdict == "skipped" and self.in_flight[0] < consumed:
+            self._held[consumed] = answer
+            return
         for earlier in [frame_id for frame_id in self._in_flight if frame_id < consumed]:
-            self.drop(earlier, "superseded")
+            if earlier in self._held:
+                self._release(earlier)
+            else:
+                self.drop(earlier, "superseded")
         del self._in_flight[consumed]
-        self._clear_outbox()
-        self.outbox = answer
+        self._put(answer)
+        self._release_first()
 
     def post(self) -> Answer | None:
         """The answer to send now, if any. It counts from here on, and carries what is settled at this moment."""
-        answer, self.outbox = self.outbox, None
-        if answer is None:
+        if not self.outbox:
             return None
-        if answer.verdict != "dropped":  # those are counted when they are dropped
-            self.totals[answer.verdict] += 1
+        answer = self.outbox.pop(0)
+        self._count(answer)
         return replace(answer, settled=self.settled)
 
     def detach(self) -> None:
         """The connection is gone: what is under way is lost, the rest stays."""
         self.inbox = None
+        self._held.clear()
         for frame_id in self.in_flight:
             self.drop(frame_id, "unsent")
-        self._clear_outbox()
+        for answer in self.outbox:
+            self._lose(answer)
+        self.outbox.clear()
         self._age = AgeGauge()
 
-    def _clear_outbox(self) -> None:
-        waiting, self.outbox = self.outbox, None
-        if waiting is None or waiting.verdict == "dropped":
-            return
-        if waiting.verdict == "failed":
-            self.totals["failed"] += 1
-            return
-        self.totals["dropped"] += 1
-        self.drops["unsent"] += 1
+    def _release(self, frame_id: int) -> None:
+        del self._in_flight[frame_id]
+        self._put(self._held.pop(frame_id))
+
+    def _release_first(self) -> None:
+        while self._in_flight and self.in_flight[0] in self._held:
+            self._release(self.in_flight[0])
+
+    def _put(self, answer: Answer) -> None:
+        """One picture waits at most, the newest; answers without one are 80 bytes, and few of them wait beside it."""
+        alike = [waiting for waiting in self.outbox if _has_picture(waiting) == _has_picture(answer)]
+        if len(alike) >= (1 if _has_picture(answer) else HEADERS_WAITING):
+            self._lose(alike[0])
+            self.outbox = [waiting for waiting in self.outbox if waiting is not alike[0]]
+        self.outbox.append(answer)
+
+    def _lose(self, answer: Answer) -> None:
+        if _has_picture(answer):
+            self.totals["dropped"] += 1
+            self.drops["unsent"] += 1
+        else:
+            self._count(answer)
+
+    def _count(self, answer: Answer) -> None:
+        if answer.verdict != "dropped":  # those are counted when they are dropped
+            self.totals[answer.verdict] += 1
+
+
+def _has_picture(answer: Answer) -> bool:
+    return answer.verdict in ("generated", "cached")

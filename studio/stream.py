@@ -280,5 +280,5 @@ class Stream:
         self._news()
 
     def _news(self) -> None:
-        if self.session.outbox is not None:
+        if self.session.outbox:
             self.wake.set()

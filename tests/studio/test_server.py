@@ -128,6 +128,18 @@ async def test_the_gate_skips_a_still_picture_and_flushes_the_stream_batch(share
         assert (await peer.round(RED)).verdict == "warming"
 
 
+async def test_a_picture_that_is_still_being_made_is_not_lost_to_a_skip() -> None:
+    with serving(step_s=0.03) as running:
+        async with joined(running, settings={"gate.enabled": True, "gate.max_skip": 300}) as peer:
+            await peer.round(GREY)
+            for picture, level in ((RED, 200), (GREEN, 0), (RED, 200)):
+                first = await peer.send_frame(picture)
+                await peer.send_frame(picture)  # unpacked and skipped while the first is in the model
+                one, two = await peer.hear_answer(), await peer.hear_answer()
+                assert (one.verdict, one.frame_id, two.verdict, two.frame_id) == ("generated", first, "skipped", first + 1)
+                assert colour(one)[0] == level
+
+
 async def test_credit_is_enforced(shared: Running) -> None:
     pipeline = shared.pipeline
     async with joined(shared) as peer:

@@ -64,7 +64,7 @@ def test_an_unsent_picture_gives_way_to_a_newer_one() -> None:
     one.answer(1, made(1))
     one.answer(2, made(2))
     sent = one.post()
-    assert sent is not None and sent.frame_id == 2 and sent.settled == 2
+    assert sent is not None and sent.frame_id == 2 and sent.settled == 2 and one.post() is None
     assert one.drops == {"unsent": 1} and one.totals["generated"] == 1 and one.totals["dropped"] == 1
 
 
@@ -75,7 +75,40 @@ def test_answers_out_of_order_never_go_back() -> None:
         one.take(0.0)
     one.answer(2, made(2))
     one.answer(1, made(1))
-    assert one.outbox is not None and one.outbox.frame_id == 2 and one.drops == {"superseded": 1}
+    assert [answer.frame_id for answer in one.outbox if answer.verdict == "generated"] == [2]
+    assert one.drops == {"superseded": 1}
+
+
+def test_a_skip_waits_for_the_picture_before_it_and_never_replaces_it() -> None:
+    one = session()
+    for frame_id in (1, 2):
+        one.receive(frame(frame_id), 0.0)
+        one.take(0.0)
+    one.answer(2, made(2, "skipped"))
+    assert one.post() is None and one.settled == 0
+    one.answer(1, made(1))
+    sent = [one.post(), one.post(), one.post()]
+    assert [answer and answer.verdict for answer in sent] == ["generated", "skipped", None]
+    assert one.totals == {"received": 2, "generated": 1, "skipped": 1} and one.settled == 2
+
+
+def test_a_held_skip_goes_on_when_the_frame_before_it_is_lost() -> None:
+    one = session()
+    for frame_id in (1, 2):
+        one.receive(frame(frame_id), 0.0)
+        one.take(0.0)
+    one.answer(2, made(2, "skipped"))
+    one.drop(1, "superseded")
+    assert one.settled == 2 and [answer.verdict for answer in one.outbox] == ["dropped", "skipped"]
+
+
+def test_a_slow_readers_outbox_stays_small() -> None:
+    one = session()
+    for frame_id in range(1, 50):
+        one.receive(frame(frame_id), 0.0)
+        one.take(0.0)
+        one.answer(frame_id, made(frame_id, ("generated", "warming", "skipped", "failed")[frame_id % 4]))
+    assert len(one.outbox) <= 5 and sum(answer.verdict == "generated" for answer in one.outbox) == 1
 
 
 def test_ids_rise() -> None:
@@ -111,7 +144,7 @@ def test_a_lost_connection_loses_what_is_under_way_and_nothing_else() -> None:
     one.receive(frame(2), 0.0)
     one.answer(1, made(1))
     one.detach()
-    assert one.in_flight == () and one.outbox is None and one.settled == 2 and one.last_id == 2
+    assert one.in_flight == () and one.outbox == [] and one.settled == 2 and one.last_id == 2
     one.answer(2, made(2))  # an answer of the old connection
     assert one.post() is None
 
@@ -161,9 +194,9 @@ def test_every_frame_meets_exactly_one_fate(moves: list[tuple[str, int]], credit
         elif move == "post" and (sent := one.post()) is not None:
             assert sent.settled >= settled
             settled = sent.settled
-        waiting_answer = one.outbox is not None and one.outbox.verdict != "dropped"
+        waiting_answers = sum(answer.verdict != "dropped" for answer in one.outbox)
         fates = sum(one.totals[verdict] for verdict in VERDICTS)
-        assert one.totals["received"] == fates + len(one.in_flight) + waiting_answer
+        assert one.totals["received"] == fates + len(one.in_flight) + waiting_answers
         assert one.totals["dropped"] == sum(one.drops.values())
         assert len(one.in_flight) <= credit
         assert one.settled < min(one.in_flight, default=one.settled + 1)
