@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import gradio as gr
@@ -13,6 +14,8 @@ from studio.page.layout import build
 from studio.page.theme import theme
 
 T = TypeVar("T")
+
+ICON = Path(__file__).resolve().parents[2] / "assets" / "client" / "icon.svg"
 
 MODULES = (
     "studio",
@@ -47,6 +50,7 @@ def mount(app: FastAPI, *, fields: Mapping[str, Any], spec: Any, info: Any) -> F
             run_history=False,
             footer_links=[],
             show_error=False,
+            favicon_path=str(ICON),
             enable_monitoring=False,
             pwa=False,
             mcp_server=False,

@@ -90,6 +90,8 @@ def test_the_page_names_no_other_host_of_its_own() -> None:
     with TestClient(app) as client:
         page = client.get("/").text
         theme = client.get("/theme.css").text
+        icon = client.get("/favicon.ico")
+    assert icon.headers["content-type"].startswith("image/svg")
     assert "//" not in head()
     assert "rill/client/studio.js" in page
     assert "fonts.g" not in page + theme
