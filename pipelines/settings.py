@@ -99,7 +99,7 @@ class Settings:
     blend_mode: str = choice("linear", ("linear", "spherical"), "How two prompts are mixed.")
     travel: float = number(0.0, 0.0, 60.0, "Seconds over which a changed prompt takes over; 0 is at once.")
     negative: str = text("", "What the picture shall not be; needs guidance.")
-    guidance: float = number(1.5, 0.0, 10.0, "Guidance scale γ, where a guidance mode is on; 1 is the conditional prediction itself.")
+    guidance: float = number(1.5, 0.0, 10.0, "Guidance scale γ of the guidance mode; 1 is the conditional prediction itself.")
     guidance_mode: str = choice(
         "none",
         ("none", "full", "self", "one-time", "adaptive"),
