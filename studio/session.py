@@ -169,12 +169,12 @@ class Session:
         self._release_first()
 
     def post(self) -> Answer | None:
-        """The answer to send now, if any. It counts from here on, and carries what is settled at this moment."""
+        """The answer to send now, if any. It counts from here on."""
         if not self.outbox:
             return None
         answer = self.outbox.pop(0)
         self._count(answer)
-        return replace(answer, settled=self.settled)
+        return answer
 
     def detach(self) -> None:
         """The connection is gone: what is under way is lost, the rest stays."""
@@ -201,7 +201,8 @@ class Session:
         if len(alike) >= (1 if _has_picture(answer) else HEADERS_WAITING):
             self._lose(alike[0])
             self.outbox = [waiting for waiting in self.outbox if waiting is not alike[0]]
-        self.outbox.append(answer)
+        # What is settled at this moment, not when it is sent: else it would run ahead of answers that wait behind this one.
+        self.outbox.append(replace(answer, settled=self.settled))
 
     def _lose(self, answer: Answer) -> None:
         if _has_picture(answer):

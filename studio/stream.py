@@ -19,8 +19,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
-from pipelines import Frame, Output, Pixels, StreamSpec, quality
+from pipelines import Frame, Output, Pixels, StreamSpec
 from studio import codec
+from studio.comparison import Comparison
 from studio.limits import Limits
 from studio.metrics import Metrics
 from studio.owner import Job, Owner, Turned
@@ -90,6 +91,7 @@ class Stream:
         self._works = works
         self._gate = gate
         self._loop = asyncio.get_running_loop()
+        self._comparison = Comparison()
         self._unpacking = False
         self._gate_stale = False
         self._in_model = 0
@@ -167,6 +169,8 @@ class Stream:
         # A skipped frame still lets those in the stream batch move on: else a still scene would never be finished.
         passage.has_frame = not skip
         given = Frame(frame.id, frame.captured_at, pixels) if passage.has_frame else None
+        if passage.has_frame:
+            self._comparison.source(frame.id, pixels, session.settings.probe.enabled)
         older = works.owner.offer(Job(session.name, session, given, ready, partial(self._turned, passage)))
         self._call(self._unpacked, partial(self._offered, older, notes))
 
@@ -190,8 +194,8 @@ class Stream:
         if output.pixels is not None:
             pixels = output.pixels.numpy()
             picture, form = codec.encode(pixels, wish), wish.format
-            if output.reference is not None:
-                output = replace(output, quality=quality.compare(pixels, output.reference.numpy()))
+            reference = None if output.reference is None else output.reference.numpy()
+            output = replace(output, quality=self._comparison.shown(output.frame_id, pixels, reference))
         now = clock()
         engine = output.timings
         timings = (

@@ -156,7 +156,7 @@ async def test_credit_is_enforced(shared: Running) -> None:
         while (answer := await peer.hear_answer()).settled < 19:
             pass
         shown = [colour(answer)[0] for answer in peer.answers if answer.verdict == "generated"]
-        assert shown[-1] == 3 and set(shown) <= {100, 2, 3}, shown  # the two in credit, nothing beyond
+        assert shown[0] == 100 and 1 <= len(shown) - 1 <= 2, shown  # the two in credit, nothing beyond
         assert peer.answers[-1] is answer and [a.settled for a in peer.answers] == sorted(a.settled for a in peer.answers)
         telemetry = await peer.hear_text("telemetry")
         assert telemetry["drops"]["credit"] == 16 and telemetry["totals"]["received"] == 19

@@ -88,7 +88,7 @@ def test_a_skip_waits_for_the_picture_before_it_and_never_replaces_it() -> None:
     assert one.post() is None and one.settled == 0
     one.answer(1, made(1))
     sent = [one.post(), one.post(), one.post()]
-    assert [answer and answer.verdict for answer in sent] == ["generated", "skipped", None]
+    assert [answer and (answer.verdict, answer.settled) for answer in sent] == [("generated", 1), ("skipped", 2), None]
     assert one.totals == {"received": 2, "generated": 1, "skipped": 1} and one.settled == 2
 
 
@@ -192,7 +192,9 @@ def test_every_frame_meets_exactly_one_fate(moves: list[tuple[str, int]], credit
         elif move == "detach":
             one.detach()
         elif move == "post" and (sent := one.post()) is not None:
-            assert sent.settled >= settled
+            assert sent.settled >= settled, "settled never falls"
+            assert sent.verdict == "dropped" or sent.frame_id > settled, "an answer comes before its frame is called settled"
+            assert sent.verdict == "dropped" or sent.frame_id <= sent.settled
             settled = sent.settled
         waiting_answers = sum(answer.verdict != "dropped" for answer in one.outbox)
         fates = sum(one.totals[verdict] for verdict in VERDICTS)
