@@ -39,6 +39,10 @@ from studio.stream import Refusal, Stream
 log = logging.getLogger("rill")
 
 
+BUILD_WAIT_S = 3.0
+"""A welcome waits so long for the graphs of unusual settings: most are in the cache, the others take up to a minute."""
+
+
 class Disconnected(Exception):
     """The peer is gone."""
 
@@ -157,7 +161,9 @@ class Connection:
             pipeline.check(settings)
         except SettingsError as error:
             raise Refusal("bad_settings", str(error), field=error.field, close=CLOSE_CODES["bad_message"]) from error
-        await self._await(self._hub.prepare(settings), "graphs are being built for these settings", self._hub.clock())
+        with contextlib.suppress(TimeoutError):  # the graphs at hand will do meanwhile
+            async with asyncio.timeout(BUILD_WAIT_S):
+                await self._await(self._hub.prepare(settings), "graphs are being built for these settings", self._hub.clock())
         session.settings, session.wish = settings, hello.picture
         seat.takeover = self._taken_over
         stream.attach()
