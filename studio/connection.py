@@ -311,7 +311,9 @@ class Connection:
     async def _send_answer(self, stream: Stream, answer: Answer) -> None:
         clock, packed_at = self._hub.clock, stream.packed_at
         message = pack_answer(answer)
+        stream.session.blocked = True
         await self._socket.send(message)
+        stream.session.blocked = False
         stream.send_ms = max(0.0, clock() - packed_at) * 1000
         stream.window.sent(len(message))
         self._hub.metrics.bytes.labels("out").inc(len(message))

@@ -75,6 +75,7 @@ class Session:
         self.drops: Counter[str] = Counter()
         self.inbox: Waiting | None = None
         self.outbox: list[Answer] = []
+        self.blocked = False  # an answer is being sent, and the socket does not take it
         self._in_flight: OrderedDict[int, None] = OrderedDict()
         self._held: dict[int, Answer] = {}
         self._captured: OrderedDict[int, float] = OrderedDict()
@@ -109,10 +110,10 @@ class Session:
         elif beyond and self.inbox is None:
             self._drop(frame.id, "credit")
         else:
-            if self.inbox is not None:
-                self.drop(self.inbox.frame.id, "credit" if beyond else "superseded")
-            self.inbox = Waiting(frame, now)
-            self._in_flight[frame.id] = None
+            before, self.inbox = self.inbox, Waiting(frame, now)
+            self._in_flight[frame.id] = None  # first, or the drop would call this frame settled too
+            if before is not None:
+                self.drop(before.frame.id, "credit" if beyond else "superseded")
 
     def take(self, now: float) -> Waiting | None:
         """The frame to unpack now, if one waits; one that has grown too old in the inbox is dropped."""
@@ -179,6 +180,7 @@ class Session:
     def detach(self) -> None:
         """The connection is gone: what is under way is lost, the rest stays."""
         self.inbox = None
+        self.blocked = False
         self._held.clear()
         for frame_id in self.in_flight:
             self.drop(frame_id, "unsent")
@@ -196,9 +198,13 @@ class Session:
             self._release(self.in_flight[0])
 
     def _put(self, answer: Answer) -> None:
-        """One picture waits at most, the newest; answers without one are 80 bytes, and few of them wait beside it."""
+        """While the socket is busy one picture waits, the newest; answers without one are 80 bytes, and few wait beside it.
+
+        Pictures that wait only because the event loop was late, `credit` at most, are all sent.
+        """
+        pictures = 1 if self.blocked else self.limits.credit
         alike = [waiting for waiting in self.outbox if _has_picture(waiting) == _has_picture(answer)]
-        if len(alike) >= (1 if _has_picture(answer) else HEADERS_WAITING):
+        if len(alike) >= (pictures if _has_picture(answer) else HEADERS_WAITING):
             self._lose(alike[0])
             self.outbox = [waiting for waiting in self.outbox if waiting is not alike[0]]
         # What is settled at this moment, not when it is sent: else it would run ahead of answers that wait behind this one.

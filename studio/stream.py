@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections import Counter
+import threading
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
@@ -95,6 +96,9 @@ class Stream:
         self._unpacking = False
         self._gate_stale = False
         self._in_model = 0
+        self._pack_lock = threading.Lock()
+        self._packs: deque[tuple[Passage, Turned]] = deque()
+        self._packing = False
 
     def receive(self, message: bytes, now: float) -> None:
         """A binary message has come in. Raises ProtocolError."""
@@ -185,6 +189,21 @@ class Stream:
             return answer.skip, {}
         return answer.skip, {"gate.cosine": scores.cosine, "gate.tile": scores.tile}
 
+    def _pack_all(self) -> None:
+        """One after the other: on a busy machine a picture could else be overtaken by the next, and be lost."""
+        while True:
+            with self._pack_lock:
+                if not self._packs:
+                    self._packing = False
+                    return
+                passage, turned = self._packs.popleft()
+            try:
+                self._pack(passage, turned)
+            except BaseException:
+                with self._pack_lock:
+                    self._packing = False
+                raise
+
     def _pack(self, passage: Passage, turned: Turned) -> None:
         output, clock = turned.output, self._works.clock
         if output is None:
@@ -209,7 +228,12 @@ class Stream:
 
     def _turned(self, passage: Passage, turned: Turned) -> None:
         self._in_model = turned.in_flight
-        self._submit(self._pack, passage, turned)
+        with self._pack_lock:
+            self._packs.append((passage, turned))
+            if self._packing:
+                return
+            self._packing = True
+        self._submit(self._pack_all)
 
     # Event loop again.
 

@@ -56,8 +56,18 @@ def test_beyond_the_credit_the_newest_replaces_only_one_that_still_waits() -> No
     assert one.in_flight == (1, 3) and one.drops == {"credit": 2} and one.settled == 0
 
 
+def test_pictures_that_wait_for_the_loop_only_are_all_sent() -> None:
+    one = session()
+    for frame_id in (1, 2):
+        one.receive(frame(frame_id), 0.0)
+        one.take(0.0)
+        one.answer(frame_id, made(frame_id))
+    assert [answer.frame_id for answer in one.outbox] == [1, 2]
+
+
 def test_an_unsent_picture_gives_way_to_a_newer_one() -> None:
     one = session()
+    one.blocked = True
     for frame_id in (1, 2):
         one.receive(frame(frame_id), 0.0)
         one.take(0.0)
@@ -104,6 +114,7 @@ def test_a_held_skip_goes_on_when_the_frame_before_it_is_lost() -> None:
 
 def test_a_slow_readers_outbox_stays_small() -> None:
     one = session()
+    one.blocked = True
     for frame_id in range(1, 50):
         one.receive(frame(frame_id), 0.0)
         one.take(0.0)
