@@ -9,10 +9,14 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks import engine, machine
+from benchmarks import ablation, engine, live, machine, peers, scaling
 
 BENCHMARKS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], dict[str, Any]], str]] = {
     "engine": (engine.add_arguments, engine.main, "backends side by side, start-up, memory (default)"),
+    "ablation": (ablation.add_arguments, ablation.main, "each acceleration alone, all, all but each: speed and likeness"),
+    "scaling": (scaling.add_arguments, scaling.main, "sessions in one step, sizes, steps"),
+    "peers": (peers.add_arguments, peers.main, "the same weights through other people's pipelines"),
+    "live": (live.add_arguments, live.main, "the studio over its socket against render, and its memory"),
 }
 
 
@@ -23,10 +27,13 @@ def main(argv: Sequence[str]) -> int:
         command = commands.add_parser(name, help=words)
         add_arguments(command)
         command.add_argument("--no-keep", action="store_true", help="do not write benchmarks/results")
+        command.add_argument(
+            "--keep-as", default=name, metavar="NAME", help=f"write benchmarks/results/NAME.json (default: {name})"
+        )
     arguments = list(argv)
     if not arguments or (arguments[0] not in BENCHMARKS and arguments[0] not in ("-h", "--help")):
         arguments.insert(0, "engine")
     args = parser.parse_args(arguments)
     result = BENCHMARKS[args.name][1](args)
-    print(json.dumps(result if args.no_keep else machine.keep(args.name, result)))
+    print(json.dumps(result if args.no_keep else machine.keep(args.keep_as, result)))
     return 0

@@ -1,0 +1,110 @@
+"""What the ablation compares: groups of configurations, each with its own unaccelerated reference. Data and set arithmetic only.
+
+Guidance and the number of steps are settings of the picture, not accelerations: a group holds them fixed, and compares with
+sequential denoising and full guidance at the same scale, no gate, no cache. The stream batch is a no-op at one step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from benchmarks.measure import Block
+
+Patch = Mapping[str, object]
+
+OFF: Patch = {"stream_batch.enabled": False, "gate.enabled": False, "cache.enabled": False, "guidance_mode": "none"}
+BATCH: Patch = {"stream_batch.enabled": True}
+GATE: Patch = {"gate.enabled": True}
+CACHE: Patch = {"cache.enabled": True, "cache.policy": "interval", "cache.interval": 3}
+SELF: Patch = {"guidance_mode": "self"}
+ADAPTIVE: Patch = {"guidance_mode": "adaptive"}
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """One column of the comparison; parts are the techniques that are switched on in it."""
+
+    name: str
+    patch: Patch
+    parts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Configurations with one reference, the first. techniques: together they are "all on"; extras: measured alone, since they
+    exclude one of the techniques. frames, repeats: how much of each clip by default. pauses: worth measuring there too.
+    """
+
+    name: str
+    title: str
+    base: Patch
+    techniques: Mapping[str, Patch]
+    extras: Mapping[str, Patch] = field(default_factory=dict)
+    frames: int = 60
+    repeats: int = 2
+    pauses: bool = False
+
+    def configurations(self) -> list[Configuration]:
+        """All off, each alone, extras, all on, and all but each (of two techniques that is the other one alone)."""
+        off = {**OFF, **self.base}
+        parts = self.techniques
+        found = [Configuration("all off", off)]
+        found += [Configuration(name, {**off, **patch}, (name,)) for name, patch in (*parts.items(), *self.extras.items())]
+        if len(parts) > 1:
+            found.append(Configuration("all on", _joined(off, parts, parts), tuple(parts)))
+        if len(parts) > 2:
+            for left in parts:
+                rest = [name for name in parts if name != left]
+                found.append(Configuration(f"all but {left}", _joined(off, parts, rest), tuple(rest)))
+        return found
+
+
+def _joined(off: Patch, parts: Mapping[str, Patch], names: Iterable[str]) -> Patch:
+    joined = dict(off)
+    for name in names:
+        joined |= parts[name]
+    return joined
+
+
+def groups(guidance: float) -> dict[str, Group]:
+    """The groups by name, at this guidance scale γ where there is guidance."""
+    full: Patch = {"guidance_mode": "full", "guidance": guidance}
+    found = (
+        Group("one", "1 step", {"steps": 1}, {"gate": GATE, "cache": CACHE}, repeats=3, pauses=True),
+        Group(
+            "one-guided",
+            f"1 step, guidance {guidance:g}",
+            {"steps": 1, **full},
+            {"self": SELF},
+            {"adaptive": ADAPTIVE},
+            frames=30,
+        ),
+        Group("four", "4 steps", {"steps": 4}, {"batch": BATCH, "cache": CACHE}, frames=18, repeats=3),
+        Group(
+            "four-guided",
+            f"4 steps, guidance {guidance:g}",
+            {"steps": 4, **full},
+            {"batch": BATCH, "self": SELF, "gate": GATE, "cache": CACHE},
+            {"adaptive": ADAPTIVE},
+            frames=18,
+        ),
+    )
+    return {group.name: group for group in found}
+
+
+def touched(configuration: Configuration, block: Block, places: Sequence[int]) -> set[int]:
+    """The places whose picture the configuration's techniques changed: skipped ones for the gate, shallow passes for the cache,
+    dropped negative rows for adaptive guidance; the stream batch and residual guidance touch every one.
+    """
+    inside = set(places)
+    if {"batch", "self"} & set(configuration.parts):
+        return inside
+    found: set[int] = set()
+    if "gate" in configuration.parts:
+        found |= block.skipped
+    if "cache" in configuration.parts:
+        found |= block.cached
+    if "adaptive" in configuration.parts:
+        found |= block.dropped_rows
+    return found & inside

@@ -1,0 +1,167 @@
+"""Arithmetic of the benchmarks: blocks of frames through one session, and what a list of blocks says. No printing, no files."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean, median
+from typing import Any
+
+import numpy as np
+
+from pipelines import Entry, Frame, Output, Pixels, Settings, StreamPipeline, gate, quality
+
+MODEL_STAGES = ("encode", "denoise", "decode")
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value below which `share` (0..1) of `values` lie, linear between neighbours. Raises ValueError for none."""
+    if not values:
+        raise ValueError("no values")
+    return float(np.quantile(np.asarray(values, dtype=np.float64), share))
+
+
+def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
+    """ours / theirs, block by block; blocks in which either found nothing to measure are left out."""
+    return [a / b for a, b in zip(ours, theirs, strict=True) if a > 0 and b > 0]
+
+
+def middle(values: Sequence[float], digits: int = 3) -> float | None:
+    """The median, rounded; None of nothing."""
+    return round(median(values), digits) if values else None
+
+
+def pooled_psnr(values: Iterable[float]) -> float | None:
+    """PSNR in dB of the mean squared error over all pictures, from the PSNR of each; None if all are identical, or of none."""
+    errors = [0.0 if math.isinf(value) else 10 ** (-value / 10) for value in values]
+    return -10 * math.log10(fmean(errors)) if errors and any(errors) else None
+
+
+@dataclass(slots=True)
+class Block:
+    """What one configuration did with one stretch of a clip. Pictures and sets are by place in the stretch, all frames of it;
+    the clock and the counts leave out the frames that only filled the stream.
+    """
+
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+    verdicts: Counter[str] = field(default_factory=Counter)
+    stages: dict[str, list[float]] = field(default_factory=lambda: {stage: [] for stage in MODEL_STAGES})
+    pictures: dict[int, Pixels] = field(default_factory=dict)
+    skipped: set[int] = field(default_factory=set)
+    cached: set[int] = field(default_factory=set)
+    dropped_rows: set[int] = field(default_factory=set)
+    skipped_tile: float = 0.0  # largest tile change of a skipped frame
+
+    @property
+    def made(self) -> int:
+        """Generated and cached frames."""
+        return self.verdicts["generated"] + self.verdicts["cached"]
+
+    @property
+    def shown(self) -> int:
+        """Distinct source frames answered: skips included."""
+        return self.made + self.verdicts["skipped"]
+
+    @property
+    def fps(self) -> float:
+        return self.made / self.wall_s if self.wall_s > 0 else 0.0
+
+    @property
+    def shown_per_cpu_s(self) -> float:
+        return self.shown / self.cpu_s if self.cpu_s > 0 else 0.0
+
+    @property
+    def denoise_ms(self) -> float:
+        """Mean, not median: of a cache's frames two in three are cheap, and the third pays for them."""
+        return fmean(self.stages["denoise"]) if self.stages["denoise"] else 0.0
+
+
+class Stretch:
+    """One fresh session that is fed a stretch of a clip; the first `lead` frames fill the stream before the clock starts."""
+
+    def __init__(self, pipeline: StreamPipeline, settings: Settings, pictures: Sequence[Pixels], lead: int) -> None:
+        self.pipeline, self.settings, self.pictures, self.lead = pipeline, settings, pictures, lead
+        self.block = Block()
+        self._state = pipeline.open(settings)
+        self._gate = gate.Gate(settings.seed)
+
+    def run(self) -> Block:
+        """The whole stretch; what is in flight at its end comes home after the clock has stopped."""
+        for place in range(self.lead):
+            self._feed(place)
+        wall, cpu = time.perf_counter(), time.process_time()
+        for place in range(self.lead, len(self.pictures)):
+            self._feed(place)
+        self.block.wall_s, self.block.cpu_s = time.perf_counter() - wall, time.process_time() - cpu
+        while self._state.in_flight:
+            self._take(self._step(None), counted=False)
+        for place in sorted(self.block.skipped):
+            if place - 1 in self.block.pictures:
+                self.block.pictures[place] = self.block.pictures[place - 1]
+        return self.block
+
+    def _feed(self, place: int) -> None:
+        counted = place >= self.lead
+        if self.settings.gate.enabled:
+            answer = self._gate.ask(self.pictures[place], self.settings.gate, self.settings.version)
+            if answer.skip:
+                self.block.skipped.add(place)
+                self.block.skipped_tile = max(self.block.skipped_tile, answer.scores.tile)
+                self.block.verdicts["skipped"] += counted
+                return
+        self._take(self._step(Frame(place, 0.0, self.pictures[place])), counted)
+        if any(likeness.age for likeness in self._state.likeness.values()):
+            self.block.dropped_rows.add(place)
+
+    def _step(self, frame: Frame | None) -> Output:
+        return self.pipeline.step([Entry(self._state, frame, self.settings)])[0]
+
+    def _take(self, output: Output, counted: bool) -> None:
+        if counted:
+            self.block.verdicts[output.verdict] += 1
+            for stage, values in self.block.stages.items():
+                values.append(getattr(output.timings, stage))
+        if output.verdict == "cached":
+            self.block.cached.add(output.frame_id)
+        if output.pixels is not None:
+            self.block.pictures[output.frame_id] = output.pixels.numpy()
+
+
+@dataclass(slots=True)
+class Closeness:
+    """Quality of the frames that a technique touched, collected over blocks."""
+
+    ssim: list[float] = field(default_factory=list)
+    psnr: list[float] = field(default_factory=list)
+    flicker: list[float] = field(default_factory=list)
+
+    def add(self, block: Block, reference: Block, touched: Iterable[int]) -> None:
+        """Compare the pictures of these places with the reference's of the same places."""
+        for place in sorted(touched):
+            if place not in block.pictures or place not in reference.pictures:
+                continue
+            self.ssim.append(quality.ssim(block.pictures[place], reference.pictures[place]))
+            self.psnr.append(quality.psnr(block.pictures[place], reference.pictures[place]))
+
+    def add_flicker(self, block: Block, sources: Sequence[Pixels], places: Iterable[int]) -> None:
+        """Flicker of every place whose predecessor has a picture, where the input stood still."""
+        for place in places:
+            if place in block.pictures and place - 1 in block.pictures:
+                now, before = block.pictures[place], block.pictures[place - 1]
+                value = quality.flicker(now, before, sources[place], sources[place - 1])
+                if value is not None:
+                    self.flicker.append(value)
+
+    def summary(self) -> dict[str, Any]:
+        pooled = pooled_psnr(self.psnr)
+        return {
+            "touched": len(self.ssim),
+            "ssim_mean": round(fmean(self.ssim), 4) if self.ssim else None,
+            "ssim_p05": round(percentile(self.ssim, 0.05), 4) if self.ssim else None,
+            "psnr_db": round(pooled, 2) if pooled is not None else None,
+            "flicker": round(fmean(self.flicker), 3) if self.flicker else None,
+        }

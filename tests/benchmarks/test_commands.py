@@ -1,0 +1,114 @@
+"""Each benchmark from its command line on a miniature model: the closing JSON has its fields. Nothing here asserts speed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from benchmarks import ablation, cli, live, machine, peers, scaling, streamdiffusion_peer
+
+PLAIN = ["--size", "128", "--backend", "eager", "--dtype", "float32"]
+
+
+def closing(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    assert cli.main([*arguments, "--no-keep"]) == 0
+    return dict(json.loads(capsys.readouterr().out.strip().splitlines()[-1]))
+
+
+def test_ablation(capsys: pytest.CaptureFixture[str], mini_model: Path, tmp_path: Path) -> None:
+    target = tmp_path / "speed.png"
+    options = ["--model", str(mini_model), "--groups", "one", "four", "--clip", "handheld", "--frames", "3", "--repeats", "2"]
+    result = closing(capsys, "ablation", *PLAIN, *options, "--prompts", "a", "--prompts", "b", "--picture", str(target))
+    assert result["clips"] == {"handheld": {"kind": "moving", "frames": 3 + ablation.LEAD}}
+    moving = result["groups"]["one"]["moving"]
+    assert list(moving) == ["all off", "gate", "cache", "all on"]
+    off, cache = moving["all off"], moving["cache"]
+    assert off["fps_ratio"] == off["shown_per_cpu_s_ratio"] == 1.0 and off["touched"] == 0 and off["stretches"] == 2
+    assert cache["touched"] == 4 and cache["share"] == {"generated": 0.333, "cached": 0.667, "skipped": 0.0}
+    assert cache["ssim_mean"] <= 1.0 and set(cache["stage_ms"]) == {"encode", "denoise", "decode"}
+    assert result["groups"]["four"]["moving"]["batch"]["touched"] == 6
+    with Image.open(target) as picture:
+        assert picture.format == "PNG" and picture.width > 1000
+
+
+def test_ablation_says_what_a_model_refuses(mini_model: Path) -> None:
+    from benchmarks.configurations import groups
+    from pipelines import StreamSpec, load
+
+    pipeline = load(StreamSpec(str(mini_model), 128, 128, "eager", "float32", max_steps=1))
+    material = ablation.gather(["still"], 128, 2)
+    assert material[0].kind == "paused"
+    result = ablation.Ablation(pipeline, material, ["a"], 0.5).group(groups(1.5)["four"], 2, 1)
+    assert "steps" in result["refused"]["all off"] and "moving" not in result
+
+
+def test_scaling(capsys: pytest.CaptureFixture[str], mini_model: Path) -> None:
+    options = ["--sessions", "1", "3", "--steps", "1", "2", "--blocks", "1", "--seconds", "0"]
+    result = closing(capsys, "scaling", "--model", str(mini_model), *PLAIN, *options)
+    found = result["sizes"]["128"]
+    assert found["sessions"]["3"]["slowest_share"] == 1.0 and found["sessions"]["1"]["ratio_to_first"] == 1.0
+    assert found["steps"]["1"]["batch_fps"] is None and found["steps"]["2"]["batch_ratio"] > 0.0
+
+
+def test_slowest_share() -> None:
+    assert scaling.slowest_share([2, 2]) == 1.0
+    assert scaling.slowest_share([1, 3]) == 0.5
+    assert scaling.slowest_share([0, 0]) == 0.0
+
+
+def test_peers_make_the_same_picture(
+    capsys: pytest.CaptureFixture[str], mini_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers.util, "find_spec", lambda name: None)  # whether or not it is installed here
+    result = closing(capsys, "peers", "--model", str(mini_model), *PLAIN, "--blocks", "1", "--frames", "2")
+    assert result["streamdiffusion"] == "not installed" and result["timestep"] == 499
+    lanes = result["lanes"]
+    assert set(lanes) == {"rill eager float32", "diffusers float32", "diffusers bfloat16"}
+    assert lanes["rill eager float32"]["ssim_to_diffusers_float32"] > 0.999
+    assert lanes["diffusers float32"]["times_faster_than_it"] > 0.0
+
+
+def test_the_grid_of_streamdiffusion() -> None:
+    import torch
+
+    grid = torch.tensor([999, 499, 19])
+    assert streamdiffusion_peer.grid_index(grid, 499) == 1
+    with pytest.raises(ValueError):
+        streamdiffusion_peer.grid_index(grid, 500)
+
+
+def test_client_against_render() -> None:
+    stages = {"denoise": 20.0}
+    clients = [{"fps": fps, "latency_ms": {"p50": 30.0, "p95": 40.0, "outside": out}, "dropped": 1, "stage_ms": stages}
+               for fps, out in ((18.0, 7.0), (20.0, 9.0), (10.0, 8.0))]  # fmt: skip
+    renders = [{"fps": 20.0, "stage_ms": stages}] * 3
+    found = live.rates(clients, renders)
+    assert found["ratio_client_to_render"] == 0.9 and found["outside_model_ms"] == 8.0 and found["dropped"] == 3
+
+
+def test_what_the_gate_saves() -> None:
+    off = [{"cpu_s": 4.0, "generated": 100, "cached": 0, "skipped": 0, "frames": 100}]
+    on = [{"cpu_s": 1.0, "generated": 20, "cached": 0, "skipped": 80, "frames": 100}]
+    assert live.gating(off, on) == {
+        "cpu_ms_per_shown_off": 40.0,
+        "cpu_ms_per_shown_on": 10.0,
+        "times_less_cpu": 4.0,
+        "skipped_share": 0.8,
+    }
+
+
+def test_memory_growth_leaves_out_the_first_minute() -> None:
+    mib = live.MIB
+    samples = [(float(second), (50 + second if second < 60 else 200 + (second - 60) // 60) * mib) for second in range(301)]
+    found = live.growth(samples, 60.0)
+    assert found["first_minute_mib"] == 200.0 and found["end_mib"] == 203.0
+    assert found["growth_percent"] == 1.5 and found["seconds"] == 300.0 and found["peak_mib"] == 204.0
+
+
+def test_a_result_may_be_kept_under_another_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(machine, "RESULTS", tmp_path)
+    monkeypatch.setitem(cli.BENCHMARKS, "engine", (lambda parser: None, lambda args: {"answer": 1}, "words"))
+    assert cli.main(["engine", "--keep-as", "other"]) == 0
+    assert json.loads((tmp_path / "other.json").read_text())["answer"] == 1

@@ -1,0 +1,52 @@
+import pytest
+
+from benchmarks.configurations import Configuration, groups, touched
+from benchmarks.measure import Block
+from pipelines import Settings
+
+GROUPS = groups(1.5)
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_every_configuration_is_valid_and_named_once(name: str) -> None:
+    found = GROUPS[name].configurations()
+    names = [configuration.name for configuration in found]
+    assert names[0] == "all off" and len(set(names)) == len(names)
+    for configuration in found:
+        Settings().patched(configuration.patch)
+
+
+def test_all_off_has_no_acceleration_and_guidance_in_full() -> None:
+    for group in GROUPS.values():
+        off = Settings().patched(group.configurations()[0].patch)
+        assert not (off.stream_batch.enabled or off.gate.enabled or off.cache.enabled)
+        assert off.guidance_mode == ("full" if "guided" in group.name else "none")
+
+
+def test_leave_one_out() -> None:
+    found = {configuration.name: configuration for configuration in GROUPS["four-guided"].configurations()}
+    everything = Settings().patched(found["all on"].patch)
+    assert everything.stream_batch.enabled and everything.gate.enabled and everything.cache.enabled
+    assert everything.guidance_mode == "self"
+    for part in ("batch", "self", "gate", "cache"):
+        left = found[f"all but {part}"]
+        assert set(left.parts) == {"batch", "self", "gate", "cache"} - {part}
+    assert Settings().patched(found["all but self"].patch).guidance_mode == "full"
+    assert not Settings().patched(found["all but cache"].patch).cache.enabled
+    assert set(found["adaptive"].parts) == {"adaptive"}  # it excludes self guidance, so it is no part of "all on"
+    assert "all but gate" not in {c.name for c in GROUPS["one"].configurations()}  # that is the cache alone
+
+
+def test_touched_frames() -> None:
+    block = Block(skipped={2, 5}, cached={1, 4}, dropped_rows={3})
+    places = range(2, 6)
+
+    def of(*parts: str) -> set[int]:
+        return touched(Configuration("", {}, parts), block, places)
+
+    assert of() == set()
+    assert of("gate") == {2, 5}
+    assert of("cache") == {4}  # 1 was before the clock started
+    assert of("gate", "cache") == {2, 4, 5}
+    assert of("adaptive") == {3}
+    assert of("batch") == of("self") == of("gate", "self") == {2, 3, 4, 5}
