@@ -6,8 +6,12 @@ padded up to the next bucket. Building is slow (seconds) and may happen in anoth
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +43,15 @@ def split(count: int, ready: tuple[int, ...]) -> list[int]:
     return sizes
 
 
+@cache
+def code_version() -> str:
+    """Changes with whatever a traced graph depends on besides the weights: a graph kept on disk must not outlive its code."""
+    digest = hashlib.sha256(version("diffusers").encode())
+    for name in ("unet.py", "pixels.py", "autoencoder.py"):
+        digest.update((Path(__file__).parent / name).read_bytes())
+    return digest.hexdigest()[:12]
+
+
 class Graphs:
     """Builds and runs graphs. `run` takes any number of rows; `build` makes one bucket ready."""
 
@@ -58,7 +71,7 @@ class Graphs:
         """
         if key not in self._graphs:
             spec = self.spec
-            name = f"{self.parts.fingerprint}/{key.part}/{key.rows}/{key.branch}/{spec.width}x{spec.height}/{spec.dtype}"
+            name = f"{code_version()}/{self.parts.fingerprint}/{key.part}/{key.rows}/{key.branch}/{spec.width}x{spec.height}/{spec.dtype}"
             self._graphs[key] = self.backend.build(name, self._maker(key), self._example(key))
 
     def run(self, part: str, inputs: tuple[Tensor, ...], branch: int | None = None) -> tuple[Tensor, ...]:
