@@ -152,6 +152,10 @@ async def test_credit_is_enforced(shared: Running) -> None:
             await peer.send_frame(coloured(value, 0, 0))
         drop = await peer.hear_answer()
         assert (drop.verdict, drop.reason, drop.settled) == ("dropped", "credit", 1)
+        session = shared.hub._streams[peer.welcome["session"]].session
+        while session.totals["received"] < 19:
+            await asyncio.sleep(0.01)
+        assert len(session.in_flight) == 2
         pipeline.hold.set()
         while (answer := await peer.hear_answer()).settled < 19:
             pass
