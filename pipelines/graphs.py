@@ -70,8 +70,8 @@ class Graphs:
         others.
         """
         if key not in self._graphs:
-            spec = self.spec
-            name = f"{code_version()}/{self.parts.fingerprint}/{key.part}/{key.rows}/{key.branch}/{spec.width}x{spec.height}/{spec.dtype}"
+            size = f"{self.spec.width}x{self.spec.height}"
+            name = f"{code_version()}/{self.parts.fingerprint}/{key.part}/{key.rows}/{key.branch}/{size}/{self.spec.dtype}"
             self._graphs[key] = self.backend.build(name, self._maker(key), self._example(key))
 
     def run(self, part: str, inputs: tuple[Tensor, ...], branch: int | None = None) -> tuple[Tensor, ...]:
