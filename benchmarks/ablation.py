@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks import chart, clips, machine
 from benchmarks.configurations import Configuration, Group, groups, touched
-from benchmarks.measure import MODEL_STAGES, Block, Closeness, Stretch, middle, ratios
+from benchmarks.measure import MODEL_STAGES, Block, Closeness, Stretch, middle, positive, ratios
 from pipelines import Pixels, Settings, SettingsError, StreamPipeline, StreamSpec, load, media
 from studio.environment import cache_dir
 
@@ -159,7 +159,7 @@ def gather(names: Sequence[str], size: int, frames: int) -> list[Material]:
     return found
 
 
-COLUMNS = ("fps", "×", "shown/CPU s", "×", "denoise ms", "×", "SSIM", "5%", "PSNR", "flicker", "touched", "gen/sh/skip %")
+COLUMNS = ("fps", "×", "shown/CPU s", "×", "denoise ms", "×", "SSIM", "5%", "PSNR", "flicker", "touched", "gen/sh/sk %")
 
 
 def table(result: dict[str, Any]) -> str:
@@ -216,9 +216,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--clip", action="append", metavar="NAME|PATH", help="may be repeated (default: the moving ones, and pauses)"
     )
     parser.add_argument(
-        "--frames", type=int, help="measured frames per stretch (default: 60 at one step, 18 at four; pauses: 171)"
+        "--frames", type=positive, help="measured frames per stretch (default: 60 at one step, 18 at four; pauses: 171)"
     )
-    parser.add_argument("--repeats", type=int, help="stretches per clip (default: 2 or 3, by group)")
+    parser.add_argument("--repeats", type=positive, help="stretches per clip (default: 2, four steps with guidance 1)")
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--model", default="pocket")
     parser.add_argument("--backend", default="auto", choices=StreamSpec.BACKENDS)

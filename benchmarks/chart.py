@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 INK, GREY, LINE, PAPER = (32, 33, 38), (112, 116, 126), (226, 228, 233), (255, 255, 255)
 COLOURS = ((0, 102, 204), (204, 85, 0), (0, 128, 96), (150, 50, 160), (120, 110, 20), (190, 30, 60))
 SCALE = 2  # drawn at twice the size, so that it is sharp on dense screens
-PANEL_W, PANEL_H, LIST_W, MARGIN, HEAD = 470, 430, 390, 64, 64
+PANEL_W, PANEL_H, LIST_W, MARGIN, HEAD = 470, 430, 390, 64, 84
 ROW_H, DOT = 17, 9
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -89,7 +89,7 @@ def _panel(pen: ImageDraw.ImageDraw, box: Box, x_axis: Axis, y_axis: Axis, label
         _line(pen, (left, y, right, y), LINE)
         _text(pen, (left - 8, y), f"{round(value, 6):g}", "rm", 12)
     _text(pen, ((left + right) / 2, bottom + 28), label, "ma", 13)
-    _text(pen, (left, top - 8), y_label, "ls", 13)
+    _text(pen, (left, top - 22), y_label, "ls", 13)
 
 
 def _dots(

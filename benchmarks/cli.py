@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks import ablation, engine, live, machine, peers, scaling
+from pipelines import RillError, SettingsError, SpecError
 
 BENCHMARKS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], dict[str, Any]], str]] = {
     "engine": (engine.add_arguments, engine.main, "backends side by side, start-up, memory (default)"),
@@ -34,6 +36,10 @@ def main(argv: Sequence[str]) -> int:
     if not arguments or (arguments[0] not in BENCHMARKS and arguments[0] not in ("-h", "--help")):
         arguments.insert(0, "engine")
     args = parser.parse_args(arguments)
-    result = BENCHMARKS[args.name][1](args)
+    try:
+        result = BENCHMARKS[args.name][1](args)
+    except RillError as error:
+        print(f"app.py bench {args.name}: {error}", file=sys.stderr)
+        return 2 if isinstance(error, SettingsError | SpecError) else 1
     print(json.dumps(result if args.no_keep else machine.keep(args.keep_as, result)))
     return 0

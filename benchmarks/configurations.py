@@ -71,7 +71,7 @@ def groups(guidance: float) -> dict[str, Group]:
     """The groups by name, at this guidance scale γ where there is guidance."""
     full: Patch = {"guidance_mode": "full", "guidance": guidance}
     found = (
-        Group("one", "1 step", {"steps": 1}, {"gate": GATE, "cache": CACHE}, repeats=3, pauses=True),
+        Group("one", "1 step", {"steps": 1}, {"gate": GATE, "cache": CACHE}, pauses=True),
         Group(
             "one-guided",
             f"1 step, guidance {guidance:g}",
@@ -80,7 +80,7 @@ def groups(guidance: float) -> dict[str, Group]:
             {"adaptive": ADAPTIVE},
             frames=30,
         ),
-        Group("four", "4 steps", {"steps": 4}, {"batch": BATCH, "cache": CACHE}, frames=18, repeats=3),
+        Group("four", "4 steps", {"steps": 4}, {"batch": BATCH, "cache": CACHE}, frames=18),
         Group(
             "four-guided",
             f"4 steps, guidance {guidance:g}",
@@ -88,6 +88,7 @@ def groups(guidance: float) -> dict[str, Group]:
             {"batch": BATCH, "self": SELF, "gate": GATE, "cache": CACHE},
             {"adaptive": ADAPTIVE},
             frames=18,
+            repeats=1,
         ),
     )
     return {group.name: group for group in found}

@@ -28,7 +28,7 @@ from typing import Any
 import psutil
 
 from benchmarks import clips, machine
-from benchmarks.measure import middle, ratios
+from benchmarks.measure import middle, positive, ratios
 from pipelines import Pixels, StreamSpec, media
 from studio.client import StudioClient
 
@@ -48,7 +48,8 @@ class Studio:
             command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=_environment(token)
         )
         self._lines: queue.Queue[str | None] = queue.Queue()
-        threading.Thread(target=self._drain, daemon=True).start()
+        self._reader = threading.Thread(target=self._drain, daemon=True)
+        self._reader.start()
         try:
             self.url = self._wait(r"listening on (\S+)")
             self._wait(r"Model .* is (ready)")
@@ -71,11 +72,13 @@ class Studio:
         except subprocess.TimeoutExpired:
             self._child.kill()
             self._child.wait()
+        self._reader.join(5)
 
     def _drain(self) -> None:
         assert self._child.stdout is not None
-        for line in self._child.stdout:
-            self._lines.put(line)
+        with self._child.stdout as lines:
+            for line in lines:
+                self._lines.put(line)
         self._lines.put(None)
 
     def _wait(self, pattern: str) -> str:
@@ -88,6 +91,8 @@ class Studio:
             if line is None:
                 raise RuntimeError(f"app.py serve ended:\n{seen}")
             seen += line
+            if "cannot be loaded" in line:  # it goes on serving a page that says so
+                raise RuntimeError(f"app.py serve: {line.strip()}")
             if (found := re.search(pattern, line)) is not None:
                 return found.group(1)
 
@@ -225,8 +230,8 @@ def write_clip(name: str, size: int, frames: int, folder: Path) -> Path:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clip", default="handheld", metavar="NAME|PATH", help="for client against render")
-    parser.add_argument("--frames", type=int, default=200, help="of the clips that are made here")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--frames", type=positive, default=200, help="of the clips that are made here")
+    parser.add_argument("--rounds", type=positive, default=3)
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--model", default="pocket")
     parser.add_argument("--backend", default="auto", choices=StreamSpec.BACKENDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 import time
 from collections import Counter
@@ -15,6 +16,14 @@ import numpy as np
 from pipelines import Entry, Frame, Output, Pixels, Settings, StreamPipeline, gate, quality
 
 MODEL_STAGES = ("encode", "denoise", "decode")
+
+
+def positive(text: str) -> int:
+    """A command line's whole number, 1 or more."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return value
 
 
 def percentile(values: Sequence[float], share: float) -> float:

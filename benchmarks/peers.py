@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 
 from benchmarks import clips, machine, streamdiffusion_peer
-from benchmarks.measure import middle, ratios
+from benchmarks.measure import middle, positive, ratios
 from pipelines import Entry, Frame, Pixels, Settings, StreamPipeline, StreamSpec, describe, load, quality
 from pipelines.loader import ModelParts
 from pipelines.noise import LEVEL_STRIDE
@@ -156,8 +156,8 @@ def agreement(found: dict[str, Lane], pictures: Sequence[Pixels]) -> dict[str, f
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int, default=512)
-    parser.add_argument("--blocks", type=int, default=5, help="measured blocks per lane")
-    parser.add_argument("--frames", type=int, default=8, help="frames per block")
+    parser.add_argument("--blocks", type=positive, default=5, help="measured blocks per lane")
+    parser.add_argument("--frames", type=positive, default=8, help="frames per block")
     parser.add_argument("--model", default="pocket")
     parser.add_argument("--backend", default="auto", choices=StreamSpec.BACKENDS)
     parser.add_argument("--dtype", default="auto", choices=StreamSpec.DTYPES)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks import clips, machine
-from benchmarks.measure import middle, ratios
+from benchmarks.measure import middle, positive, ratios
 from pipelines import Entry, Frame, Pixels, Settings, StreamPipeline, StreamSpec, load
 from studio.environment import cache_dir
 
@@ -119,9 +119,9 @@ def table(sizes: dict[str, Any]) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int, nargs="+", default=[256, 384, 512, 768])
-    parser.add_argument("--sessions", type=int, nargs="+", default=[1, 2, 4, 8])
-    parser.add_argument("--steps", type=int, nargs="+", default=[1, 2, 3, 4], help="with one session")
-    parser.add_argument("--blocks", type=int, default=3, help="measured blocks per cell")
+    parser.add_argument("--sessions", type=positive, nargs="+", default=[1, 2, 4, 8])
+    parser.add_argument("--steps", type=positive, nargs="+", default=[1, 2, 3, 4], help="with one session")
+    parser.add_argument("--blocks", type=positive, default=3, help="measured blocks per cell")
     parser.add_argument("--seconds", type=float, default=1.0, help="of one block")
     parser.add_argument("--model", default="pocket")
     parser.add_argument("--backend", default="auto", choices=StreamSpec.BACKENDS)

@@ -88,6 +88,42 @@ def test_client_against_render() -> None:
     assert found["ratio_client_to_render"] == 0.9 and found["outside_model_ms"] == 8.0 and found["dropped"] == 3
 
 
+APP = """
+import json, sys, time
+if sys.argv[1] == "serve":
+    print("Rill is listening on http://127.0.0.1:1", flush=True)
+    print(sys.argv[-1], flush=True)
+    time.sleep(60)
+print("a line before"), print(json.dumps({"fps": 20.0}))
+"""
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder whose app.py says what app.py would say."""
+    (tmp_path / "app.py").write_text(APP)
+    monkeypatch.setattr(live, "ROOT", tmp_path)
+    return tmp_path
+
+
+def test_the_server_is_started_watched_and_stopped(stand_in: Path) -> None:
+    with live.studio(["Model x is ready: 128x128"], "token") as server:
+        assert server.url == "http://127.0.0.1:1" and server.rss() > live.MIB and server.cpu_s() >= 0.0
+        rounds = live.Rounds(server, [], "token", stand_in)
+        assert rounds.render(Path("clip.mp4")) == {"fps": 20.0}
+        with pytest.raises(RuntimeError, match=r"studio\.client"):
+            rounds.client(Path("clip.mp4"))  # there is no studio in that folder
+    assert not server.process.is_running()
+
+
+def test_a_server_that_does_not_come_up(stand_in: Path) -> None:
+    with pytest.raises(RuntimeError, match="broken"):
+        live.Studio(["The model cannot be loaded: broken"], "token")
+    (stand_in / "app.py").write_text("print('no such option')")
+    with pytest.raises(RuntimeError, match="no such option"):
+        live.Studio([], "token")
+
+
 def test_what_the_gate_saves() -> None:
     off = [{"cpu_s": 4.0, "generated": 100, "cached": 0, "skipped": 0, "frames": 100}]
     on = [{"cpu_s": 1.0, "generated": 20, "cached": 0, "skipped": 80, "frames": 100}]
@@ -105,6 +141,14 @@ def test_memory_growth_leaves_out_the_first_minute() -> None:
     found = live.growth(samples, 60.0)
     assert found["first_minute_mib"] == 200.0 and found["end_mib"] == 203.0
     assert found["growth_percent"] == 1.5 and found["seconds"] == 300.0 and found["peak_mib"] == 204.0
+
+
+def test_errors_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["ablation", "--size", "100"]) == 2
+    assert cli.main(["scaling", "--model", "no-such-model"]) == 1
+    assert "Traceback" not in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main(["ablation", "--frames", "0"])
 
 
 def test_a_result_may_be_kept_under_another_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
