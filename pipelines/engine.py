@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipelines import backends, probe
+from pipelines import backends, guidance, probe
 from pipelines.conditioning import PromptCache, condition
 from pipelines.graphs import BUCKETS, GraphKey, Graphs, split
 from pipelines.loader import ModelParts
@@ -93,7 +93,7 @@ class StreamPipeline:
 
     def graphs_for(self, settings: Settings, sessions: int = 1) -> tuple[GraphKey, ...]:
         """The graphs that these settings use best; each may be built by `graphs.build` in any thread while streaming goes on."""
-        rows = sessions * settings.steps if settings.stream_batch.enabled else sessions
+        rows = sessions * guidance.rows(settings, settings.steps if settings.stream_batch.enabled else 1)
         sizes = sorted(set(split(rows, BUCKETS)) | {1})
         passes: list[tuple[str, int | None]] = [("full", None)]
         if settings.cache.enabled:

@@ -44,6 +44,11 @@ def needs_negative_row(settings: Settings, level: int, has_source: bool, dropped
             return level == 0
 
 
+def rows(settings: Settings, levels: int) -> int:
+    """Rows of one UNet call for one session with a frame at each of `levels` levels, sources given."""
+    return levels + sum(needs_negative_row(settings, level, has_source=True) for level in range(levels))
+
+
 def residual_negative(x: Tensor, anchor: Tensor, delta: float, a: Tensor, s: Tensor) -> Tensor:
     """x̂₀_u of residual guidance: from ε_u = δ·(x − a·x₀*)/s with x₀* = anchor. At δ = 1 it is the anchor itself."""
     if delta == 1.0:

@@ -54,3 +54,9 @@ def test_alike() -> None:
     assert guidance.alike(X, 3 * X) == pytest.approx(1.0)
     assert guidance.alike(X, -X) == pytest.approx(-1.0)
     assert guidance.alike(torch.zeros(4), torch.ones(4)) == 0.0
+
+
+@pytest.mark.parametrize(("mode", "expected"), [("none", 4), ("full", 8), ("self", 4), ("one-time", 5), ("adaptive", 8)])
+def test_rows_of_a_full_stream_batch(mode: str, expected: int) -> None:
+    settings = Settings().patched({"guidance_mode": mode, "guidance": 1.5})
+    assert guidance.rows(settings, 4) == expected
