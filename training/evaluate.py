@@ -87,6 +87,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=512)
     parser.add_argument("--names", nargs="+", default=["astronaut", "coffee", "chelsea", "tower", "lion", "cheetah2"])
     args = parser.parse_args()
+    torch.set_num_threads(1)  # see training.loop
     torch.set_flush_denormal(True)
     model, vae = load(args.weights)
     rounds = evaluate_autoencoder(vae)

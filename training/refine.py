@@ -1,6 +1,6 @@
 """Trains denoiser and decoder together on decoded pictures; the encoder, and so the latent space, stays as it is.
 
-    python -m training.refine --runs runs --steps 900
+    python -m training.refine --runs runs --steps 1800
 
 Why: an error in a latent that moves or blurs a line costs little in the latent and much in the picture. Pictures are
 256 x 256, looks are computed on the fly. The loss on pictures is that of the autoencoder plus the difference of local edge
@@ -29,7 +29,7 @@ from training.loop import Average, Run, averaged, channels_last, optimise
 
 @dataclass(frozen=True)
 class RefineConfig:
-    steps: int = 900
+    steps: int = 1800
     batch: int = 4  # per part; two parts
     side: int = 256  # pixels
     peak: float = 2e-4
