@@ -32,7 +32,23 @@ POCKET = ModelInfo(
     title="Pocket: the small model that ships with Rill",
     path=ASSETS / "pocket",
     licence="Apache-2.0",
-    prompts=("oil painting", "pencil sketch", "neon outlines", "cartoon", "thermal camera", "blueprint", "watercolour"),
+    prompts=(
+        "oil painting",
+        "pencil sketch",
+        "neon outlines",
+        "cartoon",
+        "thermal camera",
+        "blueprint",
+        "watercolour",
+        "pixel art",
+        "halftone comic",
+        "engraving",
+        "night vision",
+        "vintage photo",
+        "vaporwave",
+        "stone relief",
+        "photo",
+    ),
 )
 
 REGISTRY: dict[str, ModelInfo] = {POCKET.name: POCKET}
