@@ -85,7 +85,7 @@ class PocketAutoencoder(ModelMixin, ConfigMixin):
     standard deviation and `scaling_factor` is 1. Heights and widths are multiples of 8.
     """
 
-    @register_to_config  # type: ignore[untyped-decorator]
+    @register_to_config
     def __init__(
         self,
         in_channels: int = 3,
