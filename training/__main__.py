@@ -25,19 +25,26 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder for everything that training writes")
     parser.add_argument("--output", type=Path, default=Path("assets/pocket"))
     parser.add_argument("--pictures", type=int, default=3000)
+    parser.add_argument("--fraction", type=float, default=1.0, help="share of all steps and pictures, for a trial run")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     torch.set_num_threads(1)  # see training.loop
     torch.set_flush_denormal(True)
-    store = data.pool(args.runs / "sources.npy", args.pictures, args.seed)
+
+    def share(count: int) -> int:
+        return max(2, round(args.fraction * count))
+
+    store = data.pool(args.runs / "sources.npy", share(args.pictures), args.seed)
     final = args.runs / "autoencoder" / "final"
     if not (final / "config.json").exists():
-        config = autoencoder.AutoencoderConfig(seed=args.seed)
+        config = autoencoder.AutoencoderConfig(steps=share(autoencoder.AutoencoderConfig.steps), seed=args.seed)
         average = autoencoder.train(config, Run(args.runs / "autoencoder"), store, args.device)
         autoencoder.finish(average, store, final, args.seed)
-    denoiser.run_stage(args.runs, denoiser.DenoiserConfig(seed=args.seed), device=args.device)
-    refine.run_stage(args.runs, refine.RefineConfig(seed=args.seed), device=args.device)
+    in_latents = denoiser.DenoiserConfig(steps=share(denoiser.DenoiserConfig.steps), seed=args.seed)
+    denoiser.run_stage(args.runs, in_latents, pictures=share(900), device=args.device)
+    in_pictures = refine.RefineConfig(steps=share(refine.RefineConfig.steps), seed=args.seed)
+    refine.run_stage(args.runs, in_pictures, device=args.device)
     painter = refine.load_painter(args.runs)
     model, vae = painter.denoiser, painter.vae
     size = export(model, vae, args.output)

@@ -49,8 +49,9 @@ def store(path: Path, model: PocketAutoencoder, pictures: np.ndarray, count: int
         model = channels_last(model.to(device)).eval()
 
         def group(start: int) -> None:
-            x = torch.from_numpy(pictures[start : start + GROUP].copy()).float().to(device) / 255
-            out[start : start + GROUP] = encode_looks(model, x).cpu().numpy()
+            stop = min(start + GROUP, count)
+            x = torch.from_numpy(pictures[start:stop].copy()).float().to(device) / 255
+            out[start:stop] = encode_looks(model, x).cpu().numpy()
 
         with ThreadPoolExecutor(2) as workers:
             for start in tqdm(range(done, count, 2 * GROUP), desc="latents", unit="group", mininterval=5):
