@@ -1,6 +1,6 @@
 """The pool of source pictures: photographs' crops and procedural scenes, made once and kept on disk as bytes.
 
-    python -m training.data --runs runs --pictures 3000
+python -m training.data --runs runs --pictures 3000
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Writes the pocket model as a folder in the diffusers layout, float16 safetensors only, and reads it back.
 
-    python -m training.export --runs runs --output assets/pocket
+python -m training.export --runs runs --output assets/pocket
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Latents of the pool's pictures in every look, made once, so that a step of the denoiser reads instead of computing.
 
-    python -m training.latents --runs runs --pictures 900
+python -m training.latents --runs runs --pictures 900
 """
 
 from __future__ import annotations

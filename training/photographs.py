@@ -70,9 +70,7 @@ def crops(n: int, side: int, rng: Generator) -> Tensor:
     """(N, 3, S, S) crops in [0, 1]: random picture, scale, turn, flip, exposure and colour; grey pictures are tinted."""
     pictures = training_pictures()
     weights = torch.tensor([weight for weight, _ in pictures])
-    return torch.cat([
-        _crop(pictures[int(torch.multinomial(weights, 1, generator=rng))][1], side, rng) for _ in range(n)
-    ])
+    return torch.cat([_crop(pictures[int(torch.multinomial(weights, 1, generator=rng))][1], side, rng) for _ in range(n)])
 
 
 def _crop(pyramid: list[Tensor], side: int, rng: Generator) -> Tensor:

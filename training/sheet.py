@@ -1,6 +1,6 @@
 """Picture sheets: held-out photographs in every look, painted in one step.
 
-    python -m training.sheet --weights assets/pocket --output assets/pocket/sheet.jpg
+python -m training.sheet --weights assets/pocket --output assets/pocket/sheet.jpg
 """
 
 from __future__ import annotations
