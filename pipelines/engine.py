@@ -115,6 +115,8 @@ class StreamPipeline:
 
         If it raises, no frame was admitted and none has moved: the same entries may be stepped again, one by one.
         """
+        if torch.get_num_threads() != self.graphs.backend.torch_threads:
+            torch.set_num_threads(self.graphs.backend.torch_threads)
         saved = [entry.state.ring.save() for entry in entries]
         try:
             return self._step(entries)
@@ -160,7 +162,7 @@ class StreamPipeline:
         frames = [entry.frame for entry in entries if entry.frame is not None and entry.frame.pixels is not None]
         latents: dict[int, Tensor] = {}
         if frames:
-            pixels = torch.stack([torch.from_numpy(self._checked(frame)) for frame in frames])
+            pixels = stack([torch.from_numpy(self._checked(frame)) for frame in frames])
             encoded = self.graphs.run("encode", (pixels,))[0]
             latents = {id(frame): latent for frame, latent in zip(frames, encoded, strict=True)}
         for entry in entries:
@@ -208,12 +210,12 @@ class StreamPipeline:
             groups.setdefault((kind, None if row.key is None else row.key.branch), []).append(row)
         predictions: dict[tuple[int, bool], Tensor] = {}
         for (kind, branch), members in groups.items():
-            x = torch.stack([row.frame.x for row in members])  # [B, C, h, w]
+            x = stack([row.frame.x for row in members])  # [B, C, h, w]
             t = torch.tensor([row.frame.timestep for row in members])  # [B]
-            embedding = torch.stack([row.embedding for row in members])  # [B, L, D]
+            embedding = stack([row.embedding for row in members])  # [B, L, D]
             inputs: tuple[Tensor, ...] = (x, t, embedding)
             if kind == "shallow":
-                inputs = (*inputs, torch.stack([row.deep for row in members if row.deep is not None]))
+                inputs = (*inputs, stack([row.deep for row in members if row.deep is not None]))
             output, *deep = self.graphs.run(kind, inputs, branch)
             for row, features in zip(members, deep[0] if deep else (), strict=False):
                 row.state.keep(row, features)
@@ -223,7 +225,7 @@ class StreamPipeline:
     def _decode(self, frames: Sequence[InFlight]) -> dict[int, HostPicture]:
         if not frames:
             return {}
-        latents = torch.stack([frame.x0 for frame in frames if frame.x0 is not None])
+        latents = stack([frame.x0 for frame in frames if frame.x0 is not None])
         pixels = self.graphs.run("decode", (latents,))[0]
         return {id(frame): HostPicture(picture.cpu().numpy()) for frame, picture in zip(frames, pixels, strict=True)}
 
@@ -243,6 +245,11 @@ class StreamPipeline:
             superseded=turn.departure.superseded,
             reference=entry.state.probe.collect(leaving.frame_id),
         )
+
+
+def stack(tensors: Sequence[Tensor]) -> Tensor:
+    """torch.stack, without the copy for a single one."""
+    return tensors[0][None] if len(tensors) == 1 else torch.stack(list(tensors))
 
 
 def load(spec: StreamSpec, cache_dir: Path | None = None) -> StreamPipeline:

@@ -47,7 +47,7 @@ def split(count: int, ready: tuple[int, ...]) -> list[int]:
 def code_version() -> str:
     """Changes with whatever a traced graph depends on besides the weights: a graph kept on disk must not outlive its code."""
     digest = hashlib.sha256(version("diffusers").encode())
-    for name in ("unet.py", "pixels.py", "autoencoder.py"):
+    for name in ("unet.py", "pixels.py", "autoencoder.py", "backends/groupnorm.py"):
         digest.update((Path(__file__).parent / name).read_bytes())
     return digest.hexdigest()[:12]
 

@@ -22,6 +22,9 @@ class Backend(Protocol):
     """Builds graphs. `build` may take seconds; what it returns is safe to call from one thread at a time."""
 
     name: str
+    torch_threads: int
+    """Threads for torch's own operations around the graphs. Where the graphs run in another library's pool it is 1: torch's
+    threads keep spinning for a while after each operation, and took 5 of 26 ms from OpenVINO on two cores."""
 
     def build(self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor]) -> Graph:
         """key names the graph uniquely (weights, part, shape); make gives the module if it is needed at all."""

@@ -9,12 +9,16 @@ from torch import Tensor, nn
 
 from pipelines.backends import Graph
 
+THREADS = torch.get_num_threads()
+"""As the machine or OMP_NUM_THREADS has it, before any backend changed it."""
+
 
 class EagerBackend:
     name = "eager"
 
     def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
         self.device = device
+        self.torch_threads = THREADS
         self.dtype = dtype
 
     def build(self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor]) -> Graph:

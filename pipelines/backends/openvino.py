@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.backends import Graph
+from pipelines.backends.groupnorm import rewrite
 
 
 @cache
@@ -38,6 +39,7 @@ def supports_bf16() -> bool:
 
 class OpenVinoBackend:
     name = "openvino"
+    torch_threads = 1
 
     def __init__(self, dtype: torch.dtype, cache_dir: Path | None) -> None:
         self.precision = "bf16" if dtype == torch.bfloat16 else "f32"
@@ -66,7 +68,7 @@ class OpenVinoBackend:
         return self.cache_dir / "openvino" / f"{digest}.xml"
 
     def _convert(self, make: Callable[[], nn.Module], example: Sequence[Tensor]) -> Any:
-        module = make().float().eval()
+        module = rewrite(make().float().eval())
         with torch.inference_mode(), warnings.catch_warnings():
             # Tracing warns of every shape check in diffusers; the shapes of these graphs are fixed on purpose.
             warnings.simplefilter("ignore")
