@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks import ablation, engine, live, machine, peers, scaling
+from benchmarks import ablation, browser, engine, live, machine, peers, scaling
 from pipelines import RillError, SettingsError, SpecError
 
 BENCHMARKS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], dict[str, Any]], str]] = {
@@ -18,6 +18,7 @@ BENCHMARKS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], Callable[
     "ablation": (ablation.add_arguments, ablation.main, "each acceleration alone, all, all but each: speed and likeness"),
     "scaling": (scaling.add_arguments, scaling.main, "sessions in one step, sizes, steps"),
     "peers": (peers.add_arguments, peers.main, "the same weights through other people's pipelines"),
+    "browser": (browser.add_arguments, browser.main, "make run to the first picture, glass to glass in Chromium"),
     "live": (live.add_arguments, live.main, "the studio over its socket against render, and its memory"),
 }
 
