@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from kernels import groupnorm
 from pipelines.backends import Backend, Graph
 from pipelines.loader import SPATIAL_FACTOR, ModelParts
 from pipelines.pixels import DecodePixels, EncodePixels
@@ -47,8 +48,9 @@ def split(count: int, ready: tuple[int, ...]) -> list[int]:
 def code_version() -> str:
     """Changes with whatever a traced graph depends on besides the weights: a graph kept on disk must not outlive its code."""
     digest = hashlib.sha256(version("diffusers").encode())
-    for name in ("unet.py", "pixels.py", "autoencoder.py", "backends/groupnorm.py"):
-        digest.update((Path(__file__).parent / name).read_bytes())
+    here = Path(__file__).parent
+    for path in (here / "unet.py", here / "pixels.py", here / "autoencoder.py", Path(groupnorm.__file__)):
+        digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 
 

@@ -58,6 +58,13 @@ def test_only_the_server_and_the_page_know_the_web_frameworks() -> None:
             assert not tops(path) & {"fastapi", "starlette", "gradio"}, path
 
 
+def test_kernels_know_torch_alone() -> None:
+    paths = sources("kernels")
+    assert paths
+    for path in paths:
+        assert tops(path) <= {"__future__", "torch", "triton", "kernels"}, path
+
+
 def test_pipelines_know_no_web_no_threads_no_environment() -> None:
     for path in sources("pipelines"):
         assert not tops(path) & (WEB | {"threading", "asyncio", "concurrent", "multiprocessing", "socket"}), path

@@ -21,8 +21,8 @@ import openvino as ov
 import torch
 from torch import Tensor, nn
 
+from kernels.groupnorm import rewrite
 from pipelines.backends import Graph
-from pipelines.backends.groupnorm import rewrite
 
 
 @cache

@@ -3,7 +3,7 @@ import torch
 from diffusers.models.attention_processor import Attention
 from torch import nn
 
-from pipelines.backends.groupnorm import ChannelGroupNorm, rewrite
+from kernels.groupnorm import ChannelGroupNorm, rewrite
 
 
 @pytest.mark.parametrize("channels, groups", [(32, 8), (12, 12), (10, 1), (96, 32)])
