@@ -37,13 +37,6 @@ class Schedule:
     def length(self) -> int:
         return self.signal.shape[0]
 
-    def to(self, device: torch.device) -> Schedule:
-        return Schedule(self.signal.to(device), self.sigma.to(device), self.prediction, self.trained)
-
-    def at(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
-        """(a, s) for integer timesteps [B], each [B, 1, 1, 1]."""
-        return self.signal[timesteps].view(-1, 1, 1, 1), self.sigma[timesteps].view(-1, 1, 1, 1)
-
     def timesteps(self, strength: float, steps: int) -> tuple[int, ...]:
         """n timesteps, evenly down from t₀ = round(strength·(T−1)); t₀ does not depend on n.
 

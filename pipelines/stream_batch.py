@@ -77,9 +77,3 @@ class Ring:
 
     def restore(self, saved: list[InFlight]) -> None:
         self.frames = saved
-
-    def clear(self) -> tuple[int, ...]:
-        """Forget everything under way; returns the ids that will never be shown."""
-        ids = tuple(frame.frame_id for frame in self.frames)
-        self.frames = []
-        return ids

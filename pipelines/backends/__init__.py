@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -33,8 +34,6 @@ class Backend(Protocol):
 
 def resolve(spec: StreamSpec) -> StreamSpec:
     """The spec without "auto": openvino on a CPU, compile on a GPU; bfloat16 where the CPU computes in it. Raises SpecError."""
-    import dataclasses
-
     device = spec.device if spec.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
     on_gpu = device.startswith("cuda")
     if on_gpu and not torch.cuda.is_available():

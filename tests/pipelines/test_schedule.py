@@ -27,7 +27,7 @@ def test_denoised_agrees_with_diffusers_at_equal_timesteps(kind: str, t: int) ->
     )
     generator = torch.Generator().manual_seed(1)
     x, output = torch.randn(2, 2, 4, 5, 7, generator=generator)
-    a, s = ours.at(torch.tensor([t, t]))
+    a, s = ours.signal[t], ours.sigma[t]
     x0, eps = schedule.denoised(ours.prediction, output, x, a, s)
     theirs = peer.step(output, t, x).denoised
     # At every timestep that a stream uses the boundary terms are c_skip <= 3e-7 and c_out = 1 to the same accuracy.

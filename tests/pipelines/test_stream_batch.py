@@ -27,9 +27,3 @@ def test_the_newest_finished_frame_leaves_and_older_ones_are_named() -> None:
     assert departure.frame is not None and departure.frame.frame_id == 3
     assert departure.superseded == (0, 1, 2)
     assert [item.frame_id for item in ring.frames] == [5]
-
-
-def test_clear_names_what_is_lost() -> None:
-    ring = Ring([frame(0, 4), frame(7, 4)])
-    assert ring.clear() == (0, 7)
-    assert len(ring) == 0
