@@ -1,4 +1,4 @@
-"""Prompt to embedding: encoded once, remembered, blended.
+"""Prompt to what a row is told: encoded once, remembered, blended, completed by what else the model takes.
 
 A text encoder runs for a prompt that was never seen; everything after that is arithmetic on remembered tensors.
 """
@@ -12,21 +12,59 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pipelines import guidance
 from pipelines.settings import Settings
+from pipelines.unet import guidance_embedding
 
 CACHED_PROMPTS = 256  # SD 1.5: 77·768 floats = 0.24 MB each, 60 MB at most
 
+Text = tuple[Tensor, ...]
+"""What the text encoders say of a prompt: the embedding [L, D], and for a model that takes it the pooled text [P]."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Condition:
+    """What one row is told beside its latent and its timestep.
+
+    embedding: [L, D]. added: what else the UNet takes of pooled text [P], time ids [6], guidance embedding [W], in this order.
+    guidance: the γ that the guidance embedding says, None for a model without one.
+    """
+
+    embedding: Tensor
+    added: tuple[Tensor, ...] = ()
+    guidance: float | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Additions:
+    """What a model is told beside the text: time_ids [6] of SDXL, and γ in an embedding of w_size numbers (distilled LCM)."""
+
+    time_ids: Tensor | None = None
+    w_size: int | None = None
+
+    def complete(self, text: Text, settings: Settings) -> Condition:
+        """The condition of a row with this text. Where guidance works on rows, the network itself is told γ = 1, so that
+        it is not applied twice."""
+        embedding, *added = text
+        if self.time_ids is not None:
+            added.append(self.time_ids)
+        if self.w_size is None:
+            return Condition(embedding, tuple(added))
+        scale = 1.0 if guidance.active(settings) else settings.guidance
+        added.append(guidance_embedding(torch.tensor([scale - 1.0]), self.w_size)[0])
+        return Condition(embedding, tuple(added), scale)
+
 
 class PromptCache:
-    """Remembers embeddings [L, D] of the most recently used prompts, for all sessions of a pipeline."""
+    """Remembers the texts of the most recently used prompts, for all sessions of a pipeline."""
 
-    def __init__(self, encode: Callable[[str], Tensor], limit: int = CACHED_PROMPTS) -> None:
+    def __init__(self, encode: Callable[[str], Text], limit: int = CACHED_PROMPTS) -> None:
         self._encode = encode
         self._limit = limit
-        self._known: OrderedDict[str, Tensor] = OrderedDict()
+        self._known: OrderedDict[str, Text] = OrderedDict()
         self.encoded = 0  # how often the encoder really ran
 
-    def __call__(self, prompt: str) -> Tensor:
+    def __call__(self, prompt: str) -> Text:
         key = " ".join(prompt.split())
         if key not in self._known:
             self._known[key] = self._encode(key)
@@ -42,13 +80,13 @@ class Travel:
     """One session's way from prompt to prompt, timed by the frames' own clock so that a replay takes the same way."""
 
     words: tuple[str, str] | None = None
-    origin: Tensor | None = None
-    current: Tensor | None = None
+    origin: Text | None = None
+    current: Text | None = None
     began: float = 0.0
     weight: float = 1.0
 
-    def at(self, target: Tensor, settings: Settings, now: float) -> Tensor:
-        """The embedding [L, D] at `now` seconds: `target`, or on the way to it for settings.travel seconds after a change of
+    def at(self, target: Text, settings: Settings, now: float) -> Text:
+        """The text at `now` seconds: `target`, or on the way to it for settings.travel seconds after a change of
         words. A change on the way sets out from where it is."""
         words = (settings.prompt, settings.prompt_b)
         if words != self.words:
@@ -60,21 +98,23 @@ class Travel:
         if self.weight == 1.0 or self.origin is None:
             self.origin, self.current = None, target
         else:
-            self.current = mixer(settings)(self.origin, target, self.weight)
+            self.current = mixed(self.origin, target, self.weight, settings)
         return self.current
 
 
-def mixer(settings: Settings) -> Callable[[Tensor, Tensor, float], Tensor]:
-    return spherical if settings.blend_mode == "spherical" else torch.lerp
+def mixed(a: Text, b: Text, weight: float, settings: Settings) -> Text:
+    """The text at `weight` (0..1) on the way from a to b, each tensor for itself."""
+    mix: Callable[[Tensor, Tensor, float], Tensor] = spherical if settings.blend_mode == "spherical" else torch.lerp
+    return tuple(mix(one, other, weight) for one, other in zip(a, b, strict=True))
 
 
-def condition(prompts: PromptCache, settings: Settings) -> Tensor:
-    """The embedding [L, D] of a session's prompt, mixed with prompt_b by blend."""
+def text_of(prompts: PromptCache, settings: Settings) -> Text:
+    """What the encoders say of a session's prompt, mixed with prompt_b by blend."""
     if not settings.prompt_b or settings.blend == 0.0:
         return prompts(settings.prompt)
     if settings.blend == 1.0:
         return prompts(settings.prompt_b)
-    return mixer(settings)(prompts(settings.prompt), prompts(settings.prompt_b), settings.blend)
+    return mixed(prompts(settings.prompt), prompts(settings.prompt_b), settings.blend, settings)
 
 
 def spherical(a: Tensor, b: Tensor, weight: float) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from pipelines import backends, guidance, probe
-from pipelines.conditioning import PromptCache, condition
+from pipelines.conditioning import Additions, Condition, PromptCache, text_of
 from pipelines.graphs import BUCKETS, GraphKey, Graphs, split
 from pipelines.loader import ModelParts
 from pipelines.models import ModelInfo, describe
@@ -41,8 +41,8 @@ class Turn:
     """An entry on its way through a step."""
 
     entry: Entry
-    embedding: Tensor
-    negative: Tensor
+    condition: Condition
+    negative: Condition
     departure: Departure = field(default_factory=Departure)
 
     def frames(self) -> list[InFlight]:
@@ -74,6 +74,7 @@ class StreamPipeline:
         self.schedule = parts.schedule
         self.branches = parts.branches
         self._prompts = PromptCache(parts.encode_prompt)
+        self._additions = Additions(parts.time_ids(spec.width, spec.height), parts.w_size)
 
     def check(self, settings: Settings) -> None:
         """Raises SettingsError for what this model or spec cannot do."""
@@ -108,7 +109,7 @@ class StreamPipeline:
         """Build now whatever these settings need, so that no step pays for it. Slow the first time."""
         for key in self.graphs_for(settings, sessions):
             self.graphs.build(key)
-        condition(self._prompts, settings)
+        text_of(self._prompts, settings)
 
     def step(self, entries: Sequence[Entry]) -> list[Output]:
         """One answer per entry, in order; frames of different sessions, prompts and noise levels share each UNet call.
@@ -177,12 +178,13 @@ class StreamPipeline:
 
     def _turn(self, entry: Entry) -> Turn:
         state, settings = entry.state, entry.settings
-        embedding = condition(self._prompts, settings)
+        text = text_of(self._prompts, settings)
         if entry.frame is not None:
-            embedding = state.travel.at(embedding, settings, entry.frame.captured_at)
+            text = state.travel.at(text, settings, entry.frame.captured_at)
         elif state.travel.current is not None:
-            embedding = state.travel.current
-        return Turn(entry, embedding, self._prompts(settings.negative))
+            text = state.travel.current
+        negative = self._prompts(settings.negative)
+        return Turn(entry, self._additions.complete(text, settings), self._additions.complete(negative, settings))
 
     def _denoise(self, turns: Sequence[Turn]) -> None:
         """One UNet call moves every chosen frame one level; sequential sessions come back until their frame is done."""
@@ -200,7 +202,7 @@ class StreamPipeline:
         settings = turn.entry.settings
         branch = settings.cache.branch
         caching = self.graphs.ready(GraphKey("full", 1, branch)) and self.graphs.ready(GraphKey("shallow", 1, branch))
-        return turn.entry.state.rows(turn.frames(), settings, turn.embedding, turn.negative, caching)
+        return turn.entry.state.rows(turn.frames(), settings, turn.condition, turn.negative, caching)
 
     def _predict(self, rows: Sequence[Row]) -> dict[tuple[int, bool], Tensor]:
         """The network's output for every row, by (frame, whether negative). Rows of one kind of pass share its calls."""
@@ -212,10 +214,11 @@ class StreamPipeline:
         for (kind, branch), members in groups.items():
             x = stack([row.frame.x for row in members])  # [B, C, h, w]
             t = torch.tensor([row.frame.timestep for row in members])  # [B]
-            embedding = stack([row.embedding for row in members])  # [B, L, D]
-            inputs: tuple[Tensor, ...] = (x, t, embedding)
+            inputs: tuple[Tensor, ...] = (x, t, stack([row.condition.embedding for row in members]))  # [B, L, D]
             if kind == "shallow":
                 inputs = (*inputs, stack([row.deep for row in members if row.deep is not None]))
+            added = zip(*(row.condition.added for row in members), strict=True)
+            inputs = (*inputs, *(stack(values) for values in added))
             output, *deep = self.graphs.run(kind, inputs, branch)
             for row, features in zip(members, deep[0] if deep else (), strict=False):
                 row.state.keep(row, features)

@@ -120,9 +120,10 @@ class Graphs:
             return (latents,)
         embedding = torch.randn(rows, *self.parts.embedding_shape, generator=generator)
         inputs = (latents, torch.full((rows,), 500, dtype=torch.int64), embedding)
+        added = tuple(torch.rand(rows, size, generator=generator) for size in self.parts.added_sizes)
         if key.part == "full" or key.branch is None:
-            return inputs
+            return (*inputs, *added)
         from pipelines.unet import deep_shape
 
         deep = deep_shape(self.parts.unet, key.branch, *self.latent_shape[1:])
-        return (*inputs, torch.randn(rows, *deep, generator=generator))
+        return (*inputs, torch.randn(rows, *deep, generator=generator), *added)

@@ -25,6 +25,7 @@ from pipelines.types import ModelError
 
 AUTOENCODERS = ("PocketAutoencoder", "AutoencoderKL", "AutoencoderTiny")
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+TIME_IDS = 6  # original height and width, top and left of the crop, target height and width
 SPATIAL_FACTOR = 8  # pixels per latent cell, in every model of the Stable Diffusion kind
 HASHED_WHOLE = 256 * 2**20  # larger weight files are told apart by size, time and header
 
@@ -75,6 +76,32 @@ class ModelParts:
         text = self._json("text_encoder/config.json")
         return int(text["max_position_embeddings"]), int(self.unet_config["cross_attention_dim"])
 
+    @property
+    def pooled_size(self) -> int | None:
+        """P of the pooled text, None for a UNet that takes none."""
+        if self.unet_config.get("addition_embed_type") != "text_time":
+            return None
+        times = TIME_IDS * int(self.unet_config["addition_time_embed_dim"])
+        return int(self.unet_config["projection_class_embeddings_input_dim"]) - times
+
+    @property
+    def w_size(self) -> int | None:
+        """W of the guidance embedding of a distilled LCM, None for a UNet without one."""
+        size = self.unet_config.get("time_cond_proj_dim")
+        return None if size is None else int(size)
+
+    @property
+    def added_sizes(self) -> tuple[int, ...]:
+        """Sizes of the passes' added inputs, in their order: pooled text, time ids, guidance embedding."""
+        text = () if self.pooled_size is None else (self.pooled_size, TIME_IDS)
+        return text if self.w_size is None else (*text, self.w_size)
+
+    def time_ids(self, width: int, height: int) -> Tensor | None:
+        """SDXL's size conditions [6], for an uncropped picture of this size in pixels; None for a UNet that takes none."""
+        if self.pooled_size is None:
+            return None
+        return torch.tensor([height, width, 0, 0, height, width], dtype=torch.float32)
+
     @cached_property
     def fingerprint(self) -> str:
         """Changes whenever the weights or the configuration of the UNet or the autoencoder change."""
@@ -108,7 +135,7 @@ class ModelParts:
         return self._load("vae", getattr(diffusers, str(self.vae_class)))
 
     @cached_property
-    def encode_prompt(self) -> Callable[[str], Tensor]:
+    def encode_prompt(self) -> Callable[[str], tuple[Tensor, ...]]:
         """Prompt to the text encoder's last hidden state, float32 [L, D]. Words past the context length are cut."""
         from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -117,9 +144,9 @@ class ModelParts:
         length = self.embedding_shape[0]
 
         @torch.inference_mode()
-        def encode(prompt: str) -> Tensor:
+        def encode(prompt: str) -> tuple[Tensor, ...]:
             ids = tokenizer(prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
-            return encoder(ids).last_hidden_state[0].float()
+            return (encoder(ids).last_hidden_state[0].float(),)
 
         return encode
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipelines import feature_cache, gate, guidance, strength_map
-from pipelines.conditioning import Travel
+from pipelines.conditioning import Condition, Travel
 from pipelines.feature_cache import CacheKey, CacheState
 from pipelines.gate import Thumb
 from pipelines.guidance import Likeness
@@ -28,14 +28,14 @@ Slot = tuple[int, bool]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of a UNet call: the frame it belongs to, the embedding [L, D] it is conditioned on, and what it may reuse.
+    """One row of a UNet call: the frame it belongs to, what it is conditioned on, and what it may reuse.
 
     key: whose cached features fit it, None with the cache off. deep: those features if the row takes the shallow pass.
     """
 
     state: StreamState
     frame: InFlight
-    embedding: Tensor
+    condition: Condition
     negative: bool = False
     key: CacheKey | None = None
     deep: Tensor | None = None
@@ -107,12 +107,14 @@ class StreamState:
             item.x = noised(start, item.x, *self._coefficients(item))
         self.ring.admit(item)
 
-    def rows(self, frames: list[InFlight], settings: Settings, embedding: Tensor, negative: Tensor, caching: bool) -> list[Row]:
+    def rows(
+        self, frames: list[InFlight], settings: Settings, condition: Condition, negative: Condition, caching: bool
+    ) -> list[Row]:
         """The rows that these frames need for one level: each frame's own, and negative rows where guidance asks.
 
         caching: the graphs that the feature cache needs are there; without them every row takes the plain full pass.
         """
-        rows = [Row(self, frame, embedding) for frame in frames]
+        rows = [Row(self, frame, condition) for frame in frames]
         for frame in frames:
             known = self.likeness.get(frame.level, Likeness())
             dropped = known.drops(settings.guidance_alike)
@@ -164,7 +166,7 @@ class StreamState:
     def _reuse(self, row: Row, settings: Settings) -> Row:
         """The row with the key of its cache slot, and with the slot's features where the policy lets it use them."""
         words = (settings.prompt, settings.prompt_b, settings.blend, settings.blend_mode, self.travel.weight)
-        conditioning = (settings.negative,) if row.negative else words
+        conditioning = ((settings.negative,) if row.negative else words, row.condition.guidance)
         _, height, width = self.noise.shape
         key = CacheKey("", width, height, settings.cache.branch, row.frame.timestep, settings.seed, conditioning)
         entry = self.cache.get(row.slot)

@@ -2,14 +2,24 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
 
-from pipelines.conditioning import PromptCache, Travel, condition, spherical
+from pipelines.conditioning import Additions, PromptCache, Text, Travel, spherical, text_of
 from pipelines.settings import Settings
+from pipelines.unet import guidance_embedding
 
 
-def embed(prompt: str) -> Tensor:
-    return torch.randn(3, 5, generator=torch.Generator().manual_seed(sum(prompt.encode())))
+def embed(prompt: str) -> Text:
+    """An embedding [3, 5] and a pooled text [4]."""
+    generator = torch.Generator().manual_seed(sum(prompt.encode()))
+    return torch.randn(3, 5, generator=generator), torch.randn(4, generator=generator)
+
+
+def equal(a: Text, b: Text) -> bool:
+    return len(a) == len(b) and all(torch.equal(*pair) for pair in zip(a, b, strict=True))
+
+
+def between(a: Text, b: Text, weight: float) -> Text:
+    return tuple(x + weight * (y - x) for x, y in zip(a, b, strict=True))
 
 
 def test_an_unchanged_prompt_is_encoded_once() -> None:
@@ -17,8 +27,8 @@ def test_an_unchanged_prompt_is_encoded_once() -> None:
     cache = PromptCache(lambda prompt: calls.append(prompt) or embed(prompt))
     settings = Settings().patched({"prompt": "ink"})
     for _ in range(5):
-        condition(cache, settings)
-    condition(cache, settings.patched({"prompt": "  ink ", "strength": 0.2}))
+        text_of(cache, settings)
+    text_of(cache, settings.patched({"prompt": "  ink ", "strength": 0.2}))
     assert calls == ["ink"]
 
 
@@ -33,10 +43,11 @@ def test_the_cache_is_bounded_and_forgets_the_least_recent() -> None:
 def test_blend_ends_at_the_two_prompts(mode: str) -> None:
     cache = PromptCache(embed)
     settings = Settings().patched({"prompt": "a", "prompt_b": "b", "blend_mode": mode})
-    assert torch.equal(condition(cache, settings), embed("a"))
-    assert torch.equal(condition(cache, settings.patched({"blend": 1.0})), embed("b"))
-    middle = condition(cache, settings.patched({"blend": 0.5}))
-    assert not torch.allclose(middle, embed("a")) and not torch.allclose(middle, embed("b"))
+    assert equal(text_of(cache, settings), embed("a"))
+    assert equal(text_of(cache, settings.patched({"blend": 1.0})), embed("b"))
+    middle = text_of(cache, settings.patched({"blend": 0.5}))
+    for value, a, b in zip(middle, embed("a"), embed("b"), strict=True):
+        assert not torch.allclose(value, a) and not torch.allclose(value, b)
 
 
 def test_slerp_follows_the_circle() -> None:
@@ -51,22 +62,41 @@ def test_slerp_follows_the_circle() -> None:
 def test_travel_takes_the_stated_time_from_where_it_is() -> None:
     travel, settings = Travel(), Settings().patched({"prompt": "a", "travel": 2.0})
     a, b, c = embed("a"), embed("b"), embed("c")
-    assert torch.equal(travel.at(a, settings, 10.0), a)
+    assert equal(travel.at(a, settings, 10.0), a)
     to_b = settings.patched({"prompt": "b"})
-    assert torch.equal(travel.at(b, to_b, 11.0), a)  # the clock of the way starts with the change
+    assert equal(travel.at(b, to_b, 11.0), a)  # the clock of the way starts with the change
     half = travel.at(b, to_b, 12.0)
-    torch.testing.assert_close(half, (a + b) / 2)
+    torch.testing.assert_close(half, between(a, b, 0.5))
     to_c = settings.patched({"prompt": "c"})
     torch.testing.assert_close(travel.at(c, to_c, 12.0), half)
-    torch.testing.assert_close(travel.at(c, to_c, 12.5), half + 0.25 * (c - half))
-    assert torch.equal(travel.at(c, to_c, 14.0), c)
-    assert torch.equal(travel.at(c, to_c, 15.0), c)
+    torch.testing.assert_close(travel.at(c, to_c, 12.5), between(half, c, 0.25))
+    assert equal(travel.at(c, to_c, 14.0), c)
+    assert equal(travel.at(c, to_c, 15.0), c)
 
 
 def test_without_travel_a_change_is_at_once_and_a_blend_never_travels() -> None:
     travel, settings = Travel(), Settings().patched({"prompt": "a"})
     travel.at(embed("a"), settings, 0.0)
-    assert torch.equal(travel.at(embed("b"), settings.patched({"prompt": "b"}), 0.0), embed("b"))
+    assert equal(travel.at(embed("b"), settings.patched({"prompt": "b"}), 0.0), embed("b"))
     slow = settings.patched({"travel": 5.0, "prompt": "b"})
     travel.at(embed("b"), slow, 1.0)
-    assert torch.equal(travel.at(embed("mixed"), slow.patched({"blend": 0.5}), 1.0), embed("mixed"))
+    assert equal(travel.at(embed("mixed"), slow.patched({"blend": 0.5}), 1.0), embed("mixed"))
+
+
+def test_a_model_is_told_what_it_takes_in_the_order_of_the_passes() -> None:
+    text, time_ids = embed("a"), torch.arange(6.0)
+    settings = Settings().patched({"guidance": 3.0})
+    plain = Additions().complete(text[:1], settings)
+    assert torch.equal(plain.embedding, text[0]) and plain.added == () and plain.guidance is None
+    full = Additions(time_ids, 8).complete(text, settings)
+    assert full.guidance == 3.0
+    pooled, times, w = full.added
+    assert torch.equal(pooled, text[1]) and torch.equal(times, time_ids)
+    torch.testing.assert_close(w, guidance_embedding(torch.tensor([2.0]), 8)[0])  # w = γ − 1
+
+
+def test_guidance_by_rows_is_not_applied_again_inside_the_network() -> None:
+    settings = Settings().patched({"guidance": 3.0, "guidance_mode": "full"})
+    told = Additions(w_size=8).complete(embed("a")[:1], settings)
+    assert told.guidance == 1.0
+    torch.testing.assert_close(told.added[0], guidance_embedding(torch.tensor([0.0]), 8)[0])

@@ -47,7 +47,7 @@ def by_hand(pipeline: StreamPipeline, settings: Settings, frame: Frame) -> Pixel
     assert frame.pixels is not None
     x = torch.from_numpy(frame.pixels).permute(2, 0, 1)[None] / 127.5 - 1
     x0 = parts.vae.encode(x).latents
-    embedding = parts.encode_prompt(settings.prompt)[None]
+    embedding = parts.encode_prompt(settings.prompt)[0][None]
     state = pipeline.open(settings)
     with torch.no_grad():
         for level in range(settings.steps):
