@@ -54,7 +54,7 @@ def run_render(args: argparse.Namespace) -> int:
     plan = Plan(settings_of(args), recording.read_timeline(args.timeline) if args.timeline else (), args.mask)
     if args.replay is not None:
         replay = recording.read(args.replay)
-        spec, plan = replay.spec, Plan(replay.settings, replay.moments, args.mask, replay)
+        spec, plan = replay.spec, Plan(replay.settings, replay.moments, replay=replay)
     if not args.input.is_file():
         raise media.MediaError(f"{args.input}: no such file")
     media.check_output(args.output)

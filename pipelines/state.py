@@ -76,9 +76,10 @@ class StreamState:
     def set_mask(self, mask: NDArray[np.uint8] | None) -> None:
         """The painted strength map for mode "mask": uint8 [H, W] of any size, 255 for full strength; None removes it.
 
-        Raises ValueError for other arrays.
+        It holds from the next frame on; frames in flight keep theirs. Raises ValueError for other arrays.
         """
         self.mask = None if mask is None else strength_map.from_mask(mask, *self.noise.shape[1:])[0]
+        self.cache.clear()  # the features were made under the old map
 
     def shadow(self) -> StreamState:
         """An independent state that will treat the next frame as this one would, for the unaccelerated reference."""

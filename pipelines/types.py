@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 Pixels = NDArray[np.uint8]
 """A picture: uint8, [height, width, 3], RGB."""
 
+Mask = NDArray[np.uint8]
+"""A painted strength map: uint8, [height, width] of any size, 255 for full strength."""
+
 Verdict = Literal["generated", "cached", "skipped", "warming"]
 """generated: full pass; cached: shallow pass; skipped: the gate answered; warming: the stream batch is not yet full."""
 

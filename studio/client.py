@@ -4,7 +4,7 @@ async with StudioClient("http://127.0.0.1:7860", token=token, settings={"prompt"
     await client.frame(pixels)              # waits until there is credit
     shown = await client.shown()            # the next answer, decoded
 
-python -m studio.client URL INPUT OUTPUT [--pace max|source] [--prompt TEXT] [--set KEY=VALUE] [--token TOKEN]
+python -m studio.client URL INPUT OUTPUT [--pace max|source] [--prompt TEXT] [--set KEY=VALUE] [--mask PICTURE] [--token TOKEN]
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import random
 import ssl
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -25,7 +25,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from websockets.typing import Origin, Subprotocol
 
-from pipelines import Pixels, RillError
+from pipelines import Mask, Pixels, RillError
 from studio import codec, protocol
 from studio.limits import Limits
 from studio.protocol import Answer, PictureWish, ProtocolError
@@ -175,25 +175,38 @@ class StudioClient:
 
     async def patch(self, changes: Mapping[str, object]) -> dict[str, Any]:
         """Change settings; returns all of them as they now stand. Raises StudioError bad_settings."""
-        self._check()
-        request = max(self._requests, default=0) + 1
-        reply = self._requests[request] = asyncio.get_running_loop().create_future()
-        try:
-            await self._live().send(protocol.pack_text("settings", patch=dict(changes), request=request))
-            message = await asyncio.wait_for(reply, 10)
-        except (ConnectionClosed, TimeoutError) as error:
-            raise StudioError("the settings were not acknowledged") from error
-        finally:
-            del self._requests[request]
-        if message["type"] == "error":
-            raise StudioError(message["message"], message["code"])
+        message = await self._ask(lambda request: protocol.pack_text("settings", patch=dict(changes), request=request))
         return dict(message["values"])
+
+    async def mask(self, mask: Mask | Pixels | None) -> None:
+        """The painted strength map of mode "mask", uint8 [H, W] or [H, W, 3], white for full strength; None removes it.
+
+        It holds for the frames sent after this call. Raises StudioError bad_mask.
+        """
+        png = b"" if mask is None else await asyncio.to_thread(codec.encode_mask, mask)
+        await self._ask(lambda request: protocol.pack_mask(request, png))
 
     async def pause(self, paused: bool) -> None:
         """Have the server drop frames, or take them again."""
         self._check()
         with contextlib.suppress(ConnectionClosed):
             await self._live().send(protocol.pack_text("pause", paused=paused))
+
+    async def _ask(self, question: Callable[[int], str | bytes], timeout: float = 10.0) -> dict[str, Any]:
+        """Send what `question` makes of a request number; the answer that bears it. Raises StudioError, also for an error."""
+        self._check()
+        request = max(self._requests, default=0) + 1
+        reply = self._requests[request] = asyncio.get_running_loop().create_future()
+        try:
+            await self._live().send(question(request))
+            message = await asyncio.wait_for(reply, timeout)
+        except (ConnectionClosed, TimeoutError) as error:
+            raise StudioError("the server did not answer this request") from error
+        finally:
+            del self._requests[request]
+        if message["type"] == "error":
+            raise StudioError(message["message"], message["code"])
+        return message
 
     # What goes on behind.
 

@@ -6,29 +6,46 @@ None for a truncated file. Its own orientation handling is off: the header's siz
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import cv2
 import numpy as np
 
-from pipelines import Pixels
+from pipelines import Mask, Pixels
 from studio import picture
 from studio.limits import Limits
-from studio.protocol import PictureWish
+from studio.protocol import PictureWish, ProtocolError
 
 _READ = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+_READ_GREY = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
 
 
 def decode(data: memoryview, form: str, width: int, height: int, limits: Limits) -> Pixels:
     """Pixels uint8 [height, width, 3] RGB, cropped in the centre to the aspect and resized. Raises ProtocolError bad_frame."""
-    header = picture.check(data, form, limits)
+    return fit(_read(data, picture.check(data, form, limits), _READ), width, height)
+
+
+def decode_mask(data: memoryview | bytes, limits: Limits) -> Mask:
+    """A PNG as uint8 [height, width]; colour is turned to grey, transparency ignored. Raises ProtocolError bad_mask."""
+    data = memoryview(data)
+    bounds = replace(limits, max_frame_bytes=limits.max_mask_bytes, max_side=limits.max_mask_side)
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _READ)
+        return _read(data, picture.check(data, "png", bounds), _READ_GREY)
+    except ProtocolError as error:
+        raise ProtocolError(error.message, code="bad_mask", field=error.field or "picture") from error
+
+
+def _read(data: memoryview, header: picture.PictureHeader, flags: int) -> Any:
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise picture.refuse("the picture cannot be decoded") from error
     if pixels is None:
         raise picture.refuse("the picture is truncated or broken")
-    if pixels.shape != (header.height, header.width, 3):
+    if pixels.shape[:2] != (header.height, header.width):
         raise picture.refuse("the picture is not of the size its header claims")
-    return fit(pixels, width, height)
+    return pixels
 
 
 def fit(pixels: Pixels, width: int, height: int) -> Pixels:
@@ -50,6 +67,15 @@ def encode(pixels: Pixels, wish: PictureWish) -> bytes:
     done, data = cv2.imencode(f".{wish.format}", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)
     if not done:
         raise ValueError(f"a picture of shape {pixels.shape} cannot be encoded as {wish.format}")
+    return bytes(data.tobytes())
+
+
+def encode_mask(mask: Mask | Pixels) -> bytes:
+    """`mask`, uint8 [H, W] or [H, W, 3] RGB, as the grey PNG that `decode_mask` takes."""
+    grey = mask if mask.ndim == 2 else cv2.cvtColor(mask, cv2.COLOR_RGB2GRAY)
+    done, data = cv2.imencode(".png", grey)
+    if not done:
+        raise ValueError(f"a mask of shape {mask.shape} cannot be encoded")
     return bytes(data.tobytes())
 
 

@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from typing import Any, Protocol
 
 from pipelines import FIELDS, RillError, Settings, SettingsError, StreamPipeline
+from studio import codec
 from studio.hub import Hub
 from studio.limits import Bucket
 from studio.protocol import (
@@ -29,8 +30,10 @@ from studio.protocol import (
     ProtocolError,
     declare,
     error_text,
+    is_mask,
     pack_answer,
     pack_text,
+    parse_mask,
     parse_text,
 )
 from studio.registry import RegistryError, Seat
@@ -247,7 +250,9 @@ class Connection:
             if not (self._messages.take(1, now) and self._bytes.take(len(message), now)):
                 raise Refusal("flood", "more messages or bytes per second than this server takes")
             try:
-                if isinstance(message, bytes):
+                if isinstance(message, bytes) and is_mask(message):
+                    await self._paint(stream, message)
+                elif isinstance(message, bytes):
                     self._frame_at = now
                     stream.receive(message, now)
                 else:
@@ -279,6 +284,21 @@ class Connection:
                 self._bye = True
             case Hello():
                 raise ProtocolError("hello is said once", field="type")
+
+    async def _paint(self, stream: Stream, message: bytes) -> None:
+        """A mask. Nothing else is read meanwhile, so that it holds for just those frames that come after it."""
+        given = parse_mask(message)
+        mask = None
+        if given.picture:
+            work = asyncio.get_running_loop().run_in_executor(self._hub.pool, codec.decode_mask, given.picture, self._hub.limits)
+            try:
+                mask = await work
+            except ProtocolError as error:
+                error.request = given.request
+                raise
+        stream.paint(mask)
+        size = None if mask is None else [mask.shape[1], mask.shape[0]]
+        await self._reply(stream, pack_text("mask", present=mask is not None, size=size, request=given.request))
 
     def _patched(self, settings: Settings, patch: object, request: int | None) -> Settings:
         pipeline = self._hub.pipeline

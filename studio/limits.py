@@ -13,6 +13,8 @@ class Limits:
     max_frame_bytes: int = 4 * 1024 * 1024
     max_side: int = 2048
     max_pixels: int = 2048 * 2048
+    max_mask_bytes: int = 1024 * 1024
+    max_mask_side: int = 1024
     max_age_ms: float = 1000.0
     hello_s: float = 5.0
     ping_s: float = 15.0
@@ -31,6 +33,8 @@ class Limits:
         "max_frame_bytes",
         "max_pixels",
         "max_side",
+        "max_mask_bytes",
+        "max_mask_side",
         "max_age_ms",
         "ping_s",
         "idle_s",

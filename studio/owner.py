@@ -13,17 +13,18 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
-from pipelines import Entry, Frame, Output, RillError, Settings, StreamPipeline, StreamState
+from pipelines import Entry, Frame, Mask, Output, RillError, Settings, StreamPipeline, StreamState
 
 log = logging.getLogger("rill")
 
 MAX_SESSIONS_PER_STEP = 16
 
 
-class SettingsHolder(Protocol):
-    """Somebody whose settings are swapped whole."""
+class Holder(Protocol):
+    """Somebody whose settings and painted mask are swapped whole."""
 
     settings: Settings
+    mask: Mask | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +43,18 @@ class Job:
     """One session's turn: a frame, or None to let what is in flight move on. `done` is called on the owner thread, once."""
 
     session: str
-    holder: SettingsHolder
+    holder: Holder
     frame: Frame | None
     ready_at: float
     done: Callable[[Turned], None]
+
+
+@dataclass(slots=True)
+class Held:
+    """A session's state, and the mask that it was given last."""
+
+    state: StreamState
+    mask: Mask | None = None
 
 
 class Owner:
@@ -59,7 +68,7 @@ class Owner:
         self._wake = threading.Condition()
         self._waiting: dict[str, Job] = {}
         self._gone: set[str] = set()
-        self._states: dict[str, StreamState] = {}
+        self._states: dict[str, Held] = {}
         self._failed: set[str] = set()
         self._stepping_since: float | None = None
         self._closed = False
@@ -138,10 +147,10 @@ class Owner:
         self._stepping_since = None
         self.stepped(len(jobs))
         for job, outcome in zip(jobs, outcomes, strict=True):
-            state = self._states.get(job.session)
+            held = self._states.get(job.session)
             wait_ms = (taken_at - job.ready_at) * 1000
             output, error = (outcome, None) if isinstance(outcome, Output) else (None, outcome)
-            job.done(Turned(output, error, 0 if state is None else state.in_flight, wait_ms, taken_at))
+            job.done(Turned(output, error, 0 if held is None else held.state.in_flight, wait_ms, taken_at))
 
     def _step(self, pipeline: StreamPipeline, jobs: list[Job]) -> list[Output | str]:
         """One outcome per job: its Output, or what went wrong. A session that fails loses its state, the others keep theirs."""
@@ -159,8 +168,11 @@ class Owner:
         return [str(failure) if isinstance(failure, RillError) else f"the model failed on this frame ({type(failure).__name__})"]
 
     def _entry(self, pipeline: StreamPipeline, job: Job) -> Entry:
-        settings = job.holder.settings  # the snapshot of this step
-        state = self._states.get(job.session)
-        if state is None:
-            state = self._states[job.session] = pipeline.open(settings)
-        return Entry(state, job.frame, settings)
+        settings, mask = job.holder.settings, job.holder.mask  # the snapshot of this step
+        held = self._states.get(job.session)
+        if held is None:
+            held = self._states[job.session] = Held(pipeline.open(settings))
+        if mask is not held.mask:
+            held.state.set_mask(mask)
+            held.mask = mask
+        return Entry(held.state, job.frame, settings)

@@ -19,7 +19,7 @@ MAX_TEXT = 32 * 1024
 MAX_REQUEST = 2**53 - 1
 MAX_ID = 2**32 - 1
 
-MAGIC, KIND_FRAME, KIND_ANSWER = 0x52, 1, 2
+MAGIC, KIND_FRAME, KIND_ANSWER, KIND_MASK = 0x52, 1, 2, 3
 FORMATS = ("none", "jpeg", "png", "webp")
 ANSWER_FORMATS = ("none", "jpeg", "png")
 VERDICTS = ("generated", "cached", "skipped", "warming", "dropped", "failed")
@@ -29,6 +29,7 @@ TIMINGS = ("receive", "unpack", "gate", "encode", "denoise", "decode", "pack", "
 
 FRAME_HEADER = struct.Struct("<BBBBId")
 ANSWER_HEADER = struct.Struct("<BBBBIdIIBBH10f3f")
+MASK_HEADER = struct.Struct("<BBBBI")
 
 
 class ProtocolError(Exception):
@@ -91,6 +92,14 @@ class FrameMessage:
     id: int
     captured_at: float
     format: str
+    picture: memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class MaskMessage:
+    """A client's painted strength map: `picture` is a view of the PNG in the message, empty to remove the map."""
+
+    request: int
     picture: memoryview
 
 
@@ -260,6 +269,31 @@ def parse_frame(message: bytes) -> FrameMessage:
     if (form == 0) != (len(picture) == 0):
         raise ProtocolError("a picture goes with its format, and no picture with format 0", code="bad_frame", field="format")
     return FrameMessage(frame_id, captured_at, FORMATS[form], picture)
+
+
+def is_mask(message: bytes) -> bool:
+    """Does this binary message hold a mask, not a frame? Looks at its kind only."""
+    return len(message) > 2 and message[2] == KIND_MASK
+
+
+def parse_mask(message: bytes) -> MaskMessage:
+    """The header of a mask message and a view of its PNG, undecoded. Raises ProtocolError, code bad_mask."""
+    if len(message) < MASK_HEADER.size:
+        raise ProtocolError(f"the message has {len(message)} bytes; its header alone has {MASK_HEADER.size}", code="bad_mask")
+    magic, version, kind, form, request = MASK_HEADER.unpack_from(message)
+    if (magic, version, kind) != (MAGIC, VERSION, KIND_MASK):
+        raise ProtocolError("the message does not begin with 0x52, 1, 3", code="bad_mask", field="header")
+    picture = memoryview(message)[MASK_HEADER.size :]
+    if FORMATS[form : form + 1] not in (("none",), ("png",)):
+        raise ProtocolError(f"format {form} is not 2 (PNG) or 0 (no mask)", code="bad_mask", field="format", request=request)
+    if (form == 0) != (len(picture) == 0):
+        raise ProtocolError("a PNG goes with format 2, nothing with format 0", code="bad_mask", field="format", request=request)
+    return MaskMessage(request, picture)
+
+
+def pack_mask(request: int, png: bytes = b"") -> bytes:
+    """A client's mask as it goes over the wire; without a PNG it removes the mask. request 0..2**32-1."""
+    return MASK_HEADER.pack(MAGIC, VERSION, KIND_MASK, FORMATS.index("png" if png else "none"), request) + png
 
 
 def pack_frame(frame_id: int, captured_at: float, form: str = "none", picture: bytes = b"") -> bytes:

@@ -1,12 +1,13 @@
 """A session on record: frames admitted, settings and when they held, what was decided. Enough to make the same bytes again.
 
 One JSON object a line: a head (spec, settings, source), one line per source frame that has something to say (a settings
-patch that takes effect before it, or that the gate skipped it), and a tail with the digest of all pictures shown. What a clock or
-a die decided is read from the record on replay, never decided again.
+patch or a painted mask that takes effect before it, or that the gate skipped it), and a tail with the digest of all pictures
+shown. What a clock or a die decided is read from the record on replay, never decided again.
 """
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import hashlib
 import json
@@ -17,6 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import Pixels, RillError, Settings, SettingsError, StreamSpec
+from studio.codec import decode_mask
+from studio.limits import Limits
+from studio.protocol import ProtocolError
 
 FORMAT = "rill-session-1"
 
@@ -27,11 +31,15 @@ class RecordingError(RillError):
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What happened at one source frame: `patch` took effect before it; `skipped` is the gate's verdict."""
+    """What happened at one source frame: `patch` and `mask` took effect before it; `skipped` is the gate's verdict.
+
+    mask: a PNG, empty where the mask was removed, None where it stayed as it was.
+    """
 
     frame: int
     patch: dict[str, Any] = field(default_factory=dict)
     skipped: bool = False
+    mask: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +119,8 @@ def _line(moment: Moment) -> dict[str, Any]:
         line["patch"] = moment.patch
     if moment.skipped:
         line["skipped"] = True
+    if moment.mask is not None:
+        line["mask"] = base64.b64encode(moment.mask).decode()
     return line
 
 
@@ -133,8 +143,18 @@ def _objects(path: Path) -> list[dict[str, Any]]:
 
 def _moment(path: Path, number: int, line: dict[str, Any]) -> Moment:
     frame, patch, skipped = line.get("frame"), line.get("patch", {}), line.get("skipped", False)
-    unknown = set(line) - {"frame", "patch", "skipped"}
+    unknown = set(line) - {"frame", "patch", "skipped", "mask"}
     good = isinstance(frame, int) and not isinstance(frame, bool) and frame >= 0
     if unknown or not good or not isinstance(patch, dict) or not isinstance(skipped, bool):
-        raise RecordingError(f"{path}: line {number} must hold frame (a whole number), and may hold patch and skipped")
-    return Moment(int(frame or 0), patch, skipped)
+        raise RecordingError(f"{path}: line {number} must hold frame (a whole number), and may hold patch, skipped and mask")
+    return Moment(int(frame or 0), patch, skipped, _mask(path, number, line["mask"]) if "mask" in line else None)
+
+
+def _mask(path: Path, number: int, text: object) -> bytes:
+    try:
+        png = base64.b64decode(text if isinstance(text, str) else "?", validate=True)
+        if png:
+            decode_mask(png, Limits())
+    except (ValueError, ProtocolError) as error:
+        raise RecordingError(f"{path}: line {number}: mask is no PNG in base64 ({error})") from error
+    return png

@@ -6,13 +6,15 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from pipelines import Entry, Frame, Output, Picture, Pixels, Settings, StageTimings, StreamPipeline, gate, media
+from studio.codec import decode_mask, encode_mask
+from studio.limits import Limits
 from studio.recording import Digest, Moment, Recording, RecordingError
 from studio.summary import Summary
 
@@ -82,7 +84,7 @@ def open_source(path: Path, width: int, height: int) -> Source:
 class Renderer:
     """One session fed from a file. The time of reading and writing files is not counted.
 
-    timeline: settings changes, each before its frame. replayed: the gate's verdicts come from the timeline, no die is thrown.
+    timeline: settings and masks, each before its frame. replayed: the gate's verdicts come from the timeline, no die is thrown.
     """
 
     def __init__(
@@ -105,16 +107,19 @@ class Renderer:
         self._gate = gate.Gate(settings.seed)
 
     def feed(self, frame: Frame) -> None:
-        """Settings of the moment, then the gate, then one step; the answers go to the output."""
+        """Settings and mask of the moment, then the gate, then one step; the answers go to the output."""
         planned = self._timeline.get(frame.id, Moment(frame.id))
         if planned.patch:
             self._change(planned.patch)
+        if planned.mask is not None:
+            self._state.set_mask(decode_mask(planned.mask, Limits()) if planned.mask else None)
+            self._gate.forget()
         self.summary.frames += 1
         self.output.expect(frame.id)
         start = time.perf_counter()
         skipped = planned.skipped if self._replayed else self._skips(frame)
-        if planned.patch or skipped:
-            self.moments.append(Moment(frame.id, planned.patch, skipped))
+        if planned.patch or skipped or planned.mask is not None:
+            self.moments.append(Moment(frame.id, planned.patch, skipped, planned.mask))
         if not skipped:
             return self._step(frame, start)
         elapsed = time.perf_counter() - start
@@ -126,10 +131,6 @@ class Renderer:
         """Bring home what is still in flight."""
         while self._state.in_flight:
             self._step(None, time.perf_counter())
-
-    def mask(self, mask: Pixels) -> None:
-        """The painted strength map (mode "mask"); white is full strength."""
-        self._state.set_mask(mask)
 
     def _change(self, patch: dict[str, Any]) -> None:
         settings = self.settings.patched(patch)
@@ -152,7 +153,10 @@ class Renderer:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a render does beside its files: settings at the start, changes on the way, a strength map, a record to follow."""
+    """What a render does beside its files: settings at the start, changes on the way, a record to follow.
+
+    mask: a picture of the painted strength map (mode "mask") that holds from the first frame on; white is full strength.
+    """
 
     settings: Settings
     timeline: tuple[Moment, ...] = ()
@@ -169,12 +173,12 @@ def render(pipeline: StreamPipeline, plan: Plan, source_path: Path, target: Path
     spec = pipeline.spec
     pipeline.prepare(plan.settings)
     source = open_source(source_path, spec.width, spec.height)
-    mask = None if plan.mask is None else media.read_picture(plan.mask, spec.width, spec.height)
+    timeline = plan.timeline
+    if plan.mask is not None:
+        timeline = masked(timeline, encode_mask(media.read_picture(plan.mask, spec.width, spec.height)))
     writer = media.open_writer(target, source.fps, spec.width, spec.height)
     read, shown = Digest(), Digest()
-    renderer = Renderer(pipeline, plan.settings, OrderedOutput(writer, shown), plan.timeline, plan.replay is not None)
-    if mask is not None:
-        renderer.mask(mask)
+    renderer = Renderer(pipeline, plan.settings, OrderedOutput(writer, shown), timeline, plan.replay is not None)
     try:
         with tqdm(total=source.count or None, unit="frame", disable=not sys.stderr.isatty()) as bar:
             for index, pixels in enumerate(source.pictures):
@@ -190,6 +194,14 @@ def render(pipeline: StreamPipeline, plan: Plan, source_path: Path, target: Path
     if plan.replay is not None:
         _compare(plan.replay, made)
     return renderer.summary.result(spec, plan.settings.seed, renderer.wall_s), made
+
+
+def masked(timeline: tuple[Moment, ...], png: bytes) -> tuple[Moment, ...]:
+    """The timeline with this mask from frame 0 on, until it says otherwise."""
+    first = next((moment for moment in timeline if moment.frame == 0), Moment(0))
+    if first.mask is None:
+        first = replace(first, mask=png)
+    return (first, *(moment for moment in timeline if moment.frame))
 
 
 def _compare(recorded: Recording, made: Recording) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, replace
 
-from pipelines import Settings
+from pipelines import Mask, Settings
 from studio.limits import Limits
 from studio.protocol import Answer, FrameMessage, PictureWish, ProtocolError
 
@@ -62,12 +62,13 @@ class AgeGauge:
 
 
 class Session:
-    """State of one session, touched by the event loop only; `settings` is swapped whole and may be read from anywhere."""
+    """State of one session, touched by the event loop only; `settings` and `mask` are swapped whole and may be read anywhere."""
 
     def __init__(self, name: str, limits: Limits, settings: Settings) -> None:
         self.name = name
         self.limits = limits
         self.settings = settings
+        self.mask: Mask | None = None
         self.wish = PictureWish()
         self.paused = False
         self.last_id = 0

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
-from pipelines import Frame, Output, Pixels, StreamSpec
+from pipelines import Frame, Mask, Output, Pixels, StreamSpec
 from studio import codec
 from studio.comparison import Comparison
 from studio.limits import Limits
@@ -105,6 +105,11 @@ class Stream:
         self.session.receive(parse_frame(message), now)
         self._unpack_next()
         self._news()
+
+    def paint(self, mask: Mask | None) -> None:
+        """The session's painted strength map from the next frame on; None removes it."""
+        self.session.mask = mask
+        self._gate_stale = True  # a still picture shall show it too
 
     def say(self, text: str) -> None:
         """Queue a text message; a reader so slow that the queue is full does without it."""

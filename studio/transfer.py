@@ -168,6 +168,8 @@ async def transfer(args: argparse.Namespace) -> dict[str, Any]:
     wish = PictureWish(args.format, args.quality)
     token = args.token if args.token is not None else environment.token()
     async with StudioClient(args.url, token=token, settings=settings, picture=wish, tls=tls) as client:
+        if args.mask is not None:
+            await client.mask(await asyncio.to_thread(media.read_picture, args.mask, *client.size))
         source = open_source(args.input, *client.size)
         writer = media.open_writer(args.output, source.fps, *client.size)
         try:
@@ -189,6 +191,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--pace", choices=("max", "source"), default="max", help="as fast as it goes, or as the clip plays")
     made.add_argument("--prompt", help="what the picture shall become")
     made.add_argument("--set", dest="assignments", action="append", default=[], metavar="KEY=VALUE", help="any live setting")
+    made.add_argument("--mask", type=Path, help="painted strength map for --set strength_map.mode=mask; white is full strength")
     made.add_argument("--token", help="API token (default: the environment variable RILL_TOKEN)")
     made.add_argument("--format", choices=("jpeg", "png"), default="jpeg", help="how pictures travel")
     made.add_argument("--quality", type=int, choices=range(30, 101), default=90, metavar="30..100", help="of JPEG")

@@ -96,6 +96,19 @@ def test_a_mask_acts_where_it_is_painted(pipeline: StreamPipeline) -> None:
     assert change[:, : SIZE // 4].mean() < 0.2 * change[:, 3 * SIZE // 4 :].mean()
 
 
+def test_cached_features_do_not_outlive_a_change_of_the_mask(pipeline: StreamPipeline) -> None:
+    settings = Settings().patched({"strength_map.mode": "mask", "cache.enabled": True, "cache.interval": 30})
+    pipeline.prepare(settings)
+    state = pipeline.open(settings)
+    verdicts = []
+    for index in range(6):
+        if index in (2, 4):
+            state.set_mask(np.zeros((8, 8), np.uint8) if index == 2 else None)
+        (answer,) = pipeline.step([Entry(state, Frame(index, 0.0, CLIP[0]), settings)])
+        verdicts.append(answer.verdict)
+    assert verdicts == ["generated", "cached"] * 3
+
+
 def calls(pipeline: StreamPipeline, settings: Settings, count: int) -> int:
     """UNet rows that a stream of `count` equal frames takes."""
     rows = 0

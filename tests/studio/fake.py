@@ -26,10 +26,14 @@ class FakeState:
     settings: Settings
     steps: int = 0
     ring: deque[int] = field(default_factory=deque)
+    masks: list[Any] = field(default_factory=list)
 
     @property
     def in_flight(self) -> int:
         return len(self.ring)
+
+    def set_mask(self, mask: Any) -> None:
+        self.masks.append(mask)
 
 
 class FakePipeline:

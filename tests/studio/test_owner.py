@@ -25,8 +25,8 @@ class Desk:
         self.owner = Owner(lambda: self.pipeline)  # type: ignore[arg-type,return-value]
         self.back: queue.Queue[tuple[str, Turned]] = queue.Queue()
 
-    def offer(self, session: str, frame_id: int, prompt: str = "plain") -> Job | None:
-        holder: Any = SimpleNamespace(settings=Settings(prompt=prompt))
+    def offer(self, session: str, frame_id: int, prompt: str = "plain", mask: Any = None) -> Job | None:
+        holder: Any = SimpleNamespace(settings=Settings(prompt=prompt), mask=mask)
         return self.owner.offer(
             Job(session, holder, Frame(frame_id, 0.0, GREY), 0.0, lambda turned: self.back.put((session, turned)))
         )
@@ -85,6 +85,22 @@ def test_only_the_culprit_is_hurt_and_begins_afresh(desk: Desk) -> None:
     opened = len(desk.pipeline.opened)
     desk.offer("bad", 3)
     assert desk.hear(1)["bad"].output is not None and len(desk.pipeline.opened) == opened + 1
+
+
+def test_a_mask_is_set_once_and_again_in_a_fresh_state(desk: Desk) -> None:
+    mask = np.zeros((4, 4), np.uint8)
+    for frame_id, given in ((1, None), (2, mask), (3, mask)):
+        desk.offer("a", frame_id, mask=given)
+        desk.hear(1)
+    assert desk.pipeline.opened[-1].masks == [mask]
+    desk.offer("a", 4, prompt="boom", mask=mask)
+    desk.hear(1)
+    desk.offer("a", 5, mask=mask)
+    desk.hear(1)
+    assert desk.pipeline.opened[-1].steps == 1 and desk.pipeline.opened[-1].masks == [mask]
+    desk.offer("a", 6)
+    desk.hear(1)
+    assert desk.pipeline.opened[-1].masks[-1] is None
 
 
 def test_a_forgotten_session_leaves_nothing(desk: Desk) -> None:

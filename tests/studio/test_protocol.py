@@ -67,6 +67,24 @@ def test_any_bytes_are_a_frame_or_a_protocol_error(message: bytes) -> None:
         assert math.isfinite(frame.captured_at) and (frame.format == "none") == (len(frame.picture) == 0)
 
 
+@given(st.binary(max_size=40) | st.binary(max_size=40).map(lambda tail: bytes([0x52, 1, 3]) + tail))
+def test_any_bytes_are_a_mask_or_a_protocol_error(message: bytes) -> None:
+    try:
+        mask = protocol.parse_mask(message)
+    except ProtocolError as error:
+        assert error.code == "bad_mask" and error.message
+    else:
+        assert protocol.is_mask(message) and (message[3] == 0) == (len(mask.picture) == 0)
+
+
+@given(ids, st.binary(max_size=30))
+def test_a_mask_survives_the_wire(request: int, png: bytes) -> None:
+    message = protocol.pack_mask(request, png)
+    mask = protocol.parse_mask(message)
+    assert (mask.request, bytes(mask.picture)) == (request, png)
+    assert protocol.is_mask(message) and not protocol.is_mask(protocol.pack_frame(1, 0.0))
+
+
 @given(st.binary(max_size=200) | st.binary(min_size=76, max_size=120).map(lambda tail: bytes([0x52, 1, 2, 0]) + tail))
 def test_any_bytes_are_an_answer_or_a_protocol_error(message: bytes) -> None:
     try:

@@ -3,11 +3,12 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks import clips
 from pipelines import Settings, StreamPipeline, StreamSpec, load, media
-from studio import recording
+from studio import codec, recording
 from studio.recording import Moment, RecordingError
 from studio.render import Plan, render
 
@@ -63,6 +64,26 @@ def test_a_replay_follows_the_recorded_decisions_not_the_die(pipeline: StreamPip
     assert len(a) == len(b) == 26
 
 
+def test_a_replay_keeps_the_masks(pipeline: StreamPipeline, film: Path, tmp_path: Path) -> None:
+    half = np.zeros((40, 60), np.uint8)
+    half[:, 30:] = 255
+    writer = media.open_writer(tmp_path / "mask.png", 1, SIZE, SIZE)
+    writer.write(np.repeat(np.repeat(np.eye(8, dtype=np.uint8) * 255, 16, 0), 16, 1)[..., None].repeat(3, 2))
+    writer.close()
+    settings = Settings().patched({"strength_map.mode": "mask", "gate.enabled": True})
+    timeline = (Moment(12, mask=codec.encode_mask(half)), Moment(20, mask=b""))
+    _, made = render(pipeline, Plan(settings, timeline, tmp_path / "mask.png"), film, tmp_path / "a.mp4")
+    recording.write(made, tmp_path / "session.jsonl")
+    back = recording.read(tmp_path / "session.jsonl")
+    assert back.moments == made.moments and back.moments[0].mask
+    assert [moment.mask for moment in back.moments if moment.mask is not None][1:] == [timeline[0].mask, b""]
+    assert not {12, 20} & {moment.frame for moment in back.moments if moment.skipped}, "the gate hid a change of the mask"
+    _, remade = render(pipeline, Plan(back.settings, back.moments, replay=back), film, tmp_path / "b.mp4")
+    assert remade.digest == made.digest
+    _, without = render(pipeline, Plan(settings), film, tmp_path / "c.mp4")
+    assert without.digest != made.digest
+
+
 def test_another_input_is_noticed(pipeline: StreamPipeline, film: Path, tmp_path: Path) -> None:
     _, made = render(pipeline, Plan(Settings()), film, tmp_path / "a.mp4")
     with pytest.raises(RecordingError, match="input"):
@@ -78,6 +99,11 @@ def test_another_input_is_noticed(pipeline: StreamPipeline, film: Path, tmp_path
         ('{"format": "rill-session-1"}\n{"frames": 1}', "is broken"),
         ('{"format": "rill-session-1", "spec": {"size": 3}, "settings": {}, "source": ""}\n{}', "is broken"),
         ('{"format": "rill-session-1", "spec": {}, "settings": {"x": 1}, "source": ""}\n{}', "is broken"),
+        (
+            '{"format": "rill-session-1", "spec": {}, "settings": {}, "source": ""}\n{"frame": 1, "mask": 5}\n{"frames": 1}',
+            "mask",
+        ),
+        ('{"format": "rill-session-1", "spec": {}, "settings": {}, "source": ""}\n{"frame": 1, "mask": "eA=="}\n{}', "mask"),
         ('{"format": "rill-session-1", "spec": {}, "settings": {}, "source": ""}\n{"frame": -1}\n{"frames": 1}', "line 2"),
     ],
 )
