@@ -23,6 +23,7 @@ from pipelines.autoencoder import PocketAutoencoder
 from training import latents, words
 from training.loop import Average, Run, channels_last, optimise
 from training.model import build_scheduler, build_text_encoder, build_tokenizer, build_unet, tokenize
+from training.teacher import Request
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def draw_looks(n: int, dropped: float, groups: int, rng: Generator) -> tuple[lis
     """Look index and prompt per row; rows come in `groups` runs of one look. A dropped prompt has look 0, the source."""
     picks = torch.randint(0, len(latents.NAMES), (groups,), generator=rng).tolist()
     looks = [picks[row * groups // n] for row in range(n)]
-    prompts = [words.caption(latents.NAMES[look], rng) for look in looks]
+    prompts = [words.caption(Request(latents.NAMES[look]), rng) for look in looks]
     for row in (torch.rand(n, generator=rng) < dropped).nonzero().flatten().tolist():
         looks[row], prompts[row] = 0, ""
     return looks, prompts

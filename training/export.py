@@ -14,7 +14,7 @@ from pathlib import Path
 import diffusers
 import torch
 from diffusers import UNet2DConditionModel
-from transformers import CLIPTextModel
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from pipelines.autoencoder import PocketAutoencoder
 from training.denoiser import Denoiser
@@ -75,6 +75,7 @@ def load(folder: Path) -> tuple[Denoiser, PocketAutoencoder]:
     """The exported model in float32, for sheets and evaluation."""
     model = Denoiser()
     model.unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
+    model.tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")  # of its own day: the words may have changed since
     model.text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32)
     vae = PocketAutoencoder.from_pretrained(folder / "vae", torch_dtype=torch.float32)
     return channels_last(model.eval()), channels_last(vae.eval())

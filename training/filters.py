@@ -5,6 +5,8 @@ All are smooth almost everywhere in their input and shift-invariant, so that a c
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,32 +20,38 @@ def luminance(x: Tensor) -> Tensor:
     return (x * weights).sum(1, keepdim=True)
 
 
+def correlate(x: Tensor, taps: list[float], dim: int) -> Tensor:
+    """Weighted sum of neighbours along one dimension, which gets shorter by len(taps) - 1.
+
+    Shifted sums: 0.07 ms against 0.38 ms of a convolution (7 taps, 256 x 256, one thread).
+    """
+    length = x.shape[dim] - len(taps) + 1
+    total = x.narrow(dim, 0, length) * taps[0]
+    for offset, weight in enumerate(taps[1:], 1):
+        total.add_(x.narrow(dim, offset, length), alpha=weight)
+    return total
+
+
 def blur(x: Tensor, sigma: float) -> Tensor:
     """Gaussian blur of standard deviation `sigma` pixels, truncated at 2.5 sigma, edges replicated."""
     radius = max(1, round(2.5 * sigma))
-    offsets = torch.arange(-radius, radius + 1, dtype=x.dtype, device=x.device)
-    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
-    kernel = kernel / kernel.sum()
-    channels = x.shape[1]
-    horizontal = kernel.view(1, 1, 1, -1).expand(channels, 1, 1, -1)
-    vertical = kernel.view(1, 1, -1, 1).expand(channels, 1, -1, 1)
-    x = F.conv2d(F.pad(x, (radius, radius, 0, 0), mode="replicate"), horizontal, groups=channels)
-    return F.conv2d(F.pad(x, (0, 0, radius, radius), mode="replicate"), vertical, groups=channels)
+    taps = [math.exp(-0.5 * (offset / sigma) ** 2) for offset in range(-radius, radius + 1)]
+    taps = [tap / sum(taps) for tap in taps]
+    return correlate(correlate(F.pad(x, (radius,) * 4, mode="replicate"), taps, 3), taps, 2)
 
 
-def box(x: Tensor, size: int) -> Tensor:
-    """Mean over size x size pixels (odd size), edges replicated."""
-    half = size // 2
-    return F.avg_pool2d(F.pad(x, (half, half, half, half), mode="replicate"), size, stride=1)
+def haze(x: Tensor, sigma: float) -> Tensor:
+    """Wide Gaussian blur, computed on means of 4 x 4 pixels: for sigma of 4 and more; H and W are multiples of 4."""
+    small = blur(F.avg_pool2d(x, 4), sigma / 4)
+    return F.interpolate(small, scale_factor=4, mode="bilinear", align_corners=False)
 
 
 def gradients(x: Tensor) -> tuple[Tensor, Tensor]:
     """Horizontal and vertical Sobel derivatives per pixel step, each of the shape of x."""
-    channels = x.shape[1]
-    sobel = x.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]) / 8.0
     padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
-    gx = F.conv2d(padded, sobel.expand(channels, 1, 3, 3), groups=channels)
-    gy = F.conv2d(padded, sobel.t().expand(channels, 1, 3, 3), groups=channels)
+    smooth, difference = [0.25, 0.5, 0.25], [-0.5, 0.0, 0.5]
+    gx = correlate(correlate(padded, smooth, 2), difference, 3)
+    gy = correlate(correlate(padded, smooth, 3), difference, 2)
     return gx, gy
 
 
@@ -53,35 +61,34 @@ def edges(x: Tensor, sigma: float = 1.2) -> Tensor:
     return torch.sqrt(gx * gx + gy * gy + 1e-8).amax(1, keepdim=True)
 
 
-def soft_step(x: Tensor, threshold: float, width: float) -> Tensor:
+def soft_step(x: Tensor, threshold: float | Tensor, width: float) -> Tensor:
     """Logistic step from 0 to 1 at `threshold`; 10% to 90% over about 4.4 `width`."""
     return torch.sigmoid((x - threshold) / width)
-
-
-def lines(x: Tensor, sigma: float = 1.2, gain: float = 14.0) -> Tensor:
-    """Dark-side ink lines in [0, 1] by a difference of Gaussians (Winnemoeller 2011), (N, 1, H, W)."""
-    luma = luminance(x)
-    difference = blur(luma, sigma * 1.8) - blur(luma, sigma)
-    return torch.tanh(gain * F.relu(difference - 0.008))
 
 
 def kuwahara(x: Tensor, radius: int) -> Tensor:
     """Kuwahara filter with soft choice: each pixel takes the means of its four quadrants, weighted by variance^-4.
 
-    The soft weights keep the result continuous in the input; the classical arg-min jumps.
+    The soft weights keep the result continuous in the input; the classical arg-min jumps. Means are taken rows first, and the
+    variance is of all channels at once: 3 ms against 8 ms (256 x 256, radius 3).
     """
     size = radius + 1
-    mean = F.avg_pool2d(F.pad(x, (radius,) * 4, mode="replicate"), size, stride=1)
-    square = F.avg_pool2d(F.pad(x * x, (radius,) * 4, mode="replicate"), size, stride=1)
-    variance = (square - mean * mean).sum(1, keepdim=True).clamp_min(0)  # (N, 1, H + r, W + r)
+
+    def mean_of(plane: Tensor) -> Tensor:
+        taps = [1 / size] * size
+        return correlate(correlate(F.pad(plane, (radius,) * 4, mode="replicate"), taps, 3), taps, 2)
+
+    mean = mean_of(x)
+    variance = (mean_of((x * x).sum(1, keepdim=True)) - (mean * mean).sum(1, keepdim=True)).clamp_min(0)  # (N, 1, H + r, W + r)
     weight = (100 * variance + 0.005).pow(-4)  # 0.005: a standard deviation of 2/255 is noise, not structure
+    weighted = mean * weight
     height, width = x.shape[-2:]
     total, norm = torch.zeros_like(x), torch.zeros_like(x[:, :1])
     for dy in (0, radius):
         for dx in (0, radius):
             quadrant = (..., slice(dy, dy + height), slice(dx, dx + width))
-            total = total + mean[quadrant] * weight[quadrant]
-            norm = norm + weight[quadrant]
+            total += weighted[quadrant]
+            norm += weight[quadrant]
     return total / norm
 
 
@@ -112,6 +119,16 @@ def gradient_map(luma: Tensor, stops: tuple[tuple[float, float, float], ...]) ->
     fraction = position - index
     low, high = table[index[:, 0]], table[index[:, 0] + 1]  # (N, H, W, 3)
     return (low + (high - low) * fraction[:, 0, ..., None]).permute(0, 3, 1, 2)
+
+
+def colour(x: Tensor, red: float, green: float, blue: float) -> Tensor:
+    """A colour as (1, 3, 1, 1), of the kind of x."""
+    return x.new_tensor([red, green, blue]).view(1, 3, 1, 1)
+
+
+def mix(low: Tensor, high: Tensor, share: Tensor | float) -> Tensor:
+    """low where `share` is 0, high where it is 1, linear between; all broadcast."""
+    return low + (high - low) * share
 
 
 def blocks(x: Tensor, size: int = 8) -> Tensor:

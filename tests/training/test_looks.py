@@ -7,7 +7,7 @@ import torch
 
 from training import scenes
 from training.evaluate import histogram_distance, ssim
-from training.looks import LOOKS
+from training.looks import GROUP_OF, LOOKS
 
 
 @pytest.fixture(scope="module")
@@ -40,3 +40,28 @@ def test_black_and_white_stay_finite() -> None:
         for value in (0.0, 1.0):
             y = look(torch.full((1, 3, 64, 64), value))
             assert torch.isfinite(y).all() and y.min() >= 0 and y.max() <= 1, name
+
+
+def test_at_least_24_looks_of_seven_groups() -> None:
+    assert len(LOOKS) >= 24 and next(iter(LOOKS)) == "photo"
+    assert set(GROUP_OF) == set(LOOKS) and len(set(GROUP_OF.values())) == 7
+
+
+@pytest.mark.parametrize("name", LOOKS)
+def test_a_window_shows_the_same_look(name: str) -> None:
+    """Moved by multiples of 8 pixels a look moves along: what lies beyond 24 pixels has no say, apart from wide halos."""
+    x = scenes.landscape(1, 192, torch.Generator().manual_seed(5))
+    whole, window = LOOKS[name](x), LOOKS[name](x[..., 24:184, 16:176])
+    inside = slice(48, -48)
+    difference = (whole[..., 24:184, 16:176] - window)[..., inside, inside].abs()
+    assert difference.mean() < 0.004
+
+
+@pytest.mark.parametrize("name", LOOKS)
+def test_sensor_noise_stays_noise(name: str) -> None:
+    """Noise of 2/255 changes no look by more than 1.5 times itself: no sign flips, no jumps between strokes."""
+    rng = torch.Generator().manual_seed(7)
+    x = scenes.landscape(2, 96, rng) * 0.9 + 0.05
+    noise = torch.randn(x.shape, generator=rng) * 2 / 255
+    change = (LOOKS[name](x + noise) - LOOKS[name](x)).abs().mean()
+    assert change < 1.5 * noise.abs().mean()

@@ -1,11 +1,24 @@
-"""Captions tokenise into whole words; unknown words fall apart into known pieces."""
+"""Captions tokenise into whole words and can be read back; unknown words fall apart into known pieces."""
 
 import pytest
 import torch
 
 from training.looks import LOOKS
 from training.model import CONTEXT, VOCABULARY, build_tokenizer, tokenize
-from training.words import NAMES, TEMPLATES, caption, vocabulary_words
+from training.modifiers import LIGHTS, PALETTES, TEXTURES
+from training.teacher import SLIGHTLY, VERY, Request, draw
+from training.words import (
+    INTENSITY_WORDS,
+    LIGHT_WORDS,
+    NAMES,
+    PALETTE_WORDS,
+    SCENES,
+    TEXTURE_WORDS,
+    caption,
+    parse,
+    scene_caption,
+    vocabulary_words,
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -15,16 +28,55 @@ def tokenizer():
 
 def test_every_word_is_one_token(tokenizer) -> None:
     words = [word for word in vocabulary_words() if not word.isdigit()]
-    assert len(words) > 300
+    assert len(words) > 400
     assert [word for word in words if len(tokenizer(word).input_ids) != 3] == []
     assert len(tokenizer) <= VOCABULARY
 
 
-def test_every_look_has_names_that_fit(tokenizer) -> None:
-    assert set(NAMES) == set(LOOKS)
-    assert len({name for names in NAMES.values() for name in names}) == sum(map(len, NAMES.values())), "one name, one look"
-    names = [name for names in NAMES.values() for name in names]
-    assert max(len(tokenizer(template.format(name)).input_ids) for template in TEMPLATES for name in names) <= CONTEXT
+def test_everything_that_the_teacher_can_do_has_words() -> None:
+    assert list(NAMES) == [*dict.fromkeys(NAMES)] and set(NAMES) == set(LOOKS)
+    assert set(PALETTE_WORDS) == set(PALETTES)
+    assert set(LIGHT_WORDS) == set(LIGHTS)
+    assert set(TEXTURE_WORDS) == set(TEXTURES)
+    assert set(INTENSITY_WORDS) == {SLIGHTLY, VERY}
+    tables = (NAMES, PALETTE_WORDS, LIGHT_WORDS, TEXTURE_WORDS)
+    phrases = [phrase for table in tables for words in table.values() for phrase in words]
+    assert len(phrases) == len(set(phrases)), "one phrase, one meaning"
+
+
+def test_captions_fit_and_are_read_back(tokenizer) -> None:
+    rng = torch.Generator().manual_seed(1)
+    for _ in range(600):
+        request = draw(rng)
+        text = caption(request, rng)
+        assert parse(text) == request, text
+        assert len(tokenizer(text).input_ids) <= CONTEXT, text
+
+
+def test_captions_of_scenes_name_the_subject(tokenizer) -> None:
+    rng = torch.Generator().manual_seed(2)
+    for subject, phrases in SCENES.items():
+        text = scene_caption(subject, draw(rng), rng)
+        assert any(phrase in text for phrase in phrases)
+        assert len(tokenizer(text).input_ids) <= CONTEXT, text
+
+
+@pytest.mark.parametrize(
+    ("prompt", "request_"),
+    [
+        ("Sketched", Request("pencil")),
+        ("an OIL painting of a castle, at night", Request("oil", light="night")),
+        ("very strong watercolor", Request("watercolour", VERY)),
+        ("slightly neon, in blue and gold", Request("neon", SLIGHTLY, "blue_gold")),
+        ("ukiyo-e with thick outlines in fog", Request("ukiyo_e", light="fog", texture="thick")),
+        ("gold statue at golden hour", Request("gold", light="golden")),
+        ("a xylophone quartz", Request()),
+        ("", Request()),
+        ("penciled oilcloth", Request()),
+    ],
+)
+def test_parse(prompt: str, request_: Request) -> None:
+    assert parse(prompt) == request_
 
 
 def test_unknown_words_have_no_unknown_tokens(tokenizer) -> None:
@@ -43,7 +95,7 @@ def test_padding_and_the_empty_prompt(tokenizer) -> None:
 
 def test_captions_are_a_function_of_the_generator() -> None:
     a, b = torch.Generator().manual_seed(5), torch.Generator().manual_seed(5)
-    assert [caption("neon", a) for _ in range(9)] == [caption("neon", b) for _ in range(9)]
+    assert [caption(Request("neon"), a) for _ in range(9)] == [caption(Request("neon"), b) for _ in range(9)]
 
 
 def test_tokenizer_is_deterministic(tokenizer, tmp_path) -> None:
