@@ -26,7 +26,20 @@ const PATHS = {
   inset: "M3 5h18v14H3zM5 12h7v5H5z",
   share: "M10 14a4 4 0 0 0 6 0l3-3a4 4 0 0 0-6-6l-1 1M14 10a4 4 0 0 0-6 0l-3 3a4 4 0 0 0 6 6l1-1",
   done: "M5 12l5 5 9-10",
-  mirror: "M12 3v18M9 8l-5 8h5zM15 8l5 8h-5z",
+  paint: "M4 20c3 0 5-1 5-3.5a2.5 2.5 0 0 0-5 0c0 1.5-.5 2.5-1.5 3M9 14L19 4l1 1-10 10",
+  brush: "M4 20c3 0 5-1 5-3.5a2.5 2.5 0 0 0-5 0c0 1.5-.5 2.5-1.5 3M9 14L19 4l1 1-10 10",
+  eraser: "M9 19h11M5 15L15 5l5 5-9 9H9z",
+  undo: "M8 5L4 9l4 4M4 9h9a6 6 0 0 1 0 12h-3",
+  bin: "M5 7h14M9 7V4h6v3M7 7l1 13h8l1-13",
+  beside: "M3 6h8v12H3zM13 6h8v12h-8z",
+  wipe: "M3 5h18v14H3zM12 3v18M9 10l-2 2 2 2M15 10l2 2-2 2",
+  alone: "M3 5h18v14H3z",
+  record: "M12 6a6 6 0 1 0 .01 0z",
+  stop: "M7 7h10v10H7z",
+  help: "M9 9a3 3 0 1 1 4 2.8c-.7.3-1 .8-1 1.7M12 17v.5",
+  loop: "M4 12a6 6 0 0 1 6-6h8M15 3l3 3-3 3M20 12a6 6 0 0 1-6 6H6M9 21l-3-3 3-3",
+  dice: "M4 4h16v16H4zM8.5 8.5v.1M15.5 15.5v.1M12 12v.1M15.5 8.5v.1M8.5 15.5v.1",
+  recent: "M12 7v5l3 2M12 4a8 8 0 1 0 .01 0z",
 };
 
 /** A line icon; decorative, the button carries the label. */

@@ -5,6 +5,7 @@ import { FORMAT, encodeFrame } from "./protocol.js";
 
 let canvas = null;
 let context = null;
+let overlay = null; // what is painted over every picture, as the user sees it: not mirrored with the camera
 
 function surface(width, height) {
   if (canvas?.width !== width || canvas?.height !== height) {
@@ -19,11 +20,18 @@ async function encode({ id, capturedAt, picture, crop, width, height, mirror, qu
   drawing.setTransform(mirror ? -1 : 1, 0, 0, 1, mirror ? width : 0, 0);
   drawing.drawImage(picture, crop.x, crop.y, crop.width, crop.height, 0, 0, width, height);
   picture.close();
+  drawing.setTransform(1, 0, 0, 1, 0, 0);
+  if (overlay) drawing.drawImage(overlay, 0, 0, width, height);
   const blob = await canvas.convertToBlob({ type: "image/jpeg", quality });
   return encodeFrame(id, capturedAt, FORMAT.jpeg, await blob.arrayBuffer());
 }
 
 onmessage = async ({ data }) => {
+  if ("overlay" in data) {
+    overlay?.close();
+    overlay = data.overlay;
+    return;
+  }
   let message = null;
   try {
     message = await encode(data);

@@ -7,6 +7,8 @@ const QUALITY = 0.85;
 
 export class Encoder {
   constructor() {
+    this.layer = null; // { canvas, version, empty }: painted strokes that lie over every picture
+    this.sent = null; // the version of the layer that the worker has
     this.worker = new Worker(new URL("./encoder-worker.js", import.meta.url), { type: "module" });
     this.waiting = new Map();
     this.worker.onmessage = ({ data }) => {
@@ -30,6 +32,7 @@ export class Encoder {
     const crop = centreCrop(source.width, source.height, width, height);
     const done = new Promise((resolve) => this.waiting.set(id, resolve));
     try {
+      await this.#sendLayer();
       const { picture, part } = await grab(element, crop, width, height);
       const job = { id, capturedAt, picture, crop: part, width, height, mirror, quality: QUALITY };
       this.worker.postMessage(job, [picture]);
@@ -39,6 +42,15 @@ export class Encoder {
       this.waiting.delete(id);
     }
     return done;
+  }
+
+  async #sendLayer() {
+    const { layer } = this;
+    if (!layer || layer.version === this.sent) return;
+    const { version } = layer;
+    const overlay = layer.empty ? null : await createImageBitmap(layer.canvas);
+    this.sent = version;
+    this.worker.postMessage({ overlay }, overlay ? [overlay] : []);
   }
 }
 

@@ -1,7 +1,7 @@
 // The input: what the pictures come from, and the few choices that belong to it.
 
-import { cameras } from "./sources.js";
-import { icon, make } from "./dom.js";
+import { cameras, onCameraChange } from "./sources.js";
+import { icon, iconButton, make, write } from "./dom.js";
 
 const KINDS = [
   ["camera", "Camera"],
@@ -9,6 +9,7 @@ const KINDS = [
   ["sample", "Sample"],
   ["clip", "Clip"],
   ["picture", "Picture"],
+  ["paint", "Paint"],
   ["prompt", "Prompt only"],
 ];
 const ACCEPT = { clip: "video/*", picture: "image/*" };
@@ -29,26 +30,76 @@ export function source(host, studio) {
     aria: { pressed: "false" },
     on: { click: () => pick(kind) },
   }, icon(kind), make("span", { textContent: label })));
-  const device = make("select", { className: "rill-select", aria: { label: "Camera" }, on: { change: () => studio.choose("camera", { deviceId: device.value }) } });
-  const mirrored = make("input", { type: "checkbox", checked: true, on: { change: () => studio.setMirror(mirrored.checked) } });
-  const camera = make("div", { className: "rill-sourceline", hidden: true }, device, make("label", { className: "rill-check" }, mirrored, "Mirror"));
-  const file = make("div", { className: "rill-sourceline rill-file", hidden: true });
-  host.append(make("div", { className: "rill-kinds", aria: { role: "group", label: "Input" } }, ...buttons), camera, file, files);
+  const lines = [cameraLine(studio), fileLine(studio), clipLine(studio)];
+  host.append(make("div", { className: "rill-kinds", aria: { role: "group", label: "Input" } }, ...buttons), ...lines.map(({ line }) => line), files);
 
   studio.addEventListener("source", () => {
     const kind = studio.source?.kind ?? null;
     for (const button of buttons) button.setAttribute("aria-pressed", String(button.dataset.kind === kind));
     host.dataset.busy = String(studio.opening > 0);
-    camera.hidden = kind !== "camera";
-    if (kind === "camera") mirrored.checked = studio.pump.mirror;
-    file.hidden = kind !== "clip" && kind !== "picture";
-    file.textContent = file.hidden ? "" : studio.source.label;
-    if (kind === "camera") listCameras(device, studio.source.deviceId);
+    for (const { update } of lines) update(studio.source);
   });
 }
 
-async function listCameras(select, current) {
-  const found = await cameras();
-  select.replaceChildren(...found.map(({ deviceId, label }) => make("option", { value: deviceId, textContent: label, selected: deviceId === current })));
-  select.disabled = found.length < 2;
+function cameraLine(studio) {
+  const device = make("select", { className: "rill-select", aria: { label: "Camera" }, on: { change: () => studio.choose("camera", { deviceId: device.value }) } });
+  const mirrored = make("input", { type: "checkbox", checked: true, on: { change: () => studio.setMirror(mirrored.checked) } });
+  const line = make("div", { className: "rill-sourceline", hidden: true }, device, make("label", { className: "rill-check" }, mirrored, "Mirror"));
+  const list = async () => {
+    if (studio.source?.kind !== "camera") return;
+    const current = studio.source.deviceId;
+    const found = await cameras();
+    device.replaceChildren(...found.map(({ deviceId, label }) => make("option", { value: deviceId, textContent: label, selected: deviceId === current })));
+    device.disabled = found.length < 2;
+  };
+  onCameraChange(list);
+  const update = (now) => {
+    line.hidden = now?.kind !== "camera";
+    if (line.hidden) return;
+    mirrored.checked = studio.pump.mirror;
+    list();
+  };
+  return { line, update };
 }
+
+function fileLine() {
+  const line = make("div", { className: "rill-sourceline rill-file", hidden: true });
+  const update = (now) => {
+    line.hidden = now?.kind !== "clip" && now?.kind !== "picture";
+    write(line, line.hidden ? "" : now.label);
+  };
+  return { line, update };
+}
+
+/** Hold, seek and loop of a clip. */
+function clipLine() {
+  let video = null;
+  const hold = iconButton("pause", "Hold the clip", () => (video.paused ? video.play() : video.pause()));
+  const seek = make("input", { type: "range", min: 0, max: 1, step: "any", value: 0, aria: { label: "Position in the clip" } });
+  seek.addEventListener("input", () => (video.currentTime = seek.value));
+  const time = make("span", { className: "rill-time" });
+  const loop = iconButton("loop", "Play in a loop", () => {
+    video.loop = !video.loop;
+    if (video.loop && video.ended) video.play();
+    paint();
+  });
+  const line = make("div", { className: "rill-sourceline rill-clip", hidden: true }, hold, seek, time, loop);
+  function paint() {
+    if (!video) return;
+    hold.paint(video.paused ? "play" : "pause", video.paused ? "Play the clip" : "Hold the clip");
+    loop.setAttribute("aria-pressed", String(video.loop));
+    seek.max = video.duration;
+    if (document.activeElement !== seek || !video.paused) seek.value = video.currentTime;
+    write(time, `${clock(video.currentTime)} / ${clock(video.duration)}`);
+  }
+  const update = (now) => {
+    for (const name of ["timeupdate", "pause", "playing"]) video?.removeEventListener(name, paint);
+    video = now?.seekable ? now.element : null;
+    line.hidden = video === null;
+    for (const name of ["timeupdate", "pause", "playing"]) video?.addEventListener(name, paint);
+    paint();
+  };
+  return { line, update };
+}
+
+const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;

@@ -61,6 +61,11 @@ export class SettingsStore {
     return true;
   }
 
+  /** Whether a change waits for its acknowledgement. */
+  get busy() {
+    return this.inFlight !== null || Object.keys(this.pending).length > 0;
+  }
+
   /** What is settled or under way: the settings a new session would have to start with. */
   wanted() {
     return { ...this.values, ...(this.inFlight?.patch ?? {}), ...this.pending };

@@ -13,12 +13,17 @@ export function toHash(values, fields) {
 
 /** The settings in such a hash that this server declares and that can be made to fit; everything else is left out. */
 export function fromHash(hash, fields) {
-  const values = {};
-  for (const [key, text] of new URLSearchParams(hash.replace(/^#/, ""))) {
+  return fitting(Object.fromEntries(new URLSearchParams(hash.replace(/^#/, ""))), fields);
+}
+
+/** Those of `values` (text or typed) that are declared in `fields`, made to fit their declaration. */
+export function fitting(values, fields) {
+  const known = {};
+  for (const [key, given] of Object.entries(values)) {
     const field = Object.hasOwn(fields, key) ? fields[key] : null;
     if (field === null) continue;
-    const value = field.kind === "flag" ? ({ true: true, false: false })[text] : coerce(field, text);
-    if (value !== undefined) values[key] = value;
+    const value = field.kind === "flag" ? ({ true: true, false: false })[given] : coerce(field, given);
+    if (value !== undefined) known[key] = value;
   }
-  return values;
+  return known;
 }

@@ -1,15 +1,29 @@
-// Where pictures come from: camera, screen, clip, picture, or nothing but the prompt. Every source has an `element` that holds
-// the current picture (null for prompt only), its size, and calls `onpicture(time)` when there is a new one.
+// Where pictures come from: camera, screen, clip, picture, canvas, or nothing but the prompt. Every source has an `element` that
+// holds the current picture (null for prompt only), its size, and calls `onpicture(time)` when there is a new one.
 
 const STILL_INTERVAL = 33; // ms between two sends of a picture that does not move, and of prompt-only frames
+const PAPER = 512; // pixels of an empty canvas; what is painted lies on a layer of its own
 const START_LIMIT = 8000; // ms until a source that gives no picture counts as failed
 
 class VideoSource {
   constructor(kind, label) {
-    Object.assign(this, { kind, label, onpicture: null, onend: null, paused: false });
+    Object.assign(this, { kind, label, onpicture: null, onend: null });
     this.element = document.createElement("video");
     Object.assign(this.element, { muted: true, playsInline: true, autoplay: true, disablePictureInPicture: true });
     this.element.setAttribute("aria-hidden", "true");
+    // A clip that is held still goes on being sent, so that prompt and sliders work on it.
+    this.element.addEventListener("pause", () => (this.still ??= setInterval(() => this.onpicture?.(performance.now()), STILL_INTERVAL)));
+    this.element.addEventListener("playing", () => this.#moving());
+  }
+
+  /** Clips can be held, sought and looped; a camera cannot. */
+  get seekable() {
+    return !this.element.srcObject && Number.isFinite(this.element.duration);
+  }
+
+  #moving() {
+    clearInterval(this.still);
+    this.still = null;
   }
 
   get width() {
@@ -44,7 +58,9 @@ class VideoSource {
 
   stop() {
     this.stopped = true;
+    this.onpicture = null;
     this.element.pause();
+    queueMicrotask(() => this.#moving());
     for (const track of this.element.srcObject?.getTracks() ?? []) track.stop();
     this.element.srcObject = null;
     if (this.url) URL.revokeObjectURL(this.url);
@@ -96,6 +112,19 @@ export const openers = {
     canvas.getContext("2d").drawImage(bitmap, 0, 0, canvas.width, canvas.height);
     bitmap.close();
     return new TimedSource("picture", file.name, canvas, canvas.width, canvas.height).begin();
+  },
+  async paint({ paper = "#f4f1ea" } = {}) {
+    const canvas = document.createElement("canvas");
+    canvas.width = canvas.height = PAPER;
+    const source = new TimedSource("paint", "Canvas", canvas, PAPER, PAPER);
+    source.fill = (colour) => {
+      source.paper = colour;
+      const context = canvas.getContext("2d", { alpha: false });
+      context.fillStyle = colour;
+      context.fillRect(0, 0, PAPER, PAPER);
+    };
+    source.fill(paper);
+    return source.begin();
   },
   async prompt() {
     return new TimedSource("prompt", "Prompt only", null, 0, 0).begin();
@@ -151,6 +180,11 @@ export function surroundings(kind) {
   const devices = navigator.mediaDevices;
   const supported = Boolean(kind === "screen" ? devices?.getDisplayMedia : devices?.getUserMedia);
   return { secure: isSecureContext, embedded: self !== top, supported };
+}
+
+/** Calls `listener` when a camera is plugged in or out. */
+export function onCameraChange(listener) {
+  navigator.mediaDevices?.addEventListener?.("devicechange", listener);
 }
 
 /** The cameras of this machine as [{ deviceId, label }]; without permission browsers hide the labels. */

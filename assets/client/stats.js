@@ -66,6 +66,7 @@ export class Stats {
     const rate = (count) => count / seconds;
     const latencies = this.painted.map(({ latency }) => latency);
     const worked = this.answers.filter(({ verdict }) => verdict === "generated" || verdict === "cached");
+    const model = (kind) => median(worked.filter(({ verdict }) => verdict === kind).map(({ stages }) => stages.encode + stages.denoise + stages.decode));
     return {
       counts,
       totals: { ...this.totals },
@@ -74,6 +75,7 @@ export class Stats {
       offered: rate(this.sources.length),
       latency: { p50: percentile(latencies, 0.5), p95: percentile(latencies, 0.95), count: latencies.length },
       stages: Object.fromEntries(STAGES.map((stage) => [stage, median(worked.map(({ stages }) => stages[stage])) ?? 0])),
+      model: { generated: model("generated"), cached: model("cached") }, // ms of one picture
       before: median(this.sent.map(({ took }) => took)) ?? 0,
       after: median(this.painted.map(({ took }) => took)) ?? 0,
       wait: median(worked.map(({ wait }) => wait)),

@@ -1,12 +1,15 @@
 // The live studio in the page: wires source, pump, connection, settings and view; every part of the page mounts from here.
 
 import { Connection } from "./connection.js";
+import { Keep } from "./keep.js";
+import { Layer } from "./layer.js";
 import { explain } from "./media.js";
 import { messages } from "./protocol.js";
 import { Pump } from "./pump.js";
 import { SettingsStore } from "./settings.js";
 import { fromHash, toHash } from "./share.js";
 import { cameraGranted, openers, surroundings } from "./sources.js";
+import { watchTrial } from "./speed.js";
 import { Stats } from "./stats.js";
 import { View } from "./view.js";
 import * as parts from "./parts.js";
@@ -20,7 +23,7 @@ function address() {
   return url.href;
 }
 
-/** Events: link, welcome, answer, source, notice, telemetry, settings; `detail` carries the value. */
+/** Events: link, welcome, answer, source, notice, telemetry, settings, summary, view, verdict, recording, replay; `detail` carries the value. */
 export class Studio extends EventTarget {
   constructor() {
     super();
@@ -46,13 +49,17 @@ export class Studio extends EventTarget {
     });
     this.connection.settings = () => this.settings.wanted();
     this.settings = new SettingsStore({
-      send: (patch, request) => this.connection.send(messages.settings(patch, request)),
+      send: (patch, request) => this.#send(patch, request),
       changed: (keys) => this.#controlsChanged(keys),
       refused: (field, message) => this.notice(message.startsWith(field) ? message : `${field}: ${message}`, true),
       later: (callback, ms) => setTimeout(callback, ms),
       cancel: (timer) => clearTimeout(timer),
     });
     this.pump = new Pump(this.connection, this.stats);
+    this.layer = this.pump.encoder.layer = new Layer();
+    this.keep = new Keep(this);
+    this.trial = null; // the measurement under way
+    watchTrial(this);
   }
 
   say(name, detail = null) {
@@ -163,15 +170,23 @@ export class Studio extends EventTarget {
     const now = performance.now();
     this.stats.answered(now, answer, bytes);
     this.pump.answered(answer, now);
+    if (this.trial) this.say("verdict", answer);
     if (!answer.picture) return;
     if (!(await this.view.show(answer))) return;
     const painted = performance.now();
     this.stats.shown(painted, painted - answer.capturedAt * 1000, painted - now);
+    this.keep.recorder.painted();
     if (!this.seenPicture) {
       this.seenPicture = true;
       this.say("link");
     }
     this.say("answer", answer);
+  }
+
+  #send(patch, request) {
+    if (!this.connection.send(messages.settings(patch, request))) return false;
+    this.keep.moves?.add(patch, performance.now());
+    return true;
   }
 
   #controlsChanged(keys) {

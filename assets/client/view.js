@@ -30,17 +30,6 @@ export class View {
     bitmap.close();
     return fresh;
   }
-
-  /** Saves the picture as a PNG file. */
-  async save(name) {
-    const blob = await new Promise((resolve) => this.canvas.toBlob(resolve, "image/png"));
-    if (!blob) return;
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(blob);
-    link.download = name;
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
-  }
 }
 
 async function decode(blob) {

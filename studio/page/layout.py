@@ -60,6 +60,9 @@ SPEED = (
     ),
 )
 
+MEASURED = ("stream_batch", "gate", "cache", "guidance")
+"""Techniques whose effect the page measures by switching them off and on."""
+
 STRENGTH_MAP = Row(
     "strength_map",
     "Strength map",
@@ -105,6 +108,7 @@ def build(fields: Mapping[str, Any], spec: Any, info: Any) -> gr.Blocks:
                 _speed(controls)
                 _quality(controls)
                 _rest(controls)
+                _keep()
                 reset = gr.Button("Reset all settings", size="sm", elem_id="rill-reset")
                 reset.click(fn=None, js=RESET, queue=False, api_visibility="private")
         stage.change(
@@ -120,8 +124,10 @@ def build(fields: Mapping[str, Any], spec: Any, info: Any) -> gr.Blocks:
 
 def _prompt(controls: Controls) -> None:
     with gr.Column(elem_id="rill-prompts"):
-        controls.make("prompt", "Prompt", placeholder="What the picture shall become", lines=1, autofocus=False)
-        part("chips")
+        with gr.Row(elem_id="rill-ask"):
+            controls.make("prompt", "Prompt", placeholder="What the picture shall become", lines=1, autofocus=False)
+            part("ask")
+        part("looks")
 
 
 def _input() -> None:
@@ -141,15 +147,18 @@ def _look(controls: Controls) -> None:
                 dice = gr.Button("Roll", size="sm", elem_id="rill-dice", min_width=56)
                 dice.click(fn=None, js=DICE, queue=False, api_visibility="private")
         _row(controls, STRENGTH_MAP)
-        with gr.Accordion("Second prompt", open=False, elem_classes=["rill-fold"]):
+        with gr.Accordion("Second prompt", open=False, elem_classes=["rill-fold"], elem_id="rill-second"):
             controls.make("prompt_b", "Second prompt", placeholder="Mixed in by the blend")
             controls.make("blend", "Blend", info=None)
-            controls.make("blend_mode", "Blend mode", info=None)
+            part("travel")
+            controls.make("blend_mode", "Mixed", info=None)
+            controls.make("travel", "A new prompt fades in over (s)", info=None)
 
 
 def _speed(controls: Controls) -> None:
     with gr.Column(elem_classes=["rill-panel"], elem_id="rill-speed"):
         _title("Speed")
+        part("hold")
         for row in SPEED:
             _row(controls, row)
 
@@ -159,6 +168,12 @@ def _quality(controls: Controls) -> None:
         with gr.Column(elem_classes=["rill-panel"], elem_id="rill-quality"):
             _title("Quality")
             _row(controls, PROBE)
+
+
+def _keep() -> None:
+    with gr.Column(elem_classes=["rill-panel"], elem_id="rill-keep"):
+        _title("Keep and share")
+        part("keep")
 
 
 def _row(controls: Controls, row: Row) -> None:
@@ -173,6 +188,8 @@ def _row(controls: Controls, row: Row) -> None:
     with gr.Column(elem_classes=["rill-row", f"rill-row-{kind}"], elem_id=f"rill-row-{row.group.replace('_', '-')}"):
         part("effect", of=row.group)
         controls.make(row.switch, row.title, elem_classes=["rill-switch"], **options)
+        if row.group in MEASURED:
+            part("measured", of=row.group)
         others = [(key, label(key.rpartition(".")[2])) for key in controls.fields if key.startswith(f"{row.group}.")]
         with gr.Column(elem_classes=["rill-body"]):
             for key, name in (*row.more, *others):

@@ -32,6 +32,8 @@ MODULES = (
     "protocol",
     "link",
     "media",
+    "layer",
+    "keep",
 )
 
 

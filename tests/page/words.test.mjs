@@ -62,6 +62,9 @@ test("a row of the speed panel says only what the counts show", () => {
   assert.equal(phrase("gate", { "gate.enabled": true }, summary, null), "25% skipped");
   assert.equal(phrase("gate", { "gate.enabled": false }, summary, null), "");
   assert.equal(phrase("cache", { "cache.enabled": true }, summary, null), "50% reused");
+  const costs = { ...summary, model: { generated: 40, cached: 30 } };
+  assert.equal(phrase("gate", { "gate.enabled": true }, costs, null), "25% skipped, −10.0 ms");
+  assert.equal(phrase("cache", { "cache.enabled": true }, costs, null), "50% reused, −5.0 ms");
   assert.equal(phrase("stream_batch", { steps: 1, "stream_batch.enabled": true }, summary, null), "idle at 1 step");
   assert.match(phrase("guidance", {}, summary, { guidance_trained: false }), /trained without/);
   const quality = { ssim: 0.9712, psnr: 31.04, flicker: null };

@@ -1,0 +1,74 @@
+// Beside the prompt: what was asked before, and something that nobody asked for. And timed travel to the second prompt.
+
+import { iconButton, make } from "./dom.js";
+import { History, blendAt } from "./history.js";
+
+const RESTED = 3000; // ms after which a prompt counts as meant
+const STEP = 100; // ms between two steps of a travel
+
+export function ask(host, studio) {
+  const history = new History(storage());
+  const list = make("div", { className: "rill-menu", hidden: true, aria: { role: "group", label: "Earlier prompts" } });
+  const use = (prompt) => {
+    if (prompt !== null) studio.settings.put("prompt", prompt);
+  };
+  const recent = iconButton("recent", "Earlier prompts (arrow up in the prompt)", () => {
+    list.hidden = !list.hidden;
+    recent.setAttribute("aria-expanded", String(!list.hidden));
+    list.replaceChildren(...(history.items.length ? history.items.map((prompt) => make("button", {
+      type: "button",
+      textContent: prompt,
+      on: { click: () => (use(prompt), recent.click()) },
+    })) : [make("p", { textContent: "Prompts that you keep for three seconds are remembered here, in this browser." })]));
+  });
+  recent.setAttribute("aria-expanded", "false");
+  addEventListener("pointerdown", ({ target }) => list.hidden || host.contains(target) || recent.click());
+  host.addEventListener("keydown", ({ key }) => key === "Escape" && !list.hidden && recent.click());
+  host.append(recent, iconButton("dice", "Surprise me (r)", () => studio.surprise()), list);
+
+  let timer = null;
+  studio.addEventListener("settings", ({ detail: { prompt } }) => {
+    if (prompt === history.last) return;
+    history.last = prompt;
+    clearTimeout(timer);
+    timer = setTimeout(() => history.add(prompt), RESTED);
+  });
+  addEventListener("keydown", (event) => {
+    if ((event.key !== "ArrowUp" && event.key !== "ArrowDown") || !event.target.closest?.("#rill-prompt")) return;
+    event.preventDefault();
+    use(event.key === "ArrowUp" ? history.older(studio.settings.values.prompt) : history.newer(studio.settings.values.prompt));
+  });
+}
+
+/** Two buttons that carry the blend to one prompt or the other over some seconds. */
+export function travel(host, studio) {
+  const seconds = make("input", { type: "number", min: 1, max: 120, value: 5, className: "rill-number", aria: { label: "Seconds" } });
+  let timer = null;
+  const stop = () => {
+    clearInterval(timer);
+    timer = null;
+  };
+  const go = (to) => {
+    stop();
+    const from = studio.settings.values.blend ?? 0;
+    const began = performance.now();
+    const length = Math.min(120, Math.max(1, Number(seconds.value) || 5));
+    timer = setInterval(() => {
+      const blend = blendAt(from, to, length, (performance.now() - began) / 1000);
+      studio.settings.put("blend", blend);
+      if (blend === to) stop();
+    }, STEP);
+  };
+  const button = (text, to) => make("button", { type: "button", className: "rill-plain", textContent: text, on: { click: () => go(to) } });
+  host.append(button("← To the first", 0), button("To the second →", 1), make("label", { className: "rill-check" }, "in", seconds, "s"));
+  document.addEventListener("input", ({ target }) => target.closest?.("#rill-blend") && stop(), true); // the hand is stronger than the clock
+}
+
+function storage() {
+  try {
+    localStorage.getItem("rill.prompts");
+    return localStorage;
+  } catch {
+    return null; // a frame whose storage is blocked: remembered until the page goes
+  }
+}

@@ -1,0 +1,62 @@
+// Painting on the input: pointer strokes on a layer, and the bar with brush, colours, eraser and undo.
+
+import { icon, iconButton, make } from "./dom.js";
+
+const COLOURS = ["#111418", "#ffffff", "#d7332b", "#f08a24", "#f6d13a", "#3fa34d", "#2f7fd6", "#7a4fc0", "#e58fb2", "#8a5a34"];
+const NAMES = ["black", "white", "red", "orange", "yellow", "green", "blue", "violet", "pink", "brown"];
+
+/** Lets pointers paint on `surface` while `brush()` gives one; a mouse, a finger, or a pen with its pressure. */
+export function paintable(surface, layer, brush) {
+  const place = ({ clientX, clientY }) => {
+    const { left, top, width, height } = surface.getBoundingClientRect();
+    return [(clientX - left) / width, (clientY - top) / height];
+  };
+  const pressure = ({ pointerType, pressure: force }) => (pointerType === "pen" && force > 0 ? 0.3 + 1.2 * force : 1);
+  surface.addEventListener("pointerdown", (event) => {
+    const how = brush();
+    if (!how || event.button > 0) return;
+    event.preventDefault();
+    surface.setPointerCapture(event.pointerId);
+    layer.begin(...place(event), { ...how, pressure: pressure(event) });
+  });
+  surface.addEventListener("pointermove", (event) => {
+    if (!layer.stroke) return;
+    for (const part of event.getCoalescedEvents?.() ?? [event]) layer.move(...place(part), pressure(part));
+  });
+  for (const over of ["pointerup", "pointercancel"]) surface.addEventListener(over, () => layer.end());
+}
+
+/** The bar of tools. `brush` is what the next stroke is made with. */
+export function easel(studio, layer, close) {
+  const brush = { colour: COLOURS[2], size: 0.03, erase: false };
+  const swatches = COLOURS.map((colour, index) => make("button", {
+    type: "button",
+    className: "rill-swatch",
+    title: NAMES[index],
+    style: `--colour: ${colour}`,
+    dataset: { colour },
+    aria: { label: NAMES[index] },
+    on: { click: () => choose(colour) },
+  }));
+  const own = make("input", { type: "color", value: "#d7332b", title: "Another colour", aria: { label: "Another colour" }, on: { input: () => choose(own.value) } });
+  const eraser = iconButton("eraser", "Eraser (e)", () => choose(brush.colour, !brush.erase));
+  const size = make("input", { type: "range", min: 0.5, max: 20, step: 0.5, value: 3, on: { input: () => (brush.size = size.value / 100) } });
+  const undo = iconButton("undo", "Take back a stroke (z)", () => layer.undo());
+  const clear = iconButton("bin", "Clear the painting", () => layer.clear());
+  const paper = make("input", { type: "color", value: "#f4f1ea", on: { input: () => studio.source?.fill?.(paper.value) } });
+  const sheet = make("label", { className: "rill-check" }, paper, "Paper");
+  const done = make("button", { type: "button", className: "rill-plain", textContent: "Done", on: { click: close } });
+  const bar = make("div", { className: "rill-easel", hidden: true, aria: { role: "toolbar", label: "Painting" } },
+    make("div", { className: "rill-swatches" }, ...swatches, own),
+    make("label", { className: "rill-check rill-size" }, icon("brush"), make("span", { className: "rill-spoken", textContent: "Brush size" }), size),
+    eraser, undo, clear, sheet, done);
+
+  function choose(colour, erase = false) {
+    Object.assign(brush, { colour, erase });
+    for (const swatch of swatches) swatch.setAttribute("aria-pressed", String(!erase && swatch.dataset.colour === colour));
+    eraser.setAttribute("aria-pressed", String(erase));
+  }
+  choose(brush.colour);
+  studio.addEventListener("source", () => (sheet.hidden = studio.source?.kind !== "paint"));
+  return { bar, brush, keys: { e: eraser, z: undo } };
+}

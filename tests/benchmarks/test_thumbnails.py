@@ -1,0 +1,56 @@
+"""The presets of the page and their thumbnails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from benchmarks import thumbnails
+from pipelines import REGISTRY, Settings, SettingsError
+
+MODEL, PRESETS = thumbnails.read_presets()
+
+
+def test_the_presets_are_for_a_model_that_ships_and_use_its_looks() -> None:
+    looks = REGISTRY[MODEL].prompts
+    for preset in PRESETS:
+        assert preset.settings.prompt in looks, preset.name
+        assert not preset.settings.prompt_b or preset.settings.prompt_b in looks, preset.name
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.name)
+def test_every_preset_has_a_small_picture(preset: thumbnails.Preset) -> None:
+    path = thumbnails.FOLDER / preset.picture
+    picture = cv2.imread(str(path))
+    assert picture is not None and picture.shape == (thumbnails.SIDE, thumbnails.SIDE, 3)
+    assert path.stat().st_size < 12_000
+
+
+def test_no_two_presets_look_alike() -> None:
+    pictures = [cv2.imread(str(thumbnails.FOLDER / preset.picture)).astype(float) for preset in PRESETS]
+    for index, picture in enumerate(pictures):
+        for other in pictures[:index]:
+            assert np.abs(picture - other).mean() > 3
+
+
+def test_thumbnails_are_what_the_model_gave(tmp_path: Path) -> None:
+    colours = {"red": (210, 30, 30), "blue": (30, 30, 210)}
+    presets = [thumbnails.Preset(name, Settings().patched({"prompt": name}), f"{name}.jpg") for name in colours]
+
+    def render(settings: Settings) -> np.ndarray:
+        return np.full((256, 256, 3), colours[settings.prompt], np.uint8)
+
+    thumbnails.write_thumbnails(presets, render, tmp_path)
+    for name, colour in colours.items():
+        mean = cv2.imread(str(tmp_path / f"{name}.jpg"))[..., ::-1].reshape(-1, 3).mean(axis=0)
+        assert np.abs(mean - colour).max() < 6
+
+
+def test_a_setting_that_does_not_exist_is_named_with_its_preset(tmp_path: Path) -> None:
+    preset = '{"name": "Odd", "settings": {"glow": 1}, "picture": "x"}'
+    (tmp_path / "presets.json").write_text(f'{{"model": "pocket", "presets": [{preset}]}}')
+    with pytest.raises(SettingsError, match=r"glow.*Odd"):
+        thumbnails.read_presets(tmp_path)

@@ -1,0 +1,259 @@
+"""What a visitor does beside watching: painting, clips, looks, keeping, measuring, holding."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from selenium.webdriver import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from tests.browser.chrome import Page
+from tests.browser.test_live import is_tinted
+
+pytestmark = pytest.mark.browser
+
+
+def click(page: Page, selector: str) -> None:
+    page.driver.find_element(By.CSS_SELECTOR, selector).click()
+
+
+def tool(page: Page, words: str) -> None:
+    """Presses the button of the output's toolbar whose label begins so."""
+    click(page, f".rill-tools button[aria-label^='{words}']")
+
+
+def value(page: Page, key: str) -> Any:
+    return page.js("return rill.settings.values[arguments[0]]", key)
+
+
+def downloads(page: Page, folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    page.driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)})
+
+
+def downloaded(page: Page, folder: Path, pattern: str) -> Path:
+    return Path(page.wait(f"the file {pattern}", lambda: next(iter(folder.glob(pattern)), None)))
+
+
+def drag(page: Page, selector: str, *points: tuple[float, float]) -> None:
+    """One stroke over an element, in shares of its size."""
+    element = page.driver.find_element(By.CSS_SELECTOR, selector)
+    width, height = element.size["width"], element.size["height"]
+    places = [(int((x - 0.5) * width), int((y - 0.5) * height)) for x, y in points]
+    chain = ActionChains(page.driver, duration=20).move_to_element_with_offset(element, *places[0]).click_and_hold()
+    for place in places[1:]:
+        chain.move_to_element_with_offset(element, *place)
+    chain.release().perform()
+
+
+def blueness(page: Page, x: int = 128) -> int:
+    """How much bluer than red the canvas is at half its height."""
+    red, _, blue = page.canvas()[128, x].astype(int)
+    return int(blue - red)
+
+
+def press(page: Page, words: str) -> None:
+    """The button with this text in the panel of what is kept."""
+    page.driver.find_element(By.XPATH, f"//div[contains(@class, 'rill-part-keep')]//button[text()='{words}']").click()
+
+
+def test_painting_reaches_the_model_on_paper_and_over_the_camera(page: Page) -> None:
+    page.choose("paint")
+    page.js("rill.settings.put('prompt', 'as it is')")
+    page.wait("the paper", lambda: page.mean().min() > 200)
+    page.js(
+        "document.querySelector('.rill-size input').value = 20; document.querySelector('.rill-size input').dispatchEvent(new Event('input'))"
+    )
+    click(page, ".rill-swatch[data-colour='#2f7fd6']")
+    drag(page, ".rill-layer", (0.1, 0.5), (0.5, 0.5), (0.9, 0.5))
+    page.wait("a blue band", lambda: blueness(page) > 60)
+    assert page.canvas()[10].mean() > 200
+    page.screenshot("paint.png")
+    page.choose("camera")  # the painting stays, above the camera's grey
+    page.wait("grey around the band", lambda: 80 < page.canvas()[10].mean() < 150)
+    assert blueness(page) > 60
+    click(page, ".rill-easel button[aria-label^='Eraser']")
+    drag(page, ".rill-layer", (0.4, 0.5), (0.6, 0.5))
+    page.wait("the camera where it was erased", lambda: abs(blueness(page)) < 40)
+    click(page, ".rill-easel button[aria-label^='Take back']")
+    page.wait("the band again", lambda: blueness(page) > 60)
+    click(page, ".rill-easel button[aria-label^='Clear']")
+    page.wait("no band", lambda: abs(blueness(page, 30)) < 40)
+    click(page, ".rill-easel .rill-plain")
+    assert not page.driver.find_element(By.CSS_SELECTOR, ".rill-easel").is_displayed()
+
+
+def test_a_clip_is_held_sought_and_looped_and_the_prompt_still_works_on_it(page: Page) -> None:
+    page.choose("sample")
+    click(page, ".rill-clip button[aria-label='Hold the clip']")
+    page.wait("it stands", lambda: page.js("return rill.source.element.paused"))
+    time.sleep(0.3)
+    still = page.canvas().astype(int)
+    page.moves_on(6)
+    assert np.abs(page.canvas().astype(int) - still).mean() < 3
+    page.js("rill.settings.put('prompt', 'red')")
+    page.wait("a red picture", lambda: is_tinted(page, 0))
+    seek = "const seek = document.querySelector('.rill-clip input'); seek.value = 9; seek.dispatchEvent(new Event('input'))"
+    page.js(seek)
+    page.wait("another place", lambda: np.abs(page.canvas().astype(int) - still).mean() > 10)
+    assert page.js("return rill.source.element.currentTime") == pytest.approx(9, abs=0.1)
+    click(page, ".rill-clip button[aria-label='Play in a loop']")
+    assert page.js("return rill.source.element.loop") is False
+    click(page, ".rill-clip button[aria-label='Play the clip']")
+    page.wait("it plays", lambda: page.js("return rill.source.element.currentTime") > 9.1)
+
+
+def test_wipe_shows_the_input_left_of_its_line(page: Page) -> None:
+    page.choose("sample")
+    page.js("rill.settings.put('prompt', 'green')")
+    page.wait("a green picture", lambda: is_tinted(page, 1))
+    tool(page, "Wipe")
+    handle = page.driver.find_element(By.CSS_SELECTOR, ".rill-wiper")
+    handle.send_keys(Keys.HOME)
+    clip = "return getComputedStyle(document.querySelector('.rill-inset')).clipPath"
+    assert page.js(clip).startswith("inset(0px 100% 0px 0px")
+    handle.send_keys(Keys.END)
+    assert page.js(clip) in ("inset(0px)", "inset(0px 0% 0px 0px)")
+    inset, output = (page.driver.find_element(By.CSS_SELECTOR, name).rect for name in (".rill-inset", "#rill-output"))
+    assert all(abs(inset[side] - output[side]) <= 1 for side in ("x", "y", "width", "height")), (inset, output)
+    page.screenshot("wipe.png")
+    tool(page, "Wipe")
+
+
+def test_looks_history_and_surprises(page: Page) -> None:
+    click(page, ".rill-part-looks button:nth-child(2)")
+    page.wait("the second look", lambda: value(page, "prompt") == "green")
+    time.sleep(3.2)  # long enough to be remembered
+    page.js("rill.settings.put('prompt', 'blue')")
+    page.wait("another prompt", lambda: value(page, "prompt") == "blue")
+    box = page.driver.find_element(By.CSS_SELECTOR, "#rill-prompt textarea, #rill-prompt input")
+    box.send_keys(Keys.ARROW_UP)
+    page.wait("the one before", lambda: value(page, "prompt") == "green")
+    page.wait("the prompt in its box", lambda: box.get_attribute("value") == "green")
+    click(page, ".rill-part-ask button[aria-label^='Earlier']")
+    assert "green" in page.driver.find_element(By.CSS_SELECTOR, ".rill-menu").text
+    click(page, ".rill-part-ask button[aria-label^='Earlier']")
+    seed = value(page, "seed")
+    click(page, ".rill-part-ask button[aria-label^='Surprise']")
+    page.wait("a surprise", lambda: value(page, "seed") != seed and value(page, "prompt") != "green")
+
+
+def test_the_blend_travels_to_the_second_prompt(page: Page) -> None:
+    click(page, "#rill-second button")
+    page.js("rill.settings.put('prompt_b', 'red')")
+    page.wait("the controls", lambda: page.js("return Boolean(document.querySelector('.rill-part-travel input'))"))
+    page.js("document.querySelector('.rill-part-travel input').value = 1")
+    seen = "globalThis.blends = []; rill.addEventListener('settings', ({ detail }) => blends.push(detail.blend))"
+    page.js(seen)
+    page.js("[...document.querySelectorAll('.rill-part-travel button')].at(-1).click()")
+    page.wait("arrival", lambda: value(page, "blend") == 1)
+    blends = page.js("return blends")
+    assert blends == sorted(blends) and len({blend for blend in blends if 0 < blend < 1}) >= 3
+
+
+def test_a_snapshot_restores_its_settings(page: Page, tmp_path: Path) -> None:
+    wanted = {"prompt": "blue", "strength": 0.65, "gate.enabled": True, "seed": 77}
+    for key, setting in wanted.items():
+        page.js("rill.settings.put(arguments[0], arguments[1])", key, setting)
+    page.wait("the settings", lambda: wanted.items() <= page.js("return rill.settings.values").items())
+    page.wait("a blue picture", lambda: is_tinted(page, 2))
+    downloads(page, tmp_path)
+    tool(page, "Save this picture")
+    picture = downloaded(page, tmp_path, "*.png")
+    click(page, "#rill-reset")
+    page.wait("the defaults", lambda: value(page, "seed") == 0)
+    page.driver.find_element(By.CSS_SELECTOR, ".rill-part-keep input[type=file]").send_keys(str(picture))
+    page.wait("the settings again", lambda: wanted.items() <= page.js("return rill.settings.values").items())
+    assert picture.name in page.notice()
+    click(page, "#rill-reset")
+    page.js(
+        "[...document.querySelectorAll('.rill-part-keep button')].find((item) => item.textContent === 'Save settings').click()"
+    )
+    file = downloaded(page, tmp_path, "*.json")
+    assert json.loads(file.read_text())["settings"]["prompt"]
+    broken = tmp_path / "broken.json"
+    broken.write_text("{}")
+    page.driver.find_element(By.CSS_SELECTOR, ".rill-part-keep input[type=file]").send_keys(str(broken))
+    page.wait("plain words", lambda: "holds no settings" in page.notice())
+
+
+def test_a_recording_plays_back_and_its_moves_can_be_done_again(page: Page, tmp_path: Path) -> None:
+    page.choose("camera")
+    page.js("rill.settings.put('prompt', 'red')")
+    page.wait("a red picture", lambda: is_tinted(page, 0))
+    downloads(page, tmp_path)
+    press(page, "Record")
+    time.sleep(1.2)
+    page.js("rill.settings.put('prompt', 'green')")
+    page.wait("a green picture", lambda: is_tinted(page, 1))
+    time.sleep(1.0)
+    page.js("rill.keep.record()")
+    video = downloaded(page, tmp_path, "rill-*[4m]")
+    with av.open(str(video)) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert len(frames) >= 15
+    first, last = frames[len(frames) // 6].reshape(-1, 3).mean(axis=0), frames[-1].reshape(-1, 3).mean(axis=0)
+    assert first[0] > first[1] + 50 and last[1] > last[0] + 50
+    page.js(
+        "[...document.querySelectorAll('.rill-part-keep button')].find((item) => item.textContent === 'Save the moves').click()"
+    )
+    moves = downloaded(page, tmp_path, "*-moves.json")
+    assert [move["patch"] for move in json.loads(moves.read_text())["moves"]] == [{"prompt": "green"}]
+    page.js("rill.settings.put('prompt', 'blue')")
+    page.wait("a blue picture", lambda: is_tinted(page, 2))
+    page.driver.find_element(By.CSS_SELECTOR, ".rill-part-keep input[type=file]").send_keys(str(moves))
+    page.wait("red, as at first", lambda: is_tinted(page, 0))
+    page.wait("green, in its time", lambda: is_tinted(page, 1))
+
+
+def test_an_effect_is_measured_on_the_running_stream_and_everything_is_put_back(page: Page) -> None:
+    page.choose("picture" if page.js("return rill.source.kind") == "picture" else "sample")
+    click(page, ".rill-part-measured[data-of=gate] button")
+    page.wait("the measurement", lambda: page.js("return rill.trial?.name") == "gate")
+    said = "return document.querySelector('.rill-part-measured[data-of=gate] span').textContent"
+    words = page.wait("the effect", lambda: page.js("return !rill.trial") and "ms a frame" in page.js(said) and page.js(said), 60)
+    assert words.startswith("−")  # a clip that rests now and then has frames to skip
+    page.wait("the gate as before", lambda: value(page, "gate.enabled") is False and value(page, "probe.enabled") is False)
+    click(page, ".rill-part-measured[data-of=cache] button")
+    page.wait("the next one", lambda: page.js("return rill.trial?.name") == "cache")
+    page.js("rill.settings.put('cache.enabled', !rill.settings.values['cache.enabled'])")
+    page.wait("its end", lambda: page.js("return rill.trial === null") and "a setting was changed" in page.notice())
+    page.wait("all as before", lambda: value(page, "cache.enabled") is False and value(page, "probe.enabled") is False)
+
+
+def test_a_frame_rate_out_of_reach_moves_settings_and_says_why(page: Page) -> None:
+    page.choose("sample")
+    page.js("rill.settings.put('steps', 2)")
+    page.wait("two steps", lambda: value(page, "steps") == 2)
+    hold = ".rill-part-hold"
+    page.js(f"const goal = document.querySelector('{hold} select'); goal.value = 'fps'; goal.dispatchEvent(new Event('change'))")
+    page.js(f"const rate = document.querySelector('{hold} input'); rate.value = 120; rate.dispatchEvent(new Event('change'))")
+    page.wait("a move", lambda: value(page, "steps") == 1, 30)
+    page.wait("its reason", lambda: "missed 120.0 fps" in page.driver.find_element(By.CSS_SELECTOR, hold).text)
+    page.js(f"const goal = document.querySelector('{hold} select'); goal.value = ''; goal.dispatchEvent(new Event('change'))")
+    page.wait("the user's own settings", lambda: value(page, "steps") == 2 and value(page, "gate.enabled") is False)
+    click(page, "#rill-reset")
+
+
+def test_every_shortcut_is_on_the_sheet(page: Page) -> None:
+    page.js("document.activeElement?.blur()")
+    ActionChains(page.driver).send_keys("?").perform()
+    sheet = page.driver.find_element(By.CSS_SELECTOR, ".rill-sheet")
+    assert sheet.is_displayed() and "Surprise me" in sheet.text and "Space" in sheet.text
+    ActionChains(page.driver).send_keys(Keys.ESCAPE).perform()
+    assert not sheet.is_displayed()
+    ActionChains(page.driver).send_keys("i").perform()
+    assert page.js("return document.querySelector('.rill-frame').dataset.view") == "beside"
+    ActionChains(page.driver).send_keys("i").send_keys("i").perform()
+    assert page.js("return document.querySelector('.rill-frame').dataset.view") == "inset"
+    ActionChains(page.driver).send_keys(" ").perform()
+    page.wait("a pause", lambda: page.status() == "Paused")
+    ActionChains(page.driver).send_keys(" ").perform()
+    page.wait("the picture", lambda: page.status().startswith("Live"))

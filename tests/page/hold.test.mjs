@@ -1,0 +1,88 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { DWELL, begin, decide, ladder } from "../../assets/client/hold.js";
+
+const VALUES = { steps: 2, "gate.enabled": false, "gate.threshold": 0.98, "cache.enabled": false, "cache.interval": 3, "cache.branch": 0, "cache.policy": "interval" };
+
+/** A reproducible noise in −1..1. */
+function noise(seed) {
+  let state = seed;
+  return () => ((state = (state * 1664525 + 1013904223) >>> 0) / 2 ** 31) - 1;
+}
+
+/** Runs the controller on a machine that gives `fps(rung, t)` (or a likeness), with noise; looks twice a second. */
+function run(goal, plant, { count = 8, seconds = 300, spread = 0.05, seed = 7 } = {}) {
+  const random = noise(seed);
+  const log = { rungs: [], changes: [] };
+  let state = begin(0);
+  for (let t = 0.5; t <= seconds; t += 0.5) {
+    const value = plant(state.rung, t) * (1 + spread * random());
+    const result = decide(state, goal, value, count, t);
+    if (result.change) log.changes.push({ at: t, ...result.change });
+    state = result.state;
+    log.rungs.push({ t, rung: state.rung });
+  }
+  return log;
+}
+
+const perMinute = (changes, from) => changes.filter(({ at }) => at >= from && at < from + 60).length;
+const share = (rungs, from, good) => {
+  const later = rungs.filter(({ t }) => t >= from);
+  return later.filter(({ rung }) => good(rung)).length / later.length;
+};
+
+test("it climbs until the rate is held, and stays", () => {
+  const plant = (rung) => 10 + 3 * rung;
+  const { rungs, changes } = run({ kind: "fps", value: 20 }, plant);
+  assert.ok(rungs.find(({ rung }) => plant(rung) >= 20).t <= 25);
+  assert.ok(share(rungs, 30, (rung) => rung >= 3) > 0.9, "it holds the rate nearly always");
+  assert.ok(share(rungs, 30, (rung) => rung <= 4) > 0.9, "and gives no more picture away than it must");
+  assert.ok(changes.every(({ why }) => /fps/.test(why)));
+});
+
+test("it does not oscillate: few changes a minute, fewer later, never two within the dwell", () => {
+  for (const seed of [1, 2, 3, 4, 5, 6, 7, 8]) {
+    // The goal lies between two rungs: the worst place.
+    const { changes } = run({ kind: "fps", value: 20 }, (rung) => 10.7 + 3 * rung, { seconds: 600, spread: 0.12, seed });
+    assert.ok(perMinute(changes, 0) <= 8, `seed ${seed}: ${perMinute(changes, 0)} in the first minute`);
+    for (const minute of [1, 2, 3, 4, 5, 6, 7, 8, 9]) assert.ok(perMinute(changes, 60 * minute) <= 4, `seed ${seed}, minute ${minute}`);
+    const late = changes.filter(({ at }) => at >= 300).length / 5;
+    assert.ok(late <= 1.6, `seed ${seed}: ${late} a minute after five minutes`);
+    changes.slice(1).forEach(({ at }, index) => assert.ok(at - changes[index].at >= DWELL));
+  }
+});
+
+test("it follows a machine that becomes slower, and one that recovers", () => {
+  const busy = (t) => (t > 60 && t < 120 ? 0.6 : 1);
+  const { rungs } = run({ kind: "fps", value: 20 }, (rung, t) => (16 + 4 * rung) * busy(t), { seconds: 400, spread: 0.03 });
+  assert.ok(rungs.find(({ t, rung }) => t > 60 && rung >= 4).t < 85);
+  assert.ok(share(rungs, 300, (rung) => rung <= 1) > 0.9);
+});
+
+test("a goal out of reach ends on the last rung without a flurry", () => {
+  const { rungs, changes } = run({ kind: "fps", value: 60 }, (rung) => 5 + rung, { count: 5, seconds: 200 });
+  assert.equal(rungs.at(-1).rung, 4);
+  assert.ok(changes.length <= 4);
+});
+
+test("holding a likeness goes as fast as that allows", () => {
+  const { rungs } = run({ kind: "quality", value: 0.95 }, (rung) => 1 - 0.02 * rung, { spread: 0.002 });
+  assert.ok(share(rungs, 60, (rung) => rung === 2) > 0.85);
+});
+
+test("without figures nothing moves", () => {
+  const state = begin(0);
+  assert.deepEqual(decide(state, { kind: "fps", value: 20 }, null, 5, 100), { state, change: null });
+});
+
+test("every rung is faster than the one before, and restores what others have moved", () => {
+  const rungs = ladder(VALUES, [384]);
+  assert.deepEqual(rungs[0].patch.steps, 2);
+  assert.equal(rungs[1].patch.steps, 1);
+  assert.ok(rungs.some(({ patch }) => patch["gate.enabled"]));
+  assert.equal(rungs.at(-1).patch.size, 384);
+  const keys = Object.keys(VALUES).filter((key) => key in rungs.at(-1).patch);
+  for (const { patch } of rungs) assert.ok(keys.every((key) => key in patch));
+  const cached = ladder({ ...VALUES, steps: 1, "gate.enabled": true, "cache.enabled": true });
+  assert.ok(cached.every(({ patch }) => (patch["cache.interval"] ?? 3) >= 3), "it never undoes what the user has chosen");
+});

@@ -1,0 +1,111 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import zlib from "node:zlib";
+import { History, blendAt } from "../../assets/client/history.js";
+import { looksFor, surprise } from "../../assets/client/looks.js";
+import { Moves, parseMoves } from "../../assets/client/moves.js";
+import { crc32, textOf, withText } from "../../assets/client/png.js";
+import { fitting } from "../../assets/client/share.js";
+
+function chunk(type, data) {
+  const body = Buffer.concat([Buffer.from(type, "latin1"), data]);
+  const result = Buffer.alloc(body.length + 8);
+  result.writeUInt32BE(data.length, 0);
+  body.copy(result, 4);
+  result.writeUInt32BE(crc32(body), body.length + 4);
+  return result;
+}
+
+const SIGNATURE = Buffer.from([0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a]);
+const IHDR = chunk("IHDR", Buffer.from([0, 0, 0, 1, 0, 0, 0, 1, 8, 2, 0, 0, 0]));
+const PNG = new Uint8Array(Buffer.concat([SIGNATURE, IHDR, chunk("IDAT", zlib.deflateSync(Buffer.from([0, 1, 2, 3]))), chunk("IEND", Buffer.alloc(0))]));
+
+test("the checksum is that of PNG", () => {
+  assert.equal(crc32(new TextEncoder().encode("IEND")), 0xae426082); // the end of every PNG file
+});
+
+test("text in a picture comes back whole, and the picture stays as it was", () => {
+  const text = JSON.stringify({ prompt: "Aquarell, größer ≥ 0.5 🎨" });
+  const written = withText(PNG, "rill", text);
+  assert.equal(textOf(written, "rill"), text);
+  assert.equal(textOf(written, "other"), null);
+  assert.equal(textOf(PNG, "rill"), null);
+  const added = written.length - PNG.length;
+  assert.deepEqual(written.slice(0, 33), PNG.slice(0, 33));
+  assert.deepEqual(written.slice(33 + added), PNG.slice(33));
+  assert.throws(() => withText(new Uint8Array(100), "rill", ""), RangeError);
+  assert.equal(textOf(written.slice(0, 60), "rill"), null);
+});
+
+test("a performance keeps what changed and when; a broken one is refused", () => {
+  const moves = new Moves({ prompt: "a" }, 1000);
+  moves.add({ prompt: "b" }, 2500);
+  moves.add({ strength: 0.7 }, 4000);
+  const file = JSON.parse(JSON.stringify(moves.finish(6000)));
+  assert.deepEqual(parseMoves(file), { settings: { prompt: "a" }, seconds: 5, moves: [{ at: 1.5, patch: { prompt: "b" } }, { at: 3, patch: { strength: 0.7 } }] });
+  assert.equal(parseMoves({ ...file, moves: [...file.moves].reverse() }), null);
+  assert.equal(parseMoves({ ...file, seconds: 2 }), null);
+  assert.equal(parseMoves({ ...file, format: "else" }), null);
+  assert.equal(parseMoves(null), null);
+});
+
+test("only what this server declares is restored, and it is made to fit", () => {
+  const fields = { strength: { kind: "number", low: 0, high: 1 }, "gate.enabled": { kind: "flag" }, prompt: { kind: "text", limit: 5 } };
+  assert.deepEqual(fitting({ strength: 7, "gate.enabled": true, prompt: "too long", gone: 1, toString: 2 }, fields), { strength: 1, "gate.enabled": true, prompt: "too l" });
+});
+
+test("earlier prompts are remembered once, newest first, and survive the page", () => {
+  const kept = new Map();
+  const storage = { getItem: (key) => kept.get(key) ?? null, setItem: (key, value) => kept.set(key, value) };
+  const history = new History(storage);
+  for (const prompt of ["one", " two ", "one", "", "three"]) history.add(prompt);
+  assert.deepEqual(history.items, ["three", "one", "two"]);
+  assert.equal(history.older("three"), "one");
+  assert.equal(history.older("half typed"), "three");
+  assert.equal(history.newer("three"), null);
+  assert.deepEqual(new History(storage).items, history.items);
+  for (let n = 0; n < 50; n++) history.add(String(n));
+  assert.equal(history.items.length, 30);
+  kept.set("rill.prompts", "{broken");
+  assert.deepEqual(new History(storage).items, []);
+  assert.deepEqual(new History(null).items, []);
+});
+
+test("the blend travels softly and arrives exactly", () => {
+  assert.equal(blendAt(0, 1, 5, 0), 0);
+  assert.equal(blendAt(0, 1, 5, 2.5), 0.5);
+  assert.equal(blendAt(0.3, 0, 5, 5), 0);
+  assert.equal(blendAt(0.3, 1, 5, 99), 1);
+  let last = 0;
+  for (let t = 0; t <= 5; t += 0.1) {
+    const now = blendAt(0, 1, 5, t);
+    assert.ok(now >= last && now <= 1);
+    last = now;
+  }
+});
+
+test("a surprise is another look than the present one, within what looks good", () => {
+  const looks = ["a", "b", "c"].map((prompt) => ({ settings: { prompt } }));
+  let state = 1;
+  const chance = () => (state = (state * 16807) % 2147483647) / 2147483647;
+  let blended = 0;
+  for (let n = 0; n < 300; n++) {
+    const patch = surprise(looks, "a", chance);
+    assert.notEqual(patch.prompt, "a");
+    assert.ok(patch.strength >= 0.4 && patch.strength <= 0.65);
+    assert.ok(Number.isInteger(patch.seed) && patch.seed >= 0 && patch.seed < 2 ** 32);
+    if (patch.blend > 0) {
+      blended += 1;
+      assert.notEqual(patch.prompt_b, patch.prompt);
+    }
+  }
+  assert.ok(blended > 50 && blended < 150);
+  assert.deepEqual(surprise([], "a", chance), {});
+});
+
+test("a model without pictures of its own offers its prompts", () => {
+  const manifest = { model: "pocket", presets: [{ name: "Ink", settings: { prompt: "ink" }, picture: "ink.jpg" }] };
+  assert.match(looksFor({ name: "pocket", prompts: [] }, manifest)[0].picture, /presets\/ink\.jpg$/);
+  assert.deepEqual(looksFor({ name: "other", prompts: ["x"] }, manifest), [{ name: "x", settings: { prompt: "x" }, picture: null }]);
+  assert.deepEqual(looksFor({ name: "other" }, null), []);
+});
