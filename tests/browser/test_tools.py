@@ -42,6 +42,12 @@ def downloaded(page: Page, folder: Path, pattern: str) -> Path:
     return Path(page.wait(f"the file {pattern}", lambda: next(iter(folder.glob(pattern)), None)))
 
 
+def put(page: Page, selector: str, what: object, event: str = "change") -> None:
+    """Gives a control a value as a user's hand would."""
+    script = "const [at, to, name] = arguments; const item = document.querySelector(at); item.value = to;"
+    page.js(f"{script} item.dispatchEvent(new Event(name))", selector, what, event)
+
+
 def drag(page: Page, selector: str, *points: tuple[float, float]) -> None:
     """One stroke over an element, in shares of its size."""
     element = page.driver.find_element(By.CSS_SELECTOR, selector)
@@ -68,9 +74,7 @@ def test_painting_reaches_the_model_on_paper_and_over_the_camera(page: Page) -> 
     page.choose("paint")
     page.js("rill.settings.put('prompt', 'as it is')")
     page.wait("the paper", lambda: page.mean().min() > 200)
-    page.js(
-        "document.querySelector('.rill-size input').value = 20; document.querySelector('.rill-size input').dispatchEvent(new Event('input'))"
-    )
+    put(page, ".rill-size input", 20, "input")
     click(page, ".rill-swatch[data-colour='#2f7fd6']")
     drag(page, ".rill-layer", (0.1, 0.5), (0.5, 0.5), (0.9, 0.5))
     page.wait("a blue band", lambda: blueness(page) > 60)
@@ -100,8 +104,7 @@ def test_a_clip_is_held_sought_and_looped_and_the_prompt_still_works_on_it(page:
     assert np.abs(page.canvas().astype(int) - still).mean() < 3
     page.js("rill.settings.put('prompt', 'red')")
     page.wait("a red picture", lambda: is_tinted(page, 0))
-    seek = "const seek = document.querySelector('.rill-clip input'); seek.value = 9; seek.dispatchEvent(new Event('input'))"
-    page.js(seek)
+    put(page, ".rill-clip input", 9, "input")
     page.wait("another place", lambda: np.abs(page.canvas().astype(int) - still).mean() > 10)
     assert page.js("return rill.source.element.currentTime") == pytest.approx(9, abs=0.1)
     click(page, ".rill-clip button[aria-label='Play in a loop']")
@@ -149,7 +152,7 @@ def test_the_blend_travels_to_the_second_prompt(page: Page) -> None:
     click(page, "#rill-second button")
     page.js("rill.settings.put('prompt_b', 'red')")
     page.wait("the controls", lambda: page.js("return Boolean(document.querySelector('.rill-part-travel input'))"))
-    page.js("document.querySelector('.rill-part-travel input').value = 1")
+    put(page, ".rill-part-travel input", 1)
     seen = "globalThis.blends = []; rill.addEventListener('settings', ({ detail }) => blends.push(detail.blend))"
     page.js(seen)
     page.js("[...document.querySelectorAll('.rill-part-travel button')].at(-1).click()")
@@ -233,11 +236,11 @@ def test_a_frame_rate_out_of_reach_moves_settings_and_says_why(page: Page) -> No
     page.js("rill.settings.put('steps', 2)")
     page.wait("two steps", lambda: value(page, "steps") == 2)
     hold = ".rill-part-hold"
-    page.js(f"const goal = document.querySelector('{hold} select'); goal.value = 'fps'; goal.dispatchEvent(new Event('change'))")
-    page.js(f"const rate = document.querySelector('{hold} input'); rate.value = 120; rate.dispatchEvent(new Event('change'))")
+    put(page, f"{hold} select", "fps")
+    put(page, f"{hold} input", 120)
     page.wait("a move", lambda: value(page, "steps") == 1, 30)
     page.wait("its reason", lambda: "missed 120.0 fps" in page.driver.find_element(By.CSS_SELECTOR, hold).text)
-    page.js(f"const goal = document.querySelector('{hold} select'); goal.value = ''; goal.dispatchEvent(new Event('change'))")
+    put(page, f"{hold} select", "")
     page.wait("the user's own settings", lambda: value(page, "steps") == 2 and value(page, "gate.enabled") is False)
     click(page, "#rill-reset")
 
