@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipelines import backends, guidance, probe
+from pipelines import backends, feature_cache, guidance, probe
 from pipelines.conditioning import Additions, Condition, PromptCache, text_of
+from pipelines.feature_cache import Kind
 from pipelines.graphs import BUCKETS, GraphKey, Graphs, split
 from pipelines.loader import ModelParts
 from pipelines.models import ModelInfo, describe
@@ -95,14 +96,14 @@ class StreamPipeline:
     def graphs_for(self, settings: Settings, sessions: int = 1) -> tuple[GraphKey, ...]:
         """The graphs that these settings use best; each may be built by `graphs.build` in any thread while streaming goes on."""
         rows = sessions * guidance.rows(settings, settings.steps if settings.stream_batch.enabled else 1)
-        sizes = sorted(set(split(rows, BUCKETS)) | {1})
-        passes: list[tuple[str, int | None]] = [("full", None)]
-        if settings.cache.enabled:
-            passes += [("full", settings.cache.branch), ("shallow", settings.cache.branch)]
+        plain = [(feature_cache.PLAIN, size) for size in sorted(set(split(rows, BUCKETS)) | {1})]
+        # With the cache the rows of one call fall into two groups, of any size.
+        caching = feature_cache.passes(settings.cache) if settings.cache.enabled else ()
+        grouped = [(kind, size) for kind in caching for size in BUCKETS if size <= rows]
         return (
             GraphKey("encode", 1),
             GraphKey("decode", 1),
-            *(GraphKey(part, size, branch) for part, branch in passes for size in sizes),
+            *(GraphKey(part, size, branch) for (part, branch), size in (*plain, *grouped)),
         )
 
     def prepare(self, settings: Settings, sessions: int = 1) -> None:
@@ -200,30 +201,30 @@ class StreamPipeline:
 
     def _rows(self, turn: Turn) -> list[Row]:
         settings = turn.entry.settings
-        branch = settings.cache.branch
-        caching = self.graphs.ready(GraphKey("full", 1, branch)) and self.graphs.ready(GraphKey("shallow", 1, branch))
+        caching = all(self.graphs.ready(GraphKey(part, 1, branch)) for part, branch in feature_cache.passes(settings.cache))
         return turn.entry.state.rows(turn.frames(), settings, turn.condition, turn.negative, caching)
 
     def _predict(self, rows: Sequence[Row]) -> dict[tuple[int, bool], Tensor]:
         """The network's output for every row, by (frame, whether negative). Rows of one kind of pass share its calls."""
-        groups: dict[tuple[str, int | None], list[Row]] = {}
+        groups: dict[Kind, list[Row]] = {}
         for row in rows:
-            kind = "full" if row.deep is None else "shallow"
-            groups.setdefault((kind, None if row.key is None else row.key.branch), []).append(row)
+            groups.setdefault(row.kind, []).append(row)
         predictions: dict[tuple[int, bool], Tensor] = {}
-        for (kind, branch), members in groups.items():
-            x = stack([row.frame.x for row in members])  # [B, C, h, w]
-            t = torch.tensor([row.frame.timestep for row in members])  # [B]
-            inputs: tuple[Tensor, ...] = (x, t, stack([row.condition.embedding for row in members]))  # [B, L, D]
-            if kind == "shallow":
-                inputs = (*inputs, stack([row.deep for row in members if row.deep is not None]))
-            added = zip(*(row.condition.added for row in members), strict=True)
-            inputs = (*inputs, *(stack(values) for values in added))
-            output, *deep = self.graphs.run(kind, inputs, branch)
-            for row, features in zip(members, deep[0] if deep else (), strict=False):
-                row.state.keep(row, features)
-            predictions.update({(id(row.frame), row.negative): value for row, value in zip(members, output, strict=True)})
+        for (part, branch), members in groups.items():
+            output, *features = self.graphs.run(part, self._inputs(part, members), branch)
+            for place, row in enumerate(members):
+                predictions[id(row.frame), row.negative] = output[place]
+                row.state.keep(row, tuple(feature[place] for feature in features))
         return predictions
+
+    def _inputs(self, part: str, rows: Sequence[Row]) -> tuple[Tensor, ...]:
+        """What a UNet pass takes of these rows; every tensor has one row each along its first dimension."""
+        x = stack([row.frame.x for row in rows])  # [B, C, h, w]
+        t = torch.tensor([row.frame.timestep for row in rows])  # [B]
+        embedding = stack([row.condition.embedding for row in rows])  # [B, L, D]
+        features = (stack(values) for values in zip(*(row.features for row in rows), strict=True))
+        added = (stack(values) for values in zip(*(row.condition.added for row in rows), strict=True))
+        return (t, embedding, *features, *added) if part == "decoder" else (x, t, embedding, *features, *added)
 
     def _decode(self, frames: Sequence[InFlight]) -> dict[int, HostPicture]:
         if not frames:
@@ -238,7 +239,7 @@ class StreamPipeline:
         if leaving is None:
             frame_id = entry.frame.id if entry.frame is not None else -1
             return Output(frame_id, version, None, "warming", timings)
-        verdict: Verdict = "cached" if leaving.shallow else "generated"
+        verdict: Verdict = "cached" if leaving.reused else "generated"
         return Output(
             leaving.frame_id,
             version,

@@ -1,8 +1,12 @@
-"""When deep UNet features of an earlier frame may be used again. Decides only: holds no tensors, knows no UNet and no clock.
+"""When features of an earlier UNet pass may be used again. Decides only: holds no tensors, knows no UNet and no clock.
 
-DeepCache (arXiv 2312.00858) reuses features from step to step; here they are reused from frame to frame at one noise level,
-where the fresh detail of the new frame enters through the UNet's outer layers. One CacheState belongs to one session and one
-level (and one row of it, where guidance adds a negative row); the tensors lie beside it, with the engine.
+Three kinds of reuse:
+- frames: the deep features of an earlier frame at the same noise level, while the fresh detail of the new frame enters through
+  the UNet's outer layers. One CacheState belongs to one session and one level (and one row of it, where guidance adds a
+  negative row); the tensors lie beside it, with the engine.
+- steps: the deep features of an earlier level of the same frame (DeepCache, arXiv 2312.00858).
+- encoder: everything that the way down made at an earlier level of the same frame; only the way up is computed (Faster
+  Diffusion, arXiv 2312.09608). Never between frames, where it would repeat the old picture.
 """
 
 from __future__ import annotations
@@ -16,7 +20,13 @@ import numpy as np
 from pipelines.gate import Thumb
 from pipelines.settings import CacheSettings
 
-Pass = Literal["full", "shallow"]
+Pass = Literal["full", "reuse"]
+
+Kind = tuple[str, int | None]
+"""A UNet pass as the graphs name it: (part, branch)."""
+
+PLAIN: Kind = ("full", None)
+"""The pass that neither keeps nor takes anything."""
 
 SCENE_CUT = 0.12
 """Drift that ends an entry under any policy. Over three frames a handheld camera reaches 0.07, a cut 0.27 and more."""
@@ -24,26 +34,37 @@ SCENE_CUT = 0.12
 
 @dataclass(frozen=True, slots=True)
 class CacheKey:
-    """What an entry belongs to: features of one key are never used under another. `conditioning` stands for the embedding
-    (prompts, blend, added conditions): equal if and only if the embedding is the same. width, height: pixels."""
+    """What an entry belongs to: features of one key are never used under another.
+
+    width, height: of the picture or of its latent. timestep: of the pass, between the steps of a frame of its first. `picture`
+    stands for all else that the row was made with (prompts, guidance, noise, maps): equal only if all of it is the same.
+    """
 
     model: Hashable
     width: int
     height: int
+    reuse: str
     branch: int
     timestep: int
     seed: int
-    conditioning: Hashable
+    picture: Hashable
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CacheState:
     """One entry, seen from outside. reference: thumbnail of the frame of the full pass, None for a frame without pixels;
-    age: frames since then that made do with a shallow pass. The default is no entry."""
+    age: frames since then that made do with it. The default is no entry."""
 
     key: CacheKey | None = None
     reference: Thumb | None = None
     age: int = 0
+
+
+def passes(settings: CacheSettings) -> tuple[Kind, Kind]:
+    """The full pass that keeps what these settings reuse, and the pass that takes it."""
+    if settings.reuse == "encoder":
+        return ("encoder", None), ("decoder", None)
+    return ("full", settings.branch), ("shallow", settings.branch)
 
 
 def drift(thumb: Thumb | None, reference: Thumb | None) -> float:
@@ -62,11 +83,20 @@ def decide(state: CacheState, key: CacheKey, thumb: Thumb | None, settings: Cach
     if not settings.enabled or state.key != key or state.age + 1 >= settings.interval:
         return "full"
     limit = min(settings.drift, SCENE_CUT) if settings.policy == "adaptive" else SCENE_CUT
-    return "full" if drift(thumb, state.reference) > limit else "shallow"
+    return "full" if drift(thumb, state.reference) > limit else "reuse"
+
+
+def decide_level(kept: CacheKey | None, since: int, key: CacheKey, settings: CacheSettings) -> Pass:
+    """The pass for the next level of a frame, between whose steps features are reused. Pure.
+
+    kept: the key of the frame's last full pass, None where it has none yet; since: levels from that one to this. Every
+    `interval`-th level is full, the first one always; the input does not drift within a frame.
+    """
+    return "reuse" if settings.enabled and kept == key and since < settings.interval else "full"
 
 
 def advance(state: CacheState, key: CacheKey, thumb: Thumb | None, done: Pass) -> CacheState:
-    """The state after the frame went through `done`: a full pass starts a new entry, a shallow one ages it.
+    """The state after the frame went through `done`: a full pass starts a new entry, any other ages it.
 
     Not to be called for a full pass that kept no features, as one with the cache switched off: start again from CacheState().
     """

@@ -27,7 +27,9 @@ BUCKETS = (1, 2, 4, 8, 16)
 
 @dataclass(frozen=True, slots=True)
 class GraphKey:
-    """part: encode, decode, full or shallow; branch: re-entry point of the cached UNet passes, None for the plain pass."""
+    """part: encode, decode; full, or with a branch a full pass that keeps its deep feature, and shallow, which takes it; encoder,
+    a full pass that keeps its skips, and decoder, which takes them. branch: re-entry point of the feature cache.
+    """
 
     part: str
     rows: int
@@ -95,7 +97,7 @@ class Graphs:
         self._graphs.clear()
 
     def _maker(self, key: GraphKey) -> Callable[[], nn.Module]:
-        from pipelines.unet import FullPass, ShallowPass  # imports diffusers: only when a graph is really built
+        from pipelines.unet import DecoderPass, FullPass, ShallowPass  # imports diffusers: only when a graph is really built
 
         parts = self.parts
         match key.part:
@@ -108,6 +110,10 @@ class Graphs:
             case "shallow" if key.branch is not None:
                 branch = key.branch
                 return lambda: ShallowPass(parts.unet, branch)
+            case "encoder":
+                return lambda: FullPass(parts.unet, keep_encoder=True)
+            case "decoder":
+                return lambda: DecoderPass(parts.unet)
         raise ValueError(f"no graph of kind {key}")
 
     def _example(self, key: GraphKey) -> tuple[Tensor, ...]:
@@ -119,11 +125,18 @@ class Graphs:
         if key.part == "decode":
             return (latents,)
         embedding = torch.randn(rows, *self.parts.embedding_shape, generator=generator)
-        inputs = (latents, torch.full((rows,), 500, dtype=torch.int64), embedding)
+        t = torch.full((rows,), 500, dtype=torch.int64)
         added = tuple(torch.rand(rows, size, generator=generator) for size in self.parts.added_sizes)
-        if key.part == "full" or key.branch is None:
-            return (*inputs, *added)
-        from pipelines.unet import deep_shape
+        height, width = self.latent_shape[1:]
+        if key.part == "shallow" and key.branch is not None:
+            from pipelines.unet import deep_shape
 
-        deep = deep_shape(self.parts.unet, key.branch, *self.latent_shape[1:])
-        return (*inputs, torch.randn(rows, *deep, generator=generator), *added)
+            deep = deep_shape(self.parts.unet, key.branch, height, width)
+            return latents, t, embedding, torch.randn(rows, *deep, generator=generator), *added
+        if key.part == "decoder":
+            from pipelines.unet import skip_shapes
+
+            skips = skip_shapes(self.parts.unet, height, width)
+            kept = (torch.randn(rows, *shape, generator=generator) for shape in (skips[-1], *skips))
+            return t, embedding, *kept, *added
+        return latents, t, embedding, *added

@@ -58,9 +58,20 @@ class GateSettings:
 
 @dataclass(frozen=True, slots=True)
 class CacheSettings:
-    enabled: bool = flag(False, "Reuse deep UNet features of an earlier frame of the same session and noise level.")
+    enabled: bool = flag(False, "Reuse features that an earlier UNet pass of the same session has made.")
+    reuse: str = choice(
+        "frames",
+        ("frames", "steps", "encoder"),
+        "frames: deep features of an earlier frame at the same level; steps: of an earlier level of the same frame; encoder: the "
+        "whole way down of an earlier level of the same frame. The last two need two steps or more.",
+    )
     policy: str = choice("interval", ("interval", "adaptive"), "Full pass every k-th frame, or when the input has drifted.")
-    interval: int = integer(3, 1, 30, "Full pass every k-th frame (policy interval); most frames between full passes (adaptive).")
+    interval: int = integer(
+        3,
+        1,
+        30,
+        "Full pass every k-th frame (policy interval); most frames between full passes (adaptive); else every k-th level.",
+    )
     drift: float = number(
         0.06, 0.001, 1.0, "Mean change of the input thumbnail since the cached pass (0..1) that forces a full pass."
     )

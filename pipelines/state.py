@@ -12,14 +12,14 @@ from torch import Tensor
 
 from pipelines import feature_cache, gate, guidance, strength_map
 from pipelines.conditioning import Condition, Travel
-from pipelines.feature_cache import CacheKey, CacheState
+from pipelines.feature_cache import PLAIN, CacheKey, CacheState, Kind
 from pipelines.gate import Thumb
 from pipelines.guidance import Likeness
 from pipelines.noise import SessionNoise, motion_strength
 from pipelines.probe import Probe
 from pipelines.schedule import Schedule, denoised, implied_noise, noised
-from pipelines.settings import Settings
-from pipelines.stream_batch import InFlight, Ring
+from pipelines.settings import CacheSettings, GateSettings, ProbeSettings, Settings, StreamBatchSettings
+from pipelines.stream_batch import InFlight, Kept, Ring
 from pipelines.types import Frame
 
 Slot = tuple[int, bool]
@@ -30,15 +30,17 @@ Slot = tuple[int, bool]
 class Row:
     """One row of a UNet call: the frame it belongs to, what it is conditioned on, and what it may reuse.
 
-    key: whose cached features fit it, None with the cache off. deep: those features if the row takes the shallow pass.
+    kind: the pass that it takes. key: what the features that the pass keeps belong to, None with the cache off. features: what
+    an earlier pass kept for it, where it takes the short way; without the batch dimension.
     """
 
     state: StreamState
     frame: InFlight
     condition: Condition
     negative: bool = False
+    kind: Kind = PLAIN
     key: CacheKey | None = None
-    deep: Tensor | None = None
+    features: tuple[Tensor, ...] = ()
 
     @property
     def slot(self) -> Slot:
@@ -47,10 +49,10 @@ class Row:
 
 @dataclass(slots=True)
 class CacheEntry:
-    """Deep features of the last full pass of one slot, with what the policy knows of them."""
+    """Features of the last full pass of one slot, with what the policy knows of them."""
 
     state: CacheState
-    deep: Tensor
+    features: tuple[Tensor, ...]
 
 
 @dataclass(slots=True)
@@ -63,6 +65,7 @@ class StreamState:
     previous_x0: Tensor | None = None  # last finished latent, for the warm start
     previous_thumb: Thumb | None = None
     mask: Tensor | None = None  # painted strength map [1, h, w]
+    painting: int = 0  # how often it was painted
     cache: dict[Slot, CacheEntry] = field(default_factory=dict)
     likeness: dict[int, Likeness] = field(default_factory=dict)
     probe: Probe = field(default_factory=Probe)
@@ -79,7 +82,7 @@ class StreamState:
         It holds from the next frame on; frames in flight keep theirs. Raises ValueError for other arrays.
         """
         self.mask = None if mask is None else strength_map.from_mask(mask, *self.noise.shape[1:])[0]
-        self.cache.clear()  # the features were made under the old map
+        self.painting += 1  # what was cached under the old map ends
 
     def shadow(self) -> StreamState:
         """An independent state that will treat the next frame as this one would, for the unaccelerated reference."""
@@ -102,7 +105,9 @@ class StreamState:
         strength = 1.0 if latent is None else self._strength(previous, settings)
         timesteps = self.schedule.timesteps(strength, settings.steps)
         start = self._start(latent, settings)
-        item = InFlight(frame.id, self.noise.level(0), start, timesteps, anchor=start, thumb=self.previous_thumb)
+        item = InFlight(
+            frame.id, self.noise.level(0), start, timesteps, anchor=start, thumb=self.previous_thumb, painting=self.painting
+        )
         if start is not None:
             item.map = self._map(previous, settings)
             item.x = noised(start, item.x, *self._coefficients(item))
@@ -121,16 +126,23 @@ class StreamState:
             dropped = known.drops(settings.guidance_alike)
             if guidance.needs_negative_row(settings, frame.level, frame.source is not None, dropped):
                 rows.append(Row(self, frame, negative, negative=True))
-        if settings.cache.enabled and caching:
-            return [self._reuse(row, settings) for row in rows]
-        self.cache.clear()
-        return rows
+        across_frames = settings.cache.reuse == "frames"
+        if not (settings.cache.enabled and caching and across_frames):
+            self.cache.clear()
+        if not (settings.cache.enabled and caching):
+            return rows
+        reuse = self._across_frames if across_frames else self._across_steps
+        return [reuse(row, settings) for row in rows]
 
-    def keep(self, row: Row, deep: Tensor) -> None:
-        """Remember the deep features of a row's full pass."""
-        if row.key is not None:
+    def keep(self, row: Row, features: tuple[Tensor, ...]) -> None:
+        """Remember what a row's full pass kept."""
+        if row.key is None:
+            return
+        if row.key.reuse == "frames":
             state = feature_cache.advance(CacheState(), row.key, row.frame.thumb, "full")
-            self.cache[row.slot] = CacheEntry(state, deep)
+            self.cache[row.slot] = CacheEntry(state, features)
+        else:
+            row.frame.kept = {**row.frame.kept, row.negative: Kept(row.key, row.frame.level, features)}
 
     def absorb(self, frame: InFlight, conditional: Tensor, negative: Tensor | None, settings: Settings) -> None:
         """Take one level's network outputs [C, h, w] (and the negative row's, where there was one); move the frame on."""
@@ -164,21 +176,46 @@ class StreamState:
             x0_u = guidance.residual_negative(frame.x, frame.anchor, settings.guidance_delta, a, s)
         return x0 if x0_u is None else guidance.combine(x0, x0_u, settings.guidance)
 
-    def _reuse(self, row: Row, settings: Settings) -> Row:
-        """The row with the key of its cache slot, and with the slot's features where the policy lets it use them."""
-        words = (settings.prompt, settings.prompt_b, settings.blend, settings.blend_mode, self.travel.weight)
-        conditioning = ((settings.negative,) if row.negative else words, row.condition.guidance)
-        _, height, width = self.noise.shape
-        key = CacheKey("", width, height, settings.cache.branch, row.frame.timestep, settings.seed, conditioning)
+    def _across_frames(self, row: Row, settings: Settings) -> Row:
+        """The row with its pass: the short one, with its slot's features, where the policy lets it."""
+        key = self._key(row, row.frame.timestep, settings)
+        whole, short = feature_cache.passes(settings.cache)
         entry = self.cache.get(row.slot)
         state = entry.state if entry is not None else CacheState()
         done = feature_cache.decide(state, key, row.frame.thumb, settings.cache)
         if entry is None or done == "full":
-            return dataclasses.replace(row, key=key)
+            return dataclasses.replace(row, key=key, kind=whole)
         # A new entry rather than a change in place, so that a step that fails can be undone.
-        self.cache[row.slot] = CacheEntry(feature_cache.advance(state, key, row.frame.thumb, done), entry.deep)
-        row.frame.shallow = True
-        return dataclasses.replace(row, key=key, deep=entry.deep)
+        self.cache[row.slot] = CacheEntry(feature_cache.advance(state, key, row.frame.thumb, done), entry.features)
+        row.frame.reused = True
+        return dataclasses.replace(row, kind=short, features=entry.features)
+
+    def _across_steps(self, row: Row, settings: Settings) -> Row:
+        """The row with its pass: the short one, with features of an earlier level of its frame, where the policy lets it; the
+        plain one where a full pass would keep features that no later level is there to use."""
+        key = self._key(row, row.frame.timesteps[0], settings)
+        whole, short = feature_cache.passes(settings.cache)
+        kept = row.frame.kept.get(row.negative)
+        since = row.frame.level - (kept.level if kept is not None else 0)
+        if kept is None or feature_cache.decide_level(kept.key, since, key, settings.cache) == "full":
+            last = row.frame.level + 1 == len(row.frame.timesteps)
+            return row if last else dataclasses.replace(row, key=key, kind=whole)
+        row.frame.reused = True
+        return dataclasses.replace(row, kind=short, features=kept.features)
+
+    def _key(self, row: Row, timestep: int, settings: Settings) -> CacheKey:
+        """What the features of a row belong to: all that the picture depends on besides the frame itself."""
+        picture = dataclasses.replace(
+            settings,
+            version=0,
+            stream_batch=StreamBatchSettings(),
+            gate=GateSettings(),
+            cache=CacheSettings(),
+            probe=ProbeSettings(),
+        )
+        _, height, width = self.noise.shape
+        rest = (picture, self.travel.weight, row.condition.guidance, row.frame.painting)
+        return CacheKey("", width, height, settings.cache.reuse, settings.cache.branch, timestep, settings.seed, rest)
 
     def _coefficients(self, frame: InFlight) -> tuple[Tensor, Tensor]:
         """(a, s) of the frame's present level: numbers, or one per pixel [1, h, w] under a strength map."""

@@ -8,11 +8,22 @@ before it is done: the first n−1 answers are "warming", not brown pictures.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from pipelines.feature_cache import CacheKey
 from pipelines.gate import Thumb
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Kept:
+    """What a frame's full pass at `level` left for its later levels: features of one row, without the batch dimension."""
+
+    key: CacheKey
+    level: int
+    features: tuple[Tensor, ...]
 
 
 @dataclass(slots=True)
@@ -28,7 +39,9 @@ class InFlight:
     x0: Tensor | None = None  # newest prediction
     thumb: Thumb | None = None  # of the input, where a technique asked for it
     map: Tensor | None = None  # share of the strength per pixel, [1, h, w]
-    shallow: bool = False  # one of its levels went through a shallow pass
+    painting: int = 0  # which of the session's painted maps was there when it came
+    reused: bool = False  # one of its levels made do with features of another pass
+    kept: Mapping[bool, Kept] = field(default_factory=dict)  # by whether of the negative row; replaced, never changed in place
 
     @property
     def timestep(self) -> int:

@@ -15,7 +15,8 @@ Mask = NDArray[np.uint8]
 """A painted strength map: uint8, [height, width] of any size, 255 for full strength."""
 
 Verdict = Literal["generated", "cached", "skipped", "warming"]
-"""generated: full pass; cached: shallow pass; skipped: the gate answered; warming: the stream batch is not yet full."""
+"""generated: full passes only; cached: features of another pass were reused; skipped: the gate answered; warming: the stream
+batch is not yet full."""
 
 STAGES = ("receive", "unpack", "gate", "encode", "denoise", "decode", "pack", "send")
 

@@ -231,21 +231,28 @@ class DecoderPass(UNetPass):
         return self.decode(h, skips, self.embed(h, t, emb, added), emb)
 
 
+def skip_shapes(unet: UNet2DConditionModel, height: int, width: int) -> list[tuple[int, int, int]]:
+    """(channels, height, width) of every skip for a latent of height x width, outermost first, without running anything.
+
+    The last is also the shape of what leaves the mid block, the `h` of DecoderPass.
+    """
+    shapes = [(unet.conv_in.out_channels, height, width)]
+    for layer in down_layers(unet)[: branches(unet) - 1]:
+        _, h, w = shapes[-1]
+        if isinstance(layer, Downsample):
+            shapes.append((layer.downsampler.out_channels, h // 2, w // 2))
+        else:
+            shapes.append((layer.resnet.out_channels, h, w))
+    return shapes
+
+
 def deep_shape(unet: UNet2DConditionModel, branch: int, height: int, width: int) -> tuple[int, int, int]:
     """(channels, height, width) of the deep feature for a latent of height x width, without running anything.
 
     Raises ValueError for a branch that the UNet does not have.
     """
-    check_branch(unet, branch)
-    skips = [unet.conv_in.out_channels]
-    scale = 1
-    for layer in down_layers(unet)[:branch]:
-        if isinstance(layer, Downsample):
-            scale *= 2
-            skips.append(layer.downsampler.out_channels)
-        else:
-            skips.append(layer.resnet.out_channels)
-    return up_layers(unet)[branch].resnet.in_channels - skips[-1], height // scale, width // scale
+    channels, h, w = skip_shapes(unet, height, width)[check_branch(unet, branch)]
+    return up_layers(unet)[branch].resnet.in_channels - channels, h, w
 
 
 def multiply_adds(module: nn.Module, *inputs: Tensor) -> int:

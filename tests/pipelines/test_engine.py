@@ -18,7 +18,8 @@ SIZE = 128
 @pytest.fixture(scope="module")
 def pipeline(mini_model: Path) -> StreamPipeline:
     made = load(StreamSpec(str(mini_model), SIZE, SIZE, "eager", "float32"))
-    made.prepare(Settings().patched({"cache.enabled": True}))
+    for reuse in ("frames", "encoder"):
+        made.prepare(Settings().patched({"cache.enabled": True, "cache.reuse": reuse}))
     return made
 
 
@@ -129,6 +130,8 @@ TIMELINE = st.lists(
             "noise.motion": st.sampled_from([0.0, 1.0]),
             "travel": st.sampled_from([0.0, 0.1]),
             "cache.enabled": st.booleans(),
+            "cache.reuse": st.sampled_from(["frames", "steps", "encoder"]),
+            "cache.interval": st.integers(1, 4),
             "seed": st.integers(0, 3),
         },
     ),
@@ -249,7 +252,9 @@ def test_a_still_scene_gives_the_same_picture_from_the_cache(pipeline: StreamPip
     assert all(close(pictures[0], picture) for picture in pictures)
 
 
-@pytest.mark.parametrize("change", [{"prompt": "fox"}, {"seed": 3}, {"strength": 0.7}, {"cache.branch": 1}])
+@pytest.mark.parametrize(
+    "change", [{"prompt": "fox"}, {"seed": 3}, {"strength": 0.7}, {"cache.branch": 1}, {"guidance_mode": "self"}]
+)
 def test_a_change_ends_the_cached_entry(pipeline: StreamPipeline, change: dict[str, object]) -> None:
     for branch in (0, 1):
         pipeline.prepare(Settings().patched({**CACHE, "cache.branch": branch}))
@@ -259,6 +264,16 @@ def test_a_change_ends_the_cached_entry(pipeline: StreamPipeline, change: dict[s
     alone, expected = verdicts(pipeline, [{**change, "cache.enabled": False}], frames(4)[2:3])
     assert alone == ["generated"]
     assert close(pictures[2], expected[0])
+
+
+def test_a_newly_painted_mask_ends_the_cached_entry(pipeline: StreamPipeline) -> None:
+    settings = Settings().patched({**CACHE, "strength_map.mode": "mask"})
+    state, seen = pipeline.open(settings), []
+    for frame in frames(5):
+        if frame.id in (0, 2):
+            state.set_mask(np.full((SIZE, SIZE), 60 * (frame.id + 1), np.uint8))
+        seen.append(pipeline.step([Entry(state, frame, settings)])[0].verdict)
+    assert seen == ["generated", "cached", "generated", "cached", "cached"]
 
 
 def test_a_scene_cut_ends_the_cached_entry(pipeline: StreamPipeline) -> None:

@@ -10,15 +10,18 @@ from hypothesis import strategies as st
 from pipelines.feature_cache import SCENE_CUT, CacheKey, CacheState, advance, decide, drift
 from pipelines.settings import CacheSettings
 
-KEY = CacheKey(model="pocket", width=512, height=512, branch=0, timestep=499, seed=0, conditioning=("oil painting", "", 0.0))
+KEY = CacheKey(
+    model="pocket", width=512, height=512, reuse="frames", branch=0, timestep=499, seed=0, picture=("oil painting", "", 0.0)
+)
 OTHERS = {
     "model": "sd-turbo",
     "width": 256,
     "height": 256,
+    "reuse": "steps",
     "branch": 1,
     "timestep": 399,
     "seed": 1,
-    "conditioning": ("watercolour", "", 0.0),
+    "picture": ("watercolour", "", 0.0),
 }
 ON = CacheSettings(enabled=True, interval=3)
 
@@ -85,7 +88,7 @@ def test_switched_off_every_pass_is_full() -> None:
 
 def test_a_shorter_interval_set_live_ends_an_old_entry() -> None:
     state = CacheState(KEY, picture(0.5), age=5)
-    assert decide(state, KEY, picture(0.5), replace(ON, interval=30)) == "shallow"
+    assert decide(state, KEY, picture(0.5), replace(ON, interval=30)) == "reuse"
     assert decide(state, KEY, picture(0.5), replace(ON, interval=4)) == "full"
 
 
@@ -130,7 +133,7 @@ def test_caches_never_survive_what_must_invalidate_them_and_are_used_where_nothi
         diary.append(replace(moment, done=done))
     for now, moment in enumerate(diary):
         source = next((i for i in reversed(range(now)) if diary[i].done == "full"), None)
-        assert (moment.done == "shallow") == (source is not None and usable(diary, source, now))
+        assert (moment.done == "reuse") == (source is not None and usable(diary, source, now))
 
 
 def usable(diary: list[Moment], source: int, now: int) -> bool:
@@ -146,7 +149,7 @@ def usable(diary: list[Moment], source: int, now: int) -> bool:
 
 def test_entries_are_values() -> None:
     state = CacheState(KEY, picture(0.5))
-    later = advance(state, KEY, picture(0.6), "shallow")
+    later = advance(state, KEY, picture(0.6), "reuse")
     assert (state.age, later.age) == (0, 1)
     assert later.reference is state.reference, "a shallow pass leaves the reference where the features were made"
     with pytest.raises(AttributeError):

@@ -18,6 +18,7 @@ from pipelines.unet import (
     deep_shape,
     guidance_embedding,
     multiply_adds,
+    skip_shapes,
 )
 
 COMMON = {"in_channels": 4, "out_channels": 4, "norm_num_groups": 4, "cross_attention_dim": 24}
@@ -198,6 +199,7 @@ def test_the_decoder_repeats_the_full_pass_from_its_encoder(name: str) -> None:
     out, h, *skips = FullPass(unet(name), keep_encoder=True)(*given)
     assert torch.equal(out, diffusers_forward(name, *given))
     assert len(skips) == branches(unet(name))
+    assert [tuple(skip.shape[1:]) for skip in (*skips, h)] == [*(shapes := skip_shapes(unet(name), 40, 24)), shapes[-1]]
     decoder = DecoderPass(unet(name))
     assert torch.equal(decoder(*given[1:3], h, *skips, *given[3:])[0], out)
     (later,) = decoder(given[1] - 1, given[2], h, *skips, *given[3:])
