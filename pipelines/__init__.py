@@ -6,6 +6,7 @@ What the studio may use is exported here and nowhere else.
 from pipelines import gate, media, quality
 from pipelines.engine import Entry, StreamPipeline, load
 from pipelines.loader import ModelParts
+from pipelines.memory import release as release_memory
 from pipelines.models import REGISTRY, ModelInfo, describe
 from pipelines.settings import FIELDS, Settings, parse_assignment
 from pipelines.state import StreamState
@@ -14,6 +15,7 @@ from pipelines.types import (
     Frame,
     HostPicture,
     Mask,
+    MemoryShortError,
     ModelError,
     Output,
     Picture,
@@ -35,6 +37,7 @@ __all__ = [
     "Frame",
     "HostPicture",
     "Mask",
+    "MemoryShortError",
     "ModelError",
     "ModelInfo",
     "ModelParts",
@@ -57,4 +60,5 @@ __all__ = [
     "media",
     "parse_assignment",
     "quality",
+    "release_memory",
 ]

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipelines import backends, feature_cache, guidance, probe
+from pipelines import backends, feature_cache, guidance, memory, probe
 from pipelines.conditioning import Additions, Condition, PromptCache, text_of
 from pipelines.feature_cache import Kind
 from pipelines.graphs import BUCKETS, GraphKey, Graphs, split
@@ -25,7 +25,7 @@ from pipelines.noise import SessionNoise
 from pipelines.settings import Settings
 from pipelines.state import Row, StreamState
 from pipelines.stream_batch import Departure, InFlight
-from pipelines.types import Frame, HostPicture, Output, Pixels, SettingsError, StageTimings, StreamSpec, Verdict
+from pipelines.types import Frame, HostPicture, Output, Pixels, SettingsError, SpecError, StageTimings, StreamSpec, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +111,16 @@ class StreamPipeline:
         for key in self.graphs_for(settings, sessions):
             self.graphs.build(key)
         text_of(self._prompts, settings)
+
+    def rehearse(self, settings: Settings, sessions: int = 1) -> None:
+        """Build what these settings need and run one picture through: what would break at the first frame does so here.
+
+        May be called in another thread before the first step.
+        """
+        self.prepare(settings, sessions)
+        state, grey = self.open(settings), np.full((self.spec.height, self.spec.width, 3), 128, np.uint8)
+        for index in range(settings.steps):
+            self.step([Entry(state, Frame(index, 0.0, grey), settings)])
 
     def step(self, entries: Sequence[Entry]) -> list[Output]:
         """One answer per entry, in order; frames of different sessions, prompts and noise levels share each UNet call.
@@ -259,10 +269,16 @@ def stack(tensors: Sequence[Tensor]) -> Tensor:
 def load(spec: StreamSpec, cache_dir: Path | None = None) -> StreamPipeline:
     """The pipeline of a spec. Slow: reads the model, and builds the graphs of a plain stream.
 
-    cache_dir: where compiled graphs stay between starts; None keeps nothing. Raises SpecError, ModelError.
+    cache_dir: where compiled graphs stay between starts; None keeps nothing. Raises SpecError, ModelError, and MemoryShortError
+    before anything is read that would not fit.
     """
     resolved = backends.resolve(spec)
     parts = ModelParts(describe(spec.model))
+    for name in ("width", "height"):
+        if getattr(spec, name) % parts.size_multiple:
+            raise SpecError(name, f"{getattr(spec, name)} does not fit this model; multiples of {parts.size_multiple} do")
+    count = memory.count_all(parts.weight_files)
+    memory.require(memory.estimate(count, parts.unet_config, parts.vae_config, resolved), memory.free_bytes)
     pipeline = StreamPipeline(resolved, parts, cache_dir)
     pipeline.prepare(Settings())
     return pipeline

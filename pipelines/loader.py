@@ -64,6 +64,20 @@ class ModelParts:
         return int(self.unet_config["in_channels"])
 
     @property
+    def size_multiple(self) -> int:
+        """Width and height in pixels must be multiples of this: each level of the UNet but the last halves the latent."""
+        return int(SPATIAL_FACTOR * 2 ** (len(self.unet_config["down_block_types"]) - 1))
+
+    @property
+    def vae_config(self) -> dict[str, Any]:
+        return self._json("vae/config.json")
+
+    @property
+    def weight_files(self) -> tuple[Path, ...]:
+        """What will be read, beside the tokenizer."""
+        return tuple(self._weights(part) for part in ("unet", "vae", "text_encoder"))
+
+    @property
     def branches(self) -> int:
         """Re-entry points of the feature cache: one per up layer."""
         layers, blocks = self.unet_config["layers_per_block"], len(self.unet_config["up_block_types"])

@@ -76,6 +76,11 @@ class StreamState:
         """Frames inside the stream batch."""
         return len(self.ring)
 
+    @property
+    def frames(self) -> tuple[int, ...]:
+        """Ids of the frames inside the stream batch, oldest first."""
+        return tuple(frame.frame_id for frame in self.ring.frames)
+
     def set_mask(self, mask: NDArray[np.uint8] | None) -> None:
         """The painted strength map for mode "mask": uint8 [H, W] of any size, 255 for full strength; None removes it.
 

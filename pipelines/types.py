@@ -47,6 +47,10 @@ class ModelError(RillError):
     """A model folder is missing, broken or of an unknown layout. The message names the file or field."""
 
 
+class MemoryShortError(RillError):
+    """A model would not fit into the memory that is free. The message gives both numbers."""
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """One source picture. `id` rises strictly within a session; `captured_at` is in seconds of the source's clock.

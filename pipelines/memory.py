@@ -1,0 +1,125 @@
+"""Will a model fit? An estimate from file headers and configurations, made before a single weight is read.
+
+The factors are upper bounds, from peaks of the pocket model's start (MB, estimated / measured on two cores): eager float32 at 512
+229 / 192; openvino bfloat16 at 256, 512 and 1024: 233 / 204, 346 / 273, 799 / 745.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import math
+import struct
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from pipelines.types import MemoryShortError, ModelError, StreamSpec
+
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+READ_AS = 4  # every weight is read into main memory as float32, whatever it becomes then
+MAX_HEADER = 100_000_000  # as the safetensors library has it
+FEED_FORWARD = 8  # a transformer's gated feed-forward holds 2·4·C numbers per token
+ALIVE = 3  # hidden states of the decoder's last block that exist at a time: input, output, one between
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Bytes that a pipeline takes at its peak in one place, "cpu" or a CUDA device."""
+
+    place: str
+    weights: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.activations
+
+
+def parameters(path: Path) -> int:
+    """How many numbers a .safetensors file holds, from its header alone. ModelError for a file that is none or is cut short."""
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > MAX_HEADER:
+                raise ValueError(f"a header of {length} bytes")
+            tensors = json.loads(file.read(length))
+        entries = [entry for name, entry in tensors.items() if name != "__metadata__"]
+        end = max((int(entry["data_offsets"][1]) for entry in entries), default=0)
+        if path.stat().st_size < 8 + length + end:
+            raise ValueError(f"{path.stat().st_size} bytes where its header says {8 + length + end}")
+        return sum(math.prod(entry["shape"]) for entry in entries)
+    except (OSError, struct.error, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise ModelError(f"{path.parent.name}/{path.name}: is no whole safetensors file ({error})") from error
+
+
+def activations(unet: Mapping[str, Any], vae: Mapping[str, Any], width: int, height: int, rows: int) -> int:
+    """Numbers alive at the widest moment: of the UNet at `rows` rows, or of the decoder at one picture; sizes in pixels.
+
+    unet, vae: their config.json. The UNet keeps one skip per layer and works on the widest of its transformers; the decoder's
+    last blocks run at the picture's full size.
+    """
+    layers = unet.get("layers_per_block", 2)  # the defaults of diffusers, for a hand-made configuration
+    channels = unet.get("block_out_channels", (320, 640, 1280, 1280))
+    per_level = layers if isinstance(layers, list) else [layers] * len(channels)
+    cells = [(width // 8 >> k) * (height // 8 >> k) for k in range(len(channels))]
+    skips = sum((n + 1) * c * area for n, c, area in zip(per_level, channels, cells, strict=True))
+    widest = FEED_FORWARD * max(c * area for c, area in zip(channels, cells, strict=True))
+    decoder = vae.get("decoder_block_out_channels") or vae.get("block_out_channels", (64,))
+    return max(rows * (skips + widest), ALIVE * max(decoder[:2]) * width * height)
+
+
+def estimate(count: int, unet: Mapping[str, Any], vae: Mapping[str, Any], spec: StreamSpec) -> tuple[Need, ...]:
+    """What a pipeline of `count` parameters needs for a resolved spec: one Need per place. Pure.
+
+    On a CPU, OpenVINO holds the torch weights, its converted float32 copy and the compiled one, and each of its graphs keeps
+    buffers of its own. On a GPU the weights pass through main memory.
+    """
+    size = BYTES[spec.dtype]
+    held = size * activations(unet, vae, spec.width, spec.height, spec.max_steps)
+    if spec.device != "cpu":
+        graphs = 2 if spec.backend == "compile" else 1  # a CUDA graph's pool stays, beside what eager parts take
+        return Need("cpu", READ_AS * count, 0), Need(spec.device, size * count, graphs * held)
+    if spec.backend == "openvino":
+        return (Need("cpu", (2 * READ_AS + size) * count, 2 * held),)
+    return (Need("cpu", READ_AS * count, held),)
+
+
+def free_bytes(place: str) -> int:
+    """Memory that can be had now without swapping, in bytes."""
+    if place == "cpu":
+        return int(psutil.virtual_memory().available)
+    return int(torch.cuda.mem_get_info(place)[0])
+
+
+def require(needs: Iterable[Need], free: Callable[[str], int]) -> None:
+    """`free` as free_bytes. Raises MemoryShortError with both numbers for the first place where a need does not fit."""
+    for need in needs:
+        available = free(need.place)
+        if need.total > available:
+            place = "memory" if need.place == "cpu" else f"memory on {need.place}"
+            raise MemoryShortError(
+                f"needs about {readable(need.total)} of {place} (weights {readable(need.weights)}, "
+                f"activations {readable(need.activations)}); {readable(available)} are free"
+            )
+
+
+def readable(count: int) -> str:
+    """ "3.4 GB" or "270 MB" """
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
+def count_all(files: Sequence[Path]) -> int:
+    """Parameters in all these files. Raises ModelError."""
+    return sum(parameters(path) for path in files)
+
+
+def release() -> None:
+    """Give back what nobody refers to any more: Python's cycles, then the device's cache. Takes tenths of a second."""
+    gc.collect()
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

@@ -1,0 +1,110 @@
+"""The estimate against plain sums over tensors, and refusals before anything is read."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from safetensors.torch import save_file
+
+from pipelines import MemoryShortError, ModelError, SpecError, StreamSpec, engine, load, memory
+from pipelines.loader import ModelParts
+from pipelines.memory import Need, activations, estimate, parameters, require
+from pipelines.models import describe
+
+SPEC = StreamSpec("x", 512, 512, "eager", "float32", "cpu", 1)
+SD15 = {"layers_per_block": 2, "block_out_channels": [320, 640, 1280, 1280]}
+TINY = {"decoder_block_out_channels": [64, 64, 64, 64]}
+
+
+def test_parameters_are_counted_without_reading_them(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    tensors = {"a": torch.zeros(3, 5, 7), "b": torch.zeros(11, dtype=torch.float16), "s": torch.tensor(1.0)}
+    save_file(tensors, path, metadata={"format": "pt"})
+    assert parameters(path) == 3 * 5 * 7 + 11 + 1
+    assert memory.count_all([path, path]) == 2 * (3 * 5 * 7 + 11 + 1)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\x00" * 7, b"\xff" * 8, (5).to_bytes(8, "little") + b"{]}[]", (2).to_bytes(8, "little") + b"[]"]
+    + [(len(text)).to_bytes(8, "little") + text for text in (b'{"a": {}}', b'{"a": {"shape": [2], "data_offsets": []}}')],
+)
+def test_files_that_are_no_weights(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "unet" / "w.safetensors"
+    path.parent.mkdir()
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match=r"unet/w\.safetensors"):
+        parameters(path)
+
+
+def test_a_file_that_was_cut_short_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save_file({"a": torch.zeros(100)}, path)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ModelError, match="whole"):
+        parameters(path)
+
+
+def test_the_miniature_counts_as_its_modules_do(mini_model: Path) -> None:
+    parts = ModelParts(describe(str(mini_model)))
+    unet = UNet2DConditionModel.from_pretrained(mini_model / "unet")
+    assert parameters(parts.weight_files[0]) == sum(value.numel() for value in unet.state_dict().values())
+
+
+def test_activations_of_stable_diffusion() -> None:
+    # Four levels of three skips each, and the feed-forward of the widest: 320 channels at 64x64.
+    skips = 3 * (320 * 64**2 + 640 * 32**2 + 1280 * 16**2 + 1280 * 8**2)
+    unet = skips + 8 * 320 * 64**2
+    decoder = 3 * 64 * 512**2
+    assert activations(SD15, TINY, 512, 512, rows=1) == max(unet, decoder) == decoder
+    assert activations(SD15, TINY, 512, 512, rows=4) == 4 * unet
+    assert activations(SD15, {"block_out_channels": [128, 256, 512, 512]}, 512, 512, rows=1) == 3 * 256 * 512**2
+    assert activations({**SD15, "layers_per_block": [2] * 4}, TINY, 512, 512, 4) == 4 * unet
+    assert activations(SD15, TINY, 1024, 512, 4) == 2 * activations(SD15, TINY, 512, 512, 4)
+
+
+def test_what_each_place_needs() -> None:
+    count, held = 1_000_000_000, activations(SD15, TINY, 512, 512, 1)
+    assert estimate(count, SD15, TINY, SPEC) == (Need("cpu", 4 * count, 4 * held),)
+    openvino = replace(SPEC, backend="openvino", dtype="bfloat16")
+    assert estimate(count, SD15, TINY, openvino) == (Need("cpu", 10 * count, 4 * held),)
+    gpu = replace(SPEC, backend="compile", dtype="float16", device="cuda:1")
+    assert estimate(count, SD15, TINY, gpu) == (Need("cpu", 4 * count, 0), Need("cuda:1", 2 * count, 4 * held))
+
+
+def test_a_need_that_does_not_fit_names_both_numbers() -> None:
+    needs = (Need("cpu", 10**9, 0), Need("cuda", 3 * 10**9, 400_000_000))
+    require(needs, lambda place: 3_400_000_000)
+    with pytest.raises(MemoryShortError) as caught:
+        require(needs, lambda place: 3_399_000_000 if place == "cuda" else 10**10)
+    assert str(caught.value) == ("needs about 3.4 GB of memory on cuda (weights 3.0 GB, activations 400 MB); 3.4 GB are free")
+    with pytest.raises(MemoryShortError, match=r"1\.0 GB of memory \(weights 1\.0 GB, activations 0 MB\); 270 MB are free"):
+        require(needs, lambda place: 270_000_000)
+
+
+def test_what_is_free_here() -> None:
+    total = int(next(line for line in Path("/proc/meminfo").read_text().splitlines() if "MemTotal" in line).split()[1]) * 1024
+    assert 0 < memory.free_bytes("cpu") < total
+
+
+def test_nothing_is_read_that_would_not_fit(mini_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "free_bytes", lambda place: 1_000_000)
+    monkeypatch.setattr(engine, "StreamPipeline", None)
+    with pytest.raises(MemoryShortError, match="1 MB are free"):
+        load(StreamSpec(str(mini_model), 128, 128, "eager", "float32"))
+
+
+def test_a_size_that_the_model_cannot_halve_often_enough(mini_model: Path, tmp_path: Path) -> None:
+    assert ModelParts(describe(str(mini_model))).size_multiple == 16
+    copy = shutil.copytree(mini_model, tmp_path / "deep")
+    config = json.loads((copy / "unet/config.json").read_text())
+    config["down_block_types"] = ["DownBlock2D"] * 5
+    (copy / "unet/config.json").write_text(json.dumps(config))
+    with pytest.raises(SpecError, match=r"height: 192 does not fit this model; multiples of 128 do"):
+        load(StreamSpec(str(copy), 256, 192, "eager", "float32"))
