@@ -58,10 +58,12 @@ export class Connection {
     return this.socket?.bufferedAmount ?? 0;
   }
 
-  /** Ends the session for good (the page goes away). */
-  end() {
-    if (this.open) this.socket.send(messages.bye());
+  /** The page goes away: for good, or (`back`) perhaps to be shown again, when the session is taken up within its grace. */
+  end(back) {
+    if (this.open && !back) this.socket.send(messages.bye());
+    clearTimeout(this.timers.retry);
     this.#drop();
+    if (back) this.#say({ state: "lost", reason: "The page was away.", retryAt: null });
   }
 
   #binary(data) {

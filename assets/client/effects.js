@@ -9,14 +9,7 @@ export function phrase(name, values, summary, model) {
   if (name === "stream_batch" && !(values.steps > 1)) return "idle at 1 step";
   if (name === "stream_batch") return values["stream_batch.enabled"] ? `${values.steps} levels in one call` : `${values.steps} calls`;
   if (name === "guidance") return model && model.guidance_trained === false ? "this model was trained without it" : "";
-  if (name === "probe") return values["probe.enabled"] && summary.quality ? compared(summary.quality) : "";
   return "";
-}
-
-function compared({ ssim, psnr, flicker }) {
-  const words = [`SSIM ${ssim.toFixed(3)}`, `${psnr.toFixed(1)} dB`];
-  if (flicker !== null) words.push(`flicker ${flicker.toFixed(1)}`);
-  return words.join(" · ");
 }
 
 /** "25% skipped, −5 ms": the share of such frames, and what they save of the model's time per frame at this moment. */

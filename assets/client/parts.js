@@ -5,7 +5,7 @@ export { stage } from "./stage.js";
 export { ask, travel } from "./ask.js";
 export { looks } from "./looks.js";
 export { source } from "./picker.js";
-export { strip } from "./strip.js";
+export { quality, strip } from "./strip.js";
 export { effect } from "./effects.js";
 export { hold, measured } from "./speed.js";
 export { keep } from "./keep.js";

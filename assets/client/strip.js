@@ -1,7 +1,7 @@
-// Live numbers: pictures by verdict, glass to glass, where the time goes. Twice a second, text and a few widths only.
+// Live numbers and their last two minutes: pictures by verdict, glass to glass, where the time goes, likeness. Twice a second.
 
+import { Chart } from "./chart.js";
 import { make, write } from "./dom.js";
-import { Sparkline } from "./sparkline.js";
 
 const EVERY = 500; // ms
 const VERDICTS = [
@@ -10,7 +10,7 @@ const VERDICTS = [
   ["skipped", "the gate found the input unchanged; the last picture stays"],
   ["dropped", "frames that were too old or were overtaken by newer ones"],
 ];
-const BARS = [
+const STAGES = [
   ["encode", "encode", ({ stages }) => stages.encode],
   ["denoise", "denoise", ({ stages }) => stages.denoise],
   ["decode", "decode", ({ stages }) => stages.decode],
@@ -25,15 +25,18 @@ export function strip(host, studio) {
   const counts = VERDICTS.map(([name, title]) => figure(name, name, title));
   const p50 = figure("p50", "ms p50", "half of the pictures took less from capture to paint, by the browser's own clock");
   const p95 = figure("p95", "ms p95", "one picture in twenty took longer from capture to paint");
-  const line = new Sparkline(120);
-  const bar = make("div", { className: "rill-bar", aria: { role: "img", label: "Where the time goes" } });
-  const legend = make("ul", { className: "rill-legend" });
-  const segments = BARS.map(([name, label]) => segment(bar, legend, name, label));
+  const rates = new Chart("Pictures per second by verdict", VERDICTS.map(([name]) => `--v-${name}`), { stacked: true, floor: 5 });
+  const latency = new Chart("Glass to glass", ["--v-generated", "--v-cached"], { floor: 20 });
+  const stack = new Chart("Where the time goes", STAGES.map(([name]) => `--s-${name}`), { stacked: true, floor: 20 });
+  const legend = STAGES.map(([name, label]) => {
+    const value = make("b");
+    return { value, row: make("li", { dataset: { stage: name } }, make("i", { aria: { hidden: "true" } }), make("span", { textContent: label }), value) };
+  });
   const traffic = make("div", { className: "rill-traffic" });
   host.append(
-    group("Pictures per second", make("div", { className: "rill-figures" }, shown.element, ...counts.map(({ element }) => element))),
-    group("Glass to glass", make("div", { className: "rill-figures" }, p50.element, p95.element, line.canvas)),
-    group("Where the time goes", bar, legend),
+    group("Pictures per second", make("div", { className: "rill-figures" }, shown.element, ...counts.map(({ element }) => element)), rates.canvas),
+    group("Glass to glass", make("div", { className: "rill-figures" }, p50.element, p95.element), latency.canvas),
+    group("Where the time goes", make("ul", { className: "rill-legend" }, ...legend.map(({ row }) => row)), stack.canvas),
     traffic,
   );
 
@@ -45,17 +48,41 @@ export function strip(host, studio) {
       write(counts[index].value, rate(summary.fps[name]));
       counts[index].element.dataset.idle = String(summary.counts[name] === 0);
     });
-    write(p50.value, ms(summary.latency.p50));
-    write(p95.value, ms(summary.latency.p95));
-    line.add(summary.latency.p50, summary.latency.p95);
-    paintBar(segments, summary, bar);
+    rates.add(VERDICTS.map(([name]) => summary.fps[name]), `${rate(summary.shown)} shown`);
+    const { p50: half, p95: most } = summary.latency;
+    write(p50.value, ms(half));
+    write(p95.value, ms(most));
+    latency.add([half, most], `half within ${ms(half)} ms, 95% within ${ms(most)} ms`);
+    const parts = timeParts(summary);
+    legend.forEach(({ value, row }, index) => {
+      row.hidden = parts[index] < 0.05;
+      write(value, ms(parts[index]));
+    });
+    stack.add(parts, STAGES.map(([, label], index) => `${label} ${ms(parts[index])} ms`).join(", "));
     write(traffic, trafficWords(summary, studio.telemetry));
     studio.say("summary", summary);
   }, EVERY);
 }
 
+/** The likeness to the unaccelerated picture, as numbers and over time. */
+export function quality(host, studio) {
+  const ssim = figure("ssim", "SSIM", "likeness to the unaccelerated picture of the same frame; 1 is the same");
+  const psnr = figure("psnr", "dB PSNR", "40 and more is hard to see");
+  const flicker = figure("flicker", "flicker", "change from picture to picture where the input stands still, of 255");
+  const chart = new Chart("SSIM", ["--v-generated"], { floor: 1, low: 0.8 });
+  const body = group("", make("div", { className: "rill-figures" }, ssim.element, psnr.element, flicker.element), chart.canvas);
+  host.append(body);
+  studio.addEventListener("summary", ({ detail: { quality: now } }) => {
+    body.hidden = !studio.settings.values["probe.enabled"];
+    write(ssim.value, now ? now.ssim.toFixed(3) : "–");
+    write(psnr.value, now ? now.psnr.toFixed(1) : "–");
+    write(flicker.value, typeof now?.flicker === "number" ? now.flicker.toFixed(1) : "–");
+    if (!body.hidden) chart.add([now?.ssim ?? null], now ? now.ssim.toFixed(3) : "no comparison yet");
+  });
+}
+
 function group(title, ...children) {
-  return make("section", { className: "rill-group" }, make("h2", { textContent: title }), ...children);
+  return make("section", { className: "rill-group" }, title ? make("h2", { textContent: title }) : null, ...children);
 }
 
 function figure(name, label, title) {
@@ -63,27 +90,11 @@ function figure(name, label, title) {
   return { value, element: make("div", { className: "rill-figure", title, dataset: { name } }, value, make("span", { textContent: label })) };
 }
 
-function segment(bar, legend, name, label) {
-  const part = make("i", { dataset: { stage: name } });
-  const value = make("b");
-  const row = make("li", { dataset: { stage: name } }, make("i", { aria: { hidden: "true" } }), make("span", { textContent: label }), value);
-  bar.append(part);
-  legend.append(row);
-  return { name, part, row, value };
-}
-
-function paintBar(segments, summary, bar) {
-  const known = BARS.map(([, , of]) => (of ? of(summary) : 0));
+function timeParts(summary) {
+  const known = STAGES.map(([, , of]) => (of ? of(summary) : 0));
   const sum = known.reduce((a, b) => a + b, 0);
-  const whole = Math.max(summary.latency.p50 ?? 0, sum);
-  known[known.length - 1] = whole - sum;
-  segments.forEach(({ part, value, row }, index) => {
-    const share = whole > 0 ? known[index] / whole : 0;
-    part.style.flexGrow = share.toFixed(4);
-    row.hidden = share < 0.005;
-    write(value, known[index].toFixed(known[index] < 9.95 ? 1 : 0));
-  });
-  bar.setAttribute("aria-label", `Where the time goes, in milliseconds: ${segments.map(({ name, value }) => `${name} ${value.textContent}`).join(", ")}`);
+  known[known.length - 1] = Math.max(0, (summary.latency.p50 ?? 0) - sum);
+  return known;
 }
 
 function trafficWords(summary, telemetry) {

@@ -80,7 +80,8 @@ export class Studio extends EventTarget {
   start(canvas) {
     this.view = new View(canvas);
     this.connection.connect();
-    addEventListener("pagehide", ({ persisted }) => persisted || this.connection.end());
+    addEventListener("pagehide", ({ persisted }) => this.connection.end(persisted));
+    addEventListener("pageshow", ({ persisted }) => persisted && this.connection.connect());
     addEventListener("online", () => this.connection.link.state === "lost" && this.connection.connect());
     document.addEventListener("visibilitychange", () => {
       const { state } = this.connection.link;

@@ -168,6 +168,7 @@ def _quality(controls: Controls) -> None:
         with gr.Column(elem_classes=["rill-panel"], elem_id="rill-quality"):
             _title("Quality")
             _row(controls, PROBE)
+            part("quality")
 
 
 def _keep() -> None:
@@ -186,7 +187,8 @@ def _row(controls: Controls, row: Row) -> None:
     if row.without:
         options["choices"] = [option for option in rule["options"] if option not in row.without]
     with gr.Column(elem_classes=["rill-row", f"rill-row-{kind}"], elem_id=f"rill-row-{row.group.replace('_', '-')}"):
-        part("effect", of=row.group)
+        if row is not PROBE:
+            part("effect", of=row.group)
         controls.make(row.switch, row.title, elem_classes=["rill-switch"], **options)
         if row.group in MEASURED:
             part("measured", of=row.group)

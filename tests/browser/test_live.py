@@ -64,6 +64,18 @@ def test_survives_a_cut_connection_with_its_session(page: Page, studio: Studio) 
     page.driver.get_log("browser")  # the cut itself may be noted there
 
 
+def test_a_page_that_was_left_gives_its_place_up_and_goes_on_when_it_is_back(page: Page, studio: Studio) -> None:
+    session = page.js("return rill.welcome.session")
+    page.driver.get(f"{studio.url}/healthz")
+    page.wait("no visitor", lambda: studio.hub.registry.connected == 0)
+    page.driver.back()
+    page.live()
+    page.moves_on()
+    assert page.status().startswith("Live")
+    if page.js("return rill.welcome.resumed"):  # the browser kept the page
+        assert page.js("return rill.welcome.session") == session
+
+
 def test_inputs_change_without_losing_the_session_or_the_picture(page: Page, tmp_path: Path) -> None:
     session = page.js("return rill.welcome.session")
     picture = tmp_path / "still.png"

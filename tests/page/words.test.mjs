@@ -67,8 +67,5 @@ test("a row of the speed panel says only what the counts show", () => {
   assert.equal(phrase("cache", { "cache.enabled": true }, costs, null), "50% reused, −5.0 ms");
   assert.equal(phrase("stream_batch", { steps: 1, "stream_batch.enabled": true }, summary, null), "idle at 1 step");
   assert.match(phrase("guidance", {}, summary, { guidance_trained: false }), /trained without/);
-  const quality = { ssim: 0.9712, psnr: 31.04, flicker: null };
-  assert.equal(phrase("probe", { "probe.enabled": true }, { ...summary, quality }, null), "SSIM 0.971 · 31.0 dB");
-  assert.equal(phrase("probe", { "probe.enabled": false }, { ...summary, quality }, null), "");
   assert.equal(phrase("noise", {}, summary, null), "");
 });
