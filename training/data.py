@@ -19,7 +19,9 @@ from training import photographs, scenes
 SIDE = 256
 CHUNK = 40
 # Of each chunk of 40: photographs are worth most, leaves hold the widest range of edges.
-MIXTURE = ((photographs.crops, 18), (scenes.leaves, 10), (scenes.landscape, 5), (scenes.portrait, 7))
+MIXTURE = (
+    (photographs.crops, 16), (scenes.leaves, 8), (scenes.landscape, 3), (scenes.portrait, 6), (scenes.scenery, 7),
+)  # fmt: skip
 
 
 def chunk(seed: int, index: int, side: int = SIDE) -> Tensor:

@@ -8,7 +8,7 @@ from pipelines.autoencoder import PocketAutoencoder
 from training import data, latents, photographs, scenes
 
 
-@pytest.mark.parametrize("make", [scenes.leaves, scenes.landscape, scenes.portrait, photographs.crops])
+@pytest.mark.parametrize("make", [scenes.leaves, scenes.landscape, scenes.portrait, scenes.scenery, photographs.crops])
 def test_generators(make) -> None:
     x = make(2, 64, torch.Generator().manual_seed(1))
     assert x.shape == (2, 3, 64, 64) and x.dtype == torch.float32

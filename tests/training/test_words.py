@@ -6,6 +6,7 @@ import torch
 from training.looks import LOOKS
 from training.model import CONTEXT, VOCABULARY, build_tokenizer, tokenize
 from training.modifiers import LIGHTS, PALETTES, TEXTURES
+from training.scenes import SUBJECTS
 from training.teacher import SLIGHTLY, VERY, Request, draw
 from training.words import (
     INTENSITY_WORDS,
@@ -38,6 +39,7 @@ def test_everything_that_the_teacher_can_do_has_words() -> None:
     assert set(PALETTE_WORDS) == set(PALETTES)
     assert set(LIGHT_WORDS) == set(LIGHTS)
     assert set(TEXTURE_WORDS) == set(TEXTURES)
+    assert set(SCENES) == set(SUBJECTS)
     assert set(INTENSITY_WORDS) == {SLIGHTLY, VERY}
     tables = (NAMES, PALETTE_WORDS, LIGHT_WORDS, TEXTURE_WORDS)
     phrases = [phrase for table in tables for words in table.values() for phrase in words]
