@@ -28,6 +28,7 @@ from studio.protocol import (
     Pause,
     Ping,
     ProtocolError,
+    References,
     declare,
     error_text,
     is_mask,
@@ -278,6 +279,9 @@ class Connection:
             case Pause(paused):
                 session.pause(paused)
                 await self._reply(stream, pack_text("pause", paused=paused))
+            case References(wanted):
+                session.references = wanted
+                await self._reply(stream, pack_text("references", wanted=wanted))
             case Ping(t):
                 await self._reply(stream, pack_text("pong", t=t))
             case Bye():

@@ -19,7 +19,7 @@ MAX_TEXT = 32 * 1024
 MAX_REQUEST = 2**53 - 1
 MAX_ID = 2**32 - 1
 
-MAGIC, KIND_FRAME, KIND_ANSWER, KIND_MASK = 0x52, 1, 2, 3
+MAGIC, KIND_FRAME, KIND_ANSWER, KIND_MASK, KIND_REFERENCE = 0x52, 1, 2, 3, 4
 FORMATS = ("none", "jpeg", "png", "webp")
 ANSWER_FORMATS = ("none", "jpeg", "png")
 VERDICTS = ("generated", "cached", "skipped", "warming", "dropped", "failed")
@@ -73,6 +73,13 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
+class References:
+    """Whether the client wants the probe's unaccelerated pictures too."""
+
+    wanted: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Ping:
     t: float
 
@@ -82,7 +89,7 @@ class Bye:
     pass
 
 
-ClientMessage = Hello | Patch | Pause | Ping | Bye
+ClientMessage = Hello | Patch | Pause | References | Ping | Bye
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,9 +200,12 @@ def _patch(message: dict[str, Any]) -> Patch:
 
 def _pause(message: dict[str, Any]) -> Pause:
     _known(message, {"paused"}, {"paused"})
-    if not isinstance(message["paused"], bool):
-        raise ProtocolError(f"{brief(message['paused'])} is not true or false", field="paused")
-    return Pause(message["paused"])
+    return Pause(_flag(message, "paused"))
+
+
+def _references(message: dict[str, Any]) -> References:
+    _known(message, {"wanted"}, {"wanted"})
+    return References(_flag(message, "wanted"))
 
 
 def _ping(message: dict[str, Any]) -> Ping:
@@ -215,6 +225,7 @@ _READERS: dict[str, Callable[[dict[str, Any]], ClientMessage]] = {
     "hello": _hello,
     "settings": _patch,
     "pause": _pause,
+    "references": _references,
     "ping": _ping,
     "bye": _bye,
 }
@@ -227,6 +238,13 @@ def _known(message: dict[str, Any], allowed: set[str], required: set[str], prefi
     for key in sorted(required):
         if key not in message:
             raise ProtocolError(f"{key} is missing", field=prefix + key)
+
+
+def _flag(message: dict[str, Any], key: str) -> bool:
+    value = message[key]
+    if not isinstance(value, bool):
+        raise ProtocolError(f"{brief(value)} is not true or false", field=key)
+    return value
 
 
 def _text(message: dict[str, Any], key: str, limit: int) -> str:
@@ -299,6 +317,11 @@ def pack_mask(request: int, png: bytes = b"") -> bytes:
 def pack_frame(frame_id: int, captured_at: float, form: str = "none", picture: bytes = b"") -> bytes:
     """A client's frame as it goes over the wire. frame_id 0..2**32-1; captured_at in seconds; form as in FORMATS."""
     return FRAME_HEADER.pack(MAGIC, VERSION, KIND_FRAME, FORMATS.index(form), frame_id, captured_at) + picture
+
+
+def pack_reference(frame_id: int, captured_at: float, form: str, picture: bytes | memoryview) -> bytes:
+    """The probe's unaccelerated picture of a frame as it goes over the wire; the header is a frame's, with its own kind."""
+    return FRAME_HEADER.pack(MAGIC, VERSION, KIND_REFERENCE, FORMATS.index(form), frame_id, captured_at) + picture
 
 
 def parse_answer(message: bytes) -> Answer:

@@ -71,6 +71,7 @@ class Session:
         self.mask: Mask | None = None
         self.wish = PictureWish()
         self.paused = False
+        self.references = False  # whether this client wants to see the probe's references
         self.last_id = 0
         self.totals: Counter[str] = Counter()
         self.drops: Counter[str] = Counter()

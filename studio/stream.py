@@ -26,7 +26,7 @@ from studio.comparison import Comparison
 from studio.limits import Limits
 from studio.metrics import Metrics
 from studio.owner import Job, Owner, Turned
-from studio.protocol import CLOSE_CODES, Answer, ProtocolError, error_text, parse_frame
+from studio.protocol import CLOSE_CODES, Answer, ProtocolError, error_text, pack_reference, parse_frame
 from studio.session import Session, Waiting
 from studio.telemetry import Window
 
@@ -83,7 +83,7 @@ class Stream:
     def __init__(self, session: Session, works: Works, gate: GateLike) -> None:
         self.session = session
         self.wake = asyncio.Event()
-        self.texts: asyncio.Queue[str] = asyncio.Queue(works.limits.texts_waiting)
+        self.texts: asyncio.Queue[str | bytes] = asyncio.Queue(works.limits.texts_waiting)
         self.window = Window(works.clock(), session.totals)
         self.send_ms = 0.0
         self.packed_at = 0.0
@@ -111,8 +111,8 @@ class Stream:
         self.session.mask = mask
         self._gate_stale = True  # a still picture shall show it too
 
-    def say(self, text: str) -> None:
-        """Queue a text message; a reader so slow that the queue is full does without it."""
+    def say(self, text: str | bytes) -> None:
+        """Queue a message beside the answers; a reader so slow that the queue is full does without it."""
         if not self.texts.full():
             self.texts.put_nowait(text)
             self.wake.set()
@@ -120,6 +120,7 @@ class Stream:
     def attach(self) -> None:
         """A connection begins: nothing of an earlier one is left over."""
         self.texts = asyncio.Queue(self._works.limits.texts_waiting)
+        self.session.references = False
         self.window = Window(self._works.clock(), self.session.totals)
         self.wake.clear()
 
@@ -219,6 +220,9 @@ class Stream:
             pixels = output.pixels.numpy()
             picture, form = codec.encode(pixels, wish), wish.format
             reference = None if output.reference is None else output.reference.numpy()
+            if reference is not None and self.session.references:
+                captured_at = self.session.captured(output.frame_id)
+                self._call(self.say, pack_reference(output.frame_id, captured_at, form, codec.encode(reference, wish)))
             output = replace(output, quality=self._comparison.shown(output.frame_id, pixels, reference))
         now = clock()
         engine = output.timings

@@ -1,7 +1,7 @@
 """A deterministic engine for server tests: tints every picture per prompt, and can be told to fail, to wait, or to batch.
 
 The tint of "red", "green" and "blue" is that colour; other prompts leave the picture as it is. A state counts its own steps, so
-that a fresh one shows.
+that a fresh one shows. Every frame is probed while the probe is on; the reference is the picture without its tint.
 """
 
 from __future__ import annotations
@@ -95,7 +95,8 @@ class FakePipeline:
         height, width = self.spec.height, self.spec.width
         source = np.full((height, width, 3), 128, np.uint8) if pixels is None else pixels
         assert source.shape == (height, width, 3), source.shape
+        reference = HostPicture(source) if entry.settings.probe.enabled else None
         tint = TINTS.get(entry.settings.prompt)
         if tint is not None:
             source = (source // 2 + np.array(tint, np.uint8) // 2).astype(np.uint8)
-        return Output(frame_id, version, HostPicture(source), "generated", timings)
+        return Output(frame_id, version, HostPicture(source), "generated", timings, reference=reference)
