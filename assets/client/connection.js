@@ -1,6 +1,6 @@
 // The websocket: hello, welcome, resume, ping, and retrying. Decisions are in link.js; this is the shell around the socket.
 
-import { SUBPROTOCOL, decodeAnswer, messages } from "./protocol.js";
+import { SUBPROTOCOL, decodeAnswer, decodeReference, messages } from "./protocol.js";
 import { afterClose, pauseBefore } from "./link.js";
 
 const PING_EVERY = 5; // s; a network that died in silence is noticed within PONG_LIMIT of them
@@ -9,7 +9,7 @@ const PONG_LIMIT = 2;
 const REFUSED = `The server refuses a page from ${globalThis.location?.origin}. Behind a proxy start it with --trusted-proxy, else with --allow-origin.`;
 
 export class Connection {
-  /** `on`: { state(link), welcome(message), answer(answer, bytes), settings, telemetry, error, rtt(ms) } */
+  /** `on`: { state(link), welcome(message), answer(answer, bytes), reference, settings, telemetry, error, rtt(ms) } */
   constructor(url, healthUrl, on) {
     this.url = url;
     this.healthUrl = healthUrl;
@@ -67,15 +67,17 @@ export class Connection {
   }
 
   #binary(data) {
+    const reference = decodeReference(data);
+    if (reference) return this.on.reference(reference);
     let answer;
     try {
       answer = decodeAnswer(data);
     } catch (error) {
       if (!(error instanceof RangeError)) throw error;
       this.on.error?.({ message: `The server sent something that this page cannot read (${error.message}).` });
-      return;
+      return null;
     }
-    this.on.answer(answer, data.byteLength);
+    return this.on.answer(answer, data.byteLength);
   }
 
   #text(data) {

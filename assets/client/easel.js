@@ -26,8 +26,9 @@ export function paintable(surface, layer, brush) {
   for (const over of ["pointerup", "pointercancel"]) surface.addEventListener(over, () => layer.end());
 }
 
-/** The bar of tools. `brush` is what the next stroke is made with. */
-export function easel(studio, layer, close) {
+/** The bar of tools for the colour layer and the strength map. `brush` is what the next stroke is made with; `turn(what)` shows the tools of "colour" or "mask". */
+export function easel(studio, close) {
+  let layer = studio.layer;
   const brush = { colour: COLOURS[2], size: 0.03, erase: false };
   const swatches = COLOURS.map((colour, index) => make("button", {
     type: "button",
@@ -46,8 +47,11 @@ export function easel(studio, layer, close) {
   const paper = make("input", { type: "color", value: "#f4f1ea", on: { input: () => studio.source?.fill?.(paper.value) } });
   const sheet = make("label", { className: "rill-check" }, paper, "Paper");
   const done = make("button", { type: "button", className: "rill-plain", textContent: "Done", on: { click: close } });
+  const kinds = [["colour", "Colour"], ["mask", "Strength"]].map(([kind, textContent]) => make("button", { type: "button", className: "rill-plain", textContent, dataset: { kind }, on: { click: () => studio.say("paint", kind) } }));
+  const remark = make("span", { className: "rill-remark", textContent: "What you paint stays as it is." });
+  const swatchbox = make("div", { className: "rill-swatches" }, ...swatches, own);
   const bar = make("div", { className: "rill-easel", hidden: true, aria: { role: "toolbar", label: "Painting" } },
-    make("div", { className: "rill-swatches" }, ...swatches, own),
+    make("div", { className: "rill-kindline", aria: { role: "group", label: "What is painted" } }, ...kinds), swatchbox, remark,
     make("label", { className: "rill-check rill-size" }, icon("brush"), make("span", { className: "rill-spoken", textContent: "Brush size" }), size),
     eraser, undo, clear, sheet, done);
 
@@ -57,6 +61,14 @@ export function easel(studio, layer, close) {
     eraser.setAttribute("aria-pressed", String(erase));
   }
   choose(brush.colour);
-  studio.addEventListener("source", () => (sheet.hidden = studio.source?.kind !== "paint"));
-  return { bar, brush, keys: { e: eraser, z: undo } };
+  function turn(what) {
+    layer = what === "mask" ? studio.mask : studio.layer;
+    swatchbox.hidden = what === "mask";
+    remark.hidden = !swatchbox.hidden;
+    sheet.hidden = what === "mask" || studio.source?.kind !== "paint";
+    for (const button of kinds) button.setAttribute("aria-pressed", String(button.dataset.kind === what));
+    choose(brush.colour);
+    if (what === "mask" && studio.settings.values["strength_map.mode"] !== "mask") studio.settings.put("strength_map.mode", "mask");
+  }
+  return { bar, brush, turn, keys: { e: eraser, z: undo } };
 }

@@ -4,6 +4,7 @@ export const PROTOCOL = 1;
 export const SUBPROTOCOL = "rill.v1";
 export const FRAME_HEADER = 16;
 export const ANSWER_HEADER = 80;
+export const MASK_HEADER = 8;
 export const FORMAT = Object.freeze({ none: 0, jpeg: 1, png: 2, webp: 3 });
 export const VERDICTS = Object.freeze(["generated", "cached", "skipped", "warming", "dropped", "failed"]);
 export const REASONS = Object.freeze(["none", "stale", "credit", "superseded", "unsent", "paused"]);
@@ -24,6 +25,23 @@ export function encodeFrame(id, capturedAt, format, picture) {
   header.setFloat64(8, capturedAt, true);
   if (picture) bytes.set(new Uint8Array(picture), FRAME_HEADER);
   return bytes.buffer;
+}
+
+/** A painted strength map as PNG bytes; null removes it. `request` returns in the answer. */
+export function encodeMask(request, png) {
+  const bytes = new Uint8Array(MASK_HEADER + (png ? png.byteLength : 0));
+  bytes.set([MAGIC, PROTOCOL, 3, png ? FORMAT.png : FORMAT.none]);
+  new DataView(bytes.buffer).setUint32(4, request, true);
+  if (png) bytes.set(new Uint8Array(png), MASK_HEADER);
+  return bytes.buffer;
+}
+
+/** { id, mime, picture } of a probe's unaccelerated picture; null if the message is something else. */
+export function decodeReference(buffer) {
+  if (buffer.byteLength <= FRAME_HEADER) return null;
+  const view = new DataView(buffer);
+  if (view.getUint8(0) !== MAGIC || view.getUint8(2) !== 4) return null;
+  return { id: view.getUint32(4, true), mime: MIME[view.getUint8(3)], picture: new Uint8Array(buffer, FRAME_HEADER) };
 }
 
 /** The fields of an answer; `picture` is a view on `buffer`, or null. Throws RangeError on anything that is not an answer. */
@@ -68,6 +86,7 @@ export const messages = Object.freeze({
     return JSON.stringify(hello);
   },
   settings: (patch, request) => JSON.stringify({ type: "settings", patch, request }),
+  references: (wanted) => JSON.stringify({ type: "references", wanted }),
   pause: (paused) => JSON.stringify({ type: "pause", paused }),
   ping: (t) => JSON.stringify({ type: "ping", t }),
   bye: () => JSON.stringify({ type: "bye" }),

@@ -3,6 +3,7 @@
 import { words } from "./link.js";
 import { iconButton, make, write } from "./dom.js";
 import { easel, paintable } from "./easel.js";
+import { pair } from "./pair.js";
 import { shortcuts } from "./shortcuts.js";
 
 const BRIEF = 8000; // ms that a passing remark stays
@@ -12,26 +13,38 @@ const VIEWS = {
   alone: "The output alone (i)",
 };
 
+const WIPES = {
+  inset: "Wipe between input and output (w)",
+  wipe: "Wipe between the unaccelerated picture and the one shown (w)",
+  reference: "End the wipe (w)",
+};
+
 export function stage(host, studio, trigger) {
   const canvas = make("canvas", { className: "rill-canvas", id: "rill-output", width: 2, height: 2, aria: { role: "img", label: "Transformed picture" } });
-  const picture = make("div", { className: "rill-picture" }, canvas);
+  const picture = make("div", { className: "rill-picture" }, canvas, pair(studio));
   const holder = make("div", { className: "rill-holder" });
-  const { layer } = studio;
-  layer.canvas.className = "rill-layer";
-  const inset = make("div", { className: "rill-inset", aria: { label: "Input", role: "group" } }, holder, layer.canvas);
+  const { layer, mask } = studio;
+  layer.canvas.className = "rill-layer rill-layer-colour";
+  mask.canvas.className = "rill-layer rill-layer-mask";
+  const inset = make("div", { className: "rill-inset", aria: { label: "Input", role: "group" } }, holder, layer.canvas, mask.canvas);
   const veil = make("div", { className: "rill-veil" });
   const notice = make("div", { className: "rill-notice", hidden: true, aria: { role: "alert" } });
   const frame = make("div", { className: "rill-frame", dataset: { view: "inset" } }, picture, inset, wiper(), veil, notice);
-  const { bar, brush, keys } = easel(studio, layer, () => setPainting(false));
+  const { bar, brush, turn, keys } = easel(studio, () => setPainting(null));
   const box = make("div", { className: "rill-stagebox" }, frame, bar);
   host.append(box, make("div", { id: "rill-nursery", aria: { hidden: "true" } }));
   frame.after(tools());
-  paintable(layer.canvas, layer, () => (frame.dataset.painting ? brush : null));
+  paintable(layer.canvas, layer, () => (frame.dataset.painting === "colour" ? brush : null));
+  paintable(mask.canvas, mask, () => (frame.dataset.painting === "mask" ? { ...brush, colour: "#12b8ac" } : null));
+  studio.addEventListener("paint", ({ detail }) => setPainting(detail));
 
+  let before = "inset"; // the view to go back to after painting
+  let paper = null; // the input of the last change: a new canvas shows its tools once
   studio.bridge = () => trigger("change");
   studio.addEventListener("source", () => {
     showInput(inset, holder, studio);
-    if (studio.source?.kind === "paint" && !studio.opening) setPainting(true);
+    if (studio.source?.kind === "paint" && !studio.opening && studio.source !== paper) setPainting("colour");
+    paper = studio.source;
   });
   studio.addEventListener("notice", ({ detail: { text, brief } }) => {
     showNotice(notice, text);
@@ -41,7 +54,7 @@ export function stage(host, studio, trigger) {
   studio.addEventListener("welcome", ({ detail: { spec } }) => {
     frame.style.setProperty("--shape", `${spec.width} / ${spec.height}`);
     frame.style.setProperty("--ratio", spec.width / spec.height);
-    layer.resize(spec.width, spec.height);
+    for (const each of [layer, mask]) each.resize(spec.width, spec.height);
   });
   const paint = () => {
     const { link } = studio;
@@ -56,23 +69,25 @@ export function stage(host, studio, trigger) {
   studio.start(canvas);
 
   function setView(view) {
-    if (frame.dataset.painting && view !== "beside") setPainting(false);
+    if (frame.dataset.painting && view !== "beside") setPainting(null);
     frame.dataset.view = view;
     studio.say("view", view);
   }
 
-  async function setPainting(on) {
-    if (on === Boolean(frame.dataset.painting)) return;
-    if (on && studio.source?.element === null) await studio.choose("paint"); // there is nothing to paint on
-    if (on) {
-      frame.dataset.before = frame.dataset.view;
-      setView("beside");
-      frame.dataset.painting = "true";
-    } else {
+  /** Shows the tools for "colour" or "mask"; null puts them away. */
+  async function setPainting(what) {
+    if (what && studio.source?.element === null) await studio.choose("paint"); // there is nothing to paint on
+    const { painting } = frame.dataset;
+    bar.hidden = !what;
+    if (what) {
+      if (!painting) before = frame.dataset.view;
+      if (!painting) setView("beside");
+      frame.dataset.painting = what;
+      turn(what);
+    } else if (painting) {
       delete frame.dataset.painting;
-      setView(frame.dataset.before);
+      setView(before);
     }
-    bar.hidden = !on;
     studio.say("view", frame.dataset.view);
   }
 
@@ -84,11 +99,12 @@ export function stage(host, studio, trigger) {
     });
     const names = Object.keys(VIEWS);
     const look = iconButton("inset", VIEWS.inset, () => setView(names[(names.indexOf(frame.dataset.view) + 1) % names.length]));
-    const wipe = iconButton("wipe", "Wipe between input and output (w)", () => setView(frame.dataset.view === "wipe" ? "inset" : "wipe"));
-    const brushes = iconButton("paint", "Paint on the input (p)", () => setPainting(!frame.dataset.painting));
+    const wipe = iconButton("wipe", WIPES.inset, () => setView({ wipe: "reference", reference: "inset" }[frame.dataset.view] ?? "wipe"));
+    const brushes = iconButton("paint", "Paint on the input (p)", () => setPainting(frame.dataset.painting ? null : "colour"));
     studio.addEventListener("view", ({ detail: view }) => {
       if (view in VIEWS) look.paint(view, VIEWS[view]);
-      wipe.setAttribute("aria-pressed", String(view === "wipe"));
+      wipe.paint("wipe", WIPES[view] ?? WIPES.inset);
+      wipe.setAttribute("aria-pressed", String(view in WIPES && view !== "inset"));
       brushes.setAttribute("aria-pressed", String(Boolean(frame.dataset.painting)));
     });
     const save = iconButton("snapshot", "Save this picture with its settings (s)", () => studio.keep.snapshot());
@@ -100,7 +116,7 @@ export function stage(host, studio, trigger) {
       ["/", "Write the prompt", prompt],
       ["r", "Surprise me", () => studio.surprise()],
       ["i", "Input: inset, beside, hidden", () => look.click()],
-      ["w", "Wipe between input and output", () => wipe.click()],
+      ["w", "Wipe: input, unaccelerated picture, off", () => wipe.click()],
       ["p", "Paint on the input", () => brushes.click()],
       ["e", "Eraser, while painting", () => keys.e.click()],
       ["z", "Take back a stroke, while painting", () => keys.z.click()],
@@ -115,7 +131,7 @@ export function stage(host, studio, trigger) {
   }
 
   function wiper() {
-    const slide = make("input", { type: "range", className: "rill-wiper", min: 0, max: 100, step: 0.5, value: 50, aria: { label: "Wipe: share of the input" } });
+    const slide = make("input", { type: "range", className: "rill-wiper", min: 0, max: 100, step: 0.5, value: 50, aria: { label: "Where the wipe stands" } });
     slide.addEventListener("input", () => frame.style.setProperty("--wipe", `${slide.value}%`));
     return slide;
   }

@@ -3,6 +3,7 @@
 import { Connection } from "./connection.js";
 import { Keep } from "./keep.js";
 import { Layer } from "./layer.js";
+import { Masking } from "./masking.js";
 import { explain } from "./media.js";
 import { messages } from "./protocol.js";
 import { Pump } from "./pump.js";
@@ -23,7 +24,10 @@ function address() {
   return url.href;
 }
 
-/** Events: link, welcome, answer, source, notice, telemetry, settings, summary, view, verdict, recording, replay; `detail` carries the value. */
+/**
+ * Events: link, welcome, answer, reference, source, notice, telemetry, settings, summary, view, paint, verdict, recording, replay;
+ * `detail` carries the value.
+ */
 export class Studio extends EventTarget {
   constructor() {
     super();
@@ -41,6 +45,7 @@ export class Studio extends EventTarget {
       state: () => this.say("link"),
       welcome: (message) => this.#welcomed(message),
       answer: (answer, bytes) => this.#answered(answer, bytes),
+      reference: (reference) => this.say("reference", reference),
       settings: (message) => this.settings.acknowledged(message),
       pause: ({ paused }) => this.#pausedByServer(paused),
       telemetry: (message) => this.say("telemetry", (this.telemetry = message)),
@@ -57,6 +62,8 @@ export class Studio extends EventTarget {
     });
     this.pump = new Pump(this.connection, this.stats);
     this.layer = this.pump.encoder.layer = new Layer();
+    this.mask = new Layer();
+    this.masking = new Masking(this);
     this.keep = new Keep(this);
     this.trial = null; // the measurement under way
     watchTrial(this);
@@ -218,6 +225,7 @@ export class Studio extends EventTarget {
   /** For Gradio: the user moved the control of `key`. */
   input(key, value) {
     this.settings.set(key, value);
+    if (key === "strength_map.mode" && value === "mask") this.say("paint", "mask");
   }
 }
 

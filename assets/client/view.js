@@ -32,7 +32,8 @@ export class View {
   }
 }
 
-async function decode(blob) {
+/** A bitmap, or null for what is no picture. */
+export async function decode(blob) {
   try {
     return await createImageBitmap(blob);
   } catch (error) {

@@ -25,7 +25,6 @@ class Row:
     switch: str
     hint: str | None = None
     more: tuple[tuple[str, str], ...] = ()
-    without: tuple[str, ...] = ()  # options for which the page has no tool
 
 
 SPEED = (
@@ -67,9 +66,8 @@ STRENGTH_MAP = Row(
     "strength_map",
     "Strength map",
     "strength_map.mode",
-    "Full strength where the picture moves, less where it stands still.",
+    "Full strength where the picture moves, or everywhere but where you paint.",
     (("strength_map.still", "Where it is still"),),
-    without=("mask",),
 )
 PROBE = Row(
     "probe",
@@ -184,8 +182,6 @@ def _row(controls: Controls, row: Row) -> None:
     rule = controls.fields[row.switch].metadata
     kind = rule["kind"]
     options: dict[str, Any] = {"info": row.hint} if row.hint else {}
-    if row.without:
-        options["choices"] = [option for option in rule["options"] if option not in row.without]
     with gr.Column(elem_classes=["rill-row", f"rill-row-{kind}"], elem_id=f"rill-row-{row.group.replace('_', '-')}"):
         if row is not PROBE:
             part("effect", of=row.group)

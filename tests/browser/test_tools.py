@@ -15,6 +15,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from tests.browser.chrome import Page
+from tests.browser.conftest import Studio
 from tests.browser.test_live import is_tinted
 
 pytestmark = pytest.mark.browser
@@ -76,7 +77,7 @@ def test_painting_reaches_the_model_on_paper_and_over_the_camera(page: Page) -> 
     page.wait("the paper", lambda: page.mean().min() > 200)
     put(page, ".rill-size input", 20, "input")
     click(page, ".rill-swatch[data-colour='#2f7fd6']")
-    drag(page, ".rill-layer", (0.1, 0.5), (0.5, 0.5), (0.9, 0.5))
+    drag(page, ".rill-layer-colour", (0.1, 0.5), (0.5, 0.5), (0.9, 0.5))
     page.wait("a blue band", lambda: blueness(page) > 60)
     assert page.canvas()[10].mean() > 200
     page.screenshot("paint.png")
@@ -84,13 +85,13 @@ def test_painting_reaches_the_model_on_paper_and_over_the_camera(page: Page) -> 
     page.wait("grey around the band", lambda: 80 < page.canvas()[10].mean() < 150)
     assert blueness(page) > 60
     click(page, ".rill-easel button[aria-label^='Eraser']")
-    drag(page, ".rill-layer", (0.4, 0.5), (0.6, 0.5))
+    drag(page, ".rill-layer-colour", (0.4, 0.5), (0.6, 0.5))
     page.wait("the camera where it was erased", lambda: abs(blueness(page)) < 40)
     click(page, ".rill-easel button[aria-label^='Take back']")
     page.wait("the band again", lambda: blueness(page) > 60)
     click(page, ".rill-easel button[aria-label^='Clear']")
     page.wait("no band", lambda: abs(blueness(page, 30)) < 40)
-    click(page, ".rill-easel .rill-plain")
+    click(page, ".rill-easel > .rill-plain")
     assert not page.driver.find_element(By.CSS_SELECTOR, ".rill-easel").is_displayed()
 
 
@@ -117,7 +118,7 @@ def test_wipe_shows_the_input_left_of_its_line(page: Page) -> None:
     page.choose("sample")
     page.js("rill.settings.put('prompt', 'green')")
     page.wait("a green picture", lambda: is_tinted(page, 1))
-    tool(page, "Wipe")
+    tool(page, "Wipe between input")
     handle = page.driver.find_element(By.CSS_SELECTOR, ".rill-wiper")
     handle.send_keys(Keys.HOME)
     clip = "return getComputedStyle(document.querySelector('.rill-inset')).clipPath"
@@ -127,7 +128,49 @@ def test_wipe_shows_the_input_left_of_its_line(page: Page) -> None:
     inset, output = (page.driver.find_element(By.CSS_SELECTOR, name).rect for name in (".rill-inset", "#rill-output"))
     assert all(abs(inset[side] - output[side]) <= 1 for side in ("x", "y", "width", "height")), (inset, output)
     page.screenshot("wipe.png")
-    tool(page, "Wipe")
+
+
+def test_the_wipe_shows_the_unaccelerated_picture_of_the_same_frame(page: Page) -> None:
+    page.choose("sample")
+    page.js("rill.settings.put('prompt', 'green')")
+    page.wait("a green picture", lambda: is_tinted(page, 1))
+    tool(page, "Wipe between input")
+    tool(page, "Wipe between the unaccelerated")
+    page.wait("the probe", lambda: value(page, "probe.enabled"))
+    page.wait("a pair", lambda: page.js("return document.querySelector('.rill-pair').dataset.ready") == "true")
+    mean = """const canvas = document.querySelector(arguments[0]);
+      const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+      const sums = [0, 0, 0];
+      for (let at = 0; at < data.length; at++) if (at % 4 < 3) sums[at % 4] += data[at];
+      return sums.map((sum) => (4 * sum) / data.length)"""
+    red, green, _ = page.js(mean, ".rill-shown")
+    assert green > red + 60
+    red, green, _ = page.js(mean, ".rill-reference")
+    assert abs(green - red) < 60, "the fake's reference has no tint"
+    page.screenshot("reference.png")
+    tool(page, "End the wipe")
+    page.wait("the probe as before", lambda: value(page, "probe.enabled") is False)
+    page.moves_on()
+
+
+def test_what_is_painted_on_the_strength_map_reaches_the_session(page: Page, studio: Studio) -> None:
+    page.choose("sample")
+    tool(page, "Paint")
+    click(page, ".rill-easel button[data-kind=mask]")
+    page.wait("the mode", lambda: value(page, "strength_map.mode") == "mask")
+    put(page, ".rill-size input", 20, "input")
+    drag(page, ".rill-layer-mask", (0.2, 0.25), (0.8, 0.25))
+    session = page.js("return rill.welcome.session")
+    seats = studio.hub.registry._seats
+    page.wait("the mask at the server", lambda: seats[session].session.mask is not None)
+    mask = seats[session].session.mask
+    assert mask is not None
+    assert mask[:, 20:100].min(axis=1)[32] < 40 and mask[96].min() > 250
+    page.screenshot("mask.png")
+    click(page, ".rill-easel button[aria-label^='Take back']")
+    page.wait("no mask", lambda: seats[session].session.mask is None)
+    click(page, ".rill-easel > .rill-plain")
+    click(page, "#rill-reset")
 
 
 def test_looks_history_and_surprises(page: Page) -> None:

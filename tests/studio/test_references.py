@@ -61,6 +61,10 @@ async def test_nobody_else_does(shared: Running) -> None:
 
 def test_the_message_is_checked() -> None:
     assert protocol.parse_text('{"type": "references", "wanted": false}') == protocol.References(False)
-    for text in ('{"type": "references"}', '{"type": "references", "wanted": 1}', '{"type": "references", "wanted": true, "x": 1}'):
+    for text in (
+        '{"type": "references"}',
+        '{"type": "references", "wanted": 1}',
+        '{"type": "references", "wanted": true, "x": 1}',
+    ):
         with pytest.raises(ProtocolError):
             protocol.parse_text(text)
