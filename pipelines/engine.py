@@ -223,7 +223,7 @@ class StreamPipeline:
         for (part, branch), members in groups.items():
             output, *features = self.graphs.run(part, self._inputs(part, members), branch)
             for place, row in enumerate(members):
-                predictions[id(row.frame), row.negative] = output[place]
+                predictions[id(row.frame), row.negative] = row.state.restate(row, output[place])
                 row.state.keep(row, tuple(feature[place] for feature in features))
         return predictions
 

@@ -85,6 +85,18 @@ def denoised(prediction: Prediction, output: Tensor, x: Tensor, a: Tensor, s: Te
     return x0, implied_noise(x0, x, a, s)
 
 
+def stated(prediction: Prediction, x0: Tensor, x: Tensor, a: Tensor, s: Tensor) -> Tensor:
+    """The network output from which `denoised` reads x̂₀ at this x: its inverse."""
+    if prediction == "sample":
+        return x0
+    eps = implied_noise(x0, x, a, s)
+    if prediction == "epsilon":
+        return eps
+    if prediction == "v_prediction":
+        return a * eps - s * x0
+    return x0 - eps if prediction == "flow_reversed" else eps - x0
+
+
 def implied_noise(x0: Tensor, x: Tensor, a: Tensor, s: Tensor) -> Tensor:
     """The ε for which x = a·x₀ + s·ε. s is kept from zero: at t = 0 a diffusion schedule has s ≈ 0.01 to 0.03."""
     return (x - a * x0) / s.clamp_min(1e-4)

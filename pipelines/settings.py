@@ -75,7 +75,7 @@ class CacheSettings:
     drift: float = number(
         0.06, 0.001, 1.0, "Mean change of the input thumbnail since the cached pass (0..1) that forces a full pass."
     )
-    branch: int = integer(0, 0, 11, "Re-entry point: 0 recomputes least; higher recomputes more of the UNet.")
+    branch: int = integer(1, 0, 11, "Re-entry point: 0 recomputes least; higher recomputes more of the UNet.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from pipelines.gate import Thumb
 from pipelines.guidance import Likeness
 from pipelines.noise import SessionNoise, motion_strength
 from pipelines.probe import Probe
-from pipelines.schedule import Schedule, denoised, implied_noise, noised
+from pipelines.schedule import Schedule, denoised, implied_noise, noised, stated
 from pipelines.settings import CacheSettings, GateSettings, ProbeSettings, Settings, StreamBatchSettings
 from pipelines.stream_batch import InFlight, Kept, Ring
 from pipelines.types import Frame
@@ -31,7 +31,8 @@ class Row:
     """One row of a UNet call: the frame it belongs to, what it is conditioned on, and what it may reuse.
 
     kind: the pass that it takes. key: what the features that the pass keeps belong to, None with the cache off. features: what
-    an earlier pass kept for it, where it takes the short way; without the batch dimension.
+    an earlier pass kept for it, where it takes the short way; without the batch dimension. kept: of which level of its frame they
+    are, if of one.
     """
 
     state: StreamState
@@ -41,6 +42,7 @@ class Row:
     kind: Kind = PLAIN
     key: CacheKey | None = None
     features: tuple[Tensor, ...] = ()
+    kept: Kept | None = None
 
     @property
     def slot(self) -> Slot:
@@ -147,7 +149,20 @@ class StreamState:
             state = feature_cache.advance(CacheState(), row.key, row.frame.thumb, "full")
             self.cache[row.slot] = CacheEntry(state, features)
         else:
-            row.frame.kept = {**row.frame.kept, row.negative: Kept(row.key, row.frame.level, features)}
+            kept = Kept(row.key, row.frame.level, row.frame.x, *self._coefficients(row.frame), features)
+            row.frame.kept = {**row.frame.kept, row.negative: kept}
+
+    def restate(self, row: Row, output: Tensor) -> Tensor:
+        """The network's output [C, h, w] for a row, as one about the row's present latent.
+
+        The decoder alone has never seen that latent: what it says is about the one that the encoder saw, whose noise was
+        another, since every level of a frame has a noise of its own.
+        """
+        if row.kept is None or row.kind[0] != "decoder":
+            return output
+        prediction = self.schedule.prediction
+        x0, _ = denoised(prediction, output, row.kept.x, row.kept.a, row.kept.s)
+        return stated(prediction, x0, row.frame.x, *self._coefficients(row.frame))
 
     def absorb(self, frame: InFlight, conditional: Tensor, negative: Tensor | None, settings: Settings) -> None:
         """Take one level's network outputs [C, h, w] (and the negative row's, where there was one); move the frame on."""
@@ -206,7 +221,7 @@ class StreamState:
             last = row.frame.level + 1 == len(row.frame.timesteps)
             return row if last else dataclasses.replace(row, key=key, kind=whole)
         row.frame.reused = True
-        return dataclasses.replace(row, kind=short, features=kept.features)
+        return dataclasses.replace(row, kind=short, features=kept.features, kept=kept)
 
     def _key(self, row: Row, timestep: int, settings: Settings) -> CacheKey:
         """What the features of a row belong to: all that the picture depends on besides the frame itself."""

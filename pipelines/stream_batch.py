@@ -19,10 +19,14 @@ from pipelines.gate import Thumb
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Kept:
-    """What a frame's full pass at `level` left for its later levels: features of one row, without the batch dimension."""
+    """What a frame's full pass at `level` left for its later levels: features of one row, without the batch dimension, and
+    the latent x = a·x₀ + s·ε that the pass saw."""
 
     key: CacheKey
     level: int
+    x: Tensor
+    a: Tensor
+    s: Tensor
     features: tuple[Tensor, ...]
 
 

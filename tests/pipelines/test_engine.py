@@ -253,7 +253,7 @@ def test_a_still_scene_gives_the_same_picture_from_the_cache(pipeline: StreamPip
 
 
 @pytest.mark.parametrize(
-    "change", [{"prompt": "fox"}, {"seed": 3}, {"strength": 0.7}, {"cache.branch": 1}, {"guidance_mode": "self"}]
+    "change", [{"prompt": "fox"}, {"seed": 3}, {"strength": 0.7}, {"cache.branch": 0}, {"guidance_mode": "self"}]
 )
 def test_a_change_ends_the_cached_entry(pipeline: StreamPipeline, change: dict[str, object]) -> None:
     for branch in (0, 1):

@@ -46,6 +46,21 @@ def test_flow_recovers_the_clean_latent(kind: schedule.Prediction, sign: float) 
     torch.testing.assert_close(eps, noise)
 
 
+def test_a_stated_output_is_what_a_network_that_knows_the_clean_latent_says() -> None:
+    clean, noise = torch.randn(2, 1, 4, 3, 5, generator=torch.Generator().manual_seed(2))
+    a, s = torch.tensor(0.6), torch.tensor(0.8)
+    says = {
+        "epsilon": noise,
+        "sample": clean,
+        "v_prediction": a * noise - s * clean,
+        "flow": noise - clean,
+        "flow_reversed": clean - noise,
+    }
+    assert set(says) == set(schedule.PREDICTIONS)
+    for kind, output in says.items():
+        torch.testing.assert_close(schedule.stated(kind, clean, a * clean + s * noise, a, s), output, rtol=1e-5, atol=1e-5)
+
+
 def test_strength_sets_the_first_timestep_and_steps_do_not() -> None:
     plan = schedule.from_config({})
     assert plan.timesteps(0.5, 1) == (500,)
