@@ -6,6 +6,7 @@ Knows nothing of training, streams or prompts. It answers the calls that diffuse
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,14 +35,48 @@ class ResidualBlock(nn.Module):
         return F.relu(x + self.conv2(F.relu(self.conv1(x))))
 
 
+SHORTCUT_SCALE = 0.5
+"""Keeps the raw latents of the shortcut at about the size that the network's own convolutions work at."""
+
+
+def _silence(convolution: nn.Conv2d) -> None:
+    nn.init.zeros_(convolution.weight)
+    if convolution.bias is not None:
+        nn.init.zeros_(convolution.bias)
+
+
 def _stage(channels: int, blocks: int) -> nn.Sequential:
     return nn.Sequential(*(ResidualBlock(channels) for _ in range(blocks)))
 
 
-class Encoder(nn.Module):
-    """Picture (N, 3, H, W) to raw latents (N, C, H/8, W/8); the first step folds 4x4 pixels into 48 channels."""
+def cosine_basis(latent_channels: int) -> Tensor:
+    """(C, 3, 8, 8), orthonormal: the lowest frequencies of an 8x8 cosine transform, two thirds of them of the luma.
 
-    def __init__(self, latent_channels: int, channels: Sequence[int], blocks: Sequence[int]) -> None:
+    A third of the channels is shared by two colour differences. The rows are what `Shortcut` starts from: with them alone
+    the autoencoder is a linear transform coder.
+    """
+    place = torch.arange(8, dtype=torch.float64)
+    rows = torch.cos(math.pi / 8 * (place + 0.5)[None] * place[:, None]) * torch.where(place == 0, 0.125, 0.25).sqrt()[:, None]
+    frequencies = sorted(((u, v) for u in range(8) for v in range(8)), key=lambda f: (f[0] + f[1], max(f), f))
+    grey, red, blue = 3.0**-0.5 * torch.ones(3), torch.tensor([0.5, -1.0, 0.5]), torch.tensor([0.5, 0.0, -0.5])
+    planes = [plane / plane.norm() for plane in (grey, red, blue)]
+    differences = latent_channels // 6
+    counts = (latent_channels - 2 * differences, differences, differences)
+    basis = [
+        plane.double()[:, None, None] * torch.outer(rows[u], rows[v])[None]
+        for plane, count in zip(planes, counts, strict=True)
+        for u, v in frequencies[:count]
+    ]
+    return torch.stack(basis).float()
+
+
+class Encoder(nn.Module):
+    """Picture (N, 3, H, W) to raw latents (N, C, H/8, W/8); the first step folds 4x4 pixels into 48 channels.
+
+    With a shortcut, each 8x8 block's linear projection is added: the network has to learn only what a linear code misses.
+    """
+
+    def __init__(self, latent_channels: int, channels: Sequence[int], blocks: Sequence[int], shortcut: bool) -> None:
         super().__init__()
         quarter, eighth = channels
         self.fold = nn.PixelUnshuffle(4)
@@ -50,17 +85,22 @@ class Encoder(nn.Module):
         self.down = nn.Conv2d(quarter, eighth, 2, stride=2)
         self.eighth = _stage(eighth, blocks[1])
         self.conv_out = nn.Conv2d(eighth, latent_channels, 3, padding=1)
+        self.shortcut = nn.Conv2d(3, latent_channels, 8, stride=8, bias=False) if shortcut else None
+        if self.shortcut is not None:
+            self.shortcut.weight.data.copy_(SHORTCUT_SCALE * cosine_basis(latent_channels))
+            _silence(self.conv_out)
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.quarter(F.relu(self.conv_in(self.fold(x))))
         h = self.eighth(F.relu(self.down(h)))
-        return self.conv_out(h)
+        z: Tensor = self.conv_out(h)
+        return z if self.shortcut is None else z + self.shortcut(x)
 
 
 class Decoder(nn.Module):
     """Raw latents (N, C, H/8, W/8) to a picture (N, 3, H, W); the mirror of `Encoder` with depth-to-space."""
 
-    def __init__(self, latent_channels: int, channels: Sequence[int], blocks: Sequence[int]) -> None:
+    def __init__(self, latent_channels: int, channels: Sequence[int], blocks: Sequence[int], shortcut: bool) -> None:
         super().__init__()
         quarter, eighth = channels
         self.conv_in = nn.Conv2d(latent_channels, eighth, 3, padding=1)
@@ -70,11 +110,19 @@ class Decoder(nn.Module):
         self.quarter = _stage(quarter, blocks[0])
         self.conv_out = nn.Conv2d(quarter, 3 * 4 * 4, 3, padding=1)
         self.unfold4 = nn.PixelShuffle(4)
+        self.shortcut: nn.Sequential | None = (
+            nn.Sequential(nn.Conv2d(latent_channels, 3 * 8 * 8, 1, bias=False), nn.PixelShuffle(8)) if shortcut else None
+        )
+        if self.shortcut is not None:
+            basis = cosine_basis(latent_channels).flatten(1).t()[..., None, None]
+            nn.utils.vector_to_parameters(basis.flatten() / SHORTCUT_SCALE, self.shortcut.parameters())
+            _silence(self.conv_out)
 
     def forward(self, z: Tensor) -> Tensor:
         h = self.eighth(F.relu(self.conv_in(z)))
         h = self.quarter(F.relu(self.unfold2(self.up(h))))
-        return self.unfold4(self.conv_out(h))
+        x: Tensor = self.unfold4(self.conv_out(h))
+        return x if self.shortcut is None else x + self.shortcut(z)
 
 
 class PocketAutoencoder(ModelMixin, ConfigMixin):
@@ -95,6 +143,7 @@ class PocketAutoencoder(ModelMixin, ConfigMixin):
         encoder_blocks: Sequence[int] = (2, 3),
         decoder_channels: Sequence[int] = (48, 128),
         decoder_blocks: Sequence[int] = (2, 3),
+        shortcut: bool = False,
         # Read by diffusers' pipelines: the factor is 2 ** (len(block_out_channels) - 1).
         block_out_channels: Sequence[int] = (48, 48, 48, 128),
         scaling_factor: float = 1.0,
@@ -103,8 +152,8 @@ class PocketAutoencoder(ModelMixin, ConfigMixin):
         super().__init__()
         if (in_channels, out_channels) != (3, 3) or len(block_out_channels) != 4:
             raise ValueError("PocketAutoencoder maps RGB to RGB at a factor of 8: 3 channels in and out, 4 levels")
-        self.encoder = Encoder(latent_channels, encoder_channels, encoder_blocks)
-        self.decoder = Decoder(latent_channels, decoder_channels, decoder_blocks)
+        self.encoder = Encoder(latent_channels, encoder_channels, encoder_blocks, shortcut)
+        self.decoder = Decoder(latent_channels, decoder_channels, decoder_blocks, shortcut)
         self.register_buffer("latent_mean", torch.zeros(1, latent_channels, 1, 1))
         self.register_buffer("latent_std", torch.ones(1, latent_channels, 1, 1))
 
@@ -114,7 +163,8 @@ class PocketAutoencoder(ModelMixin, ConfigMixin):
         x: (N, 3, H, W) in [-1, 1], H and W multiples of 8. Returns an object whose `latents` is (N, 16, H/8, W/8),
         about zero mean and unit standard deviation; with `return_dict=False` the tuple `(latents,)`.
         """
-        bounded = 3.0 * torch.tanh(self.encoder(x) / 3.0)
+        raw = self.encoder(x)
+        bounded = raw if self.config.shortcut else 3.0 * torch.tanh(raw / 3.0)
         z = (bounded - self.latent_mean) / self.latent_std
         return AutoencoderTinyOutput(latents=z) if return_dict else (z,)
 

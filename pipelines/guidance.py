@@ -4,19 +4,29 @@ In ε-space classifier-free guidance is ε̂ = ε_u + γ(ε_c − ε_u). Because
 is exactly x̂₀ = x̂₀_u + γ(x̂₀_c − x̂₀_u); that form is used here since it stays finite where a → 0 and is the same for every
 prediction type.
 
-Residual guidance (RCFG, StreamDiffusion, arXiv 2312.12491) replaces the negative row by a stock noise r: ε_u = δ·r, where r
-is the noise for which the unconditional prediction is a known latent x₀*: r = (x − a·x₀*)/s. Self-negative takes the frame's
-own source latent as x₀*, one-time takes what one negative row said at the first level. r is derived anew from each row's own
-x, so nothing is fed back from frame to frame: public code that carries r over at one step multiplies it by
-√((1−ᾱ)/ᾱ)·(1+(γ−1)δ) a frame and diverges.
+Residual guidance (RCFG, StreamDiffusion, arXiv 2312.12491) replaces the negative row by a stock noise r: ε_u = δ·r. Here r is
+the noise that the row itself was noised with, r = (x − a·x₀*)/s with x₀* the clean latent that the row was made from: the
+source at the first level, the previous level's result afterwards. So nothing is fed back from frame to frame; public code that
+carries r over at one step multiplies it by √((1−ᾱ)/ᾱ)·(1+(γ−1)δ) a frame and diverges. And at later levels the negative is not
+pulled back to the source again and again, as it is if x₀* stays the source.
+
+What a negative row says beyond x₀* is its residual, D = x̂₀_u − x₀*. Wherever the row stays away, x̂₀_u = x₀* + D with
+
+- self-negative: D = 0;
+- one-time negative: D of this frame's first level;
+- adaptive: D of this level, from the frame in which the row was last asked.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
+from pipelines.feature_cache import SCENE_CUT, drift
+from pipelines.gate import Thumb
 from pipelines.settings import Settings
 
 
@@ -28,8 +38,7 @@ def active(settings: Settings) -> bool:
 def needs_negative_row(settings: Settings, level: int, has_source: bool, dropped: bool = False) -> bool:
     """Whether the row at `level` needs an unconditional row beside it.
 
-    Self-negative needs a source picture; from a prompt alone it falls back to one-time. `dropped`: adaptive guidance found
-    the rows alike.
+    Self-negative needs a source picture; from a prompt alone it falls back to one-time. `dropped`: see `Likeness.drops`.
     """
     if not active(settings):
         return False
@@ -61,27 +70,54 @@ def combine(conditional: Tensor, negative: Tensor, scale: float) -> Tensor:
     return negative + scale * (conditional - negative)
 
 
-def alike(eps_c: Tensor, eps_u: Tensor) -> float:
-    """cos(ε_c, ε_u) of one row, -1..1 (adaptive guidance, arXiv 2312.12487)."""
-    dot = (eps_c * eps_u).sum()
-    return float(dot / (eps_c.norm() * eps_u.norm()).clamp_min(1e-12))
+def alike(a: Tensor, b: Tensor) -> float:
+    """Cosine of two tensors of one shape, -1..1; 0 with one that is zero."""
+    return float((a * b).sum() / (a.norm() * b.norm()).clamp_min(1e-12))
 
 
 RECHECK = 8
-"""Frames after which adaptive guidance asks again whether the two predictions of a level are still alike."""
+"""Frames after which adaptive guidance asks the negative row again."""
+
+STAGGER = 2
+"""Frames between the first questions of two levels, so that a stream batch does not ask all of them in one step."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Likeness:
-    """What adaptive guidance knows of one level of one session: the cosine last seen, and the frames since."""
+    """What adaptive guidance knows of one level of one session (adaptive guidance, arXiv 2312.12487, drops rows between the
+    steps of one picture; with few steps a frame the decision is carried from frame to frame).
 
-    cosine: float = -1.0
+    key, thumb: the conditioning and the input under which the row was last asked. residual: D of then, [C, h, w]. cosine:
+    between the guided result with the row and what the residual before it would have made of it. age: frames since.
+    """
+
+    key: Hashable
+    thumb: Thumb | None
+    residual: Tensor
+    cosine: float
     age: int = 0
 
-    def drops(self, threshold: float) -> bool:
-        """Whether the negative row may stay away this time. With one step per frame there is no later step to spare, so the
-        decision is carried from frame to frame and asked again every RECHECK frames."""
-        return self.cosine >= threshold and self.age < RECHECK
+    def drops(self, key: Hashable, thumb: Thumb | None, threshold: float) -> bool:
+        """Whether the negative row may stay away from a frame with this conditioning and input."""
+        valid = self.key == key and self.age < RECHECK and drift(thumb, self.thumb) <= SCENE_CUT
+        return valid and self.cosine >= threshold
 
     def aged(self) -> Likeness:
-        return Likeness(self.cosine, self.age + 1)
+        return replace(self, age=self.age + 1)
+
+
+def asked(
+    before: Likeness | None,
+    level: int,
+    key: Hashable,
+    thumb: Thumb | None,
+    residual: Tensor,
+    x0: Tensor,
+    anchor: Tensor,
+    scale: float,
+) -> Likeness:
+    """The likeness after a level's negative row has spoken: residual D, x0 the conditional prediction, anchor x₀*."""
+    first = before is None or before.key != key
+    known = torch.zeros_like(residual) if first or before is None else before.residual
+    cosine = alike(combine(x0, anchor + residual, scale), combine(x0, anchor + known, scale))
+    return Likeness(key, thumb, residual, cosine, STAGGER * level % RECHECK if first else 0)

@@ -114,10 +114,12 @@ class Settings:
     guidance_mode: str = choice(
         "none",
         ("none", "full", "self", "one-time", "adaptive"),
-        "none: one row; full: a negative row per level; self, one-time: residual guidance; adaptive: full until it is idle.",
+        "none: one row; full: a negative row per level; self, one-time: residual guidance; adaptive: full, as seldom as will do.",
     )
     guidance_delta: float = number(1.0, 0.0, 1.5, "Residual strength δ of self and one-time guidance.")
-    guidance_alike: float = number(0.97, 0.5, 1.0, "Adaptive: cos(ε_c, ε_u) from which the negative row is dropped.")
+    guidance_alike: float = number(
+        0.98, 0.5, 1.0, "Adaptive: cosine of the guided results with and without the negative row, from which it is dropped."
+    )
     strength: float = number(0.5, 0.0, 1.0, "How far the input is noised before it is denoised; at 1 nothing of it remains.")
     steps: int = integer(1, 1, 8, "Denoising steps per frame.")
     seed: int = integer(0, 0, MAX_SEED, "Seed of the session's noise.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,7 +18,7 @@ from pipelines.gate import Thumb
 from pipelines.guidance import Likeness
 from pipelines.noise import SessionNoise, motion_strength
 from pipelines.probe import Probe
-from pipelines.schedule import Schedule, denoised, implied_noise, noised, stated
+from pipelines.schedule import Schedule, denoised, noised, stated
 from pipelines.settings import CacheSettings, GateSettings, ProbeSettings, Settings, StreamBatchSettings
 from pipelines.stream_batch import InFlight, Kept, Ring
 from pipelines.types import Frame
@@ -129,8 +130,8 @@ class StreamState:
         """
         rows = [Row(self, frame, condition) for frame in frames]
         for frame in frames:
-            known = self.likeness.get(frame.level, Likeness())
-            dropped = known.drops(settings.guidance_alike)
+            known = self.likeness.get(frame.level)
+            dropped = known is not None and known.drops(self._asked_under(frame, settings), frame.thumb, settings.guidance_alike)
             if guidance.needs_negative_row(settings, frame.level, frame.source is not None, dropped):
                 rows.append(Row(self, frame, negative, negative=True))
         across_frames = settings.cache.reuse == "frames"
@@ -168,10 +169,10 @@ class StreamState:
         """Take one level's network outputs [C, h, w] (and the negative row's, where there was one); move the frame on."""
         a, s = self._coefficients(frame)
         prediction = self.schedule.prediction
-        x0, eps = denoised(prediction, conditional, frame.x, a, s)
+        x0 = denoised(prediction, conditional, frame.x, a, s)[0]
         if guidance.active(settings):
             x0_u = None if negative is None else denoised(prediction, negative, frame.x, a, s)[0]
-            x0 = self._guided(frame, x0, x0_u, settings, a, s, eps)
+            x0 = self._guided(frame, x0, x0_u, settings, a, s)
         if frame.map is not None and frame.source is not None:
             x0 = strength_map.merge(x0, frame.source, frame.map, frame.timesteps, frame.level)
         frame.x0 = x0
@@ -179,22 +180,34 @@ class StreamState:
         if frame.finished:
             self.previous_x0 = x0
         else:
+            frame.anchor = x0
             frame.x = noised(x0, self.noise.level(frame.level), *self._coefficients(frame))
 
-    def _guided(
-        self, frame: InFlight, x0: Tensor, x0_u: Tensor | None, settings: Settings, a: Tensor, s: Tensor, eps: Tensor
-    ) -> Tensor:
-        mode, level = settings.guidance_mode, frame.level
-        if mode == "adaptive":
-            if x0_u is None:
-                self.likeness[level] = self.likeness[level].aged()
-                return x0
-            self.likeness[level] = Likeness(guidance.alike(eps, implied_noise(x0_u, frame.x, a, s)))
-        elif x0_u is not None and mode != "full":
-            frame.anchor = x0_u
-        elif x0_u is None and frame.anchor is not None:
-            x0_u = guidance.residual_negative(frame.x, frame.anchor, settings.guidance_delta, a, s)
-        return x0 if x0_u is None else guidance.combine(x0, x0_u, settings.guidance)
+    def _guided(self, frame: InFlight, x0: Tensor, x0_u: Tensor | None, settings: Settings, a: Tensor, s: Tensor) -> Tensor:
+        """x̂₀ under guidance, from the conditional prediction and, where the negative row spoke, its x̂₀_u."""
+        level, adaptive = frame.level, settings.guidance_mode == "adaptive"
+        anchor = x0 if frame.anchor is None else frame.anchor  # from a prompt alone there is no picture yet to stay at
+        if x0_u is not None:
+            residual = x0_u - anchor
+            if adaptive:
+                key = self._asked_under(frame, settings)
+                self.likeness[level] = guidance.asked(
+                    self.likeness.get(level), level, key, frame.thumb, residual, x0, anchor, settings.guidance
+                )
+            elif settings.guidance_mode != "full":
+                frame.residual = residual
+        else:
+            delta, known = settings.guidance_delta, frame.residual
+            if adaptive:
+                before = self.likeness[level]
+                self.likeness[level] = before.aged()
+                delta, known = 1.0, before.residual
+            x0_u = guidance.residual_negative(frame.x, anchor if known is None else anchor + known, delta, a, s)
+        return guidance.combine(x0, x0_u, settings.guidance)
+
+    def _asked_under(self, frame: InFlight, settings: Settings) -> Hashable:
+        """What a negative row's residual belongs to."""
+        return self._picture(frame, settings), frame.timestep
 
     def _across_frames(self, row: Row, settings: Settings) -> Row:
         """The row with its pass: the short one, with its slot's features, where the policy lets it."""
@@ -224,8 +237,14 @@ class StreamState:
         return dataclasses.replace(row, kind=short, features=kept.features, kept=kept)
 
     def _key(self, row: Row, timestep: int, settings: Settings) -> CacheKey:
-        """What the features of a row belong to: all that the picture depends on besides the frame itself."""
-        picture = dataclasses.replace(
+        """What the features of a row belong to."""
+        _, height, width = self.noise.shape
+        rest = (self._picture(row.frame, settings), row.condition.guidance)
+        return CacheKey("", width, height, settings.cache.reuse, settings.cache.branch, timestep, settings.seed, rest)
+
+    def _picture(self, frame: InFlight, settings: Settings) -> Hashable:
+        """All that a picture depends on besides the input: what was remembered under another is not used."""
+        plain = dataclasses.replace(
             settings,
             version=0,
             stream_batch=StreamBatchSettings(),
@@ -233,9 +252,7 @@ class StreamState:
             cache=CacheSettings(),
             probe=ProbeSettings(),
         )
-        _, height, width = self.noise.shape
-        rest = (picture, self.travel.weight, row.condition.guidance, row.frame.painting)
-        return CacheKey("", width, height, settings.cache.reuse, settings.cache.branch, timestep, settings.seed, rest)
+        return plain, self.travel.weight, frame.painting
 
     def _coefficients(self, frame: InFlight) -> tuple[Tensor, Tensor]:
         """(a, s) of the frame's present level: numbers, or one per pixel [1, h, w] under a strength map."""
@@ -252,7 +269,8 @@ class StreamState:
 
     def _thumb(self, frame: Frame, settings: Settings) -> Thumb | None:
         """The input's thumbnail, where a technique will look at it."""
-        wanted = settings.cache.enabled or settings.noise.motion > 0.0 or settings.strength_map.mode == "motion"
+        adaptive = settings.guidance_mode == "adaptive"
+        wanted = adaptive or settings.cache.enabled or settings.noise.motion > 0.0 or settings.strength_map.mode == "motion"
         return gate.thumbnail(frame.pixels) if wanted and frame.pixels is not None else None
 
     def _strength(self, previous: Thumb | None, settings: Settings) -> float:

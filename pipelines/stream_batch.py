@@ -39,7 +39,8 @@ class InFlight:
     source: Tensor | None
     timesteps: tuple[int, ...]
     level: int = 0
-    anchor: Tensor | None = None  # x₀* of residual guidance
+    anchor: Tensor | None = None  # x₀*: the clean latent that x was noised from
+    residual: Tensor | None = None  # one-time guidance: what the negative row said beyond the anchor
     x0: Tensor | None = None  # newest prediction
     thumb: Thumb | None = None  # of the input, where a technique asked for it
     map: Tensor | None = None  # share of the strength per pixel, [1, h, w]

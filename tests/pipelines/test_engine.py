@@ -193,8 +193,8 @@ def test_any_timeline_gives_rising_ids_and_accounts_for_every_frame(
 
 
 @pytest.mark.parametrize("steps", [1, 3])
-def test_self_negative_guidance_is_full_guidance_against_the_source(pipeline: StreamPipeline, steps: int) -> None:
-    """x̂₀ = z + γ(x̂₀_c − z) with z the source latent at every level, and no drift from frame to frame on a still scene."""
+def test_self_negative_guidance_does_not_drift(pipeline: StreamPipeline, steps: int) -> None:
+    """Nothing is fed back from frame to frame: a still scene stays the same picture."""
     settings = Settings().patched({"guidance_mode": "self", "guidance": 1.4, "steps": steps, "strength": 0.4})
     still = [Frame(index, 0.0, clips.clip("handheld", SIZE, SIZE)[0]) for index in range(12)]
     out = stream(pipeline, settings, still)

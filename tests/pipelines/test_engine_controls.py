@@ -147,15 +147,6 @@ def test_rows_per_frame_of_each_guidance_mode(pipeline: StreamPipeline, mode: st
     assert calls(pipeline, settings, 10) == expected
 
 
-def test_adaptive_guidance_drops_the_row_when_alike_and_asks_again(pipeline: StreamPipeline) -> None:
-    settings = Settings().patched({"guidance_mode": "adaptive", "guidance": 1.5, "guidance_alike": 0.5})
-    assert calls(pipeline, settings, 18) == 18 + 2  # asked at frames 0 and 9, eight frames apart
-    never = settings.patched({"guidance_alike": 1.0})
-    assert calls(pipeline, never, 18) == 36
-    full = run(pipeline, never.patched({"guidance_mode": "full"}))
-    assert all(np.array_equal(picture(a), picture(b)) for a, b in zip(run(pipeline, never), full, strict=True))
-
-
 def test_a_step_that_fails_may_be_repeated(pipeline: StreamPipeline) -> None:
     """A neighbour's bad frame fails the shared step; stepped again alone, the good session streams as if nothing had happened."""
     settings = Settings().patched({"steps": 2, "cache.enabled": True})

@@ -1,0 +1,146 @@
+"""Guidance inside the engine against plain loops over the same network, on a miniature checkpoint."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from benchmarks import clips
+from pipelines import Entry, Frame, Pixels, Settings, StreamPipeline, StreamSpec, load
+from pipelines.conditioning import condition
+
+SIZE = 64
+CLIP = clips.clip("handheld", SIZE, SIZE)
+OTHER = clips.clip("stars", SIZE, SIZE)
+SCALE = 1.6
+
+
+@pytest.fixture(scope="module")
+def pipeline(mini_model: Path) -> StreamPipeline:
+    return load(StreamSpec(str(mini_model), SIZE, SIZE, "eager", "float32"))
+
+
+def settings_for(mode: str, steps: int = 1, **more: object) -> Settings:
+    patch = {"guidance_mode": mode, "guidance": SCALE, "steps": steps, "strength": 0.6, "prompt": "ink", "negative": "dull"}
+    return Settings().patched({**patch, "stream_batch.enabled": False, **more})
+
+
+class Plain:
+    """The streaming loop of one frame as equations, with nothing of the engine but its network, noise and schedule."""
+
+    def __init__(self, pipeline: StreamPipeline, settings: Settings) -> None:
+        self.pipeline, self.settings = pipeline, settings
+        self.noise = pipeline.open(settings).noise
+        self.times = pipeline.schedule.timesteps(settings.strength, settings.steps)
+        self.asked = 0
+
+    def encode(self, pixels: Pixels) -> Tensor:
+        return self.pipeline.graphs.run("encode", (torch.from_numpy(pixels.copy())[None],))[0][0]
+
+    def decode(self, x0: Tensor) -> NDArray[np.uint8]:
+        return self.pipeline.graphs.run("decode", (x0[None],))[0][0].numpy()
+
+    def start(self, z: Tensor, level: int) -> Tensor:
+        a, s = self.pipeline.schedule.signal[self.times[level]], self.pipeline.schedule.sigma[self.times[level]]
+        return a * z + s * self.noise.level(level)
+
+    def clean(self, x: Tensor, level: int, prompt: str) -> Tensor:
+        """x̂₀ of an epsilon model."""
+        self.asked += 1
+        schedule, t = self.pipeline.schedule, self.times[level]
+        embedding = condition(self.pipeline._prompts, Settings().patched({"prompt": prompt}))
+        embedding = getattr(embedding, "embedding", embedding)
+        eps = self.pipeline.graphs.run("full", (x[None], torch.tensor([t]), embedding[None]))[0][0]
+        assert schedule.prediction == "epsilon"
+        return (x - schedule.sigma[t] * eps) / schedule.signal[t]
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("mode", ["full", "self", "one-time"])
+@torch.inference_mode()
+def test_guided_pictures_follow_the_equations(pipeline: StreamPipeline, mode: str, steps: int) -> None:
+    """x̂₀ = u + γ(x̂₀_c − u); u is the negative row's word (full), what the row was noised from (self), and that plus what the
+    first level's negative row said beyond it (one-time)."""
+    settings = settings_for(mode, steps)
+    plain = Plain(pipeline, settings)
+    anchor, beyond = plain.encode(CLIP[0]), torch.zeros(())
+    for level in range(steps):
+        x = plain.start(anchor, level)
+        conditional = plain.clean(x, level, "ink")
+        if mode == "full":
+            u = plain.clean(x, level, "dull")
+        else:
+            if mode == "one-time" and level == 0:
+                beyond = plain.clean(x, level, "dull") - anchor
+            u = anchor + beyond
+        anchor = u + SCALE * (conditional - u)
+    state = pipeline.open(settings)
+    (output,) = pipeline.step([Entry(state, Frame(0, 0.0, CLIP[0]), settings)])
+    assert output.pixels is not None
+    assert np.abs(output.pixels.numpy().astype(int) - plain.decode(anchor)).max() <= 1
+
+
+@torch.inference_mode()
+def test_adaptive_guidance_carries_the_residual_to_the_next_frame(pipeline: StreamPipeline) -> None:
+    settings = settings_for("adaptive", guidance_alike=0.5)
+    plain = Plain(pipeline, settings)
+    first, second = plain.encode(CLIP[0]), plain.encode(CLIP[1])
+    x = plain.start(first, 0)
+    beyond = plain.clean(x, 0, "dull") - first
+    u = second + beyond
+    expected = u + SCALE * (plain.clean(plain.start(second, 0), 0, "ink") - u)
+    state = pipeline.open(settings)
+    outputs = [pipeline.step([Entry(state, Frame(index, 0.0, CLIP[index]), settings)])[0] for index in range(2)]
+    assert outputs[1].pixels is not None
+    assert np.abs(outputs[1].pixels.numpy().astype(int) - plain.decode(expected)).max() <= 1
+
+
+def negative_rows(pipeline: StreamPipeline, frames: list[tuple[Pixels, Settings]], monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many negative rows each frame of a stream took."""
+    taken: list[int] = []
+    original = pipeline.graphs.run
+
+    def counted(part: str, inputs: tuple[Tensor, ...], branch: int | None = None) -> tuple[Tensor, ...]:
+        taken[-1] += inputs[0].shape[0] if part == "full" else 0
+        return original(part, inputs, branch)
+
+    monkeypatch.setattr(pipeline.graphs, "run", counted)
+    state = pipeline.open(frames[0][1])
+    for index, (pixels, settings) in enumerate(frames):
+        taken.append(-settings.steps)
+        pipeline.step([Entry(state, Frame(index, 0.0, pixels), settings)])
+    return taken
+
+
+def test_adaptive_guidance_asks_every_eighth_frame(pipeline: StreamPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = settings_for("adaptive", guidance_alike=0.5)
+    assert negative_rows(pipeline, [(CLIP[0], settings)] * 19, monkeypatch) == [1, *[0] * 8, 1, *[0] * 8, 1]
+
+
+def test_levels_take_turns_in_asking(pipeline: StreamPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = settings_for("adaptive", 3, guidance_alike=0.5)
+    assert negative_rows(pipeline, [(CLIP[0], settings)] * 19, monkeypatch)[:10] == [3, 0, 0, 0, 0, 1, 0, 1, 0, 1]
+
+
+def test_adaptive_guidance_asks_again_after_a_change(pipeline: StreamPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = settings_for("adaptive", guidance_alike=0.5)
+    for change in ({"prompt": "oil"}, {"negative": "pale"}, {"seed": 4}, {"strength": 0.7}, {"blend": 0.5, "prompt_b": "oil"}):
+        changed = settings.patched(change)
+        frames = [(CLIP[0], settings), (CLIP[0], settings), (CLIP[0], changed), (CLIP[0], changed)]
+        assert negative_rows(pipeline, frames, monkeypatch) == [1, 0, 1, 0], change
+        monkeypatch.undo()
+
+
+def test_adaptive_guidance_asks_again_after_a_cut(pipeline: StreamPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = settings_for("adaptive", guidance_alike=0.5)
+    frames = [(CLIP[0], settings), (CLIP[0], settings), (OTHER[0], settings), (OTHER[0], settings)]
+    assert negative_rows(pipeline, frames, monkeypatch) == [1, 0, 1, 0]
+
+
+def test_a_threshold_that_is_not_met_keeps_the_row(pipeline: StreamPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = settings_for("adaptive", guidance_alike=1.0)
+    frames = [(CLIP[index], settings) for index in range(6)]
+    assert negative_rows(pipeline, frames, monkeypatch) == [1] * 6
