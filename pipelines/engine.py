@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -273,8 +272,6 @@ def load(spec: StreamSpec, cache_dir: Path | None = None) -> StreamPipeline:
     cache_dir: where compiled graphs stay between starts; None keeps nothing. Raises SpecError, ModelError, and MemoryShortError
     before anything is read that would not fit.
     """
-    # OpenCV's pool spins between two calls: one gate's thumbnail made the next UNet pass half as long again.
-    cv2.setNumThreads(1)
     resolved = backends.resolve(spec)
     parts = ModelParts(describe(spec.model))
     for name in ("width", "height"):

@@ -10,9 +10,8 @@ from torch import Tensor
 
 from benchmarks import clips
 from pipelines import Entry, Frame, Pixels, Settings, StreamPipeline, StreamSpec, load
-from pipelines.conditioning import condition
 
-SIZE = 64
+SIZE = 128
 CLIP = clips.clip("handheld", SIZE, SIZE)
 OTHER = clips.clip("stars", SIZE, SIZE)
 SCALE = 1.6
@@ -51,8 +50,7 @@ class Plain:
         """x̂₀ of an epsilon model."""
         self.asked += 1
         schedule, t = self.pipeline.schedule, self.times[level]
-        embedding = condition(self.pipeline._prompts, Settings().patched({"prompt": prompt}))
-        embedding = getattr(embedding, "embedding", embedding)
+        embedding = self.pipeline._prompts(prompt)[0]
         eps = self.pipeline.graphs.run("full", (x[None], torch.tensor([t]), embedding[None]))[0][0]
         assert schedule.prediction == "epsilon"
         return (x - schedule.sigma[t] * eps) / schedule.signal[t]
@@ -141,6 +139,6 @@ def test_adaptive_guidance_asks_again_after_a_cut(pipeline: StreamPipeline, monk
 
 
 def test_a_threshold_that_is_not_met_keeps_the_row(pipeline: StreamPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = settings_for("adaptive", guidance_alike=1.0)
-    frames = [(CLIP[index], settings) for index in range(6)]
+    settings = settings_for("adaptive", guidance_alike=1.0, guidance=10.0)
+    frames = [(CLIP[20 * index], settings) for index in range(6)]
     assert negative_rows(pipeline, frames, monkeypatch) == [1] * 6
