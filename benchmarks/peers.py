@@ -87,7 +87,7 @@ def diffusers_pipeline(model: str, dtype: torch.dtype) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of fields in scheduler_config.json that it would like otherwise
         pipe = StableDiffusionImg2ImgPipeline.from_pretrained(
-            info.path, vae=vae, torch_dtype=dtype, local_files_only=True, **options
+            info.base, vae=vae, torch_dtype=dtype, local_files_only=True, **options
         )
     pipe.set_progress_bar_config(disable=True)
     return pipe.to("cuda" if torch.cuda.is_available() else "cpu")

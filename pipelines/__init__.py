@@ -7,7 +7,9 @@ from pipelines import gate, media, quality
 from pipelines.engine import Entry, StreamPipeline, load
 from pipelines.loader import ModelParts
 from pipelines.memory import release as release_memory
-from pipelines.models import REGISTRY, ModelInfo, describe
+from pipelines.models import ModelInfo
+from pipelines.naming import describe
+from pipelines.registry import REGISTRY
 from pipelines.settings import FIELDS, Settings, parse_assignment
 from pipelines.state import StreamState
 from pipelines.types import (

@@ -37,10 +37,21 @@ class Condition:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Additions:
-    """What a model is told beside the text: time_ids [6] of SDXL, and γ in an embedding of w_size numbers (distilled LCM)."""
+    """What a model is told beside the text: time_ids [6] of SDXL, and γ in an embedding of w_size numbers (distilled LCM).
+
+    empty_is_zero: no negative prompt is a text of zeros, as SDXL was trained, not that of the empty prompt.
+    """
 
     time_ids: Tensor | None = None
     w_size: int | None = None
+    empty_is_zero: bool = False
+
+    def negative(self, prompts: PromptCache, settings: Settings) -> Text:
+        """The text of the negative row."""
+        text = prompts(settings.negative)
+        if self.empty_is_zero and not settings.negative.strip():
+            return tuple(torch.zeros_like(value) for value in text)
+        return text
 
     def complete(self, text: Text, settings: Settings) -> Condition:
         """The condition of a row with this text. Where guidance works on rows, the network itself is told γ = 1, so that

@@ -20,7 +20,8 @@ from pipelines.conditioning import Additions, Condition, PromptCache, text_of
 from pipelines.feature_cache import Kind
 from pipelines.graphs import BUCKETS, GraphKey, Graphs, split
 from pipelines.loader import ModelParts
-from pipelines.models import ModelInfo, describe
+from pipelines.models import ModelInfo
+from pipelines.naming import describe
 from pipelines.noise import SessionNoise
 from pipelines.settings import Settings
 from pipelines.state import Row, StreamState
@@ -75,7 +76,7 @@ class StreamPipeline:
         self.schedule = parts.schedule
         self.branches = parts.branches
         self._prompts = PromptCache(parts.encode_prompt)
-        self._additions = Additions(parts.time_ids(spec.width, spec.height), parts.w_size)
+        self._additions = Additions(parts.time_ids(spec.width, spec.height), parts.w_size, parts.empty_is_zero)
 
     def check(self, settings: Settings) -> None:
         """Raises SettingsError for what this model or spec cannot do."""
@@ -194,7 +195,7 @@ class StreamPipeline:
             text = state.travel.at(text, settings, entry.frame.captured_at)
         elif state.travel.current is not None:
             text = state.travel.current
-        negative = self._prompts(settings.negative)
+        negative = self._additions.negative(self._prompts, settings)
         return Turn(entry, self._additions.complete(text, settings), self._additions.complete(negative, settings))
 
     def _denoise(self, turns: Sequence[Turn]) -> None:
@@ -230,7 +231,7 @@ class StreamPipeline:
     def _inputs(self, part: str, rows: Sequence[Row]) -> tuple[Tensor, ...]:
         """What a UNet pass takes of these rows; every tensor has one row each along its first dimension."""
         x = stack([row.frame.x for row in rows])  # [B, C, h, w]
-        t = torch.tensor([row.frame.timestep for row in rows])  # [B]
+        t = torch.tensor([self.schedule.told(row.frame.timestep) for row in rows])  # [B]
         embedding = stack([row.condition.embedding for row in rows])  # [B, L, D]
         features = (stack(values) for values in zip(*(row.features for row in rows), strict=True))
         added = (stack(values) for values in zip(*(row.condition.added for row in rows), strict=True))
@@ -266,14 +267,14 @@ def stack(tensors: Sequence[Tensor]) -> Tensor:
     return tensors[0][None] if len(tensors) == 1 else torch.stack(list(tensors))
 
 
-def load(spec: StreamSpec, cache_dir: Path | None = None) -> StreamPipeline:
-    """The pipeline of a spec. Slow: reads the model, and builds the graphs of a plain stream.
+def load(spec: StreamSpec, cache_dir: Path | None = None, offline: bool = False) -> StreamPipeline:
+    """The pipeline of a spec. Slow: reads the model, downloads it first where it must, and builds the graphs of a plain stream.
 
-    cache_dir: where compiled graphs stay between starts; None keeps nothing. Raises SpecError, ModelError, and MemoryShortError
-    before anything is read that would not fit.
+    cache_dir: where compiled graphs stay between starts; None keeps nothing. offline: nothing is downloaded. Raises SpecError,
+    ModelError, and MemoryShortError before anything is read that would not fit.
     """
     resolved = backends.resolve(spec)
-    parts = ModelParts(describe(spec.model))
+    parts = ModelParts(describe(spec.model), offline)
     for name in ("width", "height"):
         if getattr(spec, name) % parts.size_multiple:
             raise SpecError(name, f"{getattr(spec, name)} does not fit this model; multiples of {parts.size_multiple} do")

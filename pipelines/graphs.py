@@ -102,9 +102,9 @@ class Graphs:
         parts = self.parts
         match key.part:
             case "encode":
-                return lambda: EncodePixels(parts.vae)
+                return lambda: EncodePixels(parts.vae, parts.upcasts_autoencoder)
             case "decode":
-                return lambda: DecodePixels(parts.vae)
+                return lambda: DecodePixels(parts.vae, parts.upcasts_autoencoder)
             case "full":
                 return lambda: FullPass(parts.unet, key.branch)
             case "shallow" if key.branch is not None:

@@ -1,61 +1,91 @@
-"""Which models Rill knows by name. Data, not code: the loader reads what is in the folder."""
+"""What a model's entry says: where its parts lie, what a user should know of it. Types only; the entries are in registry.py."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+
+from pipelines.types import ModelError
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
+SEGMENT = r"(?!\.{1,2}(?:/|@|$))[A-Za-z0-9._-]{1,96}"
+HUB_ID = re.compile(rf"({SEGMENT}/{SEGMENT})(?:@([A-Za-z0-9._-]{{1,64}}))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Hub:
+    """A repository of the Hugging Face hub at a commit, or one file of it. revision None is its main branch.
+
+    Raises ModelError for names that are none, or lead out of the repository.
+    """
+
+    repo: str
+    revision: str | None = None
+    file: str = ""
+
+    def __post_init__(self) -> None:
+        if not HUB_ID.fullmatch(self.repo):
+            raise ModelError(f"{self.repo!r} is not the id of a hub repository, owner/name")
+        pure = PurePosixPath(self.file)
+        if pure.is_absolute() or ".." in pure.parts or "\\" in self.file:
+            raise ModelError(f"{self.repo}: {self.file!r} leads out of the repository")
+
+    def __str__(self) -> str:
+        return f"{self.repo}/{self.file}" if self.file else self.repo
+
+
+Place = Path | Hub
+"""Where a checkpoint or a part of it lies: on this machine (folder or file), or on the hub."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lora:
+    """A LoRA that is fused into the weights when they are loaded; strength 1 is as trained."""
+
+    place: Place
+    strength: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What a user should know before choosing a model.
+    """What is loaded, and what a user should know before choosing it.
 
-    native_size in pixels; max_steps that make sense; guidance_trained: whether prompts were dropped in training, without which
-    guidance makes noise; prompts: examples that work.
+    base: folder in the diffusers layout, or a single .safetensors file. unet, autoencoder: replace the base's. loras: fused at
+    load. prediction: overrides the scheduler's configuration. shift: the share of the timestep that the network is told.
+    trained_timesteps: the only ones it was trained at, () for all. native_size in pixels; max_steps that make sense;
+    guidance_trained: whether prompts were dropped in training, without which guidance makes noise; advice: on guidance and
+    strength; prompts: examples that work; source: where these facts are from.
     """
 
     name: str
     title: str
-    path: Path
+    base: Place
     licence: str
+    family: str = ""
     native_size: int = 512
     max_steps: int = 4
     guidance_trained: bool = True
     trained_timesteps: tuple[int, ...] = ()
     prompts: tuple[str, ...] = ()
+    prediction: str | None = None
+    shift: float = 1.0
+    unet: Place | None = None
+    autoencoder: Place | None = None
+    loras: tuple[Lora, ...] = ()
+    advice: str = ""
+    source: str = ""
 
 
-POCKET = ModelInfo(
-    name="pocket",
-    title="Pocket: the small model that ships with Rill",
-    path=ASSETS / "pocket",
-    licence="Apache-2.0",
-    prompts=(
-        "oil painting",
-        "pencil sketch",
-        "neon outlines",
-        "cartoon",
-        "thermal camera",
-        "blueprint",
-        "watercolour",
-        "pixel art",
-        "halftone comic",
-        "engraving",
-        "night vision",
-        "vintage photo",
-        "vaporwave",
-        "stone relief",
-        "photo",
-    ),
-)
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """A part that may be added to a model by name: a LoRA, or a tiny autoencoder."""
 
-REGISTRY: dict[str, ModelInfo] = {POCKET.name: POCKET}
-
-
-def describe(name: str) -> ModelInfo:
-    """The registered model of that name, or a plain entry for a local folder. Never touches the disk."""
-    if name in REGISTRY:
-        return REGISTRY[name]
-    return ModelInfo(name=Path(name).name, title=f"Local folder {Path(name).name}", path=Path(name), licence="unknown")
+    name: str
+    title: str
+    kind: str
+    place: Place
+    licence: str
+    families: tuple[str, ...]
+    max_steps: int | None = None
+    source: str = ""

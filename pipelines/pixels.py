@@ -1,6 +1,7 @@
 """Pixels to latents and back as traceable modules, so that conversion and layout are part of the static graph.
 
-Any autoencoder of the diffusers kind fits: AutoencoderKL, AutoencoderTiny, PocketAutoencoder.
+Any autoencoder of the diffusers kind fits: AutoencoderKL, AutoencoderTiny, PocketAutoencoder. Its latents z are moved to where
+the UNet knows them: (z − mean − shift)·scale/std, from the autoencoder's configuration, where most have a scale alone.
 """
 
 from __future__ import annotations
@@ -11,17 +12,33 @@ import torch
 from torch import Tensor, nn
 
 
-class EncodePixels(nn.Module):
-    """uint8 pictures [B, H, W, 3] to float latents [B, C, H/8, W/8], scaled as the UNet expects them."""
+class _Pixels(nn.Module):
+    """upcast: the autoencoder overflows in float16, so a backend of that precision shall compute it in float32."""
 
-    def __init__(self, vae: nn.Module) -> None:
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, vae: nn.Module, upcast: bool = False) -> None:
         super().__init__()
         self.vae: Any = vae
+        self.upcast = upcast
+        config: Any = vae.config
+        mean, std = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
+        scale = torch.tensor(1.0 if std is None else std).reciprocal() * config.scaling_factor
+        shift = torch.tensor(0.0 if mean is None else mean) + (getattr(config, "shift_factor", None) or 0.0)
+        self.shifts = bool(shift.any())
+        self.register_buffer("scale", scale.reshape(-1, 1, 1), persistent=False)  # [C or 1, 1, 1]
+        self.register_buffer("shift", shift.reshape(-1, 1, 1), persistent=False)
+
+
+class EncodePixels(_Pixels):
+    """uint8 pictures [B, H, W, 3] to float latents [B, C, H/8, W/8], placed as the UNet expects them."""
 
     def forward(self, pixels: Tensor) -> tuple[Tensor]:
         dtype = next(self.vae.parameters()).dtype
         x = pixels.permute(0, 3, 1, 2).to(dtype) / 127.5 - 1.0
-        return (self._latents(self.vae.encode(x)) * self.vae.config.scaling_factor,)
+        z = self._latents(self.vae.encode(x))
+        return ((z - self.shift if self.shifts else z) * self.scale,)
 
     @staticmethod
     def _latents(encoded: Any) -> Tensor:
@@ -29,15 +46,12 @@ class EncodePixels(nn.Module):
         return encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
 
 
-class DecodePixels(nn.Module):
+class DecodePixels(_Pixels):
     """Float latents [B, C, h, w] to uint8 pictures [B, 8h, 8w, 3]."""
-
-    def __init__(self, vae: nn.Module) -> None:
-        super().__init__()
-        self.vae: Any = vae
 
     def forward(self, latents: Tensor) -> tuple[Tensor]:
         dtype = next(self.vae.parameters()).dtype
-        x = self.vae.decode(latents.to(dtype) / self.vae.config.scaling_factor, return_dict=False)[0]
+        z = latents.to(dtype) / self.scale
+        x = self.vae.decode(z + self.shift if self.shifts else z, return_dict=False)[0]
         x = ((x.float() + 1.0) * 127.5).round().clamp(0.0, 255.0)
         return (x.permute(0, 2, 3, 1).to(torch.uint8),)

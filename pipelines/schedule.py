@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor
@@ -22,16 +22,35 @@ PREDICTIONS: tuple[str, ...] = get_args(Prediction)
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """signal a and sigma s for each of the T training timesteps, float32 [T]; prediction type; trained timesteps if few."""
+    """signal a and sigma s for each of the T training timesteps, float32 [T]; prediction type; trained timesteps if few.
+
+    first: what the network calls timestep 0 (a flow's times end at T, not at T − 1). shift: the share of the timestep that the
+    network is told, 1 but for NitroFusion (arXiv 2412.02030), which takes a latent of any level for one of a lower level.
+    """
 
     signal: Tensor
     sigma: Tensor
     prediction: Prediction
     trained: tuple[int, ...] = ()
+    first: int = 0
+    shift: float = 1.0
 
     def __post_init__(self) -> None:
         if self.signal.ndim != 1 or self.signal.shape != self.sigma.shape:
             raise ValueError("signal and sigma must be vectors of the same length")
+        if not 0.0 < self.shift <= 1.0:
+            raise ValueError(f"shift {self.shift} is out of range; above 0 to 1 is allowed")
+
+    def told(self, timestep: int) -> int:
+        """The number that the network hears for a timestep."""
+        return int(timestep * self.shift) + self.first
+
+    def believed(self) -> tuple[Tensor, Tensor]:
+        """(a, s), each [T], with which the network's output at a timestep is read; signal and sigma themselves without shift."""
+        if self.shift == 1.0:
+            return self.signal, self.sigma
+        index = (torch.arange(self.length, dtype=torch.float64) * self.shift).long()
+        return self.signal[index], self.sigma[index]
 
     @property
     def length(self) -> int:
@@ -107,22 +126,34 @@ def noised(x0: Tensor, noise: Tensor, a: Tensor, s: Tensor) -> Tensor:
     return a * x0 + s * noise
 
 
-def from_config(config: Mapping[str, Any], trained: tuple[int, ...] = ()) -> Schedule:
-    """The schedule that a diffusers scheduler_config.json describes. ModelError names a field it cannot honour."""
+def from_config(
+    config: Mapping[str, Any], trained: tuple[int, ...] = (), prediction: str | None = None, shift: float = 1.0
+) -> Schedule:
+    """The schedule that a diffusers scheduler_config.json describes. ModelError names a field it cannot honour.
+
+    prediction overrides the configuration's, for weights that were distilled to say something else.
+    """
     length = int(config.get("num_train_timesteps", 1000))
-    prediction = config.get("prediction_type", "epsilon")
-    if str(config.get("_class_name", "")).startswith("FlowMatch"):
-        sigma = torch.arange(1, length + 1, dtype=torch.float64) / length
-        return Schedule((1 - sigma).float(), sigma.float(), "flow", trained)
+    is_flow = str(config.get("_class_name", "")).startswith("FlowMatch")
+    prediction = prediction or ("flow" if is_flow else config.get("prediction_type", "epsilon"))
     if prediction not in PREDICTIONS:
         raise ModelError(f"scheduler_config.json: prediction_type {prediction!r} is not one of {', '.join(PREDICTIONS)}")
+    kind = cast(Prediction, prediction)
+    if kind in ("flow", "flow_reversed"):
+        sigma = torch.arange(1, length + 1, dtype=torch.float64) / length
+        return Schedule((1 - sigma).float(), sigma.float(), kind, trained, first=1)
     alphas = torch.cumprod(1.0 - _betas(config, length), dim=0)
     if config.get("rescale_betas_zero_snr"):
         alphas = _zero_terminal_snr(alphas)
-    return Schedule(alphas.sqrt().float(), (1 - alphas).sqrt().float(), prediction, trained)
+    return Schedule(alphas.sqrt().float(), (1 - alphas).sqrt().float(), kind, trained, shift=shift)
 
 
 def _betas(config: Mapping[str, Any], length: int) -> Tensor:
+    given = config.get("trained_betas")
+    if given is not None:
+        if len(given) != length:
+            raise ModelError(f"scheduler_config.json: trained_betas has {len(given)} entries; num_train_timesteps is {length}")
+        return torch.tensor(given, dtype=torch.float64)
     kind = config.get("beta_schedule", "scaled_linear")
     low, high = float(config.get("beta_start", 0.00085)), float(config.get("beta_end", 0.012))
     if kind == "linear":

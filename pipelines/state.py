@@ -118,7 +118,7 @@ class StreamState:
         )
         if start is not None:
             item.map = self._map(previous, settings)
-            item.x = noised(start, item.x, *self._coefficients(item))
+            item.x = noised(start, item.x, *self._levels(item))
         self.ring.admit(item)
 
     def rows(
@@ -181,7 +181,7 @@ class StreamState:
             self.previous_x0 = x0
         else:
             frame.anchor = x0
-            frame.x = noised(x0, self.noise.level(frame.level), *self._coefficients(frame))
+            frame.x = noised(x0, self.noise.level(frame.level), *self._levels(frame))
 
     def _guided(self, frame: InFlight, x0: Tensor, x0_u: Tensor | None, settings: Settings, a: Tensor, s: Tensor) -> Tensor:
         """x̂₀ under guidance, from the conditional prediction and, where the negative row spoke, its x̂₀_u."""
@@ -255,8 +255,15 @@ class StreamState:
         return plain, self.travel.weight, frame.painting
 
     def _coefficients(self, frame: InFlight) -> tuple[Tensor, Tensor]:
-        """(a, s) of the frame's present level: numbers, or one per pixel [1, h, w] under a strength map."""
-        signal, sigma = self.schedule.signal, self.schedule.sigma
+        """(a, s) with which the network's output at the frame's present level is read."""
+        return self._at(frame, *self.schedule.believed())
+
+    def _levels(self, frame: InFlight) -> tuple[Tensor, Tensor]:
+        """(a, s) to which the frame is noised for its present level: the same, but for a model that is told another timestep."""
+        return self._at(frame, self.schedule.signal, self.schedule.sigma)
+
+    def _at(self, frame: InFlight, signal: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """The frame's present level out of `signal` and `sigma` [T]: numbers, or one per pixel [1, h, w] under a strength map."""
         if frame.map is not None:
             return strength_map.coefficients(frame.map, frame.timesteps, frame.level, signal, sigma)
         return signal[frame.timestep], sigma[frame.timestep]

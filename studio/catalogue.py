@@ -15,7 +15,7 @@ def catalogue(models: Iterable[ModelInfo]) -> list[dict[str, Any]]:
 
 def _entry(info: ModelInfo) -> dict[str, Any]:
     try:
-        ModelParts(info)
+        ModelParts(info, offline=True)
         state = "present"
     except ModelError as error:
         state = f"not usable: {error}"

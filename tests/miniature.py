@@ -1,17 +1,120 @@
-"""Miniature checkpoints in the published layout, with random weights: seconds to save, milliseconds to run."""
+"""Miniature checkpoints in the published layouts, with random weights: seconds to save, milliseconds to run."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import AutoencoderTiny, LCMScheduler, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel
+from diffusers import AutoencoderKL, AutoencoderTiny, LCMScheduler, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 EMBEDDING = 32
+SECOND = 48  # width of SDXL's second text encoder
+POOLED = 24
 TOKENS = 8
+
+SD15: dict[str, Any] = {
+    "sample_size": 16,
+    "in_channels": 4,
+    "out_channels": 4,
+    "block_out_channels": (32, 32),
+    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+    "layers_per_block": 2,
+    "cross_attention_dim": EMBEDDING,
+    "attention_head_dim": 2,
+    "norm_num_groups": 8,
+}
+SD21 = {**SD15, "use_linear_projection": True, "attention_head_dim": (2, 4), "upcast_attention": True}
+SDXL = {
+    **SD21,
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+    "transformer_layers_per_block": (1, 2),
+    "cross_attention_dim": EMBEDDING + SECOND,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 8,
+    "projection_class_embeddings_input_dim": POOLED + 6 * 8,
+    "upcast_attention": None,
+}
+UNETS: dict[str, dict[str, Any]] = {
+    "sd15": SD15,
+    "sd21": SD21,
+    "sdxl": SDXL,
+    # One layer per block and no middle, as SDXS has it.
+    "sdxs": {**SD15, "layers_per_block": 1, "mid_block_type": None},
+    "lcm": {**SD15, "time_cond_proj_dim": 16},
+}
+PIPELINES = {"sdxl": "StableDiffusionXLPipeline", "lcm": "LatentConsistencyModelPipeline"}
+
+
+def save_family(
+    folder: Path,
+    family: str,
+    *,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    variant: str | None = None,
+    shard: str | None = None,
+    kl: bool = True,
+    **scheduler: Any,
+) -> Path:
+    """A whole checkpoint of sd15, sd21, sdxl, sdxs or lcm shape, as diffusers saves it.
+
+    variant: fp16 names the files so. shard: the size from which the UNet is cut into several. kl: the full kind of autoencoder.
+    """
+    torch.manual_seed(seed)
+    unet = UNet2DConditionModel(**UNETS[family]).to(dtype)
+    if shard:
+        unet.save_pretrained(folder / "unet", variant=variant, max_shard_size=shard)
+    else:
+        unet.save_pretrained(folder / "unet", variant=variant)
+    vae = (full_autoencoder if kl else tiny_autoencoder)().to(dtype)
+    if family == "sdxl" and kl:
+        vae.register_to_config(scaling_factor=0.13025, force_upcast=True)
+    vae.save_pretrained(folder / "vae", variant=variant)
+    _save_text(folder, "", EMBEDDING, dtype, variant)
+    LCMScheduler(**scheduler).save_pretrained(folder / "scheduler")
+    index: dict[str, Any] = {
+        "_class_name": PIPELINES.get(family, "StableDiffusionPipeline"),
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", type(vae).__name__],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "scheduler": ["diffusers", "LCMScheduler"],
+        "safety_checker": [None, None],
+    }
+    if family == "sdxl":
+        _save_text(folder, "_2", SECOND, dtype, variant)
+        index |= {"text_encoder_2": ["transformers", "CLIPTextModelWithProjection"], "tokenizer_2": index["tokenizer"]}
+        index["force_zeros_for_empty_prompt"] = True
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return folder
+
+
+def tiny_autoencoder() -> AutoencoderTiny:
+    return AutoencoderTiny(
+        encoder_block_out_channels=(8, 8, 8, 8),
+        decoder_block_out_channels=(8, 8, 8, 8),
+        num_encoder_blocks=(1, 1, 1, 1),
+        num_decoder_blocks=(1, 1, 1, 1),
+    )
+
+
+def full_autoencoder() -> AutoencoderKL:
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(8, 8, 8, 8),
+        layers_per_block=1,
+        norm_num_groups=4,
+        latent_channels=4,
+        sample_size=64,
+        force_upcast=False,
+    )
 
 
 def save_miniature(folder: Path, prediction: str = "epsilon", seed: int = 0) -> Path:
@@ -30,12 +133,7 @@ def save_miniature(folder: Path, prediction: str = "epsilon", seed: int = 0) -> 
         norm_num_groups=8,
     )
     unet.save_pretrained(folder / "unet")
-    AutoencoderTiny(
-        encoder_block_out_channels=(8, 8, 8, 8),
-        decoder_block_out_channels=(8, 8, 8, 8),
-        num_encoder_blocks=(1, 1, 1, 1),
-        num_decoder_blocks=(1, 1, 1, 1),
-    ).save_pretrained(folder / "vae")
+    tiny_autoencoder().save_pretrained(folder / "vae")
     _save_text(folder)
     LCMScheduler(prediction_type=prediction).save_pretrained(folder / "scheduler")
     index = {
@@ -50,22 +148,26 @@ def save_miniature(folder: Path, prediction: str = "epsilon", seed: int = 0) -> 
     return folder
 
 
-def _save_text(folder: Path) -> None:
+def _save_text(
+    folder: Path, suffix: str = "", width: int = EMBEDDING, dtype: torch.dtype = torch.float32, variant: str | None = None
+) -> None:
     letters = list(bytes_to_unicode().values())
     tokens = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
     config = CLIPTextConfig(
         vocab_size=len(tokens),
-        hidden_size=EMBEDDING,
+        hidden_size=width,
+        projection_dim=POOLED,
         intermediate_size=64,
-        num_hidden_layers=1,
+        num_hidden_layers=2 if suffix else 1,
         num_attention_heads=2,
         max_position_embeddings=TOKENS,
         bos_token_id=len(tokens) - 2,
         eos_token_id=len(tokens) - 1,
         pad_token_id=len(tokens) - 1,
     )
-    CLIPTextModel(config).save_pretrained(folder / "text_encoder")
-    tokenizer = folder / "tokenizer"
+    cls = CLIPTextModelWithProjection if suffix else CLIPTextModel
+    cls(config).to(dtype).save_pretrained(folder / f"text_encoder{suffix}", variant=variant)
+    tokenizer = folder / f"tokenizer{suffix}"
     tokenizer.mkdir(parents=True, exist_ok=True)
     (tokenizer / "vocab.json").write_text(json.dumps({token: index for index, token in enumerate(tokens)}))
     (tokenizer / "merges.txt").write_text("#version: 0.2\n")

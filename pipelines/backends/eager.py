@@ -22,17 +22,19 @@ class EagerBackend:
         self.dtype = dtype
 
     def build(self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor]) -> Graph:
-        module = make().to(self.device, self.dtype, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        module = make()
+        dtype = torch.float32 if self.dtype == torch.float16 and getattr(module, "upcast", False) else self.dtype
+        module.to(self.device, dtype, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
         def run(*inputs: Tensor) -> tuple[Tensor, ...]:
-            outputs = module(*(self._enter(value) for value in inputs))
+            outputs = module(*(self._enter(value, dtype) for value in inputs))
             return tuple(value if value.dtype == torch.uint8 else value.float() for value in outputs)
 
         return run
 
-    def _enter(self, value: Tensor) -> Tensor:
+    def _enter(self, value: Tensor, dtype: torch.dtype) -> Tensor:
         value = value.to(self.device)
         if not value.is_floating_point():
             return value
-        value = value.to(self.dtype)
+        value = value.to(dtype)
         return value.contiguous(memory_format=torch.channels_last) if value.ndim == 4 else value

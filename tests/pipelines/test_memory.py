@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from pipelines import MemoryShortError, ModelError, SpecError, StreamSpec, engine, load, memory
 from pipelines.loader import ModelParts
 from pipelines.memory import Need, activations, estimate, parameters, require
-from pipelines.models import describe
+from pipelines.naming import describe
 
 SPEC = StreamSpec("x", 512, 512, "eager", "float32", "cpu", 1)
 SD15 = {"layers_per_block": 2, "block_out_channels": [320, 640, 1280, 1280]}

@@ -1,0 +1,148 @@
+"""Configuration and checked weights to modules. The place where diffusers' and transformers' classes are made.
+
+A network is laid out without memory and then takes the tensors of the file as they are, so a half-precision checkpoint
+never exists twice, nor in float32. Every tensor must fit: nothing is left at random values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from pipelines.loader.files import Weights
+from pipelines.types import ModelError
+
+AUTOENCODERS = ("PocketAutoencoder", "AutoencoderKL", "AutoencoderTiny")
+IGNORED = ("position_ids",)  # buffers of old text encoders, which newer ones make themselves
+OLD_ATTENTION = {"query.": "to_q.", "key.": "to_k.", "value.": "to_v.", "proj_attn.": "to_out.0."}
+SHOWN = 3  # names in an error
+
+LOADING_ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, NotImplementedError, SafetensorError)
+"""What the libraries raise for files that are not what they claim to be."""
+
+
+def pools_text(unet_config: Mapping[str, Any]) -> bool:
+    """Whether a UNet takes pooled text and time ids (SDXL)."""
+    return unet_config.get("addition_embed_type") == "text_time"
+
+
+def empty(kind: str, config: Mapping[str, Any], label: str) -> nn.Module:
+    """The network of a configuration, on no device: shapes without memory. Raises ModelError."""
+    try:
+        with torch.device("meta"):
+            return _class(kind).from_config(dict(config))
+    except LOADING_ERRORS as error:
+        raise ModelError(f"{label}/config.json: describes no {kind}: {error}") from error
+
+
+def _class(kind: str) -> Any:
+    if kind == "PocketAutoencoder":
+        from pipelines.autoencoder import PocketAutoencoder
+
+        return PocketAutoencoder
+    import diffusers
+
+    quiet()
+    return getattr(diffusers, kind)
+
+
+def build(kind: str, config: Mapping[str, Any], tensors: Mapping[str, Tensor], label: str) -> nn.Module:
+    """A network with these tensors, in their dtype, in evaluation mode. Raises ModelError for what is missing or unfit."""
+    module = empty(kind, config, label)
+    renamed = {modern_name(name): tensor for name, tensor in tensors.items()}
+    check_fit(module, {name: tuple(tensor.shape) for name, tensor in renamed.items()}, label)
+    module.load_state_dict(renamed, strict=True, assign=True)
+    return module.eval().requires_grad_(False)
+
+
+def check_fit(module: nn.Module, shapes: Mapping[str, tuple[int, ...]], label: str) -> None:
+    """Raises ModelError if tensors of these names and shapes are not exactly the module's."""
+    wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    missing = sorted(wanted.keys() - shapes.keys())
+    extra = sorted(shapes.keys() - wanted.keys())
+    if missing or extra:
+        raise ModelError(
+            f"{label}: weights and configuration differ: {_some('missing', missing)}{_some('unknown', extra)}".rstrip("; ")
+        )
+    for name, shape in wanted.items():
+        if shapes[name] != shape:
+            raise ModelError(f"{label}: {name} has shape {list(shapes[name])}; the configuration asks for {list(shape)}")
+
+
+def modern_name(name: str) -> str:
+    """An autoencoder's attention had other names before 2023; the published files still have."""
+    if ".attentions." in name and "block" in name:
+        for old, new in OLD_ATTENTION.items():
+            if f".{old}" in name and "transformer_blocks" not in name:
+                return name.replace(f".{old}", f".{new}")
+    return name
+
+
+def read(weights: Weights) -> dict[str, Tensor]:
+    """All tensors, as they are in the files."""
+    tensors: dict[str, Tensor] = {}
+    for path in weights.files:
+        try:
+            with safe_open(path, framework="pt") as file:
+                tensors.update({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+        except LOADING_ERRORS as error:
+            raise ModelError(f"{path.name}: cannot be read: {error}") from error
+    return tensors
+
+
+def pretrained_text_encoder(kind: str, folder: Path, weights: Weights, label: str) -> nn.Module:
+    """A CLIP text encoder in float32: half precision is slow or missing on a CPU, and it runs once per prompt."""
+    import transformers
+
+    quiet()
+    variant = "fp16" if ".fp16" in weights.files[0].name else None
+    try:
+        module, about = getattr(transformers, kind).from_pretrained(
+            folder,
+            variant=variant,
+            dtype=torch.float32,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+            trust_remote_code=False,
+        )
+    except LOADING_ERRORS as error:
+        raise ModelError(f"{label}: cannot be loaded: {error}") from error
+    missing = sorted(name for name in about["missing_keys"] if not name.endswith(IGNORED))
+    if missing or about["mismatched_keys"]:
+        unfit = sorted(str(entry[0]) for entry in about["mismatched_keys"])
+        raise ModelError(
+            f"{label}: weights and configuration differ: {_some('missing', missing)}{_some('unfit', unfit)}".rstrip("; ")
+        )
+    return module.eval().requires_grad_(False)
+
+
+def tokenizer(folder: Path, label: str) -> Any:
+    from transformers import CLIPTokenizer
+
+    try:
+        return CLIPTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except LOADING_ERRORS as error:
+        raise ModelError(f"{label}: cannot be loaded: {error}") from error
+
+
+def quiet() -> None:
+    """No progress bars and notices of the libraries between our own lines; errors still come as exceptions."""
+    import diffusers.utils.logging as diffusers_logging
+    import transformers.utils.logging as transformers_logging
+
+    diffusers_logging.set_verbosity_error()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+
+
+def _some(what: str, names: list[str]) -> str:
+    if not names:
+        return ""
+    rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{what} {', '.join(names[:SHOWN])}{rest}; "

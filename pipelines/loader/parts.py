@@ -1,0 +1,208 @@
+"""The parts an engine is made of, out of whatever a model's entry names: checkpoint, other UNet, tiny autoencoder, LoRAs.
+
+Everything is checked before anything is loaded: layout, classes, that every file stays inside its folder, that headers describe
+their files, that no pickled weights are needed. Parts are loaded on first use: with graphs cached on disk a start reads no
+UNet weights at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipelines import schedule
+from pipelines.loader import networks, text
+from pipelines.loader.files import Folder, Weights, read_header, read_weights
+from pipelines.loader.folder import FolderCheckpoint
+from pipelines.loader.hub import locate
+from pipelines.loader.lora import LoraFile
+from pipelines.loader.single import SingleFileCheckpoint
+from pipelines.models import ModelInfo
+from pipelines.types import ModelError
+
+TIME_IDS = 6  # original height and width, top and left of the crop, target height and width
+SPATIAL_FACTOR = 8  # pixels per latent cell, in every model of the Stable Diffusion kind
+HASHED_WHOLE = 256 * 2**20  # larger weight files are told apart by size, time and header
+
+
+class Replacement:
+    """Weights that take the place of a checkpoint's part: a UNet file, or an autoencoder's folder."""
+
+    def __init__(self, path: Path, config: dict[str, Any]) -> None:
+        self.name = path.name
+        if path.is_dir():
+            folder = Folder(path)
+            self.weights: Weights = folder.weights("")
+            self.config = folder.json("config.json")
+        else:
+            self.weights = read_weights([path], path.name)
+            self.config = config
+
+
+class ModelParts:
+    """A checked model. Raises ModelError, naming the file or field, from the constructor or from the part that is broken.
+
+    offline: load only what is on this machine already. Otherwise what is missing is downloaded, with a progress bar.
+    """
+
+    def __init__(self, info: ModelInfo, offline: bool = False) -> None:
+        self.info = info
+        base = locate(info.base, offline)
+        is_file = base.suffix == ".safetensors" or base.is_file()
+        self.checkpoint = SingleFileCheckpoint(base, info.prediction) if is_file else FolderCheckpoint(base)
+        self.name = self.checkpoint.name
+        self._unet = None if info.unet is None else Replacement(locate(info.unet, offline), self.checkpoint.configs["unet"])
+        self._vae = None if info.autoencoder is None else Replacement(locate(info.autoencoder, offline), {})
+        self._loras = tuple(LoraFile(locate(lora.place, offline), lora.strength) for lora in info.loras)
+        self.unet_config = self.checkpoint.configs["unet"] if self._unet is None else self._unet.config
+        self.vae_config = self.checkpoint.configs["vae"] if self._vae is None else self._vae.config
+        if self.vae_config.get("_class_name") not in networks.AUTOENCODERS:
+            kinds = ", ".join(networks.AUTOENCODERS)
+            raise ModelError(f"{self.name}: autoencoder {self.vae_config.get('_class_name')!r} is not one of {kinds}")
+        self.schedule = schedule.from_config(self.checkpoint.scheduler, info.trained_timesteps, info.prediction, info.shift)
+        self._check_sizes()
+
+    @property
+    def latent_channels(self) -> int:
+        return int(self.unet_config["in_channels"])
+
+    @property
+    def size_multiple(self) -> int:
+        """Width and height in pixels must be multiples of this: each level of the UNet but the last halves the latent."""
+        return int(SPATIAL_FACTOR * 2 ** (len(self.unet_config["down_block_types"]) - 1))
+
+    @property
+    def weight_files(self) -> tuple[Path, ...]:
+        """What will be read, beside the vocabulary; a file that holds several parts stands here once."""
+        texts = (path for part in self.checkpoint.configs if part.startswith("text") for path in self.checkpoint.files(part))
+        return tuple(dict.fromkeys((*self._files(), *texts)))
+
+    @property
+    def branches(self) -> int:
+        """Re-entry points of the feature cache: one per up layer."""
+        layers, blocks = self.unet_config["layers_per_block"], len(self.unet_config["up_block_types"])
+        per_block = layers if isinstance(layers, list) else [layers] * blocks
+        return sum(count + 1 for count in per_block)
+
+    @property
+    def embedding_shape(self) -> tuple[int, int]:
+        """(L, D) of a prompt embedding."""
+        return int(self.checkpoint.configs["text_encoder"]["max_position_embeddings"]), int(
+            self.unet_config["cross_attention_dim"]
+        )
+
+    @property
+    def pooled_size(self) -> int | None:
+        """P of the pooled text, None for a UNet that takes none."""
+        if not networks.pools_text(self.unet_config):
+            return None
+        times = TIME_IDS * int(self.unet_config["addition_time_embed_dim"])
+        return int(self.unet_config["projection_class_embeddings_input_dim"]) - times
+
+    @property
+    def w_size(self) -> int | None:
+        """W of the guidance embedding of a distilled LCM, None for a UNet without one."""
+        size = self.unet_config.get("time_cond_proj_dim")
+        return None if size is None else int(size)
+
+    @property
+    def added_sizes(self) -> tuple[int, ...]:
+        """Sizes of the passes' added inputs, in their order: pooled text, time ids, guidance embedding."""
+        pooled = () if self.pooled_size is None else (self.pooled_size, TIME_IDS)
+        return pooled if self.w_size is None else (*pooled, self.w_size)
+
+    @property
+    def empty_is_zero(self) -> bool:
+        """Whether no negative prompt means a text of zeros (SDXL) instead of the empty prompt's."""
+        return self.checkpoint.empty_is_zero
+
+    @property
+    def upcasts_autoencoder(self) -> bool:
+        """Whether the autoencoder overflows in float16 and has to be computed in float32 there (SDXL's own)."""
+        return bool(self.vae_config.get("force_upcast", False)) and self.vae_config["_class_name"] == "AutoencoderKL"
+
+    def time_ids(self, width: int, height: int) -> Tensor | None:
+        """SDXL's size conditions [6], for an uncropped picture of this size in pixels; None for a UNet that takes none."""
+        if self.pooled_size is None:
+            return None
+        return torch.tensor([height, width, 0, 0, height, width], dtype=torch.float32)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes whenever the weights or the configuration of the UNet or the autoencoder change."""
+        digest = hashlib.sha256()
+        for part in ("unet", "vae"):
+            digest.update(self.checkpoint.digest(part))
+        for path in self._files():
+            _hash(path, digest)
+        for lora in self._loras:
+            digest.update(f"{lora.strength}".encode())
+        return digest.hexdigest()[:20]
+
+    @cached_property
+    def unet(self) -> nn.Module:
+        """In the files' own dtype, with every LoRA in its weights."""
+        if self._unet is None:
+            unet = self.checkpoint.network("unet")
+        else:
+            tensors = networks.read(self._unet.weights)
+            unet = networks.build("UNet2DConditionModel", self.unet_config, tensors, self._unet.name)
+        for lora in self._loras:
+            lora.fuse("unet", unet, self.unet_config)
+        return unet
+
+    @cached_property
+    def vae(self) -> nn.Module:
+        """In the files' own dtype."""
+        if self._vae is None:
+            return self.checkpoint.network("vae")
+        return networks.build(self.vae_config["_class_name"], self.vae_config, networks.read(self._vae.weights), self._vae.name)
+
+    @cached_property
+    def encode_prompt(self) -> text.Encode:
+        """Prompt to what the UNet takes of it: (embedding [L, D],), or (embedding, pooled [P]) for SDXL; float32."""
+        length = self.embedding_shape[0]
+        parts = ("text_encoder",) if self.pooled_size is None else ("text_encoder", "text_encoder_2")
+        pairs = [self.checkpoint.text_encoder(part) for part in parts]
+        for lora in self._loras:
+            for part, (_, encoder) in zip(parts, pairs, strict=True):
+                lora.fuse(part, encoder, self.unet_config)
+        return text.two_encoders(pairs, length) if len(pairs) == 2 else text.one_encoder(*pairs[0], length)
+
+    def _files(self) -> Iterator[Path]:
+        for part, other in (("unet", self._unet), ("vae", self._vae)):
+            yield from self.checkpoint.files(part) if other is None else other.weights.files
+        for lora in self._loras:
+            yield from lora.weights.files
+
+    def _check_sizes(self) -> None:
+        """Parts that fit each other: channels of the latents, widths of the texts."""
+        latents = self.vae_config.get("latent_channels")
+        if latents != self.latent_channels:
+            raise ModelError(
+                f"{self.name}: the UNet takes {self.latent_channels} latent channels, the autoencoder makes {latents}"
+            )
+        configs = self.checkpoint.configs
+        widths = [configs[part]["hidden_size"] for part in configs if part.startswith("text_encoder")]
+        taken = self.unet_config.get("cross_attention_dim")
+        if sum(widths) != taken:
+            raise ModelError(f"{self.name}: the UNet takes texts of width {taken}; the text encoder makes {sum(widths)}")
+        if self.pooled_size is not None and configs["text_encoder_2"]["projection_dim"] != self.pooled_size:
+            raise ModelError(
+                f"{self.name}: text_encoder_2 pools to {configs['text_encoder_2']['projection_dim']}, not {self.pooled_size}"
+            )
+
+
+def _hash(path: Path, digest: Any) -> None:
+    stat = path.stat()
+    if stat.st_size <= HASHED_WHOLE:
+        digest.update(path.read_bytes())
+        return
+    tensors, _ = read_header(path, path.name)
+    digest.update(f"{sorted(tensors.items())} {stat.st_size} {stat.st_mtime_ns}".encode())

@@ -1,0 +1,84 @@
+"""How a model is named: what `--model` takes. Knows names, not files."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from pipelines.models import HUB_ID, Hub, Lora, ModelInfo, Place
+from pipelines.registry import EXTRAS, REGISTRY
+from pipelines.types import ModelError
+
+PREDICTIONS = ("epsilon", "v_prediction", "sample")
+MAX_STRENGTH = 4.0
+
+
+def describe(name: str) -> ModelInfo:
+    """What `--model` means.
+
+    A registered name; a hub id (owner/name, or owner/name@commit); a local folder or .safetensors file. More may be added with
+    "+": a registered extra ("lcm-lora:0.8", "taesd"), a LoRA as hub id, owner/name/file.safetensors or local file with its
+    strength (":0.8"), or a prediction type. A local path that exists is taken whole. Opens nothing. Raises ModelError.
+    """
+    if name in REGISTRY:
+        return REGISTRY[name]
+    if Path(name).expanduser().exists():
+        return local(Path(name).expanduser())
+    first, *extras = name.split("+")
+    info = REGISTRY.get(first) or _unregistered(first)
+    for extra in extras:
+        info = _with(info, extra)
+    return dataclasses.replace(info, name=name if len(name) < 80 else info.name) if extras else info
+
+
+def local(path: Path) -> ModelInfo:
+    """A plain entry for a folder or file on this machine."""
+    kind = "file" if path.suffix == ".safetensors" else "folder"
+    return ModelInfo(path.name, f"Local {kind} {path.name}", path, "unknown", max_steps=8)
+
+
+def _unregistered(name: str) -> ModelInfo:
+    path = Path(name).expanduser()
+    found = HUB_ID.fullmatch(name)
+    if path.exists() or found is None or name.endswith(".safetensors"):
+        return local(path)
+    repo, revision = found.groups()
+    return ModelInfo(name, f"{repo} of the Hugging Face hub", Hub(repo, revision), "see its model card", max_steps=8)
+
+
+def _with(info: ModelInfo, extra: str) -> ModelInfo:
+    if extra in PREDICTIONS:
+        return dataclasses.replace(info, prediction=extra)
+    what, colon, number = extra.rpartition(":")
+    what, strength = (what, _strength(extra, number)) if colon else (extra, 1.0)
+    known = EXTRAS.get(what)
+    if known is None:
+        return dataclasses.replace(info, loras=(*info.loras, Lora(_lora_place(what), strength)))
+    if info.family and info.family not in known.families:
+        raise ModelError(f"{known.name} is for {' and '.join(known.families)}; {info.name} is {info.family}")
+    if known.kind == "autoencoder":
+        return dataclasses.replace(info, autoencoder=known.place)
+    steps = known.max_steps or info.max_steps
+    return dataclasses.replace(info, loras=(*info.loras, Lora(known.place, strength)), max_steps=steps)
+
+
+def _lora_place(what: str) -> Place:
+    path = Path(what).expanduser()
+    if path.exists():
+        return path
+    if found := HUB_ID.fullmatch(what):
+        return Hub(found[1], found[2])
+    repo, _, file = what.rpartition("/")
+    if file.endswith(".safetensors") and (found := HUB_ID.fullmatch(repo)):
+        return Hub(found[1], found[2], file)
+    raise ModelError(f"{what!r} is no file, hub id, prediction type or known extra; known are {', '.join(EXTRAS)}")
+
+
+def _strength(extra: str, number: str) -> float:
+    try:
+        strength = float(number)
+    except ValueError:
+        raise ModelError(f"{extra!r}: {number!r} is not a strength") from None
+    if not 0.0 <= strength <= MAX_STRENGTH:
+        raise ModelError(f"{extra!r}: a strength from 0 to {MAX_STRENGTH:g} is allowed")
+    return strength
