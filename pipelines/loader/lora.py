@@ -1,23 +1,33 @@
-"""LoRA fused into weights when they are loaded: W ← W + strength · α/r · B·A (arXiv 2106.09685), through peft.
+"""LoRA fused into weights when they are loaded: W ← W + strength · α/r · B·A (arXiv 2106.09685).
 
-Reads the diffusers layout and the older one of kohya's trainer. A layer of the file that the model does not have is an error, not
-a warning: a LoRA of another family would change nothing, silently.
+Reads the layout of diffusers' trainers and that of kohya's, in which nearly all files are published. The UNet's share goes
+through diffusers and peft, which know the names of SDXL's blocks; the text encoders' share is merged here. A layer of the file
+that the model does not have is an error, not a warning: a LoRA of another family would change nothing, silently.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from pipelines.loader import networks
 from pipelines.loader.files import Folder, Weights, read_weights
 from pipelines.types import ModelError
 
-PREFIXES = ("unet", "text_encoder", "text_encoder_2")
-SUFFIXES = (".lora", ".alpha", ".diff")
+PREFIXES: dict[str, tuple[str, ...]] = {
+    "unet": ("unet.", "lora_unet_"),
+    "text_encoder": ("text_encoder.", "lora_te_", "lora_te1_"),
+    "text_encoder_2": ("text_encoder_2.", "lora_te2_"),
+}
+"""How the names of a part's tensors begin, in diffusers' layout and in kohya's."""
+
+DOWN = ("lora_A.weight", "lora_down.weight", "lora_linear_layer.down.weight", "lora.down.weight")
+UP = ("lora_B.weight", "lora_up.weight", "lora_linear_layer.up.weight", "lora.up.weight")
 
 
 class LoraFile:
@@ -27,62 +37,65 @@ class LoraFile:
         self.name = path.name
         self.strength = strength
         self.weights: Weights = Folder(path).weights("") if path.is_dir() else read_weights([path], path.name)
-        if not any(".lora" in name for name in self.weights.tensors):
-            raise ModelError(f"{self.name}: holds no LoRA; no tensor of it is called .lora_A, .lora_down or alike")
+        if not any("lora" in name for name in self.weights.tensors):
+            raise ModelError(f"{self.name}: holds no LoRA; no tensor of it is called lora_A, lora_down or alike")
+        known = tuple(prefix for prefixes in PREFIXES.values() for prefix in prefixes)
+        for name in self.weights.tensors:
+            if not name.startswith(known):
+                raise ModelError(f"{self.name}: {name!r} belongs to no part of a Stable Diffusion model")
 
     def fuse(self, part: str, network: nn.Module, unet_config: Mapping[str, Any]) -> None:
         """Add the LoRA's share to the weights of one part, in place. Nothing happens if the file has none for it."""
-        state, alphas = self._read(unet_config)
-        own = {name: tensor for name, tensor in state.items() if name.startswith(f"{part}.")}
+        own = {name: value for name, value in networks.read(self.weights).items() if name.startswith(PREFIXES[part])}
         if not own:
             return
-        self._check(part, network, own)
         try:
-            _merge(part, network, own, alphas, self.strength)
+            if part == "unet":
+                self._fuse_unet(network, own, unet_config)
+            else:
+                self._fuse_text(part, network, own)
         except networks.LOADING_ERRORS as error:
             raise ModelError(f"{self.name}: does not fit the {part}: {error}") from error
+        network.eval().requires_grad_(False)
 
-    def _read(self, unet_config: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, float]]:
-        """The tensors under the names of diffusers' parts, and α by layer."""
+    def _fuse_unet(self, network: Any, own: dict[str, Tensor], config: Mapping[str, Any]) -> None:
         from diffusers.configuration_utils import FrozenDict
         from diffusers.loaders import StableDiffusionXLLoraLoaderMixin
+        from diffusers.utils import convert_unet_state_dict_to_peft
 
         networks.quiet()
-        try:
-            state, alphas = StableDiffusionXLLoraLoaderMixin.lora_state_dict(
-                networks.read(self.weights), unet_config=FrozenDict(unet_config)
-            )
-        except networks.LOADING_ERRORS as error:
-            raise ModelError(f"{self.name}: is not a LoRA of a known layout: {error}") from error
-        stray = [name for name in state if not name.startswith(tuple(f"{prefix}." for prefix in PREFIXES))]
-        if stray:
-            raise ModelError(f"{self.name}: {stray[0]!r} belongs to no part of a Stable Diffusion model")
-        return state, alphas or {}
-
-    def _check(self, part: str, network: nn.Module, own: Mapping[str, Tensor]) -> None:
+        state, alphas = StableDiffusionXLLoraLoaderMixin.lora_state_dict(own, unet_config=FrozenDict(config))
         layers = {name for name, _ in network.named_modules()}
-        for name in own:
-            layer = name.removeprefix(f"{part}.")
-            for suffix in SUFFIXES:
-                layer = layer.partition(suffix)[0]
-            layer = layer.removesuffix(".processor")
-            if layer.removeprefix("text_model.") not in layers and layer not in layers:
-                raise ModelError(f"{self.name}: is for another model; this {part} has no layer {layer!r}")
-
-
-def _merge(part: str, network: Any, own: Mapping[str, Tensor], alphas: Mapping[str, float], strength: float) -> None:
-    from diffusers.loaders import StableDiffusionXLLoraLoaderMixin
-    from diffusers.loaders.lora_base import fuse_text_encoder_lora
-    from diffusers.utils import recurse_remove_peft_layers
-
-    if part == "unet":
-        network.load_lora_adapter(dict(own), prefix=part, network_alphas=dict(alphas) or None, adapter_name="rill")
-        network.fuse_lora(lora_scale=strength, adapter_names=["rill"])
+        for name in convert_unet_state_dict_to_peft(dict(state)):
+            layer = name.removeprefix("unet.").partition(".lora_")[0]
+            if layer not in layers and not name.endswith(".alpha"):
+                raise self._stranger("unet", layer)
+        network.load_lora_adapter(state, prefix="unet", network_alphas=alphas, adapter_name="rill")
+        network.fuse_lora(lora_scale=self.strength, adapter_names=["rill"])
         network.unload_lora()
-    else:
-        StableDiffusionXLLoraLoaderMixin.load_lora_into_text_encoder(
-            dict(own), dict(alphas) or None, network, prefix=part, adapter_name="rill"
-        )
-        fuse_text_encoder_lora(network, strength)
-        recurse_remove_peft_layers(network)
-    network.eval().requires_grad_(False)
+
+    def _fuse_text(self, part: str, network: nn.Module, own: Mapping[str, Tensor]) -> None:
+        # Kohya writes a layer's name with underscores, which only the network itself can tell from dots.
+        layers = {
+            f"text_model_{name.removeprefix('text_model.')}".replace(".", "_"): layer for name, layer in network.named_modules()
+        }
+        shares: dict[str, dict[str, Tensor]] = defaultdict(dict)
+        for name, value in own.items():
+            prefix = next(prefix for prefix in PREFIXES[part] if name.startswith(prefix))
+            for side, endings in (("down", DOWN), ("up", UP), ("alpha", ("alpha",))):
+                for ending in endings:
+                    if name.endswith(f".{ending}"):
+                        shares[name.removeprefix(prefix).removesuffix(f".{ending}").replace(".", "_")][side] = value
+        for layer, share in shares.items():
+            target = layers.get(layer)
+            if not isinstance(target, nn.Linear):
+                raise self._stranger(part, layer)
+            target.weight.data += self._share(share).to(target.weight.dtype)
+
+    def _share(self, share: Mapping[str, Tensor]) -> Tensor:
+        down, up = share["down"].float(), share["up"].float()  # [r, in], [out, r]
+        alpha = float(share.get("alpha", torch.tensor(float(down.shape[0]))))
+        return self.strength * alpha / down.shape[0] * (up @ down)
+
+    def _stranger(self, part: str, layer: str) -> ModelError:
+        return ModelError(f"{self.name}: is for another model; this {part} has no layer {layer!r}")

@@ -66,19 +66,19 @@ class SingleFileCheckpoint:
         return hashlib.sha256(json.dumps(self.configs[part], sort_keys=True).encode()).digest()
 
     def network(self, part: str) -> nn.Module:
-        """unet or vae, by diffusers' own conversion of names."""
-        import diffusers
+        """unet or vae, in the file's own dtype, by diffusers' own conversion of names."""
+        from diffusers.loaders import single_file_utils
 
+        convert = {"unet": single_file_utils.convert_ldm_unet_checkpoint, "vae": single_file_utils.convert_ldm_vae_checkpoint}[
+            part
+        ]
         networks.quiet()
-        cls = getattr(diffusers, str(self.configs[part]["_class_name"]))
-        dtype = {"F16": torch.float16, "BF16": torch.bfloat16}.get(self.file.dtype, torch.float32)
+        config = self.configs[part]
         try:
-            module = cls.from_single_file(
-                networks.read(self.file), config=str(self.layout), subfolder=part, torch_dtype=dtype, local_files_only=True
-            )
+            tensors = convert(networks.read(self.file), config)
         except networks.LOADING_ERRORS as error:
             raise ModelError(f"{self.name}: its {part} cannot be converted: {error}") from error
-        return self._complete(part, module)
+        return networks.build(str(config["_class_name"]), config, tensors, f"{self.name}: {part}")
 
     def text_encoder(self, part: str) -> tuple[Any, nn.Module]:
         """(tokenizer, encoder in float32) of text_encoder or text_encoder_2."""
@@ -98,19 +98,14 @@ class SingleFileCheckpoint:
             )
         except networks.LOADING_ERRORS as error:
             raise ModelError(f"{self.name}: its {part} cannot be converted: {error}") from error
-        pads_with_zero = part == "text_encoder_2" or self.family == "sd21"
-        length = int(self.configs[part]["max_position_embeddings"])
-        return vocabulary.tokenizer(self.layout, length, "!" if pads_with_zero else "<|endoftext|>"), self._complete(part, module)
-
-    def _complete(self, part: str, module: nn.Module) -> nn.Module:
         empty = [name for name, value in module.state_dict().items() if value.is_meta]
         if empty:
-            raise ModelError(
-                f"{self.name}: the {part} misses {empty[0]} and {len(empty) - 1} more"
-                if len(empty) > 1
-                else f"{self.name}: the {part} misses {empty[0]}"
-            )
-        return module.eval().requires_grad_(False)
+            raise ModelError(f"{self.name}: its {part} misses {empty[0]}")
+        pads_with_zero = part == "text_encoder_2" or self.family == "sd21"
+        length = int(self.configs[part]["max_position_embeddings"])
+        return vocabulary.tokenizer(
+            self.layout, length, "!" if pads_with_zero else "<|endoftext|>"
+        ), module.eval().requires_grad_(False)
 
     def _note_prediction(self, prediction: str | None) -> None:
         """Files say their prediction type in a tensor called v_pred, or in their metadata; of SD 2 many say nothing."""
