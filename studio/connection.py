@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import logging
 from concurrent.futures import Future
-from typing import Any, Protocol
+from typing import Any
 
 from pipelines import FIELDS, RillError, Settings, SettingsError, StreamPipeline
 from studio import codec
@@ -38,27 +38,15 @@ from studio.protocol import (
     parse_text,
 )
 from studio.registry import RegistryError, Seat
+from studio.sockets import Disconnected, Socket
 from studio.stream import Refusal, Stream
+from studio.waiting import Visitor
 
 log = logging.getLogger("rill")
 
 
 BUILD_WAIT_S = 3.0
 """A welcome waits so long for the graphs of unusual settings: most are in the cache, the others take up to a minute."""
-
-
-class Disconnected(Exception):
-    """The peer is gone."""
-
-
-class Socket(Protocol):
-    """A websocket that has been accepted. All methods raise Disconnected when the peer is gone; close never does."""
-
-    async def receive(self) -> str | bytes: ...
-
-    async def send(self, message: str | bytes) -> None: ...
-
-    async def close(self, code: int, reason: str) -> None: ...
 
 
 class Connection:
@@ -75,6 +63,8 @@ class Connection:
         self._heard_at = self._frame_at = hub.clock()
         self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._bye = False
+        self._turn_told = False
+        self._hearing: asyncio.Future[str | bytes] | None = None
 
     async def run(self) -> None:
         """The whole life of the connection. Returns when it is closed."""
@@ -91,6 +81,9 @@ class Connection:
             pass
         finally:
             self._hub.connections -= 1
+            if self._hearing is not None:
+                self._hearing.cancel()
+                await asyncio.gather(self._hearing, return_exceptions=True)
 
     async def _refuse(self, refusal: Refusal) -> None:
         self._hub.metrics.refusals.labels(refusal.code).inc()
@@ -111,7 +104,10 @@ class Connection:
             raise Refusal("unauthorized", "the token is wrong", field="token")
         pipeline = await self._model()
         try:
-            seat, stream = self._hub.resume(hello.resume) if hello.resume is not None else self._hub.open(Settings())
+            if hello.resume is not None:
+                seat, stream = self._hub.resume(hello.resume)
+            else:
+                seat, stream = await self._place(hello.wait)
         except RegistryError as error:
             raise Refusal(error.code, str(error)) from error
         try:
@@ -120,6 +116,22 @@ class Connection:
             self._hub.registry.leave(seat, self._hub.clock()) if hello.resume is not None else self._hub.end(seat)
             raise
         return seat, stream
+
+    async def _place(self, wait: bool) -> tuple[Seat, Stream]:
+        """A place of one's own, after waiting in line if the client would. Raises RegistryError, Refusal, Disconnected."""
+        if not len(self._hub.line):
+            try:
+                return self._hub.open(Settings())
+            except RegistryError:
+                if not wait:
+                    raise
+        elif not wait:
+            raise RegistryError("full", "others are waiting for a place; try again later")
+        visitor = Visitor(self._socket, self._hub, self._messages)
+        try:
+            return await visitor.wait()
+        finally:
+            self._hearing = visitor.hearing
 
     async def _hello(self) -> Hello:
         try:
@@ -244,7 +256,9 @@ class Connection:
     async def _read(self, stream: Stream) -> None:
         clock, metrics = self._hub.clock, self._hub.metrics.bytes.labels("in")
         while not self._bye:
-            message = await self._socket.receive()
+            # What was listened for while waiting is heard first.
+            message = await (self._socket.receive() if self._hearing is None else self._hearing)
+            self._hearing = None
             self._heard_at = now = clock()
             metrics.inc(len(message))
             stream.window.received(len(message))
@@ -345,6 +359,18 @@ class Connection:
             stream.window.answered(answer.timings)
             self._hub.metrics.timings(answer.timings)
 
+    def _keep_turn(self, stream: Stream, now: float) -> None:
+        """While others wait a turn has an end: it is announced, then it comes, and the place is free."""
+        line = self._hub.line
+        end = line.ends(self._hub.registry.turns()).get(stream.session.name)
+        if end is not None and now >= end:
+            self._bye = True  # nothing is kept: the place is somebody else's now
+            raise Refusal("turn_over", "your turn is over, because others were waiting")
+        left = None if end is None else round(end - now, 1)
+        if left is not None or self._turn_told:
+            stream.say(pack_text("turn", ends_in_s=left, waiting=len(line)))
+        self._turn_told = left is not None
+
     async def _watch(self, stream: Stream) -> None:
         hub, limits, session = self._hub, self._hub.limits, stream.session
         while True:
@@ -354,6 +380,7 @@ class Connection:
                 raise Refusal("timeout", f"nothing heard for {3 * limits.ping_s:g} s")
             if now - self._frame_at > limits.idle_s:
                 raise Refusal("idle", f"no frame for {limits.idle_s:g} s")
+            self._keep_turn(stream, now)
             stream.count()
             report = stream.window.report(now, session.totals, session.drops)
             stream.say(pack_text("telemetry", **report, sessions=hub.registry.connected))

@@ -16,8 +16,10 @@ from studio.limits import Limits
 from studio.metrics import Metrics
 from studio.origin import AddressRule
 from studio.owner import Owner
+from studio.queue import Line
 from studio.registry import Registry, Seat
 from studio.stream import GateLike, Stream, Works
+from studio.views import Views
 
 STALLED_S = 60.0
 """A step that takes longer than this is reported as stalled."""
@@ -57,6 +59,8 @@ class Hub:
         workers = min(4, max(2, (os.cpu_count() or 2) // 2))
         self.pool = ThreadPoolExecutor(workers, thread_name_prefix="rill-codec", initializer=codec.quiet_threads)
         self.registry = Registry(self.limits)
+        self.line = Line(self.limits.max_waiting, self.limits.turn_s, self.limits.warning_s)
+        self.views = Views(self.limits.max_viewers)
         self.metrics = Metrics()
         self.connections = 0
         self._builder = ThreadPoolExecutor(1, thread_name_prefix="rill-builder")
@@ -66,6 +70,7 @@ class Hub:
         self.owner.stepped = self.metrics.batch.observe
         self.metrics.watch("rill_sessions", "Connected sessions.", lambda: self.registry.connected)
         self.metrics.watch("rill_sessions_kept", "Sessions, those in their grace period included.", lambda: len(self.registry))
+        self.metrics.watch("rill_waiting", "Visitors who wait for a place.", lambda: len(self.line))
         self.metrics.watch("rill_model_ready", "1 if the model is loaded.", lambda: float(self.pipeline is not None))
 
     @property
@@ -81,7 +86,7 @@ class Hub:
     @property
     def max_connections(self) -> int:
         """Open sockets, those that have not said hello included."""
-        return 2 * self.limits.max_sessions + 16
+        return 2 * self.limits.max_sessions + self.limits.max_waiting + 16
 
     def token_valid(self, token: str) -> bool:
         """Is this the API token? Takes the same time for every wrong one."""
@@ -102,6 +107,7 @@ class Hub:
     def open(self, settings: Settings) -> tuple[Seat, Stream]:
         """A new session. Raises RegistryError."""
         seat, evicted = self.registry.open(settings)
+        seat.began = self.clock()
         if evicted is not None:
             self._forget(evicted)
         stream = self._streams[seat.session.name] = Stream(seat.session, self._works, self.make_gate(settings.seed))
@@ -111,6 +117,11 @@ class Hub:
         """An earlier session. Raises RegistryError."""
         seat = self.registry.resume(token, self.clock())
         return seat, self._streams[seat.session.name]
+
+    def view(self, resume: str) -> str | None:
+        """The view-only token of the session with that resume token; None if there is no such session."""
+        seat = self.registry.holder(resume)
+        return None if seat is None else self.views.token(seat.session.name, self._streams[seat.session.name])
 
     def prepare(self, settings: Settings) -> Future[None]:
         """Build the graphs that these settings use best, beside the stream that keeps running on those it has."""
@@ -147,4 +158,5 @@ class Hub:
 
     def _forget(self, seat: Seat) -> None:
         self._streams.pop(seat.session.name, None)
+        self.views.end(seat.session.name)
         self.owner.forget(seat.session.name)

@@ -59,6 +59,7 @@ class Hello:
     settings: Mapping[str, object] = field(default_factory=dict)
     picture: PictureWish = PictureWish()
     client: str = ""
+    wait: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +165,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _hello(message: dict[str, Any]) -> Hello:
-    _known(message, {"protocol", "token", "resume", "settings", "picture", "client"}, {"protocol"})
+    _known(message, {"protocol", "token", "resume", "settings", "picture", "client", "wait"}, {"protocol"})
     if message["protocol"] is True or message["protocol"] != VERSION:
         raise ProtocolError(f"protocol {brief(message['protocol'])} is not spoken here; {VERSION} is", field="protocol")
     client = _text(message, "client", 80)
@@ -177,6 +178,7 @@ def _hello(message: dict[str, Any]) -> Hello:
         settings=_mapping(message, "settings"),
         picture=_wish(_mapping(message, "picture")),
         client=client,
+        wait=_flag(message, "wait") if "wait" in message else False,
     )
 
 
@@ -422,6 +424,7 @@ CLOSE_CODES: Mapping[str, int] = {
     "resume_expired": 4410,
     "flood": 4429,
     "idle": 4440,
+    "turn_over": 4460,
     "model_failed": 4500,
     "full": 4503,
 }

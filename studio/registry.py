@@ -22,9 +22,10 @@ class RegistryError(Exception):
 
 @dataclass(slots=True)
 class Seat:
-    """A session's place. `takeover` closes the connection that holds it; None while nobody does, since `left_at`."""
+    """A session's place since `began`. `takeover` closes its connection; None while there is none, which is since `left_at`."""
 
     session: Session
+    began: float = 0.0
     resume: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     takeover: Callable[[], None] | None = None
     left_at: float | None = None
@@ -41,6 +42,10 @@ class Registry:
     def connected(self) -> int:
         """Seats somebody sits in."""
         return sum(seat.left_at is None for seat in self._seats.values())
+
+    def turns(self) -> dict[str, float]:
+        """When the turns of those who are connected began, by session name."""
+        return {name: seat.began for name, seat in self._seats.items() if seat.left_at is None}
 
     def __len__(self) -> int:
         return len(self._seats)
@@ -60,16 +65,21 @@ class Registry:
 
     def resume(self, token: str, now: float) -> Seat:
         """The seat of that token, with a new token; its connection, if it still stands, is closed. Raises RegistryError."""
-        found = None
-        for seat in self._seats.values():  # all are compared, so that time tells nothing
-            if hmac.compare_digest(seat.resume.encode(), token.encode("utf-8", "surrogatepass")):
-                found = seat
+        found = self.holder(token)
         if found is None or (found.left_at is not None and now - found.left_at > self.limits.grace_s):
             raise RegistryError("resume_expired", "this session is no longer kept; connect again without resume")
         if found.takeover is not None:
             found.takeover()
         found.session.detach()
         found.resume, found.takeover, found.left_at = secrets.token_urlsafe(24), None, None
+        return found
+
+    def holder(self, token: str) -> Seat | None:
+        """The seat with that resume token."""
+        found = None
+        for seat in self._seats.values():  # all are compared, so that time tells nothing
+            if hmac.compare_digest(seat.resume.encode(), token.encode("utf-8", "surrogatepass")):
+                found = seat
         return found
 
     def leave(self, seat: Seat, now: float) -> None:

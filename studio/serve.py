@@ -40,6 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_spec_arguments(parser)
     parser.add_argument("--max-sessions", type=int, default=4, help="visitors at a time (default: %(default)s)")
     parser.add_argument(
+        "--turn", type=float, default=120.0, metavar="SECONDS", help="length of a visit while others wait (default: %(default)s)"
+    )
+    parser.add_argument(
         "--allow-origin", action="append", default=[], metavar="ORIGIN", help="another page that may connect; may be repeated"
     )
     parser.add_argument("--trusted-proxy", action="store_true", help="believe X-Forwarded-Proto and X-Forwarded-Host")
@@ -70,6 +73,8 @@ def configure(args: argparse.Namespace, token: str | None) -> ServerConfig:
         raise UsageError(f"argument --port: {args.port} is not between 0 and 65535")
     if not 1 <= args.max_sessions <= 64:
         raise UsageError(f"argument --max-sessions: {args.max_sessions} is not between 1 and 64")
+    if not 10 <= args.turn <= 86400:
+        raise UsageError(f"argument --turn: {args.turn:g} is not between 10 and 86400")
     if token is not None and len(token) < 16:
         raise UsageError("the environment variable RILL_TOKEN is too short; 16 characters or more are needed")
     if (args.ssl_certfile is None) != (args.ssl_keyfile is None):
@@ -84,7 +89,7 @@ def configure(args: argparse.Namespace, token: str | None) -> ServerConfig:
         option = {"width": "size", "height": "size"}.get(error.field, error.field)
         raise UsageError(f"argument --{option}: {error.reason}") from error
     rule = AddressRule(answering_names(args.host, args.trusted_proxy), parse_origins(args.allow_origin), args.trusted_proxy)
-    return ServerConfig(spec, Limits(max_sessions=args.max_sessions), rule, token or secrets.token_urlsafe(24))
+    return ServerConfig(spec, Limits(max_sessions=args.max_sessions, turn_s=args.turn), rule, token or secrets.token_urlsafe(24))
 
 
 def parse_origins(texts: list[str]) -> tuple[Origin, ...]:

@@ -12,17 +12,19 @@ import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from fastapi import FastAPI, WebSocket
-from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi import FastAPI, Request, WebSocket
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect, WebSocketDisconnected
 
 from pipelines import FIELDS, gate
-from studio.connection import Connection, Disconnected
+from studio.connection import Connection
 from studio.hub import GateFactory, Hub, PipelineFactory, ServerConfig
 from studio.origin import AddressRule, host_allowed, judge, own_origin
 from studio.protocol import PATH, SUBPROTOCOL
+from studio.sockets import Disconnected
+from studio.views import MEDIA_TYPE, ViewError, parts
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 
@@ -74,6 +76,25 @@ def _declare_routes(app: FastAPI, hub: Hub) -> None:
         status, body = hub.health()
         return JSONResponse(body, status)
 
+    @app.post("/rill/view")
+    async def view(request: Request) -> Response:
+        if judge(request.scope["scheme"], request.scope["headers"], hub.config.rule) in ("foreign", "host"):
+            return PlainTextResponse("this Origin may not make views", 403)
+        token = hub.view(request.headers.get("x-rill-resume", ""))
+        return PlainTextResponse("no such session", 404) if token is None else JSONResponse({"token": token})
+
+    @app.get("/rill/view.mjpeg")
+    async def pictures(token: str = "") -> Response:
+        try:
+            found = hub.views.find(token)
+        except ViewError as error:
+            return PlainTextResponse(error.message, error.status)
+        return StreamingResponse(parts(found), media_type=MEDIA_TYPE, headers={"Cache-Control": "no-store"})
+
+    @app.get("/rill/view")
+    async def clean() -> Response:
+        return FileResponse(ASSETS / "view.html", headers={"Cache-Control": "no-cache"})
+
     @app.get("/metrics")
     async def metrics() -> Response:
         return Response(hub.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
@@ -101,7 +122,7 @@ async def _serve(websocket: WebSocket, hub: Hub) -> None:
 
 
 class WebSocketSocket:
-    """Starlette's websocket as a studio.connection.Socket."""
+    """Starlette's websocket as a studio.sockets.Socket."""
 
     def __init__(self, websocket: WebSocket) -> None:
         self._websocket = websocket

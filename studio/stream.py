@@ -33,6 +33,10 @@ from studio.telemetry import Window
 log = logging.getLogger("rill")
 
 
+IDENTICAL_DB = 100.0
+"""The PSNR that is told of identical pictures; the true one is infinite, which JSON cannot say."""
+
+
 class Refusal(Exception):
     """Ends a connection. `code` as in the error table of docs/protocol.md; `close` is the close code."""
 
@@ -87,6 +91,8 @@ class Stream:
         self.window = Window(works.clock(), session.totals)
         self.send_ms = 0.0
         self.packed_at = 0.0
+        self.shown: tuple[str, bytes] | None = None  # the last picture as it was sent, with its format
+        self._watchers: list[asyncio.Event] = []
         self._counted: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
         self.complain: Callable[[str], None] = lambda code: None
         self._works = works
@@ -123,6 +129,20 @@ class Stream:
         self.session.references = False
         self.window = Window(self._works.clock(), self.session.totals)
         self.wake.clear()
+
+    def watch(self) -> asyncio.Event:
+        """An event that is set whenever there is another picture in `shown`, or something to be looked at."""
+        news = asyncio.Event()
+        self._watchers.append(news)
+        return news
+
+    def unwatch(self, news: asyncio.Event) -> None:
+        self._watchers.remove(news)
+
+    def look(self) -> None:
+        """Wakes everybody who watches."""
+        for news in self._watchers:
+            news.set()
 
     def count(self) -> None:
         """Add what has happened since the last call to the server's metrics."""
@@ -279,8 +299,9 @@ class Stream:
         quality = output.quality
         numbers = (math.nan,) * 3
         if quality is not None:
-            numbers = (quality.ssim, quality.psnr, math.nan if quality.flicker is None else quality.flicker)
-            self.window.quality = {"ssim": quality.ssim, "psnr": quality.psnr, "flicker": quality.flicker}
+            psnr = min(quality.psnr, IDENTICAL_DB)
+            numbers = (quality.ssim, psnr, math.nan if quality.flicker is None else quality.flicker)
+            self.window.quality = {"ssim": quality.ssim, "psnr": psnr, "flicker": quality.flicker}
         answer = Answer(
             shown,
             self.session.captured(shown),
@@ -295,6 +316,9 @@ class Stream:
         )
         self.window.queued((turned.taken_at - passage.received_at) * 1000)
         self.packed_at = now
+        if picture:
+            self.shown = form, picture
+            self.look()
         self.session.answer(consumed, answer)
         self._news()
 

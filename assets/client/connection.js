@@ -20,7 +20,7 @@ export class Connection {
     this.settings = null; // a function giving the settings for a session that starts anew
     this.keep = true; // whether a new session may be asked for those settings
     this.timers = { retry: null, ping: null };
-    this.link = { state: "connecting", reason: "", retryAt: null, elapsed: null, resumed: false };
+    this.link = { turnEnds: null, state: "connecting", reason: "", retryAt: null, elapsed: null, resumed: false };
   }
 
   get open() {
@@ -85,6 +85,11 @@ export class Connection {
     switch (message.type) {
       case "loading":
         return this.#say({ state: "loading", reason: message.message, elapsed: message.elapsed_s });
+      case "waiting":
+        this.attempt = 0;
+        return this.#say({ state: "queue", place: message.place, of: message.of, turn: message.turn_s });
+      case "turn":
+        return this.#say({ turnEnds: message.ends_in_s === undefined ? null : performance.now() + message.ends_in_s * 1000 });
       case "welcome":
         return this.#welcome(message);
       case "pong":
@@ -109,7 +114,7 @@ export class Connection {
     clearInterval(this.timers.ping);
     this.timers.ping = setInterval(() => this.#ping(), Math.min(PING_EVERY, message.limits.ping_s) * 1000);
     this.on.welcome(message);
-    this.#say({ state: "live", reason: "", resumed: returning && message.resumed, retryAt: null });
+    this.#say({ state: "live", reason: "", resumed: returning && message.resumed, retryAt: null, turnEnds: null });
     this.#ping();
   }
 

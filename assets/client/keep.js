@@ -131,6 +131,17 @@ export function download(blob, name) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
 
+/** Two addresses where others may watch this session, and nothing else: a clean page, and MJPEG for OBS. */
+async function views(studio, host) {
+  const base = new URL("../view", import.meta.url).href;
+  const answer = await fetch(base, { method: "POST", headers: { "X-Rill-Resume": studio.connection.resume ?? "" } }).catch(() => null);
+  if (!answer?.ok) return studio.notice("There is no session to watch yet. Try again when it is live.", true);
+  const { token } = await answer.json();
+  const row = (label, url) => make("label", { className: "rill-view" }, label, make("input", { type: "text", readOnly: true, value: url, on: { focus: ({ target }) => target.select() } }));
+  const open = make("a", { className: "rill-link", href: `${base}#${token}`, target: "_blank", rel: "noopener", textContent: "Open it" });
+  return host.replaceChildren(row("Clean page", `${base}#${token}`), row("MJPEG, for OBS", `${base}.mjpeg?token=${token}`), open);
+}
+
 const stamp = () => `rill-${new Date().toISOString().slice(0, 19).replaceAll(":", "-")}`;
 
 /** The panel: what can be saved, opened, recorded. */
@@ -146,13 +157,15 @@ export function keep(host, studio) {
   const moves = button("Save the moves", "What you changed while it was recorded, to be played again", () => studio.keep.saveMoves());
   const stop = button("Stop the replay", "", () => studio.keep.stopReplay());
   moves.hidden = stop.hidden = true;
+  const addresses = make("div", {});
   const said = make("p", { className: "rill-remark", aria: { live: "polite" } });
   host.append(make("div", { className: "rill-buttons" },
     button("Save picture", "A PNG with the settings inside (s)", () => studio.keep.snapshot()),
     record,
     button("Save settings", "All settings as a file", () => studio.keep.saveSettings()),
     button("Open …", "A settings file, a snapshot or recorded moves", () => files.click()),
-    moves, stop), said, files);
+    button("Watch elsewhere", "Addresses to watch this session, and nothing more", () => views(studio, addresses)),
+    moves, stop), said, addresses, files);
   studio.addEventListener("recording", ({ detail: { active = false, seconds = 0, moves: made } }) => {
     record.textContent = active ? `Stop ${seconds.toFixed(0)} s` : "Record";
     record.setAttribute("aria-pressed", String(active));

@@ -21,6 +21,7 @@ export function pauseBefore(attempt, chance) {
  */
 export function afterClose(code, { welcomed = false, fatal = null } = {}) {
   if (code === 4503) return { again: true, resume: true, state: "full", reason: "All places are taken." };
+  if (code === 4460) return { again: true, resume: false, state: "full", reason: "Your turn is over, because others were waiting." };
   if (code === 4429) return { again: true, resume: true, state: "lost", reason: "The server asked for a break: too many messages." };
   if (code === 4410) return { again: true, resume: false, state: "connecting", reason: "" };
   if (code === 4440) return { again: false, resume: true, state: "ended", reason: "The session ended because no picture came for a while." };
@@ -42,6 +43,8 @@ export function words(link, now) {
       return { tone: "busy", text: "Connecting …", action: null };
     case "loading":
       return { tone: "busy", text: `${link.reason || "The model is loading"} (${Math.round(link.elapsed ?? 0)} s)`, action: null };
+    case "queue":
+      return { tone: "busy", text: `Waiting for a place: you are number ${link.place} of ${link.of}. While others wait a turn lasts ${Math.round(link.turn)} s.`, action: null };
     case "live":
       return liveWords(link, now);
     case "lost":
@@ -56,6 +59,7 @@ export function words(link, now) {
 function liveWords(link, now) {
   if (link.paused) return { tone: "warn", text: "Paused", action: null };
   if (!link.source) return { tone: "warn", text: "Connected. Choose an input to begin.", action: null };
+  if (link.turnEnds) return { tone: "warn", text: `Live. Others are waiting: your turn ends in ${Math.max(0, Math.ceil((link.turnEnds - now) / 1000))} s.`, action: null };
   const silent = link.waitingSince === null ? 0 : (now - link.waitingSince) / 1000;
   if (silent > 3) return { tone: "warn", text: `The server has not answered for ${Math.round(silent)} s.`, action: null };
   if (!link.seenPicture) return { tone: "busy", text: "Connected. The first picture is on its way.", action: null };

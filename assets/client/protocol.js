@@ -80,7 +80,7 @@ function quality(view) {
 
 export const messages = Object.freeze({
   hello({ resume = null, settings = null, quality: jpegQuality = 85 } = {}) {
-    const hello = { type: "hello", protocol: PROTOCOL, client: "Rill page", picture: { format: "jpeg", quality: jpegQuality } };
+    const hello = { type: "hello", protocol: PROTOCOL, client: "Rill page", picture: { format: "jpeg", quality: jpegQuality }, wait: true };
     if (resume) hello.resume = resume;
     if (settings && Object.keys(settings).length) hello.settings = settings;
     return JSON.stringify(hello);

@@ -244,16 +244,34 @@ def test_everything_has_a_name_and_a_visible_focus(page: Page, desktop: webdrive
     assert page.js("return getComputedStyle(document.activeElement).outlineStyle") == "solid"
 
 
-def test_a_full_server_says_so_and_lets_in_when_a_place_is_free(studio: Studio, desktop: webdriver.Chrome) -> None:
+def test_a_full_server_shows_the_place_in_line_and_lets_in_when_one_is_free(studio: Studio, desktop: webdriver.Chrome) -> None:
     small = Studio(Limits(max_sessions=1))
     visitor = chrome.start(size=(800, 700))
     try:
         first = Page(desktop, small.url).open().live()
         second = Page(visitor, small.url).open()
-        second.wait("plain words", lambda: "places are taken" in second.status() and "Trying again" in second.status())
+        second.wait("plain words", lambda: "you are number 1 of 1" in second.status())
+        first.wait("a warning", lambda: "your turn ends in" in first.status())
         first.moves_on()
         first.driver.get("about:blank")  # the page says goodbye, its place is free at once
         second.live()
+    finally:
+        visitor.quit()
+        small.close()
+
+
+def test_turns_change_while_others_wait(desktop: webdriver.Chrome) -> None:
+    small = Studio(Limits(max_sessions=1, turn_s=1.0, warning_s=1.5))
+    visitor = chrome.start(size=(800, 700))
+    try:
+        first = Page(desktop, small.url).open().live()
+        first.js("rill.settings.put('prompt', 'red')")
+        first.wait("the prompt", lambda: first.js("return rill.settings.values.prompt") == "red")
+        second = Page(visitor, small.url).open().live()
+        first.wait("the first one waits now", lambda: "you are number" in first.status())
+        first.live()  # its next turn, with what it had set
+        assert first.js("return rill.settings.values.prompt") == "red"
+        second.wait("the second one waits again", lambda: "you are number" in second.status())
     finally:
         visitor.quit()
         small.close()

@@ -288,6 +288,32 @@ def test_a_frame_rate_out_of_reach_moves_settings_and_says_why(page: Page) -> No
     click(page, "#rill-reset")
 
 
+def test_a_session_is_watched_from_elsewhere(page: Page) -> None:
+    page.choose("sample")
+    page.js("rill.settings.put('prompt', 'red')")
+    page.wait("a red picture", lambda: is_tinted(page, 0))
+    press(page, "Watch elsewhere")
+    field = "return [...document.querySelectorAll('.rill-view input')].map((item) => item.value)"
+    clean, mjpeg = page.wait("two addresses", lambda: page.js(field))
+    assert "view.mjpeg?token=" in mjpeg and page.js("return rill.connection.resume") not in mjpeg
+    first = page.driver.current_window_handle
+    page.driver.switch_to.new_window("window")
+    try:
+        page.driver.get(clean)
+        colour = """const picture = document.querySelector('img');
+          if (picture.hidden || !picture.naturalWidth) return null;
+          const canvas = new OffscreenCanvas(1, 1);
+          const context = canvas.getContext('2d');
+          context.drawImage(picture, 0, 0, 1, 1);
+          return [...context.getImageData(0, 0, 1, 1).data]"""
+        red, green, *_ = page.wait("the picture", lambda: page.js(colour))
+        assert red > green + 60
+        page.screenshot("view.png")
+    finally:
+        page.driver.close()
+        page.driver.switch_to.window(first)
+
+
 def test_every_shortcut_is_on_the_sheet(page: Page) -> None:
     page.js("document.activeElement?.blur()")
     ActionChains(page.driver).send_keys("?").perform()

@@ -53,7 +53,7 @@ test("what is no answer is refused", () => {
 });
 
 test("hello carries only what is known", () => {
-  assert.deepEqual(Object.keys(JSON.parse(messages.hello())).sort(), ["client", "picture", "protocol", "type"]);
+  assert.deepEqual(Object.keys(JSON.parse(messages.hello())).sort(), ["client", "picture", "protocol", "type", "wait"]);
   const resumed = JSON.parse(messages.hello({ resume: "secret", settings: {} }));
   assert.equal(resumed.resume, "secret");
   assert.equal("settings" in resumed, false);

@@ -20,6 +20,12 @@ test("every close code of the protocol has its consequence", () => {
   assert.match(afterClose(4500, { fatal: "unet.safetensors is missing" }).reason, /unet\.safetensors is missing/);
 });
 
+test("a turn that is over begins again at the end of the line, with a new session", () => {
+  const next = afterClose(4460);
+  assert.deepEqual([next.again, next.resume], [true, false]);
+  assert.match(next.reason, /others were waiting/);
+});
+
 test("pauses grow to eight seconds, each with some chance in it", () => {
   const pauses = [0, 1, 2, 3, 4, 50].map((attempt) => pauseBefore(attempt, 0.5));
   assert.deepEqual(pauses, [0.5, 1, 2, 4, 8, 8]);
@@ -35,6 +41,8 @@ test("the status is true in every state", () => {
   assert.match(words({ ...live, state: "lost", reason: "The connection was lost.", retryAt: 2000 }, 500).text, /lost\. Trying again in 2 s/);
   assert.match(words({ ...live, state: "full", reason: "All places are taken.", retryAt: 1 }, 500).text, /taken\. Trying again now/);
   assert.match(words({ ...live, state: "loading", elapsed: 12.4, reason: "" }, 0).text, /loading \(12 s\)/);
+  assert.match(words({ ...live, state: "queue", place: 2, of: 3, turn: 120 }, 0).text, /number 2 of 3.*120 s/);
+  assert.match(words({ ...live, turnEnds: 12500 }, 500).text, /your turn ends in 12 s/);
   assert.equal(words({ ...live, state: "ended", reason: "Over." }, 0).tone, "bad");
 });
 

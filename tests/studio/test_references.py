@@ -59,6 +59,15 @@ async def test_nobody_else_does(shared: Running) -> None:
         assert protocol.parse_answer(only).verdict == "generated"
 
 
+async def test_identical_pictures_are_told_as_100_db_and_the_connection_lives(shared: Running) -> None:
+    async with joined(shared, settings={"probe.enabled": True, "prompt": "as it is"}) as peer:
+        answer = await peer.round(GREY)
+        assert (answer.ssim, answer.psnr) == (1.0, 100.0)
+        telemetry = await peer.hear_text("telemetry")
+        assert telemetry["quality"]["psnr"] == 100.0
+        assert (await peer.round(GREY)).verdict == "generated"
+
+
 def test_the_message_is_checked() -> None:
     assert protocol.parse_text('{"type": "references", "wanted": false}') == protocol.References(False)
     for text in (
