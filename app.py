@@ -31,6 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
     render.add_argument("--record", type=Path, metavar="FILE", help="write a record that makes the same bytes again")
     render.add_argument("--replay", type=Path, metavar="FILE", help="follow a record: its settings and decisions count")
     models = commands.add_parser("models", help="what can be loaded, what is present")
+    models.add_argument("--looks", action="store_true", help="the looks that they know instead: name, group, prompt")
     models.add_argument("--json", action="store_true", help="one JSON object per line")
     bench = commands.add_parser("bench", help="measure on this machine")
     bench.add_argument("rest", nargs=argparse.REMAINDER, help="arguments of benchmarks (try: app.py bench --help)")
@@ -71,8 +72,12 @@ def run_render(args: argparse.Namespace) -> int:
 
 def run_models(args: argparse.Namespace) -> int:
     from pipelines import REGISTRY
-    from studio.catalogue import catalogue, line
+    from studio.catalogue import catalogue, line, look_line, looks
 
+    if args.looks:
+        for look in looks(REGISTRY.values()):
+            print(json.dumps(look) if args.json else look_line(look))
+        return 0
     for entry in catalogue(REGISTRY.values()):
         print(json.dumps(entry) if args.json else line(entry))
     return 0

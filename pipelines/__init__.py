@@ -30,6 +30,7 @@ from pipelines.types import (
     StreamSpec,
     Verdict,
 )
+from pipelines.vocabulary import Vocabulary, Word
 
 __all__ = [
     "FIELDS",
@@ -56,6 +57,8 @@ __all__ = [
     "StreamSpec",
     "StreamState",
     "Verdict",
+    "Vocabulary",
+    "Word",
     "describe",
     "gate",
     "load",

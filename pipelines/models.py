@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from pipelines.types import ModelError
+from pipelines.vocabulary import Vocabulary, read_vocabulary
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 SEGMENT = r"(?!\.{1,2}(?:/|@|$))[A-Za-z0-9._-]{1,96}"
@@ -55,7 +56,7 @@ class ModelInfo:
     load. prediction: overrides the scheduler's configuration. shift: the share of the timestep that the network is told.
     trained_timesteps: the only ones it was trained at, () for all. native_size in pixels; max_steps that make sense;
     guidance_trained: whether prompts were dropped in training, without which guidance makes noise; advice: on guidance and
-    strength; prompts: examples that work; source: where these facts are from.
+    strength; examples: prompts that work, where the folder has no list of looks; source: where these facts are from.
     """
 
     name: str
@@ -67,7 +68,7 @@ class ModelInfo:
     max_steps: int = 4
     guidance_trained: bool = True
     trained_timesteps: tuple[int, ...] = ()
-    prompts: tuple[str, ...] = ()
+    examples: tuple[str, ...] = ()
     prediction: str | None = None
     shift: float = 1.0
     unet: Place | None = None
@@ -75,6 +76,16 @@ class ModelInfo:
     loras: tuple[Lora, ...] = ()
     advice: str = ""
     source: str = ""
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Looks, modifiers and scenes that the model's folder lists; read when asked for. ModelError for a bad list."""
+        return read_vocabulary(self.base) if isinstance(self.base, Path) else Vocabulary()
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """A prompt for each look, or the examples."""
+        return tuple(word.prompt for word in self.vocabulary.looks) or self.examples
 
 
 @dataclass(frozen=True, slots=True)

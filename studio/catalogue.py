@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,7 +15,9 @@ def catalogue(models: Iterable[ModelInfo]) -> list[dict[str, Any]]:
 
 
 def _entry(info: ModelInfo) -> dict[str, Any]:
+    prompts: tuple[str, ...] = ()
     try:
+        prompts = info.prompts
         ModelParts(info, offline=True)
         state = "present"
     except ModelError as error:
@@ -26,8 +29,17 @@ def _entry(info: ModelInfo) -> dict[str, Any]:
         "native_size": info.native_size,
         "max_steps": info.max_steps,
         "state": state,
-        "prompts": list(info.prompts),
+        "prompts": list(prompts),
     }
+
+
+def looks(models: Iterable[ModelInfo]) -> list[dict[str, str]]:
+    """One entry per look of every model: model, name, title, prompt, group. ModelError for a list that cannot be read."""
+    return [{"model": info.name, **dataclasses.asdict(look)} for info in models for look in info.vocabulary.looks]
+
+
+def look_line(entry: dict[str, str]) -> str:
+    return f"{entry['name']:<14} {entry['group']:<13} {entry['prompt']}"
 
 
 def line(entry: dict[str, Any]) -> str:

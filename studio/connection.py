@@ -203,6 +203,8 @@ class Connection:
                     "max_steps": info.max_steps,
                     "guidance_trained": info.guidance_trained,
                     "prompts": list(info.prompts),
+                    "modifiers": [{"prompt": word.prompt, "group": word.group} for word in info.vocabulary.modifiers],
+                    "scenes": [word.prompt for word in info.vocabulary.scenes],
                 },
                 settings={"version": settings.version, "values": settings.flat()},
                 fields=declare(FIELDS),

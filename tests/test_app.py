@@ -115,3 +115,11 @@ def test_models_lists_what_is_present() -> None:
     assert done.returncode == 0
     assert [entry["state"] for entry in entries if entry["name"] == "pocket"] == ["present"]
     assert "pocket" in app("models").stdout
+
+
+def test_models_lists_the_looks_one_per_line() -> None:
+    lines = app("models", "--looks").stdout.splitlines()
+    looks = [json.loads(line) for line in app("models", "--looks", "--json").stdout.splitlines()]
+    assert len(lines) == len(looks) > 10
+    assert {"oil", "pencil", "neon"} <= {look["name"] for look in looks} and {look["model"] for look in looks} == {"pocket"}
+    assert all(look["name"] in line and look["prompt"] in line for look, line in zip(looks, lines, strict=True))

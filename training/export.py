@@ -16,7 +16,9 @@ import torch
 from diffusers import UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from pipelines import vocabulary
 from pipelines.autoencoder import PocketAutoencoder
+from training import words
 from training.denoiser import Denoiser
 from training.loop import Run, averaged, channels_last
 from training.model import build_scheduler
@@ -59,6 +61,7 @@ def export(model: Denoiser, vae: PocketAutoencoder, output: Path) -> int:
         model.tokenizer.save_pretrained(folder / "tokenizer")
         build_scheduler().save_pretrained(folder / "scheduler")
         (folder / "model_index.json").write_text(json.dumps(INDEX, indent=2) + "\n")
+        (folder / vocabulary.FILE).write_text(json.dumps(words.listing(), indent=1, ensure_ascii=False) + "\n")
         size = weight_bytes(folder)
         if size > LIMIT:
             raise ValueError(f"{size} bytes of weights, more than {LIMIT}")

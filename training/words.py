@@ -10,6 +10,7 @@ import re
 import torch
 from torch import Generator
 
+from training.looks import GROUP_OF
 from training.teacher import PLAINLY, SLIGHTLY, VERY, Request
 
 # The first name is the one that sheets, the page and the list of looks use.
@@ -154,6 +155,26 @@ def vocabulary_words() -> list[str]:
     texts += [phrase for phrases in INTENSITY_WORDS.values() for phrase in phrases]
     texts += [*TEMPLATES, _GLUE, *SUBJECTS, *FILLERS]
     return list(dict.fromkeys(re.findall(r"[a-z0-9]+", " ".join(texts))))
+
+
+FEATURED = ("oil", "pencil", "neon", "cartoon", "watercolour", "ukiyo_e", "linocut", "gold")
+# Looks in the order of the page: the most striking first, the photograph last.
+ORDER = (*FEATURED, *(look for look in NAMES if look not in FEATURED and look != "photo"), "photo")
+
+
+def listing(looks: tuple[str, ...] = ORDER, modified: bool = True) -> dict[str, list[dict[str, str]]]:
+    """What a model with these looks can be asked for, as `looks.json` has it; `modified` if it knows modifiers and scenes."""
+
+    def entry(name: str, prompt: str, group: str) -> dict[str, str]:
+        return {"name": name, "title": prompt[0].upper() + prompt[1:], "prompt": prompt, "group": group}
+
+    entries = {"looks": [entry(look, NAMES[look][0], GROUP_OF[look]) for look in looks]}
+    if modified:
+        tables = (("palette", PALETTE_WORDS), ("light", LIGHT_WORDS), ("texture", TEXTURE_WORDS))
+        listed = [entry(name, phrases[0], group) for group, table in tables for name, phrases in table.items()]
+        listed += [entry("slightly", "slightly", "intensity"), entry("very", "very", "intensity")]
+        entries |= {"modifiers": listed, "scenes": [entry(name, phrases[0], "scene") for name, phrases in SCENES.items()]}
+    return entries
 
 
 def _pick(options: tuple[str, ...], rng: Generator) -> str:

@@ -65,6 +65,7 @@ class ModelParts:
         if self.vae_config.get("_class_name") not in networks.AUTOENCODERS:
             kinds = ", ".join(networks.AUTOENCODERS)
             raise ModelError(f"{self.name}: autoencoder {self.vae_config.get('_class_name')!r} is not one of {kinds}")
+        self.vocabulary = info.vocabulary
         self.schedule = schedule.from_config(self.checkpoint.scheduler, info.trained_timesteps, info.prediction, info.shift)
         self._check_sizes()
 

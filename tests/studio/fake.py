@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines import Entry, HostPicture, Output, Settings, SettingsError, StageTimings, StreamSpec
+from pipelines import Entry, HostPicture, Output, Settings, SettingsError, StageTimings, StreamSpec, Vocabulary, Word
 
 TINTS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 
@@ -42,8 +42,9 @@ class FakePipeline:
     def __init__(self, spec: StreamSpec, step_s: float = 0.0) -> None:
         self.spec = replace(spec, backend="eager", dtype="float32", device="cpu")
         self.info = SimpleNamespace(
-            name="fake", title="A fake", native_size=128, max_steps=8, guidance_trained=True, prompts=("red", "green", "blue")
-        )
+            name="fake", title="A fake", native_size=128, max_steps=8, guidance_trained=True, prompts=("red", "green", "blue"),
+            vocabulary=Vocabulary((), (Word("night", "Night", "at night", "light"),), (Word("sea", "Sea", "sea", "scene"),)),
+        )  # fmt: skip
         self.step_s = step_s
         self.threads: set[str] = set()
         self.batches: list[int] = []

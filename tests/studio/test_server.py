@@ -39,6 +39,9 @@ async def test_the_welcome_says_what_a_client_needs(shared: Running) -> None:
         assert welcome["spec"]["backend"] == "eager" and welcome["limits"]["credit"] == 2
         assert welcome["settings"]["values"].keys() == welcome["fields"].keys()
         assert welcome["model"]["prompts"] == ["red", "green", "blue"] and not welcome["resumed"]
+        assert welcome["model"]["modifiers"] == [{"prompt": "at night", "group": "light"}] and welcome["model"]["scenes"] == [
+            "sea"
+        ]
         assert len(welcome["resume"]) >= 32 and welcome["last_frame_id"] == 0
 
 

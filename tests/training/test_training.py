@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from pipelines.autoencoder import PocketAutoencoder
+from pipelines.vocabulary import read_vocabulary
 from training import autoencoder, denoiser, latents, refine
 from training.autoencoder import AutoencoderConfig
 from training.denoiser import Denoiser
 from training.export import LIMIT, export, load
+from training.looks import LOOKS
 from training.loop import Average, Run, averaged, learning_rate, step_rng
 from training.refine import Painter
 from training.sheet import paint, timestep
@@ -85,6 +87,8 @@ def test_export_and_load(tmp_path: Path) -> None:
     model, vae = Denoiser().eval(), PocketAutoencoder().eval()
     size = export(model, vae, tmp_path / "pocket")
     assert size <= LIMIT
+    listed = read_vocabulary(tmp_path / "pocket")
+    assert {look.name for look in listed.looks} == set(LOOKS) and listed.modifiers and listed.scenes
     again, vae2 = load(tmp_path / "pocket")
     x = torch.rand(1, 3, 64, 64)
     a, b = paint(model, vae, x, ["neon outlines"], 0.5), paint(again, vae2, x, ["neon outlines"], 0.5)

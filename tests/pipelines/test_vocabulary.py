@@ -1,0 +1,58 @@
+"""The list of looks in a model folder: read, absent, and refused with the field that is wrong."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipelines import REGISTRY, ModelError, ModelInfo
+from pipelines.vocabulary import FILE, Vocabulary, Word, read_vocabulary
+
+LOOK = {"name": "oil", "title": "Oil painting", "prompt": "oil painting", "group": "painting"}
+
+
+def folder(path: Path, content: object) -> Path:
+    (path / FILE).write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def test_a_list_is_read(tmp_path: Path) -> None:
+    night = {"name": "night", "title": "At night", "prompt": "at night", "group": "light"}
+    found = read_vocabulary(folder(tmp_path, {"looks": [LOOK], "modifiers": [night]}))
+    assert found == Vocabulary(
+        (Word("oil", "Oil painting", "oil painting", "painting"),), (Word("night", "At night", "at night", "light"),)
+    )
+
+
+def test_a_folder_without_one_has_its_examples(tmp_path: Path) -> None:
+    info = ModelInfo("x", "X", tmp_path, "unknown", examples=("a sketch",))
+    assert info.vocabulary == Vocabulary() and info.prompts == ("a sketch",)
+
+
+def test_prompts_are_those_of_the_looks(tmp_path: Path) -> None:
+    info = ModelInfo("x", "X", folder(tmp_path, {"looks": [LOOK]}), "unknown", examples=("a sketch",))
+    assert info.prompts == ("oil painting",)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "not readable"),
+        ([], "JSON object"),
+        ({"looks": [], "styles": []}, "JSON object with the keys looks, modifiers, scenes"),
+        ({"looks": {}}, "looks must be a list"),
+        ({"looks": [LOOK, "oil"]}, r"looks\[1\]"),
+        ({"scenes": [{**LOOK, "prompt": ""}]}, r"scenes\[0\]"),
+        ({"looks": [{**LOOK, "extra": "x"}]}, r"looks\[0\]"),
+        ({"modifiers": [LOOK, LOOK]}, "modifiers has a name twice"),
+        (" " * 1_000_001, "larger than"),
+    ],
+)
+def test_bad_lists_are_refused(tmp_path: Path, content: object, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        read_vocabulary(folder(tmp_path, content))
+
+
+def test_the_shipped_model_lists_its_looks() -> None:
+    looks = REGISTRY["pocket"].vocabulary.looks
+    assert len(looks) >= 15 and {"oil", "pencil", "photo"} <= {look.name for look in looks}
