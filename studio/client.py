@@ -166,8 +166,7 @@ class StudioClient:
             raise self._failure or StudioError("the session is over")
         pixels = None
         if answer.format != "none":
-            width, height = self.size
-            pixels = await asyncio.to_thread(codec.decode, memoryview(answer.picture), answer.format, width, height, Limits())
+            pixels = await asyncio.to_thread(codec.read, memoryview(answer.picture), answer.format, Limits())
         captured_at = self._captured.get(answer.frame_id, answer.captured_at)
         for frame_id in [frame_id for frame_id in self._captured if frame_id < answer.frame_id - 64]:
             del self._captured[frame_id]
@@ -177,6 +176,15 @@ class StudioClient:
         """Change settings; returns all of them as they now stand. Raises StudioError bad_settings."""
         message = await self._ask(lambda request: protocol.pack_text("settings", patch=dict(changes), request=request))
         return dict(message["values"])
+
+    async def change(self, **changes: object) -> dict[str, Any]:
+        """Change the stream's spec for everybody who shares the server: model, width, height, backend, dtype.
+
+        Returns the whole new spec; pictures that `shown` gives from then on have its size. Waits for as long as the new pipeline
+        is being built, ten minutes at most; frames may be sent meanwhile. Raises StudioError: forbidden, busy or bad_spec.
+        """
+        message = await self._ask(lambda request: protocol.pack_text("spec", spec=changes, request=request), 600.0)
+        return dict(message["spec"])
 
     async def mask(self, mask: Mask | Pixels | None) -> None:
         """The painted strength map of mode "mask", uint8 [H, W] or [H, W, 3], white for full strength; None removes it.
@@ -276,12 +284,14 @@ class StudioClient:
         kind = text["type"]
         if kind == "settings":
             self.welcome["settings"] = {"version": text["version"], "values": text["values"]}
+        elif kind == "spec":
+            self.welcome |= {name: text[name] for name in ("spec", "model", "settings", "fields")}
         elif kind == "error":
             self.errors = [*self.errors[-31:], text]
         elif kind == "telemetry":
             self.telemetry = text
         waiting = self._requests.get(text.get("request", -1))
-        if waiting is not None and not waiting.done():
+        if waiting is not None and not waiting.done() and kind != "building":
             waiting.set_result(text)
 
     async def _reconnect(self, cause: ConnectionClosed) -> None:
@@ -296,6 +306,9 @@ class StudioClient:
                 if error.code not in ("unreachable", "full"):
                     raise
             else:
+                for waiting in self._requests.values():
+                    if not waiting.done():
+                        waiting.set_exception(StudioError("the connection broke before this request was answered"))
                 lost = self._next_id - 1
                 return await self._answers.put(Answer(lost, self._captured.get(lost, 0.0), lost, 0, "dropped", "unsent"))
         raise StudioError(message, code)

@@ -23,7 +23,13 @@ _READ_GREY = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
 
 def decode(data: memoryview, form: str, width: int, height: int, limits: Limits) -> Pixels:
     """Pixels uint8 [height, width, 3] RGB, cropped in the centre to the aspect and resized. Raises ProtocolError bad_frame."""
-    return fit(_read(data, picture.check(data, form, limits), _READ), width, height)
+    return fit(read(data, form, limits), width, height)
+
+
+def read(data: memoryview, form: str, limits: Limits) -> Pixels:
+    """Pixels uint8 [H, W, 3] RGB in the picture's own size. Raises ProtocolError bad_frame."""
+    pixels: Pixels = _read(data, picture.check(data, form, limits), _READ)
+    return pixels
 
 
 def decode_mask(data: memoryview | bytes, limits: Limits) -> Mask:

@@ -37,6 +37,10 @@ class Comparison:
     def shown(self, frame_id: int, picture: Pixels, reference: Pixels | None) -> Quality | None:
         """A picture leaves. Its quality if it has a reference; flicker is None without a picture and a source just before it."""
         source, before = self._sources.get(frame_id), self._before
+        if source is not None and source.shape != picture.shape:
+            source = None  # the size of the stream has changed between the two
+        if before is not None and before.picture.shape != picture.shape:
+            before = None
         if source is not None and (before is None or before.frame_id < frame_id):
             self._before = Shown(frame_id, source, picture)
         if reference is None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import logging
+from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any
 
-from pipelines import FIELDS, RillError, Settings, SettingsError, StreamPipeline
+from pipelines import FIELDS, RillError, Settings, SettingsError
 from studio import codec
+from studio.change import fitted
 from studio.hub import Hub
 from studio.limits import Bucket
 from studio.protocol import (
@@ -29,6 +30,7 @@ from studio.protocol import (
     Ping,
     ProtocolError,
     References,
+    SpecChange,
     declare,
     error_text,
     is_mask,
@@ -65,6 +67,8 @@ class Connection:
         self._bye = False
         self._turn_told = False
         self._hearing: asyncio.Future[str | bytes] | None = None
+        self._has_token = False
+        self._following: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """The whole life of the connection. Returns when it is closed."""
@@ -102,7 +106,8 @@ class Connection:
             raise Refusal("unauthorized", "without an Origin the API token is needed", field="token")
         if hello.token is not None and not self._hub.token_valid(hello.token):
             raise Refusal("unauthorized", "the token is wrong", field="token")
-        pipeline = await self._model()
+        self._has_token = hello.token is not None
+        await self._model()
         try:
             if hello.resume is not None:
                 seat, stream = self._hub.resume(hello.resume)
@@ -111,8 +116,9 @@ class Connection:
         except RegistryError as error:
             raise Refusal(error.code, str(error)) from error
         try:
-            await self._welcome(hello, pipeline, seat, stream)
+            await self._welcome(hello, seat, stream)
         except (Refusal, Disconnected):
+            stream.detach()
             self._hub.registry.leave(seat, self._hub.clock()) if hello.resume is not None else self._hub.end(seat)
             raise
         return seat, stream
@@ -149,14 +155,13 @@ class Connection:
             raise Refusal("bad_message", "the first message must be hello", field="type")
         return hello
 
-    async def _model(self) -> StreamPipeline:
+    async def _model(self) -> None:
         hub = self._hub
         await self._await(hub.owner.loaded, "the model is being loaded", hub.started_at)
         error = hub.owner.loaded.exception()
-        if error is None:
-            return hub.owner.loaded.result()
-        message = str(error) if isinstance(error, RillError) else f"the model cannot be loaded ({type(error).__name__})"
-        raise Refusal("model_failed", message)
+        if error is not None:
+            message = str(error) if isinstance(error, RillError) else f"the model cannot be loaded ({type(error).__name__})"
+            raise Refusal("model_failed", message)
 
     async def _await(self, work: Future[Any], message: str, since: float) -> None:
         """Until `work` is done, however it ends; the client hears once a second that it goes on."""
@@ -170,20 +175,20 @@ class Connection:
                 return
             await self._socket.send(pack_text("loading", message=message, elapsed_s=round(self._hub.clock() - since, 1)))
 
-    async def _welcome(self, hello: Hello, pipeline: StreamPipeline, seat: Seat, stream: Stream) -> None:
-        session, limits = seat.session, self._hub.limits
+    async def _welcome(self, hello: Hello, seat: Seat, stream: Stream) -> None:
+        session, limits, hub = seat.session, self._hub.limits, self._hub
         try:
             settings = session.settings.patched(hello.settings) if hello.settings else session.settings
-            pipeline.check(settings)
+            hub.check(settings)
         except SettingsError as error:
             raise Refusal("bad_settings", str(error), field=error.field, close=CLOSE_CODES["bad_message"]) from error
         with contextlib.suppress(TimeoutError):  # the graphs at hand will do meanwhile
             async with asyncio.timeout(BUILD_WAIT_S):
-                await self._await(self._hub.prepare(settings), "graphs are being built for these settings", self._hub.clock())
+                await self._await(hub.prepare(settings), "graphs are being built for these settings", hub.clock())
+        settings, _ = fitted(settings, hub.check)  # another pipeline may have come meanwhile
         session.settings, session.wish = settings, hello.picture
         seat.takeover = self._taken_over
         stream.attach()
-        spec, info = pipeline.spec, pipeline.info
         await self._socket.send(
             pack_text(
                 "welcome",
@@ -195,17 +200,7 @@ class Connection:
                 last_frame_id=session.last_id,
                 paused=session.paused,
                 limits=limits.public(),
-                spec=dataclasses.asdict(spec),
-                model={
-                    "name": info.name,
-                    "title": info.title,
-                    "native_size": info.native_size,
-                    "max_steps": info.max_steps,
-                    "guidance_trained": info.guidance_trained,
-                    "prompts": list(info.prompts),
-                    "modifiers": [{"prompt": word.prompt, "group": word.group} for word in info.vocabulary.modifiers],
-                    "scenes": [word.prompt for word in info.vocabulary.scenes],
-                },
+                **hub.facts(self._has_token),
                 settings={"version": settings.version, "values": settings.flat()},
                 fields=declare(FIELDS),
             )
@@ -236,6 +231,8 @@ class Connection:
             for ended in done:
                 ended.result()
         finally:
+            if self._following is not None:
+                tasks.append(self._following)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -246,7 +243,7 @@ class Connection:
     def _leave(self, seat: Seat, stream: Stream) -> None:
         if seat.takeover != self._taken_over:
             return  # somebody else sits here now
-        stream.complain = lambda code: None
+        stream.detach()
         if self._bye:
             seat.session.detach()
             self._hub.end(seat)
@@ -292,6 +289,8 @@ class Connection:
                 self._hub.prepare(session.settings)
                 version, values = session.settings.version, session.settings.flat()
                 await self._reply(stream, pack_text("settings", version=version, values=values, request=request))
+            case SpecChange(changes, request):
+                self._change(stream, changes, request)
             case Pause(paused):
                 session.pause(paused)
                 await self._reply(stream, pack_text("pause", paused=paused))
@@ -321,14 +320,34 @@ class Connection:
         await self._reply(stream, pack_text("mask", present=mask is not None, size=size, request=given.request))
 
     def _patched(self, settings: Settings, patch: object, request: int | None) -> Settings:
-        pipeline = self._hub.pipeline
-        assert pipeline is not None and isinstance(patch, dict)  # nobody is seated before
+        assert isinstance(patch, dict)
         try:
             changed = settings.patched(patch)
-            pipeline.check(changed)
+            self._hub.check(changed)
         except SettingsError as error:
             raise ProtocolError(str(error), code="bad_settings", field=error.field, request=request) from error
         return changed
+
+    def _change(self, stream: Stream, changes: Mapping[str, object], request: int | None) -> None:
+        """Begin a change of the spec, and follow it while this connection lasts. It goes on without it."""
+        try:
+            work = self._hub.change(changes, stream.session.name, self._has_token, request)
+        except ProtocolError as error:
+            error.request = request
+            raise
+        self._following = asyncio.create_task(self._follow(stream, work, request))
+
+    async def _follow(self, stream: Stream, work: asyncio.Task[ProtocolError | None], request: int | None) -> None:
+        """Say once a second that it goes on, and in the end why it failed; that it is done is said to everybody."""
+        since = self._hub.clock()
+        while not work.done():
+            elapsed = round(self._hub.clock() - since, 1)
+            stream.say(pack_text("building", message="the new pipeline is being built", elapsed_s=elapsed, request=request))
+            await asyncio.wait([work], timeout=1.0)
+        error = None if work.cancelled() else work.result()
+        if error is not None:
+            self._hub.metrics.errors.labels(error.code).inc()
+            await self._reply(stream, error_text(error.code, error.message, field=error.field, request=request))
 
     async def _reply(self, stream: Stream, text: str) -> None:
         # Who asks but does not read is not read from either, once the queue is full.
@@ -340,13 +359,14 @@ class Connection:
         while True:
             await stream.wake.wait()
             stream.wake.clear()
-            while not stream.texts.empty():
-                text = stream.texts.get_nowait()
-                await self._socket.send(text)
-                stream.window.sent(len(text))
-                metrics.inc(len(text))
-            while (answer := stream.session.post()) is not None:
-                await self._send_answer(stream, answer)
+            # Texts first, looked for again after each answer: the answers behind a new spec were made under it.
+            while (message := stream.texts.get_nowait() if not stream.texts.empty() else stream.session.post()) is not None:
+                if isinstance(message, Answer):
+                    await self._send_answer(stream, message)
+                    continue
+                await self._socket.send(message)
+                stream.window.sent(len(message))
+                metrics.inc(len(message))
 
     async def _send_answer(self, stream: Stream, answer: Answer) -> None:
         clock, packed_at = self._hub.clock, stream.packed_at

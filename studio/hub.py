@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
+import logging
 import os
 import secrets
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from pipelines import Settings, StreamPipeline, StreamSpec, gate
+from pipelines import FIELDS, RillError, Settings, StreamPipeline, StreamSpec, gate, release_memory
 from studio import codec
+from studio.change import ChangeRule, build, choices, explained, facts, fitted, merged
 from studio.limits import Limits
 from studio.metrics import Metrics
 from studio.origin import AddressRule
-from studio.owner import Owner
+from studio.owner import Lost, Owner
+from studio.protocol import ProtocolError, declare, pack_text
 from studio.queue import Line
 from studio.registry import Registry, Seat
 from studio.stream import GateLike, Stream, Works
 from studio.views import Views
+
+log = logging.getLogger("rill")
 
 STALLED_S = 60.0
 """A step that takes longer than this is reported as stalled."""
@@ -33,9 +39,10 @@ class ServerConfig:
     limits: Limits = field(default_factory=Limits)
     rule: AddressRule = field(default_factory=AddressRule)
     token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
+    changes: ChangeRule = field(default_factory=ChangeRule)
 
 
-PipelineFactory = Callable[[], StreamPipeline]
+PipelineFactory = Callable[[StreamSpec], StreamPipeline]
 GateFactory = Callable[[int], GateLike]
 
 
@@ -54,7 +61,7 @@ class Hub:
         self.clock = time.perf_counter
         self.started_at = self.clock()
         self.make_gate = make_gate
-        self.owner = Owner(factory, self.clock)
+        self.owner = Owner(lambda: factory(config.spec), self.clock)
         # Two are enough to hide the codec behind the model; more would take cores from it.
         workers = min(4, max(2, (os.cpu_count() or 2) // 2))
         self.pool = ThreadPoolExecutor(workers, thread_name_prefix="rill-codec", initializer=codec.quiet_threads)
@@ -65,6 +72,11 @@ class Hub:
         self.connections = 0
         self._builder = ThreadPoolExecutor(1, thread_name_prefix="rill-builder")
         self._building: tuple[tuple[Hashable, ...], Future[None]] = ((), _nothing())
+        self._factory = factory
+        self._changer = ThreadPoolExecutor(1, thread_name_prefix="rill-changer")
+        self._changing: asyncio.Task[ProtocolError | None] | None = None
+        self._incoming: StreamPipeline | None = None
+        self._models: list[str] | None = None
         self._works = Works(self.owner, self.pool, self.limits, self.metrics, self.clock, self.spec)
         self._streams: dict[str, Stream] = {}
         self.owner.stepped = self.metrics.batch.observe
@@ -82,6 +94,21 @@ class Hub:
     def spec(self) -> StreamSpec:
         """What runs, or what was asked for while nothing runs yet."""
         return self.config.spec if self.pipeline is None else self.pipeline.spec
+
+    def check(self, settings: Settings) -> None:
+        """Raises SettingsError for what the pipeline cannot do, or the one that is about to follow it."""
+        for pipeline in (self.pipeline, self._incoming):
+            if pipeline is not None:
+                pipeline.check(settings)
+
+    def facts(self, token: bool) -> dict[str, object]:
+        """What a welcome says of the pipeline, and of what may be changed by a client that has, or has not, shown the token."""
+        pipeline, rule = self.owner.loaded.result(0), self.config.changes
+        if self._models is None:
+            self._models = list(dict.fromkeys([self.config.spec.model, *rule.models()]))
+        change = {"model": self._models, **choices(pipeline.spec)}
+        refusal = rule.refusal(self.registry.connected, token)
+        return facts(pipeline) | {"change": change if refusal is None else {**change, "refused": refusal}}
 
     @property
     def max_connections(self) -> int:
@@ -129,15 +156,82 @@ class Hub:
         wanted = pipeline.graphs_for(settings, max(1, self.registry.connected))
         keys = tuple(key for key in wanted if not pipeline.graphs.ready(key))
 
-        def build() -> None:
+        def work_off() -> None:
             for key in keys:
-                pipeline.graphs.build(key)
+                if self.pipeline is pipeline:
+                    pipeline.graphs.build(key)
 
         if keys == self._building[0] and not self._building[1].done():
             return self._building[1]  # a slider asks many times for the same
-        work: Future[None] = self._builder.submit(build) if keys else _nothing()
+        work: Future[None] = self._builder.submit(work_off) if keys else _nothing()
         self._building = (keys, work)
         return work
+
+    def change(
+        self, changes: Mapping[str, object], asker: str, token: bool, request: int | None
+    ) -> asyncio.Task[ProtocolError | None]:
+        """Begin to change the spec for everybody. The task results in what went wrong: then all is as it was.
+
+        asker: the session that asks. Raises ProtocolError: forbidden, busy, or bad_spec.
+        """
+        refusal = self.config.changes.refusal(self.registry.connected, token)
+        if refusal is not None:
+            raise ProtocolError(refusal, code="forbidden", field="spec")
+        if self._changing is not None and not self._changing.done():
+            raise ProtocolError("another change is under way; wait until it is done", code="busy", field="spec")
+        spec = merged(self.spec(), changes, lambda model: model == self.config.spec.model or self.config.changes.allows(model))
+        self._changing = asyncio.create_task(self._change(spec, changes, asker, request))
+        return self._changing
+
+    async def _change(
+        self, spec: StreamSpec, changes: Mapping[str, object], asker: str, request: int | None
+    ) -> ProtocolError | None:
+        loop, failure = asyncio.get_running_loop(), None
+        log.info("the pipeline changes to %s", spec)
+        wishes = [seat.session.settings for seat in self.registry.present()]
+        try:
+            pipeline = await loop.run_in_executor(self._changer, build, self._factory, spec, wishes)
+            await self._swap(pipeline, asker, request)
+        except Exception as error:  # out of memory, a broken file, a compiler's whim: the present pipeline goes on
+            log.error("the pipeline cannot be changed: %s", error, exc_info=not isinstance(error, RillError))
+            failure = explained(error, changes)
+        self._changer.submit(release_memory)
+        return failure
+
+    async def _swap(self, pipeline: StreamPipeline, asker: str, request: int | None) -> None:
+        """Fit everybody's settings to the pipeline, and have the owner take it. Nobody can set what it cannot do meanwhile."""
+        adjusted = {}
+        try:
+            for name, stream in self._streams.items():
+                settings, reasons = fitted(stream.session.settings, pipeline.check)
+                adjusted[name] = (settings, reasons)
+        except BaseException:
+            pipeline.close()
+            raise
+        for name, (settings, _) in adjusted.items():
+            self._streams[name].session.settings = settings
+        self._incoming = pipeline
+
+        def tell(lost: Lost) -> None:
+            for name, stream in list(self._streams.items()):
+                reasons = adjusted[name][1] if name in adjusted else {}
+                answers = request if name == asker else None
+                stream.swapped(lost.get(name, ()), lambda s=stream, r=reasons, a=answers: self._news(s, r, a))  # type: ignore[misc]
+
+        try:
+            await asyncio.wrap_future(self.owner.swap(pipeline, tell))
+        finally:
+            self._incoming = None
+        self._building = ((), _nothing())
+        for seat in self.registry.present():
+            self.prepare(seat.session.settings)
+
+    def _news(self, stream: Stream, adjusted: Mapping[str, str], request: int | None) -> str:
+        """The `spec` message for one session."""
+        settings = stream.session.settings
+        values = {"version": settings.version, "values": settings.flat()}
+        told = {"settings": values, "fields": declare(FIELDS), "adjusted": dict(adjusted)}
+        return pack_text("spec", **facts(self.owner.loaded.result(0)), **told, request=request)
 
     def end(self, seat: Seat) -> None:
         """The session is over: its state goes."""
@@ -152,8 +246,10 @@ class Hub:
     def close(self) -> None:
         """Stop the model thread, then the pool it feeds. Blocks."""
         self._builder.shutdown(wait=False, cancel_futures=True)
+        self._changer.shutdown(wait=False, cancel_futures=True)
         self.owner.close()
         self._builder.shutdown(wait=True)
+        self._changer.shutdown(wait=True)
         self.pool.shutdown(wait=True, cancel_futures=True)
 
     def _forget(self, seat: Seat) -> None:

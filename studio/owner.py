@@ -1,6 +1,7 @@
 """The model's one owner: a thread that does nothing but the model. Nobody else ever calls into the engine's step.
 
-Each turn takes what every session has waiting into one step, so that turns are fair and frames share a UNet call.
+Each turn takes what every session has waiting into one step, so that turns are fair and frames share a UNet call. Between two
+turns the pipeline may be swapped for another one.
 """
 
 from __future__ import annotations
@@ -8,12 +9,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
-from pipelines import Entry, Frame, Mask, Output, RillError, Settings, StreamPipeline, StreamState
+from pipelines import Entry, Frame, Mask, Output, RillError, Settings, StreamPipeline, StreamSpec, StreamState
+from studio import codec
 
 log = logging.getLogger("rill")
 
@@ -57,8 +59,23 @@ class Held:
     mask: Mask | None = None
 
 
+Lost = Mapping[str, tuple[int, ...]]
+"""Session → ids of its frames that were inside the stream batch of a pipeline that went."""
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """A pipeline that waits for its turn. `told` is called on the owner thread as soon as it runs, right after `done`."""
+
+    pipeline: StreamPipeline
+    told: Callable[[Lost], None]
+    done: Future[None]
+
+
 class Owner:
-    """The thread with the model. `loaded` resolves to the pipeline or to the reason why there is none."""
+    """The thread with the model. `loaded` resolves to the pipeline or to the reason why there is none; after a swap it is another
+    Future, so that nobody who looks sees half a change.
+    """
 
     def __init__(self, factory: Callable[[], StreamPipeline], clock: Callable[[], float] = time.perf_counter) -> None:
         self.loaded: Future[StreamPipeline] = Future()
@@ -70,6 +87,7 @@ class Owner:
         self._gone: set[str] = set()
         self._states: dict[str, Held] = {}
         self._failed: set[str] = set()
+        self._swap: Swap | None = None
         self._stepping_since: float | None = None
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="rill-model", daemon=True)
@@ -88,6 +106,23 @@ class Owner:
             self._gone.discard(job.session)
             self._wake.notify()
             return older
+
+    def swap(self, pipeline: StreamPipeline, told: Callable[[Lost], None]) -> Future[None]:
+        """Go on with another pipeline after the present step: every session gets a fresh state, the old pipeline is closed.
+
+        Frames that wait are kept, and fitted to the new size. The Future is cancelled if the owner ends before; the new
+        pipeline is closed then. One at a time.
+        """
+        done: Future[None] = Future()
+        with self._wake:
+            assert self._swap is None, "one swap at a time"
+            if not self._closed:
+                self._swap = Swap(pipeline, told, done)
+                self._wake.notify()
+                return done
+        pipeline.close()
+        done.cancel()
+        return done
 
     def forget(self, session: str) -> None:
         """The session is over: drop its job and its state."""
@@ -118,17 +153,38 @@ class Owner:
             self.loaded.set_exception(error)
             return
         self.loaded.set_result(pipeline)
+        del pipeline  # or this thread would hold it long after it has been swapped
         try:
             while (jobs := self._next()) is not None:
-                self._turn(pipeline, jobs)
+                self._exchange()
+                self._turn(self.loaded.result(), jobs)
         finally:
             self._states.clear()
-            pipeline.close()
+            self.loaded.result().close()
+            if self._swap is not None:
+                self._swap.pipeline.close()
+                self._swap.done.cancel()
+
+    def _exchange(self) -> None:
+        """Take the pipeline that waits, if one does."""
+        with self._wake:
+            swap, self._swap = self._swap, None
+        if swap is None:
+            return
+        lost = {name: held.state.frames for name, held in self._states.items() if held.state.in_flight}
+        self._states.clear()
+        self._failed.clear()
+        old, loaded = self.loaded.result(), Future[StreamPipeline]()
+        loaded.set_result(swap.pipeline)
+        self.loaded = loaded
+        old.close()
+        swap.done.set_result(None)
+        swap.told(lost)
 
     def _next(self) -> list[Job] | None:
         """Everybody's waiting job, oldest first; blocks until there is one. None at the end."""
         with self._wake:
-            while not self._waiting and not self._closed and not self._gone:
+            while not (self._waiting or self._closed or self._gone or self._swap):
                 self._wake.wait()
             for session in self._gone:
                 self._states.pop(session, None)
@@ -175,4 +231,11 @@ class Owner:
         if mask is not held.mask:
             held.state.set_mask(mask)
             held.mask = mask
-        return Entry(held.state, job.frame, settings)
+        return Entry(held.state, _fitted(job.frame, pipeline.spec), settings)
+
+
+def _fitted(frame: Frame | None, spec: StreamSpec) -> Frame | None:
+    """The frame in the pipeline's size: it may have been unpacked for the one before."""
+    if frame is None or frame.pixels is None or frame.pixels.shape[:2] == (spec.height, spec.width):
+        return frame
+    return replace(frame, pixels=codec.fit(frame.pixels, spec.width, spec.height))

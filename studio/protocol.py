@@ -23,7 +23,7 @@ MAGIC, KIND_FRAME, KIND_ANSWER, KIND_MASK, KIND_REFERENCE = 0x52, 1, 2, 3, 4
 FORMATS = ("none", "jpeg", "png", "webp")
 ANSWER_FORMATS = ("none", "jpeg", "png")
 VERDICTS = ("generated", "cached", "skipped", "warming", "dropped", "failed")
-REASONS = ("none", "stale", "credit", "superseded", "unsent", "paused")
+REASONS = ("none", "stale", "credit", "superseded", "unsent", "paused", "spec")
 TIMINGS = ("receive", "unpack", "gate", "encode", "denoise", "decode", "pack", "send", "wait", "total")
 """Milliseconds in an answer's header, in this order."""
 
@@ -69,6 +69,14 @@ class Patch:
 
 
 @dataclass(frozen=True, slots=True)
+class SpecChange:
+    """changes: parts of the stream's spec, unchecked."""
+
+    changes: Mapping[str, object]
+    request: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Pause:
     paused: bool
 
@@ -90,7 +98,7 @@ class Bye:
     pass
 
 
-ClientMessage = Hello | Patch | Pause | References | Ping | Bye
+ClientMessage = Hello | Patch | SpecChange | Pause | References | Ping | Bye
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,10 +202,19 @@ def _wish(message: dict[str, Any]) -> PictureWish:
 
 def _patch(message: dict[str, Any]) -> Patch:
     _known(message, {"patch", "request"}, {"patch"})
+    return Patch(_mapping(message, "patch"), _request(message))
+
+
+def _spec(message: dict[str, Any]) -> SpecChange:
+    _known(message, {"spec", "request"}, {"spec"})
+    return SpecChange(_mapping(message, "spec"), _request(message))
+
+
+def _request(message: dict[str, Any]) -> int | None:
     request = message.get("request")
     if request is not None and (not isinstance(request, int) or isinstance(request, bool) or not 0 <= request <= MAX_REQUEST):
         raise ProtocolError(f"{brief(request)} is not a whole number from 0 to {MAX_REQUEST}", field="request")
-    return Patch(_mapping(message, "patch"), request)
+    return request
 
 
 def _pause(message: dict[str, Any]) -> Pause:
@@ -226,6 +243,7 @@ def _bye(message: dict[str, Any]) -> Bye:
 _READERS: dict[str, Callable[[dict[str, Any]], ClientMessage]] = {
     "hello": _hello,
     "settings": _patch,
+    "spec": _spec,
     "pause": _pause,
     "references": _references,
     "ping": _ping,

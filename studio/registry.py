@@ -41,7 +41,11 @@ class Registry:
     @property
     def connected(self) -> int:
         """Seats somebody sits in."""
-        return sum(seat.left_at is None for seat in self._seats.values())
+        return len(self.present())
+
+    def present(self) -> list[Seat]:
+        """The seats somebody sits in."""
+        return [seat for seat in self._seats.values() if seat.left_at is None]
 
     def turns(self) -> dict[str, float]:
         """When the turns of those who are connected began, by session name."""

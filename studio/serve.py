@@ -15,9 +15,10 @@ from pathlib import Path
 
 import uvicorn
 
-from pipelines import SpecError, StreamPipeline, load
+from pipelines import SpecError, StreamPipeline, StreamSpec, load
 from studio import environment
 from studio.arguments import add_spec_arguments, spec_of
+from studio.change import WHO, ChangeRule
 from studio.hub import Hub, ServerConfig
 from studio.limits import Limits
 from studio.origin import AddressRule, Origin, parse_authority, parse_origin
@@ -46,6 +47,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--allow-origin", action="append", default=[], metavar="ORIGIN", help="another page that may connect; may be repeated"
     )
     parser.add_argument("--trusted-proxy", action="store_true", help="believe X-Forwarded-Proto and X-Forwarded-Host")
+    parser.add_argument(
+        "--spec-changes",
+        choices=WHO,
+        help="who may change model, size and backend while the stream runs: alone (who is alone here, or has the API token), "
+        "token, never (default: alone; token with --trusted-proxy)",
+    )
+    parser.add_argument(
+        "--model-folder",
+        type=Path,
+        action="append",
+        default=[],
+        help="models below this folder may be loaded too; may be repeated",
+    )
     parser.add_argument("--ssl-certfile", type=Path, help="PEM certificate: phones need HTTPS for their camera")
     parser.add_argument("--ssl-keyfile", type=Path, help="PEM key of the certificate")
     parser.add_argument("--log-level", default="info", choices=LEVELS)
@@ -89,7 +103,12 @@ def configure(args: argparse.Namespace, token: str | None) -> ServerConfig:
         option = {"width": "size", "height": "size"}.get(error.field, error.field)
         raise UsageError(f"argument --{option}: {error.reason}") from error
     rule = AddressRule(answering_names(args.host, args.trusted_proxy), parse_origins(args.allow_origin), args.trusted_proxy)
-    return ServerConfig(spec, Limits(max_sessions=args.max_sessions, turn_s=args.turn), rule, token or secrets.token_urlsafe(24))
+    for folder in args.model_folder:
+        if not folder.is_dir():
+            raise UsageError(f"argument --model-folder: {folder} is no folder")
+    limits = Limits(max_sessions=args.max_sessions, turn_s=args.turn)
+    changes = ChangeRule(args.spec_changes or ("token" if args.trusted_proxy else "alone"), tuple(args.model_folder))
+    return ServerConfig(spec, limits, rule, token or secrets.token_urlsafe(24), changes)
 
 
 def parse_origins(texts: list[str]) -> tuple[Origin, ...]:
@@ -134,8 +153,8 @@ def run(config: ServerConfig, listener: socket.socket, args: argparse.Namespace)
     """Build the application on a bound socket and serve until a signal."""
     from studio.server import create_app  # Gradio takes seconds to import; bad arguments shall not wait for it
 
-    def factory() -> StreamPipeline:
-        return load(config.spec, environment.cache_dir())
+    def factory(spec: StreamSpec) -> StreamPipeline:
+        return load(spec, environment.cache_dir())
 
     app = create_app(config, factory)
     hub: Hub = app.state.hub

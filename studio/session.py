@@ -7,6 +7,7 @@ Every received frame meets exactly one fate: received = sum of all verdicts + fr
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from pipelines import Mask, Settings
@@ -132,6 +133,11 @@ class Session:
             self._held.pop(frame_id, None)
             self._drop(frame_id, reason)
             self._release_first()
+
+    def forgo(self, frame_ids: Iterable[int]) -> None:
+        """Frames that were answered warming will never have a picture: say so. They have been counted already."""
+        for frame_id in frame_ids:
+            self._put(Answer(frame_id, self.captured(frame_id), 0, self.settings.version, "dropped", "spec"))
 
     def pause(self, paused: bool) -> None:
         """While paused no frame is taken in, and the one in the inbox goes."""

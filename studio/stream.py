@@ -87,7 +87,8 @@ class Stream:
     def __init__(self, session: Session, works: Works, gate: GateLike) -> None:
         self.session = session
         self.wake = asyncio.Event()
-        self.texts: asyncio.Queue[str | bytes] = asyncio.Queue(works.limits.texts_waiting)
+        self.attached = False
+        self.texts: asyncio.Queue[str | bytes | Answer] = asyncio.Queue(works.limits.texts_waiting)
         self.window = Window(works.clock(), session.totals)
         self.send_ms = 0.0
         self.packed_at = 0.0
@@ -103,7 +104,7 @@ class Stream:
         self._gate_stale = False
         self._in_model = 0
         self._pack_lock = threading.Lock()
-        self._packs: deque[tuple[Passage, Turned]] = deque()
+        self._packs: deque[Callable[[], None]] = deque()
         self._packing = False
 
     def receive(self, message: bytes, now: float) -> None:
@@ -125,10 +126,16 @@ class Stream:
 
     def attach(self) -> None:
         """A connection begins: nothing of an earlier one is left over."""
+        self.attached = True
         self.texts = asyncio.Queue(self._works.limits.texts_waiting)
         self.session.references = False
         self.window = Window(self._works.clock(), self.session.totals)
         self.wake.clear()
+
+    def detach(self) -> None:
+        """The connection has ended."""
+        self.attached = False
+        self.complain = lambda code: None
 
     def watch(self) -> asyncio.Event:
         """An event that is set whenever there is another picture in `shown`, or something to be looked at."""
@@ -222,9 +229,9 @@ class Stream:
                 if not self._packs:
                     self._packing = False
                     return
-                passage, turned = self._packs.popleft()
+                work = self._packs.popleft()
             try:
-                self._pack(passage, turned)
+                work()
             except BaseException:
                 with self._pack_lock:
                     self._packing = False
@@ -257,8 +264,19 @@ class Stream:
 
     def _turned(self, passage: Passage, turned: Turned) -> None:
         self._in_model = turned.in_flight
+        self._in_turn(partial(self._pack, passage, turned))
+
+    def swapped(self, lost: tuple[int, ...], describe: Callable[[], str]) -> None:
+        """Another pipeline runs, and this session's frames `lost` went with the old one. Whatever the old one made is told first,
+        then what `describe` says, then anything of the new one.
+        """
+        self._in_model = 0
+        self._gate_stale = True
+        self._in_turn(partial(self._call, self._begin_anew, lost, describe))
+
+    def _in_turn(self, work: Callable[[], None]) -> None:
         with self._pack_lock:
-            self._packs.append((passage, turned))
+            self._packs.append(work)
             if self._packing:
                 return
             self._packing = True
@@ -277,6 +295,21 @@ class Stream:
         if older is not None and older.frame is not None:
             self._gate_stale = True  # the gate took that frame for processed
             self.session.drop(older.frame.id, "superseded")
+
+    def _begin_anew(self, lost: tuple[int, ...], describe: Callable[[], str]) -> None:
+        if not self.attached:
+            return  # the next welcome says it
+        self.session.forgo(lost)
+        while (answer := self.session.post()) is not None:
+            self._tell(answer)
+        self._tell(describe())
+
+    def _tell(self, message: str | Answer) -> None:
+        """Queue what a client must not miss; the oldest message gives way if it must."""
+        if self.texts.full():
+            self.texts.get_nowait()
+        self.texts.put_nowait(message)
+        self.wake.set()
 
     def _skipped(self, passage: Passage, notes: Mapping[str, float]) -> None:
         self.window.remark(notes)

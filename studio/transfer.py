@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import HostPicture, Pixels, RillError, SettingsError, StageTimings, StreamSpec, media
-from studio import environment
+from studio import codec, environment
 from studio.arguments import assignments
 from studio.client import Shown, StudioClient, StudioError
 from studio.protocol import TIMINGS, PictureWish
@@ -45,6 +45,7 @@ class Transfer:
         self.latencies: list[float] = []
         self.outside: list[float] = []
         self._output = output
+        self._size = client.size  # of the file, whatever becomes of the stream
         self._writes: list[Callable[[], None]] = []  # what the output is told once the clock stands
         self._open: dict[int, int] = {}  # frame id → place in the clip, while no picture is decided for it
         self._done = 0  # all answers up to this frame id have been seen
@@ -140,7 +141,7 @@ class Transfer:
             self._repeat(self._open.pop(lost))
         if frame_id not in self._open:
             return
-        place, picture = self._open.pop(frame_id), HostPicture(shown.pixels)
+        place, picture = self._open.pop(frame_id), HostPicture(codec.fit(shown.pixels, *self._size))
         self._writes.append(lambda: self._output.deliver(place, picture))
         self.summary.verdicts[answer.verdict] += 1
         times = dict(zip(TIMINGS, answer.timings, strict=True))
@@ -168,6 +169,8 @@ async def transfer(args: argparse.Namespace) -> dict[str, Any]:
     wish = PictureWish(args.format, args.quality)
     token = args.token if args.token is not None else environment.token()
     async with StudioClient(args.url, token=token, settings=settings, picture=wish, tls=tls) as client:
+        if args.spec:
+            await client.change(**dict(args.spec))
         if args.mask is not None:
             await client.mask(await asyncio.to_thread(media.read_picture, args.mask, *client.size))
         source = open_source(args.input, *client.size)
@@ -182,6 +185,14 @@ async def transfer(args: argparse.Namespace) -> dict[str, Any]:
         return running.result()
 
 
+def part_of_spec(text: str) -> tuple[str, str | int]:
+    """("width", 256) from "width=256". Raises ArgumentTypeError; whether the value is allowed is for the server to say."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} must be given as KEY=VALUE")
+    return key, int(value) if value.isdecimal() else value
+
+
 def parser() -> argparse.ArgumentParser:
     """The arguments of `python -m studio.client`."""
     made = argparse.ArgumentParser(prog="python -m studio.client", description="Stream a file through a running studio.")
@@ -191,6 +202,14 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--pace", choices=("max", "source"), default="max", help="as fast as it goes, or as the clip plays")
     made.add_argument("--prompt", help="what the picture shall become")
     made.add_argument("--set", dest="assignments", action="append", default=[], metavar="KEY=VALUE", help="any live setting")
+    made.add_argument(
+        "--spec",
+        type=part_of_spec,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change model, width, height, backend, dtype",
+    )
     made.add_argument("--mask", type=Path, help="painted strength map for --set strength_map.mode=mask; white is full strength")
     made.add_argument("--token", help="API token (default: the environment variable RILL_TOKEN)")
     made.add_argument("--format", choices=("jpeg", "png"), default="jpeg", help="how pictures travel")
@@ -209,7 +228,7 @@ def main(argv: Sequence[str]) -> int:
         return 2
     except StudioError as error:
         print(f"studio.client: {error}", file=sys.stderr)
-        return 2 if error.code in ("bad_settings", "unauthorized") else 1
+        return 2 if error.code in ("bad_settings", "bad_spec", "bad_mask", "unauthorized", "forbidden") else 1
     except (RillError, OSError) as error:
         print(f"studio.client: {error}", file=sys.stderr)
         return 1

@@ -31,7 +31,7 @@ class Studio:
     def __init__(self, limits: Limits) -> None:
         self.pipeline = FakePipeline(SPEC, step_s=0.01)
         config = ServerConfig(SPEC, limits)
-        app = create_app(config, lambda: self.pipeline)  # type: ignore[arg-type,return-value]
+        app = create_app(config, self.pipeline.rebuilt)  # type: ignore[arg-type,return-value]
         self.hub: Hub = app.state.hub
         self._socket = socket.create_server(("127.0.0.1", 0))
         self._server = uvicorn.Server(uvicorn.Config(app, log_level="warning", **websocket_options(limits)))  # type: ignore[arg-type]

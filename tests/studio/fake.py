@@ -25,12 +25,16 @@ TINTS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 class FakeState:
     settings: Settings
     steps: int = 0
-    ring: deque[int] = field(default_factory=deque)
+    ring: deque[Any] = field(default_factory=deque)
     masks: list[Any] = field(default_factory=list)
 
     @property
     def in_flight(self) -> int:
         return len(self.ring)
+
+    @property
+    def frames(self) -> tuple[int, ...]:
+        return tuple(frame_id for frame_id, _ in self.ring)
 
     def set_mask(self, mask: Any) -> None:
         self.masks.append(mask)
@@ -40,12 +44,14 @@ class FakePipeline:
     """`step_s`: seconds per step. A prompt of "boom" raises. With settings.steps n a picture leaves n-1 frames late."""
 
     def __init__(self, spec: StreamSpec, step_s: float = 0.0) -> None:
-        self.spec = replace(spec, backend="eager", dtype="float32", device="cpu")
+        backend = "eager" if spec.backend == "auto" else spec.backend
+        self.spec = replace(spec, backend=backend, dtype="float32" if spec.dtype == "auto" else spec.dtype, device="cpu")
         self.info = SimpleNamespace(
             name="fake", title="A fake", native_size=128, max_steps=8, guidance_trained=True, prompts=("red", "green", "blue"),
             vocabulary=Vocabulary((), (Word("night", "Night", "at night", "light"),), (Word("sea", "Sea", "sea", "scene"),)),
         )  # fmt: skip
         self.step_s = step_s
+        self.rehearsed: list[Settings] = []
         self.threads: set[str] = set()
         self.batches: list[int] = []
         self.built: list[int] = [1]
@@ -62,6 +68,14 @@ class FakePipeline:
     def check(self, settings: Settings) -> None:
         if settings.steps > self.spec.max_steps:
             raise SettingsError("steps", f"{settings.steps} is out of range; this stream allows 1 to {self.spec.max_steps}")
+
+    def rebuilt(self, spec: StreamSpec) -> FakePipeline:
+        """What a server's factory gives: this one for its own spec, a new one for another."""
+        return self if spec.width == self.spec.width and spec.backend == "auto" else FakePipeline(spec, self.step_s)
+
+    def rehearse(self, settings: Settings, sessions: int = 1) -> None:
+        self.check(settings)
+        self.rehearsed.append(settings)
 
     def open(self, settings: Settings) -> Any:
         state = FakeState(settings)

@@ -18,6 +18,7 @@ from websockets.exceptions import ConnectionClosedError
 
 from pipelines import StreamSpec
 from studio import codec, protocol
+from studio.change import ChangeRule
 from studio.hub import Hub, ServerConfig
 from studio.limits import Limits
 from studio.origin import AddressRule
@@ -37,13 +38,17 @@ class Running:
         self,
         limits: Limits,
         rule: AddressRule,
-        factory: Callable[[], Any] | None = None,
+        factory: Callable[[StreamSpec], Any] | None = None,
         with_page: bool = False,
+        changes: ChangeRule | None = None,
+        backend: str = "auto",
+        dtype: str = "auto",
         **fake: Any,
     ) -> None:
-        spec = StreamSpec(width=SIZE, height=SIZE)
+        spec = StreamSpec(width=SIZE, height=SIZE, backend=backend, dtype=dtype)
         self.pipeline = FakePipeline(spec, **fake)
-        app = create_app(ServerConfig(spec, limits, rule, TOKEN), factory or (lambda: self.pipeline), with_page=with_page)
+        config = ServerConfig(spec, limits, rule, TOKEN, changes or ChangeRule())
+        app = create_app(config, factory or (lambda spec: self.pipeline), with_page=with_page)
         self.hub: Hub = app.state.hub
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
@@ -69,7 +74,7 @@ class Running:
 
 @contextlib.contextmanager
 def serving(
-    limits: Limits | None = None, rule: AddressRule | None = None, factory: Callable[[], Any] | None = None, **fake: Any
+    limits: Limits | None = None, rule: AddressRule | None = None, factory: Callable[[StreamSpec], Any] | None = None, **fake: Any
 ) -> Iterator[Running]:
     running = Running(limits or Limits(), rule or AddressRule(), factory, **fake)
     running.start()

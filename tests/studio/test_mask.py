@@ -114,7 +114,7 @@ async def test_the_python_client_paints(mini_model: Path, tmp_path: Path) -> Non
     source = np.random.default_rng(1).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
     settings = {"strength_map.mode": "mask"}
     pipeline = load(StreamSpec(str(mini_model), SIZE, SIZE, "eager", "float32"))
-    with serving(factory=lambda: pipeline) as running:
+    with serving(factory=lambda spec: pipeline) as running:
         url, wish = f"http://{running.host}", PictureWish("png")
         async with StudioClient(url, token=TOKEN, settings=settings, picture=wish) as client:
 

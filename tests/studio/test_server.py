@@ -303,7 +303,7 @@ async def test_loading_is_told_and_then_welcomed() -> None:
     import threading
 
     go = threading.Event()
-    with serving(factory=lambda: go.wait(20) and running.pipeline) as running:
+    with serving(factory=lambda spec: go.wait(20) and running.pipeline) as running:
         async with connected(running) as peer:
             await peer.say("hello", protocol=1)
             loading = await peer.hear_text("loading", "welcome")
@@ -315,7 +315,7 @@ async def test_loading_is_told_and_then_welcomed() -> None:
 
 
 async def test_a_model_that_cannot_be_loaded_is_explained() -> None:
-    def broken() -> object:
+    def broken(spec: object) -> object:
         raise ModelError("unet/config.json: no such file")
 
     with serving(factory=broken) as running:

@@ -1,0 +1,169 @@
+"""What a change of the stream's spec may be: who may ask, what is allowed, and what becomes of the settings. Pure functions of
+values, and the slow work that makes a new pipeline in a thread of its own; who hands it to the model's owner is studio/hub.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines import (
+    FIELDS,
+    REGISTRY,
+    ModelError,
+    RillError,
+    Settings,
+    SettingsError,
+    SpecError,
+    StreamPipeline,
+    StreamSpec,
+)
+from studio.catalogue import catalogue
+from studio.protocol import ProtocolError, brief
+
+log = logging.getLogger("rill")
+
+CHANGEABLE = ("model", "width", "height", "backend", "dtype")
+WHO = ("alone", "token", "never")
+MAX_MODEL = 400
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeRule:
+    """Who may change the spec: alone (whoever is alone here, or has the API token), token (only who has it), or never.
+
+    folders: local models may be loaded from folders below these; without any, only registered models and the one the server was
+    started with.
+    """
+
+    who: str = "alone"
+    folders: tuple[Path, ...] = ()
+
+    def refusal(self, connected: int, token: bool) -> str | None:
+        """Why a client may not change the spec now, None if it may. connected: sessions, its own included."""
+        if self.who == "never":
+            return "the operator of this server has switched changes of model, size and backend off"
+        if token or (self.who == "alone" and connected <= 1):
+            return None
+        if self.who == "token":
+            return "this is a public server: only a client with the API token may change model, size and backend"
+        return f"{connected} visitors share the pipeline: only a client with the API token may change it now"
+
+    def allows(self, model: str) -> bool:
+        """May this model be loaded, for what its name is? Says nothing about whether it can."""
+        if model in REGISTRY:
+            return True
+        path = Path(model).resolve()
+        return any(path.is_relative_to(folder.resolve()) for folder in self.folders)
+
+    def models(self) -> list[str]:
+        """Registered models that are present, and the model folders that may be loaded."""
+        names = [str(entry["name"]) for entry in catalogue(REGISTRY.values()) if entry["state"] == "present"]
+        found = [path.parent for folder in self.folders for path in sorted(folder.glob("*/model_index.json"))]
+        return [*names, *map(str, found)]
+
+
+def choices(spec: StreamSpec) -> dict[str, list[str]]:
+    """Backends and dtypes that may be asked for on the spec's device."""
+    if spec.device == "cpu":
+        return {"backend": ["openvino", "eager", "compile"], "dtype": ["bfloat16", "float32"]}
+    return {"backend": ["compile", "eager"], "dtype": ["float16", "bfloat16", "float32"]}
+
+
+def merged(present: StreamSpec, changes: Mapping[str, object], allows: Callable[[str], bool]) -> StreamSpec:
+    """The present spec with these changes. Raises ProtocolError bad_spec, naming the field and what is allowed."""
+    known = ", ".join(CHANGEABLE)
+    if not changes:
+        raise _bad(f"names nothing to change; {known} can be changed", "spec")
+    for key in changes:
+        if key not in CHANGEABLE:
+            raise _bad(f"{brief(key)} cannot be changed; {known} can", str(key)[:40])
+    model = changes.get("model", present.model)
+    if not isinstance(model, str) or not 0 < len(model) <= MAX_MODEL or "\0" in model:
+        raise _bad(f"{brief(model)} is no name of a model", "model")
+    if model != present.model and not allows(model):
+        raise _bad(f"{brief(model)} is no model of this server; registered are {', '.join(REGISTRY)}", "model")
+    try:
+        return dataclasses.replace(present, **changes)  # type: ignore[arg-type]
+    except SpecError as error:
+        raise _bad(str(error), error.field) from error
+
+
+def fitted(settings: Settings, check: Callable[[Settings], None]) -> tuple[Settings, dict[str, str]]:
+    """`settings` as far as `check` lets them be, and for each that had to change the reason.
+
+    A whole number goes down to the largest allowed below it, anything else to its default. Raises SettingsError if that does not
+    help.
+    """
+    reasons: dict[str, str] = {}
+    while True:
+        try:
+            check(settings)
+            return settings, reasons
+        except SettingsError as error:
+            if error.field in reasons or error.field not in FIELDS:
+                raise
+            reasons[error.field] = error.reason
+            settings = _lowered(settings, error.field, check)
+
+
+def _lowered(settings: Settings, key: str, check: Callable[[Settings], None]) -> Settings:
+    rule = FIELDS[key].metadata
+    if rule["kind"] == "integer":
+        for value in range(int(settings.flat()[key]) - 1, rule["low"] - 1, -1):
+            candidate = settings.patched({key: value})
+            try:
+                check(candidate)
+            except SettingsError as error:
+                if error.field == key:
+                    continue
+            return candidate
+    return settings.patched({key: FIELDS[key].default})
+
+
+def build(factory: Callable[[StreamSpec], StreamPipeline], spec: StreamSpec, wishes: Sequence[Settings]) -> StreamPipeline:
+    """A pipeline of this spec that has shown one picture for every session's settings. Slow; raises whatever goes wrong."""
+    pipeline = factory(spec)
+    try:
+        for settings in wishes or (Settings(),):
+            pipeline.rehearse(fitted(settings, pipeline.check)[0], max(1, len(wishes)))
+    except BaseException:
+        pipeline.close()
+        raise
+    return pipeline
+
+
+def explained(error: Exception, changes: Mapping[str, object]) -> ProtocolError:
+    """What to tell the client whose change failed. It keeps no hold of `error`, whose traceback holds the half-built pipeline."""
+    asked = next((key for key in CHANGEABLE if key in changes), "spec")
+    if isinstance(error, SpecError | SettingsError):
+        return _bad(str(error), error.field)
+    if isinstance(error, ModelError):
+        return _bad(str(error), "model")
+    if isinstance(error, RillError):
+        return _bad(str(error), asked)
+    return _bad(f"the pipeline cannot be built ({type(error).__name__}); the present one goes on", asked)
+
+
+def facts(pipeline: StreamPipeline) -> dict[str, Any]:
+    """`spec` and `model` of a welcome."""
+    info = pipeline.info
+    model = {
+        "name": info.name,
+        "title": info.title,
+        "native_size": info.native_size,
+        "max_steps": info.max_steps,
+        "guidance_trained": info.guidance_trained,
+        "prompts": list(info.prompts),
+        "modifiers": [{"prompt": word.prompt, "group": word.group} for word in info.vocabulary.modifiers],
+        "scenes": [word.prompt for word in info.vocabulary.scenes],
+    }
+    return {"spec": dataclasses.asdict(pipeline.spec), "model": model}
+
+
+def _bad(message: str, field: str) -> ProtocolError:
+    return ProtocolError(message, code="bad_spec", field=field)
