@@ -7,5 +7,6 @@ export { looks } from "./looks.js";
 export { source } from "./picker.js";
 export { quality, strip } from "./strip.js";
 export { effect } from "./effects.js";
+export { spec } from "./spec.js";
 export { hold, measured } from "./speed.js";
 export { keep } from "./keep.js";

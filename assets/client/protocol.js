@@ -7,7 +7,7 @@ export const ANSWER_HEADER = 80;
 export const MASK_HEADER = 8;
 export const FORMAT = Object.freeze({ none: 0, jpeg: 1, png: 2, webp: 3 });
 export const VERDICTS = Object.freeze(["generated", "cached", "skipped", "warming", "dropped", "failed"]);
-export const REASONS = Object.freeze(["none", "stale", "credit", "superseded", "unsent", "paused"]);
+export const REASONS = Object.freeze(["none", "stale", "credit", "superseded", "unsent", "paused", "spec"]);
 export const STAGES = Object.freeze(["receive", "unpack", "gate", "encode", "denoise", "decode", "pack", "send"]);
 
 const MAGIC = 0x52;
@@ -87,6 +87,7 @@ export const messages = Object.freeze({
   },
   settings: (patch, request) => JSON.stringify({ type: "settings", patch, request }),
   references: (wanted) => JSON.stringify({ type: "references", wanted }),
+  spec: (spec, request) => JSON.stringify({ type: "spec", spec, request }),
   pause: (paused) => JSON.stringify({ type: "pause", paused }),
   ping: (t) => JSON.stringify({ type: "ping", t }),
   bye: () => JSON.stringify({ type: "bye" }),

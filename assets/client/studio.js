@@ -10,6 +10,7 @@ import { Pump } from "./pump.js";
 import { SettingsStore } from "./settings.js";
 import { fromHash, toHash } from "./share.js";
 import { cameraGranted, openers, surroundings } from "./sources.js";
+import { Respec } from "./spec.js";
 import { watchTrial } from "./speed.js";
 import { Stats } from "./stats.js";
 import { View } from "./view.js";
@@ -49,7 +50,9 @@ export class Studio extends EventTarget {
       settings: (message) => this.settings.acknowledged(message),
       pause: ({ paused }) => this.#pausedByServer(paused),
       telemetry: (message) => this.say("telemetry", (this.telemetry = message)),
-      error: (message) => this.settings.failed(message) || this.notice(message.message, true),
+      building: (message) => this.respec.building(message),
+      spec: (message) => this.#respecced(message),
+      error: (message) => this.respec.failed(message) || this.settings.failed(message) || this.notice(message.message, true),
       rtt: (ms) => (this.stats.rtt = ms),
     });
     this.connection.settings = () => this.settings.wanted();
@@ -60,6 +63,7 @@ export class Studio extends EventTarget {
       later: (callback, ms) => setTimeout(callback, ms),
       cancel: (timer) => clearTimeout(timer),
     });
+    this.respec = new Respec({ send: (changes, request) => this.connection.send(messages.spec(changes, request)) });
     this.pump = new Pump(this.connection, this.stats);
     this.layer = this.pump.encoder.layer = new Layer();
     this.mask = new Layer();
@@ -166,12 +170,23 @@ export class Studio extends EventTarget {
     this.welcome = message;
     this.stats.clear(performance.now());
     this.view.reset(lastId, spec.width, spec.height);
+    this.respec.welcome(message);
     this.settings.welcome(message.settings, message.fields);
     if (first) for (const [key, value] of Object.entries(fromHash(location.hash, message.fields))) this.settings.put(key, value);
     const paused = this.paused; // what the user wants outlives the connection
     this.pump.welcome({ ...message, paused });
     queueMicrotask(() => paused !== message.paused && this.connection.send(messages.pause(paused)));
     this.say("welcome", { spec, limits, model: message.model });
+  }
+
+  /** The server runs another pipeline from here on; the session and its ids go on. */
+  #respecced({ spec, model, fields, settings, adjusted }) {
+    Object.assign(this.welcome, { spec, model, fields });
+    this.pump.size = { width: spec.width, height: spec.height };
+    this.view.reset(this.view.last, spec.width, spec.height);
+    this.respec.done({ spec, adjusted });
+    this.settings.acknowledged(settings);
+    this.say("welcome", { spec, limits: this.welcome.limits, model });
   }
 
   async #answered(answer, bytes) {

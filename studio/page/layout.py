@@ -156,6 +156,7 @@ def _look(controls: Controls) -> None:
 def _speed(controls: Controls) -> None:
     with gr.Column(elem_classes=["rill-panel"], elem_id="rill-speed"):
         _title("Speed")
+        part("spec")
         part("hold")
         for row in SPEED:
             _row(controls, row)

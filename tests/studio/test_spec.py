@@ -377,16 +377,18 @@ async def test_real_backends_and_sizes_while_a_client_streams(mini_model: Path) 
         made.append(weakref.ref(pipeline.graphs.parts))
         return pipeline
 
-    specs = [
-        {"backend": "openvino"},
-        {"backend": "compile"},
-        {"backend": "eager", "width": 192, "height": 192},
-        {"width": 128, "height": 128},
+    # One step for torch.compile: two would take a second UNet graph, and half a minute more.
+    plan: list[tuple[dict[str, object], int]] = [
+        ({"backend": "openvino"}, 1),
+        ({"backend": "compile"}, 2),
+        ({"backend": "eager", "width": 192, "height": 192}, 2),
+        ({"width": 128, "height": 128}, 2),
     ]
     noise = codec.encode(np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8), PictureWish("png"))
     with serving(factory=factory, backend="eager", dtype="float32") as running:
         async with joined(running, settings={"steps": 2}) as peer:
             log: list[Any] = []
+            enough = asyncio.Event()
 
             async def listen() -> None:
                 while True:
@@ -394,14 +396,14 @@ async def test_real_backends_and_sizes_while_a_client_streams(mini_model: Path) 
 
             async def stream() -> None:
                 settled = 0
-                while True:
+                while not enough.is_set():
                     settled = max([settled, *(answer.settled for answer in peer.answers[-4:])])
                     if peer.next_id - 1 - settled < 2:
                         await peer.send_frame(noise)
-                    await asyncio.sleep(0.005)
+                    await asyncio.sleep(0.02)
 
             tasks = [asyncio.create_task(listen()), asyncio.create_task(stream())]
-            for spec in specs:
+            for spec, steps in plan:
                 told = sum(isinstance(item, dict) and item["type"] == "spec" for item in log)
                 await peer.say("spec", spec=spec)
                 while sum(isinstance(item, dict) and item["type"] == "spec" for item in log) == told:
@@ -411,12 +413,17 @@ async def test_real_backends_and_sizes_while_a_client_streams(mini_model: Path) 
                 while sum(answer.verdict == "generated" for answer in peer.answers[reached:]) < 5:
                     assert not any(task.done() for task in tasks), tasks
                     await asyncio.sleep(0.01)
-            for task in tasks:
-                task.cancel()
+                await peer.say("settings", patch={"steps": steps})
+            enough.set()
+            await tasks[1]
+            tasks[0].cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            log.append(await peer.round(noise))
             last = peer.next_id - 1
-            while peer.answers[-1].settled < last:
-                log.append(await peer.hear())
+            session = running.hub._streams[peer.welcome["session"]].session
+            assert session.totals["received"] == last == sum(session.totals[name] for name in protocol.VERDICTS), (
+                "an id met no fate"
+            )
         shape, seen, shown = (SIZE, SIZE), [], []
         for item in log:
             if isinstance(item, dict) and item["type"] == "spec":
@@ -427,8 +434,6 @@ async def test_real_backends_and_sizes_while_a_client_streams(mini_model: Path) 
                 shown.append(item.frame_id)
         assert seen == [("openvino", (128, 128)), ("compile", (128, 128)), ("eager", (192, 192)), ("eager", (128, 128))]
         assert shown == sorted(set(shown)) and not any(answer.verdict == "failed" for answer in peer.answers)
-        answered = {answer.frame_id for answer in peer.answers}
-        assert answered == set(range(1, last + 1)), "an id has met no fate"
         assert [answer.settled for answer in peer.answers] == sorted(answer.settled for answer in peer.answers)
         for _ in range(100):
             if not any(ref() for ref in made[:-2]):

@@ -1,0 +1,99 @@
+// What the engine runs: backend, size and model, as the server acknowledged them, and one change of them on its way.
+
+import { make, write } from "./dom.js";
+
+const FIRST_REQUEST = 2 ** 40; // far from the numbers of settings patches, whose errors come by the same road
+const SIDES = [256, 384, 512, 640, 768, 1024];
+
+/** Pure but for its callbacks: `send(changes, request)` returns false while nobody listens, `changed()` is called when words or values differ. */
+export class Respec {
+  constructor({ send, changed = () => {} }) {
+    Object.assign(this, { send, changed, spec: null, choices: {}, refused: "", words: "", request: FIRST_REQUEST, asked: false });
+  }
+
+  /** A connection begins: what was on its way is not heard of again. */
+  welcome({ spec, change = {} }) {
+    const { refused = "", ...choices } = change;
+    Object.assign(this, { spec, choices, refused, words: refused, asked: false });
+    this.changed();
+  }
+
+  /** Asks for a change; nothing shown changes before the server says so. */
+  ask(changes) {
+    const differs = Object.entries(changes).some(([key, value]) => this.spec?.[key] !== value);
+    if (differs && !this.asked && this.send(changes, this.request + 1)) {
+      this.request += 1;
+      Object.assign(this, { asked: true, words: "Asking the server" });
+    }
+    this.changed();
+  }
+
+  building({ request, elapsed_s: elapsed }) {
+    if (request !== this.request) return;
+    this.words = `Building the new pipeline, ${Math.round(elapsed)} s; the present one goes on`;
+    this.changed();
+  }
+
+  /** A `spec` message: whoever asked, this is what runs now. */
+  done({ spec, adjusted = {} }) {
+    const lowered = Object.entries(adjusted).map(([key, why]) => `${key}: ${why}`);
+    Object.assign(this, { spec, asked: false, words: lowered.join("; ") });
+    this.changed();
+  }
+
+  /** True if the error was the answer to a change that was asked for here. */
+  failed({ request, message }) {
+    if (!this.asked || request !== this.request) return false;
+    Object.assign(this, { asked: false, words: message });
+    this.changed();
+    return true;
+  }
+}
+
+/** The sizes to choose from, as [value, words]: the usual squares and what runs now. */
+export function sizes({ width, height }) {
+  const squares = SIDES.map((side) => [side, side]);
+  const all = squares.some(([w, h]) => w === width && h === height) ? squares : [[width, height], ...squares];
+  return all.map(([w, h]) => [`${w}x${h}`, `${w} × ${h}`]);
+}
+
+/** The part of the page: a box each for backend, size and model. */
+export function spec(host, studio) {
+  const { respec } = studio;
+  const pick = (label, changes) => {
+    const select = make("select", { className: "rill-select", on: { change: () => respec.ask(changes(select.value)) } });
+    host.append(make("label", { className: "rill-choice" }, make("span", { textContent: label }), select));
+    return select;
+  };
+  const backend = pick("Backend", (value) => ({ backend: value }));
+  const size = pick("Size", (value) => {
+    const [width, height] = value.split("x").map(Number);
+    return { width, height };
+  });
+  const model = pick("Model", (value) => ({ model: value }));
+  const said = make("div", { className: "rill-said", aria: { live: "polite" } });
+  host.append(said);
+
+  respec.changed = () => {
+    const { spec: now, choices, refused, asked, words } = respec;
+    if (!now) return;
+    const named = (values = []) => values.map((value) => [value, value.split("/").at(-1)]);
+    fill(backend, named(choices.backend), now.backend);
+    fill(size, sizes(now), `${now.width}x${now.height}`);
+    fill(model, named(choices.model), now.model);
+    model.parentElement.hidden = model.options.length < 2;
+    for (const select of [backend, size, model]) select.disabled = Boolean(refused) || asked;
+    write(said, words);
+  };
+  respec.changed();
+}
+
+function fill(select, options, value) {
+  const all = options.some(([option]) => option === value) ? options : [[value, value], ...options];
+  const key = JSON.stringify(all);
+  if (select.dataset.options !== key) {
+    select.dataset.options = key;
+    select.replaceChildren(...all.map(([option, textContent]) => make("option", { value: option, textContent })));
+  }
+  select.value = value;
+}

@@ -1,0 +1,81 @@
+// The spec control: what it shows is what was acknowledged, whatever was asked for.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { messages } from "../../assets/client/protocol.js";
+import { Respec, sizes } from "../../assets/client/spec.js";
+
+const SPEC = { model: "pocket", width: 512, height: 512, backend: "openvino", dtype: "bfloat16" };
+const CHANGE = { model: ["pocket"], backend: ["openvino", "eager"], dtype: ["bfloat16"] };
+
+function begun(send = () => true) {
+  const sent = [];
+  const respec = new Respec({ send: (changes, request) => send() && sent.push({ changes, request }) });
+  respec.welcome({ spec: SPEC, change: CHANGE });
+  return { respec, sent };
+}
+
+test("nothing is shown before it is acknowledged", () => {
+  const { respec, sent } = begun();
+  respec.ask({ backend: "eager" });
+  assert.deepEqual(sent.map(({ changes }) => changes), [{ backend: "eager" }]);
+  assert.equal(respec.spec.backend, "openvino");
+  respec.building({ request: sent[0].request, elapsed_s: 3.2 });
+  assert.match(respec.words, /3 s/);
+  respec.done({ spec: { ...SPEC, backend: "eager" }, adjusted: {} });
+  assert.equal(respec.spec.backend, "eager");
+  assert.equal(respec.words, "");
+});
+
+test("one change at a time, and none for what runs already", () => {
+  const { respec, sent } = begun();
+  respec.ask({ width: 512, height: 512 });
+  assert.equal(sent.length, 0);
+  respec.ask({ width: 256, height: 256 });
+  respec.ask({ backend: "eager" });
+  assert.equal(sent.length, 1);
+});
+
+test("a refusal leaves what was acknowledged and says why", () => {
+  const { respec, sent } = begun();
+  respec.ask({ width: 1024, height: 1024 });
+  assert.equal(respec.failed({ request: sent[0].request - 1, message: "another's" }), false);
+  assert.equal(respec.failed({ message: "of no request" }), false);
+  assert.equal(respec.failed({ request: sent[0].request, message: "needs about 9 GB; 2 GB are free" }), true);
+  assert.equal(respec.spec.width, 512);
+  assert.match(respec.words, /9 GB/);
+  respec.ask({ backend: "eager" });
+  assert.equal(sent.length, 2);
+  assert.ok(sent[1].request > sent[0].request);
+});
+
+test("what lay under way is forgotten with the connection", () => {
+  const { respec, sent } = begun();
+  respec.ask({ backend: "eager" });
+  respec.welcome({ spec: SPEC, change: { ...CHANGE, refused: "a public server" } });
+  assert.equal(respec.asked, false);
+  assert.equal(respec.words, "a public server");
+  assert.equal(respec.failed({ request: sent[0].request, message: "late" }), false);
+});
+
+test("while nobody listens nothing is asked", () => {
+  const { respec } = begun(() => false);
+  respec.ask({ backend: "eager" });
+  assert.equal(respec.asked, false);
+});
+
+test("settings that were lowered are named, and another's change is followed", () => {
+  const { respec } = begun();
+  respec.done({ spec: { ...SPEC, width: 256 }, adjusted: { steps: "4 is out of range" } });
+  assert.equal(respec.spec.width, 256);
+  assert.equal(respec.words, "steps: 4 is out of range");
+});
+
+test("sizes hold the usual squares and what runs", () => {
+  assert.equal(sizes(SPEC).length, 6);
+  assert.deepEqual(sizes({ width: 384, height: 256 })[0], ["384x256", "384 × 256"]);
+});
+
+test("the message", () => {
+  assert.deepEqual(JSON.parse(messages.spec({ width: 256 }, 7)), { type: "spec", spec: { width: 256 }, request: 7 });
+});
