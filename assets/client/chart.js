@@ -10,6 +10,7 @@ export class Chart {
     this.canvas = document.createElement("canvas");
     this.canvas.className = "rill-chart";
     this.canvas.setAttribute("role", "img");
+    this.canvas.setAttribute("aria-label", label);
   }
 
   /** One column: a number or null for each series, and what a screen reader hears of it. */

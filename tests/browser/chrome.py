@@ -89,6 +89,22 @@ def write_camera_clip(path: Path, bgr: tuple[int, int, int], frames: int = 30) -
     return path
 
 
+AXE = "axe-core@4.10.3"
+
+
+def axe() -> str:
+    """The script of axe-core, which looks for barriers in a page; fetched once from npm into .cache, else the test is skipped."""
+    folder = ARTIFACTS.parent / ".cache" / "axe"
+    script = folder / "node_modules" / "axe-core" / "axe.min.js"
+    if not script.is_file() and shutil.which("npm"):
+        command = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--no-save", "--prefix", str(folder), AXE]
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            subprocess.run(command, capture_output=True, timeout=60)
+    if not script.is_file():
+        pytest.skip(f"{AXE} cannot be had: npm is not installed or reaches no registry")
+    return script.read_text(encoding="utf-8")
+
+
 class Page:
     """The studio's page in a browser, as a test sees it."""
 
@@ -152,6 +168,17 @@ class Page:
         path = ARTIFACTS / name
         path.write_bytes(base64.b64decode(self.driver.execute_cdp_cmd("Page.captureScreenshot", {})["data"]))
         return path
+
+    def barriers(self) -> list[str]:
+        """What axe-core calls serious or critical on the page as it is: rule, element, what to do."""
+        if not self.js("return Boolean(globalThis.axe)"):
+            self.driver.execute_cdp_cmd("Runtime.evaluate", {"expression": axe()})
+        script = """const done = arguments[arguments.length - 1];
+          const grave = ({ impact }) => impact === 'serious' || impact === 'critical';
+          const words = ({ id, nodes }) => nodes.map((node) => [id, node.html.slice(0, 160), node.failureSummary].join(' '));
+          const found = ({ violations }) => done(violations.filter(grave).flatMap(words));
+          axe.run(document, { resultTypes: ['violations'] }).then(found)"""
+        return list(self.driver.execute_async_script(script))
 
     def problems(self) -> list[str]:
         """Error messages in the browser's console since the last call."""

@@ -13,7 +13,9 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from pipelines import FIELDS
 from studio.limits import Limits
+from studio.page.controls import element_id
 from tests.browser import chrome
 from tests.browser.chrome import Page
 from tests.browser.conftest import Studio
@@ -125,6 +127,52 @@ def test_controls_send_and_show_what_the_server_acknowledged(page: Page) -> None
     seed = page.js("return rill.settings.values.seed")
     shown = page.driver.find_element(By.CSS_SELECTOR, "#rill-seed input")
     page.wait("the seed in its box", lambda: shown.get_attribute("value") == str(seed))
+
+
+def move(page: Page, key: str, value: object, kind: str) -> object:
+    """Moves the control of a setting as a hand would; what it shows then."""
+    at = "#" + element_id(key)
+    if kind in ("flag", "choice"):
+        item = page.driver.find_element(By.CSS_SELECTOR, f"{at} input" + f"[value='{value}']" * (kind == "choice"))
+        if item.is_selected() != (kind == "choice" or value):
+            page.js("arguments[0].click()", item)
+        return item.is_selected()
+    box = page.driver.find_element(
+        By.CSS_SELECTOR, f"{at} " + (":is(textarea, input)" if kind == "text" else "input[type=number]")
+    )
+    page.js("arguments[0].scrollIntoView({ block: 'center' })", box)
+    box.send_keys(Keys.CONTROL, "a")
+    box.send_keys(str(value) + Keys.TAB)
+    return box.get_attribute("value")
+
+
+def test_every_control_reaches_the_session_and_shows_what_was_acknowledged(page: Page, studio: Studio) -> None:
+    """Each declared setting is moved by its own control; the session has it, and the control shows it."""
+    page.js("document.querySelector('#rill-second button').click()")
+    # What hides while it is idle is shown for this test.
+    style = "<style>.rill-body, .rill-body .block { display: block !important }</style>"
+    page.js("document.head.insertAdjacentHTML('beforeend', arguments[0])", style)
+    page.wait("the second prompt", lambda: page.js("return Boolean(document.querySelector('#rill-blend input'))"))
+    session = studio.hub.registry._seats[page.js("return rill.welcome.session")].session
+    for key, field in FIELDS.items():
+        rule = field.metadata
+        kind = rule["kind"]
+        match kind:
+            case "flag":
+                wanted: list[object] = [not field.default, field.default]
+            case "choice":
+                wanted = [*reversed(rule["options"]), field.default]
+            case "text":
+                wanted = ["red"]
+            case _:
+                wanted = [max(rule["low"], min(rule["high"], 3))]
+        for value in wanted:
+            shown = move(page, key, value, kind)
+            page.wait(f"{key}: {value}", lambda key=key, value=value: session.settings.flat()[key] == value)
+            page.wait(f"{key} acknowledged", lambda key=key, value=value: page.js("return rill.settings.values")[key] == value)
+            assert shown == {"flag": value, "choice": True, "text": value}.get(kind, str(value)), key
+    page.driver.find_element(By.ID, "rill-reset").click()
+    page.wait("the defaults", lambda: session.settings.flat() == {key: field.default for key, field in FIELDS.items()})
 
 
 def test_a_link_restores_prompt_sliders_and_switches(page: Page, studio: Studio) -> None:
@@ -242,6 +290,22 @@ def test_everything_has_a_name_and_a_visible_focus(page: Page, desktop: webdrive
     assert page.js("return document.activeElement.closest('#rill-prompt') !== null")
     webdriver.ActionChains(desktop).send_keys(Keys.TAB).perform()
     assert page.js("return getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
+@pytest.mark.parametrize(("theme", "size"), [("dark", (1440, 900)), ("light", (1440, 900)), ("light", (360, 780))])
+def test_axe_finds_no_serious_barrier(studio: Studio, desktop: webdriver.Chrome, theme: str, size: tuple[int, int]) -> None:
+    metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": False}
+    desktop.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        page = Page(desktop, studio.url).open(theme).live()
+        page.js("for (const key of ['gate.enabled', 'cache.enabled', 'probe.enabled']) rill.settings.put(key, true)")
+        page.js("rill.choose('paint'); document.querySelector('#rill-second button').click()")
+        page.wait("the tools", lambda: page.driver.find_element(By.CSS_SELECTOR, ".rill-easel").is_displayed())
+        assert page.barriers() == []
+        page.js("document.querySelector('.rill-tools button[aria-label^=Keyboard]').click()")
+        assert page.barriers() == []
+    finally:
+        desktop.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_a_full_server_shows_the_place_in_line_and_lets_in_when_one_is_free(studio: Studio, desktop: webdriver.Chrome) -> None:
