@@ -67,7 +67,7 @@ def residual_negative(x: Tensor, anchor: Tensor, delta: float, a: Tensor, s: Ten
 
 def combine(conditional: Tensor, negative: Tensor, scale: float) -> Tensor:
     """x̂₀ = x̂₀_u + γ(x̂₀_c − x̂₀_u)."""
-    return negative + scale * (conditional - negative)
+    return torch.lerp(negative, conditional, scale)
 
 
 def alike(a: Tensor, b: Tensor) -> float:

@@ -83,25 +83,24 @@ def snap(timesteps: tuple[int, ...], trained: tuple[int, ...]) -> tuple[int, ...
     return tuple(chosen)
 
 
-def denoised(prediction: Prediction, output: Tensor, x: Tensor, a: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-    """(x̂₀, ε) from a network output, whatever its type; all [B, C, h, w], a and s broadcastable.
+def denoised(prediction: Prediction, output: Tensor, x: Tensor, a: Tensor, s: Tensor) -> Tensor:
+    """x̂₀ from a network output, whatever its type; all [B, C, h, w], a and s broadcastable.
 
     epsilon: SD 1.5, SD-Turbo, SDXL-Turbo. sample: SDXL-Lightning at one step, pocket. v_prediction (Salimans & Ho 2022):
     v = a·ε − s·x₀. flow (rectified flow): v = ε − x₀; flow_reversed (InstaFlow): v = x₀ − ε.
     """
-    if prediction == "epsilon":
-        return (x - s * output) / a, output
-    if prediction == "sample":
-        x0 = output
-    elif prediction == "v_prediction":
-        return a * x - s * output, s * x + a * output
-    elif prediction == "flow":
-        return x - s * output, x + a * output
-    elif prediction == "flow_reversed":
-        return x + s * output, x - a * output
-    else:
-        raise ValueError(f"unknown prediction type {prediction!r}")
-    return x0, implied_noise(x0, x, a, s)
+    match prediction:
+        case "epsilon":
+            return (x - s * output) / a
+        case "sample":
+            return output
+        case "v_prediction":
+            return a * x - s * output
+        case "flow":
+            return x - s * output
+        case "flow_reversed":
+            return x + s * output
+    raise ValueError(f"unknown prediction type {prediction!r}")
 
 
 def stated(prediction: Prediction, x0: Tensor, x: Tensor, a: Tensor, s: Tensor) -> Tensor:

@@ -162,16 +162,16 @@ class StreamState:
         if row.kept is None or row.kind[0] != "decoder":
             return output
         prediction = self.schedule.prediction
-        x0, _ = denoised(prediction, output, row.kept.x, row.kept.a, row.kept.s)
+        x0 = denoised(prediction, output, row.kept.x, row.kept.a, row.kept.s)
         return stated(prediction, x0, row.frame.x, *self._coefficients(row.frame))
 
     def absorb(self, frame: InFlight, conditional: Tensor, negative: Tensor | None, settings: Settings) -> None:
         """Take one level's network outputs [C, h, w] (and the negative row's, where there was one); move the frame on."""
         a, s = self._coefficients(frame)
         prediction = self.schedule.prediction
-        x0 = denoised(prediction, conditional, frame.x, a, s)[0]
+        x0 = denoised(prediction, conditional, frame.x, a, s)
         if guidance.active(settings):
-            x0_u = None if negative is None else denoised(prediction, negative, frame.x, a, s)[0]
+            x0_u = None if negative is None else denoised(prediction, negative, frame.x, a, s)
             x0 = self._guided(frame, x0, x0_u, settings, a, s)
         if frame.map is not None and frame.source is not None:
             x0 = strength_map.merge(x0, frame.source, frame.map, frame.timesteps, frame.level)

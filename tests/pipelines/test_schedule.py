@@ -28,11 +28,10 @@ def test_denoised_agrees_with_diffusers_at_equal_timesteps(kind: str, t: int) ->
     generator = torch.Generator().manual_seed(1)
     x, output = torch.randn(2, 2, 4, 5, 7, generator=generator)
     a, s = ours.signal[t], ours.sigma[t]
-    x0, eps = schedule.denoised(ours.prediction, output, x, a, s)
+    x0 = schedule.denoised(ours.prediction, output, x, a, s)
     theirs = peer.step(output, t, x).denoised
     # At every timestep that a stream uses the boundary terms are c_skip <= 3e-7 and c_out = 1 to the same accuracy.
     torch.testing.assert_close(x0, theirs, rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(a * x0 + s * eps, x, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind, sign", [("flow", 1.0), ("flow_reversed", -1.0)])
@@ -41,7 +40,8 @@ def test_flow_recovers_the_clean_latent(kind: schedule.Prediction, sign: float) 
     clean, noise = torch.randn(2, 1, 4, 3, 5, generator=generator)
     a, s = torch.tensor(0.35), torch.tensor(0.65)
     x = a * clean + s * noise
-    x0, eps = schedule.denoised(kind, sign * (noise - clean), x, a, s)
+    x0 = schedule.denoised(kind, sign * (noise - clean), x, a, s)
+    eps = schedule.implied_noise(x0, x, a, s)
     torch.testing.assert_close(x0, clean)
     torch.testing.assert_close(eps, noise)
 
