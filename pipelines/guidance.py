@@ -88,18 +88,20 @@ class Likeness:
     steps of one picture; with few steps a frame the decision is carried from frame to frame).
 
     key, thumb: the conditioning and the input under which the row was last asked. residual: D of then, [C, h, w]. cosine:
-    between the guided result with the row and what the residual before it would have made of it. age: frames since.
+    between the guided result with the row and what the residual before it would have made of it. age: frames since. due: age
+    at which it is asked again.
     """
 
     key: Hashable
     thumb: Thumb | None
     residual: Tensor
     cosine: float
+    due: int = RECHECK
     age: int = 0
 
     def drops(self, key: Hashable, thumb: Thumb | None, threshold: float) -> bool:
         """Whether the negative row may stay away from a frame with this conditioning and input."""
-        valid = self.key == key and self.age < RECHECK and drift(thumb, self.thumb) <= SCENE_CUT
+        valid = self.key == key and self.age < self.due and drift(thumb, self.thumb) <= SCENE_CUT
         return valid and self.cosine >= threshold
 
     def aged(self) -> Likeness:
@@ -120,4 +122,4 @@ def asked(
     first = before is None or before.key != key
     known = torch.zeros_like(residual) if first or before is None else before.residual
     cosine = alike(combine(x0, anchor + residual, scale), combine(x0, anchor + known, scale))
-    return Likeness(key, thumb, residual, cosine, STAGGER * level % RECHECK if first else 0)
+    return Likeness(key, thumb, residual, cosine, RECHECK - (STAGGER * level % RECHECK if first else 0))

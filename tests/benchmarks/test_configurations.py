@@ -27,13 +27,13 @@ def test_leave_one_out() -> None:
     found = {configuration.name: configuration for configuration in GROUPS["four-guided"].configurations()}
     everything = Settings().patched(found["all on"].patch)
     assert everything.stream_batch.enabled and everything.gate.enabled and everything.cache.enabled
-    assert everything.guidance_mode == "self"
-    for part in ("batch", "self", "gate", "cache"):
+    assert everything.guidance_mode == "adaptive"
+    for part in ("batch", "adaptive", "gate", "cache"):
         left = found[f"all but {part}"]
-        assert set(left.parts) == {"batch", "self", "gate", "cache"} - {part}
-    assert Settings().patched(found["all but self"].patch).guidance_mode == "full"
+        assert set(left.parts) == {"batch", "adaptive", "gate", "cache"} - {part}
+    assert Settings().patched(found["all but adaptive"].patch).guidance_mode == "full"
     assert not Settings().patched(found["all but cache"].patch).cache.enabled
-    assert set(found["adaptive"].parts) == {"adaptive"}  # it excludes self guidance, so it is no part of "all on"
+    assert set(found["self"].parts) == {"self"}  # it excludes adaptive guidance, so it is no part of "all on"
     assert "all but gate" not in {c.name for c in GROUPS["one"].configurations()}  # that is the cache alone
 
 
