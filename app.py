@@ -33,6 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     models = commands.add_parser("models", help="what can be loaded, what is present")
     models.add_argument("--looks", action="store_true", help="the looks that they know instead: name, group, prompt")
     models.add_argument("--json", action="store_true", help="one JSON object per line")
+    models.add_argument("--check", metavar="MODEL", help="say what a name, folder or file is and whether it would load")
     bench = commands.add_parser("bench", help="measure on this machine")
     bench.add_argument("rest", nargs=argparse.REMAINDER, help="arguments of benchmarks (try: app.py bench --help)")
     return parser
@@ -61,7 +62,7 @@ def run_render(args: argparse.Namespace) -> int:
     media.check_output(args.output)
     if args.input.resolve() == args.output.resolve():
         raise SpecError("OUTPUT", "is the same file as INPUT")
-    pipeline = load(spec, cache_dir())
+    pipeline = load(spec, cache_dir(), args.offline)
     pipeline.check(plan.settings)
     result, made = render(pipeline, plan, args.input, args.output)
     if args.record is not None:
@@ -71,15 +72,21 @@ def run_render(args: argparse.Namespace) -> int:
 
 
 def run_models(args: argparse.Namespace) -> int:
-    from pipelines import REGISTRY
-    from studio.catalogue import catalogue, line, look_line, looks
+    from pipelines import REGISTRY, inspect_model
+    from studio.catalogue import catalogue, lines_of, look_line, looks, table
 
     if args.looks:
         for look in looks(REGISTRY.values()):
             print(json.dumps(look) if args.json else look_line(look))
         return 0
-    for entry in catalogue(REGISTRY.values()):
-        print(json.dumps(entry) if args.json else line(entry))
+    if args.check is not None:
+        report = inspect_model(args.check)
+        loads = report.problem is None
+        shown = json.dumps({"model": report.name, "loads": loads, "problem": report.problem, **report.facts})
+        print(shown if args.json else "\n".join(lines_of(report)))
+        return 0 if loads else 1
+    entries = catalogue(REGISTRY.values())
+    print("\n".join(map(json.dumps, entries) if args.json else table(entries)))
     return 0
 
 

@@ -6,10 +6,12 @@ What the studio may use is exported here and nowhere else.
 from pipelines import gate, media, quality
 from pipelines.engine import Entry, StreamPipeline, load
 from pipelines.loader import ModelParts
+from pipelines.loader import Report as ModelReport
+from pipelines.loader import inspect as inspect_model
 from pipelines.memory import release as release_memory
 from pipelines.models import ModelInfo
 from pipelines.naming import describe
-from pipelines.registry import REGISTRY
+from pipelines.registry import EXTRAS, REGISTRY
 from pipelines.settings import FIELDS, Settings, parse_assignment
 from pipelines.state import StreamState
 from pipelines.types import (
@@ -33,6 +35,7 @@ from pipelines.types import (
 from pipelines.vocabulary import Vocabulary, Word
 
 __all__ = [
+    "EXTRAS",
     "FIELDS",
     "REGISTRY",
     "STAGES",
@@ -44,6 +47,7 @@ __all__ = [
     "ModelError",
     "ModelInfo",
     "ModelParts",
+    "ModelReport",
     "Output",
     "Picture",
     "Pixels",
@@ -61,6 +65,7 @@ __all__ = [
     "Word",
     "describe",
     "gate",
+    "inspect_model",
     "load",
     "media",
     "parse_assignment",

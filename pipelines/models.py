@@ -26,7 +26,8 @@ class Hub:
     file: str = ""
 
     def __post_init__(self) -> None:
-        if not HUB_ID.fullmatch(self.repo):
+        found = HUB_ID.fullmatch(self.repo)
+        if found is None or found[2] is not None:
             raise ModelError(f"{self.repo!r} is not the id of a hub repository, owner/name")
         pure = PurePosixPath(self.file)
         if pure.is_absolute() or ".." in pure.parts or "\\" in self.file:

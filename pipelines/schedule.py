@@ -140,7 +140,8 @@ def from_config(
     kind = cast(Prediction, prediction)
     if kind in ("flow", "flow_reversed"):
         sigma = torch.arange(1, length + 1, dtype=torch.float64) / length
-        return Schedule((1 - sigma).float(), sigma.float(), kind, trained, first=1)
+        signal = (1 - sigma).clamp_min(1e-4)  # so that x̂₀ stays finite at the noisy end
+        return Schedule(signal.float(), sigma.float(), kind, trained, first=1)
     alphas = torch.cumprod(1.0 - _betas(config, length), dim=0)
     if config.get("rescale_betas_zero_snr"):
         alphas = _zero_terminal_snr(alphas)

@@ -9,7 +9,13 @@ from pipelines import Settings, SpecError, StreamSpec, parse_assignment
 
 
 def add_spec_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default="pocket", help="a registered name or a local folder in the diffusers layout")
+    parser.add_argument(
+        "--model",
+        default="pocket",
+        help="a registered name (app.py models), a hub id, a local folder or .safetensors file; +EXTRA adds a LoRA or tiny "
+        "autoencoder (docs/models.md)",
+    )
+    parser.add_argument("--offline", action="store_true", help="load only what was downloaded before")
     parser.add_argument("--size", default="512", help="SIZE or WIDTHxHEIGHT in pixels, multiples of 64 from 128 to 1024")
     parser.add_argument("--backend", default="auto", choices=StreamSpec.BACKENDS)
     parser.add_argument("--dtype", default="auto", choices=StreamSpec.DTYPES)

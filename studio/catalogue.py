@@ -1,4 +1,4 @@
-"""The list of models that `app.py models` prints: what can be loaded, what is present."""
+"""The list of models that `app.py models` prints: what can be loaded, what is present, and what a folder or file is."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from pipelines import ModelError, ModelInfo, ModelParts
+from pipelines import ModelError, ModelInfo, ModelParts, ModelReport
 
 
 def catalogue(models: Iterable[ModelInfo]) -> list[dict[str, Any]]:
@@ -42,6 +42,24 @@ def look_line(entry: dict[str, str]) -> str:
     return f"{entry['name']:<14} {entry['group']:<13} {entry['prompt']}"
 
 
-def line(entry: dict[str, Any]) -> str:
-    head = f"{entry['name']:<10} {entry['native_size']}px, 1-{entry['max_steps']} steps, {entry['licence']:<12} {entry['state']}"
-    return f"{head}\n           {entry['title']}; try: {', '.join(entry['prompts'])}"
+def table(entries: Iterable[dict[str, Any]]) -> list[str]:
+    """Lines for a terminal: name, size, steps, state and licence in columns, the title below."""
+    rows = list(entries)
+    width = max((len(row["name"]) for row in rows), default=0)
+    lines = []
+    for row in rows:
+        state = "present" if row["state"] == "present" else "to download" if "downloaded" in row["state"] else row["state"]
+        steps = f"1-{row['max_steps']}" if row["max_steps"] > 1 else "1"
+        lines.append(f"{row['name']:<{width}}  {row['native_size']:>4} px  {steps:>3} steps  {state:<11}  {row['licence']}")
+        lines.append(f"{'':<{width}}  {row['title']}")
+    return lines
+
+
+def lines_of(report: ModelReport) -> list[str]:
+    """What `models --check` prints: the facts, then whether it would load."""
+    shown = [f"{name.replace('_', ' '):<18} {_text(value)}" for name, value in report.facts.items()]
+    return [report.name, *shown, "would load" if report.problem is None else f"would not load: {report.problem}"]
+
+
+def _text(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

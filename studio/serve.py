@@ -154,7 +154,7 @@ def run(config: ServerConfig, listener: socket.socket, args: argparse.Namespace)
     from studio.server import create_app  # Gradio takes seconds to import; bad arguments shall not wait for it
 
     def factory(spec: StreamSpec) -> StreamPipeline:
-        return load(spec, environment.cache_dir())
+        return load(spec, environment.cache_dir(), args.offline)
 
     app = create_app(config, factory)
     hub: Hub = app.state.hub

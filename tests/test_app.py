@@ -123,3 +123,12 @@ def test_models_lists_the_looks_one_per_line() -> None:
     assert len(lines) == len(looks) > 10
     assert {"oil", "pencil", "neon"} <= {look["name"] for look in looks} and {look["model"] for look in looks} == {"pocket"}
     assert all(look["name"] in line and look["prompt"] in line for look, line in zip(looks, lines, strict=True))
+
+
+def test_models_check_says_what_a_folder_is(mini_model: Path, tmp_path: Path) -> None:
+    done = app("models", "--check", mini_model)
+    assert done.returncode == 0 and "would load" in done.stdout and "epsilon" in done.stdout
+    refused = app("models", "--check", tmp_path / "nowhere", "--json")
+    report = json.loads(refused.stdout)
+    assert refused.returncode == 1 and not report["loads"] and "no such model folder" in report["problem"]
+    assert "Traceback" not in refused.stderr

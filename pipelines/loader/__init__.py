@@ -1,5 +1,6 @@
 """Checkpoints to the parts an engine is made of. The only place that imports diffusers' and transformers' loaders."""
 
+from pipelines.loader.check import Report, inspect
 from pipelines.loader.parts import SPATIAL_FACTOR, ModelParts
 
-__all__ = ["SPATIAL_FACTOR", "ModelParts"]
+__all__ = ["SPATIAL_FACTOR", "ModelParts", "Report", "inspect"]

@@ -37,10 +37,13 @@ PARTS = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenize
 def locate(place: Place, offline: bool) -> Path:
     """A folder or file on this machine; downloaded first if it is the hub's and not there yet. Raises ModelError.
 
-    offline: use what was downloaded before, and ask nobody.
+    offline: use what was downloaded before, and ask nobody; so does HF_HUB_OFFLINE, which the hub's library reads.
     """
+    from huggingface_hub import is_offline_mode
+
     if isinstance(place, Path):
         return place.expanduser()
+    offline = offline or is_offline_mode()
     if place.file:
         return _file(place, offline)
     return _snapshot(place, offline)
@@ -122,4 +125,4 @@ def _asked(hub: Hub, offline: bool, ask: Callable[[], T]) -> T:
     except errors.HTTPError as error:  # type: ignore[attr-defined]  # of the client under the hub's library
         raise Unreachable(f"{at}: is not downloaded yet, and the hub cannot be reached: {error}") from error
     except OSError as error:
-        raise ModelError(f"{at}: cannot be downloaded: {str(error).splitlines()[0] if str(error) else error!r}") from error
+        raise ModelError(f"{at}: cannot be downloaded: {(str(error) or repr(error)).splitlines()[0]}") from error

@@ -176,6 +176,12 @@ class ModelParts:
                 lora.fuse(part, encoder, self.unet_config)
         return text.two_encoders(pairs, length) if len(pairs) == 2 else text.one_encoder(*pairs[0], length)
 
+    def plan(self) -> Iterator[tuple[str, dict[str, Any], Weights | None]]:
+        """(part, configuration, weights) of UNet and autoencoder; no weights where a single file holds them by other names."""
+        inside = self.checkpoint.weights if isinstance(self.checkpoint, FolderCheckpoint) else {}
+        for part, config, other in (("unet", self.unet_config, self._unet), ("vae", self.vae_config, self._vae)):
+            yield part, config, inside.get(part) if other is None else other.weights
+
     def _files(self) -> Iterator[Path]:
         for part, other in (("unet", self._unet), ("vae", self._vae)):
             yield from self.checkpoint.files(part) if other is None else other.weights.files

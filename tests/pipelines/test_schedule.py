@@ -1,9 +1,10 @@
+import warnings
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from diffusers import DDPMScheduler, LCMScheduler
+from diffusers import DDIMScheduler, DDPMScheduler, EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler, LCMScheduler
 
 from pipelines import schedule
 from pipelines.types import ModelError, SettingsError
@@ -93,3 +94,74 @@ def test_unknown_configuration_is_refused_by_name() -> None:
         schedule.from_config({"prediction_type": "guess"})
     with pytest.raises(ModelError, match="beta_schedule"):
         schedule.from_config({"beta_schedule": "zigzag"})
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])
+@pytest.mark.parametrize("t", [249, 499, 749, 999])
+def test_the_timesteps_of_few_step_models_agree_with_ddim(kind: str, t: int) -> None:
+    config = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "prediction_type": kind}
+    peer = DDIMScheduler(**config, clip_sample=False)
+    peer.set_timesteps(1000)
+    ours = schedule.from_config(config)
+    x, output = torch.randn(2, 1, 4, 5, 7, generator=torch.Generator().manual_seed(4))
+    x0, _ = schedule.denoised(ours.prediction, output, x, ours.signal[t], ours.sigma[t])
+    torch.testing.assert_close(x0, peer.step(output, t, x).pred_original_sample, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+def test_euler_of_sdxl_says_the_same_in_its_own_scale(kind: str) -> None:
+    config = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "prediction_type": kind}
+    peer = EulerDiscreteScheduler(**config, timestep_spacing="trailing")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # numpy's, of torch's arrays
+        peer.set_timesteps(4)
+    ours = schedule.from_config(config)
+    t = int(peer.timesteps[1])
+    output, x = torch.randn(2, 1, 4, 5, 7, generator=torch.Generator().manual_seed(5))
+    peer._init_step_index(peer.timesteps[1])
+    # Euler's sample is x / a: its noise has the weight s / a.
+    theirs = peer.step(output, peer.timesteps[1], x / ours.signal[t]).pred_original_sample
+    x0, _ = schedule.denoised(ours.prediction, output, x, ours.signal[t], ours.sigma[t])
+    torch.testing.assert_close(x0, theirs, rtol=1e-3, atol=1e-3)
+
+
+def test_flow_agrees_with_diffusers_and_is_told_its_own_times() -> None:
+    peer = FlowMatchEulerDiscreteScheduler()
+    ours = schedule.from_config({**peer.config, "_class_name": "FlowMatchEulerDiscreteScheduler"})
+    for index in (0, 300, 999):
+        assert ours.told(index) == index + 1
+        sigma = float(peer.sigmas[(peer.timesteps == index + 1).nonzero()[0, 0]])
+        assert float(ours.sigma[index]) == pytest.approx(sigma, abs=1e-5)
+        assert float(ours.signal[index]) == pytest.approx(max(1 - sigma, 1e-4), abs=1e-5)
+
+
+def test_one_step_of_instaflow_is_noise_plus_velocity() -> None:
+    """Its published sampler: latents ← noise + v(noise, t = 1000)."""
+    ours = schedule.from_config({"prediction_type": "epsilon"}, (999,), "flow_reversed")
+    (t,) = ours.timesteps(0.4, 1)
+    noise, v, source = torch.randn(3, 1, 4, 5, 7, generator=torch.Generator().manual_seed(6))
+    a, s = ours.signal[t], ours.sigma[t]
+    x = schedule.noised(source, noise, a, s)
+    assert ours.told(t) == 1000
+    torch.testing.assert_close(schedule.denoised(ours.prediction, v, x, a, s)[0], noise + v, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("shift, told", [(0.25, (249, 187, 124, 62)), (0.5, (499, 374, 249, 124))])
+def test_nitrofusion_is_told_and_read_at_the_shifted_timestep(shift: float, told: tuple[int, ...]) -> None:
+    """As its published scheduler has it: (timesteps · shift).long() to the network and in its coefficients, the
+    timesteps themselves where the latent is noised again."""
+    ours = schedule.from_config({}, shift=shift)
+    timesteps = (999, 749, 499, 249)
+    assert tuple(map(ours.told, timesteps)) == told
+    signal, sigma = ours.believed()
+    for t, shifted in zip(timesteps, told, strict=True):
+        assert signal[t] == ours.signal[shifted] and sigma[t] == ours.sigma[shifted]
+    assert schedule.from_config({}).believed()[0] is not None and schedule.from_config({}).told(123) == 123
+
+
+def test_trained_betas_are_taken_as_they_are() -> None:
+    betas = [0.001 * (1 + i / 10) for i in range(10)]
+    ours = schedule.from_config({"num_train_timesteps": 10, "trained_betas": betas})
+    torch.testing.assert_close(ours.signal**2, torch.cumprod(1 - torch.tensor(betas), 0))
+    with pytest.raises(ModelError, match="trained_betas has 10"):
+        schedule.from_config({"trained_betas": betas})

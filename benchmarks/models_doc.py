@@ -1,0 +1,73 @@
+"""Writes docs/models.md from the entries in pipelines/registry.py: `python -m benchmarks.models_doc`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipelines import EXTRAS, REGISTRY, ModelInfo
+
+TARGET = Path(__file__).resolve().parents[1] / "docs" / "models.md"
+HEAD = """# Models
+
+`--model` takes
+
+- a registered name from the table below;
+- the id of a hub repository in the diffusers layout, `owner/name`, or `owner/name@commit`;
+- a local folder in the diffusers layout, or a single `.safetensors` file of SD 1.5, SD 2 or SDXL;
+- any of them with more added by `+`: an extra by name (`FOLDER+lcm-lora:0.8+taesd`), a LoRA as local file, hub id or
+  `owner/name/file.safetensors` with its strength, or a prediction type (`+epsilon`, `+v_prediction`, `+sample`).
+
+`app.py models` lists what is present, `app.py models --check MODEL` says what something is and whether it would load. Models that
+are not here yet are downloaded on first use, with a progress bar; `--offline` (or `HF_HUB_OFFLINE=1`) forbids it. Only
+safetensors are read, no code of a repository is ever run, and every header, path and class is checked before anything is loaded.
+
+None of these weights could be loaded where Rill was made, which has no access to the hub: the loading code is tested on
+miniatures in exactly the published layouts. A commit is pinned where several independent public sources name the same one;
+where the table says main, none could be confirmed. Licences are as the model cards state them: read them before you use a model.
+
+This page is generated from `pipelines/registry.py` by `python -m benchmarks.models_doc`; a test keeps them the same.
+
+| name | from | at | licence | predicts | trained at t | size | steps |
+|---|---|---|---|---|---|---|---|
+"""
+EXTRAS_HEAD = """
+## Extras
+
+| name | what | from | at | licence | for |
+|---|---|---|---|---|---|
+"""
+
+
+def document() -> str:
+    rows = "\n".join(_row(info) for info in REGISTRY.values())
+    notes = "\n".join(f"- **{info.name}**: {info.title}. {info.advice}{_source(info)}" for info in REGISTRY.values())
+    extras = "\n".join(
+        f"| `{extra.name}` | {extra.title} | {extra.place} | {_at(extra.place)} | {extra.licence} | {', '.join(extra.families)} |"
+        for extra in EXTRAS.values()
+    )
+    return f"{HEAD}{rows}\n\n{notes}\n{EXTRAS_HEAD}{extras}\n"
+
+
+def _row(info: ModelInfo) -> str:
+    places = [info.base, *([info.unet] if info.unet else []), *(lora.place for lora in info.loras)]
+    places += [info.autoencoder] if info.autoencoder else []
+    shown = "ships with Rill" if isinstance(info.base, Path) else " + ".join(map(str, places))
+    pins = "-" if isinstance(info.base, Path) else " + ".join(map(_at, places))
+    predicts = info.prediction or ("sample" if info.name == "pocket" else "epsilon")
+    told = f", told t·{info.shift:g}" if info.shift != 1.0 else ""
+    trained = ", ".join(map(str, info.trained_timesteps)) or "all"
+    steps = f"1-{info.max_steps}" if info.max_steps > 1 else "1"
+    return f"| `{info.name}` | {shown} | {pins} | {info.licence} | {predicts}{told} | {trained} | {info.native_size} | {steps} |"
+
+
+def _at(place: object) -> str:
+    revision = getattr(place, "revision", None)
+    return "main" if revision is None else f"`{revision[:8]}`"
+
+
+def _source(info: ModelInfo) -> str:
+    return f" Source: {info.source}." if info.source else ""
+
+
+if __name__ == "__main__":
+    TARGET.write_text(document(), encoding="utf-8")
