@@ -23,21 +23,55 @@ def timestep(strength: float) -> int:
     return round(strength * 999)
 
 
+def levels(t: int, steps: int) -> list[int]:
+    """The timesteps of `steps` steps, evenly down from `t`, as the engine takes them."""
+    return [round(t * (steps - k) / steps) for k in range(steps)]
+
+
 @torch.no_grad()
-def paint(model: Denoiser, vae: PocketAutoencoder, x: Tensor, prompts: list[str], strength: float, seed: int = 0) -> Tensor:
-    """One step on pictures (N, 3, H, W) in [0, 1] at `strength` 0..1, one prompt per picture; the same noise in every row.
+def denoise(model: Denoiser, z: Tensor | None, noise: Tensor, prompts: list[str], t: int, steps: int, rng: Generator) -> Tensor:
+    """Latents of `steps` steps from timestep `t`; z None starts from noise alone. Later steps draw fresh noise from `rng`."""
+    latents = z
+    for level in levels(t, steps):
+        at = torch.full((len(prompts),), level, device=noise.device)
+        x = noise if latents is None else model.noisy(latents, at, noise)
+        latents = model(x.contiguous(memory_format=torch.channels_last), at, prompts)
+        noise = torch.randn((1, *latents.shape[1:]), generator=rng).to(latents).expand_as(latents)
+    assert latents is not None
+    return latents
+
+
+@torch.no_grad()
+def decoded(vae: PocketAutoencoder, z: Tensor) -> Tensor:
+    """Latents to pictures in [0, 1], in bfloat16 as the engine computes."""
+    with torch.autocast(z.device.type, dtype=torch.bfloat16):
+        picture: Tensor = vae.decode(z, return_dict=False)[0]
+    return (picture.float().cpu() / 2 + 0.5).clamp(0, 1)
+
+
+@torch.no_grad()
+def paint(
+    model: Denoiser, vae: PocketAutoencoder, x: Tensor, prompts: list[str], strength: float, seed: int = 0, steps: int = 1
+) -> Tensor:  # fmt: skip
+    """Pictures (N, 3, H, W) in [0, 1] painted at `strength` 0..1, one prompt per picture; the same noise in every row.
 
     In bfloat16, as the engine computes on CPUs that have it.
     """
     x = x.to(vae.latent_mean).contiguous(memory_format=torch.channels_last) * 2 - 1
     with torch.autocast(x.device.type, dtype=torch.bfloat16):
         z = vae.encode(x).latents.float()
-    noise = torch.randn((1, *z.shape[1:]), generator=Generator().manual_seed(seed)).to(z).expand_as(z)
-    t = torch.full((len(prompts),), timestep(strength), device=z.device)
-    out = model(model.noisy(z, t, noise).contiguous(memory_format=torch.channels_last), t, prompts)
-    with torch.autocast(x.device.type, dtype=torch.bfloat16):
-        decoded: Tensor = vae.decode(out, return_dict=False)[0]
-    return (decoded.float().cpu() / 2 + 0.5).clamp(0, 1)
+    rng = Generator().manual_seed(seed)
+    noise = torch.randn((1, *z.shape[1:]), generator=rng).to(z).expand_as(z)
+    return decoded(vae, denoise(model, z, noise, prompts, timestep(strength), steps, rng))
+
+
+@torch.no_grad()
+def imagine(model: Denoiser, vae: PocketAutoencoder, prompts: list[str], side: int, seed: int = 0, steps: int = 1) -> Tensor:
+    """Pictures (N, 3, side, side) in [0, 1] from noise and prompts alone; every row has its own noise."""
+    rng = Generator().manual_seed(seed)
+    channels = vae.latent_mean.shape[1]
+    noise = torch.randn((len(prompts), channels, side // 8, side // 8), generator=rng).to(vae.latent_mean)
+    return decoded(vae, denoise(model, None, noise, prompts, 999, steps, rng))
 
 
 def write_sheet(

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from training import scenes
-from training.evaluate import histogram_distance, ssim
 from training.looks import GROUP_OF, LOOKS
+from training.measures import histogram_distance, ssim
 
 
 @pytest.fixture(scope="module")

@@ -49,7 +49,7 @@ def test_diffusers_pipeline_paints(pipeline) -> None:
 
 def test_empty_prompt_keeps_the_photograph(pipeline) -> None:
     from training import photographs
-    from training.evaluate import ssim
+    from training.measures import ssim
 
     x = photographs.square(photographs.held_out()["coffee"], 128)
     assert ssim(_paint(pipeline, ""), x) > 0.6
