@@ -16,6 +16,31 @@ Every setting may change between two frames of a running stream: on the page, in
 | setting | allowed | default | meaning |
 |---|---|---|---|
 """
+TAIL = """
+## Order
+A level of a frame goes: network, guidance, ω (`omega`, with its map), strength map. So guidance decides what the noise is, ω how
+much of it stays, and what the strength map keeps out is the source whatever the other two did. Both maps share the painted mask.
+
+## Refused
+Every combination of switches works in every backend, but for these:
+
+| field | when | why |
+|---|---|---|
+| `steps` | above what the stream was built for, or the model's own limit | stream batch and graphs are made for that many rows |
+| `steps` | above the number of timesteps that a few-step model was trained at | no timestep is left for the further steps |
+| `cache.branch` | beyond the model's re-entry points | the UNet has no such layer |
+
+## What has nothing to act on
+These are taken, and act as if they were off:
+
+- `blend` without `prompt_b`; `negative` without guidance; guidance with `guidance` = 1; `omega_map` at `omega` = 1.
+- Mode `mask` of `strength_map` and `omega_map` while nothing is painted: full strength, and all of ω, everywhere.
+- `cache.reuse` *steps* and *encoder* at one step, and at the last level of a frame: no later level is there to use what is kept.
+- The feature cache across frames while `noise.motion` changes the strength, or a prompt travels: features of one timestep and
+  prompt are not used at another, so such frames take full passes.
+- From a prompt alone, without a source picture: `strength` counts as 1, `noise.warm_start` and `strength_map` have no source,
+  and *self* guidance takes one negative row at the first level, as *one-time* does.
+"""
 
 
 def document() -> str:
@@ -33,7 +58,7 @@ def document() -> str:
                 allowed = f"{rule['low']} to {rule['high']}"
         default = str(item.default).lower() if rule["kind"] == "flag" else item.default
         rows.append(f"| `{key}` | {allowed} | `{default}` | {rule['doc']} |")
-    return HEAD + "\n".join(rows) + "\n"
+    return HEAD + "\n".join(rows) + "\n" + TAIL
 
 
 if __name__ == "__main__":

@@ -93,6 +93,14 @@ class StrengthMapSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class OmegaMapSettings:
+    mode: str = choice(
+        "off", ("off", "motion", "mask"), "ω per pixel: where it moves, or by the painted mask (white is all of ω)."
+    )
+    still: float = number(0.0, 0.0, 1.0, "Share of ω's effect where the input stands still (mode motion).")
+
+
+@dataclass(frozen=True, slots=True)
 class ProbeSettings:
     enabled: bool = flag(False, "Compare every k-th frame with the unaccelerated result of the same frame.")
     every: int = integer(30, 1, 600, "Fewest frames between two comparisons.")
@@ -121,6 +129,9 @@ class Settings:
         0.98, 0.5, 1.0, "Adaptive: cosine of the guided results with and without the negative row, from which it is dropped."
     )
     strength: float = number(0.5, 0.0, 1.0, "How far the input is noised before it is denoised; at 1 nothing of it remains.")
+    omega: float = number(
+        1.0, 0.6, 1.4, "Granularity ω, scales the predicted noise: below 1 more grain and detail, above 1 plainer."
+    )
     steps: int = integer(1, 1, 8, "Denoising steps per frame.")
     seed: int = integer(0, 0, MAX_SEED, "Seed of the session's noise.")
     stream_batch: StreamBatchSettings = field(default_factory=StreamBatchSettings)
@@ -128,6 +139,7 @@ class Settings:
     cache: CacheSettings = field(default_factory=CacheSettings)
     noise: NoiseSettings = field(default_factory=NoiseSettings)
     strength_map: StrengthMapSettings = field(default_factory=StrengthMapSettings)
+    omega_map: OmegaMapSettings = field(default_factory=OmegaMapSettings)
     probe: ProbeSettings = field(default_factory=ProbeSettings)
 
     def patched(self, patch: Mapping[str, object]) -> Settings:

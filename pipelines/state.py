@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipelines import feature_cache, gate, guidance, strength_map
+from pipelines import feature_cache, gate, granularity, guidance, strength_map
 from pipelines.conditioning import Condition, Travel
 from pipelines.feature_cache import PLAIN, CacheKey, CacheState, Kind
 from pipelines.gate import Thumb
@@ -19,7 +19,15 @@ from pipelines.guidance import Likeness
 from pipelines.noise import SessionNoise, motion_strength
 from pipelines.probe import Probe
 from pipelines.schedule import Schedule, denoised, noised, stated
-from pipelines.settings import CacheSettings, GateSettings, ProbeSettings, Settings, StreamBatchSettings
+from pipelines.settings import (
+    CacheSettings,
+    GateSettings,
+    OmegaMapSettings,
+    ProbeSettings,
+    Settings,
+    StreamBatchSettings,
+    StrengthMapSettings,
+)
 from pipelines.stream_batch import InFlight, Kept, Ring
 from pipelines.types import Frame
 
@@ -116,8 +124,9 @@ class StreamState:
         item = InFlight(
             frame.id, self.noise.level(0), start, timesteps, anchor=start, thumb=self.previous_thumb, painting=self.painting
         )
+        item.omega_map = self._map(settings.omega_map, previous)
         if start is not None:
-            item.map = self._map(previous, settings)
+            item.map = self._map(settings.strength_map, previous)
             item.x = noised(start, item.x, *self._levels(item))
         self.ring.admit(item)
 
@@ -173,6 +182,7 @@ class StreamState:
         if guidance.active(settings):
             x0_u = None if negative is None else denoised(prediction, negative, frame.x, a, s)
             x0 = self._guided(frame, x0, x0_u, settings, a, s)
+        x0 = granularity.scaled(x0, frame.x, settings.omega, a, s, frame.omega_map)
         if frame.map is not None and frame.source is not None:
             x0 = strength_map.merge(x0, frame.source, frame.map, frame.timesteps, frame.level)
         frame.x0 = x0
@@ -276,8 +286,9 @@ class StreamState:
 
     def _thumb(self, frame: Frame, settings: Settings) -> Thumb | None:
         """The input's thumbnail, where a technique will look at it."""
-        adaptive = settings.guidance_mode == "adaptive"
-        wanted = adaptive or settings.cache.enabled or settings.noise.motion > 0.0 or settings.strength_map.mode == "motion"
+        adaptive, moving = settings.guidance_mode == "adaptive", settings.noise.motion > 0.0
+        maps = "motion" in (settings.strength_map.mode, settings.omega_map.mode)
+        wanted = adaptive or settings.cache.enabled or moving or maps
         return gate.thumbnail(frame.pixels) if wanted and frame.pixels is not None else None
 
     def _strength(self, previous: Thumb | None, settings: Settings) -> float:
@@ -287,11 +298,12 @@ class StreamState:
         difference = float(((thumb - previous) ** 2).mean() ** 0.5)
         return motion_strength(settings.strength, difference, settings.noise.motion)
 
-    def _map(self, previous: Thumb | None, settings: Settings) -> Tensor | None:
-        match settings.strength_map.mode:
+    def _map(self, settings: StrengthMapSettings | OmegaMapSettings, previous: Thumb | None) -> Tensor | None:
+        """Share per pixel [1, h, w]; None for all of it everywhere, as in mode "mask" while nothing is painted."""
+        match settings.mode:
             case "mask":
                 return self.mask
             case "motion" if self.previous_thumb is not None:
                 size = self.noise.shape[1:]
-                return strength_map.from_motion(self.previous_thumb, previous, *size, settings.strength_map.still, 1.0)[0]
+                return strength_map.from_motion(self.previous_thumb, previous, *size, settings.still, 1.0)[0]
         return None

@@ -44,6 +44,7 @@ class InFlight:
     x0: Tensor | None = None  # newest prediction
     thumb: Thumb | None = None  # of the input, where a technique asked for it
     map: Tensor | None = None  # share of the strength per pixel, [1, h, w]
+    omega_map: Tensor | None = None  # share of ω's effect per pixel, [1, h, w]
     painting: int = 0  # which of the session's painted maps was there when it came
     reused: bool = False  # one of its levels made do with features of another pass
     kept: Mapping[bool, Kept] = field(default_factory=dict)  # by whether of the negative row; replaced, never changed in place

@@ -55,7 +55,7 @@ def by_hand(pipeline: StreamPipeline, settings: Settings, frame: Frame) -> Pixel
             t = round(round(settings.strength * 999) * (settings.steps - level) / settings.steps)
             bar = float(plan.signal[t]) ** 2
             x = bar**0.5 * x0 + (1 - bar) ** 0.5 * state.noise.level(level)
-            eps = parts.unet(x, t, encoder_hidden_states=embedding).sample
+            eps = settings.omega * parts.unet(x, t, encoder_hidden_states=embedding).sample
             x0 = (x - (1 - bar) ** 0.5 * eps) / bar**0.5
         picture = parts.vae.decode(x0).sample[0]
     return ((picture + 1) * 127.5).round().clamp(0, 255).permute(1, 2, 0).to(torch.uint8).numpy()
@@ -76,6 +76,16 @@ def test_stream_batch_equals_sequential_equals_a_plain_loop(pipeline: StreamPipe
     for frame in source:
         expected = by_hand(pipeline, batched, frame)
         assert close(a[frame.id], expected) and close(b[frame.id], expected)
+
+
+@pytest.mark.parametrize("omega", [0.7, 1.3])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_omega_scales_the_predicted_noise(pipeline: StreamPipeline, steps: int, omega: float) -> None:
+    settings = Settings().patched({"steps": steps, "omega": omega, "strength": 0.3})  # there the signal is above the noise
+    (frame,) = frames(1)
+    picture = stream(pipeline, settings, [frame])[0]
+    assert close(picture, by_hand(pipeline, settings, frame))
+    assert not close(picture, by_hand(pipeline, settings.patched({"omega": 1.0}), frame))
 
 
 def test_warming_answers_carry_no_picture_and_their_own_id(pipeline: StreamPipeline) -> None:
@@ -122,12 +132,15 @@ TIMELINE = st.lists(
             "steps": st.integers(1, 4),
             "strength": st.floats(0.0, 1.0),
             "prompt": st.sampled_from(["ink", "oil", ""]),
-            "guidance_mode": st.sampled_from(["none", "full", "self", "one-time"]),
+            "guidance_mode": st.sampled_from(["none", "full", "self", "one-time", "adaptive"]),
             "guidance": st.sampled_from([1.0, 1.5, 4.0]),
             "stream_batch.enabled": st.booleans(),
             "noise.mode": st.sampled_from(["fixed", "walk"]),
             "noise.warm_start": st.sampled_from([0.0, 0.4]),
             "noise.motion": st.sampled_from([0.0, 1.0]),
+            "strength_map.mode": st.sampled_from(["off", "motion", "mask"]),
+            "omega": st.sampled_from([1.0, 0.7, 1.3]),
+            "omega_map.mode": st.sampled_from(["off", "motion", "mask"]),
             "travel": st.sampled_from([0.0, 0.1]),
             "cache.enabled": st.booleans(),
             "cache.reuse": st.sampled_from(["frames", "steps", "encoder"]),

@@ -37,6 +37,7 @@ def picture(output: Output) -> Pixels:
         {"steps": 3},
         {"noise.mode": "walk", "noise.warm_start": 0.3},
         {"strength_map.mode": "motion", "noise.motion": 1.0},
+        {"omega": 0.8, "omega_map.mode": "motion", "steps": 3},
         {"guidance_mode": "full", "guidance": 1.5, "steps": 2},
     ],
 )
@@ -94,6 +95,48 @@ def test_a_mask_acts_where_it_is_painted(pipeline: StreamPipeline) -> None:
         axis=2
     )
     assert change[:, : SIZE // 4].mean() < 0.2 * change[:, 3 * SIZE // 4 :].mean()
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_omega_acts_where_it_is_painted(pipeline: StreamPipeline, steps: int) -> None:
+    """A black map is no ω, a white one ω everywhere, a half-painted one changes its own side."""
+    settings = Settings().patched({"omega": 0.6, "steps": steps, "omega_map.mode": "mask"})
+    plain, everywhere = (
+        picture(run(pipeline, settings.patched(patch))[-1]) for patch in ({"omega": 1.0}, {"omega_map.mode": "off"})
+    )
+    half = np.zeros((SIZE, SIZE), np.uint8)
+    half[:, SIZE // 2 :] = 255
+    shown = []
+    for mask in (np.zeros_like(half), np.full_like(half, 255), half):
+        state = pipeline.open(settings)
+        state.set_mask(mask)
+        shown.append(picture(run(pipeline, settings, state)[-1]).astype(int))
+    assert np.abs(shown[0] - plain).max() <= 1 and np.abs(shown[1] - everywhere).max() <= 1
+    assert np.abs(plain.astype(int) - everywhere).max() > 2
+    change = np.abs(shown[2] - plain).mean(axis=2)
+    assert change[:, : SIZE // 4].mean() < 0.3 * change[:, 3 * SIZE // 4 :].mean()
+
+
+def test_omega_by_motion_leaves_a_still_scene_alone(pipeline: StreamPipeline) -> None:
+    settings = Settings().patched({"omega": 0.6, "omega_map.mode": "motion"})
+    state = pipeline.open(settings)
+    still = [picture(pipeline.step([Entry(state, Frame(index, 0.0, CLIP[0]), settings)])[0]) for index in range(3)]
+    assert all(np.array_equal(still[0], shown) for shown in still)
+    assert np.array_equal(still[0], picture(run(pipeline, settings.patched({"omega": 1.0}), count=1)[0]))
+    moved = picture(run(pipeline, settings, state=None, count=4)[3])
+    assert not np.array_equal(moved, picture(run(pipeline, settings.patched({"omega": 1.0}), count=4)[3]))
+
+
+def test_the_strength_map_has_the_last_word_over_omega_and_guidance(pipeline: StreamPipeline) -> None:
+    """Guidance, then ω, then the strength map: what is masked out is the source, whatever the other two did to it."""
+    masked = Settings().patched({"strength_map.mode": "mask", "steps": 2})
+    both = masked.patched({"omega": 0.6, "guidance_mode": "full", "guidance": 2.5})
+    shown = []
+    for settings in (masked, both):
+        state = pipeline.open(settings)
+        state.set_mask(np.zeros((SIZE, SIZE), np.uint8))
+        shown.append(picture(run(pipeline, settings, state)[-1]).astype(int))
+    assert np.abs(shown[0] - shown[1]).max() <= 1
 
 
 def test_cached_features_do_not_outlive_a_change_of_the_mask(pipeline: StreamPipeline) -> None:

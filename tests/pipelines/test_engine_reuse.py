@@ -204,9 +204,7 @@ def test_which_levels_take_which_pass(pipeline: StreamPipeline, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("reuse", [STEPS, ENCODER])
-@pytest.mark.parametrize(
-    "change", [{"prompt": "fox"}, {"seed": 3}, {"strength": 0.7}, {"guidance_mode": "full"}, {"noise.warm_start": 0.2}]
-)
+@pytest.mark.parametrize("change", [{"prompt": "fox"}, {"seed": 3}, {"strength": 0.7}, {"guidance_mode": "full"}, {"omega": 1.1}])
 def test_a_change_on_the_way_ends_what_a_frame_has_kept(
     pipeline: StreamPipeline, monkeypatch: pytest.MonkeyPatch, reuse: dict[str, object], change: dict[str, object]
 ) -> None:

@@ -25,6 +25,8 @@ ALL_ON = Settings().patched(
         "noise.mode": "walk",
         "noise.warm_start": 0.3,
         "noise.motion": 0.5,
+        "omega": 0.9,
+        "omega_map.mode": "motion",
     }
 )
 
