@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import logging
 import os
@@ -195,7 +196,8 @@ class Hub:
         except Exception as error:  # out of memory, a broken file, a compiler's whim: the present pipeline goes on
             log.error("the pipeline cannot be changed: %s", error, exc_info=not isinstance(error, RillError))
             failure = explained(error, changes)
-        self._changer.submit(release_memory)
+        with contextlib.suppress(RuntimeError):  # the server is stopping
+            self._changer.submit(release_memory)
         return failure
 
     async def _swap(self, pipeline: StreamPipeline, asker: str, request: int | None) -> None:

@@ -42,6 +42,13 @@ def test_arguments_become_a_configuration() -> None:
     assert config.token == "a-token-of-some-length"
 
 
+def test_who_may_change_the_spec(tmp_path: Path) -> None:
+    assert serve.configure(parsed(), None).changes.who == "alone"
+    assert serve.configure(parsed("--trusted-proxy"), None).changes.who == "token"
+    chosen = serve.configure(parsed("--trusted-proxy", "--spec-changes", "never", "--model-folder", str(tmp_path)), None)
+    assert (chosen.changes.who, chosen.changes.folders) == ("never", (tmp_path,))
+
+
 def test_names_that_mean_this_server() -> None:
     assert serve.answering_names("127.0.0.1", False) == ("127.0.0.1",)
     assert serve.answering_names("0.0.0.0", True) == ("*",)
@@ -59,6 +66,7 @@ def test_names_that_mean_this_server() -> None:
         (["--allow-origin", "evil"], "--allow-origin"),
         (["--allow-origin", "*"], "--allow-origin"),
         (["--ssl-certfile", "x.pem"], "together"),
+        (["--model-folder", "no/such/folder"], "--model-folder"),
         (["--ssl-certfile", "x.pem", "--ssl-keyfile", "y.pem"], "x.pem is no file"),
         (["--host", "no.such.host.invalid"], "--host"),
     ],
