@@ -14,7 +14,6 @@ from concurrent.futures import Future
 from typing import Any
 
 from pipelines import FIELDS, RillError, Settings, SettingsError
-from studio import codec
 from studio.change import fitted
 from studio.hub import Hub
 from studio.limits import Bucket
@@ -36,7 +35,6 @@ from studio.protocol import (
     is_mask,
     pack_answer,
     pack_text,
-    parse_mask,
     parse_text,
 )
 from studio.registry import RegistryError, Seat
@@ -265,7 +263,7 @@ class Connection:
                 raise Refusal("flood", "more messages or bytes per second than this server takes")
             try:
                 if isinstance(message, bytes) and is_mask(message):
-                    await self._paint(stream, message)
+                    await self._reply(stream, await stream.paint(message))
                 elif isinstance(message, bytes):
                     self._frame_at = now
                     stream.receive(message, now)
@@ -303,21 +301,6 @@ class Connection:
                 self._bye = True
             case Hello():
                 raise ProtocolError("hello is said once", field="type")
-
-    async def _paint(self, stream: Stream, message: bytes) -> None:
-        """A mask. Nothing else is read meanwhile, so that it holds for just those frames that come after it."""
-        given = parse_mask(message)
-        mask = None
-        if given.picture:
-            work = asyncio.get_running_loop().run_in_executor(self._hub.pool, codec.decode_mask, given.picture, self._hub.limits)
-            try:
-                mask = await work
-            except ProtocolError as error:
-                error.request = given.request
-                raise
-        stream.paint(mask)
-        size = None if mask is None else [mask.shape[1], mask.shape[0]]
-        await self._reply(stream, pack_text("mask", present=mask is not None, size=size, request=given.request))
 
     def _patched(self, settings: Settings, patch: object, request: int | None) -> Settings:
         assert isinstance(patch, dict)

@@ -20,13 +20,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
-from pipelines import Frame, Mask, Output, Pixels, StreamSpec
+from pipelines import Frame, Output, Pixels, StreamSpec
 from studio import codec
 from studio.comparison import Comparison
 from studio.limits import Limits
 from studio.metrics import Metrics
 from studio.owner import Job, Owner, Turned
-from studio.protocol import CLOSE_CODES, Answer, ProtocolError, error_text, pack_reference, parse_frame
+from studio.protocol import CLOSE_CODES, Answer, ProtocolError, error_text, pack_reference, pack_text, parse_frame, parse_mask
 from studio.session import Session, Waiting
 from studio.telemetry import Window
 
@@ -113,10 +113,22 @@ class Stream:
         self._unpack_next()
         self._news()
 
-    def paint(self, mask: Mask | None) -> None:
-        """The session's painted strength map from the next frame on; None removes it."""
+    async def paint(self, message: bytes) -> str:
+        """A mask has come in; what to answer. Read nothing else meanwhile: it holds for just those frames that come after it.
+
+        Raises ProtocolError.
+        """
+        given, works, mask = parse_mask(message), self._works, None
+        if given.picture:
+            try:
+                mask = await self._loop.run_in_executor(works.pool, codec.decode_mask, given.picture, works.limits)
+            except ProtocolError as error:
+                error.request = given.request
+                raise
         self.session.mask = mask
         self._gate_stale = True  # a still picture shall show it too
+        size = None if mask is None else [mask.shape[1], mask.shape[0]]
+        return pack_text("mask", present=mask is not None, size=size, request=given.request)
 
     def say(self, text: str | bytes) -> None:
         """Queue a message beside the answers; a reader so slow that the queue is full does without it."""
