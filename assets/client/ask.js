@@ -2,29 +2,30 @@
 
 import { iconButton, make } from "./dom.js";
 import { History, blendAt } from "./history.js";
+import { asked, chosen, known } from "./vocabulary.js";
 
 const RESTED = 3000; // ms after which a prompt counts as meant
 const STEP = 100; // ms between two steps of a travel
 
 export function ask(host, studio) {
   const history = new History(storage());
-  const list = make("div", { className: "rill-menu", hidden: true, aria: { role: "group", label: "Earlier prompts" } });
   const use = (prompt) => {
     if (prompt !== null) studio.settings.put("prompt", prompt);
   };
-  const recent = iconButton("recent", "Earlier prompts (arrow up in the prompt)", () => {
-    list.hidden = !list.hidden;
-    recent.setAttribute("aria-expanded", String(!list.hidden));
-    list.replaceChildren(...(history.items.length ? history.items.map((prompt) => make("button", {
+  const before = menu(host, "recent", "Earlier prompts (arrow up in the prompt)", "Earlier prompts", (close) =>
+    history.items.length ? history.items.map((prompt) => make("button", {
       type: "button",
       textContent: prompt,
-      on: { click: () => (use(prompt), recent.click()) },
-    })) : [make("p", { textContent: "Prompts that you keep for three seconds are remembered here, in this browser." })]));
+      on: { click: () => (use(prompt), close()) },
+    })) : [make("p", { textContent: "Prompts that you keep for three seconds are remembered here, in this browser." })]);
+  let shown = [];
+  const words = menu(host, "words", "Words that the model knows", "Known words", () => {
+    const groups = known(studio.welcome?.model ?? {});
+    shown = groups.map((group) => wordGroup(group, groups, studio, use));
+    return shown.length ? shown.map(({ row }) => row) : [make("p", { textContent: "This model lists no words." })];
   });
-  recent.setAttribute("aria-expanded", "false");
-  addEventListener("pointerdown", ({ target }) => list.hidden || host.contains(target) || recent.click());
-  host.addEventListener("keydown", ({ key }) => key === "Escape" && !list.hidden && recent.click());
-  host.append(recent, iconButton("dice", "Surprise me (r)", () => studio.surprise()), list);
+  studio.addEventListener("settings", () => shown.forEach(({ paint }) => paint()));
+  host.append(words.button, before.button, iconButton("dice", "Surprise me (r)", () => studio.surprise()), before.list, words.list);
 
   let timer = null;
   studio.addEventListener("settings", ({ detail: { prompt } }) => {
@@ -38,6 +39,34 @@ export function ask(host, studio) {
     event.preventDefault();
     use(event.key === "ArrowUp" ? history.older(studio.settings.values.prompt) : history.newer(studio.settings.values.prompt));
   });
+}
+
+/** A button that opens a list above it; `fill(close)` makes what it shows. */
+function menu(host, name, tooltip, label, fill) {
+  const list = make("div", { className: "rill-menu", hidden: true, aria: { role: "group", label } });
+  const button = iconButton(name, tooltip, () => show(list.hidden));
+  const show = (open) => {
+    list.hidden = !open;
+    button.setAttribute("aria-expanded", String(open));
+    if (open) list.replaceChildren(...fill(() => show(false)));
+  };
+  button.setAttribute("aria-expanded", "false");
+  addEventListener("pointerdown", ({ target }) => list.hidden || list.contains(target) || button.contains(target) || show(false));
+  host.addEventListener("keydown", ({ key }) => key === "Escape" && !list.hidden && show(false));
+  return { button, list };
+}
+
+function wordGroup({ title, kind, words }, groups, studio, use) {
+  const prompt = () => studio.settings.values.prompt ?? "";
+  const buttons = words.map((word) => make("button", {
+    type: "button",
+    className: "rill-chip",
+    textContent: word,
+    on: { click: () => use(chosen(prompt(), word, kind, groups)) },
+  }));
+  const paint = () => buttons.forEach((button, index) => button.setAttribute("aria-pressed", String(asked(prompt(), words[index], kind))));
+  paint();
+  return { paint, row: make("div", { className: "rill-known", aria: { role: "group", label: title } }, make("p", { textContent: title }), ...buttons) };
 }
 
 /** Two buttons that carry the blend to one prompt or the other over some seconds. */

@@ -329,3 +329,15 @@ def test_every_shortcut_is_on_the_sheet(page: Page) -> None:
     page.wait("a pause", lambda: page.status() == "Paused")
     ActionChains(page.driver).send_keys(" ").perform()
     page.wait("the picture", lambda: page.status().startswith("Live"))
+
+
+def test_known_words_make_a_prompt(page: Page) -> None:
+    page.js("rill.settings.put('prompt', 'red')")
+    page.wait("the prompt", lambda: value(page, "prompt") == "red")
+    click(page, ".rill-part-ask button[aria-label^='Words']")
+    page.js("[...document.querySelectorAll('.rill-known button')].find((button) => button.textContent === 'at night').click()")
+    page.wait("light added", lambda: value(page, "prompt") == "red, at night")
+    page.wait(
+        "shown as chosen", lambda: page.js("return document.querySelectorAll('.rill-known [aria-pressed=true]').length") == 2
+    )
+    click(page, ".rill-part-ask button[aria-label^='Words']")

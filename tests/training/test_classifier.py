@@ -81,3 +81,15 @@ def test_confusion_and_mistakes() -> None:
     table = classifier.confusion(model, {"dark": torch.cat([dark, bright]), "bright": bright})
     assert table.tolist() == [[3, 2], [0, 2]] and classifier.accuracy(table) == pytest.approx(5 / 7)
     assert classifier.mistakes(model.names, table) == [("dark", "bright", 2)]
+
+
+@pytest.mark.parametrize("kind", ["looks", "subjects"])
+def test_the_shipped_classifiers(kind: str) -> None:
+    model = classifier.load(classifier.FOLDER / f"classifier_{kind}.safetensors")
+    if kind == "looks":
+        assert set(model.names) == set(LOOKS)
+        table = classifier.examine_looks(model, per_picture=1, seed=5)
+    else:
+        assert set(model.names) == set(SUBJECTS)
+        table = classifier.examine_subjects(model, each=2, seed=5)
+    assert classifier.accuracy(table) > 0.9, classifier.mistakes(model.names, table)

@@ -1,0 +1,46 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { asked, chosen, known } from "../../assets/client/vocabulary.js";
+
+const model = {
+  prompts: ["oil painting", "ink drawing"],
+  modifiers: [
+    { prompt: "at night", group: "light" },
+    { prompt: "foggy", group: "light" },
+    { prompt: "blue and gold", group: "palette" },
+    { prompt: "very", group: "intensity" },
+    { prompt: "slightly", group: "intensity" },
+  ],
+  scenes: ["sea"],
+};
+const groups = known(model);
+
+test("groups have titles, and empty ones are left out", () => {
+  assert.deepEqual(groups.map(({ title }) => title), ["Looks", "Light", "Colours", "How much", "From nothing"]);
+  assert.deepEqual(known({ prompts: ["x"] }), [{ title: "Looks", kind: "look", words: ["x"] }]);
+  assert.deepEqual(known({}), []);
+});
+
+test("a look takes the place of another and keeps what was added", () => {
+  assert.equal(chosen("", "oil painting", "look", groups), "oil painting");
+  assert.equal(chosen("oil painting, at night, my cat", "ink drawing", "look", groups), "ink drawing, at night, my cat");
+  assert.equal(chosen("very oil painting, foggy", "sea", "scene", groups), "sea, foggy");
+});
+
+test("one of a kind is added at a time, and chosen again it goes", () => {
+  const night = chosen("oil painting", "at night", "light", groups);
+  assert.equal(night, "oil painting, at night");
+  assert.equal(chosen(night, "foggy", "light", groups), "oil painting, foggy");
+  assert.equal(chosen(night, "blue and gold", "palette", groups), "oil painting, at night, blue and gold");
+  assert.equal(chosen(night, "at night", "light", groups), "oil painting");
+  assert.ok(asked(night, "at night", "light") && !asked(night, "foggy", "light"));
+});
+
+test("an intensity stands before the first clause", () => {
+  const very = chosen("oil painting, foggy", "very", "intensity", groups);
+  assert.equal(very, "very oil painting, foggy");
+  assert.ok(asked(very, "very", "intensity"));
+  assert.equal(chosen(very, "slightly", "intensity", groups), "slightly oil painting, foggy");
+  assert.equal(chosen(very, "very", "intensity", groups), "oil painting, foggy");
+  assert.equal(chosen("", "very", "intensity", groups), "");
+});
