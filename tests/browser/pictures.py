@@ -84,7 +84,7 @@ SHOTS = (
     Shot("studio-dark.jpg", (prompt("oil painting"),), (1440, 900)),
     Shot("studio-light.jpg", (prompt("pencil sketch") + "rill.settings.put('cache.enabled', true);",), (1440, 900), "light"),
     Shot("studio-phone.jpg", (prompt("oil painting"),), (390, 844), phone=True),
-    Shot("webcam.jpg", (prompt("cartoon"), click(".rill-kind[data-kind=camera]")), camera=True),
+    Shot("webcam.jpg", (prompt("cartoon"), click(".rill-kind[data-kind=camera]")), camera=True, settle=12.0),
     Shot("prompt.jpg", (click("#rill-second button"), prompt("watercolour") + "rill.settings.put('prompt_b', 'engraving');"
                         "rill.settings.put('blend', 0.4);")),
     Shot("paint.jpg", (prompt("oil painting"), click(".rill-kind[data-kind=paint]"), PAINTING)),
@@ -104,7 +104,11 @@ def write_camera(path: Path) -> Path:
         for _ in CAMERA_FRAMES:
             found, frame = clip.read()
             assert found
-            file.write(cv2.imencode(".jpg", cv2.copyMakeBorder(frame, 0, 0, 85, 86, cv2.BORDER_REFLECT))[1].tobytes())
+            file.write(
+                cv2.imencode(".jpg", cv2.copyMakeBorder(cv2.resize(frame, (480, 480)), 0, 0, 80, 80, cv2.BORDER_REFLECT))[
+                    1
+                ].tobytes()
+            )
     return path
 
 
