@@ -48,7 +48,7 @@ def run_serve(args: argparse.Namespace) -> int:
 def run_render(args: argparse.Namespace) -> int:
     from pipelines import SpecError, load, media
     from studio import recording
-    from studio.arguments import settings_of, spec_of
+    from studio.arguments import safety_of, settings_of, spec_of
     from studio.environment import cache_dir
     from studio.render import Plan, render
 
@@ -62,7 +62,7 @@ def run_render(args: argparse.Namespace) -> int:
     media.check_output(args.output)
     if args.input.resolve() == args.output.resolve():
         raise SpecError("OUTPUT", "is the same file as INPUT")
-    pipeline = load(spec, cache_dir(), args.offline)
+    pipeline = load(spec, cache_dir(), args.offline, safety_of(args))
     pipeline.check(plan.settings)
     result, made = render(pipeline, plan, args.input, args.output)
     if args.record is not None:

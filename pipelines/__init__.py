@@ -5,7 +5,8 @@ What the studio may use is exported here and nowhere else.
 
 from pipelines import gate, media, quality
 from pipelines.engine import Entry, StreamPipeline, load
-from pipelines.loader import ModelParts
+from pipelines.loader import PUBLISHED as PUBLISHED_SAFETY_CHECKER
+from pipelines.loader import ModelParts, SafetyChecker
 from pipelines.loader import Report as ModelReport
 from pipelines.loader import inspect as inspect_model
 from pipelines.memory import release as release_memory
@@ -37,6 +38,7 @@ from pipelines.vocabulary import Vocabulary, Word
 __all__ = [
     "EXTRAS",
     "FIELDS",
+    "PUBLISHED_SAFETY_CHECKER",
     "REGISTRY",
     "STAGES",
     "Entry",
@@ -53,6 +55,7 @@ __all__ = [
     "Pixels",
     "Quality",
     "RillError",
+    "SafetyChecker",
     "Settings",
     "SettingsError",
     "SpecError",

@@ -7,7 +7,7 @@ it knows no clock but the stopwatch of its own stages, no sockets, no threads.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -66,11 +66,16 @@ class Stopwatch:
         return elapsed
 
 
+Safety = Callable[[Sequence[Pixels]], Sequence[bool]]
+"""Says of each picture, uint8 [height, width, 3], whether it is to be hidden."""
+
+
 class StreamPipeline:
     """What all sessions share: weights, graphs, remembered prompts. One per StreamSpec; make it with `load`."""
 
-    def __init__(self, spec: StreamSpec, parts: ModelParts, cache_dir: Path | None) -> None:
+    def __init__(self, spec: StreamSpec, parts: ModelParts, cache_dir: Path | None, safety: Safety | None = None) -> None:
         self.spec = spec
+        self._safety = safety
         self.info: ModelInfo = parts.info
         self.graphs = Graphs(parts, spec, backends.create(spec, cache_dir))
         self.schedule = parts.schedule
@@ -242,7 +247,11 @@ class StreamPipeline:
             return {}
         latents = stack([frame.x0 for frame in frames if frame.x0 is not None])
         pixels = self.graphs.run("decode", (latents,))[0]
-        return {id(frame): HostPicture(picture.cpu().numpy()) for frame, picture in zip(frames, pixels, strict=True)}
+        pictures = [picture.cpu().numpy() for picture in pixels]
+        if self._safety is not None:
+            hidden = self._safety(pictures)
+            pictures = [np.zeros_like(picture) if hide else picture for picture, hide in zip(pictures, hidden, strict=True)]
+        return {id(frame): HostPicture(picture) for frame, picture in zip(frames, pictures, strict=True)}
 
     def _output(self, turn: Turn, pictures: dict[int, HostPicture], timings: StageTimings) -> Output:
         entry, leaving = turn.entry, turn.departure.frame
@@ -267,11 +276,11 @@ def stack(tensors: Sequence[Tensor]) -> Tensor:
     return tensors[0][None] if len(tensors) == 1 else torch.stack(list(tensors))
 
 
-def load(spec: StreamSpec, cache_dir: Path | None = None, offline: bool = False) -> StreamPipeline:
+def load(spec: StreamSpec, cache_dir: Path | None = None, offline: bool = False, safety: Safety | None = None) -> StreamPipeline:
     """The pipeline of a spec. Slow: reads the model, downloads it first where it must, and builds the graphs of a plain stream.
 
-    cache_dir: where compiled graphs stay between starts; None keeps nothing. offline: nothing is downloaded. Raises SpecError,
-    ModelError, and MemoryShortError before anything is read that would not fit.
+    cache_dir: where compiled graphs stay between starts; None keeps nothing. offline: nothing is downloaded. safety: what it
+    flags is shown black. Raises SpecError, ModelError, and MemoryShortError before anything is read that would not fit.
     """
     resolved = backends.resolve(spec)
     parts = ModelParts(describe(spec.model), offline)
@@ -280,6 +289,6 @@ def load(spec: StreamSpec, cache_dir: Path | None = None, offline: bool = False)
             raise SpecError(name, f"{getattr(spec, name)} does not fit this model; multiples of {parts.size_multiple} do")
     count = memory.count_all(parts.weight_files)
     memory.require(memory.estimate(count, parts.unet_config, parts.vae_config, resolved), memory.free_bytes)
-    pipeline = StreamPipeline(resolved, parts, cache_dir)
+    pipeline = StreamPipeline(resolved, parts, cache_dir, safety)
     pipeline.prepare(Settings())
     return pipeline

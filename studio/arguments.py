@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from pipelines import Settings, SpecError, StreamSpec, parse_assignment
+from pipelines import PUBLISHED_SAFETY_CHECKER, SafetyChecker, Settings, SpecError, StreamSpec, parse_assignment
 
 
 def add_spec_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,6 +16,11 @@ def add_spec_arguments(parser: argparse.ArgumentParser) -> None:
         "autoencoder (docs/models.md)",
     )
     parser.add_argument("--offline", action="store_true", help="load only what was downloaded before")
+    parser.add_argument(
+        "--safety-checker",
+        metavar="MODEL",
+        help="show pictures black that Stable Diffusion's safety checker flags: published, or a folder or hub id that holds it",
+    )
     parser.add_argument("--size", default="512", help="SIZE or WIDTHxHEIGHT in pixels, multiples of 64 from 128 to 1024")
     parser.add_argument("--backend", default="auto", choices=StreamSpec.BACKENDS)
     parser.add_argument("--dtype", default="auto", choices=StreamSpec.DTYPES)
@@ -37,6 +42,15 @@ def spec_of(args: argparse.Namespace) -> StreamSpec:
     width, height = parse_size(args.size)
     steps = getattr(args, "steps", None) or 1
     return StreamSpec(args.model, width, height, args.backend, args.dtype, args.device, max_steps=max(4, min(8, steps)))
+
+
+def safety_of(args: argparse.Namespace) -> SafetyChecker | None:
+    """The safety checker that is asked for, None for none. Slow. Raises ModelError."""
+    if args.safety_checker is None:
+        return None
+    device = args.device if args.device.startswith("cuda") else "cpu"
+    name = PUBLISHED_SAFETY_CHECKER if args.safety_checker == "published" else args.safety_checker
+    return SafetyChecker(name, device, args.offline)
 
 
 def parse_size(size: str) -> tuple[int, int]:

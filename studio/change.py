@@ -58,6 +58,8 @@ class ChangeRule:
         if model in REGISTRY:
             return True
         path = Path(model).resolve()
+        if not path.exists():  # what does not exist as a whole would be taken for a model with more added to it
+            return False
         return any(path.is_relative_to(folder.resolve()) for folder in self.folders)
 
     def models(self) -> list[str]:

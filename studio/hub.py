@@ -25,6 +25,7 @@ from studio.queue import Line
 from studio.registry import Registry, Seat
 from studio.stream import GateLike, Stream, Works
 from studio.views import Views
+from studio.words import WordFilter
 
 log = logging.getLogger("rill")
 
@@ -41,6 +42,7 @@ class ServerConfig:
     rule: AddressRule = field(default_factory=AddressRule)
     token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     changes: ChangeRule = field(default_factory=ChangeRule)
+    words: WordFilter = field(default_factory=WordFilter)
 
 
 PipelineFactory = Callable[[StreamSpec], StreamPipeline]
@@ -97,7 +99,9 @@ class Hub:
         return self.config.spec if self.pipeline is None else self.pipeline.spec
 
     def check(self, settings: Settings) -> None:
-        """Raises SettingsError for what the pipeline cannot do, or the one that is about to follow it."""
+        """Raises SettingsError for what the pipeline cannot do, or the one that is about to follow it, and for words that the
+        server does not take."""
+        self.config.words.check(settings)
         for pipeline in (self.pipeline, self._incoming):
             if pipeline is not None:
                 pipeline.check(settings)

@@ -11,17 +11,19 @@ import secrets
 import socket
 import sys
 from collections.abc import AsyncIterator
+from functools import cache
 from pathlib import Path
 
 import uvicorn
 
-from pipelines import SpecError, StreamPipeline, StreamSpec, load
+from pipelines import SafetyChecker, SpecError, StreamPipeline, StreamSpec, load
 from studio import environment
-from studio.arguments import add_spec_arguments, spec_of
+from studio.arguments import add_spec_arguments, safety_of, spec_of
 from studio.change import WHO, ChangeRule
 from studio.hub import Hub, ServerConfig
 from studio.limits import Limits
 from studio.origin import AddressRule, Origin, parse_authority, parse_origin
+from studio.words import WordFilter, read_words
 
 log = logging.getLogger("rill")
 
@@ -60,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="models below this folder may be loaded too; may be repeated",
     )
+    parser.add_argument("--blocked-words", type=Path, metavar="FILE", help="words that prompts may not hold, one a line")
     parser.add_argument("--ssl-certfile", type=Path, help="PEM certificate: phones need HTTPS for their camera")
     parser.add_argument("--ssl-keyfile", type=Path, help="PEM key of the certificate")
     parser.add_argument("--log-level", default="info", choices=LEVELS)
@@ -108,7 +111,15 @@ def configure(args: argparse.Namespace, token: str | None) -> ServerConfig:
             raise UsageError(f"argument --model-folder: {folder} is no folder")
     limits = Limits(max_sessions=args.max_sessions, turn_s=args.turn)
     changes = ChangeRule(args.spec_changes or ("token" if args.trusted_proxy else "alone"), tuple(args.model_folder))
-    return ServerConfig(spec, limits, rule, token or secrets.token_urlsafe(24), changes)
+    return ServerConfig(spec, limits, rule, token or secrets.token_urlsafe(24), changes, blocked_words(args.blocked_words))
+
+
+def blocked_words(path: Path | None) -> WordFilter:
+    """The filter of --blocked-words. Raises UsageError."""
+    try:
+        return WordFilter() if path is None else read_words(path)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"argument --blocked-words: {path}: {error}") from error
 
 
 def parse_origins(texts: list[str]) -> tuple[Origin, ...]:
@@ -153,8 +164,13 @@ def run(config: ServerConfig, listener: socket.socket, args: argparse.Namespace)
     """Build the application on a bound socket and serve until a signal."""
     from studio.server import create_app  # Gradio takes seconds to import; bad arguments shall not wait for it
 
+    @cache
+    def safety() -> SafetyChecker | None:
+        return safety_of(args)
+
     def factory(spec: StreamSpec) -> StreamPipeline:
-        return load(spec, environment.cache_dir(), args.offline)
+        # What a visitor changes to is never downloaded: it may be gigabytes.
+        return load(spec, environment.cache_dir(), args.offline or spec.model != config.spec.model, safety())
 
     app = create_app(config, factory)
     hub: Hub = app.state.hub

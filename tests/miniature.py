@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, LCMScheduler, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+from transformers import CLIPConfig, CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 EMBEDDING = 32
@@ -180,3 +180,29 @@ def _save_text(
         "pad_token": "<|endoftext|>",
     }
     (tokenizer / "tokenizer_config.json").write_text(json.dumps(settings))
+
+
+def save_safety_checker(folder: Path, seed: int = 0, **thresholds: float) -> Path:
+    """The published layout: safety_checker/ and feature_extractor/. concept, special: cosine from which a concept counts."""
+    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+
+    torch.manual_seed(seed)
+    vision = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": 56,
+        "patch_size": 14,
+        "projection_dim": 16,
+    }
+    checker = StableDiffusionSafetyChecker(CLIPConfig(vision_config=vision, projection_dim=16))
+    checker.concept_embeds.data.normal_()
+    checker.special_care_embeds.data.normal_()
+    checker.concept_embeds_weights.data.fill_(thresholds.get("concept", 2.0))
+    checker.special_care_embeds_weights.data.fill_(thresholds.get("special", 2.0))
+    checker.save_pretrained(folder / "safety_checker")
+    (folder / "feature_extractor").mkdir(parents=True, exist_ok=True)
+    view = {"crop_size": 56, "image_mean": [0.48145466, 0.4578275, 0.40821073], "image_std": [0.26862954, 0.26130258, 0.27577711]}
+    (folder / "feature_extractor" / "preprocessor_config.json").write_text(json.dumps(view))
+    return folder

@@ -2,5 +2,6 @@
 
 from pipelines.loader.check import Report, inspect
 from pipelines.loader.parts import SPATIAL_FACTOR, ModelParts
+from pipelines.loader.safety import PUBLISHED, SafetyChecker
 
-__all__ = ["SPATIAL_FACTOR", "ModelParts", "Report", "inspect"]
+__all__ = ["PUBLISHED", "SPATIAL_FACTOR", "ModelParts", "Report", "SafetyChecker", "inspect"]

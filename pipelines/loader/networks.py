@@ -122,6 +122,25 @@ def pretrained_text_encoder(kind: str, folder: Path, weights: Weights, label: st
     return module.eval().requires_grad_(False)
 
 
+def pretrained_safety_checker(folder: Path, weights: Weights, label: str, side: int) -> nn.Module:
+    """The published safety checker in float32, for pictures of side x side pixels. Raises ModelError."""
+    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+
+    quiet()
+    variant = "fp16" if ".fp16" in weights.files[0].name else None
+    options = {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
+    try:
+        module, about = StableDiffusionSafetyChecker.from_pretrained(folder, variant=variant, dtype=torch.float32, **options)
+    except LOADING_ERRORS as error:
+        raise ModelError(f"{label}: cannot be loaded: {error}") from error
+    missing = sorted(name for name in about["missing_keys"] if not name.endswith(IGNORED))
+    if missing or about["mismatched_keys"]:
+        raise ModelError(f"{label}: weights and configuration differ: {_some('missing', missing)}".rstrip("; "))
+    if module.config.vision_config.image_size != side:
+        raise ModelError(f"{label}: sees pictures of {module.config.vision_config.image_size} pixels, not of {side}")
+    return module.eval().requires_grad_(False)
+
+
 def tokenizer(folder: Path, label: str) -> Any:
     from transformers import CLIPTokenizer
 

@@ -42,6 +42,8 @@ def test_local_models_only_below_the_folders_that_were_given(tmp_path: Path) -> 
     assert rule.allows(str(inside)) and rule.models()[-1] == str(inside) and "pocket" in rule.models()
     for outside in (tmp_path, tmp_path / "models/../other", tmp_path / "models-too", tmp_path / "models" / "link", Path("/")):
         assert not rule.allows(str(outside)), outside
+    # More may be added to a model by its name, but not by a visitor: the parts could lie anywhere.
+    assert not rule.allows(f"{inside}+/etc/x.safetensors") and not rule.allows("pocket+lcm-lora")
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from pipelines import ModelError, Settings, SettingsError
 from studio import serve
+from studio.arguments import safety_of
+from studio.hub import Hub
 from studio.origin import Origin
+from tests.studio.fake import FakePipeline
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -47,6 +51,26 @@ def test_who_may_change_the_spec(tmp_path: Path) -> None:
     assert serve.configure(parsed("--trusted-proxy"), None).changes.who == "token"
     chosen = serve.configure(parsed("--trusted-proxy", "--spec-changes", "never", "--model-folder", str(tmp_path)), None)
     assert (chosen.changes.who, chosen.changes.folders) == ("never", (tmp_path,))
+
+
+def test_blocked_words_come_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "words.txt"
+    path.write_text("gore\n")
+    config = serve.configure(parsed("--blocked-words", str(path)), None)
+    with pytest.raises(SettingsError, match="prompt: holds a word"):
+        Hub(config, FakePipeline).check(Settings().patched({"prompt": "Gore!"}))
+    path.write_text("")
+    for bad in (path, tmp_path / "absent.txt"):
+        with pytest.raises(serve.UsageError, match="--blocked-words"):
+            serve.configure(parsed("--blocked-words", str(bad)), None)
+
+
+def test_the_safety_checker_is_off_unless_asked_for(tmp_path: Path) -> None:
+    assert safety_of(parsed()) is None
+    with pytest.raises(ModelError, match="is missing"):
+        safety_of(parsed("--safety-checker", str(tmp_path)))
+    with pytest.raises(ModelError, match="is not downloaded yet"):
+        safety_of(parsed("--safety-checker", "published", "--offline"))
 
 
 def test_names_that_mean_this_server() -> None:
