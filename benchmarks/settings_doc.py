@@ -22,7 +22,7 @@ A level of a frame goes: network, guidance, ω (`omega`, with its map), strength
 much of it stays, and what the strength map keeps out is the source whatever the other two did. Both maps share the painted mask.
 
 ## Refused
-Every combination of switches works in every backend, but for these:
+Every combination of switches works in every backend (`tests/pipelines/test_combinations.py`: every pair), but for these:
 
 | field | when | why |
 |---|---|---|
