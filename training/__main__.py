@@ -1,4 +1,4 @@
-"""Makes the pocket model from nothing: data, autoencoder, latents, denoiser, refinement, export, sheet.
+"""Makes the pocket model from nothing: data, autoencoder, denoiser, refinement, export, sheet.
 
     python -m training
 
@@ -41,9 +41,9 @@ def main() -> None:
         config = autoencoder.AutoencoderConfig(steps=share(autoencoder.AutoencoderConfig.steps), seed=args.seed)
         average = autoencoder.train(config, Run(args.runs / "autoencoder"), store, args.device)
         autoencoder.finish(average, store, final, args.seed)
-    in_latents = denoiser.DenoiserConfig(steps=share(denoiser.DenoiserConfig.steps), seed=args.seed)
-    denoiser.run_stage(args.runs, in_latents, pictures=share(900), device=args.device)
-    in_pictures = refine.RefineConfig(steps=share(refine.RefineConfig.steps), seed=args.seed)
+    in_latents = denoiser.DenoiserConfig(steps=share(denoiser.DenoiserConfig.steps), scenes=share(1500), seed=args.seed)
+    denoiser.run_stage(args.runs, in_latents, device=args.device)
+    in_pictures = refine.RefineConfig(steps=share(refine.RefineConfig.steps), scenes=share(1500), seed=args.seed)
     refine.run_stage(args.runs, in_pictures, device=args.device)
     painter = refine.load_painter(args.runs)
     model, vae = painter.denoiser, painter.vae

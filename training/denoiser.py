@@ -1,16 +1,16 @@
-"""Trains text encoder and UNet together on the streaming task: a noisy source and a prompt to the clean look of the source.
+"""Trains text encoder and UNet together on the streaming task: a noisy picture and a prompt to the clean picture.
 
-    python -m training.denoiser --runs runs --steps 2200
+    python -m training.denoiser --runs runs --steps 6000
 
-Input sqrt(abar_t) z_source + sqrt(1 - abar_t) epsilon, target z_look ("sample" prediction), smooth L1, windows of 128 x 128
-pixels. An empty prompt (one in ten) has the source itself as its target, so look minus empty prompt is the direction that
-guidance extrapolates. `training.refine` goes on from here with decoded pictures.
+Input sqrt(abar_t) z_start + sqrt(1 - abar_t) epsilon, target z_target ("sample" prediction), smooth L1; start, target and prompt
+come from `lessons`. Two steps in three are windows of 128 x 128 pixels, the third is 256 x 256, so that composition is learnt,
+too. `training.refine` goes on from here with decoded pictures.
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +20,25 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from pipelines.autoencoder import PocketAutoencoder
-from training import latents, words
+from training import autoencoder, data, lessons
+from training.lessons import Mixture, Scenes
 from training.loop import Average, Run, channels_last, optimise
 from training.model import build_scheduler, build_text_encoder, build_tokenizer, build_unet, tokenize
-from training.teacher import Request
 
 
 @dataclass(frozen=True)
 class DenoiserConfig:
-    steps: int = 2200
-    batch: int = 32  # per part; two parts
-    side: int = 16  # latents
+    steps: int = 6000
+    batch: int = 24  # windows per part; two parts
+    side: int = 128  # pixels
+    wide: int = 6  # whole pictures per part in every third step
+    wide_side: int = 256
+    groups: int = 6  # requests per part
     peak: float = 6e-4
     warmup: int = 300
     average: float = 0.998
-    dropped: float = 0.1  # share of empty prompts
-    focus: tuple[int, int] = (50, 750)  # timesteps that strengths 0.05 to 0.75 use
-    focused: float = 0.75  # share of samples drawn from `focus`, the rest from 0..999
+    mixture: Mixture = field(default_factory=Mixture)
+    scenes: int = 1500
     seed: int = 0
 
 
@@ -46,22 +48,22 @@ class Denoiser(nn.Module):
     signal: Tensor  # sqrt(abar), (1000,)
     sigma: Tensor  # sqrt(1 - abar), (1000,)
 
-    def __init__(self) -> None:
+    def __init__(self, latent_channels: int = autoencoder.SHAPE["latent_channels"]) -> None:
         super().__init__()
         self.tokenizer = build_tokenizer()
         self.text_encoder = build_text_encoder(self.tokenizer)
-        self.unet = build_unet()
+        self.unet = build_unet(latent_channels)
         abar = build_scheduler().alphas_cumprod.float()
         self.register_buffer("signal", abar.sqrt(), persistent=False)
         self.register_buffer("sigma", (1 - abar).sqrt(), persistent=False)
 
     def noisy(self, z: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-        """x_t = sqrt(abar_t) z + sqrt(1 - abar_t) epsilon; z (N, 16, h, w), t (N,) in 0..999."""
+        """x_t = sqrt(abar_t) z + sqrt(1 - abar_t) epsilon; z (N, C, h, w), t (N,) in 0..999."""
         a, s = self.signal[t].view(-1, 1, 1, 1), self.sigma[t].view(-1, 1, 1, 1)
         return a * z + s * noise
 
     def forward(self, x: Tensor, t: Tensor, prompts: list[str]) -> Tensor:
-        """Predicted clean latents (N, 16, h, w) in float32."""
+        """Predicted clean latents (N, C, h, w) in float32."""
         ids = tokenize(self.tokenizer, prompts).to(x.device)
         with torch.autocast(x.device.type, dtype=torch.bfloat16, cache_enabled=False):
             embedding = self.text_encoder(ids).last_hidden_state
@@ -69,37 +71,32 @@ class Denoiser(nn.Module):
         return out.float()
 
 
-def draw_looks(n: int, dropped: float, groups: int, rng: Generator) -> tuple[list[int], list[str]]:
-    """Look index and prompt per row; rows come in `groups` runs of one look. A dropped prompt has look 0, the source."""
-    picks = torch.randint(0, len(latents.NAMES), (groups,), generator=rng).tolist()
-    looks = [picks[row * groups // n] for row in range(n)]
-    prompts = [words.caption(Request(latents.NAMES[look]), rng) for look in looks]
-    for row in (torch.rand(n, generator=rng) < dropped).nonzero().flatten().tolist():
-        looks[row], prompts[row] = 0, ""
-    return looks, prompts
-
-
-def draw_timesteps(focus: tuple[int, int], focused: float, n: int, rng: Generator) -> Tensor:
-    """(n,) timesteps, a share `focused` of them in `focus`, the rest in 0..999."""
-    wide = torch.randint(0, 1000, (n,), generator=rng)
-    narrow = torch.randint(focus[0], focus[1] + 1, (n,), generator=rng)
-    return torch.where(torch.rand(n, generator=rng) < focused, narrow, wide)
+@torch.no_grad()
+def encoded(vae: PocketAutoencoder, x: Tensor) -> Tensor:
+    """Pictures (N, 3, H, W) in [0, 1] to latents in float32."""
+    x = x.to(vae.latent_mean).contiguous(memory_format=torch.channels_last) * 2 - 1
+    with torch.autocast(x.device.type, dtype=torch.bfloat16, cache_enabled=False):
+        latents: Tensor = vae.encode(x).latents.float()
+    return latents
 
 
 def train(
-    config: DenoiserConfig, run: Run, store: np.ndarray, *, device: str = "cpu", stop_at: int | None = None, sheet: Any = None
+    config: DenoiserConfig, run: Run, store: np.ndarray, named: Scenes, vae: PocketAutoencoder, *, device: str = "cpu",
+    stop_at: int | None = None, sheet: Any = None,
 ) -> Average:  # fmt: skip
-    """Trains on a store of latents from the run's checkpoint, where there is one; returns the averaged weights."""
+    """Trains on pools of pictures and scenes from the run's checkpoint, where there is one; returns the averaged weights."""
     torch.manual_seed(config.seed)
-    model = channels_last(Denoiser().to(device))
+    model = channels_last(Denoiser(vae.config["latent_channels"]).to(device))
+    vae = channels_last(vae.to(device)).eval().requires_grad_(False)
 
     def loss(step: int, rng: Generator) -> tuple[Tensor, dict[str, float]]:
-        looks, prompts = draw_looks(config.batch, config.dropped, config.batch, rng)
-        source, target = latents.batch(store, config.batch, config.side, looks, rng)
-        t = draw_timesteps(config.focus, config.focused, config.batch, rng).to(device)
-        noise = torch.randn(source.shape, generator=rng)
-        x = model.noisy(source.to(device), t, noise.to(device)).contiguous(memory_format=torch.channels_last)
-        return F.smooth_l1_loss(model(x, t, prompts), target.to(device), beta=0.5), {}
+        n, side = (config.wide, config.wide_side) if step % 3 == 2 else (config.batch, config.side)
+        lesson = lessons.batch(store, named, n, side, min(n, config.groups), config.mixture, rng)
+        start, target = encoded(vae, torch.cat([lesson.start, lesson.target])).chunk(2)
+        t = lesson.timesteps.to(device)
+        noise = torch.randn(start.shape, generator=rng).to(device)
+        x = model.noisy(start, t, noise).contiguous(memory_format=torch.channels_last)
+        return F.smooth_l1_loss(model(x, t, lesson.prompts), target, beta=0.5), {}
 
     return optimise(
         run, model, loss, seed=config.seed, steps=config.steps, peak=config.peak, warmup=config.warmup,
@@ -107,21 +104,19 @@ def train(
     )  # fmt: skip
 
 
-def run_stage(
-    runs: Path, config: DenoiserConfig, *, pictures: int = 900, device: str = "cpu", stop_at: int | None = None
-) -> None:  # fmt: skip
-    """Makes the latents of `pictures` pictures where missing and trains in `runs/denoiser_latents`, with sheets."""
+def run_stage(runs: Path, config: DenoiserConfig, *, device: str = "cpu", stop_at: int | None = None) -> None:
+    """Makes the scenes where they are missing and trains in `runs/denoiser`, with sheets."""
     from training.sheet import write_sheet
 
     vae = PocketAutoencoder.from_pretrained(runs / "autoencoder" / "final").eval().requires_grad_(False)
-    sources = np.load(runs / "sources.npy", mmap_mode="r")
-    store = latents.store(runs / "latents.npy", vae, sources, min(pictures, len(sources)), device)
-    run = Run(runs / "denoiser_latents")
+    store = np.load(runs / "sources.npy", mmap_mode="r")
+    named = lessons.scene_pool(runs / "scenes.npy", config.scenes, config.seed)
+    run = Run(runs / "denoiser")
 
     def sheet(model: Any, step: int) -> None:
         write_sheet(run.folder / f"sheet_{step:06d}.jpg", model, vae, strengths=(0.5,), side=256, names=("astronaut", "tower"))
 
-    train(config, run, store, device=device, stop_at=stop_at, sheet=sheet)
+    train(config, run, store, named, vae, device=device, stop_at=stop_at, sheet=sheet)
 
 
 def main() -> None:
@@ -129,14 +124,15 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder for everything that training writes")
     parser.add_argument("--steps", type=int, default=DenoiserConfig.steps)
     parser.add_argument("--stop-at", type=int, help="stop at this step with a checkpoint; run again to go on")
-    parser.add_argument("--pictures", type=int, default=900, help="how many pictures of the pool get latents")
+    parser.add_argument("--pictures", type=int, default=3000, help="size of the pool of source pictures")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     torch.set_num_threads(1)  # see training.loop
     torch.set_flush_denormal(True)
     config = DenoiserConfig(steps=args.steps, seed=args.seed)
-    run_stage(args.runs, config, pictures=args.pictures, device=args.device, stop_at=args.stop_at)
+    data.pool(args.runs / "sources.npy", args.pictures, args.seed)
+    run_stage(args.runs, config, device=args.device, stop_at=args.stop_at)
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ def export(model: Denoiser, vae: PocketAutoencoder, output: Path) -> int:
 
 def load(folder: Path) -> tuple[Denoiser, PocketAutoencoder]:
     """The exported model in float32, for sheets and evaluation."""
-    model = Denoiser()
+    model = Denoiser()  # its parts are replaced
     model.unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
     model.tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")  # of its own day: the words may have changed since
     model.text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32)
@@ -94,8 +94,8 @@ def main() -> None:
         painter = load_painter(args.runs)
         model, vae = painter.denoiser, painter.vae
     elif args.stage == "denoiser":
-        model = averaged(Run(args.runs / "denoiser_latents"), Denoiser())
         vae = PocketAutoencoder.from_pretrained(args.runs / "autoencoder" / "final")
+        model = averaged(Run(args.runs / "denoiser"), Denoiser(vae.config["latent_channels"]))
     else:
         torch.manual_seed(0)
         model, vae = Denoiser(), PocketAutoencoder()

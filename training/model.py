@@ -78,7 +78,7 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     )  # fmt: skip
 
 
-def build_unet() -> UNet2DConditionModel:
+def build_unet(latent_channels: int) -> UNet2DConditionModel:
     """Four levels 64/128/192/256, one layer per block, 17.2 M parameters.
 
     The prompt enters twice: pooled (`addition_embed_type="text"`) into the scale and shift of every normalisation, which
@@ -86,7 +86,8 @@ def build_unet() -> UNet2DConditionModel:
     levels, as in the first experiment, took 19.9 ms against 15.3 ms (512x512, bf16, two busy cores).
     """
     return UNet2DConditionModel(
-        sample_size=64, in_channels=16, out_channels=16, layers_per_block=1, block_out_channels=(64, 128, 192, 256),
+        sample_size=64, in_channels=latent_channels, out_channels=latent_channels,
+        layers_per_block=1, block_out_channels=(64, 128, 192, 256),
         down_block_types=("DownBlock2D", "DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
         mid_block_type="UNetMidBlock2D",
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D", "UpBlock2D"),

@@ -3,14 +3,14 @@
     python -m training.refine --runs runs --steps 1800
 
 Why: an error in a latent that moves or blurs a line costs little in the latent and much in the picture. Pictures are
-256 x 256, looks are computed on the fly. The loss on pictures is that of the autoencoder plus the difference of local edge
+256 x 256. The loss on pictures is that of the autoencoder plus the difference of local edge
 energy, which keeps lines, dots and hatching crisp where the noise hid their exact place: L1 alone would fade them out.
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,10 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from pipelines.autoencoder import PocketAutoencoder
-from training import data, latents
+from training import lessons
 from training.autoencoder import differences, picture_loss
-from training.denoiser import Denoiser, draw_looks, draw_timesteps
-from training.looks import LOOKS
+from training.denoiser import Denoiser, encoded
+from training.lessons import Mixture, Scenes
 from training.loop import Average, Run, averaged, channels_last, optimise
 
 
@@ -35,9 +35,9 @@ class RefineConfig:
     peak: float = 2e-4
     warmup: int = 40
     average: float = 0.99
-    dropped: float = 0.1
-    focus: tuple[int, int] = (100, 700)
-    focused: float = 0.85
+    groups: int = 2  # requests per part
+    mixture: Mixture = field(default_factory=lambda: Mixture(focus=(100, 700), focused=0.85))
+    scenes: int = 1500  # as for the denoiser
     energy: float = 0.5  # weight of the edge energy's difference
     faithful: float = 0.5  # weight of decoding the true latents
     seed: int = 0
@@ -70,36 +70,21 @@ def energy_loss(output: Tensor, target: Tensor) -> Tensor:
     return torch.stack([F.l1_loss(a, b) for a, b in pairs]).sum()
 
 
-@torch.no_grad()
-def batch(
-    store: np.ndarray, vae: PocketAutoencoder, config: RefineConfig, rng: Generator, device: str
-) -> tuple[Tensor, Tensor, list[str], Tensor]:
-    """Source latents, target latents, prompts, target pictures in [-1, 1]; two looks per part, to share the filters."""
-    looks, prompts = draw_looks(config.batch, config.dropped, 2, rng)
-    x = data.batch(store, config.batch, config.side, rng).to(device)
-    y = x.clone()
-    for look in set(looks):
-        rows = [row for row, name in enumerate(looks) if name == look]
-        y[rows] = LOOKS[latents.NAMES[look]](x[rows])
-    pair = torch.cat([x, y]).contiguous(memory_format=torch.channels_last) * 2 - 1
-    with torch.autocast(x.device.type, dtype=torch.bfloat16, cache_enabled=False):
-        z = vae.encode(pair).latents.float()
-    return z[: config.batch], z[config.batch :], prompts, pair[config.batch :]
-
-
 def train(
-    config: RefineConfig, run: Run, store: np.ndarray, painter: Painter, *, device: str = "cpu", stop_at: int | None = None,
-    sheet: Any = None,
+    config: RefineConfig, run: Run, store: np.ndarray, named: Scenes, painter: Painter, *, device: str = "cpu",
+    stop_at: int | None = None, sheet: Any = None,
 ) -> Average:  # fmt: skip
-    """Trains `painter` on a pool of source pictures, from the run's checkpoint where there is one."""
+    """Trains `painter` on pools of pictures and scenes, from the run's checkpoint where there is one."""
     painter = channels_last(painter.to(device))
 
     def loss(step: int, rng: Generator) -> tuple[Tensor, dict[str, float]]:
-        source, target, prompts, picture = batch(store, painter.vae, config, rng, device)
-        t = draw_timesteps(config.focus, config.focused, config.batch, rng).to(device)
-        noise = torch.randn(source.shape, generator=rng).to(device)
-        x = painter.denoiser.noisy(source, t, noise).contiguous(memory_format=torch.channels_last)
-        z = painter.denoiser(x, t, prompts)
+        lesson = lessons.batch(store, named, config.batch, config.side, config.groups, config.mixture, rng)
+        start, target = encoded(painter.vae, torch.cat([lesson.start, lesson.target])).chunk(2)
+        picture = lesson.target.to(device) * 2 - 1
+        t = lesson.timesteps.to(device)
+        noise = torch.randn(start.shape, generator=rng).to(device)
+        x = painter.denoiser.noisy(start, t, noise).contiguous(memory_format=torch.channels_last)
+        z = painter.denoiser(x, t, lesson.prompts)
         half = config.batch // 2  # the true latents of half the batch keep the decoder faithful
         decoded = painter.decode(torch.cat([z, target[:half]]))
         painted, rebuilt = decoded[: config.batch], decoded[config.batch :]
@@ -117,22 +102,26 @@ def train(
 def load_painter(runs: Path) -> Painter:
     """The refined painter of `runs`, averaged weights."""
     vae = PocketAutoencoder.from_pretrained(runs / "autoencoder" / "final")
-    return averaged(Run(runs / "refine"), Painter(Denoiser(), vae))
+    return averaged(Run(runs / "refine"), Painter(Denoiser(vae.config["latent_channels"]), vae))
 
 
 def run_stage(runs: Path, config: RefineConfig, *, device: str = "cpu", stop_at: int | None = None) -> None:
-    """Refines the averaged denoiser of `runs/denoiser_latents` in `runs/refine`, with sheets."""
+    """Refines the averaged denoiser of `runs/denoiser` in `runs/refine`, with sheets."""
     from training.sheet import write_sheet
 
     run = Run(runs / "refine")
-    denoiser = averaged(Run(runs / "denoiser_latents"), Denoiser()).train()
-    painter = Painter(denoiser, PocketAutoencoder.from_pretrained(runs / "autoencoder" / "final"))
+    vae = PocketAutoencoder.from_pretrained(runs / "autoencoder" / "final")
+    painter = Painter(averaged(Run(runs / "denoiser"), Denoiser(vae.config["latent_channels"])).train(), vae)
+    store, named = (
+        np.load(runs / "sources.npy", mmap_mode="r"),
+        lessons.scene_pool(runs / "scenes.npy", config.scenes, config.seed),
+    )
 
     def sheet(model: Any, step: int) -> None:
         path = run.folder / f"sheet_{step:06d}.jpg"
         write_sheet(path, model.denoiser, model.vae, strengths=(0.5,), side=256, names=("astronaut", "tower"))
 
-    train(config, run, np.load(runs / "sources.npy", mmap_mode="r"), painter, device=device, stop_at=stop_at, sheet=sheet)
+    train(config, run, store, named, painter, device=device, stop_at=stop_at, sheet=sheet)
 
 
 def main() -> None:

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.autoencoder import PocketAutoencoder
-from training import data, latents, photographs, scenes
+from training import data, photographs, scenes
 
 
 @pytest.mark.parametrize("make", [scenes.leaves, scenes.landscape, scenes.portrait, scenes.scenery, photographs.crops])
@@ -37,20 +36,3 @@ def test_pool_continues_and_batches_repeat(tmp_path, monkeypatch) -> None:
     assert np.array_equal(data.pool(path, 8, 0), whole)
     a, b = (data.batch(whole, 3, 16, torch.Generator().manual_seed(0), align=8) for _ in range(2))
     assert a.shape == (3, 3, 16, 16) and torch.equal(a, b)
-
-
-def test_latents_of_an_odd_number_of_pictures_continue(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(latents.data, "SIDE", 32)
-    monkeypatch.setattr(latents, "GROUP", 2)
-    torch.manual_seed(0)
-    model = PocketAutoencoder().requires_grad_(False)
-    pictures = np.random.default_rng(0).integers(0, 256, (5, 3, 32, 32), dtype=np.uint8)
-    path = tmp_path / "latents.npy"
-    whole = latents.store(path, model, pictures, 5).copy()
-    assert whole.shape == (5, len(latents.NAMES), 16, 4, 4) and whole.dtype == np.float16
-    np.lib.format.open_memmap(path, mode="r+")[4:] = 0
-    path.with_suffix(".count").write_text("4")
-    assert np.array_equal(latents.store(path, model, pictures, 5), whole)
-    source, target = latents.batch(whole, 3, 2, [0, 1, 2], torch.Generator().manual_seed(0))
-    assert source.shape == target.shape == (3, 16, 2, 2)
-    assert torch.equal(source[0], target[0]) and not torch.equal(source[1], target[1])

@@ -8,10 +8,11 @@ import torch
 
 from pipelines.autoencoder import PocketAutoencoder
 from pipelines.vocabulary import read_vocabulary
-from training import autoencoder, denoiser, latents, refine
+from training import autoencoder, denoiser, lessons, refine
 from training.autoencoder import AutoencoderConfig
 from training.denoiser import Denoiser
 from training.export import LIMIT, export, load
+from training.lessons import Scenes
 from training.looks import LOOKS
 from training.loop import Average, Run, averaged, learning_rate, step_rng
 from training.refine import Painter
@@ -52,39 +53,42 @@ def test_autoencoder_resumes_exactly(tmp_path: Path, store, monkeypatch) -> None
     assert (whole.folder / "sheet_000003.png").exists() and (whole.folder / "log.jsonl").exists()
 
 
-def test_denoiser_resumes_exactly(tmp_path: Path, store) -> None:
+@pytest.fixture(scope="module")
+def named(tmp_path_factory: pytest.TempPathFactory) -> Scenes:
+    return lessons.scene_pool(tmp_path_factory.mktemp("scenes") / "scenes.npy", 20, 0)
+
+
+def test_denoiser_resumes_exactly(tmp_path: Path, store, named: Scenes) -> None:
     torch.manual_seed(0)
-    x = torch.from_numpy(store[:2].copy()).float() / 255
-    made = latents.encode_looks(PocketAutoencoder(), x).numpy()
-    assert made.shape == (2, len(latents.NAMES), 16, 8, 8)
-    config = denoiser.DenoiserConfig(steps=3, batch=2, side=8, warmup=1)
+    vae = PocketAutoencoder(**autoencoder.SHAPE)
+    config = denoiser.DenoiserConfig(steps=3, batch=2, side=64, wide=1, wide_side=64, warmup=1)
     whole, parts = Run(tmp_path / "whole"), Run(tmp_path / "parts")
-    denoiser.train(config, whole, made)
-    denoiser.train(config, parts, made, stop_at=1)
-    denoiser.train(config, parts, made)
+    denoiser.train(config, whole, store, named, vae)
+    denoiser.train(config, parts, store, named, vae, stop_at=1)
+    denoiser.train(config, parts, store, named, vae)
     assert all(map(torch.equal, _weights(whole), _weights(parts)))
 
 
-def test_refinement_resumes_exactly_and_keeps_the_encoder(tmp_path: Path, store) -> None:
+def test_refinement_resumes_exactly_and_keeps_the_encoder(tmp_path: Path, store, named: Scenes) -> None:
     def painter() -> Painter:
         torch.manual_seed(0)
-        return Painter(Denoiser(), PocketAutoencoder())
+        return Painter(Denoiser(), PocketAutoencoder(**autoencoder.SHAPE))
 
     config = refine.RefineConfig(steps=2, batch=2, side=64, warmup=1)
     whole, parts = Run(tmp_path / "whole"), Run(tmp_path / "parts")
-    refine.train(config, whole, store, painter())
-    refine.train(config, parts, store, painter(), stop_at=1)
-    refine.train(config, parts, store, painter())
+    refine.train(config, whole, store, named, painter())
+    refine.train(config, parts, store, named, painter(), stop_at=1)
+    refine.train(config, parts, store, named, painter())
     assert all(map(torch.equal, _weights(whole), _weights(parts)))
     before, after = painter(), averaged(whole, painter())
     assert torch.equal(before.vae.encoder.conv_in.weight, after.vae.encoder.conv_in.weight)
-    assert not torch.equal(before.vae.decoder.conv_in.weight, after.vae.decoder.conv_in.weight)
+    assert not torch.equal(before.vae.decoder.conv_out.weight, after.vae.decoder.conv_out.weight)
     assert not torch.equal(before.denoiser.unet.conv_in.weight, after.denoiser.unet.conv_in.weight)
 
 
 def test_export_and_load(tmp_path: Path) -> None:
     torch.manual_seed(1)
-    model, vae = Denoiser().eval(), PocketAutoencoder().eval()
+    model, vae = Denoiser().eval(), PocketAutoencoder(**autoencoder.SHAPE).eval()
     size = export(model, vae, tmp_path / "pocket")
     assert size <= LIMIT
     listed = read_vocabulary(tmp_path / "pocket")
