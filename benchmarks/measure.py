@@ -115,6 +115,7 @@ class Stretch:
 
     def _feed(self, place: int) -> None:
         counted = place >= self.lead
+        thumb = None
         if self.settings.gate.enabled:
             answer = self._gate.ask(self.pictures[place], self.settings.gate, self.settings.version)
             if answer.skip:
@@ -122,7 +123,8 @@ class Stretch:
                 self.block.skipped_tile = max(self.block.skipped_tile, answer.scores.tile)
                 self.block.verdicts["skipped"] += counted
                 return
-        self._take(self._step(Frame(place, 0.0, self.pictures[place])), counted)
+            thumb = answer.thumb
+        self._take(self._step(Frame(place, 0.0, self.pictures[place], thumb)), counted)
         if any(likeness.age for likeness in self._state.likeness.values()):
             self.block.dropped_rows.add(place)
 

@@ -110,12 +110,11 @@ class Decoder(nn.Module):
         self.quarter = _stage(quarter, blocks[0])
         self.conv_out = nn.Conv2d(quarter, 3 * 4 * 4, 3, padding=1)
         self.unfold4 = nn.PixelShuffle(4)
-        self.shortcut: nn.Sequential | None = (
-            nn.Sequential(nn.Conv2d(latent_channels, 3 * 8 * 8, 1, bias=False), nn.PixelShuffle(8)) if shortcut else None
-        )
-        if self.shortcut is not None:
-            basis = cosine_basis(latent_channels).flatten(1).t()[..., None, None]
-            nn.utils.vector_to_parameters(basis.flatten() / SHORTCUT_SCALE, self.shortcut.parameters())
+        self.shortcut: nn.Sequential | None = None
+        if shortcut:
+            project = nn.Conv2d(latent_channels, 3 * 8 * 8, 1, bias=False)
+            project.weight.data.copy_(cosine_basis(latent_channels).flatten(1).t()[..., None, None] / SHORTCUT_SCALE)
+            self.shortcut = nn.Sequential(project, nn.PixelShuffle(8))
             _silence(self.conv_out)
 
     def forward(self, z: Tensor) -> Tensor:

@@ -118,12 +118,13 @@ def decide(
     return skip, advance(state, thumb, skip, identity)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Answer:
-    """What `Gate.ask` says of one frame, with the scores that led to it."""
+    """What `Gate.ask` says of one frame, with the scores that led to it and the thumbnail, where one was made."""
 
     skip: bool
     scores: Scores = Scores()
+    thumb: Thumb | None = None
 
 
 class Gate:
@@ -146,7 +147,7 @@ class Gate:
         scores = compare(self.state, thumb, settings)
         skip = judge(scores, self.state, settings, uniform, settings_version)
         self.state = advance(self.state, thumb, skip, settings_version)
-        return Answer(skip, scores)
+        return Answer(skip, scores, thumb)
 
     def forget(self) -> None:
         """Drop the reference. To be called when a frame that passed was never processed: the next one passes too."""

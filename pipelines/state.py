@@ -288,8 +288,9 @@ class StreamState:
         """The input's thumbnail, where a technique will look at it."""
         adaptive, moving = settings.guidance_mode == "adaptive", settings.noise.motion > 0.0
         maps = "motion" in (settings.strength_map.mode, settings.omega_map.mode)
-        wanted = adaptive or settings.cache.enabled or moving or maps
-        return gate.thumbnail(frame.pixels) if wanted and frame.pixels is not None else None
+        if not (adaptive or settings.cache.enabled or moving or maps) or frame.pixels is None:
+            return None
+        return gate.thumbnail(frame.pixels) if frame.thumb is None else frame.thumb
 
     def _strength(self, previous: Thumb | None, settings: Settings) -> float:
         thumb = self.previous_thumb

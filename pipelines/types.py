@@ -55,12 +55,14 @@ class MemoryShortError(RillError):
 class Frame:
     """One source picture. `id` rises strictly within a session; `captured_at` is in seconds of the source's clock.
 
-    pixels is None for prompt-only streaming: the picture is then drawn from noise alone.
+    pixels is None for prompt-only streaming: the picture is then drawn from noise alone. thumb: `gate.thumbnail(pixels)`, where
+    somebody has made it already.
     """
 
     id: int
     captured_at: float
     pixels: Pixels | None
+    thumb: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -210,29 +210,30 @@ class Stream:
         except ProtocolError as error:
             return self._call(self._unpacked, partial(self._failed, passage, error.code, error.message, error.field))
         unpacked = works.clock()
-        skip, notes = self._ask_gate(pixels)
+        skip, thumb, notes = self._ask_gate(pixels)
         ready = works.clock()
         passage.unpack_ms, passage.gate_ms = (unpacked - started) * 1000, (ready - unpacked) * 1000
         if skip and not self._in_model:
             return self._call(self._unpacked, partial(self._skipped, passage, notes))
         # A skipped frame still lets those in the stream batch move on: else a still scene would never be finished.
         passage.has_frame = not skip
-        given = Frame(frame.id, frame.captured_at, pixels) if passage.has_frame else None
+        given = Frame(frame.id, frame.captured_at, pixels, thumb) if passage.has_frame else None
         if passage.has_frame:
             self._comparison.source(frame.id, pixels, session.settings.probe.enabled)
         older = works.owner.offer(Job(session.name, session, given, ready, partial(self._turned, passage)))
         self._call(self._unpacked, partial(self._offered, older, notes))
 
-    def _ask_gate(self, pixels: Pixels | None) -> tuple[bool, dict[str, float]]:
+    def _ask_gate(self, pixels: Pixels | None) -> tuple[bool, Any, dict[str, float]]:
+        """Whether to skip, the thumbnail if there is one, and what telemetry shows."""
         if self._gate_stale:
             self._gate_stale = False
             self._gate.forget()
         settings = self.session.settings
         answer = self._gate.ask(pixels, settings.gate, settings.version)
-        scores = getattr(answer, "scores", None)
+        scores, thumb = getattr(answer, "scores", None), getattr(answer, "thumb", None)
         if not settings.gate.enabled or scores is None:
-            return answer.skip, {}
-        return answer.skip, {"gate.cosine": scores.cosine, "gate.tile": scores.tile}
+            return answer.skip, thumb, {}
+        return answer.skip, thumb, {"gate.cosine": scores.cosine, "gate.tile": scores.tile}
 
     def _pack_all(self) -> None:
         """One after the other: on a busy machine a picture could else be overtaken by the next, and be lost."""

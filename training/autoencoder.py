@@ -92,7 +92,7 @@ def measure_latents(model: PocketAutoencoder, store: np.ndarray, seed: int, batc
     latents = []
     for k in range(batches):
         rng = Generator().manual_seed(seed + 77_000 + k)
-        x = with_looks(data.batch(store, 16, 128, rng), rng)
+        x = with_looks(data.batch(store, 16, min(128, store.shape[-1]), rng), rng)
         latents.append(model.encode(x.to(model.latent_mean) * 2 - 1).latents)
     z = torch.cat(latents)
     model.latent_mean.copy_(z.mean((0, 2, 3), keepdim=True))

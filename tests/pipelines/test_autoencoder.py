@@ -1,9 +1,11 @@
 """The autoencoder's shapes, its normalisation, and what diffusers expects of it."""
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
-from pipelines.autoencoder import PocketAutoencoder
+from pipelines.autoencoder import SHORTCUT_SCALE, PocketAutoencoder, cosine_basis
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +54,23 @@ def test_saves_and_loads_as_safetensors(model, tmp_path) -> None:
 def test_refuses_other_than_rgb() -> None:
     with pytest.raises(ValueError, match="RGB"):
         PocketAutoencoder(in_channels=4)
+
+
+def test_the_cosine_basis_is_orthonormal() -> None:
+    basis = cosine_basis(32).flatten(1)
+    torch.testing.assert_close(basis @ basis.T, torch.eye(32), atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_an_untrained_shortcut_is_a_cosine_transform() -> None:
+    """A grey picture's latents are the lowest coefficients that OpenCV's transform finds, and decode to the same picture when it
+    has no others."""
+    model = PocketAutoencoder(latent_channels=32, shortcut=True).eval()
+    coefficients = np.zeros((8, 8), np.float32)
+    coefficients[:3, :3] = np.random.default_rng(0).normal(0, 0.5, (3, 3))
+    grey = torch.from_numpy(cv2.idct(coefficients)).expand(1, 3, 8, 8).contiguous()
+    z = model.encode(grey).latents
+    found = sorted(z.flatten().abs()[z.flatten().abs() > 1e-4].tolist())
+    expected = sorted((np.abs(coefficients[coefficients != 0]) * SHORTCUT_SCALE * 3**0.5).tolist())
+    assert found == pytest.approx(expected, rel=1e-3)
+    torch.testing.assert_close(model.decode(z).sample, grey, atol=1e-4, rtol=1e-4)
