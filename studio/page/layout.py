@@ -41,7 +41,13 @@ SPEED = (
         "Feature cache",
         "cache.enabled",
         None,
-        (("cache.policy", "Policy"), ("cache.interval", "Interval"), ("cache.drift", "Drift"), ("cache.branch", "Re-entry")),
+        (
+            ("cache.reuse", "Between"),
+            ("cache.policy", "Policy"),
+            ("cache.interval", "Interval"),
+            ("cache.drift", "Drift"),
+            ("cache.branch", "Re-entry"),
+        ),
     ),
     Row(
         "guidance",
@@ -68,6 +74,13 @@ STRENGTH_MAP = Row(
     "strength_map.mode",
     "Full strength where the picture moves, or everywhere but where you paint.",
     (("strength_map.still", "Where it is still"),),
+)
+OMEGA_MAP = Row(
+    "omega_map",
+    "Granularity map",
+    "omega_map.mode",
+    "Where granularity acts: everywhere, where the picture moves, or where you paint.",
+    (("omega_map.still", "Where it is still"),),
 )
 PROBE = Row(
     "probe",
@@ -145,6 +158,9 @@ def _look(controls: Controls) -> None:
                 dice = gr.Button("Roll", size="sm", elem_id="rill-dice", min_width=56)
                 dice.click(fn=None, js=DICE, queue=False, api_visibility="private")
         _row(controls, STRENGTH_MAP)
+        if "omega" in controls.fields:
+            controls.make("omega", "Granularity", info="Below 1 the picture gets grainier, above 1 plainer.")
+        _row(controls, OMEGA_MAP)
         with gr.Accordion("Second prompt", open=False, elem_classes=["rill-fold"], elem_id="rill-second"):
             controls.make("prompt_b", "Second prompt", placeholder="Mixed in by the blend")
             controls.make("blend", "Blend", info=None)
