@@ -119,7 +119,9 @@ def asked(
     scale: float,
 ) -> Likeness:
     """The likeness after a level's negative row has spoken: residual D, x0 the conditional prediction, anchor x₀*."""
-    first = before is None or before.key != key
-    known = torch.zeros_like(residual) if first or before is None else before.residual
+    if before is None or before.key != key:
+        known, due = torch.zeros_like(residual), RECHECK - STAGGER * level % RECHECK
+    else:
+        known, due = before.residual, RECHECK
     cosine = alike(combine(x0, anchor + residual, scale), combine(x0, anchor + known, scale))
-    return Likeness(key, thumb, residual, cosine, RECHECK - (STAGGER * level % RECHECK if first else 0))
+    return Likeness(key, thumb, residual, cosine, due)
