@@ -19,6 +19,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from pipelines import vocabulary
 from pipelines.autoencoder import PocketAutoencoder
 from training import words
+from training.autoencoder import SHAPE
 from training.denoiser import Denoiser
 from training.loop import Run, averaged, channels_last
 from training.model import build_scheduler
@@ -98,7 +99,7 @@ def main() -> None:
         model = averaged(Run(args.runs / "denoiser"), Denoiser(vae.config["latent_channels"]))
     else:
         torch.manual_seed(0)
-        model, vae = Denoiser(), PocketAutoencoder()
+        model, vae = Denoiser(), PocketAutoencoder(**SHAPE)
     size = export(model, vae, args.output)
     print(json.dumps({"output": str(args.output), "weight_bytes": size}))
 

@@ -49,7 +49,7 @@ class Studio:
         self._socket.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def studio() -> Iterator[Studio]:
     chrome.binaries()
     running = Studio(Limits(max_sessions=4))
@@ -57,7 +57,7 @@ def studio() -> Iterator[Studio]:
     running.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The camera clip of a colour: "red", "blue" or "grey"."""
     folder = tmp_path_factory.mktemp("camera")
@@ -65,7 +65,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return lambda name: chrome.write_camera_clip(folder / f"{name}.mjpeg", colours[name])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def desktop(studio: Studio, clips: Callable[[str], Path]) -> Iterator[webdriver.Chrome]:
     """One browser for all desktop tests; its camera is the grey clip."""
     driver = chrome.start(*chrome.camera(clips("grey")), "--auto-select-desktop-capture-source=Entire screen")
