@@ -1,0 +1,146 @@
+"""What the protocol's messages are made of: names, codes, sizes of headers, and one value per kind of message."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+NORMAL = 1000
+CLOSE_CODES: Mapping[str, int] = {
+    "bad_message": 4400,
+    "unauthorized": 4401,
+    "timeout": 4408,
+    "taken_over": 4409,
+    "resume_expired": 4410,
+    "flood": 4429,
+    "idle": 4440,
+    "turn_over": 4460,
+    "model_failed": 4500,
+    "full": 4503,
+}
+
+VERSION = 1
+SUBPROTOCOL = "rill.v1"
+PATH = "/rill/stream"
+MAX_TEXT = 32 * 1024
+MAX_REQUEST = 2**53 - 1
+MAX_ID = 2**32 - 1
+
+MAGIC, KIND_FRAME, KIND_ANSWER, KIND_MASK, KIND_REFERENCE = 0x52, 1, 2, 3, 4
+FORMATS = ("none", "jpeg", "png", "webp")
+ANSWER_FORMATS = ("none", "jpeg", "png")
+VERDICTS = ("generated", "cached", "skipped", "warming", "dropped", "failed")
+REASONS = ("none", "stale", "credit", "superseded", "unsent", "paused", "spec")
+TIMINGS = ("receive", "unpack", "gate", "encode", "denoise", "decode", "pack", "send", "wait", "total")
+"""Milliseconds in an answer's header, in this order."""
+
+FRAME_HEADER = struct.Struct("<BBBBId")
+ANSWER_HEADER = struct.Struct("<BBBBIdIIBBH10f3f")
+MASK_HEADER = struct.Struct("<BBBBI")
+
+
+class ProtocolError(Exception):
+    """A message that breaks the protocol. `code` as in docs/protocol.md; `field` and `request` where known."""
+
+    def __init__(self, message: str, *, code: str = "bad_message", field: str | None = None, request: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.field = field
+        self.request = request
+
+
+@dataclass(frozen=True, slots=True)
+class PictureWish:
+    """How a client wants its answers encoded; quality 30..100 is JPEG's."""
+
+    format: str = "jpeg"
+    quality: int = 85
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    protocol: int
+    token: str | None = None
+    resume: str | None = None
+    settings: Mapping[str, object] = field(default_factory=dict)
+    picture: PictureWish = PictureWish()
+    client: str = ""
+    wait: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    patch: Mapping[str, object]
+    request: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SpecChange:
+    """changes: parts of the stream's spec, unchecked."""
+
+    changes: Mapping[str, object]
+    request: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """Whether the client wants the probe's unaccelerated pictures too."""
+
+    wanted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    t: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bye:
+    pass
+
+
+ClientMessage = Hello | Patch | SpecChange | Pause | References | Ping | Bye
+
+
+@dataclass(frozen=True, slots=True)
+class FrameMessage:
+    """One frame of a client. `picture` is a view of the message, empty with format "none"; captured_at in its clock's seconds."""
+
+    id: int
+    captured_at: float
+    format: str
+    picture: memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class MaskMessage:
+    """A client's painted strength map: `picture` is a view of the PNG in the message, empty to remove the map."""
+
+    request: int
+    picture: memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer of the server. `timings` holds milliseconds in the order of TIMINGS; quality numbers are NaN when unknown."""
+
+    frame_id: int
+    captured_at: float
+    settled: int
+    settings_version: int
+    verdict: str
+    reason: str = "none"
+    timings: tuple[float, ...] = (0.0,) * len(TIMINGS)
+    ssim: float = math.nan
+    psnr: float = math.nan
+    flicker: float = math.nan
+    format: str = "none"
+    picture: memoryview | bytes = b""
