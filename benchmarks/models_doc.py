@@ -17,6 +17,11 @@ HEAD = """# Models
 - any of them with more added by `+`: an extra by name (`FOLDER+lcm-lora:0.8+taesd`), a LoRA as local file, hub id or
   `owner/name/file.safetensors` with its strength, or a prediction type (`+epsilon`, `+v_prediction`, `+sample`).
 
+LoRAs may also be named with `--lora NAME[:WEIGHT]` (render, serve) or in a `spec` message, several at once, each with a weight
+from -4 to 4. They are read in kohya's layout and in that of diffusers and peft, for the UNet and the text encoders, and fused:
+W + weight · α/r · B·A. On the page a weight, or a LoRA of the server's `--lora-folder`, changes while the stream runs: the model
+is fused anew beside the one that streams.
+
 `app.py models` lists what is present, `app.py models --check MODEL` says what something is and whether it would load. Models that
 are not here yet are downloaded on first use, with a progress bar; `--offline` (or `HF_HUB_OFFLINE=1`) forbids it. Only
 safetensors are read, no code of a repository is ever run, and every header, path and class is checked before anything is loaded.

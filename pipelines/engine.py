@@ -21,7 +21,7 @@ from pipelines.feature_cache import Kind
 from pipelines.graphs import BUCKETS, GraphKey, Graphs, split
 from pipelines.loader import ModelParts
 from pipelines.models import ModelInfo
-from pipelines.naming import describe
+from pipelines.naming import describe, with_loras
 from pipelines.noise import SessionNoise
 from pipelines.settings import Settings
 from pipelines.state import Row, StreamState
@@ -283,7 +283,7 @@ def load(spec: StreamSpec, cache_dir: Path | None = None, offline: bool = False,
     flags is shown black. Raises SpecError, ModelError, and MemoryShortError before anything is read that would not fit.
     """
     resolved = backends.resolve(spec)
-    parts = ModelParts(describe(spec.model), offline)
+    parts = ModelParts(with_loras(describe(spec.model), spec.loras), offline)
     for name in ("width", "height"):
         if getattr(spec, name) % parts.size_multiple:
             raise SpecError(name, f"{getattr(spec, name)} does not fit this model; multiples of {parts.size_multiple} do")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 
 from pipelines.models import HUB_ID, Hub, Lora, ModelInfo, Place
 from pipelines.registry import EXTRAS, REGISTRY
-from pipelines.types import ModelError
+from pipelines.types import LoraUse, ModelError
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 MAX_STRENGTH = 4.0
@@ -31,6 +32,15 @@ def describe(name: str) -> ModelInfo:
     return dataclasses.replace(info, name=name if len(name) < 80 else info.name) if extras else info
 
 
+def with_loras(info: ModelInfo, loras: Iterable[LoraUse]) -> ModelInfo:
+    """`info` with these LoRAs beside its own. Opens nothing. Raises ModelError for a name that is none."""
+    for use in loras:
+        if use.name in EXTRAS and EXTRAS[use.name].kind != "lora":
+            raise ModelError(f"{use.name} is {EXTRAS[use.name].title[0].lower()}{EXTRAS[use.name].title[1:]}, no LoRA")
+        info = _added(info, use.name, use.weight)
+    return info
+
+
 def local(path: Path) -> ModelInfo:
     """A plain entry for a folder or file on this machine."""
     kind = "file" if path.suffix == ".safetensors" else "folder"
@@ -50,7 +60,11 @@ def _with(info: ModelInfo, extra: str) -> ModelInfo:
     if extra in PREDICTIONS:
         return dataclasses.replace(info, prediction=extra)
     what, colon, number = extra.rpartition(":")
-    what, strength = (what, _strength(extra, number)) if colon else (extra, 1.0)
+    return _added(info, what, _strength(extra, number)) if colon else _added(info, extra, 1.0)
+
+
+def _added(info: ModelInfo, what: str, strength: float) -> ModelInfo:
+    """`info` with a registered extra, or with a LoRA by its file or hub name."""
     known = EXTRAS.get(what)
     if known is None:
         return dataclasses.replace(info, loras=(*info.loras, Lora(_lora_place(what), strength)))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,13 +66,55 @@ class Frame:
     thumb: NDArray[np.float32] | None = None
 
 
+MAX_LORAS = 8
+MAX_NAME = 400
+MAX_LORA_WEIGHT = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class LoraUse:
+    """A LoRA that a stream uses: its name as `--model` takes it after "+" (file, hub id or registered extra), and its weight,
+    −4..4: 1 is as trained, 0 is off. Raises SpecError."""
+
+    name: str
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not 0 < len(self.name) <= MAX_NAME or not self.name.isprintable():
+            raise SpecError("loras", f"{str(self.name)[:40]!r} is no name of a LoRA")
+        weight = self.weight
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not -MAX_LORA_WEIGHT <= weight <= MAX_LORA_WEIGHT:
+            allowed = f"a number from {-MAX_LORA_WEIGHT:g} to {MAX_LORA_WEIGHT:g} is"
+            raise SpecError("loras", f"{str(weight)[:40]} is no weight for {self.name[-40:]}; {allowed}")
+        object.__setattr__(self, "weight", float(weight))
+
+
+def lora_uses(given: object) -> tuple[LoraUse, ...]:
+    """LoRAs from a list of them, or of {"name": ..., "weight": ...} as JSON has it. Raises SpecError."""
+    if not isinstance(given, list | tuple) or len(given) > MAX_LORAS:
+        raise SpecError("loras", f'must be a list of at most {MAX_LORAS} entries {{"name": ..., "weight": ...}}')
+    uses = tuple(use if isinstance(use, LoraUse) else _lora_use(use) for use in given)
+    names = [use.name for use in uses]
+    for name in names:
+        if names.count(name) > 1:
+            raise SpecError("loras", f"{name[-40:]} is named twice")
+    return uses
+
+
+def _lora_use(entry: object) -> LoraUse:
+    if not isinstance(entry, Mapping) or not {"name"} <= set(entry) <= {"name", "weight"}:
+        raise SpecError("loras", 'every entry must hold "name", and may hold "weight"')
+    fields: dict[str, Any] = dict(entry)
+    return LoraUse(**fields)
+
+
 @dataclass(frozen=True, slots=True)
 class StreamSpec:
     """What a pipeline is built for. A change rebuilds graphs and buffers.
 
     width, height: pixels, multiples of 64, 128..1024. backend: auto, eager, openvino or compile.
-    dtype: auto, float32, bfloat16 or float16. device: auto, cpu, cuda or cuda:N. max_steps: 1..8.
-    Raises SpecError.
+    dtype: auto, float32, bfloat16 or float16. device: auto, cpu, cuda or cuda:N. max_steps: 1..8. loras: added to those that the
+    model's name holds; at most 8. Raises SpecError.
     """
 
     model: str = "pocket"
@@ -81,6 +124,7 @@ class StreamSpec:
     dtype: str = "auto"
     device: str = "auto"
     max_steps: int = 4
+    loras: tuple[LoraUse, ...] = ()
 
     BACKENDS = ("auto", "eager", "openvino", "compile")
     DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -98,6 +142,7 @@ class StreamSpec:
             raise SpecError("max_steps", f"{self.max_steps!r} is not between 1 and 8")
         if not self.model:
             raise SpecError("model", "is empty")
+        object.__setattr__(self, "loras", lora_uses(self.loras))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
-from pipelines import PUBLISHED_SAFETY_CHECKER, SafetyChecker, Settings, SpecError, StreamSpec, parse_assignment
+from pipelines import PUBLISHED_SAFETY_CHECKER, LoraUse, SafetyChecker, Settings, SpecError, StreamSpec, parse_assignment
 
 
 def add_spec_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,6 +15,13 @@ def add_spec_arguments(parser: argparse.ArgumentParser) -> None:
         default="pocket",
         help="a registered name (app.py models), a hub id, a local folder or .safetensors file; +EXTRA adds a LoRA or tiny "
         "autoencoder (docs/models.md)",
+    )
+    parser.add_argument(
+        "--lora",
+        action="append",
+        default=[],
+        metavar="NAME[:WEIGHT]",
+        help="a LoRA: .safetensors file, hub id, owner/name/file.safetensors or registered extra; may be repeated",
     )
     parser.add_argument("--offline", action="store_true", help="load only what was downloaded before")
     parser.add_argument(
@@ -41,7 +49,19 @@ def spec_of(args: argparse.Namespace) -> StreamSpec:
     """Raises SpecError."""
     width, height = parse_size(args.size)
     steps = getattr(args, "steps", None) or 1
-    return StreamSpec(args.model, width, height, args.backend, args.dtype, args.device, max_steps=max(4, min(8, steps)))
+    loras = tuple(map(parse_lora, args.lora))
+    return StreamSpec(args.model, width, height, args.backend, args.dtype, args.device, max(4, min(8, steps)), loras)
+
+
+def parse_lora(text: str) -> LoraUse:
+    """NAME or NAME:WEIGHT; a name that exists as a file is taken whole. Raises SpecError."""
+    name, colon, number = text.rpartition(":")
+    if not colon or Path(text).expanduser().exists():
+        return LoraUse(text)
+    try:
+        return LoraUse(name, float(number))
+    except ValueError:
+        raise SpecError("loras", f"{text!r}: {number!r} is no weight") from None
 
 
 def safety_of(args: argparse.Namespace) -> SafetyChecker | None:

@@ -27,7 +27,7 @@ from studio.protocol import ProtocolError, brief
 
 log = logging.getLogger("rill")
 
-CHANGEABLE = ("model", "width", "height", "backend", "dtype")
+CHANGEABLE = ("model", "loras", "width", "height", "backend", "dtype")
 WHO = ("alone", "token", "never")
 MAX_MODEL = 400
 
@@ -37,11 +37,12 @@ class ChangeRule:
     """Who may change the spec: alone (whoever is alone here, or has the API token), token (only who has it), or never.
 
     folders: local models may be loaded from folders below these; without any, only registered models and the one the server was
-    started with.
+    started with. lora_folders: the same for LoRAs, of which none is registered.
     """
 
     who: str = "alone"
     folders: tuple[Path, ...] = ()
+    lora_folders: tuple[Path, ...] = ()
 
     def refusal(self, connected: int, token: bool) -> str | None:
         """Why a client may not change the spec now, None if it may. connected: sessions, its own included."""
@@ -62,6 +63,14 @@ class ChangeRule:
             return False
         return any(path.is_relative_to(folder.resolve()) for folder in self.folders)
 
+    def allows_lora(self, name: str) -> bool:
+        """May this LoRA be loaded? Only a file of one of the folders: what a visitor names is never downloaded."""
+        return name in self.loras()
+
+    def loras(self) -> list[str]:
+        """The LoRA files that may be loaded."""
+        return [str(path) for folder in self.lora_folders for path in sorted(folder.rglob("*.safetensors"))]
+
     def models(self) -> list[str]:
         """Registered models that are present, and the model folders that may be loaded."""
         names = [str(entry["name"]) for entry in catalogue(REGISTRY.values()) if entry["state"] == "present"]
@@ -76,8 +85,14 @@ def choices(spec: StreamSpec) -> dict[str, list[str]]:
     return {"backend": ["compile", "eager"], "dtype": ["float16", "bfloat16", "float32"]}
 
 
-def merged(present: StreamSpec, changes: Mapping[str, object], allows: Callable[[str], bool]) -> StreamSpec:
-    """The present spec with these changes. Raises ProtocolError bad_spec, naming the field and what is allowed."""
+def merged(
+    present: StreamSpec,
+    changes: Mapping[str, object],
+    allows: Callable[[str], bool],
+    allows_lora: Callable[[str], bool] = lambda name: False,
+) -> StreamSpec:
+    """The present spec with these changes; LoRAs that are in use may stay with any weight. Raises ProtocolError bad_spec, naming
+    the field and what is allowed."""
     known = ", ".join(CHANGEABLE)
     if not changes:
         raise _bad(f"names nothing to change; {known} can be changed", "spec")
@@ -90,9 +105,14 @@ def merged(present: StreamSpec, changes: Mapping[str, object], allows: Callable[
     if model != present.model and not allows(model):
         raise _bad(f"{brief(model)} is no model of this server; registered are {', '.join(REGISTRY)}", "model")
     try:
-        return dataclasses.replace(present, **changes)  # type: ignore[arg-type]
+        spec = dataclasses.replace(present, **changes)  # type: ignore[arg-type]
     except SpecError as error:
         raise _bad(str(error), error.field) from error
+    used = {use.name for use in present.loras}
+    for use in spec.loras:
+        if use.name not in used and not allows_lora(use.name):
+            raise _bad(f"{brief(use.name)} is no LoRA of this server; those of a welcome's change.loras are", "loras")
+    return spec
 
 
 def fitted(settings: Settings, check: Callable[[Settings], None]) -> tuple[Settings, dict[str, str]]:
@@ -145,7 +165,7 @@ def explained(error: Exception, changes: Mapping[str, object]) -> ProtocolError:
     if isinstance(error, SpecError | SettingsError):
         return _bad(str(error), error.field)
     if isinstance(error, ModelError):
-        return _bad(str(error), "model")
+        return _bad(str(error), "loras" if "loras" in changes and "model" not in changes else "model")
     if isinstance(error, RillError):
         return _bad(str(error), asked)
     return _bad(f"the pipeline cannot be built ({type(error).__name__}); the present one goes on", asked)

@@ -79,7 +79,7 @@ class Hub:
         self._changer = ThreadPoolExecutor(1, thread_name_prefix="rill-changer")
         self._changing: asyncio.Task[ProtocolError | None] | None = None
         self._incoming: StreamPipeline | None = None
-        self._models: list[str] | None = None
+        self._offered: dict[str, list[str]] = {}
         self._works = Works(self.owner, self.pool, self.limits, self.metrics, self.clock, self.spec)
         self._streams: dict[str, Stream] = {}
         self.owner.stepped = self.metrics.batch.observe
@@ -109,9 +109,13 @@ class Hub:
     def facts(self, token: bool) -> dict[str, object]:
         """What a welcome says of the pipeline, and of what may be changed by a client that has, or has not, shown the token."""
         pipeline, rule = self.owner.loaded.result(0), self.config.changes
-        if self._models is None:
-            self._models = list(dict.fromkeys([self.config.spec.model, *rule.models()]))
-        change = {"model": self._models, **choices(pipeline.spec)}
+        if not self._offered:
+            started = self.config.spec
+            self._offered = {
+                "model": list(dict.fromkeys([started.model, *rule.models()])),
+                "loras": list(dict.fromkeys([*(use.name for use in started.loras), *rule.loras()])),
+            }
+        change = {**self._offered, **choices(pipeline.spec)}
         refusal = rule.refusal(self.registry.connected, token)
         return facts(pipeline) | {"change": change if refusal is None else {**change, "refused": refusal}}
 
@@ -184,7 +188,14 @@ class Hub:
             raise ProtocolError(refusal, code="forbidden", field="spec")
         if self._changing is not None and not self._changing.done():
             raise ProtocolError("another change is under way; wait until it is done", code="busy", field="spec")
-        spec = merged(self.spec(), changes, lambda model: model == self.config.spec.model or self.config.changes.allows(model))
+        started, rule = self.config.spec, self.config.changes
+        known = {use.name for use in started.loras}
+        spec = merged(
+            self.spec(),
+            changes,
+            lambda model: model == started.model or rule.allows(model),
+            lambda name: name in known or rule.allows_lora(name),
+        )
         self._changing = asyncio.create_task(self._change(spec, changes, asker, request))
         return self._changing
 

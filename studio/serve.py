@@ -62,6 +62,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="models below this folder may be loaded too; may be repeated",
     )
+    parser.add_argument(
+        "--lora-folder",
+        type=Path,
+        action="append",
+        default=[],
+        help="LoRA files below this folder may be added while the stream runs; may be repeated",
+    )
     parser.add_argument("--blocked-words", type=Path, metavar="FILE", help="words that prompts may not hold, one a line")
     parser.add_argument("--ssl-certfile", type=Path, help="PEM certificate: phones need HTTPS for their camera")
     parser.add_argument("--ssl-keyfile", type=Path, help="PEM key of the certificate")
@@ -103,14 +110,16 @@ def configure(args: argparse.Namespace, token: str | None) -> ServerConfig:
     try:
         spec = spec_of(args)
     except SpecError as error:
-        option = {"width": "size", "height": "size"}.get(error.field, error.field)
+        option = {"width": "size", "height": "size", "loras": "lora"}.get(error.field, error.field)
         raise UsageError(f"argument --{option}: {error.reason}") from error
     rule = AddressRule(answering_names(args.host, args.trusted_proxy), parse_origins(args.allow_origin), args.trusted_proxy)
-    for folder in args.model_folder:
-        if not folder.is_dir():
-            raise UsageError(f"argument --model-folder: {folder} is no folder")
+    for option, folders in (("model", args.model_folder), ("lora", args.lora_folder)):
+        for folder in folders:
+            if not folder.is_dir():
+                raise UsageError(f"argument --{option}-folder: {folder} is no folder")
     limits = Limits(max_sessions=args.max_sessions, turn_s=args.turn)
-    changes = ChangeRule(args.spec_changes or ("token" if args.trusted_proxy else "alone"), tuple(args.model_folder))
+    who = args.spec_changes or ("token" if args.trusted_proxy else "alone")
+    changes = ChangeRule(who, tuple(args.model_folder), tuple(args.lora_folder))
     return ServerConfig(spec, limits, rule, token or secrets.token_urlsafe(24), changes, blocked_words(args.blocked_words))
 
 
@@ -169,7 +178,7 @@ def run(config: ServerConfig, listener: socket.socket, args: argparse.Namespace)
         return safety_of(args)
 
     def factory(spec: StreamSpec) -> StreamPipeline:
-        # What a visitor changes to is never downloaded: it may be gigabytes.
+        # What a visitor changes to is never downloaded: it may be gigabytes. LoRAs of the hub are those the server began with.
         return load(spec, environment.cache_dir(), args.offline or spec.model != config.spec.model, safety())
 
     app = create_app(config, factory)

@@ -185,12 +185,15 @@ async def transfer(args: argparse.Namespace) -> dict[str, Any]:
         return running.result()
 
 
-def part_of_spec(text: str) -> tuple[str, str | int]:
+def part_of_spec(text: str) -> tuple[str, Any]:
     """("width", 256) from "width=256". Raises ArgumentTypeError; whether the value is allowed is for the server to say."""
     key, equals, value = text.partition("=")
     if not equals:
         raise argparse.ArgumentTypeError(f"{text!r} must be given as KEY=VALUE")
-    return key, int(value) if value.isdecimal() else value
+    try:
+        return key, json.loads(value) if value.isdecimal() or key == "loras" else value
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{value!r} is not JSON") from None
 
 
 def parser() -> argparse.ArgumentParser:
@@ -208,7 +211,7 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="change model, width, height, backend, dtype",
+        help="change model, loras (as JSON), width, height, backend, dtype",
     )
     made.add_argument("--mask", type=Path, help="painted strength map for --set strength_map.mode=mask; white is full strength")
     made.add_argument("--token", help="API token (default: the environment variable RILL_TOKEN)")

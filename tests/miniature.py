@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, LCMScheduler, UNet2DConditionModel
+from safetensors.torch import save_file
+from torch import Tensor
 from transformers import CLIPConfig, CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
@@ -206,3 +208,14 @@ def save_safety_checker(folder: Path, seed: int = 0, **thresholds: float) -> Pat
     view = {"crop_size": 56, "image_mean": [0.48145466, 0.4578275, 0.40821073], "image_std": [0.26862954, 0.26130258, 0.27577711]}
     (folder / "feature_extractor" / "preprocessor_config.json").write_text(json.dumps(view))
     return folder
+
+
+def save_lora(path: Path, factors: dict[str, tuple[Tensor, Tensor]], alpha: float | None = None) -> Path:
+    """Layer → (A [r, in], B [out, r]) in kohya's layout; the text encoder's begin with text_model. alpha: r if not given."""
+    content: dict[str, Tensor] = {}
+    for name, (a, b) in factors.items():
+        flat = ("lora_te_" if name.startswith("text_model") else "lora_unet_") + name.replace(".", "_")
+        scale = torch.tensor(float(a.shape[0]) if alpha is None else alpha)
+        content |= {f"{flat}.lora_down.weight": a, f"{flat}.lora_up.weight": b, f"{flat}.alpha": scale}
+    save_file(content, path)
+    return path

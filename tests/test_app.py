@@ -7,9 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
+from app import main
 from benchmarks import clips
 from pipelines import media
+from tests.miniature import save_family, save_lora
 
 ROOT = Path(__file__).resolve().parents[1]
 KEYS = ("frames", "generated", "cached", "skipped", "dropped", "wall_s", "fps", "stage_ms", "model", "backend", "size", "seed")
@@ -107,6 +111,28 @@ def test_mistakes_get_a_sentence_and_an_exit_code(
     assert done.returncode == code, done.stderr
     assert words in done.stderr and "Traceback" not in done.stderr
     assert not list(tmp_path.glob("out.*"))
+
+
+@pytest.mark.timeout(600)
+def test_render_with_a_lora(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = save_family(tmp_path / "model", "sd15")
+    layer = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+    lora = save_lora(tmp_path / "ink.safetensors", {layer: (torch.randn(2, 32), torch.randn(32, 2))})
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)).save(tmp_path / "in.png")
+    common = ["--model", model, "--size", 128, "--backend", "eager", "--dtype", "float32", "--strength", 0.7]
+
+    def render(name: str, *arguments: object) -> int:
+        return main([str(item) for item in ("render", tmp_path / "in.png", tmp_path / f"{name}.png", *arguments)])
+
+    shown = {}
+    for name, extra in {"plain": [], "off": ["--lora", f"{lora}:0"], "on": ["--lora", f"{lora}:0.9"]}.items():
+        assert render(name, *common, *extra, "--record", tmp_path / f"{name}.jsonl") == 0
+        shown[name] = media.read_picture(tmp_path / f"{name}.png", 128, 128).astype(int)
+    assert np.array_equal(shown["plain"], shown["off"]) and np.abs(shown["plain"] - shown["on"]).max() > 2
+    assert render("again", "--replay", tmp_path / "on.jsonl") == 0, "the record holds the LoRA"
+    capsys.readouterr()
+    assert render("x", *common, "--lora", tmp_path / "absent.safetensors") == 1
+    assert "absent.safetensors" in capsys.readouterr().err
 
 
 def test_models_lists_what_is_present() -> None:

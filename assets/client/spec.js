@@ -1,6 +1,6 @@
-// What the engine runs: backend, size and model, as the server acknowledged them, and one change of them on its way.
+// What the engine runs: backend, size, model and LoRAs, as the server acknowledged them, and one change of them on its way.
 
-import { make, write } from "./dom.js";
+import { iconButton, make, write } from "./dom.js";
 
 const FIRST_REQUEST = 2 ** 40; // far from the numbers of settings patches, whose errors come by the same road
 const SIDES = [256, 384, 512, 640, 768, 1024];
@@ -20,7 +20,7 @@ export class Respec {
 
   /** Asks for a change; nothing shown changes before the server says so. */
   ask(changes) {
-    const differs = Object.entries(changes).some(([key, value]) => this.spec?.[key] !== value);
+    const differs = Object.entries(changes).some(([key, value]) => JSON.stringify(this.spec?.[key]) !== JSON.stringify(value));
     if (differs && !this.asked && this.send(changes, this.request + 1)) {
       this.request += 1;
       Object.assign(this, { asked: true, words: "Asking the server" });
@@ -57,7 +57,20 @@ export function sizes({ width, height }) {
   return all.map(([w, h]) => [`${w}x${h}`, `${w} × ${h}`]);
 }
 
-/** The part of the page: a box each for backend, size and model. */
+/** `loras` with one at another weight, added if it is new, gone if `weight` is null. */
+export function weighed(loras, name, weight) {
+  const others = loras.filter((use) => use.name !== name);
+  if (weight === null) return others;
+  const known = loras.some((use) => use.name === name);
+  return known ? loras.map((use) => (use.name === name ? { name, weight } : use)) : [...others, { name, weight }];
+}
+
+/** What people call a model or a LoRA: the last part of its path, without the ending. */
+export function called(name) {
+  return name.split("/").at(-1).replace(/\.safetensors$/, "");
+}
+
+/** The part of the page: a box each for backend, size and model, a slider for each LoRA in use and a box to add one. */
 export function spec(host, studio) {
   const { respec } = studio;
   const pick = (label, changes) => {
@@ -71,21 +84,49 @@ export function spec(host, studio) {
     return { width, height };
   });
   const model = pick("Model", (value) => ({ model: value }));
+  const uses = host.appendChild(make("div", { className: "rill-loras" }));
+  const ask = (name, weight) => respec.ask({ loras: weighed(respec.spec.loras ?? [], name, weight) });
+  const lora = pick("LoRA", (value) => ({ loras: weighed(respec.spec.loras ?? [], value, 1) }));
   const said = make("div", { className: "rill-said", aria: { live: "polite" } });
   host.append(said);
 
   respec.changed = () => {
     const { spec: now, choices, refused, asked, words } = respec;
     if (!now) return;
-    const named = (values = []) => values.map((value) => [value, value.split("/").at(-1)]);
+    const named = (values = []) => values.map((value) => [value, called(value)]);
     fill(backend, named(choices.backend), now.backend);
     fill(size, sizes(now), `${now.width}x${now.height}`);
     fill(model, named(choices.model), now.model);
     model.parentElement.hidden = model.options.length < 2;
-    for (const select of [backend, size, model]) select.disabled = Boolean(refused) || asked;
+    const locked = Boolean(refused) || asked;
+    const used = now.loras ?? [];
+    const others = (choices.loras ?? []).filter((name) => !used.some((use) => use.name === name));
+    fill(lora, [["", "Add one"], ...named(others)], "");
+    lora.parentElement.hidden = !others.length;
+    uses.replaceChildren(...used.map((use) => weight(use, locked, ask)));
+    for (const select of [backend, size, model, lora]) select.disabled = locked;
     write(said, words);
   };
   respec.changed();
+}
+
+/** One LoRA in use: its weight and a button that removes it. */
+function weight({ name, weight: value }, locked, ask) {
+  const label = called(name);
+  const shown = make("output", { textContent: value.toFixed(2) });
+  const slider = make("input", {
+    type: "range",
+    min: Math.min(-1, value),
+    max: Math.max(2, value),
+    step: 0.05,
+    disabled: locked,
+    aria: { label: `Weight of ${label}` },
+    on: { input: () => write(shown, Number(slider.value).toFixed(2)), change: () => ask(name, Number(slider.value)) },
+  });
+  slider.value = value;
+  const remove = iconButton("bin", `Remove ${label}`, () => ask(name, null));
+  remove.disabled = locked;
+  return make("div", { className: "rill-lora" }, make("span", { textContent: label, title: name }), slider, shown, remove);
 }
 
 function fill(select, options, value) {

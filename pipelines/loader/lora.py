@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.loader import networks
-from pipelines.loader.files import Folder, Weights, read_weights
+from pipelines.loader.files import PICKLED, Folder, Weights, read_weights
 from pipelines.types import ModelError
 
 PREFIXES: dict[str, tuple[str, ...]] = {
@@ -28,6 +28,8 @@ PREFIXES: dict[str, tuple[str, ...]] = {
 
 DOWN = ("lora_A.weight", "lora_down.weight", "lora_linear_layer.down.weight", "lora.down.weight")
 UP = ("lora_B.weight", "lora_up.weight", "lora_linear_layer.up.weight", "lora.up.weight")
+OLDEST = ("_lora.down.weight", "_lora.up.weight")
+"""Endings in the layout of the first attention processors, which diffusers still reads."""
 
 
 class LoraFile:
@@ -36,6 +38,8 @@ class LoraFile:
     def __init__(self, path: Path, strength: float) -> None:
         self.name = path.name
         self.strength = strength
+        if path.suffix in PICKLED:
+            raise ModelError(f"{self.name}: is pickled, and reading a pickle may run code; only .safetensors are loaded")
         self.weights: Weights = Folder(path).weights("") if path.is_dir() else read_weights([path], path.name)
         if not any("lora" in name for name in self.weights.tensors):
             raise ModelError(f"{self.name}: holds no LoRA; no tensor of it is called lora_A, lora_down or alike")
@@ -43,6 +47,8 @@ class LoraFile:
         for name in self.weights.tensors:
             if not name.startswith(known):
                 raise ModelError(f"{self.name}: {name!r} belongs to no part of a Stable Diffusion model")
+            if not name.endswith((*DOWN, *UP, *OLDEST, ".alpha")):
+                raise ModelError(f"{self.name}: {name!r} is no factor of a plain LoRA; LoHa, LoKr, DoRA and others are not read")
 
     def fuse(self, part: str, network: nn.Module, unet_config: Mapping[str, Any]) -> None:
         """Add the LoRA's share to the weights of one part, in place. Nothing happens if the file has none for it."""

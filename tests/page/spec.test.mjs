@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { messages } from "../../assets/client/protocol.js";
-import { Respec, sizes } from "../../assets/client/spec.js";
+import { Respec, called, sizes, weighed } from "../../assets/client/spec.js";
 
 const SPEC = { model: "pocket", width: 512, height: 512, backend: "openvino", dtype: "bfloat16" };
 const CHANGE = { model: ["pocket"], backend: ["openvino", "eager"], dtype: ["bfloat16"] };
@@ -78,4 +78,22 @@ test("sizes hold the usual squares and what runs", () => {
 
 test("the message", () => {
   assert.deepEqual(JSON.parse(messages.spec({ width: 256 }, 7)), { type: "spec", spec: { width: 256 }, request: 7 });
+});
+
+test("a LoRA is added, weighed in its place, and removed", () => {
+  const two = [{ name: "a", weight: 1 }, { name: "b", weight: 0.5 }];
+  assert.deepEqual(weighed(two, "a", 0.25), [{ name: "a", weight: 0.25 }, { name: "b", weight: 0.5 }]);
+  assert.deepEqual(weighed(two, "c", 1), [...two, { name: "c", weight: 1 }]);
+  assert.deepEqual(weighed(two, "a", null), [{ name: "b", weight: 0.5 }]);
+  assert.equal(called("/loras/ink wash.safetensors"), "ink wash");
+});
+
+test("the same LoRAs are not asked for again", () => {
+  const { respec, sent } = begun();
+  const loras = [{ name: "a", weight: 1 }];
+  respec.welcome({ spec: { ...SPEC, loras }, change: CHANGE });
+  respec.ask({ loras: [{ name: "a", weight: 1 }] });
+  assert.equal(sent.length, 0);
+  respec.ask({ loras: weighed(loras, "a", 0.5) });
+  assert.deepEqual(sent[0].changes, { loras: [{ name: "a", weight: 0.5 }] });
 });

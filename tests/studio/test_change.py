@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines import FIELDS, MemoryShortError, ModelError, Settings, SettingsError, SpecError, StreamSpec
+from pipelines import FIELDS, LoraUse, MemoryShortError, ModelError, Settings, SettingsError, SpecError, StreamSpec
 from studio.change import CHANGEABLE, ChangeRule, choices, explained, fitted, merged
 from studio.protocol import ProtocolError
 from tests.studio.test_protocol import JSON
@@ -46,10 +47,32 @@ def test_local_models_only_below_the_folders_that_were_given(tmp_path: Path) -> 
     assert not rule.allows(f"{inside}+/etc/x.safetensors") and not rule.allows("pocket+lcm-lora")
 
 
+def test_loras_are_files_of_the_folders_that_were_given(tmp_path: Path) -> None:
+    folder = tmp_path / "loras"
+    (folder / "ink").mkdir(parents=True)
+    for name in ("ink/wash.safetensors", "oil.safetensors", "oil.pt"):
+        (folder / name).touch()
+    rule = ChangeRule(lora_folders=(folder,))
+    assert rule.loras() == [str(folder / "ink/wash.safetensors"), str(folder / "oil.safetensors")]
+    assert all(map(rule.allows_lora, rule.loras())) and not ChangeRule().allows_lora(rule.loras()[0])
+    for name in ("oil.pt", "../loras/oil.safetensors", "absent.safetensors", "x" * 390):
+        assert not rule.allows_lora(str(folder / name)), name
+
+
+def test_a_lora_in_use_may_have_any_weight_and_go() -> None:
+    used = dataclasses.replace(SPEC, loras=(LoraUse("hub/lora", 1.0),))
+    lighter = merged(used, {"loras": [{"name": "hub/lora", "weight": 0.5}]}, lambda model: False)
+    assert lighter.loras == (LoraUse("hub/lora", 0.5),)
+    assert merged(used, {"loras": []}, lambda model: False).loras == ()
+    assert merged(SPEC, {"loras": [{"name": "a"}]}, lambda model: False, lambda name: name == "a").loras == (LoraUse("a"),)
+    with pytest.raises(ProtocolError, match="no LoRA of this server"):
+        merged(SPEC, {"loras": [{"name": "hub/lora"}]}, lambda model: True)
+
+
 @pytest.mark.parametrize(
     ("changes", "field", "word"),
     [
-        ({}, "spec", "model, width, height, backend, dtype"),
+        ({}, "spec", "model, loras, width, height, backend, dtype"),
         ({"device": "cuda"}, "device", "cannot be changed"),
         ({"max_steps": 2}, "max_steps", "cannot be changed"),
         ({"width": 200}, "width", "multiple of 64 from 128 to 1024"),
@@ -63,6 +86,10 @@ def test_local_models_only_below_the_folders_that_were_given(tmp_path: Path) -> 
         ({"model": ""}, "model", "no name"),
         ({"model": 5}, "model", "no name"),
         ({"model": "x" * 1000}, "model", "no name"),
+        ({"loras": "ink"}, "loras", "must be a list"),
+        ({"loras": [{"name": "ink", "weight": 9}]}, "loras", "from -4 to 4"),
+        ({"loras": [{"name": "/etc/passwd"}]}, "loras", "no LoRA of this server"),
+        ({"loras": [{"name": "a/b"}]}, "loras", "no LoRA of this server"),
     ],
 )
 def test_what_is_refused_is_named(changes: dict[str, object], field: str, word: str) -> None:
@@ -134,6 +161,12 @@ def test_what_went_wrong_is_explained_and_not_kept(error: Exception, field: str,
     told = explained(error, {"width": 512, "height": 512})
     assert (told.code, told.field) == ("bad_spec", field) and word in told.message and "secret" not in told.message
     assert told.__context__ is None and told.__cause__ is None
+
+
+def test_a_lora_that_cannot_be_loaded_is_the_fault_of_the_loras() -> None:
+    error = ModelError("ink.safetensors: is for another model")
+    assert explained(error, {"loras": []}).field == "loras"
+    assert explained(error, {"loras": [], "model": "pocket"}).field == "model"
 
 
 def test_a_device_offers_what_runs_on_it() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import ModelError, Settings, SettingsError
+from pipelines import LoraUse, ModelError, Settings, SettingsError
 from studio import serve
 from studio.arguments import safety_of
 from studio.hub import Hub
@@ -53,6 +53,16 @@ def test_who_may_change_the_spec(tmp_path: Path) -> None:
     assert (chosen.changes.who, chosen.changes.folders) == ("never", (tmp_path,))
 
 
+def test_loras_at_the_start_and_those_that_may_be_added(tmp_path: Path) -> None:
+    (tmp_path / "a:b.safetensors").touch()
+    given = ["--lora", "lcm-lora", "--lora", "a/b:-0.5", "--lora", str(tmp_path / "a:b.safetensors")]
+    config = serve.configure(parsed(*given, "--lora-folder", str(tmp_path)), None)
+    assert config.spec.loras == (LoraUse("lcm-lora"), LoraUse("a/b", -0.5), LoraUse(str(tmp_path / "a:b.safetensors")))
+    offered = Hub(config, FakePipeline)
+    offered.owner.loaded.set_result(FakePipeline(config.spec))  # type: ignore[arg-type]
+    assert offered.facts(False)["change"]["loras"] == [use.name for use in config.spec.loras]  # type: ignore[index]
+
+
 def test_blocked_words_come_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "words.txt"
     path.write_text("gore\n")
@@ -91,6 +101,10 @@ def test_names_that_mean_this_server() -> None:
         (["--allow-origin", "*"], "--allow-origin"),
         (["--ssl-certfile", "x.pem"], "together"),
         (["--model-folder", "no/such/folder"], "--model-folder"),
+        (["--lora-folder", "no/such/folder"], "--lora-folder"),
+        (["--lora", "ink:much"], "--lora"),
+        (["--lora", "ink:7"], "--lora"),
+        (["--lora", "ink", "--lora", "ink:0.5"], "--lora"),
         (["--ssl-certfile", "x.pem", "--ssl-keyfile", "y.pem"], "x.pem is no file"),
         (["--host", "no.such.host.invalid"], "--host"),
     ],
