@@ -1,8 +1,9 @@
 """What the ablation compares: groups of configurations, each with its own unaccelerated reference. Data and set arithmetic only.
 
 Guidance and the number of steps are settings of the picture, not accelerations: a group holds them fixed, and compares with
-sequential denoising and full guidance at the same scale, no gate, no cache. The stream batch is a no-op at one step. The cache
-takes a full pass every fifth frame; "cache/3" every third, as the studio does unless told otherwise.
+sequential denoising and full guidance at the same scale, no gate, no cache. The stream batch is a no-op at one step; at four,
+residual guidance is also measured inside it, where negative rows double the rows of one call. The cache takes a full pass every
+fifth frame; "cache/3" every third, as the studio does unless told otherwise.
 """
 
 from __future__ import annotations
@@ -89,6 +90,15 @@ def groups(guidance: float) -> dict[str, Group]:
             {"steps": 4, **full},
             {"batch": BATCH, "adaptive": ADAPTIVE, "gate": GATE, "cache": CACHE},
             {"self": SELF},
+            frames=18,
+            repeats=1,
+        ),
+        Group(
+            "four-guided-batch",
+            f"4 steps in a stream batch, guidance {guidance:g}",
+            {"steps": 4, **full, **BATCH},
+            {"self": SELF},
+            {"adaptive": ADAPTIVE},
             frames=18,
             repeats=1,
         ),

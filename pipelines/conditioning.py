@@ -1,13 +1,14 @@
 """Prompt to what a row is told: encoded once, remembered, blended, completed by what else the model takes.
 
-A text encoder runs for a prompt that was never seen; everything after that is arithmetic on remembered tensors.
+A text encoder runs for a prompt that was never seen; everything after that is arithmetic on remembered tensors. What the UNet's
+resnets are told of prompt and timestep is remembered, too.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -17,6 +18,8 @@ from pipelines.settings import Settings
 from pipelines.unet import guidance_embedding
 
 CACHED_PROMPTS = 256  # SD 1.5: 77·768 floats = 0.24 MB each, 60 MB at most
+CACHED_CONDITIONS = 64
+CACHED_LEVELS = 16  # of one condition; SDXL: 28,000 floats = 0.1 MB each
 
 Text = tuple[Tensor, ...]
 """What the text encoders say of a prompt: the embedding [L, D], and for a model that takes it the pooled text [P]."""
@@ -27,19 +30,29 @@ class Condition:
     """What one row is told beside its latent and its timestep.
 
     embedding: [L, D]. added: what else the UNet takes of pooled text [P], time ids [6], guidance embedding [W], in this order.
-    guidance: the γ that the guidance embedding says, None for a model without one.
+    guidance: the γ that the guidance embedding says, None for a model without one. levels: the modulations [M] computed from it
+    so far, by timestep.
     """
 
     embedding: Tensor
     added: tuple[Tensor, ...] = ()
     guidance: float | None = None
+    levels: OrderedDict[int, Tensor] = field(default_factory=OrderedDict)
+
+    def modulation(self, timestep: int, compute: Callable[[int, Condition], Tensor]) -> Tensor:
+        """What the resnets are told at a timestep: remembered, or computed now."""
+        if timestep not in self.levels:
+            self.levels[timestep] = compute(timestep, self)
+            if len(self.levels) > CACHED_LEVELS:
+                self.levels.popitem(last=False)
+        return self.levels[timestep]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Additions:
     """What a model is told beside the text: time_ids [6] of SDXL, and γ in an embedding of w_size numbers (distilled LCM).
 
-    empty_is_zero: no negative prompt is a text of zeros, as SDXL was trained, not that of the empty prompt.
+    empty_is_zero: no negative prompt is a text of zeros, not that of the empty prompt.
     """
 
     time_ids: Tensor | None = None
@@ -48,22 +61,43 @@ class Additions:
 
     def negative(self, prompts: PromptCache, settings: Settings) -> Text:
         """The text of the negative row."""
-        text = prompts(settings.negative)
         if self.empty_is_zero and not settings.negative.strip():
-            return tuple(torch.zeros_like(value) for value in text)
-        return text
+            return prompts.blank()
+        return prompts(settings.negative)
 
     def complete(self, text: Text, settings: Settings) -> Condition:
-        """The condition of a row with this text. Where guidance works on rows, the network itself is told γ = 1, so that
-        it is not applied twice."""
+        """The condition of a row with this text."""
         embedding, *added = text
         if self.time_ids is not None:
             added.append(self.time_ids)
         if self.w_size is None:
             return Condition(embedding, tuple(added))
-        scale = 1.0 if guidance.active(settings) else settings.guidance
+        scale = self.told(settings)
         added.append(guidance_embedding(torch.tensor([scale - 1.0]), self.w_size)[0])
         return Condition(embedding, tuple(added), scale)
+
+    def told(self, settings: Settings) -> float:
+        """γ as the network itself hears it: 1 where guidance works on rows, so that it is not applied twice."""
+        return 1.0 if guidance.active(settings) else settings.guidance
+
+
+class Conditions:
+    """The conditions of the texts last seen, for all sessions of a pipeline: what was computed from one stays with it."""
+
+    def __init__(self, additions: Additions, limit: int = CACHED_CONDITIONS) -> None:
+        self.additions = additions
+        self._limit = limit
+        self._known: OrderedDict[Hashable, tuple[Text, Condition]] = OrderedDict()
+
+    def __call__(self, text: Text, settings: Settings) -> Condition:
+        """The condition of a text. The text is known by identity: PromptCache hands out the same one for the same words."""
+        key = (id(text), None if self.additions.w_size is None else self.additions.told(settings))
+        if key not in self._known:  # the text is kept with it, so that its id is not given to another
+            self._known[key] = (text, self.additions.complete(text, settings))
+            if len(self._known) > self._limit:
+                self._known.popitem(last=False)
+        self._known.move_to_end(key)
+        return self._known[key][1]
 
 
 class PromptCache:
@@ -72,14 +106,34 @@ class PromptCache:
     def __init__(self, encode: Callable[[str], Text], limit: int = CACHED_PROMPTS) -> None:
         self._encode = encode
         self._limit = limit
-        self._known: OrderedDict[str, Text] = OrderedDict()
+        self._known: OrderedDict[Hashable, Text] = OrderedDict()
         self.encoded = 0  # how often the encoder really ran
 
     def __call__(self, prompt: str) -> Text:
-        key = " ".join(prompt.split())
+        words = " ".join(prompt.split())
+        return self._remembered(words, lambda: self._encoded(words))
+
+    def blend(self, settings: Settings) -> Text:
+        """A session's prompt mixed with prompt_b by blend."""
+        if not settings.prompt_b or settings.blend == 0.0:
+            return self(settings.prompt)
+        if settings.blend == 1.0:
+            return self(settings.prompt_b)
+        key = (settings.prompt, settings.prompt_b, settings.blend, settings.blend_mode)
+        one, other = self(settings.prompt), self(settings.prompt_b)
+        return self._remembered(key, lambda: mixed(one, other, settings.blend, settings))
+
+    def blank(self) -> Text:
+        """A text of zeros, which SDXL was trained to take for no negative prompt."""
+        return self._remembered(None, lambda: tuple(torch.zeros_like(value) for value in self("")))
+
+    def _encoded(self, words: str) -> Text:
+        self.encoded += 1
+        return self._encode(words)
+
+    def _remembered(self, key: Hashable, make: Callable[[], Text]) -> Text:
         if key not in self._known:
-            self._known[key] = self._encode(key)
-            self.encoded += 1
+            self._known[key] = make()
             if len(self._known) > self._limit:
                 self._known.popitem(last=False)
         self._known.move_to_end(key)
@@ -117,15 +171,6 @@ def mixed(a: Text, b: Text, weight: float, settings: Settings) -> Text:
     """The text at `weight` (0..1) on the way from a to b, each tensor for itself."""
     mix: Callable[[Tensor, Tensor, float], Tensor] = spherical if settings.blend_mode == "spherical" else torch.lerp
     return tuple(mix(one, other, weight) for one, other in zip(a, b, strict=True))
-
-
-def text_of(prompts: PromptCache, settings: Settings) -> Text:
-    """What the encoders say of a session's prompt, mixed with prompt_b by blend."""
-    if not settings.prompt_b or settings.blend == 0.0:
-        return prompts(settings.prompt)
-    if settings.blend == 1.0:
-        return prompts(settings.prompt_b)
-    return mixed(prompts(settings.prompt), prompts(settings.prompt_b), settings.blend, settings)
 
 
 def spherical(a: Tensor, b: Tensor, weight: float) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from pipelines import backends, feature_cache, guidance, memory, probe
-from pipelines.conditioning import Additions, Condition, PromptCache, text_of
+from pipelines.conditioning import Additions, Condition, Conditions, PromptCache
 from pipelines.feature_cache import Kind
 from pipelines.graphs import BUCKETS, GraphKey, Graphs, split
 from pipelines.loader import ModelParts
@@ -81,7 +81,7 @@ class StreamPipeline:
         self.schedule = parts.schedule
         self.branches = parts.branches
         self._prompts = PromptCache(parts.encode_prompt)
-        self._additions = Additions(parts.time_ids(spec.width, spec.height), parts.w_size, parts.empty_is_zero)
+        self._conditions = Conditions(Additions(parts.time_ids(spec.width, spec.height), parts.w_size, parts.empty_is_zero))
 
     def check(self, settings: Settings) -> None:
         """Raises SettingsError for what this model or spec cannot do."""
@@ -109,6 +109,7 @@ class StreamPipeline:
         return (
             GraphKey("encode", 1),
             GraphKey("decode", 1),
+            GraphKey("modulate", 1),
             *(GraphKey(part, size, branch) for (part, branch), size in (*plain, *grouped)),
         )
 
@@ -116,7 +117,7 @@ class StreamPipeline:
         """Build now whatever these settings need, so that no step pays for it. Slow the first time."""
         for key in self.graphs_for(settings, sessions):
             self.graphs.build(key)
-        text_of(self._prompts, settings)
+        self._prompts.blend(settings)
 
     def rehearse(self, settings: Settings, sessions: int = 1) -> None:
         """Build what these settings need and run one picture through: what would break at the first frame does so here.
@@ -195,13 +196,13 @@ class StreamPipeline:
 
     def _turn(self, entry: Entry) -> Turn:
         state, settings = entry.state, entry.settings
-        text = text_of(self._prompts, settings)
+        text = self._prompts.blend(settings)
         if entry.frame is not None:
             text = state.travel.at(text, settings, entry.frame.captured_at)
         elif state.travel.current is not None:
             text = state.travel.current
-        negative = self._additions.negative(self._prompts, settings)
-        return Turn(entry, self._additions.complete(text, settings), self._additions.complete(negative, settings))
+        negative = self._conditions.additions.negative(self._prompts, settings)
+        return Turn(entry, self._conditions(text, settings), self._conditions(negative, settings))
 
     def _denoise(self, turns: Sequence[Turn]) -> None:
         """One UNet call moves every chosen frame one level; sequential sessions come back until their frame is done."""
@@ -236,11 +237,15 @@ class StreamPipeline:
     def _inputs(self, part: str, rows: Sequence[Row]) -> tuple[Tensor, ...]:
         """What a UNet pass takes of these rows; every tensor has one row each along its first dimension."""
         x = stack([row.frame.x for row in rows])  # [B, C, h, w]
-        t = torch.tensor([self.schedule.told(row.frame.timestep) for row in rows])  # [B]
+        modulation = stack([row.condition.modulation(row.frame.timestep, self._modulation) for row in rows])  # [B, M]
         embedding = stack([row.condition.embedding for row in rows])  # [B, L, D]
         features = (stack(values) for values in zip(*(row.features for row in rows), strict=True))
-        added = (stack(values) for values in zip(*(row.condition.added for row in rows), strict=True))
-        return (t, embedding, *features, *added) if part == "decoder" else (x, t, embedding, *features, *added)
+        return (modulation, embedding, *features) if part == "decoder" else (x, modulation, embedding, *features)
+
+    def _modulation(self, timestep: int, condition: Condition) -> Tensor:
+        """What the UNet's resnets are told under a condition at a timestep: [M]."""
+        t = torch.tensor([self.schedule.told(timestep)])
+        return self.graphs.run("modulate", (t, condition.embedding[None], *(value[None] for value in condition.added)))[0][0]
 
     def _decode(self, frames: Sequence[InFlight]) -> dict[int, HostPicture]:
         if not frames:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from kernels import groupnorm
 from pipelines.backends import Backend, Graph
 from pipelines.loader import SPATIAL_FACTOR, ModelParts
+from pipelines.modulation import ModulationPass, modulation_size
 from pipelines.pixels import DecodePixels, EncodePixels
 from pipelines.types import StreamSpec
 
@@ -28,8 +29,9 @@ BUCKETS = (1, 2, 3, 4, 8, 16)
 
 @dataclass(frozen=True, slots=True)
 class GraphKey:
-    """part: encode, decode; full, or with a branch a full pass that keeps its deep feature, and shallow, which takes it; encoder,
-    a full pass that keeps its skips, and decoder, which takes them. branch: re-entry point of the feature cache.
+    """part: encode, decode; modulate, what the resnets are told; full, or with a branch a full pass that keeps its deep feature,
+    and shallow, which takes it; encoder, a full pass that keeps its skips, and decoder, which takes them. branch: re-entry
+    point of the feature cache.
     """
 
     part: str
@@ -52,7 +54,7 @@ def code_version() -> str:
     """Changes with whatever a traced graph depends on besides the weights: a graph kept on disk must not outlive its code."""
     digest = hashlib.sha256(version("diffusers").encode())
     here = Path(__file__).parent
-    for path in (here / "unet.py", here / "pixels.py", here / "autoencoder.py", Path(groupnorm.__file__)):
+    for path in (here / "unet.py", here / "modulation.py", here / "pixels.py", here / "autoencoder.py", Path(groupnorm.__file__)):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 
@@ -106,6 +108,8 @@ class Graphs:
                 return lambda: EncodePixels(parts.vae, parts.upcasts_autoencoder)
             case "decode":
                 return lambda: DecodePixels(parts.vae, parts.upcasts_autoencoder)
+            case "modulate":
+                return lambda: ModulationPass(parts.unet)
             case "full":
                 return lambda: FullPass(parts.unet, key.branch)
             case "shallow" if key.branch is not None:
@@ -126,18 +130,19 @@ class Graphs:
         if key.part == "decode":
             return (latents,)
         embedding = torch.randn(rows, *self.parts.embedding_shape, generator=generator)
-        t = torch.full((rows,), 500, dtype=torch.int64)
-        added = tuple(torch.rand(rows, size, generator=generator) for size in self.parts.added_sizes)
+        if key.part == "modulate":
+            t = torch.full((rows,), 500, dtype=torch.int64)
+            return t, embedding, *(torch.rand(rows, size, generator=generator) for size in self.parts.added_sizes)
+        modulation = torch.randn(rows, modulation_size(self.parts.unet_config), generator=generator)
         height, width = self.latent_shape[1:]
         if key.part == "shallow" and key.branch is not None:
             from pipelines.unet import deep_shape
 
             deep = deep_shape(self.parts.unet, key.branch, height, width)
-            return latents, t, embedding, torch.randn(rows, *deep, generator=generator), *added
+            return latents, modulation, embedding, torch.randn(rows, *deep, generator=generator)
         if key.part == "decoder":
             from pipelines.unet import skip_shapes
 
             skips = skip_shapes(self.parts.unet, height, width)
-            kept = (torch.randn(rows, *shape, generator=generator) for shape in (skips[-1], *skips))
-            return t, embedding, *kept, *added
-        return latents, t, embedding, *added
+            return modulation, embedding, *(torch.randn(rows, *shape, generator=generator) for shape in (skips[-1], *skips))
+        return latents, modulation, embedding

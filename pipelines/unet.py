@@ -4,6 +4,8 @@ The UNet is seen as skips numbered from the outside: skip 0 is conv_in's output,
 to what comes from below. Branch b (DeepCache, arXiv 2312.00858: block b // (L + 1), layer b % (L + 1) for L layers per block)
 keeps the hidden state that enters up layer b. From there a shallow pass needs only skips 0..b and up layers b..0.
 
+What timestep, prompt and added conditions tell the resnets comes in as one vector a row (modulation.py).
+
 Knows nothing of when to reuse what (feature_cache.py), of sessions or of backends. Modules are shared with the UNet, not copied.
 """
 
@@ -18,24 +20,27 @@ from torch import Tensor, nn
 from torch.jit._trace import is_tracing
 from torch.utils.flop_counter import FlopCounterMode
 
+from pipelines.modulation import Resnet, wrapped_resnets
+
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
 
 DOWN_BLOCKS = ("DownBlock2D", "CrossAttnDownBlock2D")
 UP_BLOCKS = ("UpBlock2D", "CrossAttnUpBlock2D")
+MID_BLOCKS = ("UNetMidBlock2DCrossAttn", "UNetMidBlock2D", "NoneType")
 
 
 class Layer(nn.Module):
     """A resnet, then cross-attention where the block has it, then an upsampler where it is the block's last."""
 
-    def __init__(self, resnet: Any, attention: nn.Module | None, upsampler: nn.Module | None = None) -> None:
+    def __init__(self, resnet: Resnet, attention: nn.Module | None, upsampler: nn.Module | None = None) -> None:
         super().__init__()
-        self.resnet: Any = resnet
+        self.resnet = resnet
         self.attention = attention
         self.upsampler = upsampler
 
-    def forward(self, h: Tensor, temb: Tensor, emb: Tensor) -> Tensor:
-        h = self.resnet(h, temb)
+    def forward(self, h: Tensor, modulation: Tensor, emb: Tensor) -> Tensor:
+        h = self.resnet(h, modulation)
         if self.attention is not None:
             h = self.attention(h, encoder_hidden_states=emb, return_dict=False)[0]
         return h if self.upsampler is None else self.upsampler(h)
@@ -48,58 +53,36 @@ class Downsample(nn.Module):
         super().__init__()
         self.downsampler: Any = downsampler
 
-    def forward(self, h: Tensor, temb: Tensor, emb: Tensor) -> Tensor:
+    def forward(self, h: Tensor, modulation: Tensor, emb: Tensor) -> Tensor:
         return self.downsampler(h)
-
-
-class Embed(nn.Module):
-    """Timestep and added conditions to the vector that every resnet takes: [B, E]."""
-
-    def __init__(self, unet: UNet2DConditionModel) -> None:
-        super().__init__()
-        self.time_proj = unet.time_proj
-        self.time_embedding = unet.time_embedding
-        self.activation = unet.time_embed_act
-        self.takes_added = unet.config.addition_embed_type == "text_time"
-        self.pools_text = unet.config.addition_embed_type == "text"  # an attention pooling of the prompt embedding itself
-        takes_w = unet.config.time_cond_proj_dim is not None
-        self.counts = (2 * self.takes_added, 2 * self.takes_added + takes_w)
-        self.names = " and ".join(["pooled, time_ids"] * self.takes_added + ["optionally w"] * takes_w)
-        if self.takes_added:
-            self.add_time_proj = unet.add_time_proj
-        if self.takes_added or self.pools_text:
-            self.add_embedding = unet.add_embedding
-
-    def forward(self, like: Tensor, t: Tensor, emb: Tensor, added: Sequence[Tensor]) -> Tensor:
-        """t: [B] or [1]; emb: [B, L, D]; added: what the UNet takes of pooled, time_ids, w. `like` gives batch size and dtype."""
-        if len(added) not in self.counts:
-            raise ValueError(f"{len(added)} added conditions given; this UNet takes {self.names or 'none'}")
-        w = added[-1].to(like.dtype) if len(added) > 2 * self.takes_added else None
-        # The sinusoids are made in float32: bfloat16 cannot tell timestep 999 from 1000.
-        temb = self.time_embedding(self.time_proj(t.expand(like.shape[0])).to(like.dtype), w)
-        if self.takes_added:
-            pooled, time_ids = added[:2]
-            times = self.add_time_proj(time_ids.flatten()).reshape(pooled.shape[0], -1)  # [B, 6 * 256]
-            temb = temb + self.add_embedding(torch.cat([pooled, times], dim=-1).to(temb.dtype))
-        elif self.pools_text:
-            temb = temb + self.add_embedding(emb)
-        return temb if self.activation is None else self.activation(temb)
 
 
 def down_layers(unet: UNet2DConditionModel) -> list[Layer | Downsample]:
     """The layers of the way down, outermost first; the output of layer k − 1 is skip k."""
+    wrapped = wrapped_resnets(unet)
     layers: list[Layer | Downsample] = []
     for block in unet.down_blocks:
-        layers += [Layer(resnet, attention) for resnet, attention in _pairs(block)]
+        layers += [Layer(wrapped[id(resnet)], attention) for resnet, attention in _pairs(block)]
         layers += [Downsample(downsampler) for downsampler in block.downsamplers or ()]
     return layers
 
 
+def mid_layers(unet: UNet2DConditionModel) -> list[Layer]:
+    """The layers of the middle: all but the last end in attention, where the block has it."""
+    if unet.mid_block is None:
+        return []
+    wrapped = wrapped_resnets(unet)
+    blocks = list(unet.mid_block.resnets)
+    attentions = [*(unet.mid_block.attentions or [None] * (len(blocks) - 1)), None]
+    return [Layer(wrapped[id(resnet)], attention) for resnet, attention in zip(blocks, attentions, strict=True)]
+
+
 def up_layers(unet: UNet2DConditionModel) -> list[Layer]:
     """The layers of the way up, outermost first: layer k takes skip k."""
+    wrapped = wrapped_resnets(unet)
     layers: list[Layer] = []
     for block in unet.up_blocks:
-        layers += [Layer(resnet, attention) for resnet, attention in _pairs(block)]
+        layers += [Layer(wrapped[id(resnet)], attention) for resnet, attention in _pairs(block)]
         if block.upsamplers:
             layers[-1].upsampler = block.upsamplers[0]
     return layers[::-1]
@@ -125,7 +108,6 @@ class UNetPass(nn.Module):
         super().__init__()
         check_supported(unet)
         self.factor = 2 ** sum(bool(block.upsamplers) for block in unet.up_blocks)
-        self.embed = Embed(unet)
         if encode:
             self.conv_in = unet.conv_in
             self.down = nn.ModuleList(down_layers(unet)[:first])
@@ -133,34 +115,32 @@ class UNetPass(nn.Module):
         self.norm_out = nn.Sequential(unet.conv_norm_out, unet.conv_act) if unet.conv_norm_out else nn.Identity()
         self.conv_out = unet.conv_out
 
-    def encode(self, x: Tensor, temb: Tensor, emb: Tensor) -> list[Tensor]:
+    def encode(self, x: Tensor, modulation: Tensor, emb: Tensor) -> list[Tensor]:
         """Skips 0..first, outermost first; each [B, C_k, H_k, W_k]."""
         if not is_tracing() and (x.shape[-2] % self.factor or x.shape[-1] % self.factor):
             raise ValueError(f"a latent of {x.shape[-2]}x{x.shape[-1]} does not fit; multiples of {self.factor} do")
         skips = [self.conv_in(x)]
         for layer in self.down:
-            skips.append(layer(skips[-1], temb, emb))
+            skips.append(layer(skips[-1], modulation, emb))
         return skips
 
     def decode(
-        self, h: Tensor, skips: Sequence[Tensor], temb: Tensor, emb: Tensor, keep: int | None = None
+        self, h: Tensor, skips: Sequence[Tensor], modulation: Tensor, emb: Tensor, keep: int | None = None
     ) -> tuple[Tensor, ...]:
         """(out,), or (out, the hidden state entering up layer `keep`)."""
         kept: tuple[Tensor, ...] = ()
         for k in reversed(range(len(skips))):
             if k == keep:
                 kept = (h,)
-            h = self.up[k](torch.cat([h, skips[k]], dim=1), temb, emb)
+            h = self.up[k](torch.cat([h, skips[k]], dim=1), modulation, emb)
         return (self.conv_out(self.norm_out(h)), *kept)
 
 
 class FullPass(UNetPass):
     """The whole UNet. With a branch it also returns the deep feature for ShallowPass, with `keep_encoder` what DecoderPass takes.
 
-    forward(x [B,C,H,W], t [B] or [1], emb [B,L,D], *added) → (out [B,C',H,W],), or (out, deep), or (out, h, *skips).
-    H and W are multiples of 2 to the number of upsamplers. `added` is what the UNet takes, in this order: pooled [B,P] and
-    time_ids [B,6] where it has text_time conditions (SDXL); then w [B,W], the guidance embedding of a distilled LCM
-    (`guidance_embedding`), optional where it has time_cond_proj_dim. Raises ValueError for inputs that it does not take.
+    forward(x [B,C,H,W], modulation [B,M], emb [B,L,D]) → (out [B,C',H,W],), or (out, deep), or (out, h, *skips).
+    H and W are multiples of 2 to the number of upsamplers. Raises ValueError for inputs that it does not take.
     """
 
     def __init__(self, unet: UNet2DConditionModel, branch: int | None = None, keep_encoder: bool = False) -> None:
@@ -169,53 +149,37 @@ class FullPass(UNetPass):
             if keep_encoder:
                 raise ValueError("a pass keeps either a branch or the encoder, not both")
         super().__init__(unet, branches(unet) - 1)
-        self.mid = unet.mid_block
-        self.mid_attends = getattr(unet.mid_block, "has_cross_attention", False)
+        self.mid = nn.ModuleList(mid_layers(unet))
         self.branch = branch
         self.keep_encoder = keep_encoder
 
-    def forward(
-        self,
-        x: Tensor,
-        t: Tensor,
-        emb: Tensor,
-        *added: Tensor,
-    ) -> tuple[Tensor, ...]:
-        temb = self.embed(x, t, emb, added)
-        skips = self.encode(x, temb, emb)
+    def forward(self, x: Tensor, modulation: Tensor, emb: Tensor) -> tuple[Tensor, ...]:
+        skips = self.encode(x, modulation, emb)
         h = skips[-1]
-        if self.mid is not None:
-            h = self.mid(h, temb, encoder_hidden_states=emb) if self.mid_attends else self.mid(h, temb)
-        outputs = self.decode(h, skips, temb, emb, self.branch)
+        for layer in self.mid:
+            h = layer(h, modulation, emb)
+        outputs = self.decode(h, skips, modulation, emb, self.branch)
         return (*outputs, h, *skips) if self.keep_encoder else outputs
 
 
 class ShallowPass(UNetPass):
     """The outer layers only, from a cached deep feature on (DeepCache).
 
-    forward(x [B,C,H,W], t [B] or [1], emb [B,L,D], deep [B, *deep_shape], *added) → (out [B,C',H,W],).
+    forward(x [B,C,H,W], modulation [B,M], emb [B,L,D], deep [B, *deep_shape]) → (out [B,C',H,W],).
     With the deep feature of the same inputs it equals FullPass. Raises ValueError as FullPass does.
     """
 
     def __init__(self, unet: UNet2DConditionModel, branch: int) -> None:
         super().__init__(unet, check_branch(unet, branch))
 
-    def forward(
-        self,
-        x: Tensor,
-        t: Tensor,
-        emb: Tensor,
-        deep: Tensor,
-        *added: Tensor,
-    ) -> tuple[Tensor, ...]:
-        temb = self.embed(x, t, emb, added)
-        return self.decode(deep, self.encode(x, temb, emb), temb, emb)
+    def forward(self, x: Tensor, modulation: Tensor, emb: Tensor, deep: Tensor) -> tuple[Tensor, ...]:
+        return self.decode(deep, self.encode(x, modulation, emb), modulation, emb)
 
 
 class DecoderPass(UNetPass):
     """The way up alone, at another timestep, from an earlier pass's encoder (Faster Diffusion, arXiv 2312.09608).
 
-    forward(t [B] or [1], emb [B,L,D], h, *skips, *added) → (out [B,C',H,W],); h and skips as
+    forward(modulation [B,M], emb [B,L,D], h, *skips) → (out [B,C',H,W],); h and skips as
     FullPass(unet, keep_encoder=True) returned them. It never sees the latent: of use between the steps of one frame, while
     between frames it would repeat the old picture.
     """
@@ -223,12 +187,10 @@ class DecoderPass(UNetPass):
     def __init__(self, unet: UNet2DConditionModel) -> None:
         super().__init__(unet, branches(unet) - 1, encode=False)
 
-    def forward(self, t: Tensor, emb: Tensor, h: Tensor, *skips_added: Tensor) -> tuple[Tensor, ...]:
-        count = len(self.up)
-        skips, added = skips_added[:count], skips_added[count:]
-        if len(skips) < count:
-            raise ValueError(f"{len(skips)} skips given; this UNet has {count}")
-        return self.decode(h, skips, self.embed(h, t, emb, added), emb)
+    def forward(self, modulation: Tensor, emb: Tensor, h: Tensor, *skips: Tensor) -> tuple[Tensor, ...]:
+        if len(skips) != len(self.up):
+            raise ValueError(f"{len(skips)} skips given; this UNet has {len(self.up)}")
+        return self.decode(h, skips, modulation, emb)
 
 
 def skip_shapes(unet: UNet2DConditionModel, height: int, width: int) -> list[tuple[int, int, int]]:
@@ -288,6 +250,9 @@ def check_supported(unet: UNet2DConditionModel) -> None:
     ):
         if config[field] not in allowed:
             raise ValueError(f"{field} = {config[field]!r} is not supported; {', '.join(map(repr, allowed))} are")
+    middle = type(unet.mid_block).__name__
+    if middle not in MID_BLOCKS:
+        raise ValueError(f"middle block {middle} is not supported; {', '.join(MID_BLOCKS[:2])} are, or none")
     if config.attention_type != "default":
         raise ValueError(f"attention_type = {config.attention_type!r} is not supported; 'default' is")
 

@@ -19,7 +19,8 @@ def test_every_configuration_is_valid_and_named_once(name: str) -> None:
 def test_all_off_has_no_acceleration_and_guidance_in_full() -> None:
     for group in GROUPS.values():
         off = Settings().patched(group.configurations()[0].patch)
-        assert not (off.stream_batch.enabled or off.gate.enabled or off.cache.enabled)
+        assert off.stream_batch.enabled == (group.name == "four-guided-batch")
+        assert not (off.gate.enabled or off.cache.enabled)
         assert off.guidance_mode == ("full" if "guided" in group.name else "none")
 
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from pipelines.conditioning import Additions, PromptCache, Text, Travel, spherical, text_of
+from pipelines.conditioning import CACHED_LEVELS, Additions, Condition, Conditions, PromptCache, Text, Travel, spherical
 from pipelines.settings import Settings
 from pipelines.unet import guidance_embedding
 
@@ -27,8 +27,8 @@ def test_an_unchanged_prompt_is_encoded_once() -> None:
     cache = PromptCache(lambda prompt: calls.append(prompt) or embed(prompt))
     settings = Settings().patched({"prompt": "ink"})
     for _ in range(5):
-        text_of(cache, settings)
-    text_of(cache, settings.patched({"prompt": "  ink ", "strength": 0.2}))
+        cache.blend(settings)
+    cache.blend(settings.patched({"prompt": "  ink ", "strength": 0.2}))
     assert calls == ["ink"]
 
 
@@ -43,9 +43,9 @@ def test_the_cache_is_bounded_and_forgets_the_least_recent() -> None:
 def test_blend_ends_at_the_two_prompts(mode: str) -> None:
     cache = PromptCache(embed)
     settings = Settings().patched({"prompt": "a", "prompt_b": "b", "blend_mode": mode})
-    assert equal(text_of(cache, settings), embed("a"))
-    assert equal(text_of(cache, settings.patched({"blend": 1.0})), embed("b"))
-    middle = text_of(cache, settings.patched({"blend": 0.5}))
+    assert equal(cache.blend(settings), embed("a"))
+    assert equal(cache.blend(settings.patched({"blend": 1.0})), embed("b"))
+    middle = cache.blend(settings.patched({"blend": 0.5}))
     for value, a, b in zip(middle, embed("a"), embed("b"), strict=True):
         assert not torch.allclose(value, a) and not torch.allclose(value, b)
 
@@ -100,3 +100,42 @@ def test_guidance_by_rows_is_not_applied_again_inside_the_network() -> None:
     told = Additions(w_size=8).complete(embed("a")[:1], settings)
     assert told.guidance == 1.0
     torch.testing.assert_close(told.added[0], guidance_embedding(torch.tensor([0.0]), 8)[0])
+
+
+def test_what_was_computed_from_a_condition_stays_with_it_until_its_text_or_scale_changes() -> None:
+    prompts, conditions, asked = PromptCache(embed), Conditions(Additions(w_size=8)), []
+
+    def compute(timestep: int, condition: Condition) -> torch.Tensor:
+        asked.append((timestep, condition.guidance))
+        return torch.full((3,), float(timestep))
+
+    settings = Settings().patched({"prompt": "a", "prompt_b": "b", "blend": 0.5, "guidance": 2.0})
+    for timestep in (500, 250, 500):
+        condition = conditions(prompts.blend(settings), settings)
+        assert torch.equal(condition.modulation(timestep, compute), torch.full((3,), float(timestep)))
+    assert asked == [(500, 2.0), (250, 2.0)]
+    for changed in ({"blend": 0.6}, {"guidance": 3.0}, {"blend_mode": "spherical"}, {"prompt": "c"}):
+        other = settings.patched(changed)
+        assert conditions(prompts.blend(other), other).levels == {}
+    assert conditions(prompts.blend(settings), settings).levels
+
+
+def test_remembered_levels_and_conditions_are_bounded() -> None:
+    condition = Condition(torch.zeros(1, 1))
+    for timestep in range(3 * CACHED_LEVELS):
+        condition.modulation(timestep, lambda timestep, _: torch.tensor([timestep]))
+    assert list(condition.levels) == list(range(2 * CACHED_LEVELS, 3 * CACHED_LEVELS))
+    conditions, texts, settings = Conditions(Additions(), limit=2), [embed(name) for name in "abc"], Settings()
+    first = conditions(texts[0], settings)
+    assert conditions(texts[1], settings) is not first and conditions(texts[0], settings) is first
+    conditions(texts[2], settings)
+    assert conditions(texts[0], settings) is first, "the least recent went"
+
+
+def test_no_negative_prompt_is_a_text_of_zeros_where_the_model_was_trained_so() -> None:
+    prompts, settings = PromptCache(embed), Settings()
+    blank = Additions(empty_is_zero=True).negative(prompts, settings)
+    assert all(not value.any() for value in blank) and Additions(empty_is_zero=True).negative(prompts, settings) is blank
+    assert equal(Additions().negative(prompts, settings), embed(""))
+    some = settings.patched({"negative": "ink"})
+    assert equal(Additions(empty_is_zero=True).negative(prompts, some), embed("ink"))

@@ -10,6 +10,7 @@ import torch
 from diffusers import LatentConsistencyModelPipeline, UNet2DConditionModel
 from torch import Tensor
 
+from pipelines.modulation import ModulationPass, modulation_size
 from pipelines.unet import (
     DecoderPass,
     FullPass,
@@ -128,14 +129,29 @@ def diffusers_forward(name: str, x: Tensor, t: Tensor, emb: Tensor, *added: Tens
     return unet(name)(x, t, emb, timestep_cond=w, added_cond_kwargs=pooled_time).sample
 
 
+def told(name: str, x: Tensor, t: Tensor, emb: Tensor, *added: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The same as the passes take it: x, modulation, emb."""
+    return x, ModulationPass(unet(name))(t, emb, *added)[0], emb
+
+
 every_model = pytest.mark.parametrize("name", MODELS)
 
 
 @every_model
-def test_the_plain_pass_is_diffusers_forward_bit_for_bit(name: str) -> None:
+def test_the_plain_pass_is_diffusers_forward(name: str) -> None:
     given = inputs(name)
-    (out,) = FullPass(unet(name))(*given)
-    assert torch.equal(out, diffusers_forward(name, *given))
+    (out,) = FullPass(unet(name))(*told(name, *given))
+    expected = diffusers_forward(name, *given)
+    if unet(name).config.resnet_time_scale_shift == "default":
+        assert torch.equal(out, expected)
+    else:  # scale and shift are multiplied into the normalisation's own first
+        torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-5)
+
+
+@every_model
+def test_the_modulation_is_as_long_as_the_configuration_says(name: str) -> None:
+    _, modulation, _ = told(name, *inputs(name))
+    assert modulation.shape == (3, modulation_size(unet(name).config))
 
 
 @every_model
@@ -145,10 +161,10 @@ def test_every_branch_returns_a_deep_feature_from_which_the_shallow_pass_repeats
     count = branches(unet(name))
     assert count == sum(len(block.resnets) for block in unet(name).down_blocks) + len(unet(name).down_blocks)
     for branch in range(count):
-        out, deep = FullPass(unet(name), branch)(*given)
-        assert torch.equal(out, expected)
+        out, deep = FullPass(unet(name), branch)(*told(name, *given))
+        torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-5)
         assert deep.shape == (3, *deep_shape(unet(name), branch, 40, 24))
-        (again,) = ShallowPass(unet(name), branch)(*given[:3], deep, *given[3:])
+        (again,) = ShallowPass(unet(name), branch)(*told(name, *given), deep)
         torch.testing.assert_close(again, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -166,26 +182,26 @@ def test_a_branch_is_block_b_over_l_plus_1_layer_b_mod_l_plus_1_counted_from_the
         hook.remove()
     for branch in range(branches(model)):
         joined = entered[branch // per_block, branch % per_block]  # the hidden state, then the skip
-        _, deep = FullPass(model, branch)(*given)
+        _, deep = FullPass(model, branch)(*told(name, *given))
         assert torch.equal(joined[:, : deep.shape[1]], deep)
 
 
 @every_model
 def test_the_shallow_pass_takes_detail_from_its_own_input_and_the_rest_from_the_cache(name: str) -> None:
     old, new = inputs(name, seed=1), inputs(name, seed=2)
-    _, deep = FullPass(unet(name), 0)(*old)
+    _, deep = FullPass(unet(name), 0)(*told(name, *old))
     shallow = ShallowPass(unet(name), 0)
-    (out,) = shallow(*new[:3], deep, *new[3:])
-    (repeated,) = shallow(*old[:3], deep, *old[3:])
+    (out,) = shallow(*told(name, *new), deep)
+    (repeated,) = shallow(*told(name, *old), deep)
     assert not torch.allclose(out, repeated, atol=1e-4)
     assert not torch.allclose(out, diffusers_forward(name, *new), atol=1e-4)
 
 
 @every_model
 def test_rows_do_not_see_each_other(name: str) -> None:
-    given = inputs(name)
+    given = told(name, *inputs(name))
     out, deep = FullPass(unet(name), 1)(*given)
-    (again,) = ShallowPass(unet(name), 1)(*given[:3], deep, *given[3:])
+    (again,) = ShallowPass(unet(name), 1)(*given, deep)
     for row in range(3):
         one = [value[row : row + 1] for value in given]
         (alone,) = FullPass(unet(name))(*one)
@@ -196,27 +212,30 @@ def test_rows_do_not_see_each_other(name: str) -> None:
 @every_model
 def test_the_decoder_repeats_the_full_pass_from_its_encoder(name: str) -> None:
     given = inputs(name)
-    out, h, *skips = FullPass(unet(name), keep_encoder=True)(*given)
-    assert torch.equal(out, diffusers_forward(name, *given))
+    x, modulation, emb = told(name, *given)
+    out, h, *skips = FullPass(unet(name), keep_encoder=True)(x, modulation, emb)
+    torch.testing.assert_close(out, diffusers_forward(name, *given), rtol=1e-5, atol=1e-5)
     assert len(skips) == branches(unet(name))
     assert [tuple(skip.shape[1:]) for skip in (*skips, h)] == [*(shapes := skip_shapes(unet(name), 40, 24)), shapes[-1]]
     decoder = DecoderPass(unet(name))
-    assert torch.equal(decoder(*given[1:3], h, *skips, *given[3:])[0], out)
-    (later,) = decoder(given[1] - 1, given[2], h, *skips, *given[3:])
+    assert torch.equal(decoder(modulation, emb, h, *skips)[0], out)
+    _, earlier, _ = told(name, x, given[1] - 1, *given[2:])
+    (later,) = decoder(earlier, emb, h, *skips)
     assert later.shape == out.shape and not torch.equal(later, out), "the timestep still enters the resnets"
 
 
 def test_one_timestep_serves_all_rows() -> None:
     x, _, emb = inputs("sd15")
     expected = diffusers_forward("sd15", x, torch.tensor([300, 300, 300]), emb)
-    torch.testing.assert_close(FullPass(unet("sd15"))(x, torch.tensor([300]), emb)[0], expected)
+    torch.testing.assert_close(FullPass(unet("sd15"))(*told("sd15", x, torch.tensor([300]), emb))[0], expected)
 
 
 def test_the_guidance_embedding_of_an_lcm_is_optional() -> None:
     x, t, emb, w = inputs("lcm")
     full = FullPass(unet("lcm"))
-    assert torch.equal(full(x, t, emb)[0], diffusers_forward("lcm", x, t, emb))
-    assert not torch.allclose(full(x, t, emb)[0], full(x, t, emb, w)[0], atol=1e-4)
+    without, with_w = full(*told("lcm", x, t, emb))[0], full(*told("lcm", x, t, emb, w))[0]
+    assert torch.equal(without, diffusers_forward("lcm", x, t, emb))
+    assert not torch.allclose(without, with_w, atol=1e-4)
 
 
 def test_the_guidance_embedding_is_the_one_lcms_were_distilled_with() -> None:
@@ -242,15 +261,15 @@ def test_wrong_inputs_are_refused() -> None:
     x, t, emb, pooled, ids = inputs("sdxl")
     for added in ((), (pooled,), (pooled, ids, ids)):
         with pytest.raises(ValueError, match="pooled, time_ids"):
-            FullPass(unet("sdxl"))(x, t, emb, *added)
+            ModulationPass(unet("sdxl"))(t, emb, *added)
     with pytest.raises(ValueError, match="takes none"):
-        FullPass(unet("pocket"))(x, t, emb, pooled)
+        ModulationPass(unet("pocket"))(t, emb, pooled)
     with pytest.raises(ValueError, match="multiples of 8"):
-        FullPass(unet("sd15"))(*inputs("sd15", size=(40, 20)))
+        FullPass(unet("sd15"))(*told("sd15", *inputs("sd15", size=(40, 20))))
     with pytest.raises(ValueError, match="either"):
         FullPass(unet("sd15"), 0, keep_encoder=True)
     with pytest.raises(ValueError, match="2 skips given; this UNet has 9"):
-        DecoderPass(unet("sdxs"))(t, emb, x, x, x)
+        DecoderPass(unet("sdxs"))(emb, emb, x, x, x)
 
 
 @pytest.mark.parametrize(
@@ -289,7 +308,7 @@ def test_the_shallow_pass_holds_only_what_it_runs() -> None:
 def test_shares_of_the_multiply_adds_of_sd_turbo() -> None:
     with torch.device("meta"):
         sd21 = UNet2DConditionModel(cross_attention_dim=1024, attention_head_dim=[5, 10, 20, 20], use_linear_projection=True)
-        given = torch.zeros(1, 4, 64, 64), torch.zeros(1), torch.zeros(1, 77, 1024)
+        given = torch.zeros(1, 4, 64, 64), torch.zeros(1, modulation_size(sd21.config)), torch.zeros(1, 77, 1024)
         full = multiply_adds(FullPass(sd21), *given)
         assert full == pytest.approx(402e9, rel=0.002)
         for branch, share in ((0, 0.079), (1, 0.224), (2, 0.380)):
@@ -307,26 +326,28 @@ def test_multiply_adds_by_hand() -> None:
 
 def test_the_passes_are_one_graph_each() -> None:
     name = "pooled-prompt"
-    given = inputs(name)
-    expected = diffusers_forward(name, *given)
+    plain = inputs(name)
+    expected = diffusers_forward(name, *plain)
+    modulate = torch.compile(ModulationPass(unet(name)), backend="eager", fullgraph=True, dynamic=False)
+    given = (plain[0], modulate(*plain[1:])[0], plain[2])
     full = torch.compile(FullPass(unet(name), 1), backend="eager", fullgraph=True, dynamic=False)
     shallow = torch.compile(ShallowPass(unet(name), 1), backend="eager", fullgraph=True, dynamic=False)
     out, deep = full(*given)
     torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(shallow(*given[:3], deep, *given[3:])[0], expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(shallow(*given, deep)[0], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_attention_is_one_fused_operation() -> None:
-    x, t, emb = inputs("pocket")
+    given = told("pocket", *inputs("pocket"))
     program = torch.export.export(
-        ShallowPass(unet("pocket"), 3), (x, t, emb, torch.randn(3, *deep_shape(unet("pocket"), 3, 40, 24)))
+        ShallowPass(unet("pocket"), 3), (*given, torch.randn(3, *deep_shape(unet("pocket"), 3, 40, 24)))
     )
     called = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
     assert any("scaled_dot_product_attention" in target for target in called)
     assert not any("softmax" in target for target in called)
 
 
-def test_both_passes_convert_to_openvino() -> None:
+def test_the_passes_convert_to_openvino() -> None:
     import openvino as ov
 
     name = "lcm-xl"
@@ -340,14 +361,16 @@ def test_both_passes_convert_to_openvino() -> None:
         compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         return lambda *values: [compiled([value.numpy() for value in values])[i] for i in range(len(compiled.outputs))]
 
-    old, new = inputs(name, rows=2, seed=1), inputs(name, rows=2, seed=2)
+    plain = inputs(name, rows=2, seed=1)
+    old, new = told(name, *plain), told(name, *inputs(name, rows=2, seed=2))
+    np.testing.assert_allclose(convert(ModulationPass(unet(name)), *plain[1:])(*plain[1:])[0], old[1], atol=1e-3)
     out, deep = FullPass(unet(name), 1)(*old)
     full = convert(FullPass(unet(name), 1), *old)
     got, got_deep = full(*old)
     np.testing.assert_allclose(got, out, atol=1e-3)
     np.testing.assert_allclose(got_deep, deep, atol=1e-3)
     module = ShallowPass(unet(name), 1)
-    shallow = convert(module, *old[:3], deep, *old[3:])
-    np.testing.assert_allclose(shallow(*old[:3], deep, *old[3:])[0], out, atol=1e-3)
-    mixed = (*new[:3], deep, *new[3:])
+    shallow = convert(module, *old, deep)
+    np.testing.assert_allclose(shallow(*old, deep)[0], out, atol=1e-3)
+    mixed = (*new, deep)
     np.testing.assert_allclose(shallow(*mixed)[0], module(*mixed)[0], atol=1e-3)

@@ -1,0 +1,137 @@
+"""What timestep, prompt and added conditions tell the resnets of a diffusers UNet, apart from the picture: one vector a row.
+
+Nothing of it depends on the latent, so a stream computes it once per prompt and noise level rather than in every call: the
+sinusoids, the time embedding's layers, the pooling of the prompt, and a product per resnet (22 in SD 1.5). For UNets that
+`unet.check_supported` passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from kernels.groupnorm import ModulatedGroupNorm
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
+
+
+def modulated(channels: int, scales: bool) -> int:
+    """How many numbers a resnet of so many output channels is told."""
+    return 2 * channels if scales else channels
+
+
+class Resnet(nn.Module):
+    """A ResnetBlock2D of diffusers that reads what it is told from `start` on in the modulation: a shift of the first
+    convolution's output, or scale and shift of the second normalisation."""
+
+    def __init__(self, block: Any, start: int) -> None:
+        super().__init__()
+        self.in_channels, self.out_channels = block.in_channels, block.out_channels
+        self.scales = block.time_embedding_norm == "scale_shift"
+        self.scale_factor = block.output_scale_factor
+        self.start = start
+        self.norm1, self.conv1, self.conv2 = block.norm1, block.conv1, block.conv2
+        self.norm2 = ModulatedGroupNorm(block.norm2.num_groups, block.norm2.eps) if self.scales else block.norm2
+        self.activation = block.nonlinearity
+        self.shortcut = block.conv_shortcut
+
+    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
+        h = self.conv1(self.activation(self.norm1(x)))
+        told = modulation[:, self.start : self.start + modulated(self.out_channels, self.scales)]
+        h = self.norm2(h, *told.chunk(2, dim=1)) if self.scales else self.norm2(h + told[..., None, None])
+        h = self.conv2(self.activation(h))
+        x = x if self.shortcut is None else self.shortcut(x)
+        return (x + h) / self.scale_factor if self.scale_factor != 1.0 else x + h
+
+
+class Told(nn.Module):
+    """One resnet's part of the modulation from the time embedding [B, E]: a shift [B, C]; or scale and shift [B, 2C], with the
+    normalisation's own weight and bias in them."""
+
+    def __init__(self, block: Any) -> None:
+        super().__init__()
+        self.activation = None if block.skip_time_act else block.nonlinearity
+        self.projection = block.time_emb_proj
+        scales = block.time_embedding_norm == "scale_shift"
+        self.weight: Tensor | None = block.norm2.weight if scales else None
+        self.bias: Tensor | None = block.norm2.bias if scales else None
+
+    def forward(self, temb: Tensor) -> Tensor:
+        told: Tensor = self.projection(temb if self.activation is None else self.activation(temb))
+        if self.weight is None or self.bias is None:
+            return told
+        scale, shift = told.chunk(2, dim=1)
+        return torch.cat([self.weight * (1 + scale), self.bias * (1 + scale) + shift], dim=1)
+
+
+class ModulationPass(nn.Module):
+    """Timestep, prompt and added conditions to what every resnet is told.
+
+    forward(t [B] or [1], emb [B,L,D], *added) → (modulation [B, M],). `added` is what the UNet takes, in this order: pooled
+    [B,P] and time_ids [B,6] where it has text_time conditions (SDXL); then w [B,W], the guidance embedding of a distilled LCM
+    (`unet.guidance_embedding`), optional where it has time_cond_proj_dim. Raises ValueError for others.
+    """
+
+    def __init__(self, unet: UNet2DConditionModel) -> None:
+        super().__init__()
+        self.time_proj = unet.time_proj
+        self.time_embedding = unet.time_embedding
+        self.activation = unet.time_embed_act
+        self.takes_added = unet.config.addition_embed_type == "text_time"
+        self.pools_text = unet.config.addition_embed_type == "text"  # an attention pooling of the prompt embedding itself
+        takes_w = unet.config.time_cond_proj_dim is not None
+        self.counts = (2 * self.takes_added, 2 * self.takes_added + takes_w)
+        self.names = " and ".join(["pooled, time_ids"] * self.takes_added + ["optionally w"] * takes_w)
+        if self.takes_added:
+            self.add_time_proj = unet.add_time_proj
+        if self.takes_added or self.pools_text:
+            self.add_embedding = unet.add_embedding
+        self.told = nn.ModuleList(Told(block) for block in resnets(unet))
+
+    def forward(self, t: Tensor, emb: Tensor, *added: Tensor) -> tuple[Tensor]:
+        temb = self._embedded(t, emb, added)
+        return (torch.cat([told(temb) for told in self.told], dim=1),)
+
+    def _embedded(self, t: Tensor, emb: Tensor, added: Sequence[Tensor]) -> Tensor:
+        if len(added) not in self.counts:
+            raise ValueError(f"{len(added)} added conditions given; this UNet takes {self.names or 'none'}")
+        w = added[-1].to(emb.dtype) if len(added) > 2 * self.takes_added else None
+        # The sinusoids are made in float32: bfloat16 cannot tell timestep 999 from 1000.
+        temb = self.time_embedding(self.time_proj(t.expand(emb.shape[0])).to(emb.dtype), w)
+        if self.takes_added:
+            pooled, time_ids = added[:2]
+            times = self.add_time_proj(time_ids.flatten()).reshape(pooled.shape[0], -1)  # [B, 6 * 256]
+            temb = temb + self.add_embedding(torch.cat([pooled, times], dim=-1).to(temb.dtype))
+        elif self.pools_text:
+            temb = temb + self.add_embedding(emb)
+        return temb if self.activation is None else self.activation(temb)
+
+
+def resnets(unet: UNet2DConditionModel) -> list[Any]:
+    """Every resnet of the UNet in the order of the modulation: down, middle, up, each as diffusers lists it."""
+    blocks = [*unet.down_blocks, *([unet.mid_block] if unet.mid_block is not None else []), *unet.up_blocks]
+    return [resnet for block in blocks for resnet in block.resnets]
+
+
+def wrapped_resnets(unet: UNet2DConditionModel) -> dict[int, Resnet]:
+    """Every resnet as it reads the modulation, by the id of diffusers' own."""
+    found: dict[int, Resnet] = {}
+    start = 0
+    for block in resnets(unet):
+        found[id(block)] = Resnet(block, start)
+        start += modulated(block.out_channels, block.time_embedding_norm == "scale_shift")
+    return found
+
+
+def modulation_size(config: Mapping[str, Any]) -> int:
+    """M, the length of a row's modulation, from a UNet's configuration alone."""
+    channels = config["block_out_channels"]
+    layers = config["layers_per_block"]
+    per_block = [layers] * len(channels) if isinstance(layers, int) else layers
+    middle = {None: 0, "UNetMidBlock2D": 1}.get(config["mid_block_type"], 2)
+    total = sum(count * (2 * down + 1) for count, down in zip(channels, per_block, strict=True)) + middle * channels[-1]
+    return modulated(total, config["resnet_time_scale_shift"] == "scale_shift")
