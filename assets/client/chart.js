@@ -6,11 +6,14 @@ const FEWEST = 40; // the first seconds are not squeezed into a corner
 export class Chart {
   /** `names` of the series; `stacked` areas, or lines of which the second is a shade above the first. `floor`: least height of the scale. */
   constructor(label, colours, { stacked = false, floor = 1, low = 0 } = {}) {
-    Object.assign(this, { label, colours, stacked, floor, low, rows: [] });
+    Object.assign(this, { label, colours, stacked, floor, low, rows: [], visible: false, inks: null });
     this.canvas = document.createElement("canvas");
     this.canvas.className = "rill-chart";
     this.canvas.setAttribute("role", "img");
     this.canvas.setAttribute("aria-label", label);
+    // Asking the canvas for its size or colours after text was written elsewhere would lay the whole page out again.
+    new ResizeObserver(([{ contentRect }]) => this.#resize(contentRect)).observe(this.canvas);
+    new MutationObserver(() => (this.inks = null)).observe(document.body, { attributeFilter: ["class"] }); // dark or light
   }
 
   /** One column: a number or null for each series, and what a screen reader hears of it. */
@@ -21,15 +24,21 @@ export class Chart {
     this.#draw();
   }
 
+  #resize({ width, height }) {
+    const ratio = devicePixelRatio || 1;
+    this.visible = width > 0 && height > 0;
+    if (!this.visible) return;
+    Object.assign(this.canvas, { width: Math.round(width * ratio), height: Math.round(height * ratio) });
+    this.#draw();
+  }
+
   #draw() {
     const { canvas, rows, colours, stacked } = this;
-    const [width, height] = [canvas.clientWidth, canvas.clientHeight];
-    if (!width || !height) return;
+    if (!this.visible) return;
+    this.inks ??= colours.map((name) => getComputedStyle(canvas).getPropertyValue(name));
+    const { width: w, height: h } = canvas;
     const ratio = devicePixelRatio || 1;
-    const [w, h] = [Math.round(width * ratio), Math.round(height * ratio)];
-    if (canvas.width !== w || canvas.height !== h) Object.assign(canvas, { width: w, height: h });
     const context = canvas.getContext("2d");
-    const style = getComputedStyle(canvas);
     const sums = rows.map((row) => (stacked ? accumulate(row) : row));
     const top = Math.max(this.floor, ...sums.flat().map((value) => value ?? 0)) * (stacked ? 1 : 1.05);
     const span = Math.max(FEWEST, rows.length);
@@ -38,7 +47,7 @@ export class Chart {
     context.clearRect(0, 0, w, h);
     context.lineWidth = 1.5 * ratio;
     for (let series = colours.length - 1; series >= 0; series--) {
-      context.strokeStyle = context.fillStyle = style.getPropertyValue(colours[series]);
+      context.strokeStyle = context.fillStyle = this.inks[series];
       context.globalAlpha = stacked || series === 0 ? 1 : 0.35;
       context.beginPath();
       let run = [];

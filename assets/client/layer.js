@@ -11,6 +11,7 @@ export class Layer {
     this.onchange = null;
     this.past = [];
     this.stroke = null;
+    this.canvas.dataset.empty = "true"; // an empty canvas over a moving picture would be drawn with each of its pictures
   }
 
   /** What is painted is kept, scaled. */
@@ -71,6 +72,7 @@ export class Layer {
 
   #changed() {
     this.version += 1;
+    this.canvas.dataset.empty = String(this.empty);
     this.onchange?.();
   }
 }

@@ -17,6 +17,35 @@ export function nextHold(hold, wait, model) {
   return Math.min(0.9 * model, Math.max(0, hold + (error > 0 ? GROW : SHRINK) * error));
 }
 
+const SHARE = 0.6; // of the source's interval that is waited at most for its next picture
+const GRACE = 4; // ms that a picture may come late before the present one leaves instead
+const GAP = 250; // ms; a longer silence is no interval
+
+/**
+ * When the source's next picture is due. A slot that opens shortly before it is worth holding: the picture at hand is nearly an
+ * interval old, and all of that would be latency. At 30 pictures a second and a model of 52 ms it takes p50 from 99 to 86 ms
+ * for 3% of the rate (simulated in the tests).
+ */
+export class Rhythm {
+  constructor() {
+    this.last = null;
+    this.interval = null; // ms
+  }
+
+  /** The source had a new picture at `time`. */
+  offered(time) {
+    const gap = this.last === null ? GAP : time - this.last;
+    this.last = time;
+    if (gap > 0 && gap < GAP) this.interval = this.interval === null ? gap : this.interval + 0.1 * (gap - this.interval);
+  }
+
+  /** Milliseconds to wait at `now` for a fresher picture, at most; 0: take the one at hand. */
+  patience(now) {
+    const due = this.interval === null ? 0 : this.last + this.interval - now;
+    return due > 0 && due <= SHARE * this.interval ? due + GRACE : 0;
+  }
+}
+
 export class Pacer {
   constructor() {
     this.reset(-1, 2);

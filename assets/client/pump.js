@@ -1,7 +1,7 @@
-// From the source to the socket: whenever there is credit, the newest picture of the source leaves. Nothing queues.
+// From the source to the socket: whenever there is credit, the newest picture of the source leaves, or the next if it is just due. Nothing queues.
 
 import { Encoder } from "./encoder.js";
-import { Pacer } from "./pacer.js";
+import { Pacer, Rhythm } from "./pacer.js";
 
 const BACKLOG = 256 * 1024; // bytes still in the browser's socket buffer: the path is full, capture later
 
@@ -10,6 +10,7 @@ export class Pump {
     Object.assign(this, { connection, stats, source: null, paused: false, mirror: false, size: null });
     this.encoder = new Encoder();
     this.pacer = new Pacer();
+    this.rhythm = new Rhythm();
     this.fresh = null; // capture time of a picture that has not been sent
     this.timer = null;
     this.waitingSince = null; // since when frames have been under way without any answer
@@ -26,10 +27,12 @@ export class Pump {
   use(source) {
     if (this.source) this.source.onpicture = null;
     this.source = source;
+    this.rhythm = new Rhythm();
     this.fresh = null;
     if (!source) return;
     source.onpicture = (time) => {
       this.stats.offered(time);
+      this.rhythm.offered(time);
       this.fresh = time;
       this.#go();
     };
@@ -44,8 +47,10 @@ export class Pump {
 
   #go() {
     if (this.fresh === null || this.paused || !this.size || !this.connection.open || this.encoder.busy) return;
-    const delay = this.connection.backlog > BACKLOG ? 20 : this.pacer.delay(performance.now());
-    if (delay === Infinity) return; // the next answer comes back here
+    const now = performance.now();
+    const held = this.connection.backlog > BACKLOG ? 20 : this.pacer.delay(now);
+    if (held === Infinity) return; // the next answer comes back here
+    const delay = held > 0.5 ? held : this.rhythm.patience(now);
     clearTimeout(this.timer);
     if (delay > 0.5) this.timer = setTimeout(() => this.#go(), delay);
     else this.#send();

@@ -51,9 +51,10 @@ class VideoSource {
   #next(callback) {
     const { element } = this;
     if (element.requestVideoFrameCallback) return element.requestVideoFrameCallback((now) => callback(now));
+    const frame = globalThis.rillFrame ?? requestAnimationFrame; // calm.js has slowed the other name down
     const seen = element.currentTime; // browsers without it: look once per animation frame
-    const look = (now) => (element.currentTime !== seen || this.stopped ? callback(now) : requestAnimationFrame(look));
-    return requestAnimationFrame(look);
+    const look = (now) => (element.currentTime !== seen || this.stopped ? callback(now) : frame(look));
+    return frame(look);
   }
 
   stop() {

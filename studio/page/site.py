@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import gradio as gr
 from fastapi import FastAPI
 
+from studio.page.early import EarlyHead
 from studio.page.layout import build
 from studio.page.theme import theme
 
@@ -57,9 +58,9 @@ def mount(app: FastAPI, *, fields: Mapping[str, Any], spec: Any, info: Any) -> F
             pwa=False,
             mcp_server=False,
             theme=theme(),
-            head=head(),
         )
 
+    app.add_middleware(EarlyHead, markup=head())
     return in_event_loop(work)
 
 
@@ -77,7 +78,7 @@ def in_event_loop(work: Callable[[], T]) -> T:
 
 
 def head() -> str:
-    """Style sheet and module preloads: the client is on its way before Gradio asks for it."""
-    links = ['<link rel="stylesheet" href="rill/client/studio.css">']
+    """Style sheet, what has to run before Gradio, and module preloads: the client is on its way before Gradio asks for it."""
+    links = ['<script src="rill/client/calm.js"></script>', '<link rel="stylesheet" href="rill/client/studio.css">']
     links += [f'<link rel="modulepreload" href="rill/client/{name}.js">' for name in MODULES]
     return "\n".join([*links, '<meta name="description" content="Rill: a live diffusion studio">'])

@@ -213,6 +213,26 @@ def test_latency_is_bounded_and_counted_by_verdict(page: Page) -> None:
     assert shown.strip("–").isascii() and float(shown) > 0
 
 
+def test_a_page_at_rest_asks_for_few_animation_frames_and_lays_nothing_empty_over_the_picture(page: Page, studio: Studio) -> None:
+    """Without a GPU each of them is paid for by the processor that the model needs."""
+    count = "{ const ask = window.requestAnimationFrame; window.asked = 0; "
+    count += "window.requestAnimationFrame = (callback) => (window.asked++, ask.call(window, callback)) }"
+    added = page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": count})
+    try:
+        page.driver.get("about:blank")
+        page.open().live()
+        time.sleep(0.5)
+        before = page.js("return [asked, performance.now()]")
+        time.sleep(2)
+        after = page.js("return [asked, performance.now()]")
+    finally:
+        page.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
+    assert after[0] - before[0] <= 12 * (after[1] - before[1]) / 1000
+    layers = page.driver.find_elements(By.CSS_SELECTOR, ".rill-layer")
+    assert len(layers) == 2 and not any(layer.is_displayed() for layer in layers)
+    assert page.js("return getComputedStyle(document.querySelector('.rill-inset')).borderRadius") == "0px"
+
+
 def test_another_visitors_picture_never_shows(studio: Studio, clips: Callable[[str], Path]) -> None:
     """Two browsers, a red camera and a blue one: for two seconds each canvas holds its own colour only."""
     pages = []

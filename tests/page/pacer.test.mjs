@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { Pacer, TARGET, nextHold } from "../../assets/client/pacer.js";
+import { Pacer, Rhythm, TARGET, nextHold } from "../../assets/client/pacer.js";
 import { percentile } from "../../assets/client/stats.js";
 
 const stages = (model) => ({ encode: 0, denoise: model, decode: 0 });
@@ -55,7 +55,7 @@ test("odd numbers never break the hold", () => {
 });
 
 /** A server with one model thread and a newest-wins inbox; times in ms. Returns latencies and the rate. */
-function simulate({ model, travel, jitter = 0, source = 0, hold = true, frames = 600 }) {
+function simulate({ model, travel, jitter = 0, source = 0, hold = true, fresh: wanted = false, frames = 600 }) {
   const pacer = new Pacer();
   pacer.reset(-1, 2);
   const captured = new Map();
@@ -66,14 +66,23 @@ function simulate({ model, travel, jitter = 0, source = 0, hold = true, frames =
   let noise = 1;
   const random = () => (noise = (noise * 48271) % 2147483647) / 2147483647;
   let lastCapture = -Infinity;
+  const rhythm = new Rhythm();
+  let heard = 0; // pictures of the source that the rhythm knows of
+  const listen = (until) => {
+    for (; heard * source <= until; heard++) rhythm.offered(heard * source);
+  };
   while (latencies.length < frames && now < 1e6) {
     const delay = hold ? pacer.delay(now) : pacer.unsettled >= 2 ? Infinity : 0;
     const fresh = source ? Math.ceil((lastCapture + 0.001) / source) * source : now;
     const next = events.length ? events[0].at : Infinity;
-    const send = Math.max(now + delay, fresh);
+    let send = Math.max(now + delay, fresh);
+    if (source && wanted && send < next) {
+      listen(send);
+      if (rhythm.patience(send)) send = rhythm.last + rhythm.interval; // in this world the next picture is punctual
+    }
     if (send < next) {
       now = Math.max(now, send);
-      lastCapture = source ? Math.floor(now / source) * source : now;
+      lastCapture = source ? Math.floor((now + 1e-6) / source) * source : now;
       const id = pacer.take(lastCapture);
       captured.set(id, lastCapture);
       const arrival = now + travel * (1 + jitter * random());
@@ -88,7 +97,7 @@ function simulate({ model, travel, jitter = 0, source = 0, hold = true, frames =
       pacer.answered(answerTo(id, id, { wait, stages: stages(model) }), now);
     }
   }
-  return { p50: percentile(latencies.slice(60), 0.5), rate: (1000 * latencies.length) / now };
+  return { p50: percentile(latencies.slice(60), 0.5), p95: percentile(latencies.slice(60), 0.95), rate: (1000 * latencies.length) / now };
 }
 
 test("the hold takes the waiting out of the latency and keeps the rate", () => {
@@ -104,4 +113,27 @@ test("the hold takes the waiting out of the latency and keeps the rate", () => {
 test("a source slower than the model is not slowed further", () => {
   const { rate } = simulate({ model: 10, travel: 3, source: 33.3 });
   assert.ok(rate > 29, `rate ${rate}`);
+});
+
+test("waiting for a picture that is just due takes its age out of the latency and keeps the rate", () => {
+  for (const model of [40, 52]) {
+    const at_hand = simulate({ model, travel: 10, jitter: 0.15, source: 33.4 });
+    const fresh = simulate({ model, travel: 10, jitter: 0.15, source: 33.4, fresh: true });
+    assert.ok(fresh.p50 < at_hand.p50 - 8, `latency ${at_hand.p50} -> ${fresh.p50}`);
+    assert.ok(fresh.p95 < at_hand.p95, `p95 ${at_hand.p95} -> ${fresh.p95}`);
+    assert.ok(fresh.rate > 0.96 * at_hand.rate, `rate ${at_hand.rate} -> ${fresh.rate}`);
+  }
+});
+
+test("the rhythm waits only for what is due, and not for a source that has stopped or was never heard", () => {
+  const rhythm = new Rhythm();
+  assert.equal(rhythm.patience(0), 0);
+  rhythm.offered(1000);
+  assert.equal(rhythm.patience(1010), 0); // one picture is no rhythm
+  for (const at of [1033, 1066, 1099]) rhythm.offered(at);
+  assert.equal(rhythm.patience(1100), 0); // fresh enough
+  assert.ok(rhythm.patience(1120) > 10 && rhythm.patience(1120) < 20);
+  assert.equal(rhythm.patience(1133), 0); // late: the one at hand leaves
+  rhythm.offered(5000); // silence is no interval
+  assert.ok(Math.abs(rhythm.interval - 33) < 1e-9);
 });

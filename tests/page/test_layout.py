@@ -88,11 +88,14 @@ def test_slider_steps_are_round(low: float, high: float, step: float) -> None:
 def test_the_page_names_no_other_host_of_its_own() -> None:
     app = mount(FastAPI(), fields=FIELDS, spec=StreamSpec(), info=None)
     with TestClient(app) as client:
-        page = client.get("/").text
+        answer = client.get("/", headers={"Accept-Encoding": "br, gzip"})
+        page = answer.text
+        assert client.head("/").status_code == 200 and client.get("/config").json()["version"]
         theme = client.get("/theme.css").text
         icon = client.get("/favicon.ico")
     assert icon.headers["content-type"].startswith("image/svg")
     assert "//" not in head()
-    assert "rill/client/studio.js" in page
+    assert page.index("rill/client/calm.js") < page.index("rill/client/studio.css") < page.index('type="module"'), "before Gradio"
+    assert "rill/client/studio.js" in page and int(answer.headers["content-length"]) == len(answer.content)
     assert "fonts.g" not in page + theme
     assert '"analytics_enabled":false' in page.replace(" ", "")

@@ -1,0 +1,9 @@
+// A classic script, loaded before Gradio's. Gradio's loading screen (6.31) goes on animating after it has left the page, and
+// every frame that it asks for makes the browser's main thread look through the whole page, 60 times a second. Once there are
+// pictures, frames that are asked for by this name come four times a second; nothing that Gradio animates here is ever seen.
+{
+  const REST = 250; // ms
+  const frame = window.requestAnimationFrame.bind(window);
+  window.rillFrame = frame;
+  window.requestAnimationFrame = (callback) => (window.rill?.seenPicture ? setTimeout(frame, REST, callback) : frame(callback));
+}
