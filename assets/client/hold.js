@@ -1,7 +1,8 @@
 // Holds a frame rate or a likeness by moving along a ladder of settings, from the best picture to the fastest. Pure.
 //
 // A rung that misses the goal is left for the next one; a better rung is tried after a quiet time, and one that has failed waits
-// twice as long each time. So a steady machine sees few changes, and at most one every DWELL seconds.
+// twice as long each time. So a steady machine sees few changes, and at most one every DWELL seconds. A move to another size
+// builds another pipeline, which costs everybody some seconds of the processor: it needs more patience on both sides.
 
 export const DWELL = 4; // s on a rung before it is judged
 const SETTLE = 1.5; // s after a change whose figures do not count
@@ -10,11 +11,26 @@ const FIRST_BLOCK = 40; // s that a failed rung is left alone, doubled each time
 const LAST_BLOCK = 480;
 const PROVEN = 60; // s of holding after which earlier failures are forgiven
 const FAR = 0.7; // of the goal: two rungs at once
+const HEAVY = { dwell: 12, quiet: 45, block: 120 }; // s; what DWELL, QUIET and FIRST_BLOCK are for a move to another size
 
-/** The rungs under these settings, each { words, patch }; every patch names every key that any rung moves. */
+/** "512x384" of a spec or of any other width and height. */
+export const sizeOf = ({ width, height }) => `${width}x${height}`;
+
+/** The smaller sizes of the same shape that are worth it: about 3/4 and 1/2 of each side, multiples of 64 from 256 on. */
+export function smaller({ width, height }) {
+  const found = [0.75, 0.5].map((share) => [width, height].map((side) => 64 * Math.round((share * side) / 64)));
+  const alike = found.filter(([w, h]) => Math.abs((w * height) / (h * width) - 1) < 0.01);
+  const fit = alike.filter(([w, h], index) => Math.min(w, h) >= 256 && w < width && sizeOf({ width: w, height: h }) !== alike[index - 1]?.join("x"));
+  return fit.map(([w, h]) => sizeOf({ width: w, height: h }));
+}
+
+/**
+ * The rungs under these settings, each { words, patch, size }; every patch names every key that any rung moves. `sizes`: the
+ * present one first, then those that may be gone down to; without any, sizes are not moved and `size` is null.
+ */
 export function ladder(values, sizes = []) {
-  const rungs = [{ words: "your settings", patch: {} }];
-  const add = (words, patch) => rungs.push({ words, patch: { ...rungs.at(-1).patch, ...patch } });
+  const rungs = [{ words: "your settings", patch: {}, size: sizes[0] ?? null }];
+  const add = (words, patch, size = rungs.at(-1).size) => rungs.push({ words, patch: { ...rungs.at(-1).patch, ...patch }, size });
   for (let steps = values.steps - 1; steps >= 1; steps--) add(`${steps} ${steps > 1 ? "steps" : "step"}`, { steps });
   if (!values["gate.enabled"]) add("similarity gate on", { "gate.enabled": true });
   const [branch, interval] = values["cache.enabled"] ? [values["cache.branch"], values["cache.interval"]] : [Infinity, 1];
@@ -23,10 +39,10 @@ export function ladder(values, sizes = []) {
     add(`cache: every ${k} frames, re-entry ${b}`, { "cache.enabled": true, "cache.policy": "interval", "cache.interval": k, "cache.branch": b });
   }
   for (const eta of [0.95, 0.9]) if (values["gate.threshold"] > eta) add(`gate threshold ${eta}`, { "gate.threshold": eta });
-  for (const size of sizes) add(`${size} × ${size} pixels`, { size });
+  for (const size of sizes.slice(1)) add(`${size.replace("x", " × ")} pixels`, {}, size);
   const keys = [...new Set(rungs.flatMap(({ patch }) => Object.keys(patch)))];
   const base = Object.fromEntries(keys.filter((key) => key in values).map((key) => [key, values[key]]));
-  return rungs.map(({ words, patch }) => ({ words, patch: { ...base, ...patch } }));
+  return rungs.map(({ words, patch, size }) => ({ words, patch: { ...base, ...patch }, size }));
 }
 
 /** `now` in seconds. */
@@ -34,11 +50,27 @@ export function begin(now) {
   return { rung: 0, since: now, seen: [], blocked: {}, trial: false };
 }
 
+/** The state while another size is being built, and just after: what was seen meanwhile says nothing about the rung. */
+export function built(state, now) {
+  return { ...state, since: now, seen: [] };
+}
+
+/**
+ * What to do about the size `wanted` by the present rung: "go" (it is there, or none is wanted), "wait" (a change is under way),
+ * "ask", "refused" (it was `asked` for and did not come), "ended" (somebody else chose another one than `agreed`, the last we had).
+ */
+export function agreement({ wanted, agreed, asked }, present, busy) {
+  if (busy) return "wait";
+  if (wanted === null || wanted === present) return "go";
+  if (asked === wanted) return "refused";
+  return present === agreed ? "ask" : "ended";
+}
+
 /**
  * One look at the telemetry: `value` is the present frame rate (goal.kind "fps") or SSIM ("quality"), null if unknown.
  * Returns { state, change }; change is null or { rung, why }.
  */
-export function decide(state, goal, value, count, now) {
+export function decide(state, goal, value, rungs, now) {
   const rested = now - state.since;
   if (value === null || rested < SETTLE) return { state, change: null };
   const seen = [...state.seen, { at: now, value }].filter(({ at }) => now - at <= QUIET);
@@ -46,23 +78,32 @@ export function decide(state, goal, value, count, now) {
   if (rested < DWELL || seen.length < 3) return { state: next, change: null };
   const worse = goal.kind === "fps" ? 1 : -1; // the way to go when the goal is missed
   const recent = middle(seen.filter(({ at }) => now - at <= DWELL).map((item) => item.value));
-  if (recent < goal.value * (goal.kind === "fps" ? 0.97 : 1)) return missed(next, goal, recent, worse, count, now);
+  if (recent < goal.value * (goal.kind === "fps" ? 0.97 : 1)) return missed(next, goal, recent, worse, rungs, now);
   const better = state.rung - worse;
-  if (rested < QUIET || better < 0 || better >= count || (state.blocked[better]?.until ?? 0) > now) {
+  const quiet = heavy(rungs, state.rung, better) ? HEAVY.quiet : QUIET;
+  if (rested < quiet || better < 0 || better >= rungs.length || (state.blocked[better]?.until ?? 0) > now) {
     const blocked = rested >= PROVEN ? { ...state.blocked, [state.rung]: undefined } : state.blocked;
-    return { state: { ...next, blocked, trial: state.trial && rested < QUIET }, change: null };
+    return { state: { ...next, blocked, trial: state.trial && rested < quiet }, change: null };
   }
   return move(next, better, true, `${shown(goal, recent)} leaves room`, now);
 }
 
-function missed(state, goal, value, worse, count, now) {
+function missed(state, goal, value, worse, rungs, now) {
+  const at = (steps) => Math.min(rungs.length - 1, Math.max(0, state.rung + worse * steps));
+  const far = goal.kind === "fps" && value < FAR * goal.value && !state.trial && !heavy(rungs, state.rung, at(2));
+  const rung = at(far ? 2 : 1);
+  const costly = heavy(rungs, state.rung, rung);
+  if (costly && now - state.since < HEAVY.dwell) return { state, change: null };
   const times = (state.blocked[state.rung]?.times ?? 0) + 1;
-  const until = now + Math.min(LAST_BLOCK, FIRST_BLOCK * 2 ** (times - 1));
+  const until = now + Math.min(LAST_BLOCK, (costly ? HEAVY.block : FIRST_BLOCK) * 2 ** (times - 1));
   const blocked = { ...state.blocked, [state.rung]: { until, times } };
-  const far = goal.kind === "fps" && value < FAR * goal.value && !state.trial;
-  const rung = Math.min(count - 1, Math.max(0, state.rung + worse * (far ? 2 : 1)));
   if (rung === state.rung) return { state: { ...state, blocked }, change: null }; // nothing is left to do
   return move({ ...state, blocked }, rung, false, `${shown(goal, value)} missed ${shown(goal, goal.value)}`, now);
+}
+
+/** Does a move between these rungs build another pipeline? */
+function heavy(rungs, from, to) {
+  return rungs[from]?.size !== rungs[to]?.size;
 }
 
 function move(state, rung, trial, why, now) {

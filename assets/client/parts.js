@@ -8,5 +8,6 @@ export { source } from "./picker.js";
 export { quality, strip } from "./strip.js";
 export { effect } from "./effects.js";
 export { spec } from "./spec.js";
-export { hold, measured } from "./speed.js";
+export { hold } from "./goal.js";
+export { measured } from "./speed.js";
 export { keep } from "./keep.js";

@@ -43,7 +43,8 @@ def boxes(page: Page) -> list[Select]:
 
 
 def shown(page: Page) -> list[str]:
-    return [str(box.first_selected_option.text) for box in boxes(page)[:2]]
+    texts = "[...document.querySelectorAll('.rill-part-spec select')].map((box) => box.selectedOptions[0]?.textContent)"
+    return list(page.js(f"return {texts}"))[:2]
 
 
 def said(page: Page) -> str:
@@ -69,3 +70,36 @@ def test_backend_and_size_change_while_the_picture_moves(own: Page) -> None:
     assert shown(own) == ["openvino", "384 × 384"] and boxes(own)[1]._el.is_enabled()
     own.moves_on()
     assert own.js("return rill.welcome.session") == session and own.problems() == []
+
+
+FASTEST = {
+    "gate.enabled": True,
+    "gate.threshold": 0.9,
+    "cache.enabled": True,
+    "cache.policy": "interval",
+    "cache.interval": 6,
+    "cache.branch": 0,
+}
+
+
+def test_holding_a_frame_rate_out_of_reach_takes_a_smaller_size_and_gives_it_back(own: Page) -> None:
+    boxes(own)[1].select_by_visible_text("384 × 384")
+    own.wait("the size to begin with", lambda: shown(own)[1] == "384 × 384")
+    for key, value in FASTEST.items():  # nothing else is left to move
+        own.js("rill.settings.put(arguments[0], arguments[1])", key, value)
+    own.wait("the settings", lambda: FASTEST.items() <= own.js("return rill.settings.values").items())
+    goal = own.driver.find_element(By.CSS_SELECTOR, ".rill-part-hold")
+    Select(goal.find_element(By.TAG_NAME, "select")).select_by_visible_text("Hold a frame rate")
+    own.js(
+        "const goal = arguments[0]; goal.value = 120; goal.dispatchEvent(new Event('change'))",
+        goal.find_element(By.TAG_NAME, "input"),
+    )
+    time.sleep(8)
+    assert shown(own)[1] == "384 × 384", "not before it has missed the goal for a while"
+    own.wait("a smaller size", lambda: shown(own)[1] == "320 × 320", 40)
+    own.wait("the reason", lambda: "320 × 320 pixels" in goal.text and "missed 120.0 fps" in goal.text)
+    own.moves_on()
+    Select(goal.find_element(By.TAG_NAME, "select")).select_by_visible_text("Hold nothing")
+    own.wait("its own size again", lambda: shown(own)[1] == "384 × 384")
+    own.moves_on()
+    assert own.problems() == []
