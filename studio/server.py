@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import importlib.util
+import mimetypes
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,12 +17,15 @@ from pathlib import Path
 from fastapi import FastAPI, Request, WebSocket
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.datastructures import Headers
+from starlette.staticfiles import NotModifiedResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect, WebSocketDisconnected
 
 from pipelines import FIELDS, gate
 from studio.connection import Connection
 from studio.hub import GateFactory, Hub, PipelineFactory, ServerConfig
+from studio.lean import lean
 from studio.origin import AddressRule, host_allowed, judge, own_origin
 from studio.protocol import PATH, SUBPROTOCOL
 from studio.sockets import Disconnected
@@ -28,7 +33,7 @@ from studio.views import MEDIA_TYPE, ViewError, parts
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 
-STATIC = (("/rill/client", ASSETS / "client"), ("/rill/samples", ASSETS / "samples"), ("/rill/presets", ASSETS / "presets"))
+STATIC = ("client", "samples", "presets")
 
 
 def create_app(
@@ -54,9 +59,9 @@ def create_app(
     app.state.hub = hub
     app.add_middleware(Guard, rule=config.rule)
     _declare_routes(app, hub)
-    for path, folder in STATIC:
-        if folder.is_dir():
-            app.mount(path, FreshFiles(directory=folder), name=path.strip("/"))
+    for name in STATIC:
+        if (ASSETS / name).is_dir():
+            app.mount(f"/rill/{name}", FreshFiles(directory=ASSETS / name), name=name)
     if with_page and importlib.util.find_spec("studio.page") is not None:
         # Gradio reads this when it is imported; the studio makes no outbound request.
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -152,12 +157,23 @@ class WebSocketSocket:
 
 
 class FreshFiles(StaticFiles):
-    """Files that a browser asks for again each time (and gets 304 for): after an update nobody runs half of the old client."""
+    """Files that a browser asks for again each time (and gets 304 for): after an update nobody runs half of the old client.
 
-    def file_response(self, *args: object, **kwargs: object) -> Response:
-        response = super().file_response(*args, **kwargs)  # type: ignore[arg-type]
-        response.headers["Cache-Control"] = "no-cache"
-        return response
+    Scripts and style sheets are served lean.
+    """
+
+    def file_response(
+        self, full_path: str | os.PathLike[str], stat_result: os.stat_result, scope: Scope, status_code: int = 200
+    ) -> Response:
+        body = lean(Path(full_path), stat_result.st_mtime_ns)
+        if body is None:
+            response = super().file_response(full_path, stat_result, scope, status_code)
+            response.headers["Cache-Control"] = "no-cache"
+            return response
+        headers = {"Cache-Control": "no-cache", "ETag": f'"{hashlib.sha256(body).hexdigest()[:32]}"'}
+        if self.is_not_modified(Headers(headers), Headers(scope=scope)):
+            return NotModifiedResponse(Headers(headers))
+        return Response(body, status_code, headers, mimetypes.guess_type(full_path)[0])
 
 
 class Guard:

@@ -18,7 +18,7 @@ export function explain(kind, error, where) {
       ? "No screen was chosen."
       : "The camera is blocked for this page. Allow it with the camera symbol in the address bar, then choose Camera again.";
   }
-  return FAULTS[error?.name]?.(thing) ?? `The ${thing} did not start${error?.message ? `: ${error.message}` : "."}`;
+  return FAULTS[error?.name]?.(thing) ?? `The ${thing} did not start` + (error?.message ? `: ${error.message}` : ".");
 }
 
 const FAULTS = {

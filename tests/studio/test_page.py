@@ -33,6 +33,29 @@ async def test_the_page_and_its_files_are_served(running: Running) -> None:
         assert "argparse" not in (await get(running, hidden)).text
 
 
+async def test_the_client_is_small_as_it_is_served(running: Running) -> None:
+    """Without Gradio's own, raw bytes: everything in the client's folder, whether this page asks for it or not."""
+    sizes = {}
+    for path in sorted((ASSETS / "client").iterdir()):
+        answer = await get(running, f"/rill/client/{path.name}")
+        assert answer.status_code == 200 and "content-encoding" not in answer.headers
+        sizes[path.name] = len(answer.content)
+    assert 100_000 < sum(sizes.values()) <= 150_000, sizes
+
+
+async def test_a_script_is_sent_once(running: Running) -> None:
+    address = f"http://{running.host}/rill/client/studio.css"
+    async with httpx.AsyncClient(trust_env=False) as client:
+        first = await client.get(address)
+        again = await client.get(address, headers={"If-None-Match": first.headers["etag"]})
+        other = await client.get(address, headers={"If-None-Match": '"another"'})
+        head = await client.head(address)
+    assert first.headers["content-type"].startswith("text/css") and "/*" not in first.text
+    assert (again.status_code, again.content) == (304, b"") and again.headers["etag"] == first.headers["etag"]
+    assert other.status_code == 200 and other.content == first.content
+    assert head.headers["content-length"] == str(len(first.content)) and head.content == b""
+
+
 async def test_the_stream_runs_beside_the_page(running: Running) -> None:
     async with joined(running, settings={"prompt": "red"}) as peer:
         assert colour(await peer.round(coloured(100, 100, 100))) == (177, 50, 50)
