@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipelines import backends, feature_cache, guidance, memory, probe
+from pipelines import backends, feature_cache, guidance, hints, memory, picture_prompt, probe
 from pipelines.conditioning import Additions, Condition, Conditions, PromptCache
 from pipelines.feature_cache import Kind
-from pipelines.graphs import BUCKETS, GraphKey, Graphs, split
+from pipelines.graphs import BUCKETS, CONTROLLED, GraphKey, Graphs, split, steered
 from pipelines.loader import ModelParts
 from pipelines.models import ModelInfo
 from pipelines.naming import describe, with_loras
@@ -80,6 +80,7 @@ class StreamPipeline:
         self.graphs = Graphs(parts, spec, backends.create(spec, cache_dir))
         self.schedule = parts.schedule
         self.branches = parts.branches
+        self._no_picture = picture_prompt.none(parts.picture_tokens, parts.embedding_shape[1])
         self._prompts = PromptCache(parts.encode_prompt)
         self._conditions = Conditions(Additions(parts.time_ids(spec.width, spec.height), parts.w_size, parts.empty_is_zero))
 
@@ -106,12 +107,16 @@ class StreamPipeline:
         # With the cache the rows of one call fall into two groups, of any size.
         caching = feature_cache.passes(settings.cache) if settings.cache.enabled else ()
         grouped = [(kind, size) for kind in caching for size in BUCKETS if size <= rows]
-        return (
-            GraphKey("encode", 1),
-            GraphKey("decode", 1),
-            GraphKey("modulate", 1),
-            *(GraphKey(part, size, branch) for (part, branch), size in (*plain, *grouped)),
-        )
+        passes = [GraphKey(part, size, branch) for (part, branch), size in (*plain, *grouped)]
+        always = (GraphKey("encode", 1), GraphKey("decode", 1), GraphKey("modulate", 1))
+        return (*always, *self._steered(passes, settings))
+
+    def _steered(self, passes: Sequence[GraphKey], settings: Settings) -> list[GraphKey]:
+        """These passes, and where a ControlNet has a say those that take its residuals, and its own."""
+        if not (self.graphs.parts.has_control and settings.control.scale):
+            return list(passes)
+        needed = [needed for key in passes for needed in steered(key)]
+        return list(dict.fromkeys([*(key for key in passes if key.rows == 1 or key.part == "decoder"), *needed]))
 
     def prepare(self, settings: Settings, sessions: int = 1) -> None:
         """Build now whatever these settings need, so that no step pays for it. Slow the first time."""
@@ -186,7 +191,22 @@ class StreamPipeline:
             latents = {id(frame): latent for frame, latent in zip(frames, encoded, strict=True)}
         for entry in entries:
             if entry.frame is not None:
-                entry.state.admit(entry.frame, latents.get(id(entry.frame)), entry.settings)
+                self._look(entry.state)
+                hint = self._hint(entry.frame, entry.settings)
+                entry.state.admit(entry.frame, latents.get(id(entry.frame)), entry.settings, hint)
+
+    def _look(self, state: StreamState) -> None:
+        """Know the tokens of a session's picture prompt."""
+        if state.picture is not None and state.tokens is None and self.graphs.parts.picture_tokens:
+            state.tokens = self.graphs.parts.look(state.picture)
+
+    def _hint(self, frame: Frame, settings: Settings) -> Tensor | None:
+        """The map that the ControlNet shall hold a frame to; None without one, at scale 0, and until its graphs are ready."""
+        if frame.pixels is None or not settings.control.scale or not self.graphs.parts.has_control:
+            return None
+        if not all(map(self.graphs.ready, steered(GraphKey("full", 1)))):
+            return None
+        return torch.from_numpy(hints.hint(frame.pixels, settings.control.map))
 
     def _checked(self, frame: Frame) -> Pixels:
         shape = (self.spec.height, self.spec.width, 3)
@@ -218,17 +238,21 @@ class StreamPipeline:
 
     def _rows(self, turn: Turn) -> list[Row]:
         settings = turn.entry.settings
-        caching = all(self.graphs.ready(GraphKey(part, 1, branch)) for part, branch in feature_cache.passes(settings.cache))
+        passes = [GraphKey(part, 1, branch) for part, branch in feature_cache.passes(settings.cache)]
+        caching = all(map(self.graphs.ready, self._steered(passes, settings)))
         return turn.entry.state.rows(turn.frames(), settings, turn.condition, turn.negative, caching)
 
     def _predict(self, rows: Sequence[Row]) -> dict[tuple[int, bool], Tensor]:
         """The network's output for every row, by (frame, whether negative). Rows of one kind of pass share its calls."""
-        groups: dict[Kind, list[Row]] = {}
+        groups: dict[tuple[Kind, bool], list[Row]] = {}
         for row in rows:
-            groups.setdefault(row.kind, []).append(row)
+            groups.setdefault((row.kind, row.control > 0.0), []).append(row)
         predictions: dict[tuple[int, bool], Tensor] = {}
-        for (part, branch), members in groups.items():
-            output, *features = self.graphs.run(part, self._inputs(part, members), branch)
+        for ((part, branch), controlled), members in groups.items():
+            inputs = self._inputs(part, members)
+            if controlled and part in CONTROLLED:
+                inputs, part = (*inputs, *self._residuals(part, branch, members)), CONTROLLED[part]
+            output, *features = self.graphs.run(part, inputs, branch)
             for place, row in enumerate(members):
                 predictions[id(row.frame), row.negative] = row.state.restate(row, output[place])
                 row.state.keep(row, tuple(feature[place] for feature in features))
@@ -238,7 +262,7 @@ class StreamPipeline:
         """What a UNet pass takes of these rows; every tensor has one row each along its first dimension."""
         x = stack([row.frame.x for row in rows])  # [B, C, h, w]
         modulation = stack([row.condition.modulation(row.frame.timestep, self._modulation) for row in rows])  # [B, M]
-        embedding = stack([row.condition.embedding for row in rows])  # [B, L, D]
+        embedding = stack([self._tokens(row) for row in rows])  # [B, L, D]
         features = (stack(values) for values in zip(*(row.features for row in rows), strict=True))
         return (modulation, embedding, *features) if part == "decoder" else (x, modulation, embedding, *features)
 
@@ -246,6 +270,23 @@ class StreamPipeline:
         """What the UNet's resnets are told under a condition at a timestep: [M]."""
         t = torch.tensor([self.schedule.told(timestep)])
         return self.graphs.run("modulate", (t, condition.embedding[None], *(value[None] for value in condition.added)))[0][0]
+
+    def _tokens(self, row: Row) -> Tensor:
+        """A row's text, and behind it what it is told of a picture, where the UNet has an adapter for that."""
+        if self._no_picture is None:
+            return row.condition.embedding
+        return torch.cat([row.condition.embedding, self._no_picture if row.picture is None else row.picture])
+
+    def _residuals(self, part: str, branch: int | None, rows: Sequence[Row]) -> tuple[Tensor, ...]:
+        """What the ControlNet adds in a pass of these rows."""
+        x = stack([row.frame.x for row in rows])
+        t = torch.tensor([self.schedule.told(row.frame.timestep) for row in rows])
+        text = stack([row.condition.embedding for row in rows])
+        hint = stack([row.frame.hint for row in rows if row.frame.hint is not None])  # [B, 3, H, W]
+        scale = torch.tensor([row.control for row in rows])
+        added = (stack(values) for values in zip(*(row.condition.added[:2] for row in rows), strict=True))
+        pooled = tuple(added) if self.graphs.parts.pooled_size is not None else ()
+        return self.graphs.run("control", (x, t, text, hint, scale, *pooled), branch if part == "shallow" else None)
 
     def _decode(self, frames: Sequence[InFlight]) -> dict[int, HostPicture]:
         if not frames:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from kernels import groupnorm
 from pipelines.backends import Backend, Graph
+from pipelines.control import ControlPass
 from pipelines.loader import SPATIAL_FACTOR, ModelParts
 from pipelines.modulation import ModulationPass, modulation_size
 from pipelines.pixels import DecodePixels, EncodePixels
@@ -30,13 +31,26 @@ BUCKETS = (1, 2, 3, 4, 8, 16)
 @dataclass(frozen=True, slots=True)
 class GraphKey:
     """part: encode, decode; modulate, what the resnets are told; full, or with a branch a full pass that keeps its deep feature,
-    and shallow, which takes it; encoder, a full pass that keeps its skips, and decoder, which takes them. branch: re-entry
-    point of the feature cache.
+    and shallow, which takes it; encoder, a full pass that keeps its skips, and decoder, which takes them; controlled-full,
+    -shallow and -encoder, which take a ControlNet's residuals too; control, the ControlNet, with a branch what a shallow pass
+    needs of it. branch: re-entry point of the feature cache.
     """
 
     part: str
     rows: int
     branch: int | None = None
+
+
+CONTROLLED = {part: f"controlled-{part}" for part in ("full", "shallow", "encoder")}
+"""Passes that take a ControlNet's residuals. The decoder alone takes skips that hold them already."""
+
+
+def steered(key: GraphKey) -> tuple[GraphKey, ...]:
+    """What a pass needs where a ControlNet has a say: the pass that takes its residuals, and the ControlNet's own."""
+    if key.part not in CONTROLLED:
+        return ()
+    taken = key.branch if key.part == "shallow" else None
+    return GraphKey(CONTROLLED[key.part], key.rows, key.branch), GraphKey("control", key.rows, taken)
 
 
 def split(count: int, ready: tuple[int, ...]) -> list[int]:
@@ -54,7 +68,8 @@ def code_version() -> str:
     """Changes with whatever a traced graph depends on besides the weights: a graph kept on disk must not outlive its code."""
     digest = hashlib.sha256(version("diffusers").encode())
     here = Path(__file__).parent
-    for path in (here / "unet.py", here / "modulation.py", here / "pixels.py", here / "autoencoder.py", Path(groupnorm.__file__)):
+    own = ("unet.py", "modulation.py", "control.py", "picture_prompt.py", "pixels.py", "autoencoder.py")
+    for path in (*(here / name for name in own), Path(groupnorm.__file__)):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 
@@ -102,18 +117,19 @@ class Graphs:
     def _maker(self, key: GraphKey) -> Callable[[], nn.Module]:
         from pipelines.unet import DecoderPass, FullPass, ShallowPass  # imports diffusers: only when a graph is really built
 
-        parts = self.parts
-        match key.part:
+        parts, branch = self.parts, key.branch
+        match key.part.removeprefix("controlled-"):
             case "encode":
                 return lambda: EncodePixels(parts.vae, parts.upcasts_autoencoder)
             case "decode":
                 return lambda: DecodePixels(parts.vae, parts.upcasts_autoencoder)
             case "modulate":
                 return lambda: ModulationPass(parts.unet)
+            case "control":
+                return lambda: ControlPass(parts.control, None if branch is None else branch + 1)
             case "full":
-                return lambda: FullPass(parts.unet, key.branch)
-            case "shallow" if key.branch is not None:
-                branch = key.branch
+                return lambda: FullPass(parts.unet, branch)
+            case "shallow" if branch is not None:
                 return lambda: ShallowPass(parts.unet, branch)
             case "encoder":
                 return lambda: FullPass(parts.unet, keep_encoder=True)
@@ -129,20 +145,35 @@ class Graphs:
         latents = torch.randn(rows, *self.latent_shape, generator=generator)
         if key.part == "decode":
             return (latents,)
-        embedding = torch.randn(rows, *self.parts.embedding_shape, generator=generator)
+        length, width = self.parts.embedding_shape
+        text = torch.randn(rows, length, width, generator=generator)
+        t = torch.full((rows,), 500, dtype=torch.int64)
+        added = tuple(torch.rand(rows, size, generator=generator) for size in self.parts.added_sizes)
         if key.part == "modulate":
-            t = torch.full((rows,), 500, dtype=torch.int64)
-            return t, embedding, *(torch.rand(rows, size, generator=generator) for size in self.parts.added_sizes)
+            return t, text, *added
+        if key.part == "control":
+            hint = torch.rand(rows, 3, spec.height, spec.width, generator=generator)
+            return latents, t, text, hint, torch.ones(rows), *(added[:2] if self.parts.pooled_size is not None else ())
         modulation = torch.randn(rows, modulation_size(self.parts.unet_config), generator=generator)
-        height, width = self.latent_shape[1:]
-        if key.part == "shallow" and key.branch is not None:
-            from pipelines.unet import deep_shape
+        behind = self.parts.picture_tokens + 1 if self.parts.picture_tokens else 0
+        embedding = torch.randn(rows, length + behind, width, generator=generator)
+        taken = (torch.randn(rows, *shape, generator=generator) for shape in self._shapes(key))
+        return (modulation, embedding, *taken) if key.part == "decoder" else (latents, modulation, embedding, *taken)
 
-            deep = deep_shape(self.parts.unet, key.branch, height, width)
-            return latents, modulation, embedding, torch.randn(rows, *deep, generator=generator)
-        if key.part == "decoder":
-            from pipelines.unet import skip_shapes
+    def _shapes(self, key: GraphKey) -> list[tuple[int, ...]]:
+        """Shapes [C, h, w] of what a pass takes of an earlier one, then of a ControlNet."""
+        if key.part in ("full", "encoder"):
+            return []
+        from pipelines.unet import deep_shape, skip_shapes
 
-            skips = skip_shapes(self.parts.unet, height, width)
-            return modulation, embedding, *(torch.randn(rows, *shape, generator=generator) for shape in (skips[-1], *skips))
-        return latents, modulation, embedding
+        unet, (height, width) = self.parts.unet, self.latent_shape[1:]
+        skips = skip_shapes(unet, height, width)
+        match key.part:
+            case "decoder":
+                return [skips[-1], *skips]
+            case "controlled-full" | "controlled-encoder":
+                return [*skips, skips[-1]]
+            case "shallow" | "controlled-shallow" if key.branch is not None:
+                deep = deep_shape(unet, key.branch, height, width)
+                return [deep, *(skips[: key.branch + 1] if key.part == "controlled-shallow" else ())]
+        raise ValueError(f"no graph of kind {key}")

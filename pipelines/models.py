@@ -50,14 +50,23 @@ class Lora:
 
 
 @dataclass(frozen=True, slots=True)
+class PictureAdapter:
+    """An adapter for picture prompts (IP-Adapter): its file or folder, and the folder of its picture encoder."""
+
+    weights: Place
+    encoder: Place
+
+
+@dataclass(frozen=True, slots=True)
 class ModelInfo:
     """What is loaded, and what a user should know before choosing it.
 
     base: folder in the diffusers layout, or a single .safetensors file. unet, autoencoder: replace the base's. loras: fused at
-    load. prediction: overrides the scheduler's configuration. shift: the share of the timestep that the network is told.
-    trained_timesteps: the only ones it was trained at, () for all. native_size in pixels; max_steps that make sense;
-    guidance_trained: whether prompts were dropped in training, without which guidance makes noise; advice: on guidance and
-    strength; examples: prompts that work, where the folder has no list of looks; source: where these facts are from.
+    load. control: a ControlNet; picture: an adapter for picture prompts. prediction: overrides the scheduler's configuration.
+    shift: the share of the timestep that the network is told. trained_timesteps: the only ones it was trained at, () for all.
+    native_size in pixels; max_steps that make sense; guidance_trained: whether prompts were dropped in training, without which
+    guidance makes noise; advice: on guidance and strength; examples: prompts that work, where the folder has no list of looks;
+    source: where these facts are from.
     """
 
     name: str
@@ -75,6 +84,8 @@ class ModelInfo:
     unet: Place | None = None
     autoencoder: Place | None = None
     loras: tuple[Lora, ...] = ()
+    control: Place | None = None
+    picture: PictureAdapter | None = None
     advice: str = ""
     source: str = ""
 
@@ -91,7 +102,8 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class Extra:
-    """A part that may be added to a model by name: a LoRA, or a tiny autoencoder."""
+    """A part that may be added to a model by name. kind: lora, autoencoder, control (a ControlNet) or picture (an adapter for
+    picture prompts, whose picture encoder is `encoder`)."""
 
     name: str
     title: str
@@ -101,3 +113,4 @@ class Extra:
     families: tuple[str, ...]
     max_steps: int | None = None
     source: str = ""
+    encoder: Place | None = None

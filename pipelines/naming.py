@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipelines.models import HUB_ID, Hub, Lora, ModelInfo, Place
+from pipelines.models import HUB_ID, Hub, Lora, ModelInfo, PictureAdapter, Place
 from pipelines.registry import EXTRAS, REGISTRY
 from pipelines.types import LoraUse, ModelError
 
@@ -18,8 +18,10 @@ def describe(name: str) -> ModelInfo:
     """What `--model` means.
 
     A registered name; a hub id (owner/name, or owner/name@commit); a local folder or .safetensors file. More may be added with
-    "+": a registered extra ("lcm-lora:0.8", "taesd"), a LoRA as hub id, owner/name/file.safetensors or local file with its
-    strength (":0.8"), or a prediction type. A local path that exists is taken whole. Opens nothing. Raises ModelError.
+    "+": a registered extra ("lcm-lora:0.8", "taesd"); a LoRA as hub id, owner/name/file.safetensors or local file with its
+    strength (":0.8"); a ControlNet ("control=" and a folder or hub id); an adapter for picture prompts ("picture=" and a folder
+    that holds its file and image_encoder/); or a prediction type. A local path that exists is taken whole. Opens nothing.
+    Raises ModelError.
     """
     if name in REGISTRY:
         return REGISTRY[name]
@@ -59,6 +61,9 @@ def _unregistered(name: str) -> ModelInfo:
 def _with(info: ModelInfo, extra: str) -> ModelInfo:
     if extra in PREDICTIONS:
         return dataclasses.replace(info, prediction=extra)
+    part, equals, where = extra.partition("=")
+    if equals and part in ("control", "picture"):
+        return _conditioned(info, part, where)
     what, colon, number = extra.rpartition(":")
     return _added(info, what, _strength(extra, number)) if colon else _added(info, extra, 1.0)
 
@@ -72,8 +77,20 @@ def _added(info: ModelInfo, what: str, strength: float) -> ModelInfo:
         raise ModelError(f"{known.name} is for {' and '.join(known.families)}; {info.name} is {info.family}")
     if known.kind == "autoencoder":
         return dataclasses.replace(info, autoencoder=known.place)
+    if known.kind == "control":
+        return dataclasses.replace(info, control=known.place)
+    if known.kind == "picture" and known.encoder is not None:
+        return dataclasses.replace(info, picture=PictureAdapter(known.place, known.encoder))
     steps = known.max_steps or info.max_steps
     return dataclasses.replace(info, loras=(*info.loras, Lora(known.place, strength)), max_steps=steps)
+
+
+def _conditioned(info: ModelInfo, part: str, where: str) -> ModelInfo:
+    """`info` with a ControlNet, or an adapter for picture prompts, that is no registered extra."""
+    path, found = Path(where).expanduser(), HUB_ID.fullmatch(where)
+    if part == "control":
+        return dataclasses.replace(info, control=path if path.exists() or found is None else Hub(found[1], found[2]))
+    return dataclasses.replace(info, picture=PictureAdapter(path, path / "image_encoder"))
 
 
 def _lora_place(what: str) -> Place:

@@ -17,6 +17,8 @@ LIGHTNING, LIGHTNING_AT = "ByteDance/SDXL-Lightning", "c9a24f48e1c025556787b0c58
 HYPER, HYPER_AT = "ByteDance/Hyper-SD", "bc08d970a87c74c71209491d64e3525845698863"
 NITRO = "ChenDY/NitroFusion"
 
+IP_ADAPTER = "h94/IP-Adapter"
+
 OPENRAIL = "CreativeML Open RAIL-M"
 OPENRAIL_XL = "CreativeML Open RAIL++-M"
 
@@ -233,6 +235,54 @@ _EXTRAS = (
     ),
     Extra("taesd", "Tiny autoencoder for SD 1.5 and SD 2", "autoencoder", TAESD, "MIT", ("sd15", "sd21")),
     Extra("taesdxl", "Tiny autoencoder for SDXL", "autoencoder", TAESDXL, "MIT", ("sdxl",)),
+    *(
+        Extra(
+            f"{kind}-sd15",
+            f"ControlNet 1.1 for SD 1.5, {title}",
+            "control",
+            Hub(f"lllyasviel/{repo}"),
+            "CreativeML Open RAIL-M",
+            ("sd15",),
+            source="arXiv 2302.05543",
+        )
+        for kind, title, repo in (
+            ("canny", "Canny's lines", "control_v11p_sd15_canny"),
+            ("softedge", "soft edges", "control_v11p_sd15_softedge"),
+            ("depth", "depth", "control_v11f1p_sd15_depth"),
+        )
+    ),
+    *(
+        Extra(
+            f"{kind}-sdxl",
+            f"ControlNet for SDXL, {title}",
+            "control",
+            Hub(f"diffusers/controlnet-{kind}-sdxl-1.0"),
+            OPENRAIL_XL,
+            ("sdxl",),
+            source="arXiv 2302.05543",
+        )
+        for kind, title in (("canny", "Canny's lines"), ("depth", "depth"))
+    ),
+    Extra(
+        "picture-sd15",
+        "IP-Adapter for SD 1.5: a picture as prompt",
+        "picture",
+        Hub(IP_ADAPTER, file="models/ip-adapter_sd15.safetensors"),
+        "Apache-2.0",
+        ("sd15",),
+        source="arXiv 2308.06721",
+        encoder=Hub(IP_ADAPTER, file="models/image_encoder/model.safetensors"),
+    ),
+    Extra(
+        "picture-sdxl",
+        "IP-Adapter for SDXL: a picture as prompt",
+        "picture",
+        Hub(IP_ADAPTER, file="sdxl_models/ip-adapter_sdxl_vit-h.safetensors"),
+        "Apache-2.0",
+        ("sdxl",),
+        source="arXiv 2308.06721",
+        encoder=Hub(IP_ADAPTER, file="models/image_encoder/model.safetensors"),
+    ),
 )
 
 EXTRAS: dict[str, Extra] = {extra.name: extra for extra in _EXTRAS}

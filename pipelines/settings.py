@@ -20,6 +20,9 @@ MAX_SEED = 2**32 - 1
 
 Value = bool | int | float | str
 
+MAPS = ("canny", "soft-edge", "depth-like")
+"""Maps that a ControlNet may follow, as hints.py makes them."""
+
 
 def number(default: float, low: float, high: float, doc: str) -> Any:
     return field(default=default, metadata={"kind": "number", "low": low, "high": high, "doc": doc})
@@ -101,6 +104,17 @@ class OmegaMapSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ControlSettings:
+    scale: float = number(1.0, 0.0, 2.0, "How strictly the model's ControlNet holds the picture to a map of the input; 0 is off.")
+    map: str = choice("canny", MAPS, "The map that the ControlNet was trained on: thin lines, soft edges, or near and far.")
+
+
+@dataclass(frozen=True, slots=True)
+class PictureSettings:
+    scale: float = number(0.6, 0.0, 2.0, "How much the picture prompt counts beside the words; 0 is off.")
+
+
+@dataclass(frozen=True, slots=True)
 class ProbeSettings:
     enabled: bool = flag(False, "Compare every k-th frame with the unaccelerated result of the same frame.")
     every: int = integer(30, 1, 600, "Fewest frames between two comparisons.")
@@ -140,6 +154,8 @@ class Settings:
     noise: NoiseSettings = field(default_factory=NoiseSettings)
     strength_map: StrengthMapSettings = field(default_factory=StrengthMapSettings)
     omega_map: OmegaMapSettings = field(default_factory=OmegaMapSettings)
+    control: ControlSettings = field(default_factory=ControlSettings)
+    picture: PictureSettings = field(default_factory=PictureSettings)
     probe: ProbeSettings = field(default_factory=ProbeSettings)
 
     def patched(self, patch: Mapping[str, object]) -> Settings:

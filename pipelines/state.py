@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipelines import feature_cache, gate, granularity, guidance, strength_map
+from pipelines import feature_cache, gate, granularity, guidance, picture_prompt, strength_map
 from pipelines.conditioning import Condition, Travel
 from pipelines.feature_cache import PLAIN, CacheKey, CacheState, Kind
 from pipelines.gate import Thumb
@@ -29,7 +29,7 @@ from pipelines.settings import (
     StrengthMapSettings,
 )
 from pipelines.stream_batch import InFlight, Kept, Ring
-from pipelines.types import Frame
+from pipelines.types import Frame, Pixels
 
 Slot = tuple[int, bool]
 """(level, whether it is the negative row)."""
@@ -39,15 +39,18 @@ Slot = tuple[int, bool]
 class Row:
     """One row of a UNet call: the frame it belongs to, what it is conditioned on, and what it may reuse.
 
-    kind: the pass that it takes. key: what the features that the pass keeps belong to, None with the cache off. features: what
-    an earlier pass kept for it, where it takes the short way; without the batch dimension. kept: of which level of its frame they
-    are, if of one.
+    picture: what stands behind the text for a picture prompt, [T + 1, D]. control: scale of the ControlNet, 0 where it has no
+    say. kind: the pass that it takes. key: what the features that the pass keeps belong to, None with the cache off.
+    features: what an earlier pass kept for it, where it takes the short way; without the batch dimension. kept: of which level
+    of its frame they are, if of one.
     """
 
     state: StreamState
     frame: InFlight
     condition: Condition
     negative: bool = False
+    picture: Tensor | None = None
+    control: float = 0.0
     kind: Kind = PLAIN
     key: CacheKey | None = None
     features: tuple[Tensor, ...] = ()
@@ -76,7 +79,9 @@ class StreamState:
     previous_x0: Tensor | None = None  # last finished latent, for the warm start
     previous_thumb: Thumb | None = None
     mask: Tensor | None = None  # painted strength map [1, h, w]
-    painting: int = 0  # how often it was painted
+    painting: int = 0  # how often it was painted, or shown another picture
+    picture: Pixels | None = None  # the picture prompt
+    tokens: tuple[Tensor, Tensor] | None = None  # of it and of no picture, [T, D] each, once they are known
     cache: dict[Slot, CacheEntry] = field(default_factory=dict)
     likeness: dict[int, Likeness] = field(default_factory=dict)
     probe: Probe = field(default_factory=Probe)
@@ -100,6 +105,14 @@ class StreamState:
         self.mask = None if mask is None else strength_map.from_mask(mask, *self.noise.shape[1:])[0]
         self.painting += 1  # what was cached under the old map ends
 
+    def set_picture(self, picture: Pixels | None) -> None:
+        """The picture prompt, uint8 [height, width, 3] of any size; None removes it.
+
+        It holds from the next frame on; frames in flight keep theirs. Nothing happens without an adapter for picture prompts.
+        """
+        self.picture, self.tokens = picture, None
+        self.painting += 1  # what was cached under the old picture ends
+
     def shadow(self) -> StreamState:
         """An independent state that will treat the next frame as this one would, for the unaccelerated reference."""
         return StreamState(
@@ -108,11 +121,16 @@ class StreamState:
             previous_x0=self.previous_x0,
             previous_thumb=self.previous_thumb,
             mask=self.mask,
+            picture=self.picture,
+            tokens=self.tokens,
             travel=dataclasses.replace(self.travel),
         )
 
-    def admit(self, frame: Frame, latent: Tensor | None, settings: Settings) -> None:
-        """Noise the frame's clean latent [C, h, w] to its first level and let it in; None starts from noise alone."""
+    def admit(self, frame: Frame, latent: Tensor | None, settings: Settings, hint: Tensor | None = None) -> None:
+        """Noise the frame's clean latent [C, h, w] to its first level and let it in; None starts from noise alone.
+
+        hint: the map [3, H, W] that a ControlNet shall hold it to.
+        """
         if self.noise.seed != settings.seed:
             self.noise = SessionNoise(settings.seed, self.noise.shape)
         elif settings.noise.mode == "walk":
@@ -124,6 +142,7 @@ class StreamState:
         item = InFlight(
             frame.id, self.noise.level(0), start, timesteps, anchor=start, thumb=self.previous_thumb, painting=self.painting
         )
+        item.hint, item.picture = hint, self.tokens
         item.omega_map = self._map(settings.omega_map, previous)
         if start is not None:
             item.map = self._map(settings.strength_map, previous)
@@ -137,12 +156,12 @@ class StreamState:
 
         caching: the graphs that the feature cache needs are there; without them every row takes the plain full pass.
         """
-        rows = [Row(self, frame, condition) for frame in frames]
+        rows = [self._row(frame, settings, condition, False) for frame in frames]
         for frame in frames:
             known = self.likeness.get(frame.level)
             dropped = known is not None and known.drops(self._asked_under(frame, settings), frame.thumb, settings.guidance_alike)
             if guidance.needs_negative_row(settings, frame.level, frame.source is not None, dropped):
-                rows.append(Row(self, frame, negative, negative=True))
+                rows.append(self._row(frame, settings, negative, True))
         across_frames = settings.cache.reuse == "frames"
         if not (settings.cache.enabled and caching and across_frames):
             self.cache.clear()
@@ -150,6 +169,14 @@ class StreamState:
             return rows
         reuse = self._across_frames if across_frames else self._across_steps
         return [reuse(row, settings) for row in rows]
+
+    def _row(self, frame: InFlight, settings: Settings, condition: Condition, negative: bool) -> Row:
+        """A row by the plain pass, with what the frame's picture prompt and map add to it."""
+        seen = None
+        if frame.picture is not None and settings.picture.scale:
+            seen = picture_prompt.behind(frame.picture[negative], settings.picture.scale)
+        control = 0.0 if frame.hint is None else settings.control.scale
+        return Row(self, frame, condition, negative, seen, control)
 
     def keep(self, row: Row, features: tuple[Tensor, ...]) -> None:
         """Remember what a row's full pass kept."""
@@ -262,7 +289,7 @@ class StreamState:
             cache=CacheSettings(),
             probe=ProbeSettings(),
         )
-        return plain, self.travel.weight, frame.painting
+        return plain, self.travel.weight, frame.painting, frame.hint is not None
 
     def _coefficients(self, frame: InFlight) -> tuple[Tensor, Tensor]:
         """(a, s) with which the network's output at the frame's present level is read."""

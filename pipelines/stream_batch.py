@@ -46,6 +46,8 @@ class InFlight:
     map: Tensor | None = None  # share of the strength per pixel, [1, h, w]
     omega_map: Tensor | None = None  # share of ω's effect per pixel, [1, h, w]
     painting: int = 0  # which of the session's painted maps was there when it came
+    hint: Tensor | None = None  # the map that a ControlNet holds it to, [3, H, W]
+    picture: tuple[Tensor, Tensor] | None = None  # tokens of the picture prompt and of no picture, [T, D] each
     reused: bool = False  # one of its levels made do with features of another pass
     kept: Mapping[bool, Kept] = field(default_factory=dict)  # by whether of the negative row; replaced, never changed in place
 

@@ -101,6 +101,13 @@ def check_branch(unet: UNet2DConditionModel, branch: int) -> int:
     return branch
 
 
+def steered(skips: Sequence[Tensor], residuals: Sequence[Tensor]) -> list[Tensor]:
+    """Skips with what a ControlNet adds to each. Raises ValueError for another number of residuals."""
+    if len(residuals) != len(skips):
+        raise ValueError(f"{len(residuals)} residuals given for {len(skips)} skips")
+    return [skip + residual for skip, residual in zip(skips, residuals, strict=True)]
+
+
 class UNetPass(nn.Module):
     """What the passes share: the way in and the way out through skips `first`..0 and their layers."""
 
@@ -140,7 +147,8 @@ class FullPass(UNetPass):
     """The whole UNet. With a branch it also returns the deep feature for ShallowPass, with `keep_encoder` what DecoderPass takes.
 
     forward(x [B,C,H,W], modulation [B,M], emb [B,L,D]) → (out [B,C',H,W],), or (out, deep), or (out, h, *skips).
-    H and W are multiples of 2 to the number of upsamplers. Raises ValueError for inputs that it does not take.
+    H and W are multiples of 2 to the number of upsamplers. Behind them may come a ControlNet's residuals, one for each skip and
+    one for the middle; what the pass keeps holds them already. Raises ValueError for inputs that it does not take.
     """
 
     def __init__(self, unet: UNet2DConditionModel, branch: int | None = None, keep_encoder: bool = False) -> None:
@@ -153,11 +161,14 @@ class FullPass(UNetPass):
         self.branch = branch
         self.keep_encoder = keep_encoder
 
-    def forward(self, x: Tensor, modulation: Tensor, emb: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, x: Tensor, modulation: Tensor, emb: Tensor, *residuals: Tensor) -> tuple[Tensor, ...]:
         skips = self.encode(x, modulation, emb)
         h = skips[-1]
         for layer in self.mid:
             h = layer(h, modulation, emb)
+        if residuals:
+            skips = steered(skips, residuals[:-1])
+            h = h + residuals[-1]
         outputs = self.decode(h, skips, modulation, emb, self.branch)
         return (*outputs, h, *skips) if self.keep_encoder else outputs
 
@@ -166,14 +177,16 @@ class ShallowPass(UNetPass):
     """The outer layers only, from a cached deep feature on (DeepCache).
 
     forward(x [B,C,H,W], modulation [B,M], emb [B,L,D], deep [B, *deep_shape]) → (out [B,C',H,W],).
-    With the deep feature of the same inputs it equals FullPass. Raises ValueError as FullPass does.
+    With the deep feature of the same inputs it equals FullPass. Behind them may come a ControlNet's residuals for the skips
+    that it computes. Raises ValueError as FullPass does.
     """
 
     def __init__(self, unet: UNet2DConditionModel, branch: int) -> None:
         super().__init__(unet, check_branch(unet, branch))
 
-    def forward(self, x: Tensor, modulation: Tensor, emb: Tensor, deep: Tensor) -> tuple[Tensor, ...]:
-        return self.decode(deep, self.encode(x, modulation, emb), modulation, emb)
+    def forward(self, x: Tensor, modulation: Tensor, emb: Tensor, deep: Tensor, *residuals: Tensor) -> tuple[Tensor, ...]:
+        skips = self.encode(x, modulation, emb)
+        return self.decode(deep, steered(skips, residuals) if residuals else skips, modulation, emb)
 
 
 class DecoderPass(UNetPass):

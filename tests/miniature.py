@@ -7,10 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny, LCMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderTiny, ControlNetModel, LCMScheduler, UNet2DConditionModel
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import CLIPConfig, CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+from transformers import (
+    CLIPConfig,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+)
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 EMBEDDING = 32
@@ -219,3 +226,65 @@ def save_lora(path: Path, factors: dict[str, tuple[Tensor, Tensor]], alpha: floa
         content |= {f"{flat}.lora_down.weight": a, f"{flat}.lora_up.weight": b, f"{flat}.alpha": scale}
     save_file(content, path)
     return path
+
+
+SHARED = (
+    "in_channels",
+    "down_block_types",
+    "block_out_channels",
+    "layers_per_block",
+    "cross_attention_dim",
+    "attention_head_dim",
+    "norm_num_groups",
+    "use_linear_projection",
+    "transformer_layers_per_block",
+    "addition_embed_type",
+    "addition_time_embed_dim",
+    "projection_class_embeddings_input_dim",
+)
+
+
+def save_control(folder: Path, family: str, seed: int = 5) -> Path:
+    """A ControlNet for a family, its closing convolutions filled, so that it has something to say."""
+    torch.manual_seed(seed)
+    config = {name: value for name, value in UNETS[family].items() if name in SHARED}
+    control = ControlNetModel(**config, conditioning_embedding_out_channels=(8, 8, 8, 8))
+    zeros = (control.controlnet_cond_embedding.conv_out, *control.controlnet_down_blocks, control.controlnet_mid_block)
+    for convolution in zeros:
+        torch.nn.init.normal_(convolution.weight, std=0.3)
+    control.save_pretrained(folder)
+    return folder
+
+
+PICTURE_TOKENS = 4
+PICTURE_SIDE = 56
+PICTURE_WIDTH = 24
+
+
+def save_adapter(folder: Path, family: str, seed: int = 6) -> Path:
+    """An IP-Adapter for a family in the published layout, with its picture encoder beside it."""
+    torch.manual_seed(seed)
+    unet, width = UNet2DConditionModel(**UNETS[family]), UNETS[family]["cross_attention_dim"]
+    tensors = {
+        "image_proj.proj.weight": torch.randn(PICTURE_TOKENS * width, PICTURE_WIDTH),
+        "image_proj.proj.bias": torch.randn(PICTURE_TOKENS * width),
+        "image_proj.norm.weight": torch.randn(width),
+        "image_proj.norm.bias": torch.randn(width),
+    }
+    for index, name in enumerate(unet.attn_processors):
+        if name.endswith("attn2.processor"):
+            shape = unet.get_submodule(name.removesuffix(".processor")).to_k.weight.shape
+            tensors |= {f"ip_adapter.{index}.to_{side}_ip.weight": torch.randn(shape) for side in "kv"}
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, folder / "ip-adapter.safetensors")
+    config = CLIPVisionConfig(
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=PICTURE_SIDE,
+        patch_size=14,
+        projection_dim=PICTURE_WIDTH,
+    )
+    CLIPVisionModelWithProjection(config).save_pretrained(folder / "image_encoder")
+    return folder

@@ -72,8 +72,8 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.name = path.name
         self.root = path.resolve()
-        in_hub_cache = self.root.parent.name == "snapshots" and (self.root.parent.parent / "blobs").is_dir()
-        self.limit = self.root.parent.parent if in_hub_cache else self.root
+        caches = (at.parent for at in self.root.parents if at.name == "snapshots" and (at.parent / "blobs").is_dir())
+        self.limit = next(caches, self.root)
 
     def path(self, name: str) -> Path:
         """The file or folder `name`, which need not exist. Raises ModelError if it is not inside."""

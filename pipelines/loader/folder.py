@@ -68,7 +68,7 @@ class FolderCheckpoint:
         """(tokenizer, encoder in float32) of text_encoder or text_encoder_2."""
         kind = CLASSES[part][0]
         tokenizer = part.replace("text_encoder", "tokenizer")
-        encoder = networks.pretrained_text_encoder(kind, self.folder.path(part), self.weights[part], f"{self.name}/{part}")
+        encoder = networks.pretrained_encoder(kind, self.folder.path(part), self.weights[part], f"{self.name}/{part}")
         return networks.tokenizer(self.folder.path(tokenizer), f"{self.name}/{tokenizer}"), encoder
 
     def _check_part(self, part: str) -> None:

@@ -95,8 +95,8 @@ def read(weights: Weights) -> dict[str, Tensor]:
     return tensors
 
 
-def pretrained_text_encoder(kind: str, folder: Path, weights: Weights, label: str) -> nn.Module:
-    """A CLIP text encoder in float32: half precision is slow or missing on a CPU, and it runs once per prompt."""
+def pretrained_encoder(kind: str, folder: Path, weights: Weights, label: str) -> nn.Module:
+    """A CLIP encoder of texts or pictures in float32: half precision is slow or missing on a CPU, and it runs once per prompt."""
     import transformers
 
     quiet()

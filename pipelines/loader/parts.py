@@ -18,12 +18,14 @@ from torch import Tensor, nn
 
 from pipelines import schedule
 from pipelines.loader import networks, text
+from pipelines.loader.control import ControlFolder
 from pipelines.loader.files import Folder, Weights, read_header, read_weights
 from pipelines.loader.folder import FolderCheckpoint
 from pipelines.loader.hub import locate
 from pipelines.loader.lora import LoraFile
+from pipelines.loader.picture import Look, PictureFiles
 from pipelines.loader.single import SingleFileCheckpoint
-from pipelines.models import ModelInfo
+from pipelines.models import Hub, ModelInfo, PictureAdapter
 from pipelines.types import ModelError
 
 TIME_IDS = 6  # original height and width, top and left of the crop, target height and width
@@ -68,6 +70,8 @@ class ModelParts:
         self.vocabulary = info.vocabulary
         self.schedule = schedule.from_config(self.checkpoint.scheduler, info.trained_timesteps, info.prediction, info.shift)
         self._check_sizes()
+        self._control = None if info.control is None else ControlFolder(locate(info.control, offline), self.unet_config)
+        self._picture = None if info.picture is None else PictureFiles(*_adapter(info.picture, offline), self.unet_config)
 
     @property
     def latent_channels(self) -> int:
@@ -119,6 +123,16 @@ class ModelParts:
         return pooled if self.w_size is None else (*pooled, self.w_size)
 
     @property
+    def has_control(self) -> bool:
+        """Whether a ControlNet belongs to it."""
+        return self._control is not None
+
+    @property
+    def picture_tokens(self) -> int:
+        """T of a picture prompt, 0 without an adapter for them."""
+        return 0 if self._picture is None else self._picture.tokens
+
+    @property
     def empty_is_zero(self) -> bool:
         """Whether no negative prompt means a text of zeros (SDXL) instead of the empty prompt's."""
         return self.checkpoint.empty_is_zero
@@ -156,7 +170,23 @@ class ModelParts:
             unet = networks.build("UNet2DConditionModel", self.unet_config, tensors, self._unet.name)
         for lora in self._loras:
             lora.fuse("unet", unet, self.unet_config)
+        if self._picture is not None:
+            self._picture.install(unet)
         return unet
+
+    @cached_property
+    def control(self) -> nn.Module:
+        """The ControlNet, in the files' own dtype. Only where `has_control`."""
+        if self._control is None:
+            raise ModelError(f"{self.name}: has no ControlNet")
+        return self._control.network()
+
+    @cached_property
+    def look(self) -> Look:
+        """Picture to its tokens and those of no picture. Only where there are `picture_tokens`."""
+        if self._picture is None:
+            raise ModelError(f"{self.name}: has no adapter for picture prompts")
+        return self._picture.look()
 
     @cached_property
     def vae(self) -> nn.Module:
@@ -187,6 +217,10 @@ class ModelParts:
             yield from self.checkpoint.files(part) if other is None else other.weights.files
         for lora in self._loras:
             yield from lora.weights.files
+        if self._control is not None:
+            yield from self._control.weights.files
+        if self._picture is not None:
+            yield from self._picture.files
 
     def _check_sizes(self) -> None:
         """Parts that fit each other: channels of the latents, widths of the texts."""
@@ -204,6 +238,15 @@ class ModelParts:
             raise ModelError(
                 f"{self.name}: text_encoder_2 pools to {configs['text_encoder_2']['projection_dim']}, not {self.pooled_size}"
             )
+
+
+def _adapter(adapter: PictureAdapter, offline: bool) -> tuple[Path, Path]:
+    """The adapter's file or folder, and its picture encoder's folder: a file of the hub stands for the folder that it is in."""
+    encoder = locate(adapter.encoder, offline)
+    if isinstance(adapter.encoder, Hub):
+        beside = adapter.encoder.file.rpartition("/")[0] + "/config.json"
+        encoder = locate(Hub(adapter.encoder.repo, adapter.encoder.revision, beside), offline).parent
+    return locate(adapter.weights, offline), encoder
 
 
 def _hash(path: Path, digest: Any) -> None:

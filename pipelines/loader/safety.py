@@ -10,12 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from pipelines.loader import networks
 from pipelines.loader.files import Folder
 from pipelines.loader.hub import locate
+from pipelines.loader.picture import view
 from pipelines.models import HUB_ID, Hub
 from pipelines.registry import SD15
 from pipelines.types import ModelError, Pixels
@@ -38,8 +37,8 @@ class SafetyChecker:
         size = config.get("crop_size", 224)
         self._side = int(size["height"] if isinstance(size, dict) else size)
         try:
-            self._mean = torch.tensor([float(value) for value in config["image_mean"]])[:, None, None]
-            self._std = torch.tensor([float(value) for value in config["image_std"]])[:, None, None]
+            self._mean = tuple(float(value) for value in config["image_mean"])
+            self._std = tuple(float(value) for value in config["image_std"])
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{folder.name}/feature_extractor/preprocessor_config.json: lacks a mean and deviation") from error
         self._device = torch.device(device)
@@ -51,19 +50,9 @@ class SafetyChecker:
     @torch.inference_mode()
     def __call__(self, pictures: Sequence[Pixels]) -> list[bool]:
         """True for each picture, uint8 [height, width, 3], that shows what it should not."""
-        seen = torch.stack([self._view(picture) for picture in pictures]).to(self._device)
+        seen = torch.stack([view(picture, self._side, self._mean, self._std) for picture in pictures]).to(self._device)
         blank = [np.zeros(1) for _ in pictures]  # what the model would blacken itself
         return [bool(flag) for flag in self._model(clip_input=seen, images=blank)[1]]
-
-    def _view(self, picture: Pixels) -> Tensor:
-        """The middle of the picture as CLIP sees it: [3, side, side]."""
-        x = torch.from_numpy(picture.astype(np.float32)).permute(2, 0, 1)[None] / 255
-        height, width = x.shape[2:]
-        scale = self._side / min(height, width)
-        size = (max(self._side, round(height * scale)), max(self._side, round(width * scale)))
-        x = F.interpolate(x, size, mode="bicubic", antialias=True).clamp(0, 1)[0]
-        top, left = (size[0] - self._side) // 2, (size[1] - self._side) // 2
-        return (x[:, top : top + self._side, left : left + self._side] - self._mean) / self._std
 
 
 def _find(name: str, offline: bool) -> Path:

@@ -1,0 +1,72 @@
+"""Picture prompts (IP-Adapter, arXiv 2308.06721): cross-attention that looks at a picture's tokens beside those of the text.
+
+A row's tokens ride behind its text in the same tensor, [B, L + T + 1, D]: L of the text, T of the picture, and one whose first
+number is the scale. So every pass of the UNet takes them without an input of its own, rows with and without a picture share a
+call, and a scale of 0 adds exactly nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class PictureAttention(nn.Module):
+    """The processor of one of diffusers' cross-attentions: softmax(QKᵀ)V + scale · softmax(QK'ᵀ)V', K' and V' of the picture.
+
+    tokens: T. key, value: the adapter's weights [C, D], C the attention's inner width. Takes hidden states [B, N, C] and
+    the row's tokens [B, L + T + 1, D].
+    """
+
+    def __init__(self, tokens: int, key: Tensor, value: Tensor) -> None:
+        super().__init__()
+        self.tokens = tokens
+        self.key = nn.Parameter(key, requires_grad=False)
+        self.value = nn.Parameter(value, requires_grad=False)
+
+    def forward(self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor, **_: Any) -> Tensor:
+        text, picture, scale = split(encoder_hidden_states, self.tokens)
+        query = attn.to_q(hidden_states)
+        said = _attend(query, attn.to_k(text), attn.to_v(text), attn.heads)
+        seen = _attend(query, F.linear(picture, self.key), F.linear(picture, self.value), attn.heads)
+        h = attn.to_out[0](said + scale * seen)
+        return attn.to_out[1](h)  # type: ignore[no-any-return]
+
+
+def split(rows: Tensor, tokens: int) -> tuple[Tensor, Tensor, Tensor]:
+    """(text [B, L, D], picture [B, T, D], scale [B, 1, 1]) of rows [B, L + T + 1, D]."""
+    end = rows.shape[1] - tokens - 1
+    return rows[:, :end], rows[:, end:-1], rows[:, -1:, :1]
+
+
+def behind(tokens: Tensor, scale: float) -> Tensor:
+    """What stands behind a row's text: the picture's tokens [T, D] and the scale, [T + 1, D]."""
+    return torch.cat([tokens, torch.full((1, tokens.shape[1]), scale)])
+
+
+def none(tokens: int, width: int) -> Tensor | None:
+    """What stands behind a text without a picture, [T + 1, D]; None for a model without an adapter (no tokens)."""
+    return behind(torch.zeros(tokens, width), 0.0) if tokens else None
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
+    """Attention in so many heads: [B, N, C]."""
+    parts = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in (query, key, value))
+    return F.scaled_dot_product_attention(*parts).transpose(1, 2).flatten(2)
+
+
+class Projection(nn.Module):
+    """A picture's embedding [E] to T tokens [T, D]: a linear layer, cut, normalised."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, norm_weight: Tensor, norm_bias: Tensor) -> None:
+        super().__init__()
+        self.width = norm_weight.shape[0]
+        self.weight, self.bias = weight.float(), bias.float()
+        self.norm_weight, self.norm_bias = norm_weight.float(), norm_bias.float()
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        tokens = F.linear(embedding, self.weight, self.bias).reshape(-1, self.width)
+        return F.layer_norm(tokens, (self.width,), self.norm_weight, self.norm_bias)

@@ -1,0 +1,296 @@
+"""ControlNet in the stream against diffusers' own: residuals, whole frames, and every acceleration beside it."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import ControlNetModel, StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
+from torch import Tensor
+
+from pipelines import Entry, Frame, ModelError, ModelParts, Output, Pixels, Settings, StreamPipeline, StreamSpec, describe, load
+from pipelines.control import ControlPass
+from pipelines.graphs import GraphKey
+from pipelines.hints import hint
+from pipelines.modulation import ModulationPass
+from pipelines.unet import DecoderPass, FullPass, ShallowPass
+from tests.miniature import POOLED, UNETS, save_control, save_family
+
+SIZE = 128
+FAMILIES = ("sd15", "sdxl")
+RNG = np.random.default_rng(3)
+PICTURES = [RNG.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8) for _ in range(5)]
+BASE = Settings().patched({"prompt": "ink", "strength": 0.6, "control.scale": 0.8})
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Path]]:
+    """Family → (checkpoint, ControlNet)."""
+    root = tmp_path_factory.mktemp("control")
+    return {name: (save_family(root / name, name), save_control(root / f"{name}-control", name)) for name in FAMILIES}
+
+
+@pytest.fixture(scope="module")
+def pipelines(folders: dict[str, tuple[Path, Path]]) -> dict[str, StreamPipeline]:
+    return {name: load(spec(*pair)) for name, pair in folders.items()}
+
+
+def spec(model: Path, control: Path | None) -> StreamSpec:
+    name = str(model) if control is None else f"{model}+control={control}"
+    return StreamSpec(name, SIZE, SIZE, "eager", "float32")
+
+
+def frames(count: int, still: bool = False) -> list[Frame]:
+    return [Frame(i, i / 25, PICTURES[0 if still else i % 5]) for i in range(count)]
+
+
+def stream(pipeline: StreamPipeline, settings: Settings, source: list[Frame]) -> list[Output]:
+    pipeline.prepare(settings)
+    state = pipeline.open(settings)
+    answers = [pipeline.step([Entry(state, frame, settings)])[0] for frame in source]
+    while state.in_flight:
+        answers += pipeline.step([Entry(state, None, settings)])
+    return [answer for answer in answers if answer.pixels is not None]
+
+
+def pictures(answers: list[Output]) -> list[Pixels]:
+    return [answer.pixels.numpy() for answer in answers if answer.pixels is not None]
+
+
+def close(a: Pixels, b: Pixels, tolerance: int = 1) -> bool:
+    return int(np.abs(a.astype(int) - b).max()) <= tolerance
+
+
+def told(family: str, rows: int) -> tuple[Tensor, ...]:
+    generator = torch.Generator().manual_seed(2)
+    return (torch.randn(rows, POOLED, generator=generator), torch.full((rows, 6), 128.0)) if family == "sdxl" else ()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_residuals_are_diffusers_own(folders: dict[str, tuple[Path, Path]], family: str) -> None:
+    control = ControlNetModel.from_pretrained(folders[family][1], local_files_only=True)
+    generator = torch.Generator().manual_seed(1)
+    x, t = torch.randn(2, 4, 16, 16, generator=generator), torch.tensor([999, 20])
+    emb = torch.randn(2, 8, UNETS[family]["cross_attention_dim"], generator=generator)
+    drawn, scale, added = torch.rand(2, 3, 128, 128, generator=generator), torch.tensor([0.5, 1.5]), told(family, 2)
+    extra = {"added_cond_kwargs": dict(zip(("text_embeds", "time_ids"), added, strict=False))} if added else {}
+    with torch.no_grad():
+        down, mid = control(x, t, emb, drawn, return_dict=False, **extra)
+        expected = [scale[:, None, None, None] * value for value in (*down, mid)]
+        got = ControlPass(control)(x, t, emb, drawn, scale, *added)
+        assert len(got) == len(expected) == 7
+        for mine, theirs in zip(got, expected, strict=True):
+            torch.testing.assert_close(mine, theirs)
+        for count in range(1, 7):
+            part = ControlPass(control, count)
+            assert len(part.down) == count - 1
+            for mine, theirs in zip(part(x, t, emb, drawn, scale, *added), expected[:count], strict=True):
+                torch.testing.assert_close(mine, theirs)
+
+
+def by_hand(folder: Path, control_folder: Path, family: str, settings: Settings, frame: Frame) -> Pixels:
+    """Sequential denoising by diffusers' parts, the ControlNet's residuals in the UNet's own arguments."""
+    cls = StableDiffusionXLPipeline if family == "sdxl" else StableDiffusionPipeline
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        pipe = cls.from_pretrained(folder, local_files_only=True)
+    control = ControlNetModel.from_pretrained(control_folder, local_files_only=True)
+    said = pipe.encode_prompt(settings.prompt, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=True)
+    options: list[dict[str, Any]] = [{}, {}]
+    if family == "sdxl":
+        ids = torch.tensor([[SIZE, SIZE, 0, 0, SIZE, SIZE]], dtype=torch.float32)
+        options = [{"added_cond_kwargs": {"text_embeds": pooled, "time_ids": ids}} for pooled in said[2:]]
+    bars, scale = pipe.scheduler.alphas_cumprod, pipe.vae.config.scaling_factor
+    noise = load(spec(folder, None)).open(settings).noise
+    assert frame.pixels is not None
+    drawn = torch.from_numpy(hint(frame.pixels, settings.control.map))[None]
+    with torch.no_grad():
+        pixels = torch.from_numpy(frame.pixels).permute(2, 0, 1)[None] / 127.5 - 1
+        x0 = pipe.vae.encode(pixels).latent_dist.mode() * scale
+        for level in range(settings.steps):
+            t = round(round(settings.strength * 999) * (settings.steps - level) / settings.steps)
+            a, s = bars[t] ** 0.5, (1 - bars[t]) ** 0.5
+            x, out = a * x0 + s * noise.level(level), []
+            for text, extra in zip(said[:2], options, strict=True):
+                down, mid = control(x, t, text, drawn, conditioning_scale=settings.control.scale, return_dict=False, **extra)
+                steered = {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
+                out.append(pipe.unet(x, t, encoder_hidden_states=text, **steered, **extra).sample)
+            guided = settings.guidance_mode == "full"
+            guess = out[1] + settings.guidance * (out[0] - out[1]) if guided else out[0]
+            x0 = (x - s * guess) / a
+        picture = pipe.vae.decode(x0 / scale).sample[0]
+    return ((picture + 1) * 127.5).round().clamp(0, 255).permute(1, 2, 0).to(torch.uint8).numpy()
+
+
+@pytest.mark.parametrize("guidance", ["none", "full"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_stream_equals_diffusers_own_parts(
+    folders: dict[str, tuple[Path, Path]], pipelines: dict[str, StreamPipeline], family: str, guidance: str
+) -> None:
+    settings = BASE.patched({"steps": 2, "guidance_mode": guidance, "guidance": 2.0, "control.map": "soft-edge"})
+    source = frames(3)
+    expected = by_hand(*folders[family], family, settings, source[1])
+    for batched in (True, False):
+        got = pictures(stream(pipelines[family], settings.patched({"stream_batch.enabled": batched}), source))
+        assert close(got[1], expected)
+    without = pictures(stream(pipelines[family], settings.patched({"control.scale": 0.0}), source))
+    assert not close(without[1], expected, 5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_scale_nought_is_the_model_without_a_controlnet(
+    folders: dict[str, tuple[Path, Path]], pipelines: dict[str, StreamPipeline], family: str
+) -> None:
+    plain = load(spec(folders[family][0], None))
+    off = BASE.patched({"control.scale": 0.0, "steps": 2})
+    for got, expected in zip(
+        pictures(stream(pipelines[family], off, frames(3))), pictures(stream(plain, off, frames(3))), strict=True
+    ):
+        assert np.array_equal(got, expected)
+    for got, expected in zip(
+        pictures(stream(plain, off.patched({"control.scale": 1.0}), frames(3))),
+        pictures(stream(plain, off, frames(3))),
+        strict=True,
+    ):
+        assert np.array_equal(got, expected), "without a ControlNet the scale says nothing"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_short_passes_equal_the_full_one_from_what_it_kept(folders: dict[str, tuple[Path, Path]], family: str) -> None:
+    unet = ModelParts(describe(str(folders[family][0]))).unet
+    control = ControlNetModel.from_pretrained(folders[family][1], local_files_only=True)
+    generator = torch.Generator().manual_seed(1)
+    x, t = torch.randn(2, 4, 16, 16, generator=generator), torch.tensor([700, 20])
+    emb = torch.randn(2, 8, UNETS[family]["cross_attention_dim"], generator=generator)
+    drawn, scale, added = torch.rand(2, 3, 128, 128, generator=generator), torch.tensor([0.5, 1.5]), told(family, 2)
+    extra = {"added_cond_kwargs": dict(zip(("text_embeds", "time_ids"), added, strict=False))} if added else {}
+    with torch.no_grad():
+        *down, mid = residuals = ControlPass(control)(x, t, emb, drawn, scale, *added)
+        steered = {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
+        expected = unet(x, t, encoder_hidden_states=emb, **steered, **extra).sample
+        (modulation,) = ModulationPass(unet)(t, emb, *added)
+        for branch in range(6):
+            out, deep = FullPass(unet, branch)(x, modulation, emb, *residuals)
+            torch.testing.assert_close(out, expected)
+            few = ControlPass(control, branch + 1)(x, t, emb, drawn, scale, *added)
+            (short,) = ShallowPass(unet, branch)(x, modulation, emb, deep, *few)
+            torch.testing.assert_close(short, expected)
+        out, *kept = FullPass(unet, keep_encoder=True)(x, modulation, emb, *residuals)
+        torch.testing.assert_close(out, expected)
+        torch.testing.assert_close(DecoderPass(unet)(modulation, emb, *kept)[0], expected)
+        with pytest.raises(ValueError, match="5 residuals given for 6 skips"):
+            FullPass(unet)(x, modulation, emb, *residuals[1:])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("branch", [1, 3])
+def test_the_feature_cache_is_exact_beside_a_controlnet_where_nothing_moves(
+    pipelines: dict[str, StreamPipeline], family: str, branch: int
+) -> None:
+    plain = BASE.patched({"guidance_mode": "full", "steps": 2})
+    cached = plain.patched({"cache.enabled": True, "cache.interval": 3, "cache.branch": branch})
+    answers = stream(pipelines[family], cached, frames(4, still=True))
+    assert "cached" in {answer.verdict for answer in answers}
+    expected = pictures(stream(pipelines[family], plain, frames(4, still=True)))
+    for got, whole in zip(pictures(answers), expected, strict=True):
+        assert close(got, whole)
+
+
+@pytest.mark.parametrize("reuse", ["steps", "encoder"])
+def test_features_are_reused_between_the_steps_of_a_frame_beside_a_controlnet(
+    pipelines: dict[str, StreamPipeline], reuse: str
+) -> None:
+    settings = BASE.patched({"steps": 3, "guidance_mode": "full", "cache.enabled": True, "cache.reuse": reuse})
+    answers = stream(pipelines["sd15"], settings, frames(4))
+    assert {answer.verdict for answer in answers} == {"cached"}
+    without = stream(pipelines["sd15"], settings.patched({"control.scale": 0.0}), frames(4))
+    for got, plain in zip(pictures(answers), pictures(without), strict=True):
+        assert not close(got, plain, 5)
+
+
+def test_what_a_full_pass_kept_under_one_scale_is_not_used_under_another(pipelines: dict[str, StreamPipeline]) -> None:
+    pipeline = pipelines["sd15"]
+    settings = BASE.patched({"cache.enabled": True, "cache.interval": 9})
+    pipeline.prepare(settings)
+    state, verdicts, shown = pipeline.open(settings), [], []
+    for frame, scale in zip(frames(6, still=True), (0.8, 0.8, 0.4, 0.4, 0.0, 0.0), strict=True):
+        (answer,) = pipeline.step([Entry(state, frame, settings.patched({"control.scale": scale}))])
+        verdicts.append(answer.verdict)
+        shown += pictures([answer])
+    assert verdicts == ["generated", "cached"] * 3
+    assert not close(shown[1], shown[3], 2) and not close(shown[3], shown[5], 2)
+
+
+def test_sessions_with_and_without_it_share_a_step(pipelines: dict[str, StreamPipeline]) -> None:
+    pipeline = pipelines["sdxl"]
+    wishes = [BASE.patched({"control.scale": scale, "prompt": prompt}) for scale, prompt in ((0.0, "a"), (0.5, "b"), (1.5, "c"))]
+    alone = [pictures(stream(pipeline, wish, frames(1)))[0] for wish in wishes]
+    together = pipeline.step([Entry(pipeline.open(wish), frames(1)[0], wish) for wish in wishes])
+    for answer, expected in zip(together, alone, strict=True):
+        assert close(answer.pixels.numpy(), expected)  # type: ignore[union-attr]
+
+
+def test_until_its_graphs_are_ready_the_stream_goes_on_without(folders: dict[str, tuple[Path, Path]]) -> None:
+    pipeline = load(spec(*folders["sd15"]))
+    pipeline.graphs._graphs = {key: graph for key, graph in pipeline.graphs._graphs.items() if "contr" not in key.part}
+    state = pipeline.open(BASE)
+    (before,) = pipeline.step([Entry(state, frames(1)[0], BASE)])
+    assert not any("contr" in key.part for key in pipeline.graphs._graphs)
+    pipeline.prepare(BASE)
+    assert pipeline.graphs.ready(GraphKey("control", 1)) and pipeline.graphs.ready(GraphKey("controlled-full", 1))
+    (after,) = pipeline.step([Entry(state, Frame(1, 0.04, PICTURES[0]), BASE)])
+    assert not close(pictures([before])[0], pictures([after])[0], 5)
+
+
+def test_from_a_prompt_alone_there_is_nothing_to_hold_to(pipelines: dict[str, StreamPipeline]) -> None:
+    blank = [Frame(0, 0.0, None)]
+    on, off = (pictures(stream(pipelines["sd15"], BASE.patched({"control.scale": scale}), blank))[0] for scale in (1.0, 0.0))
+    assert np.array_equal(on, off)
+
+
+def test_the_probe_sees_the_controlnet_too(pipelines: dict[str, StreamPipeline]) -> None:
+    settings = BASE.patched({"steps": 2, "probe.enabled": True, "probe.every": 1, "probe.share": 0.9})
+    probed = [answer for answer in stream(pipelines["sd15"], settings, frames(5)) if answer.reference is not None]
+    assert probed
+    for answer in probed:
+        assert close(answer.pixels.numpy(), answer.reference.numpy())  # type: ignore[union-attr]
+
+
+def test_the_fingerprint_knows_the_controlnet(folders: dict[str, tuple[Path, Path]], tmp_path: Path) -> None:
+    model, control = folders["sd15"]
+    other = save_control(tmp_path / "other", "sd15", seed=9)
+    assert len({ModelParts(describe(spec(model, given).model)).fingerprint for given in (None, control, other)}) == 3
+
+
+def test_what_does_not_fit_is_refused_by_name(folders: dict[str, tuple[Path, Path]], tmp_path: Path) -> None:
+    model, control = folders["sd15"]
+    with pytest.raises(ModelError, match="is for another model: cross_attention_dim is 80, the UNet has 32"):
+        ModelParts(describe(f"{model}+control={folders['sdxl'][1]}"))
+    with pytest.raises(ModelError, match="a ControlNet is a folder"):
+        ModelParts(describe(f"{model}+control={tmp_path / 'absent'}"))
+    with pytest.raises(ModelError, match="'UNet2DConditionModel' is not ControlNetModel"):
+        ModelParts(describe(f"{model}+control={model / 'unet'}"))
+    config = json.loads((control / "config.json").read_text())
+    for field, value, words in (
+        ("controlnet_conditioning_channel_order", "bgr", "'bgr' is not supported; 'rgb' is"),
+        ("block_out_channels", [32, 64], r"block_out_channels is \[32, 64\], the UNet has \[32, 32\]"),
+    ):
+        broken = tmp_path / field
+        broken.mkdir()
+        (broken / "config.json").write_text(json.dumps({**config, field: value}))
+        with pytest.raises(ModelError, match=words):
+            ModelParts(describe(f"{model}+control={broken}"))
+    (broken / "config.json").write_text(json.dumps(config))
+    (broken / "diffusion_pytorch_model.bin").touch()
+    with pytest.raises(ModelError, match="only pickled weights"):
+        ModelParts(describe(f"{model}+control={broken}"))
+    unet = UNet2DConditionModel(**UNETS["sd15"])
+    unet.save_pretrained(tmp_path / "stranger")
+    (tmp_path / "stranger/config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="weights and configuration differ"):
+        _ = ModelParts(describe(f"{model}+control={tmp_path / 'stranger'}")).control
