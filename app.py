@@ -27,6 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_spec_arguments(render)
     add_settings_arguments(render)
     render.add_argument("--mask", type=Path, help="painted strength map for --set strength_map.mode=mask; white is full strength")
+    render.add_argument("--picture", type=Path, help="picture prompt, for a model with an adapter for it (docs/models.md)")
     render.add_argument("--timeline", type=Path, metavar="FILE", help='settings changes: {"frame": 10, "patch": {...}} a line')
     render.add_argument("--record", type=Path, metavar="FILE", help="write a record that makes the same bytes again")
     render.add_argument("--replay", type=Path, metavar="FILE", help="follow a record: its settings and decisions count")
@@ -53,7 +54,8 @@ def run_render(args: argparse.Namespace) -> int:
     from studio.render import Plan, render
 
     spec = spec_of(args)
-    plan = Plan(settings_of(args), recording.read_timeline(args.timeline) if args.timeline else (), args.mask)
+    timeline = recording.read_timeline(args.timeline) if args.timeline else ()
+    plan = Plan(settings_of(args), timeline, args.mask, picture=args.picture)
     if args.replay is not None:
         replay = recording.read(args.replay)
         spec, plan = replay.spec, Plan(replay.settings, replay.moments, replay=replay)

@@ -22,6 +22,15 @@ from -4 to 4. They are read in kohya's layout and in that of diffusers and peft,
 W + weight · α/r · B·A. On the page a weight, or a LoRA of the server's `--lora-folder`, changes while the stream runs: the model
 is fused anew beside the one that streams.
 
+Two more parts condition the picture beside the words, each by a registered extra or a name of its own, `FOLDER+canny-sd15` or
+`FOLDER+control=CONTROLNET+picture=ADAPTER`:
+
+- A **ControlNet** holds the picture to a map of the incoming frame: `control.map` (made by OpenCV: Canny's lines, soft edges, or
+  a depth-like map, which is a stand-in and measures nothing) and `control.scale`, live; 0 is off. The map must be of the
+  kind that the ControlNet was trained on.
+- An **adapter for picture prompts** (IP-Adapter, the plain kind: not plus, full or face) makes the result like a given picture:
+  `--picture FILE` (render, `studio.client`), a picture on the page, or a *picture* message, weighed live by `picture.scale`.
+
 `app.py models` lists what is present, `app.py models --check MODEL` says what something is and whether it would load. Models that
 are not here yet are downloaded on first use, with a progress bar; `--offline` (or `HF_HUB_OFFLINE=1`) forbids it. Only
 safetensors are read, no code of a repository is ever run, and every header, path and class is checked before anything is loaded.

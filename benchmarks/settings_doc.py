@@ -38,8 +38,10 @@ These are taken, and act as if they were off:
 - `cache.reuse` *steps* and *encoder* at one step, and at the last level of a frame: no later level is there to use what is kept.
 - The feature cache across frames while `noise.motion` changes the strength, or a prompt travels: features of one timestep and
   prompt are not used at another, so such frames take full passes.
+- `control` while the model has no ControlNet, and `picture.scale` while it has no adapter for picture prompts or no picture is
+  given (docs/models.md says how a model gets them).
 - From a prompt alone, without a source picture: `strength` counts as 1, `noise.warm_start` and `strength_map` have no source,
-  and *self* guidance takes one negative row at the first level, as *one-time* does.
+  `control` has nothing to follow, and *self* guidance takes one negative row at the first level, as *one-time* does.
 """
 
 

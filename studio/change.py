@@ -183,6 +183,7 @@ def facts(pipeline: StreamPipeline) -> dict[str, Any]:
         "prompts": list(info.prompts),
         "modifiers": [{"prompt": word.prompt, "group": word.group} for word in info.vocabulary.modifiers],
         "scenes": [word.prompt for word in info.vocabulary.scenes],
+        "conditions": [name for name in ("control", "picture") if getattr(info, name) is not None],
     }
     return {"spec": dataclasses.asdict(pipeline.spec), "model": model}
 

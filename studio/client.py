@@ -194,6 +194,14 @@ class StudioClient:
         png = b"" if mask is None else await asyncio.to_thread(codec.encode_mask, mask)
         await self._ask(lambda request: protocol.pack_mask(request, png))
 
+    async def picture(self, pixels: Pixels | None) -> None:
+        """The picture prompt, uint8 [H, W, 3]: what the result shall be like; None removes it.
+
+        It holds for the frames sent after this call, where the model has an adapter for it. Raises StudioError bad_picture.
+        """
+        png = b"" if pixels is None else await asyncio.to_thread(codec.encode, pixels, protocol.PictureWish("png"))
+        await self._ask(lambda request: protocol.pack_picture(request, "png" if png else "none", png))
+
     async def pause(self, paused: bool) -> None:
         """Have the server drop frames, or take them again."""
         self._check()

@@ -42,6 +42,19 @@ def decode_mask(data: memoryview | bytes, limits: Limits) -> Mask:
         raise ProtocolError(error.message, code="bad_mask", field=error.field or "picture") from error
 
 
+PROMPT_SIDE = 448
+"""Pixels of a picture prompt's side: picture encoders see 224 to 336 of them."""
+
+
+def decode_prompt(data: memoryview | bytes, form: str, limits: Limits) -> Pixels:
+    """A picture prompt, uint8 [PROMPT_SIDE, PROMPT_SIDE, 3] RGB: the middle of the picture, which is what picture encoders see.
+    Raises ProtocolError bad_picture."""
+    try:
+        return fit(read(memoryview(data), form, limits), PROMPT_SIDE, PROMPT_SIDE)
+    except ProtocolError as error:
+        raise ProtocolError(error.message, code="bad_picture", field=error.field or "picture") from error
+
+
 def _read(data: memoryview, header: picture.PictureHeader, flags: int) -> Any:
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)

@@ -33,6 +33,7 @@ from studio.protocol import (
     declare,
     error_text,
     is_mask,
+    is_picture,
     pack_answer,
     pack_text,
     parse_text,
@@ -264,6 +265,8 @@ class Connection:
             try:
                 if isinstance(message, bytes) and is_mask(message):
                     await self._reply(stream, await stream.paint(message))
+                elif isinstance(message, bytes) and is_picture(message):
+                    await self._reply(stream, await stream.show(message))
                 elif isinstance(message, bytes):
                     self._frame_at = now
                     stream.receive(message, now)

@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from pipelines import Entry, Frame, Mask, Output, RillError, Settings, StreamPipeline, StreamSpec, StreamState
+from pipelines import Entry, Frame, Mask, Output, Pixels, RillError, Settings, StreamPipeline, StreamSpec, StreamState
 from studio import codec
 
 log = logging.getLogger("rill")
@@ -23,10 +23,11 @@ MAX_SESSIONS_PER_STEP = 16
 
 
 class Holder(Protocol):
-    """Somebody whose settings and painted mask are swapped whole."""
+    """Somebody whose settings, painted mask and picture prompt are swapped whole."""
 
     settings: Settings
     mask: Mask | None
+    picture: Pixels | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +54,11 @@ class Job:
 
 @dataclass(slots=True)
 class Held:
-    """A session's state, and the mask that it was given last."""
+    """A session's state, and the mask and the picture prompt that it was given last."""
 
     state: StreamState
     mask: Mask | None = None
+    picture: Pixels | None = None
 
 
 Lost = Mapping[str, tuple[int, ...]]
@@ -224,13 +226,16 @@ class Owner:
         return [str(failure) if isinstance(failure, RillError) else f"the model failed on this frame ({type(failure).__name__})"]
 
     def _entry(self, pipeline: StreamPipeline, job: Job) -> Entry:
-        settings, mask = job.holder.settings, job.holder.mask  # the snapshot of this step
+        settings, mask, picture = job.holder.settings, job.holder.mask, job.holder.picture  # the snapshot of this step
         held = self._states.get(job.session)
         if held is None:
             held = self._states[job.session] = Held(pipeline.open(settings))
         if mask is not held.mask:
             held.state.set_mask(mask)
             held.mask = mask
+        if picture is not held.picture:
+            held.state.set_picture(picture)
+            held.picture = picture
         return Entry(held.state, _fitted(job.frame, pipeline.spec), settings)
 
 

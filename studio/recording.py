@@ -1,8 +1,8 @@
 """A session on record: frames admitted, settings and when they held, what was decided. Enough to make the same bytes again.
 
-One JSON object a line: a head (spec, settings, source), one line per source frame that has something to say (a settings
-patch or a painted mask that takes effect before it, or that the gate skipped it), and a tail with the digest of all pictures
-shown. What a clock or a die decided is read from the record on replay, never decided again.
+One JSON object a line: a head (spec, settings, source), one line per source frame that has something to say (a settings patch,
+a painted mask or a picture prompt that takes effect before it, or that the gate skipped it), and a tail with the digest of all
+pictures shown. What a clock or a die decided is read from the record on replay, never decided again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import Pixels, RillError, Settings, SettingsError, StreamSpec
-from studio.codec import decode_mask
+from studio.codec import decode_mask, decode_prompt
 from studio.limits import Limits
 from studio.protocol import ProtocolError
 
@@ -31,15 +31,16 @@ class RecordingError(RillError):
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What happened at one source frame: `patch` and `mask` took effect before it; `skipped` is the gate's verdict.
+    """What happened at one source frame: `patch`, `mask` and `picture` took effect before it; `skipped` is the gate's verdict.
 
-    mask: a PNG, empty where the mask was removed, None where it stayed as it was.
+    mask: a PNG, empty where the mask was removed, None where it stayed as it was; picture: the same for the picture prompt.
     """
 
     frame: int
     patch: dict[str, Any] = field(default_factory=dict)
     skipped: bool = False
     mask: bytes | None = None
+    picture: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +120,9 @@ def _line(moment: Moment) -> dict[str, Any]:
         line["patch"] = moment.patch
     if moment.skipped:
         line["skipped"] = True
-    if moment.mask is not None:
-        line["mask"] = base64.b64encode(moment.mask).decode()
+    for name, png in (("mask", moment.mask), ("picture", moment.picture)):
+        if png is not None:
+            line[name] = base64.b64encode(png).decode()
     return line
 
 
@@ -143,18 +145,24 @@ def _objects(path: Path) -> list[dict[str, Any]]:
 
 def _moment(path: Path, number: int, line: dict[str, Any]) -> Moment:
     frame, patch, skipped = line.get("frame"), line.get("patch", {}), line.get("skipped", False)
-    unknown = set(line) - {"frame", "patch", "skipped", "mask"}
+    unknown = set(line) - {"frame", "patch", "skipped", "mask", "picture"}
     good = isinstance(frame, int) and not isinstance(frame, bool) and frame >= 0
     if unknown or not good or not isinstance(patch, dict) or not isinstance(skipped, bool):
-        raise RecordingError(f"{path}: line {number} must hold frame (a whole number), and may hold patch, skipped and mask")
-    return Moment(int(frame or 0), patch, skipped, _mask(path, number, line["mask"]) if "mask" in line else None)
+        allowed = "must hold frame (a whole number), and may hold patch, skipped, mask and picture"
+        raise RecordingError(f"{path}: line {number} {allowed}")
+    return Moment(int(frame or 0), patch, skipped, *(_png(path, number, line, name) for name in ("mask", "picture")))
 
 
-def _mask(path: Path, number: int, text: object) -> bytes:
+def _png(path: Path, number: int, line: dict[str, Any], name: str) -> bytes | None:
+    """The mask or the picture prompt of a line; None if it has none."""
+    if name not in line:
+        return None
     try:
-        png = base64.b64decode(text if isinstance(text, str) else "?", validate=True)
-        if png:
+        png = base64.b64decode(line[name] if isinstance(line[name], str) else "?", validate=True)
+        if png and name == "mask":
             decode_mask(png, Limits())
+        elif png:
+            decode_prompt(png, "png", Limits())
     except (ValueError, ProtocolError) as error:
-        raise RecordingError(f"{path}: line {number}: mask is no PNG in base64 ({error})") from error
+        raise RecordingError(f"{path}: line {number}: {name} is no PNG in base64 ({error})") from error
     return png

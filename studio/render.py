@@ -13,8 +13,9 @@ from typing import Any
 from tqdm import tqdm
 
 from pipelines import Entry, Frame, Output, Picture, Pixels, Settings, StageTimings, StreamPipeline, gate, media
-from studio.codec import decode_mask, encode_mask
+from studio.codec import PROMPT_SIDE, decode_mask, decode_prompt, encode, encode_mask
 from studio.limits import Limits
+from studio.protocol import PictureWish
 from studio.recording import Digest, Moment, Recording, RecordingError
 from studio.summary import Summary
 
@@ -84,7 +85,8 @@ def open_source(path: Path, width: int, height: int) -> Source:
 class Renderer:
     """One session fed from a file. The time of reading and writing files is not counted.
 
-    timeline: settings and masks, each before its frame. replayed: the gate's verdicts come from the timeline, no die is thrown.
+    timeline: settings, masks and picture prompts, each before its frame. replayed: the gate's verdicts come from the timeline, no
+    die is thrown.
     """
 
     def __init__(
@@ -114,12 +116,15 @@ class Renderer:
         if planned.mask is not None:
             self._state.set_mask(decode_mask(planned.mask, Limits()) if planned.mask else None)
             self._gate.forget()
+        if planned.picture is not None:
+            self._state.set_picture(decode_prompt(planned.picture, "png", Limits()) if planned.picture else None)
+            self._gate.forget()
         self.summary.frames += 1
         self.output.expect(frame.id)
         start = time.perf_counter()
         skipped = planned.skipped if self._replayed else self._skips(frame)
-        if planned.patch or skipped or planned.mask is not None:
-            self.moments.append(Moment(frame.id, planned.patch, skipped, planned.mask))
+        if planned.patch or skipped or planned.mask is not None or planned.picture is not None:
+            self.moments.append(replace(planned, skipped=skipped))
         if not skipped:
             return self._step(frame, start)
         elapsed = time.perf_counter() - start
@@ -156,12 +161,14 @@ class Plan:
     """What a render does beside its files: settings at the start, changes on the way, a record to follow.
 
     mask: a picture of the painted strength map (mode "mask") that holds from the first frame on; white is full strength.
+    picture: the picture prompt that holds from the first frame on.
     """
 
     settings: Settings
     timeline: tuple[Moment, ...] = ()
     mask: Path | None = None
     replay: Recording | None = None
+    picture: Path | None = None
 
 
 def render(pipeline: StreamPipeline, plan: Plan, source_path: Path, target: Path) -> tuple[dict[str, Any], Recording]:
@@ -175,7 +182,10 @@ def render(pipeline: StreamPipeline, plan: Plan, source_path: Path, target: Path
     source = open_source(source_path, spec.width, spec.height)
     timeline = plan.timeline
     if plan.mask is not None:
-        timeline = masked(timeline, encode_mask(media.read_picture(plan.mask, spec.width, spec.height)))
+        timeline = beginning(timeline, mask=encode_mask(media.read_picture(plan.mask, spec.width, spec.height)))
+    if plan.picture is not None:
+        seen = media.read_picture(plan.picture, PROMPT_SIDE, PROMPT_SIDE)
+        timeline = beginning(timeline, picture=encode(seen, PictureWish("png")))
     writer = media.open_writer(target, source.fps, spec.width, spec.height)
     read, shown = Digest(), Digest()
     renderer = Renderer(pipeline, plan.settings, OrderedOutput(writer, shown), timeline, plan.replay is not None)
@@ -196,12 +206,11 @@ def render(pipeline: StreamPipeline, plan: Plan, source_path: Path, target: Path
     return renderer.summary.result(spec, plan.settings.seed, renderer.wall_s), made
 
 
-def masked(timeline: tuple[Moment, ...], png: bytes) -> tuple[Moment, ...]:
-    """The timeline with this mask from frame 0 on, until it says otherwise."""
+def beginning(timeline: tuple[Moment, ...], **pngs: bytes) -> tuple[Moment, ...]:
+    """The timeline with this mask or picture prompt from frame 0 on, until it says otherwise."""
     first = next((moment for moment in timeline if moment.frame == 0), Moment(0))
-    if first.mask is None:
-        first = replace(first, mask=png)
-    return (first, *(moment for moment in timeline if moment.frame))
+    given = {name: png for name, png in pngs.items() if getattr(first, name) is None}
+    return (replace(first, **given), *(moment for moment in timeline if moment.frame))  # type: ignore[arg-type]
 
 
 def _compare(recorded: Recording, made: Recording) -> None:

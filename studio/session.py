@@ -10,7 +10,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from pipelines import Mask, Settings
+from pipelines import Mask, Pixels, Settings
 from studio.limits import Limits
 from studio.protocol import Answer, FrameMessage, PictureWish, ProtocolError
 
@@ -63,13 +63,15 @@ class AgeGauge:
 
 
 class Session:
-    """State of one session, touched by the event loop only; `settings` and `mask` are swapped whole and may be read anywhere."""
+    """State of one session, touched by the event loop only; settings, mask and picture are swapped whole and may be read
+    anywhere."""
 
     def __init__(self, name: str, limits: Limits, settings: Settings) -> None:
         self.name = name
         self.limits = limits
         self.settings = settings
         self.mask: Mask | None = None
+        self.picture: Pixels | None = None  # the picture prompt
         self.wish = PictureWish()
         self.paused = False
         self.references = False  # whether this client wants to see the probe's references

@@ -26,7 +26,18 @@ from studio.comparison import Comparison
 from studio.limits import Limits
 from studio.metrics import Metrics
 from studio.owner import Job, Owner, Turned
-from studio.protocol import CLOSE_CODES, Answer, ProtocolError, error_text, pack_reference, pack_text, parse_frame, parse_mask
+from studio.protocol import (
+    CLOSE_CODES,
+    Answer,
+    MaskMessage,
+    ProtocolError,
+    error_text,
+    pack_reference,
+    pack_text,
+    parse_frame,
+    parse_mask,
+    parse_picture,
+)
 from studio.session import Session, Waiting
 from studio.telemetry import Window
 
@@ -118,17 +129,32 @@ class Stream:
 
         Raises ProtocolError.
         """
-        given, works, mask = parse_mask(message), self._works, None
-        if given.picture:
-            try:
-                mask = await self._loop.run_in_executor(works.pool, codec.decode_mask, given.picture, works.limits)
-            except ProtocolError as error:
-                error.request = given.request
-                raise
-        self.session.mask = mask
+        given = parse_mask(message)
+        self.session.mask = await self._unpacked_beside(given, lambda given, limits: codec.decode_mask(given.picture, limits))
+        return self._taken("mask", self.session.mask, given.request)
+
+    async def show(self, message: bytes) -> str:
+        """A picture prompt has come in; what to answer. As with a mask, nothing else is read meanwhile. Raises ProtocolError."""
+        given = parse_picture(message)
+        self.session.picture = await self._unpacked_beside(
+            given, lambda given, limits: codec.decode_prompt(given.picture, given.format, limits)
+        )
+        return self._taken("picture", self.session.picture, given.request)
+
+    async def _unpacked_beside(self, given: MaskMessage, decode: Callable[[MaskMessage, Limits], Any]) -> Any:
+        """What came with a message, decoded in the pool; None if it removes what was there. Raises ProtocolError."""
+        if not given.picture:
+            return None
+        try:
+            return await self._loop.run_in_executor(self._works.pool, decode, given, self._works.limits)
+        except ProtocolError as error:
+            error.request = given.request
+            raise
+
+    def _taken(self, kind: str, given: Any, request: int) -> str:
         self._gate_stale = True  # a still picture shall show it too
-        size = None if mask is None else [mask.shape[1], mask.shape[0]]
-        return pack_text("mask", present=mask is not None, size=size, request=given.request)
+        size = None if given is None else [given.shape[1], given.shape[0]]
+        return pack_text(kind, present=given is not None, size=size, request=request)
 
     def say(self, text: str | bytes) -> None:
         """Queue a message beside the answers; a reader so slow that the queue is full does without it."""

@@ -173,6 +173,8 @@ async def transfer(args: argparse.Namespace) -> dict[str, Any]:
             await client.change(**dict(args.spec))
         if args.mask is not None:
             await client.mask(await asyncio.to_thread(media.read_picture, args.mask, *client.size))
+        if args.picture is not None:
+            await client.picture(await asyncio.to_thread(media.read_picture, args.picture, codec.PROMPT_SIDE, codec.PROMPT_SIDE))
         source = open_source(args.input, *client.size)
         writer = media.open_writer(args.output, source.fps, *client.size)
         try:
@@ -214,6 +216,7 @@ def parser() -> argparse.ArgumentParser:
         help="change model, loras (as JSON), width, height, backend, dtype",
     )
     made.add_argument("--mask", type=Path, help="painted strength map for --set strength_map.mode=mask; white is full strength")
+    made.add_argument("--picture", type=Path, help="picture prompt, for a model with an adapter for it")
     made.add_argument("--token", help="API token (default: the environment variable RILL_TOKEN)")
     made.add_argument("--format", choices=("jpeg", "png"), default="jpeg", help="how pictures travel")
     made.add_argument("--quality", type=int, choices=range(30, 101), default=90, metavar="30..100", help="of JPEG")

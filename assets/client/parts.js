@@ -5,6 +5,7 @@ export { stage } from "./stage.js";
 export { ask, travel } from "./ask.js";
 export { looks } from "./looks.js";
 export { source } from "./picker.js";
+export { picture } from "./condition.js";
 export { quality, strip } from "./strip.js";
 export { effect } from "./effects.js";
 export { spec } from "./spec.js";

@@ -36,6 +36,15 @@ export function encodeMask(request, png) {
   return bytes.buffer;
 }
 
+/** A picture prompt as JPEG, PNG or WebP bytes; FORMAT.none and null remove it. `request` returns in the answer. */
+export function encodePicture(request, format, picture) {
+  const bytes = new Uint8Array(MASK_HEADER + (picture ? picture.byteLength : 0));
+  bytes.set([MAGIC, PROTOCOL, 5, format]);
+  new DataView(bytes.buffer).setUint32(4, request, true);
+  if (picture) bytes.set(new Uint8Array(picture), MASK_HEADER);
+  return bytes.buffer;
+}
+
 /** { id, mime, picture } of a probe's unaccelerated picture; null if the message is something else. */
 export function decodeReference(buffer) {
   if (buffer.byteLength <= FRAME_HEADER) return null;

@@ -161,6 +161,12 @@ def _look(controls: Controls) -> None:
         if "omega" in controls.fields:
             controls.make("omega", "Granularity", info="Below 1 the picture gets grainier, above 1 plainer.")
         _row(controls, OMEGA_MAP)
+        with gr.Column(elem_id="rill-conditions"):
+            with gr.Column(elem_id="rill-control"):
+                controls.make("control.map", "Hold to the input's shape", info=None)
+                controls.make("control.scale", "How strictly", info=None)
+            part("picture")
+            controls.make("picture.scale", "Picture prompt", info=None)
         with gr.Accordion("Second prompt", open=False, elem_classes=["rill-fold"], elem_id="rill-second"):
             controls.make("prompt_b", "Second prompt", placeholder="Mixed in by the blend")
             controls.make("blend", "Blend", info=None)

@@ -12,6 +12,7 @@ from studio.protocol.messages import (
     KIND_ANSWER,
     KIND_FRAME,
     KIND_MASK,
+    KIND_PICTURE,
     KIND_REFERENCE,
     MAGIC,
     MASK_HEADER,
@@ -49,24 +50,44 @@ def is_mask(message: bytes) -> bool:
     return len(message) > 2 and message[2] == KIND_MASK
 
 
+def is_picture(message: bytes) -> bool:
+    """Does this binary message hold a picture prompt? Looks at its kind only."""
+    return len(message) > 2 and message[2] == KIND_PICTURE
+
+
 def parse_mask(message: bytes) -> MaskMessage:
     """The header of a mask message and a view of its PNG, undecoded. Raises ProtocolError, code bad_mask."""
+    return _given(message, KIND_MASK, ("png",), "bad_mask")
+
+
+def parse_picture(message: bytes) -> MaskMessage:
+    """The header of a picture prompt and a view of its picture, undecoded. Raises ProtocolError, code bad_picture."""
+    return _given(message, KIND_PICTURE, FORMATS[1:], "bad_picture")
+
+
+def _given(message: bytes, kind: int, formats: tuple[str, ...], code: str) -> MaskMessage:
     if len(message) < MASK_HEADER.size:
-        raise ProtocolError(f"the message has {len(message)} bytes; its header alone has {MASK_HEADER.size}", code="bad_mask")
-    magic, version, kind, form, request = MASK_HEADER.unpack_from(message)
-    if (magic, version, kind) != (MAGIC, VERSION, KIND_MASK):
-        raise ProtocolError("the message does not begin with 0x52, 1, 3", code="bad_mask", field="header")
-    picture = memoryview(message)[MASK_HEADER.size :]
-    if FORMATS[form : form + 1] not in (("none",), ("png",)):
-        raise ProtocolError(f"format {form} is not 2 (PNG) or 0 (no mask)", code="bad_mask", field="format", request=request)
+        raise ProtocolError(f"the message has {len(message)} bytes; its header alone has {MASK_HEADER.size}", code=code)
+    magic, version, own, form, request = MASK_HEADER.unpack_from(message)
+    if (magic, version, own) != (MAGIC, VERSION, kind):
+        raise ProtocolError(f"the message does not begin with 0x52, 1, {kind}", code=code, field="header")
+    picture, allowed = memoryview(message)[MASK_HEADER.size :], " or ".join(formats)
+    if FORMATS[form : form + 1] not in (("none",), *((name,) for name in formats)):
+        raise ProtocolError(f"format {form} is not {allowed}, nor 0 for none", code=code, field="format", request=request)
     if (form == 0) != (len(picture) == 0):
-        raise ProtocolError("a PNG goes with format 2, nothing with format 0", code="bad_mask", field="format", request=request)
-    return MaskMessage(request, picture)
+        what = f"{allowed} goes with its format, and nothing with format 0"
+        raise ProtocolError(what, code=code, field="format", request=request)
+    return MaskMessage(request, picture, FORMATS[form])
 
 
 def pack_mask(request: int, png: bytes = b"") -> bytes:
     """A client's mask as it goes over the wire; without a PNG it removes the mask. request 0..2**32-1."""
     return MASK_HEADER.pack(MAGIC, VERSION, KIND_MASK, FORMATS.index("png" if png else "none"), request) + png
+
+
+def pack_picture(request: int, form: str = "none", picture: bytes = b"") -> bytes:
+    """A client's picture prompt as it goes over the wire; with format "none" it removes it. request 0..2**32-1."""
+    return MASK_HEADER.pack(MAGIC, VERSION, KIND_PICTURE, FORMATS.index(form), request) + picture
 
 
 def pack_frame(frame_id: int, captured_at: float, form: str = "none", picture: bytes = b"") -> bytes:

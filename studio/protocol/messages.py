@@ -28,7 +28,7 @@ MAX_TEXT = 32 * 1024
 MAX_REQUEST = 2**53 - 1
 MAX_ID = 2**32 - 1
 
-MAGIC, KIND_FRAME, KIND_ANSWER, KIND_MASK, KIND_REFERENCE = 0x52, 1, 2, 3, 4
+MAGIC, KIND_FRAME, KIND_ANSWER, KIND_MASK, KIND_REFERENCE, KIND_PICTURE = 0x52, 1, 2, 3, 4, 5
 FORMATS = ("none", "jpeg", "png", "webp")
 ANSWER_FORMATS = ("none", "jpeg", "png")
 VERDICTS = ("generated", "cached", "skipped", "warming", "dropped", "failed")
@@ -122,10 +122,12 @@ class FrameMessage:
 
 @dataclass(frozen=True, slots=True)
 class MaskMessage:
-    """A client's painted strength map: `picture` is a view of the PNG in the message, empty to remove the map."""
+    """A client's painted strength map, or its picture prompt: `picture` is a view of it in the message, empty (with format
+    "none") to remove it."""
 
     request: int
     picture: memoryview
+    format: str = "png"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { ANSWER_HEADER, FORMAT, decodeAnswer, decodeReference, encodeFrame, encodeMask, messages } from "../../assets/client/protocol.js";
+import { ANSWER_HEADER, FORMAT, decodeAnswer, decodeReference, encodeFrame, encodeMask, encodePicture, messages } from "../../assets/client/protocol.js";
 
 const FROM_PYTHON = process.env.RILL_ANSWER_HEX; // made by studio.protocol, see test_client.py
 const FRAME_TO_PYTHON = process.env.RILL_FRAME_HEX;
@@ -33,6 +33,9 @@ test("the server's own packing is read back", { skip: FROM_PYTHON ? false : "run
 test("a mask and a reference are what the server packs", { skip: FROM_PYTHON ? false : "run through pytest" }, () => {
   assert.equal(Buffer.from(encodeMask(258, new Uint8Array([9, 8]).buffer)).toString("hex"), process.env.RILL_MASK_HEX);
   assert.equal(Buffer.from(encodeMask(7, null)).toString("hex"), "5201030007000000");
+  const given = encodePicture(258, FORMAT.jpeg, new Uint8Array([9, 8]).buffer);
+  assert.equal(Buffer.from(given).toString("hex"), process.env.RILL_PICTURE_HEX);
+  assert.equal(Buffer.from(encodePicture(7, FORMAT.none, null)).toString("hex"), "5201050007000000");
   const reference = Uint8Array.from(Buffer.from(process.env.RILL_REFERENCE_HEX, "hex"));
   const { id, mime, picture } = decodeReference(reference.buffer);
   assert.deepEqual([id, mime, [...picture]], [7, "image/jpeg", [1, 2, 3]]);

@@ -27,6 +27,7 @@ class FakeState:
     steps: int = 0
     ring: deque[Any] = field(default_factory=deque)
     masks: list[Any] = field(default_factory=list)
+    pictures: list[Any] = field(default_factory=list)
 
     @property
     def in_flight(self) -> int:
@@ -39,6 +40,9 @@ class FakeState:
     def set_mask(self, mask: Any) -> None:
         self.masks.append(mask)
 
+    def set_picture(self, picture: Any) -> None:
+        self.pictures.append(picture)
+
 
 class FakePipeline:
     """`step_s`: seconds per step. A prompt of "boom" raises. With settings.steps n a picture leaves n-1 frames late."""
@@ -48,6 +52,7 @@ class FakePipeline:
         self.spec = replace(spec, backend=backend, dtype="float32" if spec.dtype == "auto" else spec.dtype, device="cpu")
         self.info = SimpleNamespace(
             name="fake", title="A fake", native_size=128, max_steps=8, guidance_trained=True, prompts=("red", "green", "blue"),
+            control=None, picture=None,
             vocabulary=Vocabulary((), (Word("night", "Night", "at night", "light"),), (Word("sea", "Sea", "sea", "scene"),)),
         )  # fmt: skip
         self.step_s = step_s

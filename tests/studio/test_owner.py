@@ -26,7 +26,7 @@ class Desk:
         self.back: queue.Queue[tuple[str, Turned]] = queue.Queue()
 
     def offer(self, session: str, frame_id: int, prompt: str = "plain", mask: Any = None) -> Job | None:
-        holder: Any = SimpleNamespace(settings=Settings(prompt=prompt), mask=mask)
+        holder: Any = SimpleNamespace(settings=Settings(prompt=prompt), mask=mask, picture=None)
         return self.owner.offer(
             Job(session, holder, Frame(frame_id, 0.0, GREY), 0.0, lambda turned: self.back.put((session, turned)))
         )

@@ -77,6 +77,25 @@ def test_any_bytes_are_a_mask_or_a_protocol_error(message: bytes) -> None:
         assert protocol.is_mask(message) and (message[3] == 0) == (len(mask.picture) == 0)
 
 
+@given(st.binary(max_size=40) | st.binary(max_size=30).map(lambda tail: bytes([0x52, 1, 5]) + tail))
+def test_any_bytes_are_a_picture_prompt_or_a_protocol_error(message: bytes) -> None:
+    try:
+        given = protocol.parse_picture(message)
+    except ProtocolError as error:
+        assert error.code == "bad_picture" and error.message
+    else:
+        assert protocol.is_picture(message) and (given.format == "none") == (len(given.picture) == 0)
+
+
+@given(ids, st.sampled_from(["jpeg", "png", "webp"]), st.binary(min_size=1, max_size=30))
+def test_a_picture_prompt_survives_the_wire(request: int, form: str, picture: bytes) -> None:
+    message = protocol.pack_picture(request, form, picture)
+    given = protocol.parse_picture(message)
+    assert (given.request, given.format, bytes(given.picture)) == (request, form, picture)
+    assert protocol.is_picture(message) and not protocol.is_mask(message)
+    assert protocol.parse_picture(protocol.pack_picture(request)).format == "none"
+
+
 @given(ids, st.binary(max_size=30))
 def test_a_mask_survives_the_wire(request: int, png: bytes) -> None:
     message = protocol.pack_mask(request, png)
