@@ -73,7 +73,7 @@ class _Layer(nn.Module):
 
     def forward(self, h: Tensor, temb: Tensor, emb: Tensor) -> Tensor:
         if self.downsampler is not None:
-            return self.downsampler(h)  # type: ignore[no-any-return]
+            return self.downsampler(h)
         h = self.resnet(h, temb)
         return h if self.attention is None else self.attention(h, encoder_hidden_states=emb, return_dict=False)[0]
 

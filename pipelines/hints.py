@@ -27,12 +27,12 @@ def hint(pixels: Pixels, kind: str) -> NDArray[np.float32]:
     """The map of a picture uint8 [H, W, 3]: float32 [3, H, W] in 0..1. kind: one of settings.MAPS, else KeyError."""
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
     drawn = DRAWN[kind](np.asarray(grey, np.uint8))
-    return np.repeat(drawn[None], 3, axis=0)
+    return np.stack([drawn] * 3)
 
 
 def canny(grey: Grey) -> NDArray[np.float32]:
     """White lines, one pixel wide, on black: [H, W], 0 or 1."""
-    return np.asarray(cv2.Canny(grey, LOW, HIGH), np.float32) / 255
+    return np.asarray(cv2.Canny(grey, LOW, HIGH) / 255, np.float32)
 
 
 def soft_edge(grey: Grey) -> NDArray[np.float32]:

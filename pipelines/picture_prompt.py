@@ -33,7 +33,7 @@ class PictureAttention(nn.Module):
         said = _attend(query, attn.to_k(text), attn.to_v(text), attn.heads)
         seen = _attend(query, F.linear(picture, self.key), F.linear(picture, self.value), attn.heads)
         h = attn.to_out[0](said + scale * seen)
-        return attn.to_out[1](h)  # type: ignore[no-any-return]
+        return attn.to_out[1](h)
 
 
 def split(rows: Tensor, tokens: int) -> tuple[Tensor, Tensor, Tensor]:
