@@ -9,12 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
-from pipelines import Settings, StreamSpec, load
+from pipelines import Settings, StreamSpec, load, media
 from studio import codec, protocol, recording
 from studio.client import StudioClient, StudioError
 from studio.limits import Limits
 from studio.protocol import PictureWish
-from studio.recording import Moment
 from studio.render import Plan, render
 from tests.miniature import save_adapter, save_family
 from tests.studio.harness import SIZE, TOKEN, Peer, Running, coloured, joined, serving
@@ -122,11 +121,9 @@ def test_a_render_follows_a_picture_and_its_record_makes_the_same_again(tmp_path
     assert made["plain"] == made["off"] != made["on"]
     back = recording.read(tmp_path / "on.jsonl")
     (moment,) = back.moments
-    assert (
-        isinstance(moment, Moment)
-        and moment.picture
-        and np.array_equal(codec.decode_prompt(moment.picture, "png", Limits()), SEEN)
-    )
+    assert moment.picture and not moment.patch and moment.mask is None
+    seen = media.read_picture(tmp_path / "like.png", codec.PROMPT_SIDE, codec.PROMPT_SIDE)
+    assert np.array_equal(codec.decode_prompt(moment.picture, "png", Limits()), seen)
     render(pipeline, Plan(back.settings, back.moments, replay=back), tmp_path / "in.png", tmp_path / "again.png")
     text = (tmp_path / "on.jsonl").read_text().replace('"picture": "', '"picture": "?')
     (tmp_path / "broken.jsonl").write_text(text)
