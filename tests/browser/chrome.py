@@ -54,8 +54,11 @@ def _find() -> tuple[str, str] | None:
     return (browser, driver) if browser and driver else None
 
 
-def start(*arguments: str, size: tuple[int, int] = (1440, 900), phone: bool = False) -> webdriver.Chrome:
-    """A browser window of `size` CSS pixels; with `phone` one that emulates touch and a phone's viewport."""
+def start(*arguments: str, size: tuple[int, int] = (1440, 900), phone: bool = False, listen: bool = True) -> webdriver.Chrome:
+    """A browser window of `size` CSS pixels; with `phone` one that emulates touch and a phone's viewport.
+
+    listen: keep what goes over the network for Page.requested_hosts. It costs 2 ms a picture, since each is told to the driver.
+    """
     browser, driver = binaries()
     options = webdriver.ChromeOptions()
     options.binary_location = browser
@@ -65,7 +68,7 @@ def start(*arguments: str, size: tuple[int, int] = (1440, 900), phone: bool = Fa
         options.add_experimental_option("mobileEmulation", {"deviceMetrics": metrics})
     for argument in (*QUIET, f"--window-size={size[0]},{size[1]}", *arguments):
         options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", **({"performance": "ALL"} if listen else {})})
     return webdriver.Chrome(service=Service(driver), options=options)
 
 
@@ -128,10 +131,9 @@ class Page:
             time.sleep(0.05)
         raise AssertionError(f"waited {patience:.0f} s for: {what}; status: {self.status()!r}, notice: {self.notice()!r}")
 
-    def live(self) -> Page:
-        self.wait(
-            "a first picture", lambda: self.js("return Boolean(globalThis.rill?.seenPicture && rill.link.state === 'live')")
-        )
+    def live(self, patience: float = PATIENCE) -> Page:
+        live = "return Boolean(globalThis.rill?.seenPicture && rill.link.state === 'live')"
+        self.wait("a first picture", lambda: self.js(live), patience)
         return self
 
     def status(self) -> str:

@@ -59,9 +59,9 @@ def studio() -> Iterator[Studio]:
 
 @pytest.fixture(scope="package")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The camera clip of a colour: "red", "blue" or "grey"."""
+    """The camera clip of a colour: "red" or "grey"."""
     folder = tmp_path_factory.mktemp("camera")
-    colours = {"red": (20, 20, 210), "blue": (210, 20, 20), "grey": (110, 110, 110)}
+    colours = {"red": (20, 20, 210), "grey": (110, 110, 110)}
     return lambda name: chrome.write_camera_clip(folder / f"{name}.mjpeg", colours[name])
 
 
@@ -69,6 +69,22 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 def desktop(studio: Studio, clips: Callable[[str], Path]) -> Iterator[webdriver.Chrome]:
     """One browser for all desktop tests; its camera is the grey clip."""
     driver = chrome.start(*chrome.camera(clips("grey")), "--auto-select-desktop-capture-source=Entire screen")
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="package")
+def visitor(studio: Studio, clips: Callable[[str], Path]) -> Iterator[webdriver.Chrome]:
+    """Another person's browser, for tests with two; its camera is the red clip."""
+    driver = chrome.start(*chrome.camera(clips("red")), size=(800, 700))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="package")
+def phone(studio: Studio) -> Iterator[webdriver.Chrome]:
+    """A phone of 360 × 780."""
+    driver = chrome.start(size=(360, 780), phone=True)
     yield driver
     driver.quit()
 
