@@ -58,6 +58,7 @@ def mount(app: FastAPI, *, fields: Mapping[str, Any], spec: Any, info: Any) -> F
             pwa=False,
             mcp_server=False,
             theme=theme(),
+            head=STYLE,
         )
 
     app.add_middleware(EarlyHead, markup=head())
@@ -77,8 +78,12 @@ def in_event_loop(work: Callable[[], T]) -> T:
     return work()
 
 
+STYLE = '<link rel="stylesheet" href="rill/client/studio.css">'
+"""Gradio adds it behind its own style sheets, so that ours has the last word."""
+
+
 def head() -> str:
-    """Style sheet, what has to run before Gradio, and module preloads: the client is on its way before Gradio asks for it."""
-    links = ['<script src="rill/client/calm.js"></script>', '<link rel="stylesheet" href="rill/client/studio.css">']
+    """What has to run before Gradio, and what is fetched beside it: the client is on its way before Gradio asks for it."""
+    links = ['<script src="rill/client/calm.js"></script>', '<link rel="preload" as="style" href="rill/client/studio.css">']
     links += [f'<link rel="modulepreload" href="rill/client/{name}.js">' for name in MODULES]
     return "\n".join([*links, '<meta name="description" content="Rill: a live diffusion studio">'])

@@ -234,6 +234,16 @@ def test_a_page_at_rest_asks_for_few_animation_frames_and_lays_nothing_empty_ove
     assert page.js("return getComputedStyle(document.querySelector('.rill-inset')).borderRadius") == "0px"
 
 
+def test_the_pages_own_style_has_the_last_word_over_gradios(page: Page) -> None:
+    page.choose("camera")
+    inset, video = (page.driver.find_element(By.CSS_SELECTOR, name).rect for name in (".rill-inset", ".rill-inset video"))
+    assert all(abs(inset[side] - video[side]) <= 2 for side in ("x", "y", "width", "height")), (inset, video)
+    block = "return getComputedStyle(document.querySelector('#rill-strength'))"
+    assert page.js(f"{block}.padding") == "0px"
+    title = "return getComputedStyle(document.querySelector('#rill-input h2')).fontSize"
+    assert page.js(title) == "11px"
+
+
 def test_another_visitors_picture_never_shows(page: Page, visitor: webdriver.Chrome, studio: Studio) -> None:
     """Two browsers, a grey camera and a red one: for two seconds each canvas holds its own picture only."""
     other = Page(visitor, studio.url).open().live()

@@ -95,7 +95,7 @@ def test_the_page_names_no_other_host_of_its_own() -> None:
         icon = client.get("/favicon.ico")
     assert icon.headers["content-type"].startswith("image/svg")
     assert "//" not in head()
-    assert page.index("rill/client/calm.js") < page.index("rill/client/studio.css") < page.index('type="module"'), "before Gradio"
+    assert page.index("rill/client/calm.js") < page.index("rill/client/studio.js") < page.index('type="module"'), "before Gradio"
     assert "rill/client/studio.js" in page and int(answer.headers["content-length"]) == len(answer.content)
     assert "fonts.g" not in page + theme
     assert '"analytics_enabled":false' in page.replace(" ", "")
