@@ -15,7 +15,6 @@ import torch
 
 from training import autoencoder, data, denoiser, refine
 from training.export import export
-from training.loop import Run
 from training.sheet import write_sheet
 
 
@@ -36,14 +35,10 @@ def main() -> None:
         return max(2, round(args.fraction * count))
 
     store = data.pool(args.runs / "sources.npy", share(args.pictures), args.seed)
-    final = args.runs / "autoencoder" / "final"
-    if not (final / "config.json").exists():
-        config = autoencoder.AutoencoderConfig(steps=share(autoencoder.AutoencoderConfig.steps), seed=args.seed)
-        average = autoencoder.train(config, Run(args.runs / "autoencoder"), store, args.device)
-        autoencoder.finish(average, store, final, args.seed)
-    in_latents = denoiser.DenoiserConfig(steps=share(denoiser.DenoiserConfig.steps), scenes=share(1500), seed=args.seed)
+    autoencoder.make(store, args.runs / "autoencoder", args.seed)
+    in_latents = denoiser.DenoiserConfig(steps=share(denoiser.DenoiserConfig.steps), scenes=share(5000), seed=args.seed)
     denoiser.run_stage(args.runs, in_latents, device=args.device)
-    in_pictures = refine.RefineConfig(steps=share(refine.RefineConfig.steps), scenes=share(1500), seed=args.seed)
+    in_pictures = refine.RefineConfig(steps=share(refine.RefineConfig.steps), scenes=share(5000), seed=args.seed)
     refine.run_stage(args.runs, in_pictures, device=args.device)
     painter = refine.load_painter(args.runs)
     model, vae = painter.denoiser, painter.vae

@@ -2,9 +2,10 @@
 
     python -m training.denoiser --runs runs --steps 6000
 
-Input sqrt(abar_t) z_start + sqrt(1 - abar_t) epsilon, target z_target ("sample" prediction), smooth L1; start, target and prompt
-come from `lessons`. Two steps in three are windows of 128 x 128 pixels, the third is 256 x 256, so that composition is learnt,
-too. `training.refine` goes on from here with decoded pictures.
+Input sqrt(abar_t) z_start + sqrt(1 - abar_t) epsilon, target z_target ("sample" prediction); start, target and prompt come from
+`lessons`. Loss: smooth L1 of latents, and the autoencoder's loss of the pictures that their linear synthesis gives. Two steps in
+three are windows of 128 x 128 pixels, the third is 256 x 256, so that composition is learnt, too. `training.refine` makes a
+one-step painter of it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from pipelines.autoencoder import PocketAutoencoder
-from training import autoencoder, data, lessons
+from training import data, lessons
+from training.autoencoder import picture_loss
 from training.lessons import Mixture, Scenes
 from training.loop import Average, Run, channels_last, optimise
 from training.model import build_scheduler, build_text_encoder, build_tokenizer, build_unet, tokenize
@@ -38,7 +40,8 @@ class DenoiserConfig:
     warmup: int = 300
     average: float = 0.998
     mixture: Mixture = field(default_factory=Mixture)
-    scenes: int = 1500
+    scenes: int = 5000
+    pictures: float = 1.0  # weight of the loss of pictures
     seed: int = 0
 
 
@@ -48,7 +51,7 @@ class Denoiser(nn.Module):
     signal: Tensor  # sqrt(abar), (1000,)
     sigma: Tensor  # sqrt(1 - abar), (1000,)
 
-    def __init__(self, latent_channels: int = autoencoder.SHAPE["latent_channels"]) -> None:
+    def __init__(self, latent_channels: int = 36) -> None:
         super().__init__()
         self.tokenizer = build_tokenizer()
         self.text_encoder = build_text_encoder(self.tokenizer)
@@ -75,8 +78,7 @@ class Denoiser(nn.Module):
 def encoded(vae: PocketAutoencoder, x: Tensor) -> Tensor:
     """Pictures (N, 3, H, W) in [0, 1] to latents in float32."""
     x = x.to(vae.latent_mean).contiguous(memory_format=torch.channels_last) * 2 - 1
-    with torch.autocast(x.device.type, dtype=torch.bfloat16, cache_enabled=False):
-        latents: Tensor = vae.encode(x).latents.float()
+    latents: Tensor = vae.encode(x).latents
     return latents
 
 
@@ -96,7 +98,10 @@ def train(
         t = lesson.timesteps.to(device)
         noise = torch.randn(start.shape, generator=rng).to(device)
         x = model.noisy(start, t, noise).contiguous(memory_format=torch.channels_last)
-        return F.smooth_l1_loss(model(x, t, lesson.prompts), target, beta=0.5), {}
+        z = model(x, t, lesson.prompts)
+        in_latents = F.smooth_l1_loss(z, target, beta=0.5)
+        in_pictures = picture_loss(vae.synthesise(z), vae.synthesise(target))
+        return in_latents + config.pictures * in_pictures, {"latent": in_latents.item(), "picture": in_pictures.item()}
 
     return optimise(
         run, model, loss, seed=config.seed, steps=config.steps, peak=config.peak, warmup=config.warmup,
@@ -108,7 +113,7 @@ def run_stage(runs: Path, config: DenoiserConfig, *, device: str = "cpu", stop_a
     """Makes the scenes where they are missing and trains in `runs/denoiser`, with sheets."""
     from training.sheet import write_sheet
 
-    vae = PocketAutoencoder.from_pretrained(runs / "autoencoder" / "final").eval().requires_grad_(False)
+    vae = PocketAutoencoder.from_pretrained(runs / "autoencoder").eval().requires_grad_(False)
     store = np.load(runs / "sources.npy", mmap_mode="r")
     named = lessons.scene_pool(runs / "scenes.npy", config.scenes, config.seed)
     run = Run(runs / "denoiser")

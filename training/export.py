@@ -19,7 +19,6 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from pipelines import vocabulary
 from pipelines.autoencoder import PocketAutoencoder
 from training import words
-from training.autoencoder import SHAPE
 from training.denoiser import Denoiser
 from training.loop import Run, averaged, channels_last
 from training.model import build_scheduler
@@ -95,11 +94,11 @@ def main() -> None:
         painter = load_painter(args.runs)
         model, vae = painter.denoiser, painter.vae
     elif args.stage == "denoiser":
-        vae = PocketAutoencoder.from_pretrained(args.runs / "autoencoder" / "final")
+        vae = PocketAutoencoder.from_pretrained(args.runs / "autoencoder")
         model = averaged(Run(args.runs / "denoiser"), Denoiser(vae.config["latent_channels"]))
     else:
         torch.manual_seed(0)
-        model, vae = Denoiser(), PocketAutoencoder(**SHAPE)
+        model, vae = Denoiser(), PocketAutoencoder()
     size = export(model, vae, args.output)
     print(json.dumps({"output": str(args.output), "weight_bytes": size}))
 

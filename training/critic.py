@@ -1,0 +1,49 @@
+"""A critic of painted pictures: tells them from the teacher's, and lends its features to compare the two by.
+
+Networks that others trained for perceptual losses are not to be had here, so the features are those of a critic that is
+trained beside the painter (feature matching: Wang et al. 2018, arXiv 1711.11585; hinge loss: Lim & Ye 2017, arXiv 1705.02894).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+CHANNELS = (32, 64, 128, 128)
+
+
+class Critic(nn.Module):
+    """Pictures (N, 3, H, W) in about [-1, 1] to features at 1/2, 1/4, 1/8 and 1/8 of their size, and a score per 8 x 8 pixels.
+
+    A score sees 46 x 46 pixels: strokes, lines and screens, not what is drawn with them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        sizes = zip((3, *CHANNELS), CHANNELS, (4, 4, 4, 3), (2, 2, 2, 1), strict=False)
+        self.layers = nn.ModuleList(nn.Conv2d(a, b, side, stride, padding=1) for a, b, side, stride in sizes)
+        self.score = nn.Conv2d(CHANNELS[-1], 1, 3, padding=1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """(feature, ..., score)."""
+        features = []
+        with torch.autocast(x.device.type, dtype=torch.bfloat16, cache_enabled=False):
+            for layer in self.layers:
+                x = F.leaky_relu(layer(x), 0.2)
+                features.append(x)
+            return *features, self.score(x)
+
+
+def judged(critic: Critic, painted: Tensor, real: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(how much the critic dislikes what is painted, how far its features are from the real pictures', the critic's own loss).
+
+    The first two have gradients for the painter only, the third for the critic only.
+    """
+    frozen = {name: value.detach() for name, value in critic.named_parameters()}
+    *seen, score = functional_call(critic, frozen, (painted,))
+    *known, real_score = critic(real)
+    matching = torch.stack([F.l1_loss(a.float(), b.detach().float()) for a, b in zip(seen, known, strict=True)]).mean()
+    own = F.relu(1 - real_score.float()).mean() + F.relu(1 + critic(painted.detach())[-1].float()).mean()
+    return -score.float().mean(), matching, own
