@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from kernels import groupnorm
-from pipelines.backends import Backend, Graph
+from pipelines.backends import Backend, Graph, Samples
+from pipelines.calibration import Calibration
 from pipelines.control import ControlPass
 from pipelines.loader import SPATIAL_FACTOR, ModelParts
 from pipelines.modulation import ModulationPass, modulation_size
@@ -94,7 +95,7 @@ class Graphs:
         if key not in self._graphs:
             size = f"{self.spec.width}x{self.spec.height}"
             name = f"{code_version()}/{self.parts.fingerprint}/{key.part}/{key.rows}/{key.branch}/{size}/{self.spec.dtype}"
-            self._graphs[key] = self.backend.build(name, self._maker(key), self._example(key))
+            self._graphs[key] = self.backend.build(name, self._maker(key), self._example(key), self._samples(key))
 
     def run(self, part: str, inputs: tuple[Tensor, ...], branch: int | None = None) -> tuple[Tensor, ...]:
         """Rows along dimension 0 of every input, laid over ready buckets; outputs in the same order."""
@@ -113,6 +114,12 @@ class Graphs:
 
     def clear(self) -> None:
         self._graphs.clear()
+
+    def _samples(self, key: GraphKey) -> Samples | None:
+        """What a graph in int8 is calibrated with; None for one that stays in floats."""
+        if self.spec.dtype != "int8" or key.part in ("encode", "modulate"):
+            return None
+        return lambda: Calibration(self.parts, self.spec)(key.part, key.rows, key.branch)
 
     def _maker(self, key: GraphKey) -> Callable[[], nn.Module]:
         from pipelines.unet import DecoderPass, FullPass, ShallowPass  # imports diffusers: only when a graph is really built

@@ -20,7 +20,7 @@ import torch
 
 from pipelines.types import MemoryShortError, ModelError, StreamSpec
 
-BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 4}  # int8: the buffers around its convolutions are floats
 READ_AS = 4  # every weight is read into main memory as float32, whatever it becomes then
 MAX_HEADER = 100_000_000  # as the safetensors library has it
 FEED_FORWARD = 8  # a transformer's gated feed-forward holds 2·4·C numbers per token

@@ -112,8 +112,8 @@ def _lora_use(entry: object) -> LoraUse:
 class StreamSpec:
     """What a pipeline is built for. A change rebuilds graphs and buffers.
 
-    width, height: pixels, multiples of 64, 128..1024. backend: auto, eager, openvino or compile.
-    dtype: auto, float32, bfloat16 or float16. device: auto, cpu, cuda or cuda:N. max_steps: 1..8. loras: added to those that the
+    width, height: pixels, multiples of 64, 128..1024. backend: auto, eager, openvino or compile. dtype: auto, float32, bfloat16,
+    float16 (GPU) or int8 (openvino). device: auto, cpu, cuda or cuda:N. max_steps: 1..8. loras: added to those that the
     model's name holds; at most 8. Raises SpecError.
     """
 
@@ -127,7 +127,7 @@ class StreamSpec:
     loras: tuple[LoraUse, ...] = ()
 
     BACKENDS = ("auto", "eager", "openvino", "compile")
-    DTYPES = ("auto", "float32", "bfloat16", "float16")
+    DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
 
     def __post_init__(self) -> None:
         for name in ("width", "height"):

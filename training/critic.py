@@ -9,7 +9,6 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 
 CHANNELS = (32, 64, 128, 128)
 
@@ -26,14 +25,21 @@ class Critic(nn.Module):
         self.layers = nn.ModuleList(nn.Conv2d(a, b, side, stride, padding=1) for a, b, side, stride in sizes)
         self.score = nn.Conv2d(CHANNELS[-1], 1, 3, padding=1)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """(feature, ..., score)."""
+    def forward(self, x: Tensor, frozen: bool = False) -> tuple[Tensor, ...]:
+        """(feature, ..., score). frozen: without gradients for the critic. (Not by functional_call, which swaps the parameters of
+        the module itself: the parts of a batch run in threads.)"""
         features = []
         with torch.autocast(x.device.type, dtype=torch.bfloat16, cache_enabled=False):
             for layer in self.layers:
-                x = F.leaky_relu(layer(x), 0.2)
+                x = F.leaky_relu(_convolved(layer, x, frozen), 0.2)
                 features.append(x)
-            return *features, self.score(x)
+            return *features, _convolved(self.score, x, frozen)
+
+
+def _convolved(layer: nn.Module, x: Tensor, frozen: bool) -> Tensor:
+    assert isinstance(layer, nn.Conv2d) and layer.bias is not None
+    weight, bias = (layer.weight.detach(), layer.bias.detach()) if frozen else (layer.weight, layer.bias)
+    return F.conv2d(x, weight, bias, layer.stride, layer.padding)
 
 
 def judged(critic: Critic, painted: Tensor, real: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -41,8 +47,7 @@ def judged(critic: Critic, painted: Tensor, real: Tensor) -> tuple[Tensor, Tenso
 
     The first two have gradients for the painter only, the third for the critic only.
     """
-    frozen = {name: value.detach() for name, value in critic.named_parameters()}
-    *seen, score = functional_call(critic, frozen, (painted,))
+    *seen, score = critic(painted, frozen=True)
     *known, real_score = critic(real)
     matching = torch.stack([F.l1_loss(a.float(), b.detach().float()) for a, b in zip(seen, known, strict=True)]).mean()
     own = F.relu(1 - real_score.float()).mean() + F.relu(1 + critic(painted.detach())[-1].float()).mean()

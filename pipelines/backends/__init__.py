@@ -18,6 +18,9 @@ from pipelines.types import SpecError, StreamSpec
 Graph = Callable[..., tuple[Tensor, ...]]
 """Called with tensors of exactly the example's shapes; returns a tuple of float32 (or uint8) tensors that the caller owns."""
 
+Samples = Callable[[], Sequence[tuple[Tensor, ...]]]
+"""Makes the inputs that a graph is calibrated with."""
+
 
 class Backend(Protocol):
     """Builds graphs. `build` may take seconds; what it returns is safe to call from one thread at a time."""
@@ -27,8 +30,9 @@ class Backend(Protocol):
     """Threads for torch's own operations around the graphs. Where the graphs run in another library's pool it is 1: torch's
     threads keep spinning for a while after each operation, and took 5 of 26 ms from OpenVINO on two cores."""
 
-    def build(self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor]) -> Graph:
-        """key names the graph uniquely (weights, part, shape); make gives the module if it is needed at all."""
+    def build(self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor], samples: Samples | None = None) -> Graph:
+        """key names the graph uniquely (weights, part, shape, dtype); make gives the module if it is needed at all. samples: for
+        a graph in int8, which openvino alone has."""
         ...
 
 
@@ -46,25 +50,41 @@ def resolve(spec: StreamSpec) -> StreamSpec:
     dtype = spec.dtype if spec.dtype != "auto" else ("float16" if on_gpu else _cpu_dtype(backend))
     if dtype == "float16" and not on_gpu:
         raise SpecError("dtype", "float16 needs a GPU; a CPU takes float32 or bfloat16")
+    if dtype == "int8" and backend != "openvino":
+        raise SpecError("dtype", f"int8 needs the openvino backend on a CPU; {backend} takes float32 or bfloat16")
     return dataclasses.replace(spec, device=device, backend=backend, dtype=dtype)
+
+
+def quantised(spec: StreamSpec, resolved: StreamSpec, calibrated: bool) -> StreamSpec:
+    """The resolved spec, in int8 where dtype was left open, the CPU computes in it but not in bfloat16, and the model comes with
+    pictures to calibrate it with. Raises SpecError where int8 is asked of a model without."""
+    if resolved.dtype == "int8" and not calibrated:
+        raise SpecError(
+            "dtype", "int8 needs pictures to calibrate with, which this model does not have; bfloat16 or float32 do not"
+        )
+    if spec.dtype == "auto" and resolved.dtype == "float32" and resolved.backend == "openvino" and calibrated:
+        from pipelines.backends.openvino import supports
+
+        return dataclasses.replace(resolved, dtype="int8") if supports("INT8") else resolved
+    return resolved
 
 
 def _cpu_dtype(backend: str) -> str:
     if backend == "openvino":
-        from pipelines.backends.openvino import supports_bf16
+        from pipelines.backends.openvino import supports
 
-        return "bfloat16" if supports_bf16() else "float32"
+        return "bfloat16" if supports("BF16") else "float32"
     return "bfloat16" if torch.cpu._is_avx512_bf16_supported() else "float32"
 
 
 def create(spec: StreamSpec, cache_dir: Path | None) -> Backend:
     """The backend of a resolved spec."""
-    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[spec.dtype]
-    device = torch.device(spec.device)
     if spec.backend == "openvino":
         from pipelines.backends.openvino import OpenVinoBackend
 
-        return OpenVinoBackend(dtype, cache_dir)
+        return OpenVinoBackend(spec.dtype, cache_dir)
+    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[spec.dtype]
+    device = torch.device(spec.device)
     if spec.backend == "compile":
         from pipelines.backends.compiled import CompileBackend
 

@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from pipelines.backends import Graph
+from pipelines.backends import Graph, Samples
 from pipelines.backends.eager import EagerBackend
 
 
 class CompileBackend(EagerBackend):
     name = "compile"
 
-    def build(self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor]) -> Graph:
+    def build(self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor], samples: Samples | None = None) -> Graph:
         mode = "reduce-overhead" if self.device.type == "cuda" else "default"
         torch._dynamo.config.cache_size_limit = max(torch._dynamo.config.cache_size_limit, 64)
 

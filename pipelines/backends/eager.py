@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from pipelines.backends import Graph
+from pipelines.backends import Graph, Samples
 
 THREADS = torch.get_num_threads()
 """As the machine or OMP_NUM_THREADS has it, before any backend changed it."""
@@ -21,7 +21,7 @@ class EagerBackend:
         self.torch_threads = THREADS
         self.dtype = dtype
 
-    def build(self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor]) -> Graph:
+    def build(self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor], samples: Samples | None = None) -> Graph:
         module = make()
         dtype = torch.float32 if self.dtype == torch.float16 and getattr(module, "upcast", False) else self.dtype
         module.to(self.device, dtype, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]

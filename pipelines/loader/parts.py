@@ -28,6 +28,9 @@ from pipelines.loader.single import SingleFileCheckpoint
 from pipelines.models import Hub, ModelInfo, PictureAdapter
 from pipelines.types import ModelError
 
+CALIBRATION = "calibration"
+"""Pictures beside the weights, for calibrating an int8 variant."""
+
 TIME_IDS = 6  # original height and width, top and left of the crop, target height and width
 SPATIAL_FACTOR = 8  # pixels per latent cell, in every model of the Stable Diffusion kind
 HASHED_WHOLE = 256 * 2**20  # larger weight files are told apart by size, time and header
@@ -72,6 +75,16 @@ class ModelParts:
         self._check_sizes()
         self._control = None if info.control is None else ControlFolder(locate(info.control, offline), self.unet_config)
         self._picture = None if info.picture is None else PictureFiles(*_adapter(info.picture, offline), self.unet_config)
+
+    @property
+    def folder(self) -> Path | None:
+        """The model's folder; None for a single file."""
+        return self.checkpoint.folder.root if isinstance(self.checkpoint, FolderCheckpoint) else None
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the folder holds pictures to calibrate an int8 variant with."""
+        return self.folder is not None and any((self.folder / CALIBRATION).glob("*.jpg"))
 
     @property
     def latent_channels(self) -> int:

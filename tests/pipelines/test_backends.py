@@ -1,16 +1,21 @@
+import shutil
 from pathlib import Path
 
+import nncf
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from benchmarks import clips
 from pipelines import Entry, Frame, ModelParts, Pixels, Settings, SpecError, StreamSpec, backends, describe, load
+from pipelines.backends import openvino as openvino_backend
 from pipelines.backends.compiled import CompileBackend
 from pipelines.backends.eager import EagerBackend
-from pipelines.backends.openvino import OpenVinoBackend, supports_bf16
-from pipelines.graphs import split
+from pipelines.backends.openvino import OpenVinoBackend, supports
+from pipelines.calibration import Calibration
+from pipelines.graphs import GraphKey, split
 from pipelines.pixels import DecodePixels
 
 SIZE = 128
@@ -51,13 +56,13 @@ class Affine(nn.Module):
 
 def test_graphs_are_kept_on_disk_and_found_again(tmp_path: Path) -> None:
     example = (torch.ones(2, 3),)
-    first = OpenVinoBackend(torch.float32, tmp_path).build("weights-a", lambda: Affine(2.0), example)
+    first = OpenVinoBackend("float32", tmp_path).build("weights-a", lambda: Affine(2.0), example)
 
     def unwanted() -> nn.Module:
         raise AssertionError("the module must not be needed again")
 
-    again = OpenVinoBackend(torch.float32, tmp_path).build("weights-a", unwanted, example)
-    other = OpenVinoBackend(torch.float32, tmp_path).build("weights-b", lambda: Affine(5.0), example)
+    again = OpenVinoBackend("float32", tmp_path).build("weights-a", unwanted, example)
+    other = OpenVinoBackend("float32", tmp_path).build("weights-b", lambda: Affine(5.0), example)
     x = torch.arange(6.0).reshape(2, 3)
     for graph, scale in ((first, 2.0), (again, 2.0), (other, 5.0)):
         product, plus = graph(x)
@@ -82,7 +87,7 @@ def test_torch_compile_computes_what_eager_does(mini_model: Path) -> None:
 
 
 def test_results_survive_the_next_call() -> None:
-    graph = OpenVinoBackend(torch.float32, None).build("k", lambda: Affine(2.0), (torch.ones(2, 3),))
+    graph = OpenVinoBackend("float32", None).build("k", lambda: Affine(2.0), (torch.ones(2, 3),))
     kept = graph(torch.ones(2, 3))[0]
     graph(torch.zeros(2, 3))
     torch.testing.assert_close(kept, torch.full((2, 3), 2.0))
@@ -90,12 +95,18 @@ def test_results_survive_the_next_call() -> None:
 
 def test_auto_is_resolved_from_the_machine() -> None:
     spec = backends.resolve(StreamSpec(device="cpu"))
-    assert (spec.backend, spec.dtype) == ("openvino", "bfloat16" if supports_bf16() else "float32")
+    assert (spec.backend, spec.dtype) == ("openvino", "bfloat16" if supports("BF16") else "float32")
     assert backends.resolve(StreamSpec(device="cpu", backend="eager", dtype="float32")).dtype == "float32"
 
 
 @pytest.mark.parametrize(
-    "change", [{"device": "tpu"}, {"device": "cpu", "dtype": "float16"}, {"device": "cuda", "backend": "openvino"}]
+    "change",
+    [
+        {"device": "tpu"},
+        {"device": "cpu", "dtype": "float16"},
+        {"device": "cuda", "backend": "openvino"},
+        {"device": "cpu", "backend": "eager", "dtype": "int8"},
+    ],
 )
 def test_impossible_specs_are_refused(change: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -126,3 +137,60 @@ def test_a_batch_over_several_buckets_is_the_same_as_one_by_one(mini_model: Path
     for one, other in zip(alone, pipeline.step(entries), strict=True):
         assert one.pixels is not None and other.pixels is not None
         assert np.abs(one.pixels.numpy().astype(int) - other.pixels.numpy()).max() <= 1
+
+
+@pytest.fixture(scope="module")
+def calibrated(mini_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "calibrated"
+    shutil.copytree(mini_model, folder)
+    (folder / "calibration").mkdir()
+    for index in range(5):
+        Image.fromarray(CLIP[7 * index]).save(folder / "calibration" / f"{index}.jpg", quality=95)
+    return folder
+
+
+def test_int8_draws_nearly_the_reference_picture_and_is_kept_on_disk(
+    calibrated: Path, reference: Pixels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = picture(calibrated, "openvino", "int8", tmp_path)
+    assert 0.0 < np.abs(first.astype(float) - reference).mean() < 8.0  # grey levels; equal would mean that nothing was quantised
+    monkeypatch.setattr(nncf, "quantize", None)
+    again = picture(calibrated, "openvino", "int8", tmp_path)
+    assert np.abs(again.astype(float) - first).mean() < 0.5  # what is left in floats is kept in float16
+
+
+def test_every_graph_of_int8_is_calibrated_with_inputs_of_its_own_shape(calibrated: Path) -> None:
+    pipeline = load(StreamSpec(str(calibrated), SIZE, SIZE, "openvino", "float32"))
+    samples = Calibration(pipeline.graphs.parts, pipeline.spec)
+    for part, rows, branch in (
+        ("full", 2, None),
+        ("shallow", 2, 1),
+        ("encoder", 1, None),
+        ("decoder", 1, None),
+        ("decode", 4, None),
+    ):
+        key = GraphKey(part, rows, branch)
+        shapes = [value.shape for value in pipeline.graphs._example(key)]
+        given = samples(part, rows, branch)
+        assert len(given) == -(-5 // rows)
+        for sample in given:
+            assert [value.shape for value in sample] == shapes
+            assert all(value.isfinite().all() for value in sample)
+    with pytest.raises(ValueError, match="encode"):
+        samples("encode", 1, None)
+
+
+def test_int8_is_taken_where_it_helps_and_refused_where_it_cannot_be_made(
+    mini_model: Path, calibrated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = StreamSpec(device="cpu")
+    in_floats = StreamSpec(device="cpu", backend="openvino", dtype="float32")
+    monkeypatch.setattr(openvino_backend, "supports", lambda kind: kind == "INT8")
+    assert backends.quantised(spec, in_floats, True).dtype == "int8"
+    assert backends.quantised(spec, in_floats, False) == in_floats
+    assert backends.quantised(in_floats, in_floats, True) == in_floats, "float32 was asked for"
+    monkeypatch.setattr(openvino_backend, "supports", lambda kind: False)
+    assert backends.quantised(spec, in_floats, True) == in_floats
+    assert ModelParts(describe(str(calibrated))).calibrated and not ModelParts(describe(str(mini_model))).calibrated
+    with pytest.raises(SpecError, match="calibrate"):
+        load(StreamSpec(str(mini_model), SIZE, SIZE, "openvino", "int8"))

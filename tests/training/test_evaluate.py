@@ -9,7 +9,6 @@ import torch
 from pipelines.autoencoder import PocketAutoencoder
 from pipelines.vocabulary import Word
 from training import evaluate, photographs
-from training.autoencoder import SHAPE
 from training.classifier import Classifier
 from training.denoiser import Denoiser
 from training.evaluate import Scope, Subject
@@ -24,7 +23,7 @@ SCOPE = Scope(side=64, names=("coffee",), seeds=2, frames=2, dream_side=64)
 def tested() -> Subject:
     torch.manual_seed(0)
     looks = (Word("oil", "Oil", "oil painting", "painting"), Word("ink", "Ink", "ink drawing", "drawing"))
-    return Subject(Denoiser().eval(), PocketAutoencoder(**SHAPE).eval(), looks, (Word("sea", "Sea", "sea", "scene"),))
+    return Subject(Denoiser().eval(), PocketAutoencoder().eval(), looks, (Word("sea", "Sea", "sea", "scene"),))
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ import torch
 from pipelines.autoencoder import PocketAutoencoder
 from pipelines.vocabulary import read_vocabulary
 from training import autoencoder, denoiser, lessons, refine
-from training.autoencoder import AutoencoderConfig
+from training.critic import Critic, judged
 from training.denoiser import Denoiser
 from training.export import LIMIT, export, load
 from training.lessons import Scenes
@@ -38,19 +38,18 @@ def _weights(run: Run) -> list[torch.Tensor]:
     return state["average"]["shadow"]
 
 
-def test_autoencoder_resumes_exactly(tmp_path: Path, store, monkeypatch) -> None:
-    monkeypatch.setattr(autoencoder.photographs, "held_out", lambda: {"x": torch.rand(1, 3, 300, 304)})
-    config = AutoencoderConfig(steps=3, batch=4, side=32, warmup=1)
-    whole, parts = Run(tmp_path / "whole"), Run(tmp_path / "parts")
-    autoencoder.train(config, whole, store)
-    autoencoder.train(config, parts, store, stop_at=2)
-    average = autoencoder.train(config, parts, store)
-    assert all(map(torch.equal, _weights(whole), _weights(parts)))
-    model = autoencoder.finish(average, np.repeat(np.repeat(store, 2, 2), 2, 3), tmp_path / "final", 0)
-    assert (model.latent_std > 0).all()
-    again = PocketAutoencoder.from_pretrained(tmp_path / "final")
-    assert torch.equal(again.latent_mean, model.latent_mean)
-    assert (whole.folder / "sheet_000003.png").exists() and (whole.folder / "log.jsonl").exists()
+def test_the_autoencoders_latents_are_of_unit_variance_and_coarse_ones_are_louder(tmp_path: Path, store) -> None:
+    smooth = np.repeat(np.repeat(store, 4, 2), 4, 3)
+    model = autoencoder.make(smooth, tmp_path / "autoencoder", 0)
+    again = PocketAutoencoder.from_pretrained(tmp_path / "autoencoder")
+    assert torch.equal(again.latent_std, model.latent_std)
+    x = torch.from_numpy(smooth).float() / 127.5 - 1
+    with torch.no_grad():
+        raw, z = again.analysis(x), again.encode(x).latents
+    torch.testing.assert_close((z * again.latent_std + again.latent_mean), raw, atol=1e-4, rtol=1e-4)
+    spread = raw.std((0, 2, 3)) / again.latent_std.flatten()
+    assert float(spread.square().mean()) == pytest.approx(1.0, abs=0.5)  # measured on windows, with looks of them
+    assert spread[0] > spread[25], "luma's mean is louder than its finest frequency"
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +59,7 @@ def named(tmp_path_factory: pytest.TempPathFactory) -> Scenes:
 
 def test_denoiser_resumes_exactly(tmp_path: Path, store, named: Scenes) -> None:
     torch.manual_seed(0)
-    vae = PocketAutoencoder(**autoencoder.SHAPE)
+    vae = PocketAutoencoder()
     config = denoiser.DenoiserConfig(steps=3, batch=2, side=64, wide=1, wide_side=64, warmup=1)
     whole, parts = Run(tmp_path / "whole"), Run(tmp_path / "parts")
     denoiser.train(config, whole, store, named, vae)
@@ -72,7 +71,7 @@ def test_denoiser_resumes_exactly(tmp_path: Path, store, named: Scenes) -> None:
 def test_refinement_resumes_exactly_and_keeps_the_encoder(tmp_path: Path, store, named: Scenes) -> None:
     def painter() -> Painter:
         torch.manual_seed(0)
-        return Painter(Denoiser(), PocketAutoencoder(**autoencoder.SHAPE))
+        return Painter(Denoiser(), PocketAutoencoder())
 
     config = refine.RefineConfig(steps=2, batch=2, side=64, warmup=1)
     whole, parts = Run(tmp_path / "whole"), Run(tmp_path / "parts")
@@ -81,14 +80,14 @@ def test_refinement_resumes_exactly_and_keeps_the_encoder(tmp_path: Path, store,
     refine.train(config, parts, store, named, painter())
     assert all(map(torch.equal, _weights(whole), _weights(parts)))
     before, after = painter(), averaged(whole, painter())
-    assert torch.equal(before.vae.encoder.conv_in.weight, after.vae.encoder.conv_in.weight)
+    assert torch.equal(before.vae.analysis.weight, after.vae.analysis.weight)
     assert not torch.equal(before.vae.decoder.conv_out.weight, after.vae.decoder.conv_out.weight)
     assert not torch.equal(before.denoiser.unet.conv_in.weight, after.denoiser.unet.conv_in.weight)
 
 
 def test_export_and_load(tmp_path: Path) -> None:
     torch.manual_seed(1)
-    model, vae = Denoiser().eval(), PocketAutoencoder(**autoencoder.SHAPE).eval()
+    model, vae = Denoiser().eval(), PocketAutoencoder().eval()
     size = export(model, vae, tmp_path / "pocket")
     assert size <= LIMIT
     listed = read_vocabulary(tmp_path / "pocket")
@@ -106,7 +105,8 @@ def test_noise_levels() -> None:
     assert timestep(0.0) == 0 and timestep(1.0) == 999
     a, s = model.signal, model.sigma
     torch.testing.assert_close(a**2 + s**2, torch.ones(1000))
-    assert float(a[500]) == pytest.approx(float(s[500]), rel=0.03)  # squared cosine: equal in the middle
+    assert float(a[500] / s[500]) ** 2 == pytest.approx(3.0, rel=0.05)  # equal in the middle of the squared cosine, then times 3
+    assert bool((model.signal[1:] < model.signal[:-1]).all()) and float(a[999]) < 1e-3
     z, noise = torch.ones(1, 16, 2, 2), torch.full((1, 16, 2, 2), 2.0)
     assert torch.allclose(model.noisy(z, torch.tensor([300]), noise), a[300] + 2 * s[300])
 
@@ -122,3 +122,17 @@ def test_learning_rate_and_average() -> None:
     average.update()  # decay (1 + 1) / (10 + 1)
     assert average.shadow[0].item() == pytest.approx(start + 9 / 11)
     assert step_rng(1, 2, 0).initial_seed() != step_rng(1, 2, 1).initial_seed()
+
+
+def test_the_critic_teaches_the_painter_and_itself_apart() -> None:
+    torch.manual_seed(0)
+    critic, real = Critic(), torch.rand(2, 3, 32, 32)
+    painted = torch.rand(2, 3, 32, 32, requires_grad=True)
+    dislike, matching, own = judged(critic, painted, real)
+    weights = list(critic.parameters())
+    for value in (dislike, matching):
+        to_painting, *to_critic = torch.autograd.grad(value, [painted, *weights], retain_graph=True, allow_unused=True)
+        assert bool(to_painting.abs().sum() > 0) and all(gradient is None for gradient in to_critic)
+    to_painting, *to_critic = torch.autograd.grad(own, [painted, *weights], allow_unused=True)
+    assert to_painting is None and all(gradient is not None for gradient in to_critic)
+    assert float(judged(critic, real, real)[1]) == 0.0
