@@ -21,6 +21,9 @@ from pipelines.pixels import EncodePixels
 from pipelines.schedule import denoised, noised
 from pipelines.types import Pixels, StreamSpec
 
+CALIBRATED = ("full", "shallow", "encoder", "decoder", "decode")
+"""The graphs that are worth it; the others are small, or stay in floats for their precision."""
+
 STRENGTHS = (0.5, 0.3, 0.7, 0.15, 0.95)
 """Taken in turn: where streams mostly start, where their later steps are, and nearly pure noise."""
 
@@ -41,7 +44,7 @@ class Calibration:
     def __call__(self, part: str, rows: int, branch: int | None) -> list[tuple[Tensor, ...]]:
         """Input tuples of a graph of `rows` rows, named as in `GraphKey`; as many tuples as there are whole groups of rows.
 
-        Knows full, shallow, encoder, decoder and decode; ValueError for others.
+        Knows those of CALIBRATED; ValueError for others.
         """
         single = list(self._inputs(part, branch))
         single += single[: -len(single) % rows]  # so that no row of the last group is missing

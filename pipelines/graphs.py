@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from kernels import groupnorm
 from pipelines.backends import Backend, Graph, Samples
-from pipelines.calibration import Calibration
+from pipelines.calibration import CALIBRATED, Calibration
 from pipelines.control import ControlPass
 from pipelines.loader import SPATIAL_FACTOR, ModelParts
 from pipelines.modulation import ModulationPass, modulation_size
@@ -69,7 +69,7 @@ def code_version() -> str:
     """Changes with whatever a traced graph depends on besides the weights: a graph kept on disk must not outlive its code."""
     digest = hashlib.sha256(version("diffusers").encode())
     here = Path(__file__).parent
-    own = ("unet.py", "modulation.py", "control.py", "picture_prompt.py", "pixels.py", "autoencoder.py")
+    own = ("unet.py", "modulation.py", "control.py", "picture_prompt.py", "pixels.py", "autoencoder.py", "cosine_autoencoder.py")
     for path in (*(here / name for name in own), Path(groupnorm.__file__)):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
@@ -117,7 +117,7 @@ class Graphs:
 
     def _samples(self, key: GraphKey) -> Samples | None:
         """What a graph in int8 is calibrated with; None for one that stays in floats."""
-        if self.spec.dtype != "int8" or key.part in ("encode", "modulate"):
+        if self.spec.dtype != "int8" or key.part not in CALIBRATED or self.parts.picture_tokens:
             return None
         return lambda: Calibration(self.parts, self.spec)(key.part, key.rows, key.branch)
 

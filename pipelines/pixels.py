@@ -1,6 +1,6 @@
 """Pixels to latents and back as traceable modules, so that conversion and layout are part of the static graph.
 
-Any autoencoder of the diffusers kind fits: AutoencoderKL, AutoencoderTiny, PocketAutoencoder. Its latents z are moved to where
+Any autoencoder of the diffusers kind fits: AutoencoderKL, AutoencoderTiny, and our own. Its latents z are moved to where
 the UNet knows them: (z − mean − shift)·scale/std, from the autoencoder's configuration, where most have a scale alone.
 """
 

@@ -2,7 +2,7 @@
 
     python -m training
 
-Every part continues where an interrupted run stopped. On two CPU cores with AMX this takes about 80 minutes.
+Every part continues where an interrupted run stopped. On two CPU cores with AMX this takes under two hours.
 """
 
 from __future__ import annotations

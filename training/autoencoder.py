@@ -17,8 +17,12 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from pipelines.autoencoder import PocketAutoencoder
+from pipelines.cosine_autoencoder import CosineAutoencoder
 from training import data
 from training.looks import LOOKS
+
+Autoencoder = CosineAutoencoder | PocketAutoencoder
+"""What sheets and figures are made with: today's, or that of the first weights."""
 
 LOUDNESS = 0.25
 """A channel's deviation d becomes one proportional to d to this power: coarse frequencies stay above the noise for a while longer
@@ -61,7 +65,7 @@ def psnr(model: nn.Module, picture: Tensor) -> float:
 
 
 @torch.no_grad()
-def measure_latents(model: PocketAutoencoder, store: np.ndarray, seed: int, batches: int = 24) -> None:
+def measure_latents(model: CosineAutoencoder, store: np.ndarray, seed: int, batches: int = 24) -> None:
     """Sets `latent_mean` and `latent_std` from pictures and looks of the pool: zero mean, unit variance over all channels."""
     model.latent_mean.zero_()
     model.latent_std.fill_(1)
@@ -77,10 +81,10 @@ def measure_latents(model: PocketAutoencoder, store: np.ndarray, seed: int, batc
     model.latent_std.copy_(deviation / loud * loud.square().mean().sqrt())
 
 
-def make(store: np.ndarray, folder: Path, seed: int) -> PocketAutoencoder:
+def make(store: np.ndarray, folder: Path, seed: int) -> CosineAutoencoder:
     """Writes the autoencoder with its latent statistics to `folder` in float32 and returns it."""
     torch.manual_seed(seed)
-    model = PocketAutoencoder()
+    model = CosineAutoencoder()
     measure_latents(model, store, seed)
     model.save_pretrained(folder)
     return model

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from pipelines.autoencoder import PocketAutoencoder
+from pipelines.cosine_autoencoder import CosineAutoencoder
 from training import data, lessons
 from training.autoencoder import picture_loss
 from training.lessons import Mixture, Scenes
@@ -51,12 +51,13 @@ class Denoiser(nn.Module):
     signal: Tensor  # sqrt(abar), (1000,)
     sigma: Tensor  # sqrt(1 - abar), (1000,)
 
-    def __init__(self, latent_channels: int = 36) -> None:
+    def __init__(self, latent_channels: int = 36, schedule: Tensor | None = None) -> None:
+        """schedule: ᾱ, (1000,), where it is not that of `model.build_scheduler`."""
         super().__init__()
         self.tokenizer = build_tokenizer()
         self.text_encoder = build_text_encoder(self.tokenizer)
         self.unet = build_unet(latent_channels)
-        abar = build_scheduler().alphas_cumprod.float()
+        abar = (build_scheduler().alphas_cumprod if schedule is None else schedule).float()
         self.register_buffer("signal", abar.sqrt(), persistent=False)
         self.register_buffer("sigma", (1 - abar).sqrt(), persistent=False)
 
@@ -75,7 +76,7 @@ class Denoiser(nn.Module):
 
 
 @torch.no_grad()
-def encoded(vae: PocketAutoencoder, x: Tensor) -> Tensor:
+def encoded(vae: CosineAutoencoder, x: Tensor) -> Tensor:
     """Pictures (N, 3, H, W) in [0, 1] to latents in float32."""
     x = x.to(vae.latent_mean).contiguous(memory_format=torch.channels_last) * 2 - 1
     latents: Tensor = vae.encode(x).latents
@@ -83,7 +84,7 @@ def encoded(vae: PocketAutoencoder, x: Tensor) -> Tensor:
 
 
 def train(
-    config: DenoiserConfig, run: Run, store: np.ndarray, named: Scenes, vae: PocketAutoencoder, *, device: str = "cpu",
+    config: DenoiserConfig, run: Run, store: np.ndarray, named: Scenes, vae: CosineAutoencoder, *, device: str = "cpu",
     stop_at: int | None = None, sheet: Any = None,
 ) -> Average:  # fmt: skip
     """Trains on pools of pictures and scenes from the run's checkpoint, where there is one; returns the averaged weights."""
@@ -113,7 +114,7 @@ def run_stage(runs: Path, config: DenoiserConfig, *, device: str = "cpu", stop_a
     """Makes the scenes where they are missing and trains in `runs/denoiser`, with sheets."""
     from training.sheet import write_sheet
 
-    vae = PocketAutoencoder.from_pretrained(runs / "autoencoder").eval().requires_grad_(False)
+    vae = CosineAutoencoder.from_pretrained(runs / "autoencoder").eval().requires_grad_(False)
     store = np.load(runs / "sources.npy", mmap_mode="r")
     named = lessons.scene_pool(runs / "scenes.npy", config.scenes, config.seed)
     run = Run(runs / "denoiser")

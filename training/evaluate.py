@@ -26,10 +26,9 @@ import cv2
 import torch
 from torch import Generator, Tensor
 
-from pipelines.autoencoder import PocketAutoencoder
 from pipelines.vocabulary import Word, read_vocabulary
 from training import classifier, measures, photographs, pictures, scenes
-from training.autoencoder import psnr
+from training.autoencoder import Autoencoder, psnr
 from training.classifier import Classifier
 from training.denoiser import Denoiser
 from training.looks import LOOKS
@@ -59,7 +58,7 @@ class Subject:
     """The model under test with what it says it knows."""
 
     model: Denoiser
-    vae: PocketAutoencoder
+    vae: Autoencoder
     looks: tuple[Word, ...]
     scenes: tuple[Word, ...]
 
@@ -80,7 +79,7 @@ def held_out(scope: Scope) -> dict[str, Tensor]:
     return {name: photographs.square(found[name], scope.side) for name in scope.names if name in found}
 
 
-def evaluate_autoencoder(vae: PocketAutoencoder, smallest: int = 300) -> dict[str, float]:
+def evaluate_autoencoder(vae: Autoencoder, smallest: int = 300) -> dict[str, float]:
     """PSNR in dB per held-out picture whose shorter side has at least `smallest` pixels, at native size."""
     found = {k: v for k, v in photographs.held_out().items() if min(v.shape[-2:]) >= smallest}
     return {name: round(psnr(vae, x.to(vae.latent_mean)), 2) for name, x in found.items()}

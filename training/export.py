@@ -10,15 +10,18 @@ import json
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import diffusers
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import LCMScheduler, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from pipelines import vocabulary
 from pipelines.autoencoder import PocketAutoencoder
+from pipelines.cosine_autoencoder import CosineAutoencoder
 from training import words
+from training.autoencoder import Autoencoder
 from training.denoiser import Denoiser
 from training.loop import Run, averaged, channels_last
 from training.model import build_scheduler
@@ -36,7 +39,7 @@ INDEX = {
     "text_encoder": ["transformers", "CLIPTextModel"],
     "tokenizer": ["transformers", "CLIPTokenizer"],
     "unet": ["diffusers", "UNet2DConditionModel"],
-    "vae": ["pipelines.autoencoder", "PocketAutoencoder"],
+    "vae": ["pipelines.cosine_autoencoder", "CosineAutoencoder"],
 }
 
 
@@ -45,7 +48,7 @@ def weight_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
 
 
-def export(model: Denoiser, vae: PocketAutoencoder, output: Path) -> int:
+def export(model: Denoiser, vae: CosineAutoencoder, output: Path) -> int:
     """Writes the model to `output`, file by file and each atomically; returns the bytes of its weights.
 
     ValueError if they are more than 40,000,000. Files that are already there and not part of the model stay (model card, sheet).
@@ -74,13 +77,16 @@ def export(model: Denoiser, vae: PocketAutoencoder, output: Path) -> int:
     return size
 
 
-def load(folder: Path) -> tuple[Denoiser, PocketAutoencoder]:
-    """The exported model in float32, for sheets and evaluation."""
-    model = Denoiser()  # its parts are replaced
+def load(folder: Path) -> tuple[Denoiser, Autoencoder]:
+    """The exported model in float32, for sheets and evaluation; its parts, words and schedule are of its own day."""
+    kinds: dict[str, Any] = {"CosineAutoencoder": CosineAutoencoder, "PocketAutoencoder": PocketAutoencoder}
+    scheduler = LCMScheduler.from_pretrained(folder / "scheduler")
+    model = Denoiser(schedule=scheduler.alphas_cumprod)
     model.unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
-    model.tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")  # of its own day: the words may have changed since
+    model.tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
     model.text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32)
-    vae = PocketAutoencoder.from_pretrained(folder / "vae", torch_dtype=torch.float32)
+    kind = kinds[json.loads((folder / "vae" / "config.json").read_text())["_class_name"]]
+    vae: Autoencoder = kind.from_pretrained(folder / "vae", torch_dtype=torch.float32)
     return channels_last(model.eval()), channels_last(vae.eval())
 
 
@@ -94,11 +100,11 @@ def main() -> None:
         painter = load_painter(args.runs)
         model, vae = painter.denoiser, painter.vae
     elif args.stage == "denoiser":
-        vae = PocketAutoencoder.from_pretrained(args.runs / "autoencoder")
+        vae = CosineAutoencoder.from_pretrained(args.runs / "autoencoder")
         model = averaged(Run(args.runs / "denoiser"), Denoiser(vae.config["latent_channels"]))
     else:
         torch.manual_seed(0)
-        model, vae = Denoiser(), PocketAutoencoder()
+        model, vae = Denoiser(), CosineAutoencoder()
     size = export(model, vae, args.output)
     print(json.dumps({"output": str(args.output), "weight_bytes": size}))
 

@@ -31,9 +31,9 @@ KINDS = ("look", "again", "plain", "scene")
 class Mixture:
     """Shares of the four kinds in a batch, and the timesteps that most of the noise levels of `look` and `plain` come from."""
 
-    again: float = 0.2
-    plain: float = 0.1
-    scene: float = 0.15
+    again: float = 0.15
+    plain: float = 0.08
+    scene: float = 0.07
     focus: tuple[int, int] = (50, 750)  # strengths 0.05 to 0.75
     focused: float = 0.75
 

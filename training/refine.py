@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from pipelines.autoencoder import PocketAutoencoder
+from pipelines.cosine_autoencoder import CosineAutoencoder
 from training import lessons
 from training.autoencoder import differences, picture_loss
 from training.critic import Critic, judged
@@ -50,7 +50,7 @@ class RefineConfig:
 class Painter(nn.Module):
     """Denoiser, autoencoder and critic as one module; the encoder is frozen."""
 
-    def __init__(self, denoiser: Denoiser, vae: PocketAutoencoder) -> None:
+    def __init__(self, denoiser: Denoiser, vae: CosineAutoencoder) -> None:
         super().__init__()
         self.denoiser = denoiser
         self.vae = vae
@@ -109,7 +109,7 @@ def train(
 
 def load_painter(runs: Path) -> Painter:
     """The refined painter of `runs`, averaged weights."""
-    vae = PocketAutoencoder.from_pretrained(runs / "autoencoder")
+    vae = CosineAutoencoder.from_pretrained(runs / "autoencoder")
     return averaged(Run(runs / "refine"), Painter(Denoiser(vae.config["latent_channels"]), vae))
 
 
@@ -118,7 +118,7 @@ def run_stage(runs: Path, config: RefineConfig, *, device: str = "cpu", stop_at:
     from training.sheet import write_sheet
 
     run = Run(runs / "refine")
-    vae = PocketAutoencoder.from_pretrained(runs / "autoencoder")
+    vae = CosineAutoencoder.from_pretrained(runs / "autoencoder")
     painter = Painter(averaged(Run(runs / "denoiser"), Denoiser(vae.config["latent_channels"])).train(), vae)
     store, named = (
         np.load(runs / "sources.npy", mmap_mode="r"),

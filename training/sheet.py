@@ -12,8 +12,8 @@ import torch
 from PIL import ImageDraw
 from torch import Generator, Tensor
 
-from pipelines.autoencoder import PocketAutoencoder
 from training import photographs, pictures, words
+from training.autoencoder import Autoencoder
 from training.denoiser import Denoiser
 from training.looks import LOOKS
 
@@ -42,7 +42,7 @@ def denoise(model: Denoiser, z: Tensor | None, noise: Tensor, prompts: list[str]
 
 
 @torch.no_grad()
-def decoded(vae: PocketAutoencoder, z: Tensor) -> Tensor:
+def decoded(vae: Autoencoder, z: Tensor) -> Tensor:
     """Latents to pictures in [0, 1], in bfloat16 as the engine computes."""
     with torch.autocast(z.device.type, dtype=torch.bfloat16):
         picture: Tensor = vae.decode(z, return_dict=False)[0]
@@ -51,7 +51,7 @@ def decoded(vae: PocketAutoencoder, z: Tensor) -> Tensor:
 
 @torch.no_grad()
 def paint(
-    model: Denoiser, vae: PocketAutoencoder, x: Tensor, prompts: list[str], strength: float, seed: int = 0, steps: int = 1
+    model: Denoiser, vae: Autoencoder, x: Tensor, prompts: list[str], strength: float, seed: int = 0, steps: int = 1
 ) -> Tensor:  # fmt: skip
     """Pictures (N, 3, H, W) in [0, 1] painted at `strength` 0..1, one prompt per picture; the same noise in every row.
 
@@ -66,7 +66,7 @@ def paint(
 
 
 @torch.no_grad()
-def imagine(model: Denoiser, vae: PocketAutoencoder, prompts: list[str], side: int, seed: int = 0, steps: int = 1) -> Tensor:
+def imagine(model: Denoiser, vae: Autoencoder, prompts: list[str], side: int, seed: int = 0, steps: int = 1) -> Tensor:
     """Pictures (N, 3, side, side) in [0, 1] from noise and prompts alone; every row has its own noise."""
     rng = Generator().manual_seed(seed)
     channels = vae.latent_mean.shape[1]
@@ -75,7 +75,7 @@ def imagine(model: Denoiser, vae: PocketAutoencoder, prompts: list[str], side: i
 
 
 def write_sheet(
-    path: Path, model: Denoiser, vae: PocketAutoencoder, *, strengths: tuple[float, ...], side: int,
+    path: Path, model: Denoiser, vae: Autoencoder, *, strengths: tuple[float, ...], side: int,
     names: tuple[str, ...], looks: tuple[str, ...] | None = None, columns: int = 8, shown: int | None = None,
 ) -> None:  # fmt: skip
     """Per photograph and strength: the source, then every look, `columns` tiles of side x side in a row, captions burnt in.

@@ -70,13 +70,13 @@ def _pushed(y: Tensor) -> Tensor:
 
 
 def draw(rng: Generator, looks: tuple[str, ...] = tuple(LOOKS)) -> Request:
-    """A random request: 45% a plain look, 35% one modifier, 10% two, 10% an intensity. The look is uniform among `looks`."""
+    """A random request: 60% a plain look, 22% one modifier, 8% two, 10% an intensity. The look is uniform among `looks`."""
     look = _pick(looks, rng)
     kind = float(torch.rand((), generator=rng))
-    if kind < 0.45:
+    if kind < 0.6:
         return Request(look)
     if kind < 0.9:
-        chosen = torch.randperm(3, generator=rng)[: 1 if kind < 0.8 else 2].tolist()
+        chosen = torch.randperm(3, generator=rng)[: 1 if kind < 0.82 else 2].tolist()
         tables = (PALETTES, LIGHTS, TEXTURES)
         palette, light, texture = (_pick(tuple(tables[k]), rng) if k in chosen else None for k in range(3))
         return Request(look, PLAINLY, palette, light, texture)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from pipelines.loader.files import Weights
 from pipelines.types import ModelError
 
-AUTOENCODERS = ("PocketAutoencoder", "AutoencoderKL", "AutoencoderTiny")
+AUTOENCODERS = ("CosineAutoencoder", "PocketAutoencoder", "AutoencoderKL", "AutoencoderTiny")
 IGNORED = ("position_ids",)  # buffers of old text encoders, which newer ones make themselves
 OLD_ATTENTION = {"query.": "to_q.", "key.": "to_k.", "value.": "to_v.", "proj_attn.": "to_out.0."}
 SHOWN = 3  # names in an error
@@ -41,6 +41,10 @@ def empty(kind: str, config: Mapping[str, Any], label: str) -> nn.Module:
 
 
 def _class(kind: str) -> Any:
+    if kind == "CosineAutoencoder":
+        from pipelines.cosine_autoencoder import CosineAutoencoder
+
+        return CosineAutoencoder
     if kind == "PocketAutoencoder":
         from pipelines.autoencoder import PocketAutoencoder
 

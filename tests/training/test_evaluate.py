@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipelines.autoencoder import PocketAutoencoder
+from pipelines.cosine_autoencoder import CosineAutoencoder
 from pipelines.vocabulary import Word
 from training import evaluate, photographs
 from training.classifier import Classifier
@@ -23,7 +23,7 @@ SCOPE = Scope(side=64, names=("coffee",), seeds=2, frames=2, dream_side=64)
 def tested() -> Subject:
     torch.manual_seed(0)
     looks = (Word("oil", "Oil", "oil painting", "painting"), Word("ink", "Ink", "ink drawing", "drawing"))
-    return Subject(Denoiser().eval(), PocketAutoencoder().eval(), looks, (Word("sea", "Sea", "sea", "scene"),))
+    return Subject(Denoiser().eval(), CosineAutoencoder().eval(), looks, (Word("sea", "Sea", "sea", "scene"),))
 
 
 @pytest.fixture(autouse=True)

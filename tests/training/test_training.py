@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.autoencoder import PocketAutoencoder
+from pipelines.cosine_autoencoder import CosineAutoencoder
 from pipelines.vocabulary import read_vocabulary
 from training import autoencoder, denoiser, lessons, refine
 from training.critic import Critic, judged
@@ -41,7 +41,7 @@ def _weights(run: Run) -> list[torch.Tensor]:
 def test_the_autoencoders_latents_are_of_unit_variance_and_coarse_ones_are_louder(tmp_path: Path, store) -> None:
     smooth = np.repeat(np.repeat(store, 4, 2), 4, 3)
     model = autoencoder.make(smooth, tmp_path / "autoencoder", 0)
-    again = PocketAutoencoder.from_pretrained(tmp_path / "autoencoder")
+    again = CosineAutoencoder.from_pretrained(tmp_path / "autoencoder")
     assert torch.equal(again.latent_std, model.latent_std)
     x = torch.from_numpy(smooth).float() / 127.5 - 1
     with torch.no_grad():
@@ -59,7 +59,7 @@ def named(tmp_path_factory: pytest.TempPathFactory) -> Scenes:
 
 def test_denoiser_resumes_exactly(tmp_path: Path, store, named: Scenes) -> None:
     torch.manual_seed(0)
-    vae = PocketAutoencoder()
+    vae = CosineAutoencoder()
     config = denoiser.DenoiserConfig(steps=3, batch=2, side=64, wide=1, wide_side=64, warmup=1)
     whole, parts = Run(tmp_path / "whole"), Run(tmp_path / "parts")
     denoiser.train(config, whole, store, named, vae)
@@ -71,7 +71,7 @@ def test_denoiser_resumes_exactly(tmp_path: Path, store, named: Scenes) -> None:
 def test_refinement_resumes_exactly_and_keeps_the_encoder(tmp_path: Path, store, named: Scenes) -> None:
     def painter() -> Painter:
         torch.manual_seed(0)
-        return Painter(Denoiser(), PocketAutoencoder())
+        return Painter(Denoiser(), CosineAutoencoder())
 
     config = refine.RefineConfig(steps=2, batch=2, side=64, warmup=1)
     whole, parts = Run(tmp_path / "whole"), Run(tmp_path / "parts")
@@ -87,7 +87,7 @@ def test_refinement_resumes_exactly_and_keeps_the_encoder(tmp_path: Path, store,
 
 def test_export_and_load(tmp_path: Path) -> None:
     torch.manual_seed(1)
-    model, vae = Denoiser().eval(), PocketAutoencoder().eval()
+    model, vae = Denoiser().eval(), CosineAutoencoder().eval()
     size = export(model, vae, tmp_path / "pocket")
     assert size <= LIMIT
     listed = read_vocabulary(tmp_path / "pocket")

@@ -1,0 +1,138 @@
+"""The autoencoder that training makes today: a cosine transform to latents at one eighth of a picture's size, and back.
+
+Knows nothing of training, streams or prompts. It answers the calls that diffusers' image-to-image pipeline makes of an
+`AutoencoderKL` (`encode(x).latents`, `decode(z)`, `config.scaling_factor`), so the same weights run there unchanged.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTinyOutput
+from diffusers.models.autoencoders.vae import DecoderOutput
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+
+from pipelines.autoencoder import residual_blocks
+
+BLOCK = 8
+"""Pixels along the side of the block that becomes one latent pixel."""
+
+
+def cosine_basis(luma: int, chroma: int) -> Tensor:
+    """(luma + 2 chroma, 3, 8, 8), orthonormal: the lowest frequencies of an 8x8 cosine transform of the luma and of two colour
+    differences, lowest first.
+    """
+    place = torch.arange(BLOCK, dtype=torch.float64)
+    rows = torch.cos(math.pi / BLOCK * (place + 0.5)[None] * place[:, None])
+    rows = rows * torch.where(place == 0, 1 / BLOCK, 2 / BLOCK).sqrt()[:, None]
+    frequencies = sorted(((u, v) for u in range(BLOCK) for v in range(BLOCK)), key=lambda f: (f[0] + f[1], max(f), f))
+    planes = torch.tensor([[1.0, 1.0, 1.0], [0.5, -1.0, 0.5], [0.5, 0.0, -0.5]], dtype=torch.float64)
+    basis = [
+        (plane / plane.norm())[:, None, None] * torch.outer(rows[u], rows[v])[None]
+        for plane, count in zip(planes, (luma, chroma, chroma), strict=True)
+        for u, v in frequencies[:count]
+    ]
+    return torch.stack(basis).float()
+
+
+class Decoder(nn.Module):
+    """Latents (N, C, h, w) to what the linear synthesis of each block lacks, (N, 3, 8h, 8w): sharp edges, no block borders.
+
+    Works at 1/8 of the picture's size, then at 1/4, and unfolds 4x4 pixels from every position. Starts silent.
+    """
+
+    def __init__(self, latent_channels: int, channels: Sequence[int], blocks: Sequence[int]) -> None:
+        super().__init__()
+        eighth, quarter = channels
+        self.conv_in = nn.Conv2d(latent_channels, eighth, 3, padding=1)
+        self.eighth = residual_blocks(eighth, blocks[0])
+        self.up = nn.Conv2d(eighth, 4 * quarter, 1)
+        self.unfold2 = nn.PixelShuffle(2)
+        self.quarter = residual_blocks(quarter, blocks[1])
+        self.conv_out = nn.Conv2d(quarter, 3 * 4 * 4, 3, padding=1)
+        self.unfold4 = nn.PixelShuffle(4)
+        nn.init.zeros_(self.conv_out.weight)
+        nn.init.zeros_(self.conv_out.bias)  # type: ignore[arg-type]
+
+    def forward(self, z: Tensor) -> Tensor:
+        h = self.eighth(F.relu(self.conv_in(z)))
+        h = self.quarter(F.relu(self.unfold2(self.up(h))))
+        x: Tensor = self.unfold4(self.conv_out(h))
+        return x
+
+
+class CosineAutoencoder(ModelMixin, ConfigMixin):
+    """Deterministic autoencoder, factor 8: 3 x H x W pixels become C x H/8 x W/8 latents.
+
+    The encoder is linear: an 8x8 cosine transform, of which the lowest luma and chroma frequencies are kept (with 26 + 2 x 5 of
+    192 numbers, 5.3 to one). So equal changes of the input are equal changes of the latent wherever they happen, and sensor noise
+    is never amplified; it costs 0.9 ms, where convolutions took 4.2 ms (512x512, bf16, two cores). The decoder adds
+    to the inverse transform what a network says.
+
+    Latents are shifted and scaled per channel by `latent_mean` and `latent_std` (set by `training.autoencoder`), so that they
+    are of zero mean and of unit variance over all channels, and `scaling_factor` is 1. Heights and widths are multiples of 8.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        in_channels: int = 3,
+        out_channels: int = 3,
+        luma_channels: int = 26,
+        chroma_channels: int = 5,
+        decoder_channels: Sequence[int] = (128, 32),
+        decoder_blocks: Sequence[int] = (2, 2),
+        # Read by diffusers' pipelines: the latent's channels, and the factor as 2 ** (len(block_out_channels) - 1).
+        latent_channels: int = 36,
+        block_out_channels: Sequence[int] = (32, 32, 32, 128),
+        scaling_factor: float = 1.0,
+        force_upcast: bool = False,
+    ) -> None:
+        super().__init__()
+        if (in_channels, out_channels) != (3, 3) or len(block_out_channels) != 4:
+            raise ValueError("CosineAutoencoder maps RGB to RGB at a factor of 8: 3 channels in and out, 4 levels")
+        if latent_channels != luma_channels + 2 * chroma_channels:
+            raise ValueError(f"{luma_channels} luma and 2 x {chroma_channels} chroma channels are not {latent_channels}")
+        basis = cosine_basis(luma_channels, chroma_channels)
+        self.analysis = nn.Conv2d(3, latent_channels, BLOCK, stride=BLOCK, bias=False)
+        self.analysis.weight.data.copy_(basis)
+        self.decoder = Decoder(latent_channels, decoder_channels, decoder_blocks)
+        self.synthesis = nn.Conv2d(latent_channels, 3 * BLOCK * BLOCK, 1, bias=False)
+        self.synthesis.weight.data.copy_(basis.flatten(1).t()[..., None, None])
+        self.unfold = nn.PixelShuffle(BLOCK)
+        self.register_buffer("latent_mean", torch.zeros(1, latent_channels, 1, 1))
+        self.register_buffer("latent_std", torch.ones(1, latent_channels, 1, 1))
+
+    def encode(self, x: Tensor, return_dict: bool = True) -> Any:
+        """Encodes pictures.
+
+        x: (N, 3, H, W) in [-1, 1], H and W multiples of 8. Returns an object whose `latents` is (N, C, H/8, W/8); with
+        `return_dict=False` the tuple `(latents,)`.
+        """
+        z = (self.analysis(x) - self.latent_mean) / self.latent_std
+        return AutoencoderTinyOutput(latents=z) if return_dict else (z,)
+
+    def decode(self, z: Tensor, generator: torch.Generator | None = None, return_dict: bool = True) -> Any:
+        """Decodes latents.
+
+        z: (N, C, h, w) as `encode` gives them. Returns an object whose `sample` is (N, 3, 8h, 8w), nominally in
+        [-1, 1] but not clamped; with `return_dict=False` the tuple `(sample,)`. `generator` is ignored: decoding is
+        deterministic, the argument exists because diffusers' pipelines pass it.
+        """
+        x = self.decoder(z) + self.synthesise(z)
+        return DecoderOutput(sample=x) if return_dict else (x,)
+
+    def synthesise(self, z: Tensor) -> Tensor:
+        """The linear part of decoding alone: (N, C, h, w) to (N, 3, 8h, 8w)."""
+        x: Tensor = self.unfold(self.synthesis(z * self.latent_std + self.latent_mean))
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Round trip: (N, 3, H, W) in [-1, 1] to a reconstruction of the same shape."""
+        return self.decode(self.encode(x).latents, return_dict=False)[0]
