@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipelines import EXTRAS, REGISTRY, ModelInfo
+from pipelines.models import Extra
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "models.md"
 HEAD = """# Models
@@ -36,8 +37,10 @@ are not here yet are downloaded on first use, with a progress bar; `--offline` (
 safetensors are read, no code of a repository is ever run, and every header, path and class is checked before anything is loaded.
 
 None of these weights could be loaded where Rill was made, which has no access to the hub: the loading code is tested on
-miniatures in exactly the published layouts. A commit is pinned where several independent public sources name the same one;
-where the table says main, none could be confirmed. Licences are as the model cards state them: read them before you use a model.
+miniatures in exactly the published layouts. A commit is pinned where several independent public sources name the same one, or a
+copy of the hub's own page shows the very files at it; where the table says main, none could be confirmed. A licence marked
+with ? could not be found on a copy of the hub's own pages for every part, and is what is commonly stated. Licences change: read
+those of the repositories before you use a model.
 
 This page is generated from `pipelines/registry.py` by `python -m benchmarks.models_doc`; a test keeps them the same.
 
@@ -55,10 +58,7 @@ EXTRAS_HEAD = """
 def document() -> str:
     rows = "\n".join(_row(info) for info in REGISTRY.values())
     notes = "\n".join(f"- **{info.name}**: {info.title}. {info.advice}{_source(info)}" for info in REGISTRY.values())
-    extras = "\n".join(
-        f"| `{extra.name}` | {extra.title} | {extra.place} | {_at(extra.place)} | {extra.licence} | {', '.join(extra.families)} |"
-        for extra in EXTRAS.values()
-    )
+    extras = "\n".join(map(_extra, EXTRAS.values()))
     return f"{HEAD}{rows}\n\n{notes}\n{EXTRAS_HEAD}{extras}\n"
 
 
@@ -71,7 +71,18 @@ def _row(info: ModelInfo) -> str:
     told = f", told t·{info.shift:g}" if info.shift != 1.0 else ""
     trained = ", ".join(map(str, info.trained_timesteps)) or "all"
     steps = f"1-{info.max_steps}" if info.max_steps > 1 else "1"
-    return f"| `{info.name}` | {shown} | {pins} | {info.licence} | {predicts}{told} | {trained} | {info.native_size} | {steps} |"
+    return (
+        f"| `{info.name}` | {shown} | {pins} | {_licence(info)} | {predicts}{told} | {trained} | {info.native_size} | {steps} |"
+    )
+
+
+def _extra(extra: Extra) -> str:
+    families = ", ".join(extra.families)
+    return f"| `{extra.name}` | {extra.title} | {extra.place} | {_at(extra.place)} | {_licence(extra)} | {families} |"
+
+
+def _licence(entry: ModelInfo | Extra) -> str:
+    return entry.licence if entry.licence_seen else f"{entry.licence} ?"
 
 
 def _at(place: object) -> str:

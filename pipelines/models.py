@@ -66,7 +66,7 @@ class ModelInfo:
     shift: the share of the timestep that the network is told. trained_timesteps: the only ones it was trained at, () for all.
     native_size in pixels; max_steps that make sense; guidance_trained: whether prompts were dropped in training, without which
     guidance makes noise; advice: on guidance and strength; examples: prompts that work, where the folder has no list of looks;
-    source: where these facts are from.
+    source: where these facts are from. licence_seen: whether the licence was found on the hub's own pages of every part.
     """
 
     name: str
@@ -88,6 +88,7 @@ class ModelInfo:
     picture: PictureAdapter | None = None
     advice: str = ""
     source: str = ""
+    licence_seen: bool = False
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -114,3 +115,4 @@ class Extra:
     max_steps: int | None = None
     source: str = ""
     encoder: Place | None = None
+    licence_seen: bool = False

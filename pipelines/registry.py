@@ -1,7 +1,8 @@
 """The models and extras that Rill knows by name: data, from which docs/models.md is made.
 
-Facts are from the model cards and the authors' code as of November 2026. A revision is given where the same commit
-was found in several independent public sources; None means that none could be confirmed, and the main branch is taken.
+Facts are from the model cards and the authors' code as of November 2026. A revision is given where the same commit was found in
+several independent public sources, or with the very files on a page of the hub; None means that none could be confirmed, and
+the main branch is taken.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ LIGHTNING, LIGHTNING_AT = "ByteDance/SDXL-Lightning", "c9a24f48e1c025556787b0c58
 HYPER, HYPER_AT = "ByteDance/Hyper-SD", "bc08d970a87c74c71209491d64e3525845698863"
 NITRO = "ChenDY/NitroFusion"
 
-IP_ADAPTER = "h94/IP-Adapter"
+IP_ADAPTER, IP_ADAPTER_AT = "h94/IP-Adapter", "018e402774aeeddd60609b4ecdb7e298259dc729"
 
 OPENRAIL = "CreativeML Open RAIL-M"
 OPENRAIL_XL = "CreativeML Open RAIL++-M"
+HYPER_LICENCE = "LICENSE.md of its repository (Open RAIL++-M on its card until August 2024)"
+TURBO_LICENCE = "Stability AI licence, LICENSE of its repository (its card's tag: sai-nc-community, not for commerce)"
 
 FEW_STEPS = "Trained without guidance: leave guidance off."
 ONE_LEVEL = "Trained at one noise level, so the strength changes nothing: little of the source stays."
@@ -30,6 +33,7 @@ POCKET = ModelInfo(
     title="Pocket: the small model that ships with Rill",
     base=ASSETS / "pocket",
     licence="Apache-2.0",
+    licence_seen=True,
     family="pocket",
     advice="Prompts were dropped in training: every guidance mode works.",
 )
@@ -42,7 +46,7 @@ _MODELS = (
         name="sd-turbo",
         title="SD-Turbo (Stability AI): SD 2.1 distilled to 1 to 4 steps",
         base=Hub("stabilityai/sd-turbo", "b261bac6fd2cf515557d5d0707481eafa0485ec2"),
-        licence="Stability AI Community Licence",
+        licence="Stability AI Community Licence, or before July 2024 its non-commercial one: see LICENSE of its repository",
         family="sd21",
         guidance_trained=False,
         autoencoder=TAESD,
@@ -54,7 +58,8 @@ _MODELS = (
         name="sdxl-turbo",
         title="SDXL-Turbo (Stability AI): SDXL distilled to 1 to 4 steps, at 512 px",
         base=Hub("stabilityai/sdxl-turbo", "71153311d3dbb46851df1931d3ca6e939de83304"),
-        licence="Stability AI Community Licence",
+        licence=TURBO_LICENCE,
+        licence_seen=True,
         family="sdxl",
         guidance_trained=False,
         autoencoder=TAESDXL,
@@ -80,6 +85,7 @@ _MODELS = (
         title="LCM Dreamshaper v7: a latent consistency model with guidance inside",
         base=Hub("SimianLuo/LCM_Dreamshaper_v7", "a85df6a8bd976cdd08b4fd8f3b73f229c9e54df5"),
         licence="MIT",
+        licence_seen=True,
         family="sd15",
         max_steps=8,
         autoencoder=TAESD,
@@ -90,8 +96,9 @@ _MODELS = (
     ModelInfo(
         name="sdxs-512",
         title="SDXS-512: a small UNet without a mid block, one step",
-        base=Hub("IDKiro/sdxs-512-0.9"),
+        base=Hub("IDKiro/sdxs-512-0.9", "6d48fa4f5d696550dda0e6e275f84e7dc2d692c8"),
         licence=OPENRAIL_XL,
+        licence_seen=True,
         family="sdxs",
         max_steps=1,
         guidance_trained=False,
@@ -107,6 +114,7 @@ _MODELS = (
             base=SDXL,
             unet=Hub(LIGHTNING, LIGHTNING_AT, file),
             licence=OPENRAIL_XL,
+            licence_seen=True,
             family="sdxl",
             native_size=1024,
             max_steps=steps,
@@ -130,6 +138,7 @@ _MODELS = (
         base=SDXL,
         loras=(Lora(Hub(LIGHTNING, LIGHTNING_AT, "sdxl_lightning_4step_lora.safetensors")),),
         licence=OPENRAIL_XL,
+        licence_seen=True,
         family="sdxl",
         native_size=1024,
         guidance_trained=False,
@@ -144,7 +153,7 @@ _MODELS = (
         title="Hyper-SD (ByteDance), one-step LoRA on Stable Diffusion 1.5",
         base=SD15,
         loras=(Lora(Hub(HYPER, HYPER_AT, "Hyper-SD15-1step-lora.safetensors")),),
-        licence=f"{OPENRAIL} (base); see the model card (LoRA)",
+        licence=f"{OPENRAIL} (base); {HYPER_LICENCE} (LoRA)",
         family="sd15",
         max_steps=8,
         guidance_trained=False,
@@ -158,7 +167,7 @@ _MODELS = (
         title="Hyper-SD (ByteDance), one-step LoRA on SDXL",
         base=SDXL,
         loras=(Lora(Hub(HYPER, HYPER_AT, "Hyper-SDXL-1step-lora.safetensors")),),
-        licence=OPENRAIL_XL,
+        licence=f"{OPENRAIL_XL} (base); {HYPER_LICENCE}",
         family="sdxl",
         native_size=1024,
         max_steps=8,
@@ -173,7 +182,7 @@ _MODELS = (
         title="Hyper-SD (ByteDance), UNet for one step on SDXL, at t = 800",
         base=SDXL,
         unet=Hub(HYPER, HYPER_AT, "Hyper-SDXL-1step-Unet.safetensors"),
-        licence=OPENRAIL_XL,
+        licence=f"{OPENRAIL_XL} (base); {HYPER_LICENCE}",
         family="sdxl",
         native_size=1024,
         max_steps=1,
@@ -227,28 +236,30 @@ _EXTRAS = (
         "lcm-lora-sdxl",
         "LCM-LoRA for SDXL, 2 to 8 steps",
         "lora",
-        Hub("latent-consistency/lcm-lora-sdxl"),
+        Hub("latent-consistency/lcm-lora-sdxl", "e4f4bc876032ad70aa9d241af2a2f33db0f3f048"),
         OPENRAIL_XL,
         ("sdxl",),
         8,
         "arXiv 2311.05556",
+        licence_seen=True,
     ),
-    Extra("taesd", "Tiny autoencoder for SD 1.5 and SD 2", "autoencoder", TAESD, "MIT", ("sd15", "sd21")),
-    Extra("taesdxl", "Tiny autoencoder for SDXL", "autoencoder", TAESDXL, "MIT", ("sdxl",)),
+    Extra("taesd", "Tiny autoencoder for SD 1.5 and SD 2", "autoencoder", TAESD, "MIT", ("sd15", "sd21"), licence_seen=True),
+    Extra("taesdxl", "Tiny autoencoder for SDXL", "autoencoder", TAESDXL, "MIT", ("sdxl",), licence_seen=True),
     *(
         Extra(
             f"{kind}-sd15",
             f"ControlNet 1.1 for SD 1.5, {title}",
             "control",
-            Hub(f"lllyasviel/{repo}"),
-            "CreativeML Open RAIL-M",
+            Hub(f"lllyasviel/{repo}", revision),
+            "Open RAIL",
             ("sd15",),
             source="arXiv 2302.05543",
+            licence_seen=kind == "canny",
         )
-        for kind, title, repo in (
-            ("canny", "Canny's lines", "control_v11p_sd15_canny"),
-            ("softedge", "soft edges", "control_v11p_sd15_softedge"),
-            ("depth", "depth", "control_v11f1p_sd15_depth"),
+        for kind, title, repo, revision in (
+            ("canny", "Canny's lines", "control_v11p_sd15_canny", "115a470d547982438f70198e353a921996e2e819"),
+            ("softedge", "soft edges", "control_v11p_sd15_softedge", None),
+            ("depth", "depth", "control_v11f1p_sd15_depth", "539f99181d33db39cf1af2e517cd8056785f0a87"),
         )
     ),
     *(
@@ -256,32 +267,36 @@ _EXTRAS = (
             f"{kind}-sdxl",
             f"ControlNet for SDXL, {title}",
             "control",
-            Hub(f"diffusers/controlnet-{kind}-sdxl-1.0"),
+            Hub(f"diffusers/controlnet-{kind}-sdxl-1.0", revision),
             OPENRAIL_XL,
             ("sdxl",),
             source="arXiv 2302.05543",
+            licence_seen=kind == "canny",
         )
-        for kind, title in (("canny", "Canny's lines"), ("depth", "depth"))
+        for kind, title, revision in (
+            ("canny", "Canny's lines", "eb115a19a10d14909256db740ed109532ab1483c"),
+            ("depth", "depth", "17bb97973f29801224cd66f192c5ffacf82648b4"),
+        )
     ),
     Extra(
         "picture-sd15",
         "IP-Adapter for SD 1.5: a picture as prompt",
         "picture",
-        Hub(IP_ADAPTER, file="models/ip-adapter_sd15.safetensors"),
+        Hub(IP_ADAPTER, IP_ADAPTER_AT, "models/ip-adapter_sd15.safetensors"),
         "Apache-2.0",
         ("sd15",),
         source="arXiv 2308.06721",
-        encoder=Hub(IP_ADAPTER, file="models/image_encoder/model.safetensors"),
+        encoder=Hub(IP_ADAPTER, IP_ADAPTER_AT, "models/image_encoder/model.safetensors"),
     ),
     Extra(
         "picture-sdxl",
         "IP-Adapter for SDXL: a picture as prompt",
         "picture",
-        Hub(IP_ADAPTER, file="sdxl_models/ip-adapter_sdxl_vit-h.safetensors"),
+        Hub(IP_ADAPTER, IP_ADAPTER_AT, "sdxl_models/ip-adapter_sdxl_vit-h.safetensors"),
         "Apache-2.0",
         ("sdxl",),
         source="arXiv 2308.06721",
-        encoder=Hub(IP_ADAPTER, file="models/image_encoder/model.safetensors"),
+        encoder=Hub(IP_ADAPTER, IP_ADAPTER_AT, "models/image_encoder/model.safetensors"),
     ),
 )
 
