@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks import ablation, browser, engine, live, machine, peers, scaling
+from benchmarks import ablation, browser, engine, live, loading, machine, peers, scaling
 from pipelines import RillError, SettingsError, SpecError
 
 BENCHMARKS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], dict[str, Any]], str]] = {
@@ -19,6 +19,7 @@ BENCHMARKS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], Callable[
     "scaling": (scaling.add_arguments, scaling.main, "sessions in one step, sizes, steps"),
     "peers": (peers.add_arguments, peers.main, "the same weights through other people's pipelines"),
     "browser": (browser.add_arguments, browser.main, "make run to the first picture, glass to glass in Chromium"),
+    "loading": (loading.add_arguments, loading.main, "a checkpoint of SD-Turbo's size to its first frame: time and memory"),
     "live": (live.add_arguments, live.main, "the studio over its socket against render, and its memory"),
 }
 

@@ -334,8 +334,7 @@ def load(spec: StreamSpec, cache_dir: Path | None = None, offline: bool = False,
         if getattr(spec, name) % parts.size_multiple:
             raise SpecError(name, f"{getattr(spec, name)} does not fit this model; multiples of {parts.size_multiple} do")
     resolved = backends.quantised(spec, resolved, parts.calibrated)
-    count = memory.count_all(parts.weight_files)
-    memory.require(memory.estimate(count, parts.unet_config, parts.vae_config, resolved), memory.free_bytes)
+    memory.require(memory.estimate_of(parts, resolved), memory.free_bytes)
     pipeline = StreamPipeline(resolved, parts, cache_dir, safety)
     pipeline.prepare(Settings())
     return pipeline

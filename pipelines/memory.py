@@ -6,11 +6,10 @@ The factors are upper bounds, from peaks of the pocket model's start (MB, estima
 
 from __future__ import annotations
 
-import gc
 import json
 import math
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,15 @@ from typing import Any
 import psutil
 import torch
 
+from pipelines import backends, heap
+from pipelines.loader import ModelParts
 from pipelines.types import MemoryShortError, ModelError, StreamSpec
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 4}  # int8: the buffers around its convolutions are floats
-READ_AS = 4  # every weight is read into main memory as float32, whatever it becomes then
+READ_AS = 4  # float32, in which text encoders are kept, and what OpenVINO converts
 MAX_HEADER = 100_000_000  # as the safetensors library has it
 FEED_FORWARD = 8  # a transformer's gated feed-forward holds 2·4·C numbers per token
+TRACED = 24  # such states that are alive at the end of a trace, which keeps every tensor (measured: 23)
 ALIVE = 3  # hidden states of the decoder's last block that exist at a time: input, output, one between
 
 
@@ -40,8 +42,19 @@ class Need:
         return self.weights + self.activations
 
 
-def parameters(path: Path) -> int:
-    """How many numbers a .safetensors file holds, from its header alone. ModelError for a file that is none or is cut short."""
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What files hold: how many numbers, in how many bytes."""
+
+    count: int = 0
+    bytes: int = 0
+
+    def __add__(self, other: Stored) -> Stored:
+        return Stored(self.count + other.count, self.bytes + other.bytes)
+
+
+def stored(path: Path) -> Stored:
+    """What a .safetensors file holds, from its header alone. ModelError for a file that is none or is cut short."""
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
@@ -52,9 +65,14 @@ def parameters(path: Path) -> int:
         end = max((int(entry["data_offsets"][1]) for entry in entries), default=0)
         if path.stat().st_size < 8 + length + end:
             raise ValueError(f"{path.stat().st_size} bytes where its header says {8 + length + end}")
-        return sum(math.prod(entry["shape"]) for entry in entries)
+        return Stored(sum(math.prod(entry["shape"]) for entry in entries), end)
     except (OSError, struct.error, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise ModelError(f"{path.parent.name}/{path.name}: is no whole safetensors file ({error})") from error
+
+
+def stored_in(files: Iterable[Path]) -> Stored:
+    """What all these files hold. Raises ModelError."""
+    return sum(map(stored, files), Stored())
 
 
 def activations(unet: Mapping[str, Any], vae: Mapping[str, Any], width: int, height: int, rows: int) -> int:
@@ -69,24 +87,44 @@ def activations(unet: Mapping[str, Any], vae: Mapping[str, Any], width: int, hei
     cells = [(width // 8 >> k) * (height // 8 >> k) for k in range(len(channels))]
     skips = sum((n + 1) * c * area for n, c, area in zip(per_level, channels, cells, strict=True))
     widest = FEED_FORWARD * max(c * area for c, area in zip(channels, cells, strict=True))
+    return max(rows * (skips + widest), ALIVE * _decoded(vae, width, height))
+
+
+def _decoded(vae: Mapping[str, Any], width: int, height: int) -> int:
+    """Numbers in one hidden state of the decoder's last block."""
     decoder = vae.get("decoder_block_out_channels") or vae.get("block_out_channels", (64,))
-    return max(rows * (skips + widest), ALIVE * max(decoder[:2]) * width * height)
+    return max(decoder[:2]) * width * height
 
 
-def estimate(count: int, unet: Mapping[str, Any], vae: Mapping[str, Any], spec: StreamSpec) -> tuple[Need, ...]:
-    """What a pipeline of `count` parameters needs for a resolved spec: one Need per place. Pure.
+def estimate(
+    networks: Stored, texts: Stored, unet: Mapping[str, Any], vae: Mapping[str, Any], spec: StreamSpec
+) -> tuple[Need, ...]:
+    """What a pipeline needs for a resolved spec, at its peak: one Need per place. Pure.
 
-    On a CPU, OpenVINO holds the torch weights, its converted float32 copy and the compiled one, and each of its graphs keeps
-    buffers of its own. On a GPU the weights pass through main memory.
+    networks: UNet, autoencoder and what else becomes graphs, converted from the files' dtype while the files are still mapped;
+    texts: text and picture encoders, which are float32 in main memory and come last. On a CPU, OpenVINO holds the torch weights
+    in float32, the graph that is being compiled, and the compiled one, and each of its graphs keeps buffers of its own; before
+    that the decoder is traced, nearly without weights. On a GPU the weights pass through main memory as they are in the files.
     """
     size = BYTES[spec.dtype]
     held = size * activations(unet, vae, spec.width, spec.height, spec.max_steps)
+    encoders = texts.bytes + READ_AS * texts.count
     if spec.device != "cpu":
         graphs = 2 if spec.backend == "compile" else 1  # a CUDA graph's pool stays, beside what eager parts take
-        return Need("cpu", READ_AS * count, 0), Need(spec.device, size * count, graphs * held)
+        return Need("cpu", max(networks.bytes, encoders), 0), Need(spec.device, size * networks.count, graphs * held)
     if spec.backend == "openvino":
-        return (Need("cpu", (2 * READ_AS + size) * count, 2 * held),)
-    return (Need("cpu", READ_AS * count, held),)
+        resident = (READ_AS + size) * networks.count
+        compiling = Need("cpu", resident + max(READ_AS * networks.count, encoders), 2 * held)
+        traced = READ_AS * TRACED * _decoded(vae, spec.width, spec.height)
+        return (max(compiling, Need("cpu", 0, traced), key=lambda need: need.total),)
+    resident = size * networks.count
+    return (Need("cpu", resident + max(networks.bytes, encoders), held),)
+
+
+def estimate_of(parts: ModelParts, spec: StreamSpec) -> tuple[Need, ...]:
+    """The estimate for a model that has been located and checked; `spec` may hold "auto". Raises SpecError, ModelError."""
+    networks, texts = stored_in(parts.network_files), stored_in(parts.encoder_files)
+    return estimate(networks, texts, parts.unet_config, parts.vae_config, backends.resolve(spec))
 
 
 def free_bytes(place: str) -> int:
@@ -113,13 +151,8 @@ def readable(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
-def count_all(files: Sequence[Path]) -> int:
-    """Parameters in all these files. Raises ModelError."""
-    return sum(parameters(path) for path in files)
-
-
 def release() -> None:
-    """Give back what nobody refers to any more: Python's cycles, then the device's cache. Takes tenths of a second."""
-    gc.collect()
+    """Give back what nobody refers to any more: Python's cycles, the heap, then the device's cache. Takes tenths of a second."""
+    heap.trim()
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.empty_cache()

@@ -9,7 +9,6 @@ compiled blob. Both names hold the fingerprint of the weights, so new weights ne
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import logging
 import os
@@ -26,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from kernels.groupnorm import rewrite
+from pipelines import heap
 from pipelines.backends import Graph, Samples
 
 KEPT_IN_FLOATS = [".*conv_in.*", ".*conv_out.*", ".*synthesis.*"]
@@ -61,13 +61,14 @@ class OpenVinoBackend:
             model = self._convert(make, example)
             if samples is not None:
                 model = _quantised(model, samples())
+            heap.trim()
             if path is not None:
                 _save(model, path)
         if path is not None:
             config["CACHE_DIR"] = str(path.parent)
         compiled = _core().compile_model(model, "CPU", config)
         del model
-        gc.collect()
+        heap.trim()
         return _graph(compiled)
 
     def _ir_path(self, key: str) -> Path | None:

@@ -96,10 +96,16 @@ class ModelParts:
         return int(SPATIAL_FACTOR * 2 ** (len(self.unet_config["down_block_types"]) - 1))
 
     @property
-    def weight_files(self) -> tuple[Path, ...]:
-        """What will be read, beside the vocabulary; a file that holds several parts stands here once."""
+    def network_files(self) -> tuple[Path, ...]:
+        """What the graphs are made of; a file that holds several parts stands here once."""
+        return tuple(dict.fromkeys(self._files()))
+
+    @property
+    def encoder_files(self) -> tuple[Path, ...]:
+        """What is read for text and picture encoders alone, beside the vocabulary."""
         texts = (path for part in self.checkpoint.configs if part.startswith("text") for path in self.checkpoint.files(part))
-        return tuple(dict.fromkeys((*self._files(), *texts)))
+        pictures = () if self._picture is None else self._picture.encoder_files
+        return tuple(path for path in dict.fromkeys((*texts, *pictures)) if path not in self.network_files)
 
     @property
     def branches(self) -> int:
@@ -233,7 +239,7 @@ class ModelParts:
         if self._control is not None:
             yield from self._control.weights.files
         if self._picture is not None:
-            yield from self._picture.files
+            yield from self._picture.weights.files
 
     def _check_sizes(self) -> None:
         """Parts that fit each other: channels of the latents, widths of the texts."""

@@ -4,7 +4,7 @@ UNet, two matrices, in one file; beside it a CLIP picture encoder. Variants that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +61,9 @@ class PictureFiles:
             )
 
     @property
-    def files(self) -> Iterator[Path]:
-        yield from self.weights.files
-        yield from self._encoder.files
+    def encoder_files(self) -> tuple[Path, ...]:
+        """Of the picture encoder."""
+        return self._encoder.files
 
     def install(self, unet: Any) -> None:
         """Give every cross-attention of the UNet its two matrices, in the UNet's dtype. Raises ModelError if they do not fit."""

@@ -44,6 +44,7 @@ def test_a_single_file_is_the_folder_it_was_made_of(folders: dict[str, Path], tm
     for said, meant in zip(parts.encode_prompt("ink on paper"), expected.encode_prompt("ink on paper"), strict=True):
         torch.testing.assert_close(said, meant)
     assert parts.empty_is_zero == expected.empty_is_zero
+    assert len(parts.network_files) == 1 and parts.encoder_files == (), "the file is counted once"
 
 
 def change(path: Path, name: str, value: torch.Tensor | None) -> None:

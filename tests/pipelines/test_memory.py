@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
 from safetensors.torch import save_file
 
 from pipelines import MemoryShortError, ModelError, SpecError, StreamSpec, engine, load, memory
 from pipelines.loader import ModelParts
-from pipelines.memory import Need, activations, estimate, parameters, require
+from pipelines.memory import Need, Stored, activations, estimate, estimate_of, require, stored, stored_in
 from pipelines.naming import describe
+from tests.miniature import save_adapter, save_control, save_family
 
 SPEC = StreamSpec("x", 512, 512, "eager", "float32", "cpu", 1)
 SD15 = {"layers_per_block": 2, "block_out_channels": [320, 640, 1280, 1280]}
@@ -26,8 +26,8 @@ def test_parameters_are_counted_without_reading_them(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     tensors = {"a": torch.zeros(3, 5, 7), "b": torch.zeros(11, dtype=torch.float16), "s": torch.tensor(1.0)}
     save_file(tensors, path, metadata={"format": "pt"})
-    assert parameters(path) == 3 * 5 * 7 + 11 + 1
-    assert memory.count_all([path, path]) == 2 * (3 * 5 * 7 + 11 + 1)
+    assert stored(path) == Stored(3 * 5 * 7 + 11 + 1, 4 * 3 * 5 * 7 + 2 * 11 + 4)
+    assert stored_in([path, path]) == Stored(2 * stored(path).count, 2 * stored(path).bytes) and stored_in([]) == Stored()
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_files_that_are_no_weights(tmp_path: Path, content: bytes) -> None:
     path.parent.mkdir()
     path.write_bytes(content)
     with pytest.raises(ModelError, match=r"unet/w\.safetensors"):
-        parameters(path)
+        stored(path)
 
 
 def test_a_file_that_was_cut_short_is_noticed(tmp_path: Path) -> None:
@@ -48,13 +48,30 @@ def test_a_file_that_was_cut_short_is_noticed(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(100)}, path)
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ModelError, match="whole"):
-        parameters(path)
+        stored(path)
+
+
+def numbers(module: torch.nn.Module) -> int:
+    return sum(value.numel() for value in module.state_dict().values())
 
 
 def test_the_miniature_counts_as_its_modules_do(mini_model: Path) -> None:
     parts = ModelParts(describe(str(mini_model)))
-    unet = UNet2DConditionModel.from_pretrained(mini_model / "unet")
-    assert parameters(parts.weight_files[0]) == sum(value.numel() for value in unet.state_dict().values())
+    networks, texts = stored_in(parts.network_files), stored_in(parts.encoder_files)
+    assert networks == Stored(numbers(parts.unet) + numbers(parts.vae), 4 * (numbers(parts.unet) + numbers(parts.vae)))
+    assert texts.count == numbers(parts.checkpoint.text_encoder("text_encoder")[1])
+    spec = StreamSpec(str(mini_model), 128, 128, "eager", "float32", "cpu")
+    assert estimate_of(parts, spec) == estimate(networks, texts, parts.unet_config, parts.vae_config, spec)
+
+
+def test_what_conditions_a_picture_counts_too(tmp_path: Path) -> None:
+    model = save_family(tmp_path / "model", "sd15", dtype=torch.float16)
+    control, adapter = save_control(tmp_path / "control", "sd15"), save_adapter(tmp_path / "adapter", "sd15")
+    plain = ModelParts(describe(str(model)))
+    whole = ModelParts(describe(f"{model}+control={control}+picture={adapter}"))
+    added = stored_in(set(whole.network_files) - set(plain.network_files))
+    assert added.count == numbers(whole.control) + stored(adapter / "ip-adapter.safetensors").count
+    assert set(whole.encoder_files) - set(plain.encoder_files) == {adapter / "image_encoder/model.safetensors"}
 
 
 def test_activations_of_stable_diffusion() -> None:
@@ -70,12 +87,22 @@ def test_activations_of_stable_diffusion() -> None:
 
 
 def test_what_each_place_needs() -> None:
-    count, held = 1_000_000_000, activations(SD15, TINY, 512, 512, 1)
-    assert estimate(count, SD15, TINY, SPEC) == (Need("cpu", 4 * count, 4 * held),)
+    held = activations(SD15, TINY, 512, 512, 1)
+    networks, texts = Stored(1_000_000_000, 2_000_000_000), Stored(100_000_000, 200_000_000)
+    many = Stored(1_000_000_000, 4_000_000_000)
+    # Converted while the file is still mapped; the texts come after, and are mapped while they are converted.
+    assert estimate(networks, texts, SD15, TINY, SPEC) == (Need("cpu", 6_000_000_000, 4 * held),)
+    assert estimate(networks, many, SD15, TINY, SPEC) == (Need("cpu", 4_000_000_000 + 8_000_000_000, 4 * held),)
+    half = replace(SPEC, dtype="bfloat16")
+    assert estimate(networks, texts, SD15, TINY, half) == (Need("cpu", 4_000_000_000, 2 * held),)
     openvino = replace(SPEC, backend="openvino", dtype="bfloat16")
-    assert estimate(count, SD15, TINY, openvino) == (Need("cpu", 10 * count, 4 * held),)
+    assert estimate(networks, texts, SD15, TINY, openvino) == (Need("cpu", 10_000_000_000, 4 * held),)
+    # A small network in OpenVINO: the decoder's trace, which keeps every tensor in float32, is what counts.
+    small = Stored(1_000_000, 2_000_000)
+    assert estimate(small, Stored(), SD15, TINY, openvino) == (Need("cpu", 0, 4 * 24 * 64 * 512**2),)
     gpu = replace(SPEC, backend="compile", dtype="float16", device="cuda:1")
-    assert estimate(count, SD15, TINY, gpu) == (Need("cpu", 4 * count, 0), Need("cuda:1", 2 * count, 4 * held))
+    expected = (Need("cpu", 2_000_000_000, 0), Need("cuda:1", 2_000_000_000, 4 * held))
+    assert estimate(networks, texts, SD15, TINY, gpu) == expected
 
 
 def test_a_need_that_does_not_fit_names_both_numbers() -> None:

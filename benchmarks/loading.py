@@ -1,0 +1,158 @@
+"""Loading a checkpoint of SD-Turbo's shape in half precision, to the first frame: time and peak memory, against the estimate that
+the pre-flight made before anything was read.
+
+No weights can be had here, so they are random numbers in the published layout, saved to a folder that goes afterwards. Saving
+and loading are processes of their own: what is measured is a fresh one that loads, and nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks import machine
+from pipelines import RillError
+
+ROOT = Path(__file__).resolve().parents[1]
+SHAPES = {"sd-turbo": 1, "half": 2}
+"""Name → by what every width is divided."""
+
+GIB = 1 << 30
+
+LIBRARIES = ("openvino", "diffusers.models.unets.unet_2d_condition", "transformers.models.clip.modeling_clip")
+"""Imported before memory is first looked at: they are no part of what a model needs."""
+
+
+def save(folder: Path, shape: str) -> None:
+    """A checkpoint of this shape in the diffusers layout, float16, random weights."""
+    import torch
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    from pipelines.loader import networks, vocabulary
+    from pipelines.loader.single import LAYOUTS
+
+    networks.quiet()
+    layout, by = LAYOUTS["sd21"], SHAPES[shape]
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.float16)
+    for part, kind, widths in (
+        ("unet", UNet2DConditionModel, ("block_out_channels", "cross_attention_dim")),
+        ("vae", AutoencoderKL, ("block_out_channels",)),
+    ):
+        kind.from_config(_narrowed(_config(layout / part), widths, by)).save_pretrained(folder / part)
+    text = _narrowed(_config(layout / "text_encoder"), ("hidden_size", "intermediate_size", "num_attention_heads"), by)
+    CLIPTextModel(CLIPTextConfig(**text)).save_pretrained(folder / "text_encoder")
+    vocabulary.tokenizer(layout, text["max_position_embeddings"], "!").save_pretrained(folder / "tokenizer")
+    (folder / "scheduler").mkdir()
+    scheduler = _config(layout / "scheduler", "scheduler_config.json") | {"prediction_type": "epsilon"}
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
+    index: dict[str, object] = {
+        "_class_name": "StableDiffusionPipeline",
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "scheduler": ["diffusers", scheduler.get("_class_name", "DDIMScheduler")],
+    }
+    (folder / "model_index.json").write_text(json.dumps(index))
+
+
+def _config(folder: Path, name: str = "config.json") -> dict[str, Any]:
+    return dict(json.loads((folder / name).read_text(encoding="utf-8")))
+
+
+def _narrowed(config: dict[str, Any], widths: tuple[str, ...], by: int) -> dict[str, Any]:
+    """The configuration with these widths divided."""
+    narrow = dict(config)
+    for name in widths:
+        value = config[name]
+        narrow[name] = [width // by for width in value] if isinstance(value, list) else value // by
+    return narrow
+
+
+def measure(folder: Path, backend: str, dtype: str, size: int) -> dict[str, Any]:
+    """In this process, which must be fresh: seconds to the first frame, and the most memory that was resident."""
+    import numpy as np
+
+    from pipelines import Entry, Frame, Settings, StreamSpec, load
+    from pipelines.loader import ModelParts
+    from pipelines.memory import estimate_of
+    from pipelines.naming import describe
+
+    spec = StreamSpec(str(folder), size, size, backend, dtype)
+    for name in LIBRARIES:
+        importlib.import_module(name)
+    (need,) = estimate_of(ModelParts(describe(spec.model), offline=True), spec)
+    before = _peak()
+    start = time.perf_counter()
+    pipeline = load(spec, offline=True)
+    loaded = time.perf_counter() - start
+    settings = Settings()
+    picture = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    (answer,) = pipeline.step([Entry(pipeline.open(settings), Frame(0, 0.0, picture), settings)])
+    first = time.perf_counter() - start
+    assert answer.pixels is not None
+    peak = _peak()
+    return {
+        "backend": pipeline.spec.backend,
+        "dtype": pipeline.spec.dtype,
+        "estimate_gib": {name: round(getattr(need, name) / GIB, 3) for name in ("weights", "activations", "total")},
+        "loaded_s": round(loaded, 1),
+        "first_frame_s": round(first, 1),
+        "before_gib": round(before / GIB, 3),
+        "peak_gib": round(peak / GIB, 3),
+        "peak_to_estimate": round(peak / need.total, 3),
+    }
+
+
+def _peak() -> int:
+    """The most bytes of this process that were ever resident, pages of files included."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--shape", choices=SHAPES, default="sd-turbo", help="half: every width by two, a quarter of the memory")
+    parser.add_argument("--backend", default="auto")
+    parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--size", type=int, default=512)
+
+
+def main(args: argparse.Namespace) -> dict[str, Any]:
+    about = machine.describe()
+    with tempfile.TemporaryDirectory() as folder:
+        _run("save", folder, args.shape)
+        stored = sum(path.stat().st_size for path in Path(folder).rglob("*.safetensors"))
+        print(f"{args.shape}: {stored / GIB:.2f} GiB of float16 weights", flush=True)
+        result = json.loads(_run("measure", folder, args.backend, args.dtype, str(args.size)))
+    estimate = result["estimate_gib"]["total"]
+    print(
+        f"{result['backend']} {result['dtype']}: first frame after {result['first_frame_s']} s; peak {result['peak_gib']} GiB, "
+        f"estimated {estimate} GiB ({result['peak_to_estimate']} of it)"
+    )
+    return {"machine": about, "shape": args.shape, "size": args.size, "stored_gib": round(stored / GIB, 3), **result}
+
+
+def _run(*arguments: str) -> str:
+    """The last line that a process of this module prints. Raises RillError with what it complained of."""
+    done = subprocess.run([sys.executable, "-m", "benchmarks.loading", *arguments], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        complaint = done.stderr.strip().splitlines() or [str(done.returncode)]
+        raise RillError(f"{arguments[0]} failed: {complaint[-1]}")
+    return done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["save", to, named]:
+            save(Path(to), named)
+        case ["measure", at, with_backend, in_dtype, pixels]:
+            print(json.dumps(measure(Path(at), with_backend, in_dtype, int(pixels))))

@@ -1,0 +1,27 @@
+"""The benchmark of loading: what it measures is a stream's first frame, against the estimate."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import loading
+from pipelines import RillError
+from tests.miniature import save_family
+
+
+def test_widths_are_divided_and_nothing_else() -> None:
+    config = {"a": [320, 640], "b": 1024, "c": 5}
+    assert loading._narrowed(config, ("a", "b"), 2) == {"a": [160, 320], "b": 512, "c": 5}
+
+
+@pytest.mark.timeout(600)
+def test_the_first_frame_is_measured_against_the_estimate(tmp_path: Path) -> None:
+    folder = save_family(tmp_path / "model", "sd21")
+    told = json.loads(loading._run("measure", str(folder), "eager", "float32", "128"))
+    assert told["first_frame_s"] >= told["loaded_s"] > 0 and told["peak_gib"] >= told["before_gib"] > 0.05
+    assert told["estimate_gib"]["total"] > 0 and (told["backend"], told["dtype"]) == ("eager", "float32")
+    with pytest.raises(RillError, match="measure failed"):
+        loading._run("measure", str(tmp_path / "absent"), "eager", "float32", "128")
