@@ -97,9 +97,10 @@ def test_what_each_place_needs() -> None:
     assert estimate(networks, texts, SD15, TINY, half) == (Need("cpu", 4_000_000_000, 2 * held),)
     openvino = replace(SPEC, backend="openvino", dtype="bfloat16")
     assert estimate(networks, texts, SD15, TINY, openvino) == (Need("cpu", 10_000_000_000, 4 * held),)
-    # A small network in OpenVINO: the decoder's trace, which keeps every tensor in float32, is what counts.
-    small = Stored(1_000_000, 2_000_000)
-    assert estimate(small, Stored(), SD15, TINY, openvino) == (Need("cpu", 0, 4 * 24 * 64 * 512**2),)
+    # A small network with a full autoencoder in OpenVINO: its decoder's trace, which keeps every tensor in float32, counts.
+    small, full = Stored(1_000_000, 2_000_000), {"_class_name": "AutoencoderKL", "block_out_channels": [128, 256, 512, 512]}
+    assert estimate(small, Stored(), SD15, full, openvino) == (Need("cpu", 0, 4 * 24 * 256 * 512**2),)
+    assert estimate(small, Stored(), SD15, TINY, openvino) == (Need("cpu", 10_000_000, 4 * held),)
     gpu = replace(SPEC, backend="compile", dtype="float16", device="cuda:1")
     expected = (Need("cpu", 2_000_000_000, 0), Need("cuda:1", 2_000_000_000, 4 * held))
     assert estimate(networks, texts, SD15, TINY, gpu) == expected
