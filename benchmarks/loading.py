@@ -82,7 +82,7 @@ def measure(folder: Path, backend: str, dtype: str, size: int) -> dict[str, Any]
     """In this process, which must be fresh: seconds to the first frame, and the most memory that was resident."""
     import numpy as np
 
-    from pipelines import Entry, Frame, Settings, StreamSpec, load
+    from pipelines import Entry, Frame, Settings, StreamSpec, backends, load
     from pipelines.loader import ModelParts
     from pipelines.memory import estimate_of
     from pipelines.naming import describe
@@ -90,7 +90,7 @@ def measure(folder: Path, backend: str, dtype: str, size: int) -> dict[str, Any]
     spec = StreamSpec(str(folder), size, size, backend, dtype)
     for name in LIBRARIES:
         importlib.import_module(name)
-    (need,) = estimate_of(ModelParts(describe(spec.model), offline=True), spec)
+    (need,) = estimate_of(ModelParts(describe(spec.model), offline=True), backends.resolve(spec))
     before = _peak()
     start = time.perf_counter()
     pipeline = load(spec, offline=True)

@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import torch
 
-from pipelines import backends, heap
+from pipelines import heap
 from pipelines.loader import ModelParts
 from pipelines.types import MemoryShortError, ModelError, StreamSpec
 
@@ -123,9 +123,9 @@ def estimate(
 
 
 def estimate_of(parts: ModelParts, spec: StreamSpec) -> tuple[Need, ...]:
-    """The estimate for a model that has been located and checked; `spec` may hold "auto". Raises SpecError, ModelError."""
+    """The estimate for a model that has been located and checked, in a resolved spec. Raises ModelError."""
     networks, texts = stored_in(parts.network_files), stored_in(parts.encoder_files)
-    return estimate(networks, texts, parts.unet_config, parts.vae_config, backends.resolve(spec))
+    return estimate(networks, texts, parts.unet_config, parts.vae_config, spec)
 
 
 def free_bytes(place: str) -> int:
