@@ -70,7 +70,7 @@ def code_version() -> str:
     digest = hashlib.sha256(version("diffusers").encode())
     here = Path(__file__).parent
     own = ("unet.py", "modulation.py", "control.py", "picture_prompt.py", "pixels.py", "autoencoder.py", "cosine_autoencoder.py")
-    for path in (*(here / name for name in own), Path(groupnorm.__file__)):
+    for path in (*(here / name for name in own), here / "backends" / "openvino.py", Path(groupnorm.__file__)):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 

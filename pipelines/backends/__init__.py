@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from pipelines.types import SpecError, StreamSpec
 
 Graph = Callable[..., tuple[Tensor, ...]]
-"""Called with tensors of exactly the example's shapes; returns a tuple of float32 (or uint8) tensors that the caller owns."""
+"""Called with tensors of exactly the example's shapes; returns a tuple of float32 (or uint8) tensors that the caller owns. Hidden
+states, which only another graph will take, may be in the backend's own dtype."""
 
 Samples = Callable[[], Sequence[tuple[Tensor, ...]]]
 """Makes the inputs that a graph is calibrated with."""

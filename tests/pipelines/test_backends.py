@@ -93,6 +93,33 @@ def test_results_survive_the_next_call() -> None:
     torch.testing.assert_close(kept, torch.full((2, 3), 2.0))
 
 
+class Handing(nn.Module):
+    """A picture and a text to a picture and a hidden state."""
+
+    def forward(self, x: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+        return x + text.mean(), 2 * x
+
+
+class Taking(nn.Module):
+    def forward(self, x: Tensor, text: Tensor, hidden: Tensor) -> tuple[Tensor]:
+        return (x + hidden + text.mean(),)
+
+
+def test_hidden_states_pass_from_graph_to_graph_in_bfloat16() -> None:
+    x, text = torch.rand(1, 2, 4, 4), torch.rand(1, 3, 5)
+    backend = OpenVinoBackend("bfloat16", None)
+    handing = backend.build("h", Handing, (x, text))
+    taking = backend.build("t", Taking, (x, text, x))
+    kept = [handing(value, text) for value in (x, -x)]
+    for value, (out, hidden) in zip((x, -x), kept, strict=True):
+        assert (out.dtype, hidden.dtype) == (torch.float32, torch.bfloat16)
+        torch.testing.assert_close(hidden.float(), 2 * value, rtol=1e-2, atol=1e-2)  # not overwritten by the later call
+        for given in (hidden, 2 * value, hidden[None][:, 0]):  # bfloat16, float32, a view
+            torch.testing.assert_close(taking(value, text, given)[0], 3 * value + text.mean(), rtol=2e-2, atol=3e-2)
+    plain = OpenVinoBackend("float32", None).build("h", Handing, (x, text))
+    assert plain(x, text)[1].dtype == torch.float32
+
+
 def test_auto_is_resolved_from_the_machine() -> None:
     spec = backends.resolve(StreamSpec(device="cpu"))
     assert (spec.backend, spec.dtype) == ("openvino", "bfloat16" if supports("BF16") else "float32")
