@@ -206,7 +206,7 @@ def caption(request: Request, rng: Generator) -> str:
     extra = _modifiers(request, rng)
     if request.look == "photo" and extra and _chance(rng) < 0.5:
         return _joined(_shuffled(extra, rng), rng)
-    text = _pick(NAMES[request.look], rng)
+    text = _called(request.look, rng)
     if request.intensity != PLAINLY:
         text = _pick(INTENSITY_WORDS[request.intensity], rng).format(text)
     elif _chance(rng) < (0.9 if not extra else 0.5):
@@ -214,6 +214,11 @@ def caption(request: Request, rng: Generator) -> str:
     text = _distracted(text, rng) if len(extra) < 2 else text
     order = [text, *_shuffled(extra, rng)]
     return _joined(order if _chance(rng) < 0.65 else _shuffled(order, rng), rng)
+
+
+def _called(look: str, rng: Generator) -> str:
+    """A look's first name half of the time, else any of its names: what is met most often is learnt first."""
+    return NAMES[look][0] if _chance(rng) < 0.5 else _pick(NAMES[look], rng)
 
 
 def _distracted(text: str, rng: Generator) -> str:
@@ -235,7 +240,7 @@ def scene_caption(subject: str, request: Request, rng: Generator) -> str:
     text = _pick(SCENES[subject], rng)
     extra = _modifiers(request, rng)
     if request.look != "photo" or _chance(rng) < 0.25:
-        name = _pick(NAMES[request.look], rng)
+        name = _called(request.look, rng)
         if request.intensity != PLAINLY:
             name = _pick(INTENSITY_WORDS[request.intensity], rng).format(name)
         text = f"{name} of {text}" if _chance(rng) < 0.4 else _joined(_shuffled([text, name], rng), rng)

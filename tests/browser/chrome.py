@@ -154,7 +154,13 @@ class Page:
         return self.canvas().reshape(-1, 3).mean(axis=0)
 
     def choose(self, kind: str) -> None:
-        self.js("document.querySelector(`.rill-kind[data-kind='${arguments[0]}']`).click()", kind)
+        """As a person who is told to try again: Chromium's fake camera sometimes fails to start."""
+        click = "document.querySelector(`.rill-kind[data-kind='${arguments[0]}']`).click()"
+        self.js(click, kind)
+        with contextlib.suppress(AssertionError):
+            return self.wait(f"the input {kind}", lambda: self.js("return rill.source?.kind") == kind, PATIENCE / 2)
+        if "Try again" in self.notice():
+            self.js(click, kind)
         self.wait(f"the input {kind}", lambda: self.js("return rill.source?.kind") == kind)
 
     def shown_frames(self) -> int:

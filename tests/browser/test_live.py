@@ -36,6 +36,45 @@ def is_tinted(page: Page, channel: int) -> bool:
     return bool(mean[channel] > 90 and mean[channel] > max(others) + 60)
 
 
+def test_another_visitors_picture_never_shows(page: Page, visitor: webdriver.Chrome, studio: Studio) -> None:
+    """Two browsers, a grey camera and a red one: for two seconds each canvas holds its own picture only."""
+    other = Page(visitor, studio.url).open().live()
+    for each in (page, other):
+        each.choose("camera")
+        each.js("rill.settings.put('prompt', 'as it is')")
+    for each in (page, other):
+        each.wait("the prompt", lambda each=each: each.js("return rill.settings.values.prompt") == "as it is")
+        each.moves_on(8)
+    try:
+        for _ in range(8):
+            red, green, blue = page.mean()
+            assert abs(red - blue) < 15 and abs(red - green) < 15, (red, green, blue)
+            red, green, blue = other.mean()
+            assert red > 150 and red > blue + 80 and red > green + 80, (red, green, blue)
+            time.sleep(0.1)
+        sessions = {each.js("return rill.welcome.session") for each in (page, other)}
+        assert len(sessions) == 2 and other.problems() == []
+    finally:
+        visitor.get("about:blank")
+
+
+def test_the_figures_of_the_benchmark_can_be_taken(page: Page, desktop: webdriver.Chrome) -> None:
+    """benchmarks/page.py on the deterministic engine, in short; its speeds are not judged here."""
+    page.choose("camera")
+    moved = figures.slider(page, moves=4)
+    assert moved["moves"] == 4 and 1 <= moved["frames_worst"] <= 4
+    browser = psutil.Process(desktop.service.process.pid)
+    drawn = figures.charts(page, browser, window_s=0.3, rounds=1)
+    assert len(drawn["each"]) == 2 and page.js("return document.hidden") is False
+    recorded = figures.recording(page, window_s=0.5, rounds=1)
+    assert recorded["fps_with"] > 0 and not page.js("return rill.keep.recorder.active")
+    grown = figures.memory({"browser": browser}, minutes=3, every_s=30.0, rest=lambda _: None)
+    assert grown["browser"]["at_the_end_mb"] > 100
+    opened = figures.ready(page, visits=1)
+    assert opened["again_ms"] > 0 and opened["first_visit_ms"] > 0
+    page.live()
+
+
 def test_camera_is_transformed_and_the_prompt_changes_it_live(page: Page) -> None:
     page.choose("camera")
     page.moves_on()
@@ -242,45 +281,6 @@ def test_the_pages_own_style_has_the_last_word_over_gradios(page: Page) -> None:
     assert page.js(f"{block}.padding") == "0px"
     title = "return getComputedStyle(document.querySelector('#rill-input h2')).fontSize"
     assert page.js(title) == "11px"
-
-
-def test_another_visitors_picture_never_shows(page: Page, visitor: webdriver.Chrome, studio: Studio) -> None:
-    """Two browsers, a grey camera and a red one: for two seconds each canvas holds its own picture only."""
-    other = Page(visitor, studio.url).open().live()
-    for each in (page, other):
-        each.choose("camera")
-        each.js("rill.settings.put('prompt', 'as it is')")
-    for each in (page, other):
-        each.wait("the prompt", lambda each=each: each.js("return rill.settings.values.prompt") == "as it is")
-        each.moves_on(8)
-    try:
-        for _ in range(8):
-            red, green, blue = page.mean()
-            assert abs(red - blue) < 15 and abs(red - green) < 15, (red, green, blue)
-            red, green, blue = other.mean()
-            assert red > 150 and red > blue + 80 and red > green + 80, (red, green, blue)
-            time.sleep(0.1)
-        sessions = {each.js("return rill.welcome.session") for each in (page, other)}
-        assert len(sessions) == 2 and other.problems() == []
-    finally:
-        visitor.get("about:blank")
-
-
-def test_the_figures_of_the_benchmark_can_be_taken(page: Page, desktop: webdriver.Chrome) -> None:
-    """benchmarks/page.py on the deterministic engine, in short; its speeds are not judged here."""
-    page.choose("camera")
-    moved = figures.slider(page, moves=4)
-    assert moved["moves"] == 4 and 1 <= moved["frames_worst"] <= 4
-    browser = psutil.Process(desktop.service.process.pid)
-    drawn = figures.charts(page, browser, window_s=0.3, rounds=1)
-    assert len(drawn["each"]) == 2 and page.js("return document.hidden") is False
-    recorded = figures.recording(page, window_s=0.5, rounds=1)
-    assert recorded["fps_with"] > 0 and not page.js("return rill.keep.recorder.active")
-    grown = figures.memory({"browser": browser}, minutes=3, every_s=30.0, rest=lambda _: None)
-    assert grown["browser"]["at_the_end_mb"] > 100
-    opened = figures.ready(page, visits=1)
-    assert opened["again_ms"] > 0 and opened["first_visit_ms"] > 0
-    page.live()
 
 
 def ready_after(page: Page) -> float:

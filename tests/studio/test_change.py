@@ -81,7 +81,7 @@ def test_a_lora_in_use_may_have_any_weight_and_go() -> None:
         ({"width": True}, "width", "multiple of 64"),
         ({"backend": "tensorrt"}, "backend", "openvino"),
         ({"backend": ["eager"]}, "backend", "openvino"),
-        ({"dtype": "int8"}, "dtype", "bfloat16"),
+        ({"dtype": "int4"}, "dtype", "bfloat16"),
         ({"model": "/etc"}, "model", "registered are pocket"),
         ({"model": ""}, "model", "no name"),
         ({"model": 5}, "model", "no name"),
