@@ -34,7 +34,7 @@ class ResidualBlock(nn.Module):
         return F.relu(x + self.conv2(F.relu(self.conv1(x))))
 
 
-def residual_blocks(channels: int, blocks: int) -> nn.Sequential:
+def _stage(channels: int, blocks: int) -> nn.Sequential:
     return nn.Sequential(*(ResidualBlock(channels) for _ in range(blocks)))
 
 
@@ -46,9 +46,9 @@ class Encoder(nn.Module):
         quarter, eighth = channels
         self.fold = nn.PixelUnshuffle(4)
         self.conv_in = nn.Conv2d(3 * 4 * 4, quarter, 3, padding=1)
-        self.quarter = residual_blocks(quarter, blocks[0])
+        self.quarter = _stage(quarter, blocks[0])
         self.down = nn.Conv2d(quarter, eighth, 2, stride=2)
-        self.eighth = residual_blocks(eighth, blocks[1])
+        self.eighth = _stage(eighth, blocks[1])
         self.conv_out = nn.Conv2d(eighth, latent_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -65,10 +65,10 @@ class Decoder(nn.Module):
         super().__init__()
         quarter, eighth = channels
         self.conv_in = nn.Conv2d(latent_channels, eighth, 3, padding=1)
-        self.eighth = residual_blocks(eighth, blocks[1])
+        self.eighth = _stage(eighth, blocks[1])
         self.up = nn.Conv2d(eighth, 4 * quarter, 1)
         self.unfold2 = nn.PixelShuffle(2)
-        self.quarter = residual_blocks(quarter, blocks[0])
+        self.quarter = _stage(quarter, blocks[0])
         self.conv_out = nn.Conv2d(quarter, 3 * 4 * 4, 3, padding=1)
         self.unfold4 = nn.PixelShuffle(4)
 

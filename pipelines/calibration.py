@@ -5,7 +5,9 @@ Knows nothing of the quantisation itself (backends/openvino.py). A model without
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -15,7 +17,6 @@ import torch
 from torch import Generator, Tensor
 
 from pipelines.loader import ModelParts
-from pipelines.loader.parts import CALIBRATION
 from pipelines.modulation import ModulationPass
 from pipelines.pixels import EncodePixels
 from pipelines.schedule import denoised, noised
@@ -28,15 +29,16 @@ STRENGTHS = (0.5, 0.3, 0.7, 0.15, 0.95)
 """Taken in turn: where streams mostly start, where their later steps are, and nearly pure noise."""
 
 
-def pictures(folder: Path | None, width: int, height: int) -> list[Pixels]:
-    """The calibration pictures of a model's folder, uint8 [height, width, 3], in the order of their names."""
-    found = (cv2.imread(str(path)) for path in sorted((folder / CALIBRATION).glob("*.jpg"))) if folder is not None else iter(())
+def pictures(files: Sequence[Path], width: int, height: int) -> list[Pixels]:
+    """Calibration pictures, uint8 [height, width, 3], in the order of the files."""
+    found = (cv2.imread(str(path)) for path in files)
     sized = (cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA) for picture in found if picture is not None)
     return [np.ascontiguousarray(picture[..., ::-1]) for picture in sized]
 
 
 class Calibration:
-    """Inputs for the graphs of one pipeline, one stream row after the other: every picture at one strength under one prompt."""
+    """Inputs for the graphs of one pipeline, one stream row after the other: every picture at one strength under one prompt. The
+    rows are made when the first graph asks, and kept for the others."""
 
     def __init__(self, parts: ModelParts, spec: StreamSpec) -> None:
         self.parts, self.spec = parts, spec
@@ -51,13 +53,21 @@ class Calibration:
         groups = (single[start : start + rows] for start in range(0, len(single), rows))
         return [tuple(torch.cat(values) for values in zip(*group, strict=True)) for group in groups]
 
+    @cached_property
+    def version(self) -> str:
+        """Changes with the pictures and with this code."""
+        digest = hashlib.sha256(Path(__file__).read_bytes())
+        for path in self.parts.calibration:
+            digest.update(path.read_bytes())
+        return digest.hexdigest()[:12]
+
     @torch.inference_mode()
     def _inputs(self, part: str, branch: int | None) -> Iterator[tuple[Tensor, ...]]:
         from pipelines.unet import FullPass  # imports diffusers: only when a graph is really built
 
         unet = self.parts.unet.float()
         whole = FullPass(unet, branch if part == "shallow" else None, keep_encoder=part == "decoder")
-        for x, modulation, embedding, a, s in self._rows():
+        for x, modulation, embedding, a, s in self._rows:
             if part in ("full", "encoder"):
                 yield x, modulation, embedding
                 continue
@@ -71,12 +81,16 @@ class Calibration:
             else:
                 raise ValueError(f"a graph of kind {part} is not calibrated")
 
-    def _rows(self) -> Iterator[tuple[Tensor, ...]]:
+    @cached_property
+    def _rows(self) -> list[tuple[Tensor, ...]]:
+        return list(self._made())
+
+    def _made(self) -> Iterator[tuple[Tensor, ...]]:
         """(x [1, C, h, w], modulation [1, M], embedding [1, L, D], a, s) of each picture."""
         parts, schedule = self.parts, self.parts.schedule
         encode, modulate = EncodePixels(parts.vae.float()), ModulationPass(parts.unet.float())
         noise = Generator().manual_seed(0)
-        found = pictures(self.parts.folder, self.spec.width, self.spec.height)
+        found = pictures(self.parts.calibration, self.spec.width, self.spec.height)
         prompts = islice(cycle(parts.info.prompts or ("",)), len(found))
         for picture, prompt, strength in zip(found, prompts, islice(cycle(STRENGTHS), len(found)), strict=True):
             timestep = schedule.timesteps(strength, 1)[0]

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
+
+from pipelines.modulation import TimeEmbedding
 
 SUPPORTED: dict[str, tuple[object, ...]] = {
     "addition_embed_type": (None, "text_time"),
@@ -33,10 +34,7 @@ class ControlPass(nn.Module):
 
     def __init__(self, control: Any, count: int | None = None) -> None:
         super().__init__()
-        self.time_proj, self.time_embedding = control.time_proj, control.time_embedding
-        self.takes_added = control.config.addition_embed_type == "text_time"
-        if self.takes_added:
-            self.add_time_proj, self.add_embedding = control.add_time_proj, control.add_embedding
+        self.embed = TimeEmbedding(control)
         self.conv_in = control.conv_in
         self.look = control.controlnet_cond_embedding
         layers = [layer for block in control.down_blocks for layer in _layers(block)]
@@ -46,11 +44,7 @@ class ControlPass(nn.Module):
         self.mid_zero = control.controlnet_mid_block if count is None else None
 
     def forward(self, x: Tensor, t: Tensor, emb: Tensor, hint: Tensor, scale: Tensor, *added: Tensor) -> tuple[Tensor, ...]:
-        temb = self.time_embedding(self.time_proj(t.expand(x.shape[0])).to(x.dtype))
-        if self.takes_added:
-            pooled, time_ids = added[:2]
-            times = self.add_time_proj(time_ids.flatten()).reshape(pooled.shape[0], -1)  # [B, 6 * 256]
-            temb = temb + self.add_embedding(torch.cat([pooled, times], dim=-1).to(temb.dtype))
+        temb = self.embed(t, emb, *added)
         h = self.conv_in(x) + self.look(hint)
         skips = [h]
         for layer in self.down:

@@ -333,7 +333,7 @@ def load(spec: StreamSpec, cache_dir: Path | None = None, offline: bool = False,
     for name in ("width", "height"):
         if getattr(spec, name) % parts.size_multiple:
             raise SpecError(name, f"{getattr(spec, name)} does not fit this model; multiples of {parts.size_multiple} do")
-    resolved = backends.quantised(spec, resolved, parts.calibrated)
+    resolved = backends.quantised(spec, resolved, bool(parts.calibration))
     memory.require(memory.estimate_of(parts, resolved), memory.free_bytes)
     pipeline = StreamPipeline(resolved, parts, cache_dir, safety)
     pipeline.prepare(Settings())

@@ -83,6 +83,7 @@ class Graphs:
         self.spec = spec
         self.backend = backend
         self.latent_shape = (parts.latent_channels, spec.height // SPATIAL_FACTOR, spec.width // SPATIAL_FACTOR)
+        self._calibration = Calibration(parts, spec)
         self._graphs: dict[GraphKey, Graph] = {}
 
     def ready(self, key: GraphKey) -> bool:
@@ -95,7 +96,10 @@ class Graphs:
         if key not in self._graphs:
             size = f"{self.spec.width}x{self.spec.height}"
             name = f"{code_version()}/{self.parts.fingerprint}/{key.part}/{key.rows}/{key.branch}/{size}/{self.spec.dtype}"
-            self._graphs[key] = self.backend.build(name, self._maker(key), self._example(key), self._samples(key))
+            samples = self._samples(key)
+            if samples is not None:  # other pictures make another graph
+                name += "/" + self._calibration.version
+            self._graphs[key] = self.backend.build(name, self._maker(key), self._example(key), samples)
 
     def run(self, part: str, inputs: tuple[Tensor, ...], branch: int | None = None) -> tuple[Tensor, ...]:
         """Rows along dimension 0 of every input, laid over ready buckets; outputs in the same order."""
@@ -119,7 +123,7 @@ class Graphs:
         """What a graph in int8 is calibrated with; None for one that stays in floats."""
         if self.spec.dtype != "int8" or key.part not in CALIBRATED or self.parts.picture_tokens:
             return None
-        return lambda: Calibration(self.parts, self.spec)(key.part, key.rows, key.branch)
+        return lambda: self._calibration(key.part, key.rows, key.branch)
 
     def _maker(self, key: GraphKey) -> Callable[[], nn.Module]:
         from pipelines.unet import DecoderPass, FullPass, ShallowPass  # imports diffusers: only when a graph is really built

@@ -7,7 +7,7 @@ sinusoids, the time embedding's layers, the pooling of the prompt, and a product
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -68,37 +68,32 @@ class Told(nn.Module):
         return torch.cat([self.weight * (1 + scale), self.bias * (1 + scale) + shift], dim=1)
 
 
-class ModulationPass(nn.Module):
-    """Timestep, prompt and added conditions to what every resnet is told.
+class TimeEmbedding(nn.Module):
+    """Timestep and added conditions of a UNet or a ControlNet to the vector that its resnets are told of.
 
-    forward(t [B] or [1], emb [B,L,D], *added) → (modulation [B, M],). `added` is what the UNet takes, in this order: pooled
-    [B,P] and time_ids [B,6] where it has text_time conditions (SDXL); then w [B,W], the guidance embedding of a distilled LCM
+    forward(t [B] or [1], emb [B,L,D], *added) → [B, E]. `added` is what the network takes, in this order: pooled [B,P] and
+    time_ids [B,6] where it has text_time conditions (SDXL); then w [B,W], the guidance embedding of a distilled LCM
     (`unet.guidance_embedding`), optional where it has time_cond_proj_dim. Raises ValueError for others.
     """
 
-    def __init__(self, unet: UNet2DConditionModel) -> None:
+    def __init__(self, network: Any) -> None:
         super().__init__()
-        self.time_proj = unet.time_proj
-        self.time_embedding = unet.time_embedding
-        self.activation = unet.time_embed_act
-        self.takes_added = unet.config.addition_embed_type == "text_time"
-        self.pools_text = unet.config.addition_embed_type == "text"  # an attention pooling of the prompt embedding itself
-        takes_w = unet.config.time_cond_proj_dim is not None
+        self.time_proj = network.time_proj
+        self.time_embedding = network.time_embedding
+        self.activation = getattr(network, "time_embed_act", None)
+        self.takes_added = network.config.addition_embed_type == "text_time"
+        self.pools_text = network.config.addition_embed_type == "text"  # an attention pooling of the prompt embedding itself
+        takes_w = network.config.get("time_cond_proj_dim") is not None
         self.counts = (2 * self.takes_added, 2 * self.takes_added + takes_w)
         self.names = " and ".join(["pooled, time_ids"] * self.takes_added + ["optionally w"] * takes_w)
         if self.takes_added:
-            self.add_time_proj = unet.add_time_proj
+            self.add_time_proj = network.add_time_proj
         if self.takes_added or self.pools_text:
-            self.add_embedding = unet.add_embedding
-        self.told = nn.ModuleList(Told(block) for block in resnets(unet))
+            self.add_embedding = network.add_embedding
 
-    def forward(self, t: Tensor, emb: Tensor, *added: Tensor) -> tuple[Tensor]:
-        temb = self._embedded(t, emb, added)
-        return (torch.cat([told(temb) for told in self.told], dim=1),)
-
-    def _embedded(self, t: Tensor, emb: Tensor, added: Sequence[Tensor]) -> Tensor:
+    def forward(self, t: Tensor, emb: Tensor, *added: Tensor) -> Tensor:
         if len(added) not in self.counts:
-            raise ValueError(f"{len(added)} added conditions given; this UNet takes {self.names or 'none'}")
+            raise ValueError(f"{len(added)} added conditions given; this network takes {self.names or 'none'}")
         w = added[-1].to(emb.dtype) if len(added) > 2 * self.takes_added else None
         # The sinusoids are made in float32: bfloat16 cannot tell timestep 999 from 1000.
         temb = self.time_embedding(self.time_proj(t.expand(emb.shape[0])).to(emb.dtype), w)
@@ -109,6 +104,22 @@ class ModulationPass(nn.Module):
         elif self.pools_text:
             temb = temb + self.add_embedding(emb)
         return temb if self.activation is None else self.activation(temb)
+
+
+class ModulationPass(nn.Module):
+    """Timestep, prompt and added conditions to what every resnet is told.
+
+    forward(t [B] or [1], emb [B,L,D], *added) → (modulation [B, M],); `added` and errors as TimeEmbedding has them.
+    """
+
+    def __init__(self, unet: UNet2DConditionModel) -> None:
+        super().__init__()
+        self.embed = TimeEmbedding(unet)
+        self.told = nn.ModuleList(Told(block) for block in resnets(unet))
+
+    def forward(self, t: Tensor, emb: Tensor, *added: Tensor) -> tuple[Tensor]:
+        temb = self.embed(t, emb, *added)
+        return (torch.cat([told(temb) for told in self.told], dim=1),)
 
 
 def resnets(unet: UNet2DConditionModel) -> list[Any]:

@@ -29,6 +29,7 @@ from pipelines import heap
 from pipelines.backends import Graph, Samples
 
 KEPT_IN_FLOATS = [".*conv_in.*", ".*conv_out.*", ".*synthesis.*"]
+"""Names of nodes that int8 leaves alone: what pixels and latents enter and leave through."""
 
 
 @cache

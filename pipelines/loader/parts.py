@@ -76,15 +76,12 @@ class ModelParts:
         self._control = None if info.control is None else ControlFolder(locate(info.control, offline), self.unet_config)
         self._picture = None if info.picture is None else PictureFiles(*_adapter(info.picture, offline), self.unet_config)
 
-    @property
-    def folder(self) -> Path | None:
-        """The model's folder; None for a single file."""
-        return self.checkpoint.folder.root if isinstance(self.checkpoint, FolderCheckpoint) else None
-
-    @property
-    def calibrated(self) -> bool:
-        """Whether the folder holds pictures to calibrate an int8 variant with."""
-        return self.folder is not None and any((self.folder / CALIBRATION).glob("*.jpg"))
+    @cached_property
+    def calibration(self) -> tuple[Path, ...]:
+        """Pictures to calibrate an int8 variant with, where the model's folder has them."""
+        if not isinstance(self.checkpoint, FolderCheckpoint):
+            return ()
+        return tuple(sorted((self.checkpoint.folder.root / CALIBRATION).glob("*.jpg")))
 
     @property
     def latent_channels(self) -> int:

@@ -218,6 +218,6 @@ def test_int8_is_taken_where_it_helps_and_refused_where_it_cannot_be_made(
     assert backends.quantised(in_floats, in_floats, True) == in_floats, "float32 was asked for"
     monkeypatch.setattr(openvino_backend, "supports", lambda kind: False)
     assert backends.quantised(spec, in_floats, True) == in_floats
-    assert ModelParts(describe(str(calibrated))).calibrated and not ModelParts(describe(str(mini_model))).calibrated
+    assert len(ModelParts(describe(str(calibrated))).calibration) == 5 and ModelParts(describe(str(mini_model))).calibration == ()
     with pytest.raises(SpecError, match="calibrate"):
         load(StreamSpec(str(mini_model), SIZE, SIZE, "openvino", "int8"))
