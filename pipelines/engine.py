@@ -7,6 +7,7 @@ it knows no clock but the stopwatch of its own stages, no sockets, no threads.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipelines import backends, feature_cache, guidance, hints, memory, picture_prompt, probe
+from pipelines import backends, feature_cache, forecast, guidance, hints, memory, picture_prompt, probe
 from pipelines.conditioning import Additions, Condition, Conditions, PromptCache
 from pipelines.feature_cache import Kind
 from pipelines.graphs import BUCKETS, CONTROLLED, GraphKey, Graphs, split, steered
@@ -80,6 +81,7 @@ class StreamPipeline:
         self.graphs = Graphs(parts, spec, backends.create(spec, cache_dir))
         self.schedule = parts.schedule
         self.branches = parts.branches
+        self.worked: forecast.Work = Counter()  # rows that the last step took, by UNet call
         self._no_picture = picture_prompt.none(parts.picture_tokens, parts.embedding_shape[1])
         self._prompts = PromptCache(parts.encode_prompt)
         self._conditions = Conditions(Additions(parts.time_ids(spec.width, spec.height), parts.w_size, parts.empty_is_zero))
@@ -134,6 +136,10 @@ class StreamPipeline:
         for index in range(settings.steps):
             self.step([Entry(state, Frame(index, 0.0, grey), settings)])
 
+    def demand(self, state: StreamState | None, frame: Frame | None, settings: Settings) -> forecast.Work:
+        """The rows that a step with this frame will need for this session (None: one that has not begun), by UNet call."""
+        return forecast.work(state, frame, settings, bool(settings.control.scale) and self.graphs.parts.has_control)
+
     def step(self, entries: Sequence[Entry]) -> list[Output]:
         """One answer per entry, in order; frames of different sessions, prompts and noise levels share each UNet call.
 
@@ -142,6 +148,7 @@ class StreamPipeline:
         if torch.get_num_threads() != self.graphs.backend.torch_threads:
             torch.set_num_threads(self.graphs.backend.torch_threads)
         saved = [entry.state.ring.save() for entry in entries]
+        self.worked = Counter()
         try:
             return self._step(entries)
         except BaseException:
@@ -226,11 +233,11 @@ class StreamPipeline:
 
     def _denoise(self, turns: Sequence[Turn]) -> None:
         """One UNet call moves every chosen frame one level; sequential sessions come back until their frame is done."""
-        waiting = [turn for turn in turns if turn.frames()]
+        waiting, calls_before = [turn for turn in turns if turn.frames()], 0
         while waiting:
             moving = [(turn, frame) for turn in waiting for frame in turn.frames()]
             rows = [row for turn in waiting for row in self._rows(turn)]
-            predictions = self._predict(rows)
+            predictions, calls_before = self._predict(rows, calls_before), calls_before + 1
             for turn, frame in moving:
                 conditional = predictions[id(frame), False]
                 turn.entry.state.absorb(frame, conditional, predictions.get((id(frame), True)), turn.entry.settings)
@@ -242,13 +249,14 @@ class StreamPipeline:
         caching = all(map(self.graphs.ready, self._steered(passes, settings)))
         return turn.entry.state.rows(turn.frames(), settings, turn.condition, turn.negative, caching)
 
-    def _predict(self, rows: Sequence[Row]) -> dict[tuple[int, bool], Tensor]:
+    def _predict(self, rows: Sequence[Row], calls_before: int) -> dict[tuple[int, bool], Tensor]:
         """The network's output for every row, by (frame, whether negative). Rows of one kind of pass share its calls."""
         groups: dict[tuple[Kind, bool], list[Row]] = {}
         for row in rows:
             groups.setdefault((row.kind, row.control > 0.0), []).append(row)
         predictions: dict[tuple[int, bool], Tensor] = {}
         for ((part, branch), controlled), members in groups.items():
+            self.worked[((part, branch), controlled), calls_before] += len(members)
             inputs = self._inputs(part, members)
             if controlled and part in CONTROLLED:
                 inputs, part = (*inputs, *self._residuals(part, branch, members)), CONTROLLED[part]

@@ -1,6 +1,6 @@
 """The model's one owner: a thread that does nothing but the model. Nobody else ever calls into the engine's step.
 
-Each turn takes what every session has waiting into one step, so that turns are fair and frames share a UNet call. Between two
+Each turn takes the freshest frames of those sessions into one step that the scheduler chooses (studio/scheduler.py). Between two
 turns the pipeline may be swapped for another one.
 """
 
@@ -16,10 +16,9 @@ from typing import Protocol
 
 from pipelines import Entry, Frame, Mask, Output, Pixels, RillError, Settings, StreamPipeline, StreamSpec, StreamState
 from studio import codec
+from studio.scheduler import Scheduler, Waiting
 
 log = logging.getLogger("rill")
-
-MAX_SESSIONS_PER_STEP = 16
 
 
 class Holder(Protocol):
@@ -90,6 +89,7 @@ class Owner:
         self._states: dict[str, Held] = {}
         self._failed: set[str] = set()
         self._swap: Swap | None = None
+        self._scheduler = Scheduler()
         self._stepping_since: float | None = None
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="rill-model", daemon=True)
@@ -176,6 +176,7 @@ class Owner:
         lost = {name: held.state.frames for name, held in self._states.items() if held.state.in_flight}
         self._states.clear()
         self._failed.clear()
+        self._scheduler = Scheduler()  # nothing is known of what the new one's steps take
         old, loaded = self.loaded.result(), Future[StreamPipeline]()
         loaded.set_result(swap.pipeline)
         self.loaded = loaded
@@ -184,18 +185,27 @@ class Owner:
         swap.told(lost)
 
     def _next(self) -> list[Job] | None:
-        """Everybody's waiting job, oldest first; blocks until there is one. None at the end."""
+        """The next step's jobs; blocks until there is something to do. None at the end, no jobs for a mere swap or farewell."""
         with self._wake:
             while not (self._waiting or self._closed or self._gone or self._swap):
                 self._wake.wait()
             for session in self._gone:
                 self._states.pop(session, None)
                 self._failed.discard(session)
+                self._scheduler.forget(session)
             self._gone.clear()
             if self._closed:
                 return None
-            names = list(self._waiting)[:MAX_SESSIONS_PER_STEP]
-            return [self._waiting.pop(name) for name in names]
+            waiting = list(self._waiting.values())
+        pipeline = self.loaded.result()
+        chosen = self._scheduler.choose([self._demand(pipeline, job) for job in waiting])
+        with self._wake:  # who has a fresher frame by now enters with that one
+            return [self._waiting.pop(session) for session in chosen if session in self._waiting]
+
+    def _demand(self, pipeline: StreamPipeline, job: Job) -> Waiting:
+        held = self._states.get(job.session)
+        state = None if held is None else held.state
+        return Waiting(job.session, job.ready_at, pipeline.demand(state, job.frame, job.holder.settings))
 
     def _turn(self, pipeline: StreamPipeline, jobs: list[Job]) -> None:
         if not jobs:
@@ -203,6 +213,8 @@ class Owner:
         self._stepping_since = taken_at = self._clock()
         outcomes = self._step(pipeline, jobs)
         self._stepping_since = None
+        if not any(isinstance(outcome, str) for outcome in outcomes):
+            self._scheduler.observe(pipeline.worked, self._clock() - taken_at)
         self.stepped(len(jobs))
         for job, outcome in zip(jobs, outcomes, strict=True):
             held = self._states.get(job.session)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
@@ -56,6 +56,7 @@ class FakePipeline:
             vocabulary=Vocabulary((), (Word("night", "Night", "at night", "light"),), (Word("sea", "Sea", "sea", "scene"),)),
         )  # fmt: skip
         self.step_s = step_s
+        self.worked: Counter[Any] = Counter()
         self.rehearsed: list[Settings] = []
         self.threads: set[str] = set()
         self.batches: list[int] = []
@@ -87,7 +88,11 @@ class FakePipeline:
         self.opened.append(state)
         return state
 
+    def demand(self, state: Any, frame: Any, settings: Settings) -> Counter[Any]:
+        return Counter({("full", 0): 1})
+
     def step(self, entries: Sequence[Entry]) -> list[Output]:
+        self.worked = Counter({("full", 0): len(entries)})
         self.threads.add(threading.current_thread().name)
         self.batches.append(len(entries))
         self.entered.set()

@@ -53,13 +53,40 @@ def desk() -> Iterator[Desk]:
     assert made.pipeline.closed
 
 
-def test_all_who_wait_share_one_step(desk: Desk) -> None:
-    desk.block()
-    for session in "abc":
-        desk.offer(session, 1)
-    desk.pipeline.hold.set()
-    assert set(desk.hear(4)) == {"blocker", "a", "b", "c"}
-    assert desk.pipeline.batches == [1, 3]
+def test_those_who_wait_share_steps_that_grow_by_doubling(desk: Desk) -> None:
+    desk.pipeline.step_s = 0.003  # whatever the number of sessions
+    for _ in range(2):
+        desk.block()
+        for session in "abcd":
+            desk.offer(session, 1)
+        desk.pipeline.hold.set()
+        assert set(desk.hear(5)) == {"blocker", "a", "b", "c", "d"}
+    assert desk.pipeline.batches == [1, 2, 2, 1, 4]
+
+
+def test_who_has_a_fresher_frame_when_the_step_begins_enters_with_that(desk: Desk) -> None:
+    demand, offered = desk.pipeline.demand, []
+
+    def slow(state: Any, frame: Any, settings: Settings) -> Any:
+        if not offered:
+            offered.append(desk.offer("a", 2))
+        return demand(state, frame, settings)
+
+    desk.pipeline.demand = slow  # type: ignore[method-assign]
+    desk.offer("a", 1)
+    output = desk.hear(1)["a"].output
+    assert output is not None and output.frame_id == 2 and offered[0].frame.id == 1
+
+
+def test_a_step_that_failed_teaches_nothing(desk: Desk) -> None:
+    desk.offer("a", 1, prompt="boom")
+    desk.hear(1)
+    assert not desk.owner._scheduler.costs.allows({("full", 0): 1})
+    desk.offer("a", 2)
+    desk.hear(1)
+    desk.offer("a", 3)  # taken once the one before has been noted
+    desk.hear(1)
+    assert desk.owner._scheduler.costs.allows({("full", 0): 1})
 
 
 def test_newest_wins_while_the_model_is_busy(desk: Desk) -> None:

@@ -1,0 +1,195 @@
+"""A discrete-event simulation of one device and the sessions that want it, for tests of the scheduler.
+
+Sessions send frames at given times; a frame that still waits is replaced by the next (newest wins). The device steps whoever the
+scheduler chooses; what a step truly costs is told to the scheduler afterwards, and only then.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from studio.scheduler import Demand, Waiting
+
+FULL = ("full", 0)
+SHORT = ("short", 0)
+
+Times = Iterator[float]
+Demands = Callable[[int], Demand]
+"""The demand of a session's next frame, after so many frames that were served."""
+
+
+def always(rows: int = 1, call: Any = FULL) -> Demands:
+    return lambda served: {call: rows}
+
+
+def cached(interval: int, rows: int = 1, phase: int = 0) -> Demands:
+    """Every `interval`-th frame takes the full pass, the others the short one."""
+    return lambda served: {FULL if (served + phase) % interval == 0 else SHORT: rows}
+
+
+def poisson(rate: float, seed: int) -> Times:
+    dice, now = random.Random(seed), 0.0
+    while True:
+        now += dice.expovariate(rate)
+        yield now
+
+
+def bursts(rate: float, on_s: float, off_s: float, seed: int) -> Times:
+    """Poisson at `rate` while on, silent while off; both last exponentially long."""
+    dice, now = random.Random(seed), 0.0
+    while True:
+        until = now + dice.expovariate(1 / on_s)
+        while (now := now + dice.expovariate(rate)) < until:
+            yield now
+        now = until + dice.expovariate(1 / off_s)
+
+
+def camera(rate: float, phase: float = 0.0) -> Times:
+    count = 0
+    while True:
+        yield phase + count / rate
+        count += 1
+
+
+def greedy(step: float = 1e-4) -> Times:
+    """Always a fresh frame."""
+    return camera(1 / step)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What a call truly takes: row counts and seconds per kind, padded up to the next count; beyond the last in several calls."""
+
+    table: Mapping[str, Sequence[tuple[int, float]]]
+
+    def call(self, kind: Any, rows: int) -> float:
+        steps = self.table[kind]
+        whole, rest = divmod(rows, steps[-1][0])
+        return whole * steps[-1][1] + (next(seconds for size, seconds in steps if size >= rest) if rest else 0.0)
+
+    def __call__(self, demand: Demand) -> float:
+        return sum(self.call(kind, rows) for (kind, _), rows in demand.items() if rows)
+
+
+CPU = Curve(
+    {
+        "full": [(1, 0.0235), (2, 0.0445), (4, 0.0846), (8, 0.162)],
+        "short": [(1, 0.010), (2, 0.018), (4, 0.034), (8, 0.066)],
+    }
+)
+"""pocket at 512x512 on two cores (benchmarks/results/scaling.json), the short pass as a share of it."""
+
+GPU = Curve(
+    {
+        "full": [(1, 0.004), (2, 0.005), (4, 0.008), (8, 0.0145), (16, 0.028)],
+        "short": [(1, 0.0015), (2, 0.0016), (4, 0.002), (8, 0.003), (16, 0.0055)],
+    }
+)
+"""A made-up GPU: small batches are nearly free, large ones cost by the row."""
+
+
+@dataclass
+class Client:
+    times: Times
+    demands: Demands
+    served: int = 0
+    arrived: float | None = None  # of the frame that waits
+    since: float = 0.0  # when the session began to wait
+
+
+@dataclass
+class Report:
+    """latencies: from a frame's arrival to the end of its step. waits: from when a session began to wait to when it entered.
+    steps: (start, seconds, members). overtaken: the most steps that passed while one session waited.
+    """
+
+    seconds: float = 0.0
+    frames: Counter[str] = field(default_factory=Counter)
+    device_s: Counter[str] = field(default_factory=Counter)
+    latencies: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    waits: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    steps: list[tuple[float, float, tuple[str, ...]]] = field(default_factory=list)
+    overtaken: Counter[str] = field(default_factory=Counter)
+    busy: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        return self.frames.total() / self.seconds
+
+    def p95(self, *sessions: str) -> float:
+        found = sorted(value for name in (sessions or self.latencies) for value in self.latencies[name])
+        return found[int(0.95 * (len(found) - 1))]
+
+
+def fairness(shares: Sequence[float]) -> float:
+    """Jain's index: 1 for equal shares, 1/n where one has all."""
+    return sum(shares) ** 2 / (len(shares) * sum(share**2 for share in shares))
+
+
+def simulate(
+    scheduler: Any, clients: Mapping[str, Client], truth: Callable[[Demand], float], seconds: float, warm_up: float = 0.0
+) -> Report:
+    """Run for so long; what happens before `warm_up` is not reported."""
+    report, now = Report(seconds - warm_up), 0.0
+    events = [(next(client.times), name) for name, client in clients.items()]
+    heapq.heapify(events)
+    passed: Counter[str] = Counter()
+
+    def arrivals(until: float) -> None:
+        while events and events[0][0] <= until:
+            at, name = heapq.heappop(events)
+            client = clients[name]
+            if client.arrived is None:
+                client.since = at
+            client.arrived = at
+            heapq.heappush(events, (next(client.times), name))
+
+    while now < seconds:
+        arrivals(now)
+        waiting = {name: client for name, client in clients.items() if client.arrived is not None}
+        chosen = scheduler.choose([Waiting(n, c.arrived or 0.0, c.demands(c.served)) for n, c in waiting.items()])
+        if not chosen:
+            assert not waiting, "the device idles although somebody waits"
+            now = events[0][0]
+            continue
+        rows: Counter[Any] = Counter()
+        for name in chosen:
+            rows.update(clients[name].demands(clients[name].served))
+        took = truth(rows)
+        for name in set(waiting) - set(chosen):
+            passed[name] += 1
+            if now >= warm_up:
+                report.overtaken[name] = max(report.overtaken[name], passed[name])
+        for name in chosen:
+            client, passed[name] = clients[name], 0
+            if now >= warm_up:
+                report.frames[name] += 1
+                report.device_s[name] += truth(client.demands(client.served))
+                report.latencies[name].append(now + took - (client.arrived or 0.0))
+                report.waits[name].append(now - client.since)
+            client.arrived = None
+            client.served += 1
+        if now >= warm_up:
+            report.steps.append((now, took, tuple(chosen)))
+            report.busy += took
+        scheduler.observe(dict(rows), took)
+        now += took
+    return report
+
+
+class Everybody:
+    """What the owner did before: all who wait share one step."""
+
+    def __init__(self, widest: int = 16) -> None:
+        self.widest = widest
+
+    def choose(self, waiting: Sequence[Waiting]) -> list[str]:
+        return [one.session for one in sorted(waiting, key=lambda one: one.ready_at)[: self.widest]]
+
+    def observe(self, demand: Demand, seconds: float) -> None:
+        pass
