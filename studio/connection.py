@@ -38,9 +38,10 @@ from studio.protocol import (
     pack_text,
     parse_text,
 )
+from studio.refusal import Refusal
 from studio.registry import RegistryError, Seat
 from studio.sockets import Disconnected, Socket
-from studio.stream import Refusal, Stream
+from studio.stream import Stream
 from studio.waiting import Visitor
 
 log = logging.getLogger("rill")

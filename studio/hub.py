@@ -23,9 +23,10 @@ from studio.owner import Lost, Owner
 from studio.protocol import ProtocolError, declare, pack_text
 from studio.queue import Line
 from studio.registry import Registry, Seat
-from studio.stream import GateLike, Stream, Works
+from studio.stream import Stream
 from studio.views import Views
 from studio.words import WordFilter
+from studio.works import GateLike, Works
 
 log = logging.getLogger("rill")
 

@@ -12,22 +12,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
-from pipelines import Frame, Output, Pixels, StreamSpec
+from pipelines import Frame, Output, Pixels
 from studio import codec
 from studio.comparison import Comparison
+from studio.in_turn import InTurn
 from studio.limits import Limits
-from studio.metrics import Metrics
-from studio.owner import Job, Owner, Turned
+from studio.owner import Job, Turned
 from studio.protocol import (
-    CLOSE_CODES,
     Answer,
     MaskMessage,
     ProtocolError,
@@ -40,43 +38,13 @@ from studio.protocol import (
 )
 from studio.session import Session, Waiting
 from studio.telemetry import Window
+from studio.works import GateLike, Works
 
 log = logging.getLogger("rill")
 
 
 IDENTICAL_DB = 100.0
 """The PSNR that is told of identical pictures; the true one is infinite, which JSON cannot say."""
-
-
-class Refusal(Exception):
-    """Ends a connection. `code` as in the error table of docs/protocol.md; `close` is the close code."""
-
-    def __init__(self, code: str, message: str, *, field: str | None = None, close: int | None = None) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.field = field
-        self.close = CLOSE_CODES[code] if close is None else close
-
-
-class GateLike(Protocol):
-    """One session's gate, as pipelines/gate.py has it: ask(pixels, gate settings, settings version) has `skip` and `scores`."""
-
-    def ask(self, pixels: Pixels | None, settings: Any, settings_version: int) -> Any: ...
-
-    def forget(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Works:
-    """What streams work with. `clock` in seconds; `spec` is what the pictures must fit."""
-
-    owner: Owner
-    pool: Executor
-    limits: Limits
-    metrics: Metrics
-    clock: Callable[[], float]
-    spec: Callable[[], StreamSpec]
 
 
 @dataclass(slots=True)
@@ -114,9 +82,7 @@ class Stream:
         self._unpacking = False
         self._gate_stale = False
         self._in_model = 0
-        self._pack_lock = threading.Lock()
-        self._packs: deque[Callable[[], None]] = deque()
-        self._packing = False
+        self._packing = InTurn(self._submit)
 
     def receive(self, message: bytes, now: float) -> None:
         """A binary message has come in. Raises ProtocolError."""
@@ -261,21 +227,6 @@ class Stream:
             return answer.skip, thumb, {}
         return answer.skip, thumb, {"gate.cosine": scores.cosine, "gate.tile": scores.tile}
 
-    def _pack_all(self) -> None:
-        """One after the other: on a busy machine a picture could else be overtaken by the next, and be lost."""
-        while True:
-            with self._pack_lock:
-                if not self._packs:
-                    self._packing = False
-                    return
-                work = self._packs.popleft()
-            try:
-                work()
-            except BaseException:
-                with self._pack_lock:
-                    self._packing = False
-                raise
-
     def _pack(self, passage: Passage, turned: Turned) -> None:
         output, clock = turned.output, self._works.clock
         if output is None:
@@ -303,7 +254,7 @@ class Stream:
 
     def _turned(self, passage: Passage, turned: Turned) -> None:
         self._in_model = turned.in_flight
-        self._in_turn(partial(self._pack, passage, turned))
+        self._packing.add(partial(self._pack, passage, turned))
 
     def swapped(self, lost: tuple[int, ...], describe: Callable[[], str]) -> None:
         """Another pipeline runs, and this session's frames `lost` went with the old one. Whatever the old one made is told first,
@@ -311,15 +262,7 @@ class Stream:
         """
         self._in_model = 0
         self._gate_stale = True
-        self._in_turn(partial(self._call, self._begin_anew, lost, describe))
-
-    def _in_turn(self, work: Callable[[], None]) -> None:
-        with self._pack_lock:
-            self._packs.append(work)
-            if self._packing:
-                return
-            self._packing = True
-        self._submit(self._pack_all)
+        self._packing.add(partial(self._call, self._begin_anew, lost, describe))
 
     # Event loop again.
 

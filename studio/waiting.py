@@ -10,9 +10,10 @@ from studio.hub import Hub
 from studio.limits import Bucket
 from studio.protocol import Bye, Ping, ProtocolError, pack_text, parse_text
 from studio.queue import LineFull
+from studio.refusal import Refusal
 from studio.registry import RegistryError, Seat
 from studio.sockets import Disconnected, Socket
-from studio.stream import Refusal, Stream
+from studio.stream import Stream
 
 LOOK_S = 0.25
 """How often a waiting visitor looks for a free place."""
