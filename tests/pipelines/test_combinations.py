@@ -8,8 +8,6 @@ generated code is tested on the autoencoder (test_backends.py).
 import dataclasses
 import itertools
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +17,7 @@ from torch import Tensor, nn
 from benchmarks import clips, settings_doc
 from pipelines import Entry, Frame, Pixels, Settings, SettingsError, StreamPipeline, StreamSpec, load
 from pipelines.gate import Gate
+from tests.streams import decoded
 
 SIZE = 128
 CLIP = clips.clip("handheld", SIZE, SIZE)
@@ -136,22 +135,6 @@ def stream(pipeline: StreamPipeline, patch: dict[str, object]) -> list[Answer]:
         answers.append((answer.frame_id, answer.verdict, None if answer.pixels is None else latents[0][0]))
     assert state.in_flight == 0
     return answers
-
-
-@contextmanager
-def decoded(pipeline: StreamPipeline) -> Iterator[list[Tensor]]:
-    """The latents that are decoded meanwhile, [1, C, h, w] each."""
-    seen: list[Tensor] = []
-    original = pipeline.graphs.run
-
-    def run(part: str, inputs: tuple[Tensor, ...], branch: int | None = None) -> tuple[Tensor, ...]:
-        if part == "decode":
-            seen.append(inputs[0])
-        return original(part, inputs, branch)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline.graphs, "run", run)
-        yield seen
 
 
 @pytest.fixture(scope="module")

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import json
-import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from diffusers import ControlNetModel, StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers import ControlNetModel, UNet2DConditionModel
 from torch import Tensor
 
-from pipelines import Entry, Frame, ModelError, ModelParts, Output, Pixels, Settings, StreamPipeline, StreamSpec, describe, load
+from pipelines import Entry, Frame, ModelError, ModelParts, Pixels, Settings, StreamPipeline, StreamSpec, describe, load
 from pipelines.control import ControlPass
 from pipelines.graphs import GraphKey
 from pipelines.hints import hint
 from pipelines.modulation import ModulationPass
 from pipelines.unet import DecoderPass, FullPass, ShallowPass
+from tests.by_hand import drawn, pipe_of, rows
 from tests.miniature import POOLED, UNETS, save_control, save_family
+from tests.streams import PICTURES, SIZE, alike, close, frames, pictures, reference, shown, stream
 
-SIZE = 128
 FAMILIES = ("sd15", "sdxl")
-RNG = np.random.default_rng(3)
-PICTURES = [RNG.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8) for _ in range(5)]
 BASE = Settings().patched({"prompt": "ink", "strength": 0.6, "control.scale": 0.8})
 
 
@@ -45,86 +43,80 @@ def spec(model: Path, control: Path | None) -> StreamSpec:
     return StreamSpec(name, SIZE, SIZE, "eager", "float32")
 
 
-def frames(count: int, still: bool = False) -> list[Frame]:
-    return [Frame(i, i / 25, PICTURES[0 if still else i % 5]) for i in range(count)]
+@dataclass(frozen=True)
+class Case:
+    """A ControlNet of diffusers and two rows of what it takes."""
+
+    control: ControlNetModel
+    x: Tensor
+    t: Tensor
+    emb: Tensor
+    drawn: Tensor
+    scale: Tensor
+    added: tuple[Tensor, ...]
+
+    @property
+    def taken(self) -> tuple[Tensor, ...]:
+        """As ControlPass takes it."""
+        return self.x, self.t, self.emb, self.drawn, self.scale, *self.added
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """The added conditions as diffusers takes them."""
+        return {"added_cond_kwargs": dict(zip(("text_embeds", "time_ids"), self.added, strict=True))} if self.added else {}
 
 
-def stream(pipeline: StreamPipeline, settings: Settings, source: list[Frame]) -> list[Output]:
-    pipeline.prepare(settings)
-    state = pipeline.open(settings)
-    answers = [pipeline.step([Entry(state, frame, settings)])[0] for frame in source]
-    while state.in_flight:
-        answers += pipeline.step([Entry(state, None, settings)])
-    return [answer for answer in answers if answer.pixels is not None]
+def case(folder: Path, family: str) -> Case:
+    generator = torch.Generator().manual_seed(1)
 
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator)
 
-def pictures(answers: list[Output]) -> list[Pixels]:
-    return [answer.pixels.numpy() for answer in answers if answer.pixels is not None]
-
-
-def close(a: Pixels, b: Pixels, tolerance: int = 1) -> bool:
-    return int(np.abs(a.astype(int) - b).max()) <= tolerance
-
-
-def told(family: str, rows: int) -> tuple[Tensor, ...]:
-    generator = torch.Generator().manual_seed(2)
-    return (torch.randn(rows, POOLED, generator=generator), torch.full((rows, 6), 128.0)) if family == "sdxl" else ()
+    added = (draw(2, POOLED), torch.full((2, 6), 128.0)) if family == "sdxl" else ()
+    return Case(
+        ControlNetModel.from_pretrained(folder, local_files_only=True),
+        draw(2, 4, 16, 16),
+        torch.tensor([999, 20]),
+        draw(2, 8, UNETS[family]["cross_attention_dim"]),
+        torch.rand(2, 3, 128, 128, generator=generator),
+        torch.tensor([0.5, 1.5]),
+        added,
+    )
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_residuals_are_diffusers_own(folders: dict[str, tuple[Path, Path]], family: str) -> None:
-    control = ControlNetModel.from_pretrained(folders[family][1], local_files_only=True)
-    generator = torch.Generator().manual_seed(1)
-    x, t = torch.randn(2, 4, 16, 16, generator=generator), torch.tensor([999, 20])
-    emb = torch.randn(2, 8, UNETS[family]["cross_attention_dim"], generator=generator)
-    drawn, scale, added = torch.rand(2, 3, 128, 128, generator=generator), torch.tensor([0.5, 1.5]), told(family, 2)
-    extra = {"added_cond_kwargs": dict(zip(("text_embeds", "time_ids"), added, strict=False))} if added else {}
+    given = case(folders[family][1], family)
     with torch.no_grad():
-        down, mid = control(x, t, emb, drawn, return_dict=False, **extra)
-        expected = [scale[:, None, None, None] * value for value in (*down, mid)]
-        got = ControlPass(control)(x, t, emb, drawn, scale, *added)
+        down, mid = given.control(given.x, given.t, given.emb, given.drawn, return_dict=False, **given.extra)
+        expected = [given.scale[:, None, None, None] * value for value in (*down, mid)]
+        got = ControlPass(given.control)(*given.taken)
         assert len(got) == len(expected) == 7
         for mine, theirs in zip(got, expected, strict=True):
             torch.testing.assert_close(mine, theirs)
         for count in range(1, 7):
-            part = ControlPass(control, count)
+            part = ControlPass(given.control, count)
             assert len(part.down) == count - 1
-            for mine, theirs in zip(part(x, t, emb, drawn, scale, *added), expected[:count], strict=True):
+            for mine, theirs in zip(part(*given.taken), expected[:count], strict=True):
                 torch.testing.assert_close(mine, theirs)
 
 
 def by_hand(folder: Path, control_folder: Path, family: str, settings: Settings, frame: Frame) -> Pixels:
-    """Sequential denoising by diffusers' parts, the ControlNet's residuals in the UNet's own arguments."""
-    cls = StableDiffusionXLPipeline if family == "sdxl" else StableDiffusionPipeline
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        pipe = cls.from_pretrained(folder, local_files_only=True)
-    control = ControlNetModel.from_pretrained(control_folder, local_files_only=True)
-    said = pipe.encode_prompt(settings.prompt, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=True)
-    options: list[dict[str, Any]] = [{}, {}]
-    if family == "sdxl":
-        ids = torch.tensor([[SIZE, SIZE, 0, 0, SIZE, SIZE]], dtype=torch.float32)
-        options = [{"added_cond_kwargs": {"text_embeds": pooled, "time_ids": ids}} for pooled in said[2:]]
-    bars, scale = pipe.scheduler.alphas_cumprod, pipe.vae.config.scaling_factor
-    noise = load(spec(folder, None)).open(settings).noise
+    """The ControlNet's residuals in the UNet's own arguments."""
     assert frame.pixels is not None
-    drawn = torch.from_numpy(hint(frame.pixels, settings.control.map))[None]
-    with torch.no_grad():
-        pixels = torch.from_numpy(frame.pixels).permute(2, 0, 1)[None] / 127.5 - 1
-        x0 = pipe.vae.encode(pixels).latent_dist.mode() * scale
-        for level in range(settings.steps):
-            t = round(round(settings.strength * 999) * (settings.steps - level) / settings.steps)
-            a, s = bars[t] ** 0.5, (1 - bars[t]) ** 0.5
-            x, out = a * x0 + s * noise.level(level), []
-            for text, extra in zip(said[:2], options, strict=True):
-                down, mid = control(x, t, text, drawn, conditioning_scale=settings.control.scale, return_dict=False, **extra)
-                steered = {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
-                out.append(pipe.unet(x, t, encoder_hidden_states=text, **steered, **extra).sample)
-            guided = settings.guidance_mode == "full"
-            guess = out[1] + settings.guidance * (out[0] - out[1]) if guided else out[0]
-            x0 = (x - s * guess) / a
-        picture = pipe.vae.decode(x0 / scale).sample[0]
-    return ((picture + 1) * 127.5).round().clamp(0, 255).permute(1, 2, 0).to(torch.uint8).numpy()
+    pipe = pipe_of(folder, family)
+    control = ControlNetModel.from_pretrained(control_folder, local_files_only=True)
+    texts = rows(pipe, settings.prompt, SIZE)
+    edges = torch.from_numpy(hint(frame.pixels, settings.control.map))[None]
+
+    def network(x: Tensor, t: int, row: int) -> Tensor:
+        text, added = texts[row]
+        extra = {"added_cond_kwargs": added}
+        down, mid = control(x, t, text, edges, conditioning_scale=settings.control.scale, return_dict=False, **extra)
+        steered = {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
+        return pipe.unet(x, t, encoder_hidden_states=text, **steered, **extra).sample
+
+    return drawn(pipe, network, settings, frame.pixels, load(spec(folder, None)).open(settings).noise)
 
 
 @pytest.mark.parametrize("guidance", ["none", "full"])
@@ -148,36 +140,25 @@ def test_scale_nought_is_the_model_without_a_controlnet(
 ) -> None:
     plain = load(spec(folders[family][0], None))
     off = BASE.patched({"control.scale": 0.0, "steps": 2})
-    for got, expected in zip(
-        pictures(stream(pipelines[family], off, frames(3))), pictures(stream(plain, off, frames(3))), strict=True
-    ):
-        assert np.array_equal(got, expected)
-    for got, expected in zip(
-        pictures(stream(plain, off.patched({"control.scale": 1.0}), frames(3))),
-        pictures(stream(plain, off, frames(3))),
-        strict=True,
-    ):
-        assert np.array_equal(got, expected), "without a ControlNet the scale says nothing"
+    expected = stream(plain, off, frames(3))
+    assert alike(stream(pipelines[family], off, frames(3)), expected, 0)
+    without = stream(plain, off.patched({"control.scale": 1.0}), frames(3))
+    assert alike(without, expected, 0), "without a ControlNet the scale says nothing"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_short_passes_equal_the_full_one_from_what_it_kept(folders: dict[str, tuple[Path, Path]], family: str) -> None:
-    unet = ModelParts(describe(str(folders[family][0]))).unet
-    control = ControlNetModel.from_pretrained(folders[family][1], local_files_only=True)
-    generator = torch.Generator().manual_seed(1)
-    x, t = torch.randn(2, 4, 16, 16, generator=generator), torch.tensor([700, 20])
-    emb = torch.randn(2, 8, UNETS[family]["cross_attention_dim"], generator=generator)
-    drawn, scale, added = torch.rand(2, 3, 128, 128, generator=generator), torch.tensor([0.5, 1.5]), told(family, 2)
-    extra = {"added_cond_kwargs": dict(zip(("text_embeds", "time_ids"), added, strict=False))} if added else {}
+    unet, given = ModelParts(describe(str(folders[family][0]))).unet, case(folders[family][1], family)
+    x, t, emb = given.x, given.t, given.emb
     with torch.no_grad():
-        *down, mid = residuals = ControlPass(control)(x, t, emb, drawn, scale, *added)
+        *down, mid = residuals = ControlPass(given.control)(*given.taken)
         steered = {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
-        expected = unet(x, t, encoder_hidden_states=emb, **steered, **extra).sample
-        (modulation,) = ModulationPass(unet)(t, emb, *added)
+        expected = unet(x, t, encoder_hidden_states=emb, **steered, **given.extra).sample
+        (modulation,) = ModulationPass(unet)(t, emb, *given.added)
         for branch in range(6):
             out, deep = FullPass(unet, branch)(x, modulation, emb, *residuals)
             torch.testing.assert_close(out, expected)
-            few = ControlPass(control, branch + 1)(x, t, emb, drawn, scale, *added)
+            few = ControlPass(given.control, branch + 1)(*given.taken)
             (short,) = ShallowPass(unet, branch)(x, modulation, emb, deep, *few)
             torch.testing.assert_close(short, expected)
         out, *kept = FullPass(unet, keep_encoder=True)(x, modulation, emb, *residuals)
@@ -196,9 +177,7 @@ def test_the_feature_cache_is_exact_beside_a_controlnet_where_nothing_moves(
     cached = plain.patched({"cache.enabled": True, "cache.interval": 3, "cache.branch": branch})
     answers = stream(pipelines[family], cached, frames(4, still=True))
     assert "cached" in {answer.verdict for answer in answers}
-    expected = pictures(stream(pipelines[family], plain, frames(4, still=True)))
-    for got, whole in zip(pictures(answers), expected, strict=True):
-        assert close(got, whole)
+    assert alike(answers, stream(pipelines[family], plain, frames(4, still=True)))
 
 
 @pytest.mark.parametrize("reuse", ["steps", "encoder"])
@@ -209,30 +188,29 @@ def test_features_are_reused_between_the_steps_of_a_frame_beside_a_controlnet(
     answers = stream(pipelines["sd15"], settings, frames(4))
     assert {answer.verdict for answer in answers} == {"cached"}
     without = stream(pipelines["sd15"], settings.patched({"control.scale": 0.0}), frames(4))
-    for got, plain in zip(pictures(answers), pictures(without), strict=True):
-        assert not close(got, plain, 5)
+    for got, plain in zip(answers, without, strict=True):
+        assert not close(shown(got), shown(plain), 5)
 
 
 def test_what_a_full_pass_kept_under_one_scale_is_not_used_under_another(pipelines: dict[str, StreamPipeline]) -> None:
     pipeline = pipelines["sd15"]
     settings = BASE.patched({"cache.enabled": True, "cache.interval": 9})
     pipeline.prepare(settings)
-    state, verdicts, shown = pipeline.open(settings), [], []
+    state, verdicts, made = pipeline.open(settings), [], []
     for frame, scale in zip(frames(6, still=True), (0.8, 0.8, 0.4, 0.4, 0.0, 0.0), strict=True):
         (answer,) = pipeline.step([Entry(state, frame, settings.patched({"control.scale": scale}))])
         verdicts.append(answer.verdict)
-        shown += pictures([answer])
+        made.append(shown(answer))
     assert verdicts == ["generated", "cached"] * 3
-    assert not close(shown[1], shown[3], 2) and not close(shown[3], shown[5], 2)
+    assert not close(made[1], made[3], 2) and not close(made[3], made[5], 2)
 
 
 def test_sessions_with_and_without_it_share_a_step(pipelines: dict[str, StreamPipeline]) -> None:
     pipeline = pipelines["sdxl"]
     wishes = [BASE.patched({"control.scale": scale, "prompt": prompt}) for scale, prompt in ((0.0, "a"), (0.5, "b"), (1.5, "c"))]
-    alone = [pictures(stream(pipeline, wish, frames(1)))[0] for wish in wishes]
     together = pipeline.step([Entry(pipeline.open(wish), frames(1)[0], wish) for wish in wishes])
-    for answer, expected in zip(together, alone, strict=True):
-        assert close(answer.pixels.numpy(), expected)  # type: ignore[union-attr]
+    for answer, wish in zip(together, wishes, strict=True):
+        assert alike([answer], stream(pipeline, wish, frames(1)))
 
 
 def test_until_its_graphs_are_ready_the_stream_goes_on_without(folders: dict[str, tuple[Path, Path]]) -> None:
@@ -244,13 +222,13 @@ def test_until_its_graphs_are_ready_the_stream_goes_on_without(folders: dict[str
     pipeline.prepare(BASE)
     assert pipeline.graphs.ready(GraphKey("control", 1)) and pipeline.graphs.ready(GraphKey("controlled-full", 1))
     (after,) = pipeline.step([Entry(state, Frame(1, 0.04, PICTURES[0]), BASE)])
-    assert not close(pictures([before])[0], pictures([after])[0], 5)
+    assert not close(shown(before), shown(after), 5)
 
 
 def test_from_a_prompt_alone_there_is_nothing_to_hold_to(pipelines: dict[str, StreamPipeline]) -> None:
     blank = [Frame(0, 0.0, None)]
-    on, off = (pictures(stream(pipelines["sd15"], BASE.patched({"control.scale": scale}), blank))[0] for scale in (1.0, 0.0))
-    assert np.array_equal(on, off)
+    on, off = (stream(pipelines["sd15"], BASE.patched({"control.scale": scale}), blank) for scale in (1.0, 0.0))
+    assert alike(on, off, 0)
 
 
 def test_the_probe_sees_the_controlnet_too(pipelines: dict[str, StreamPipeline]) -> None:
@@ -258,7 +236,7 @@ def test_the_probe_sees_the_controlnet_too(pipelines: dict[str, StreamPipeline])
     probed = [answer for answer in stream(pipelines["sd15"], settings, frames(5)) if answer.reference is not None]
     assert probed
     for answer in probed:
-        assert close(answer.pixels.numpy(), answer.reference.numpy())  # type: ignore[union-attr]
+        assert close(shown(answer), reference(answer))
 
 
 def test_the_fingerprint_knows_the_controlnet(folders: dict[str, tuple[Path, Path]], tmp_path: Path) -> None:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 
-from pipelines import Entry, Frame, ModelParts, Output, Pixels, Settings, StreamPipeline, StreamSpec, describe, load
+from pipelines import Entry, Frame, ModelParts, Pixels, Settings, StreamPipeline, StreamSpec, describe, load
 from pipelines.unet import guidance_embedding
+from tests.by_hand import drawn, epsilon, pipe_of, plain, velocity
 from tests.miniature import EMBEDDING, POOLED, SECOND, UNETS, save_family
+from tests.streams import SIZE, close, frames, pictures, reference, shown, stream
 
-SIZE = 128
 ACCELERATED = ("sd15", "sd21", "sdxl")
 
 
@@ -37,64 +36,16 @@ def spec(folder: Path, backend: str = "eager") -> StreamSpec:
     return StreamSpec(str(folder), SIZE, SIZE, backend, "float32")
 
 
-def frames(count: int, still: bool = False) -> list[Frame]:
-    rng = np.random.default_rng(3)
-    pictures = [rng.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8) for _ in range(1 if still else count)]
-    return [Frame(i, i / 25, pictures[0 if still else i]) for i in range(count)]
-
-
-def stream(pipeline: StreamPipeline, settings: Settings, source: list[Frame], mask: Any = None) -> list[Output]:
-    state = pipeline.open(settings)
-    state.set_mask(mask)
-    answers = [pipeline.step([Entry(state, frame, settings)])[0] for frame in source]
-    while state.in_flight:
-        answers += pipeline.step([Entry(state, None, settings)])
-    return [answer for answer in answers if answer.pixels is not None]
-
-
-def pictures(answers: list[Output]) -> dict[int, Pixels]:
-    return {answer.frame_id: answer.pixels.numpy() for answer in answers if answer.pixels is not None}
-
-
-def close(a: Pixels, b: Pixels, tolerance: int = 1) -> bool:
-    return int(np.abs(a.astype(int) - b).max()) <= tolerance
-
-
 def by_hand(folder: Path, family: str, settings: Settings, frame: Frame) -> Pixels:
-    """Sequential denoising with diffusers' pipeline parts: text by its encode_prompt, networks by their own forward."""
-    cls = StableDiffusionXLPipeline if family == "sdxl" else StableDiffusionPipeline
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # of fields in scheduler_config.json that it would like otherwise
-        pipe = cls.from_pretrained(folder, local_files_only=True)
-    pipe.set_progress_bar_config(disable=True)
-    guided = settings.guidance_mode == "full"
-    said = pipe.encode_prompt(settings.prompt, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=True)
-    texts = [said[0], said[1]]
-    options: list[dict[str, Any]] = [{}, {}]
-    if family == "sdxl":
-        ids = torch.tensor([[SIZE, SIZE, 0, 0, SIZE, SIZE]], dtype=torch.float32)
-        options = [{"added_cond_kwargs": {"text_embeds": pooled, "time_ids": ids}} for pooled in said[2:]]
-    if family == "lcm":
-        w = torch.tensor([0.0 if guided else settings.guidance - 1])
-        options = [{"timestep_cond": guidance_embedding(w, 16)}] * 2
-    scale = pipe.vae.config.scaling_factor
-    bars = pipe.scheduler.alphas_cumprod
-    noise = load(spec(folder)).open(settings).noise
+    """Text by diffusers' encode_prompt, networks by their own forward."""
     assert frame.pixels is not None
-    x = torch.from_numpy(frame.pixels).permute(2, 0, 1)[None] / 127.5 - 1
-    with torch.no_grad():
-        x0 = pipe.vae.encode(x).latent_dist.mode() * scale
-        for level in range(settings.steps):
-            t = round(round(settings.strength * 999) * (settings.steps - level) / settings.steps)
-            a, s = bars[t] ** 0.5, (1 - bars[t]) ** 0.5
-            x = a * x0 + s * noise.level(level)
-            out = [
-                pipe.unet(x, t, encoder_hidden_states=text, **extra).sample for text, extra in zip(texts, options, strict=True)
-            ]
-            guess = out[1] + settings.guidance * (out[0] - out[1]) if guided else out[0]
-            x0 = a * x - s * guess if family in PREDICTIONS else (x - s * guess) / a
-        picture = pipe.vae.decode(x0 / scale).sample[0]
-    return ((picture + 1) * 127.5).round().clamp(0, 255).permute(1, 2, 0).to(torch.uint8).numpy()
+    pipe = pipe_of(folder, family)
+    network = plain(pipe, settings.prompt, SIZE)
+    if family == "lcm":
+        w = torch.tensor([0.0 if settings.guidance_mode == "full" else settings.guidance - 1])
+        network = plain(pipe, settings.prompt, SIZE, timestep_cond=guidance_embedding(w, 16))
+    noise = load(spec(folder)).open(settings).noise
+    return drawn(pipe, network, settings, frame.pixels, noise, velocity if family in PREDICTIONS else epsilon)
 
 
 @pytest.mark.parametrize("guidance", ["none", "full"])
@@ -129,8 +80,6 @@ def test_the_feature_cache_reuses_and_is_exact_where_nothing_moves(pipelines: di
     pipeline = pipelines[family]
     plain = Settings().patched({"steps": 2, "prompt": "ink", "guidance_mode": "full"})
     cached = plain.patched({"cache.enabled": True, "cache.interval": 3, "cache.branch": 1})
-    for key in pipeline.graphs_for(cached):
-        pipeline.graphs.build(key)
     source = frames(6, still=True)
     answers = stream(pipeline, cached, source)
     assert {"cached", "generated"} == {answer.verdict for answer in answers}
@@ -156,10 +105,10 @@ def test_the_strength_map_keeps_what_it_covers(pipelines: dict[str, StreamPipeli
     settings = Settings().patched({"steps": 2, "strength": 0.8, "strength_map.mode": "mask"})
     mask = np.zeros((SIZE, SIZE), dtype=np.uint8)
     source = frames(1)
-    (kept,) = pictures(stream(pipeline, settings, source, mask)).values()
+    (kept,) = pictures(stream(pipeline, settings, source, mask=mask)).values()
     vae = pipeline.graphs.run("encode", (torch.from_numpy(source[0].pixels)[None],))
     assert close(kept, pipeline.graphs.run("decode", vae)[0][0].numpy())
-    (full,) = pictures(stream(pipeline, settings, source, mask + 255)).values()
+    (full,) = pictures(stream(pipeline, settings, source, mask=mask + 255)).values()
     (plain,) = pictures(stream(pipeline, settings.patched({"strength_map.mode": "off"}), source)).values()
     assert close(full, plain) and not close(kept, plain, 10)
 
@@ -173,7 +122,7 @@ def test_the_probe_sees_no_loss_where_nothing_is_accelerated(pipelines: dict[str
     probed = [answer for answer in answers if answer.reference is not None]
     assert probed
     for answer in probed:
-        assert close(answer.pixels.numpy(), answer.reference.numpy())
+        assert close(shown(answer), reference(answer))
 
 
 def test_sessions_of_different_prompts_share_a_call_of_sdxl(pipelines: dict[str, StreamPipeline]) -> None:
@@ -182,7 +131,7 @@ def test_sessions_of_different_prompts_share_a_call_of_sdxl(pipelines: dict[str,
     alone = [next(iter(pictures(stream(pipeline, wish, source)).values())) for wish in wishes]
     together = pipeline.step([Entry(pipeline.open(wish), source[0], wish) for wish in wishes])
     for answer, expected in zip(together, alone, strict=True):
-        assert close(answer.pixels.numpy(), expected)
+        assert close(shown(answer), expected)
     assert not close(alone[0], alone[1], 0)
 
 

@@ -17,6 +17,23 @@ def test_hub_ids_may_pin_a_commit() -> None:
     assert describe("a/b@0123abc").base == Hub("a/b", "0123abc")
 
 
+def test_a_registered_name_may_say_the_commit_that_the_registry_does_not_know() -> None:
+    unpinned = {name for name, info in REGISTRY.items() if info.unpinned}
+    assert unpinned == {"nitro-realism", "nitro-vibrant", "instaflow"}
+    info = describe("nitro-vibrant@0123abc+lcm-lora-sdxl")
+    assert info.unet == Hub("ChenDY/NitroFusion", "0123abc", "nitrosd-vibrant_unet.safetensors") and not info.unpinned
+    assert info.base == REGISTRY["nitro-vibrant"].base and info.shift == 0.5
+    assert describe("instaflow@0123abc").name == "instaflow@0123abc"
+    assert all(extra.place.revision for extra in EXTRAS.values() if isinstance(extra.place, Hub))
+    for name, words in {
+        "sd-turbo@0123abc": "is pinned to commits already",
+        "instaflow@": "no commit ''",
+        "instaflow@a/b": "no commit",
+    }.items():
+        with pytest.raises(ModelError, match=words):
+            describe(name)
+
+
 def test_local_paths_that_exist_win_and_may_hold_a_plus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a" / "b+c").mkdir(parents=True)

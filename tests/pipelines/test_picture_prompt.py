@@ -9,19 +9,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
-from pipelines import Entry, Frame, ModelError, ModelParts, Output, Pixels, Settings, StreamPipeline, StreamSpec, describe, load
+from pipelines import Entry, ModelError, ModelParts, Pixels, Settings, StreamPipeline, StreamSpec, describe, load
+from pipelines.noise import SessionNoise
 from pipelines.picture_prompt import behind, split
+from tests import by_hand
+from tests.by_hand import pipe_of, rows
 from tests.miniature import PICTURE_SIDE, PICTURE_TOKENS, save_adapter, save_family
+from tests.streams import PICTURES, SIZE, alike, close, frames, shown, stream
 
-SIZE = 128
 FAMILIES = ("sd15", "sdxl")
-RNG = np.random.default_rng(3)
-SOURCE, PROMPT, OTHER = (RNG.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8) for _ in range(3))
+RNG = np.random.default_rng(4)
+PROMPT, OTHER = (RNG.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8) for _ in range(2))
 PICTURE = np.kron(RNG.integers(0, 256, (7, 9, 3)), np.ones((16, 16, 1))).astype(np.uint8)  # 112 x 144
 BASE = Settings().patched({"prompt": "ink", "strength": 0.6, "picture.scale": 0.7})
 
@@ -43,66 +46,37 @@ def spec(model: Path, adapter: Path | None) -> StreamSpec:
     return StreamSpec(name, SIZE, SIZE, "eager", "float32")
 
 
-def stream(pipeline: StreamPipeline, settings: Settings, picture: Pixels | None, count: int = 1) -> list[Output]:
-    pipeline.prepare(settings)
-    state = pipeline.open(settings)
-    state.set_picture(picture)
-    answers = [pipeline.step([Entry(state, Frame(i, i / 25, SOURCE), settings)])[0] for i in range(count)]
-    while state.in_flight:
-        answers += pipeline.step([Entry(state, None, settings)])
-    return [answer for answer in answers if answer.pixels is not None]
-
-
 def drawn(pipeline: StreamPipeline, settings: Settings, picture: Pixels | None) -> Pixels:
-    (answer,) = stream(pipeline, settings, picture)
-    assert answer.pixels is not None
-    return answer.pixels.numpy()
-
-
-def close(a: Pixels, b: Pixels, tolerance: int = 1) -> bool:
-    return int(np.abs(a.astype(int) - b).max()) <= tolerance
+    (answer,) = stream(pipeline, settings, frames(1), picture=picture)
+    return shown(answer)
 
 
 def theirs(folder: Path, adapter: Path, family: str) -> Any:
     """Diffusers' pipeline with the adapter loaded its own way."""
-    cls = StableDiffusionXLPipeline if family == "sdxl" else StableDiffusionPipeline
     encoder = CLIPVisionModelWithProjection.from_pretrained(adapter / "image_encoder", local_files_only=True)
     size = {"height": PICTURE_SIDE, "width": PICTURE_SIDE}
     view = CLIPImageProcessor(size={"shortest_edge": PICTURE_SIDE}, crop_size=size)
+    pipe = pipe_of(folder, family, image_encoder=encoder, feature_extractor=view)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        pipe = cls.from_pretrained(folder, local_files_only=True, image_encoder=encoder, feature_extractor=view)
         pipe.load_ip_adapter(
             str(adapter), subfolder="", weight_name="ip-adapter.safetensors", image_encoder_folder=None, local_files_only=True
         )
     return pipe
 
 
-def by_hand(pipe: Any, noise: Any, family: str, settings: Settings, picture: Pixels) -> Pixels:
-    """Sequential denoising by diffusers' parts; the picture's embedding is the one of its own pipeline."""
+def expected_of(pipe: Any, noise: SessionNoise, settings: Settings, picture: Pixels) -> Pixels:
+    """The picture's embedding is the one of diffusers' own pipeline."""
     pipe.set_ip_adapter_scale(settings.picture.scale)
-    embeds = pipe.prepare_ip_adapter_image_embeds(Image.fromarray(picture), None, "cpu", 1, True)[0]
-    none, seen = embeds.chunk(2)
-    said = pipe.encode_prompt(settings.prompt, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=True)
-    bars, scale = pipe.scheduler.alphas_cumprod, pipe.vae.config.scaling_factor
-    ids = torch.tensor([[SIZE, SIZE, 0, 0, SIZE, SIZE]], dtype=torch.float32)
-    with torch.no_grad():
-        pixels = torch.from_numpy(SOURCE).permute(2, 0, 1)[None] / 127.5 - 1
-        x0 = pipe.vae.encode(pixels).latent_dist.mode() * scale
-        for level in range(settings.steps):
-            t = round(round(settings.strength * 999) * (settings.steps - level) / settings.steps)
-            a, s = bars[t] ** 0.5, (1 - bars[t]) ** 0.5
-            x, out = a * x0 + s * noise.level(level), []
-            for index, (text, view) in enumerate(zip(said[:2], (seen, none), strict=True)):
-                extra: dict[str, Any] = {"image_embeds": [view]}
-                if family == "sdxl":
-                    extra |= {"text_embeds": said[2 + index], "time_ids": ids}
-                out.append(pipe.unet(x, t, encoder_hidden_states=text, added_cond_kwargs=extra).sample)
-            guided = settings.guidance_mode == "full"
-            guess = out[1] + settings.guidance * (out[0] - out[1]) if guided else out[0]
-            x0 = (x - s * guess) / a
-        shown = pipe.vae.decode(x0 / scale).sample[0]
-    return ((shown + 1) * 127.5).round().clamp(0, 255).permute(1, 2, 0).to(torch.uint8).numpy()
+    none, seen = pipe.prepare_ip_adapter_image_embeds(Image.fromarray(picture), None, "cpu", 1, True)[0].chunk(2)
+    texts = rows(pipe, settings.prompt, SIZE)
+
+    def network(x: Tensor, t: int, row: int) -> Tensor:
+        text, added = texts[row]
+        extra = {"image_embeds": [(seen, none)[row]], **added}
+        return pipe.unet(x, t, encoder_hidden_states=text, added_cond_kwargs=extra).sample
+
+    return by_hand.drawn(pipe, network, settings, PICTURES[0], noise)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -114,7 +88,7 @@ def test_a_stream_equals_diffusers_own_adapter(
         settings = BASE.patched({"steps": 2, "guidance_mode": guidance, "guidance": 2.0, "picture.scale": scale})
         noise = pipeline.open(settings).noise
         # A square picture: the two libraries' bicubic filters differ by a rounding.
-        expected = by_hand(pipe, noise, family, settings, PROMPT)
+        expected = expected_of(pipe, noise, settings, PROMPT)
         assert close(drawn(pipeline, settings, PROMPT), expected, 2)
         assert not close(drawn(pipeline, settings, OTHER), expected, 2)
         assert not close(drawn(pipeline, settings, None), expected, 5)
@@ -151,9 +125,9 @@ def test_rows_with_pictures_of_their_own_share_a_call(pipelines: dict[str, Strea
     for settings, picture in wishes:
         state = pipeline.open(settings)
         state.set_picture(picture)
-        entries.append(Entry(state, Frame(0, 0.0, SOURCE), settings))
+        entries.append(Entry(state, frames(1)[0], settings))
     for answer, (settings, picture) in zip(pipeline.step(entries), wishes, strict=True):
-        assert close(answer.pixels.numpy(), drawn(pipeline, settings, picture))  # type: ignore[union-attr]
+        assert close(shown(answer), drawn(pipeline, settings, picture))
 
 
 @pytest.mark.parametrize(
@@ -167,24 +141,23 @@ def test_rows_with_pictures_of_their_own_share_a_call(pipelines: dict[str, Strea
 def test_accelerations_go_on_with_a_picture_prompt(pipelines: dict[str, StreamPipeline], patch: dict[str, object]) -> None:
     settings = BASE.patched(patch)
     plain = settings.patched({"cache.enabled": False, "stream_batch.enabled": False})
-    fast, slow = (stream(pipelines["sd15"], wish, PROMPT, 4) for wish in (settings, plain))
-    for answer, expected in zip(fast, slow, strict=True):
-        assert close(answer.pixels.numpy(), expected.pixels.numpy())  # type: ignore[union-attr]
+    fast, slow = (stream(pipelines["sd15"], wish, frames(4, still=True), picture=PROMPT) for wish in (settings, plain))
+    assert alike(fast, slow)
 
 
 def test_another_picture_ends_what_was_cached_and_holds_from_the_next_frame(pipelines: dict[str, StreamPipeline]) -> None:
     pipeline, settings = pipelines["sd15"], BASE.patched({"cache.enabled": True, "cache.interval": 9})
     pipeline.prepare(settings)
-    state, verdicts, shown = pipeline.open(settings), [], []
-    for index, picture in enumerate((None, None, PROMPT, PROMPT, OTHER, OTHER)):
+    state, verdicts, made = pipeline.open(settings), [], []
+    for frame, picture in zip(frames(6, still=True), (None, None, PROMPT, PROMPT, OTHER, OTHER), strict=True):
         if picture is not state.picture:
             state.set_picture(picture)
-        (answer,) = pipeline.step([Entry(state, Frame(index, index / 25, SOURCE), settings)])
+        (answer,) = pipeline.step([Entry(state, frame, settings)])
         verdicts.append(answer.verdict)
-        shown.append(answer.pixels.numpy())  # type: ignore[union-attr]
+        made.append(shown(answer))
     assert verdicts == ["generated", "cached"] * 3
-    assert all(close(shown[2 * pair], shown[2 * pair + 1]) for pair in range(3))
-    assert not close(shown[1], shown[3], 2) and not close(shown[3], shown[5], 2)
+    assert all(close(made[2 * pair], made[2 * pair + 1]) for pair in range(3))
+    assert not close(made[1], made[3], 2) and not close(made[3], made[5], 2)
 
 
 def test_a_row_carries_its_tokens_behind_its_text() -> None:
