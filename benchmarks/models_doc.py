@@ -12,7 +12,7 @@ HEAD = """# Models
 
 `--model` takes
 
-- a registered name from the table below;
+- a registered name from the table below, with `@commit` where the table says main;
 - the id of a hub repository in the diffusers layout, `owner/name`, or `owner/name@commit`;
 - a local folder in the diffusers layout, or a single `.safetensors` file of SD 1.5, SD 2 or SDXL;
 - any of them with more added by `+`: an extra by name (`FOLDER+lcm-lora:0.8+taesd`), a LoRA as local file, hub id or
@@ -38,7 +38,8 @@ safetensors are read, no code of a repository is ever run, and every header, pat
 
 None of these weights could be loaded where Rill was made, which has no access to the hub: the loading code is tested on
 miniatures in exactly the published layouts. A commit is pinned where several independent public sources name the same one, or a
-copy of the hub's own page shows the very files at it; where the table says main, none could be confirmed. A licence marked
+copy of the hub's own page shows the very files at it. Where the table says main, none could be confirmed, and the newest commit
+is taken unless the name says another (`instaflow@COMMIT`); `app.py models` says so, too. A licence marked
 with ? could not be found on a copy of the hub's own pages for every part, and is what is commonly stated. Licences change: read
 those of the repositories before you use a model.
 

@@ -83,7 +83,8 @@ class StreamPipeline:
         self.branches = parts.branches
         self.worked: forecast.Work = Counter()  # rows that the last step took, by UNet call
         self._no_picture = picture_prompt.none(parts.picture_tokens, parts.embedding_shape[1])
-        self._prompts = PromptCache(parts.encode_prompt)
+        # Asked for anew each time: the encoders are read at the first prompt, when the networks are no longer read.
+        self._prompts = PromptCache(lambda prompt: parts.encode_prompt(prompt))
         self._conditions = Conditions(Additions(parts.time_ids(spec.width, spec.height), parts.w_size, parts.empty_is_zero))
 
     def check(self, settings: Settings) -> None:
@@ -125,6 +126,8 @@ class StreamPipeline:
         for key in self.graphs_for(settings, sessions):
             self.graphs.build(key)
         self._prompts.blend(settings)
+        if self.graphs.parts.picture_tokens:
+            _ = self.graphs.parts.look  # reads the picture encoder, which no step shall wait for
 
     def rehearse(self, settings: Settings, sessions: int = 1) -> None:
         """Build what these settings need and run one picture through: what would break at the first frame does so here.

@@ -11,7 +11,8 @@ from pipelines.vocabulary import Vocabulary, read_vocabulary
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 SEGMENT = r"(?!\.{1,2}(?:/|@|$))[A-Za-z0-9._-]{1,96}"
-HUB_ID = re.compile(rf"({SEGMENT}/{SEGMENT})(?:@([A-Za-z0-9._-]{{1,64}}))?")
+REVISION = r"[A-Za-z0-9._-]{1,64}"
+HUB_ID = re.compile(rf"({SEGMENT}/{SEGMENT})(?:@({REVISION}))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,12 @@ class ModelInfo:
     advice: str = ""
     source: str = ""
     licence_seen: bool = False
+
+    @property
+    def unpinned(self) -> tuple[str, ...]:
+        """The fields of parts on the hub of which no commit is known, so that its main branch is taken."""
+        parts = ((name, getattr(self, name)) for name in ("base", "unet", "autoencoder"))
+        return tuple(name for name, place in parts if isinstance(place, Hub) and place.revision is None)
 
     @property
     def vocabulary(self) -> Vocabulary:

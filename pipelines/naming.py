@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipelines.models import HUB_ID, Hub, Lora, ModelInfo, PictureAdapter, Place
+from pipelines.models import HUB_ID, REVISION, Hub, Lora, ModelInfo, PictureAdapter, Place
 from pipelines.registry import EXTRAS, REGISTRY
 from pipelines.types import LoraUse, ModelError
 
@@ -17,18 +18,18 @@ MAX_STRENGTH = 4.0
 def describe(name: str) -> ModelInfo:
     """What `--model` means.
 
-    A registered name; a hub id (owner/name, or owner/name@commit); a local folder or .safetensors file. More may be added with
-    "+": a registered extra ("lcm-lora:0.8", "taesd"); a LoRA as hub id, owner/name/file.safetensors or local file with its
-    strength (":0.8"); a ControlNet ("control=" and a folder or hub id); an adapter for picture prompts ("picture=" and a folder
-    that holds its file and image_encoder/); or a prediction type. A local path that exists is taken whole. Opens nothing.
-    Raises ModelError.
+    A registered name, with @commit where the registry knows none; a hub id (owner/name, or owner/name@commit); a local folder or
+    .safetensors file. More may be added with "+": a registered extra ("lcm-lora:0.8", "taesd"); a LoRA as hub id,
+    owner/name/file.safetensors or local file with its strength (":0.8"); a ControlNet ("control=" and a folder or hub id); an
+    adapter for picture prompts ("picture=" and a folder that holds its file and image_encoder/); or a prediction type. A local
+    path that exists is taken whole. Opens nothing. Raises ModelError.
     """
     if name in REGISTRY:
         return REGISTRY[name]
     if Path(name).expanduser().exists():
         return local(Path(name).expanduser())
     first, *extras = name.split("+")
-    info = REGISTRY.get(first) or _unregistered(first)
+    info = _registered(first) or _unregistered(first)
     for extra in extras:
         info = _with(info, extra)
     return dataclasses.replace(info, name=name if len(name) < 80 else info.name) if extras else info
@@ -47,6 +48,19 @@ def local(path: Path) -> ModelInfo:
     """A plain entry for a folder or file on this machine."""
     kind = "file" if path.suffix == ".safetensors" else "folder"
     return ModelInfo(path.name, f"Local {kind} {path.name}", path, "unknown", max_steps=8)
+
+
+def _registered(name: str) -> ModelInfo | None:
+    """The entry of a name, or of NAME@COMMIT: then at that commit, where the registry knows none."""
+    plain, at, commit = name.partition("@")
+    info = REGISTRY.get(plain)
+    if info is None or not at:
+        return info
+    if not info.unpinned or re.fullmatch(REVISION, commit) is None:
+        what = "is pinned to commits already" if not info.unpinned else f"has no commit {commit!r}"
+        raise ModelError(f"{plain}: {what}; name another version by its repository, owner/name@commit")
+    pinned = {name: dataclasses.replace(getattr(info, name), revision=commit) for name in info.unpinned}
+    return dataclasses.replace(info, name=name, **pinned)
 
 
 def _unregistered(name: str) -> ModelInfo:

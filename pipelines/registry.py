@@ -1,8 +1,8 @@
 """The models and extras that Rill knows by name: data, from which docs/models.md is made.
 
 Facts are from the model cards and the authors' code as of November 2026. A revision is given where the same commit was found in
-several independent public sources, or with the very files on a page of the hub; None means that none could be confirmed, and
-the main branch is taken.
+several independent public sources, or with the very files on a page of the hub; None means that none could be confirmed: then
+the main branch is taken, unless the name says which commit to take (NAME@COMMIT).
 """
 
 from __future__ import annotations
@@ -215,7 +215,8 @@ _MODELS = (
         name="instaflow",
         title="InstaFlow 0.9B: SD 1.5 as a rectified flow, one step",
         base=Hub("XCLiu/instaflow_0_9B_from_sd_1_5"),
-        licence=f"CC BY-NC 4.0, {OPENRAIL}",
+        licence=f"CC BY-NC 4.0, and {OPENRAIL} of its base",
+        licence_seen=True,
         family="sd15",
         max_steps=1,
         guidance_trained=False,
@@ -254,11 +255,11 @@ _EXTRAS = (
             "Open RAIL",
             ("sd15",),
             source="arXiv 2302.05543",
-            licence_seen=kind == "canny",
+            licence_seen=kind != "depth",
         )
         for kind, title, repo, revision in (
             ("canny", "Canny's lines", "control_v11p_sd15_canny", "115a470d547982438f70198e353a921996e2e819"),
-            ("softedge", "soft edges", "control_v11p_sd15_softedge", None),
+            ("softedge", "soft edges", "control_v11p_sd15_softedge", "b5bcad0c48e9b12f091968cf5eadbb89402d6bc9"),
             ("depth", "depth", "control_v11f1p_sd15_depth", "539f99181d33db39cf1af2e517cd8056785f0a87"),
         )
     ),
@@ -287,6 +288,7 @@ _EXTRAS = (
         ("sd15",),
         source="arXiv 2308.06721",
         encoder=Hub(IP_ADAPTER, IP_ADAPTER_AT, "models/image_encoder/model.safetensors"),
+        licence_seen=True,
     ),
     Extra(
         "picture-sdxl",
@@ -297,6 +299,7 @@ _EXTRAS = (
         ("sdxl",),
         source="arXiv 2308.06721",
         encoder=Hub(IP_ADAPTER, IP_ADAPTER_AT, "models/image_encoder/model.safetensors"),
+        licence_seen=True,
     ),
 )
 

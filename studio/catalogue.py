@@ -10,7 +10,8 @@ from pipelines import ModelError, ModelInfo, ModelParts, ModelReport
 
 
 def catalogue(models: Iterable[ModelInfo]) -> list[dict[str, Any]]:
-    """One entry per model: name, title, licence, native size, steps, and whether it is present (with the reason if not)."""
+    """One entry per model: name, title, licence, native size, steps, whether a part is at no known commit,
+    and whether it is present (with the reason if not)."""
     return [_entry(info) for info in models]
 
 
@@ -28,6 +29,7 @@ def _entry(info: ModelInfo) -> dict[str, Any]:
         "licence": info.licence,
         "native_size": info.native_size,
         "max_steps": info.max_steps,
+        "unpinned": bool(info.unpinned),
         "state": state,
         "prompts": list(prompts),
     }
@@ -51,7 +53,8 @@ def table(entries: Iterable[dict[str, Any]]) -> list[str]:
         state = "present" if row["state"] == "present" else "to download" if "downloaded" in row["state"] else row["state"]
         steps = f"1-{row['max_steps']}" if row["max_steps"] > 1 else "1"
         lines.append(f"{row['name']:<{width}}  {row['native_size']:>4} px  {steps:>3} steps  {state:<11}  {row['licence']}")
-        lines.append(f"{'':<{width}}  {row['title']}")
+        pin = f" (no commit is known: its newest; {row['name']}@COMMIT takes another)" if row["unpinned"] else ""
+        lines.append(f"{'':<{width}}  {row['title']}{pin}")
     return lines
 
 
