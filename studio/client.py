@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
@@ -65,7 +65,9 @@ def stream_url(url: str) -> str:
 
 
 class StudioClient:
-    """One session on a server. Reconnects by itself when the connection breaks, and resumes the session.
+    """One session on a server. Reconnects by itself when the connection breaks, and resumes the session. Where that is no
+    longer kept (a server that has restarted, another one behind the same address) it begins a new one with the settings, mask
+    and picture prompt that stood last.
 
     token: needed, unless `origin` names a page the server accepts. settings: dotted key → value. Raises StudioError from
     `async with`, and from every method once the session is lost for good.
@@ -92,6 +94,7 @@ class StudioClient:
         self._next_id, self._settled = 1, 0
         self._room = asyncio.Event()
         self._answers: asyncio.Queue[Answer | None] = asyncio.Queue(ANSWERS_WAITING)
+        self._painted: dict[str, bytes] = {}
         self._requests: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._captured: dict[int, float] = {}
         self._failure: StudioError | None = None
@@ -192,6 +195,7 @@ class StudioClient:
         It holds for the frames sent after this call. Raises StudioError bad_mask.
         """
         png = b"" if mask is None else await asyncio.to_thread(codec.encode_mask, mask)
+        self._painted["mask"] = protocol.pack_mask(0, png)
         await self._ask(lambda request: protocol.pack_mask(request, png))
 
     async def picture(self, pixels: Pixels | None) -> None:
@@ -200,7 +204,9 @@ class StudioClient:
         It holds for the frames sent after this call, where the model has an adapter for it. Raises StudioError bad_picture.
         """
         png = b"" if pixels is None else await asyncio.to_thread(codec.encode, pixels, protocol.PictureWish("png"))
-        await self._ask(lambda request: protocol.pack_picture(request, "png" if png else "none", png))
+        form = "png" if png else "none"
+        self._painted["picture"] = protocol.pack_picture(0, form, png)
+        await self._ask(lambda request: protocol.pack_picture(request, form, png))
 
     async def pause(self, paused: bool) -> None:
         """Have the server drop frames, or take them again."""
@@ -227,9 +233,12 @@ class StudioClient:
     # What goes on behind.
 
     async def _connect(self, resume: str | None) -> None:
+        self.errors = [
+            error for error in self.errors if not error.get("fatal")
+        ]  # those of an earlier connection explain no new end
         try:
             self._socket = await connect(
-                self.url,
+                self._address,
                 subprotocols=[Subprotocol(protocol.SUBPROTOCOL)],
                 origin=None if self._origin is None else Origin(self._origin),
                 compression=None,
@@ -249,12 +258,21 @@ class StudioClient:
                 hello["settings"] = self._settings
             await self._socket.send(protocol.pack_text("hello", **hello))
             await self._await_welcome(self._socket)
+            if resume is None:
+                for message in self._painted.values():
+                    await self._socket.send(message)
         except ConnectionClosed as error:
             raise StudioError(*self._why(error)) from error
         except (OSError, InvalidHandshake, InvalidURI, TimeoutError) as error:
             raise StudioError(f"{self.url}: {error}", "unreachable") from error
         self._settled = self._next_id - 1
         self._room.set()
+
+    @property
+    def _address(self) -> str:
+        """Where to connect: a server that is one of several is named, so that whoever stands before them finds the session."""
+        at = self.welcome.get("at")
+        return f"{self.url}?{urlencode({'at': at})}" if at else self.url
 
     async def _await_welcome(self, socket: ClientConnection) -> None:
         while True:
@@ -309,7 +327,7 @@ class StudioClient:
         for attempt in range(self._reconnects):
             await asyncio.sleep(PAUSES_S[min(attempt, len(PAUSES_S) - 1)] * random.uniform(0.5, 1.0))
             try:
-                await self._connect(self.welcome["resume"])
+                await self._take_up()
             except StudioError as error:
                 if error.code not in ("unreachable", "full"):
                     raise
@@ -320,6 +338,16 @@ class StudioClient:
                 lost = self._next_id - 1
                 return await self._answers.put(Answer(lost, self._captured.get(lost, 0.0), lost, 0, "dropped", "unsent"))
         raise StudioError(message, code)
+
+    async def _take_up(self) -> None:
+        """The session, or another one like it. Raises StudioError."""
+        try:
+            await self._connect(self.welcome["resume"])
+        except StudioError as error:
+            if error.code != "resume_expired":
+                raise
+            self._settings = self.values
+            await self._connect(None)
 
     async def _ping(self) -> None:
         while True:

@@ -195,6 +195,7 @@ class Connection:
                 protocol=VERSION,
                 session=session.name,
                 resume=seat.resume,
+                at=hub.config.name,
                 resumed=hello.resume is not None,
                 grace_s=limits.grace_s,
                 last_frame_id=session.last_id,

@@ -36,7 +36,8 @@ STALLED_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
-    """What one server is started with. The token is a random one unless given."""
+    """What one server is started with. The token is a random one unless given. name: which of several servers behind one address
+    this is; clients that come back say it."""
 
     spec: StreamSpec = field(default_factory=StreamSpec)
     limits: Limits = field(default_factory=Limits)
@@ -44,6 +45,7 @@ class ServerConfig:
     token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     changes: ChangeRule = field(default_factory=ChangeRule)
     words: WordFilter = field(default_factory=WordFilter)
+    name: str | None = None
 
 
 PipelineFactory = Callable[[StreamSpec], StreamPipeline]

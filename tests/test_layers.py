@@ -1,4 +1,4 @@
-"""The direction of imports: app → studio → pipelines → kernels; training and benchmarks may import all, nothing imports them."""
+"""The direction of imports: app → studio → pipelines → kernels; training, benchmarks, deploy stand above it."""
 
 import ast
 from collections.abc import Iterator
@@ -16,6 +16,7 @@ ALLOWED = {
     "app": {"studio", "pipelines", "benchmarks"},
     "training": {"app", "studio", "pipelines", "kernels"},
     "benchmarks": {"app", "studio", "pipelines", "kernels", "training"},
+    "deploy": {"studio", "pipelines"},
 }
 WEB = {"fastapi", "starlette", "gradio", "uvicorn", "websockets", "httpx"}
 

@@ -17,6 +17,7 @@ export class Connection {
     this.socket = null;
     this.attempt = 0;
     this.resume = null;
+    this.at = null; // which server holds the session, where there are several
     this.settings = null; // a function giving the settings for a session that starts anew
     this.keep = true; // whether a new session may be asked for those settings
     this.timers = { retry: null, ping: null };
@@ -34,7 +35,7 @@ export class Connection {
     this.welcomed = false;
     this.opened = false;
     this.#say({ state: "connecting", reason: "", retryAt: null, elapsed: null });
-    const socket = new WebSocket(this.url, SUBPROTOCOL);
+    const socket = new WebSocket(this.address, SUBPROTOCOL);
     socket.binaryType = "arraybuffer";
     socket.onopen = () => {
       this.opened = true;
@@ -44,6 +45,11 @@ export class Connection {
     socket.onmessage = ({ data }) => (typeof data === "string" ? this.#text(data) : this.#binary(data));
     socket.onclose = ({ code }) => this.#closed(code);
     this.socket = socket;
+  }
+
+  /** Where to connect: a server that is one of several is named, so that whoever stands before them finds the session. */
+  get address() {
+    return this.at ? `${this.url}?at=${encodeURIComponent(this.at)}` : this.url;
   }
 
   /** Sends a text or binary message; false if there is no live session. */
@@ -110,6 +116,7 @@ export class Connection {
     this.keep = true;
     const returning = this.resume !== null;
     this.resume = message.resume;
+    this.at = message.at ?? null;
     this.unanswered = 0;
     clearInterval(this.timers.ping);
     this.timers.ping = setInterval(() => this.#ping(), Math.min(PING_EVERY, message.limits.ping_s) * 1000);

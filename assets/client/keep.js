@@ -134,12 +134,15 @@ export function download(blob, name) {
 /** Two addresses where others may watch this session, and nothing else: a clean page, and MJPEG for OBS. */
 async function views(studio, host) {
   const base = new URL("../view", import.meta.url).href;
-  const answer = await fetch(base, { method: "POST", headers: { "X-Rill-Resume": studio.connection.resume ?? "" } }).catch(() => null);
+  const { at } = studio.connection;
+  const where = at ? `?at=${encodeURIComponent(at)}` : "";
+  const answer = await fetch(base + where, { method: "POST", headers: { "X-Rill-Resume": studio.connection.resume ?? "" } }).catch(() => null);
   if (!answer?.ok) return studio.notice("There is no session to watch yet. Try again when it is live.", true);
   const { token } = await answer.json();
   const row = (label, url) => make("label", { className: "rill-view" }, label, make("input", { type: "text", readOnly: true, value: url, on: { focus: ({ target }) => target.select() } }));
-  const open = make("a", { className: "rill-link", href: `${base}#${token}`, target: "_blank", rel: "noopener", textContent: "Open it" });
-  return host.replaceChildren(row("Clean page", `${base}#${token}`), row("MJPEG, for OBS", `${base}.mjpeg?token=${token}`), open);
+  const clean = `${base}${where}#${token}`;
+  const open = make("a", { className: "rill-link", href: clean, target: "_blank", rel: "noopener", textContent: "Open it" });
+  return host.replaceChildren(row("Clean page", clean), row("MJPEG, for OBS", `${base}.mjpeg${where}${where ? "&" : "?"}token=${token}`), open);
 }
 
 const stamp = () => `rill-${new Date().toISOString().slice(0, 19).replaceAll(":", "-")}`;

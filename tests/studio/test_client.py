@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +170,29 @@ async def test_a_broken_connection_is_resumed(running: Running) -> None:
         again = await exchange(client, 100)
         assert again.pixels is not None and first.pixels is not None
         assert np.abs(again.pixels.astype(int) - first.pixels).max() <= 1
+
+
+async def test_a_session_that_is_no_longer_kept_begins_again_as_it_stood(running: Running) -> None:
+    """What a restarted server, or another one behind the same address, does not know the client says again."""
+    running.hub.config = replace(running.hub.config, name="first")
+    async with StudioClient(url(running), token=TOKEN, settings={"prompt": "red"}) as client:
+        assert client.welcome["at"] == "first"
+        await client.patch({"strength": 0.8, "prompt": "green"})
+        await client.mask(np.full((4, 4), 255, np.uint8))
+        session = client.welcome["session"]
+        for seat in running.hub.registry.present():
+            if seat.session.name == session:
+                running.hub.end(seat)
+        running.hub.config = replace(running.hub.config, name="second")
+        assert client._socket is not None
+        client._socket.transport.abort()
+        assert (await client.shown()).pixels is None
+        assert client.welcome["session"] != session and not client.welcome["resumed"] and client.welcome["at"] == "second"
+        assert client.values["strength"] == 0.8 and client.values["prompt"] == "green"
+        assert (await exchange(client, 100)).pixels is not None
+        (held,) = [seat.session for seat in running.hub.registry.present() if seat.session.name == client.welcome["session"]]
+        assert held.mask is not None
+    running.hub.config = replace(running.hub.config, name=None)
 
 
 async def test_a_lost_session_is_an_error_everywhere() -> None:
