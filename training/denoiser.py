@@ -3,9 +3,9 @@
     python -m training.denoiser --runs runs --steps 6000
 
 Input sqrt(abar_t) z_start + sqrt(1 - abar_t) epsilon, target z_target ("sample" prediction); start, target and prompt come from
-`lessons`. Loss: smooth L1 of latents, and the autoencoder's loss of the pictures that their linear synthesis gives. Two steps in
-three are windows of 128 x 128 pixels, the third is 256 x 256, so that composition is learnt, too. `training.refine` makes a
-one-step painter of it.
+`lessons`. Loss: smooth L1 of latents. Two steps in three are windows of 128 x 128 pixels, the third is 256 x 256, so that
+composition is learnt, too. With `--start` it goes on from what `training.grow` took over from a finished model.
+`training.refine` makes a one-step painter of it.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from pipelines.cosine_autoencoder import CosineAutoencoder
-from training import data, lessons
-from training.autoencoder import picture_loss
+from training import autoencoder, data, lessons
+from training.autoencoder import Autoencoder
 from training.lessons import Mixture, Scenes
 from training.loop import Average, Run, channels_last, optimise
 from training.model import build_scheduler, build_text_encoder, build_tokenizer, build_unet, tokenize
@@ -41,7 +40,6 @@ class DenoiserConfig:
     average: float = 0.998
     mixture: Mixture = field(default_factory=Mixture)
     scenes: int = 5000
-    pictures: float = 1.0  # weight of the loss of pictures
     seed: int = 0
 
 
@@ -76,7 +74,7 @@ class Denoiser(nn.Module):
 
 
 @torch.no_grad()
-def encoded(vae: CosineAutoencoder, x: Tensor) -> Tensor:
+def encoded(vae: Autoencoder, x: Tensor) -> Tensor:
     """Pictures (N, 3, H, W) in [0, 1] to latents in float32."""
     x = x.to(vae.latent_mean).contiguous(memory_format=torch.channels_last) * 2 - 1
     latents: Tensor = vae.encode(x).latents
@@ -84,12 +82,17 @@ def encoded(vae: CosineAutoencoder, x: Tensor) -> Tensor:
 
 
 def train(
-    config: DenoiserConfig, run: Run, store: np.ndarray, named: Scenes, vae: CosineAutoencoder, *, device: str = "cpu",
-    stop_at: int | None = None, sheet: Any = None,
+    config: DenoiserConfig, run: Run, store: np.ndarray, named: Scenes, vae: Autoencoder, *,
+    start: dict[str, Tensor] | None = None, device: str = "cpu", stop_at: int | None = None, sheet: Any = None,
 ) -> Average:  # fmt: skip
-    """Trains on pools of pictures and scenes from the run's checkpoint, where there is one; returns the averaged weights."""
+    """Trains on pools of pictures and scenes from the run's checkpoint, where there is one, else from `start`, else from nothing;
+    returns the averaged weights.
+    """
     torch.manual_seed(config.seed)
-    model = channels_last(Denoiser(vae.config["latent_channels"]).to(device))
+    model = Denoiser(vae.config["latent_channels"])
+    if start is not None:
+        model.load_state_dict(start)
+    model = channels_last(model.to(device))
     vae = channels_last(vae.to(device)).eval().requires_grad_(False)
 
     def loss(step: int, rng: Generator) -> tuple[Tensor, dict[str, float]]:
@@ -100,9 +103,7 @@ def train(
         noise = torch.randn(start.shape, generator=rng).to(device)
         x = model.noisy(start, t, noise).contiguous(memory_format=torch.channels_last)
         z = model(x, t, lesson.prompts)
-        in_latents = F.smooth_l1_loss(z, target, beta=0.5)
-        in_pictures = picture_loss(vae.synthesise(z), vae.synthesise(target))
-        return in_latents + config.pictures * in_pictures, {"latent": in_latents.item(), "picture": in_pictures.item()}
+        return F.smooth_l1_loss(z, target, beta=0.5), {}
 
     return optimise(
         run, model, loss, seed=config.seed, steps=config.steps, peak=config.peak, warmup=config.warmup,
@@ -110,11 +111,13 @@ def train(
     )  # fmt: skip
 
 
-def run_stage(runs: Path, config: DenoiserConfig, *, device: str = "cpu", stop_at: int | None = None) -> None:
+def run_stage(
+    runs: Path, config: DenoiserConfig, *, start: dict[str, Tensor] | None = None, device: str = "cpu", stop_at: int | None = None
+) -> None:
     """Makes the scenes where they are missing and trains in `runs/denoiser`, with sheets."""
     from training.sheet import write_sheet
 
-    vae = CosineAutoencoder.from_pretrained(runs / "autoencoder").eval().requires_grad_(False)
+    vae = autoencoder.read(runs / "autoencoder").eval().requires_grad_(False)
     store = np.load(runs / "sources.npy", mmap_mode="r")
     named = lessons.scene_pool(runs / "scenes.npy", config.scenes, config.seed)
     run = Run(runs / "denoiser")
@@ -122,13 +125,17 @@ def run_stage(runs: Path, config: DenoiserConfig, *, device: str = "cpu", stop_a
     def sheet(model: Any, step: int) -> None:
         write_sheet(run.folder / f"sheet_{step:06d}.jpg", model, vae, strengths=(0.5,), side=256, names=("astronaut", "tower"))
 
-    train(config, run, store, named, vae, device=device, stop_at=stop_at, sheet=sheet)
+    train(config, run, store, named, vae, start=start, device=device, stop_at=stop_at, sheet=sheet)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder for everything that training writes")
     parser.add_argument("--steps", type=int, default=DenoiserConfig.steps)
+    parser.add_argument("--batch", type=int, default=DenoiserConfig.batch, help="windows in each of a step's two parts")
+    parser.add_argument("--peak", type=float, default=DenoiserConfig.peak, help="highest learning rate")
+    parser.add_argument("--start", type=Path, help="weights to start from, as training.grow writes them")
+    parser.add_argument("--scenes", type=int, default=DenoiserConfig.scenes, help="size of the pool of scenes")
     parser.add_argument("--stop-at", type=int, help="stop at this step with a checkpoint; run again to go on")
     parser.add_argument("--pictures", type=int, default=3000, help="size of the pool of source pictures")
     parser.add_argument("--seed", type=int, default=0)
@@ -136,9 +143,10 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)  # see training.loop
     torch.set_flush_denormal(True)
-    config = DenoiserConfig(steps=args.steps, seed=args.seed)
+    config = DenoiserConfig(steps=args.steps, batch=args.batch, peak=args.peak, scenes=args.scenes, seed=args.seed)
     data.pool(args.runs / "sources.npy", args.pictures, args.seed)
-    run_stage(args.runs, config, device=args.device, stop_at=args.stop_at)
+    start = torch.load(args.start, weights_only=True) if args.start else None
+    run_stage(args.runs, config, start=start, device=args.device, stop_at=args.stop_at)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import diffusers
 import torch
@@ -18,9 +17,8 @@ from diffusers import LCMScheduler, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from pipelines import vocabulary
-from pipelines.autoencoder import PocketAutoencoder
 from pipelines.cosine_autoencoder import CosineAutoencoder
-from training import words
+from training import autoencoder, words
 from training.autoencoder import Autoencoder
 from training.denoiser import Denoiser
 from training.loop import Run, averaged, channels_last
@@ -39,8 +37,8 @@ INDEX = {
     "text_encoder": ["transformers", "CLIPTextModel"],
     "tokenizer": ["transformers", "CLIPTokenizer"],
     "unet": ["diffusers", "UNet2DConditionModel"],
-    "vae": ["pipelines.cosine_autoencoder", "CosineAutoencoder"],
 }
+MODULES = {"PocketAutoencoder": "pipelines.autoencoder", "CosineAutoencoder": "pipelines.cosine_autoencoder"}
 
 
 def weight_bytes(folder: Path) -> int:
@@ -48,7 +46,7 @@ def weight_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
 
 
-def export(model: Denoiser, vae: CosineAutoencoder, output: Path) -> int:
+def export(model: Denoiser, vae: Autoencoder, output: Path) -> int:
     """Writes the model to `output`, file by file and each atomically; returns the bytes of its weights.
 
     ValueError if they are more than 40,000,000. Files that are already there and not part of the model stay (model card, sheet).
@@ -63,7 +61,9 @@ def export(model: Denoiser, vae: CosineAutoencoder, output: Path) -> int:
             torch.nn.Module.to(half, torch.float16).save_pretrained(folder / name, safe_serialization=True)
         model.tokenizer.save_pretrained(folder / "tokenizer")
         build_scheduler().save_pretrained(folder / "scheduler")
-        (folder / "model_index.json").write_text(json.dumps(INDEX, indent=2) + "\n")
+        kind = type(vae).__name__
+        index = {**INDEX, "vae": [MODULES[kind], kind]}
+        (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
         (folder / vocabulary.FILE).write_text(json.dumps(words.listing(), indent=1, ensure_ascii=False) + "\n")
         size = weight_bytes(folder)
         if size > LIMIT:
@@ -79,15 +79,12 @@ def export(model: Denoiser, vae: CosineAutoencoder, output: Path) -> int:
 
 def load(folder: Path) -> tuple[Denoiser, Autoencoder]:
     """The exported model in float32, for sheets and evaluation; its parts, words and schedule are of its own day."""
-    kinds: dict[str, Any] = {"CosineAutoencoder": CosineAutoencoder, "PocketAutoencoder": PocketAutoencoder}
     scheduler = LCMScheduler.from_pretrained(folder / "scheduler")
     model = Denoiser(schedule=scheduler.alphas_cumprod)
     model.unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
     model.tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
     model.text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32)
-    kind = kinds[json.loads((folder / "vae" / "config.json").read_text())["_class_name"]]
-    vae: Autoencoder = kind.from_pretrained(folder / "vae", torch_dtype=torch.float32)
-    return channels_last(model.eval()), channels_last(vae.eval())
+    return channels_last(model.eval()), channels_last(autoencoder.read(folder / "vae").eval())
 
 
 def main() -> None:
@@ -100,7 +97,7 @@ def main() -> None:
         painter = load_painter(args.runs)
         model, vae = painter.denoiser, painter.vae
     elif args.stage == "denoiser":
-        vae = CosineAutoencoder.from_pretrained(args.runs / "autoencoder")
+        vae = autoencoder.read(args.runs / "autoencoder")
         model = averaged(Run(args.runs / "denoiser"), Denoiser(vae.config["latent_channels"]))
     else:
         torch.manual_seed(0)

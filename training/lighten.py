@@ -1,9 +1,10 @@
-"""Makes the autoencoder of a finished model cheaper: leaves out residual blocks, and teaches the rest to do without them.
+"""Makes the autoencoder of a finished model cheaper.
 
     python -m training.lighten --runs runs --weights assets/pocket
 
-The latents stay the model's own, so the denoiser is used as it is: the encoder learns the old one's latents; the decoder
-learns the photograph from true latents, and the old decoder's picture from the denoiser's.
+Leaves out residual blocks and teaches the rest to do without them. The latents stay as they were, and so does the denoiser: the
+encoder learns the old one's latents; the decoder learns the photograph from true latents, and the old decoder's picture from the
+denoiser's.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder for everything that training writes")
     parser.add_argument("--weights", type=Path, default=Path("assets/pocket"), help="the finished model, which is left as it is")
     parser.add_argument("--pictures", type=int, default=3000, help="size of the pool of source pictures")
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--batch", type=int, default=8, help="pictures in each of a step's two parts")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, help="folder of the lighter autoencoder (default: RUNS/light/vae)")

@@ -20,9 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from pipelines.cosine_autoencoder import CosineAutoencoder
-from training import lessons
-from training.autoencoder import differences, picture_loss
+from training import autoencoder, lessons
+from training.autoencoder import Autoencoder, differences, picture_loss
 from training.critic import Critic, judged
 from training.denoiser import Denoiser, encoded
 from training.lessons import Mixture, Scenes
@@ -50,12 +49,13 @@ class RefineConfig:
 class Painter(nn.Module):
     """Denoiser, autoencoder and critic as one module; the encoder is frozen."""
 
-    def __init__(self, denoiser: Denoiser, vae: CosineAutoencoder) -> None:
+    def __init__(self, denoiser: Denoiser, vae: Autoencoder) -> None:
         super().__init__()
         self.denoiser = denoiser
         self.vae = vae
         self.critic = Critic()
-        vae.analysis.requires_grad_(False)
+        for name, parameter in vae.named_parameters():
+            parameter.requires_grad_(not name.startswith(("analysis.", "encoder.")))
 
     def decode(self, z: Tensor) -> Tensor:
         """Latents to pictures in about [-1, 1], float32."""
@@ -109,7 +109,7 @@ def train(
 
 def load_painter(runs: Path) -> Painter:
     """The refined painter of `runs`, averaged weights."""
-    vae = CosineAutoencoder.from_pretrained(runs / "autoencoder")
+    vae = autoencoder.read(runs / "autoencoder")
     return averaged(Run(runs / "refine"), Painter(Denoiser(vae.config["latent_channels"]), vae))
 
 
@@ -118,7 +118,7 @@ def run_stage(runs: Path, config: RefineConfig, *, device: str = "cpu", stop_at:
     from training.sheet import write_sheet
 
     run = Run(runs / "refine")
-    vae = CosineAutoencoder.from_pretrained(runs / "autoencoder")
+    vae = autoencoder.read(runs / "autoencoder")
     painter = Painter(averaged(Run(runs / "denoiser"), Denoiser(vae.config["latent_channels"])).train(), vae)
     store, named = (
         np.load(runs / "sources.npy", mmap_mode="r"),
