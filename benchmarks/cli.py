@@ -10,13 +10,14 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks import ablation, browser, engine, live, loading, machine, peers, scaling
+from benchmarks import ablation, browser, engine, live, loading, machine, peers, scaling, sessions
 from pipelines import RillError, SettingsError, SpecError
 
 BENCHMARKS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], dict[str, Any]], str]] = {
     "engine": (engine.add_arguments, engine.main, "backends side by side, start-up, memory (default)"),
     "ablation": (ablation.add_arguments, ablation.main, "each acceleration alone, all, all but each: speed and likeness"),
     "scaling": (scaling.add_arguments, scaling.main, "sessions in one step, sizes, steps"),
+    "sessions": (sessions.add_arguments, sessions.main, "many sessions on one device: sum, shares, latency"),
     "peers": (peers.add_arguments, peers.main, "the same weights through other people's pipelines"),
     "browser": (browser.add_arguments, browser.main, "make run to the first picture, glass to glass in Chromium"),
     "loading": (loading.add_arguments, loading.main, "a checkpoint of SD-Turbo's size to its first frame: time and memory"),

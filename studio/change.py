@@ -147,16 +147,21 @@ def _lowered(settings: Settings, key: str, check: Callable[[Settings], None]) ->
     return settings.patched({key: FIELDS[key].default})
 
 
-def build(factory: Callable[[StreamSpec], StreamPipeline], spec: StreamSpec, wishes: Sequence[Settings]) -> StreamPipeline:
-    """A pipeline of this spec that has shown one picture for every session's settings. Slow; raises whatever goes wrong."""
-    pipeline = factory(spec)
+def build(
+    factory: Callable[[StreamSpec], StreamPipeline], specs: Sequence[StreamSpec], wishes: Sequence[Settings]
+) -> list[StreamPipeline]:
+    """A pipeline of each spec that has shown one picture for every session's settings. Slow; raises whatever goes wrong."""
+    built: list[StreamPipeline] = []
     try:
-        for settings in wishes or (Settings(),):
-            pipeline.rehearse(fitted(settings, pipeline.check)[0], max(1, len(wishes)))
+        for spec in specs:
+            built.append(factory(spec))
+            for settings in wishes or (Settings(),):
+                built[-1].rehearse(fitted(settings, built[-1].check)[0], max(1, len(wishes)))
     except BaseException:
-        pipeline.close()
+        for pipeline in built:
+            pipeline.close()
         raise
-    return pipeline
+    return built
 
 
 def explained(error: Exception, changes: Mapping[str, object]) -> ProtocolError:

@@ -157,8 +157,9 @@ class Connection:
 
     async def _model(self) -> None:
         hub = self._hub
-        await self._await(hub.owner.loaded, "the model is being loaded", hub.started_at)
-        error = hub.owner.loaded.exception()
+        while not (loaded := hub.fleet.loaded).done():  # where there are several devices, one after the other
+            await self._await(loaded, "the model is being loaded", hub.started_at)
+        error = loaded.exception()
         if error is not None:
             message = str(error) if isinstance(error, RillError) else f"the model cannot be loaded ({type(error).__name__})"
             raise Refusal("model_failed", message)
@@ -184,7 +185,7 @@ class Connection:
             raise Refusal("bad_settings", str(error), field=error.field, close=CLOSE_CODES["bad_message"]) from error
         with contextlib.suppress(TimeoutError):  # the graphs at hand will do meanwhile
             async with asyncio.timeout(BUILD_WAIT_S):
-                await self._await(hub.prepare(settings), "graphs are being built for these settings", hub.clock())
+                await self._await(hub.prepare(settings, session.name), "graphs are being built for these settings", hub.clock())
         settings, _ = fitted(settings, hub.check)  # another pipeline may have come meanwhile
         session.settings, session.wish = settings, hello.picture
         seat.takeover = self._taken_over
@@ -289,7 +290,7 @@ class Connection:
         match parse_text(text):
             case Patch(patch, request):
                 session.settings = self._patched(session.settings, patch, request)
-                self._hub.prepare(session.settings)
+                self._hub.prepare(session.settings, session.name)
                 version, values = session.settings.version, session.settings.flat()
                 await self._reply(stream, pack_text("settings", version=version, values=values, request=request))
             case SpecChange(changes, request):

@@ -1,4 +1,4 @@
-"""What all connections of one server share: the model's owner, the codec pool, the sessions, the bounds."""
+"""What all connections of one server share: the model's owners, the codec pool, the sessions, the bounds."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pipelines import FIELDS, RillError, Settings, StreamPipeline, StreamSpec, gate, release_memory
 from studio import codec
 from studio.change import ChangeRule, build, choices, explained, facts, fitted, merged
+from studio.fleet import Fleet
 from studio.limits import Limits
 from studio.metrics import Metrics
 from studio.origin import AddressRule
-from studio.owner import Lost, Owner
+from studio.owner import Lost
 from studio.protocol import ProtocolError, declare, pack_text
 from studio.queue import Line
 from studio.registry import Registry, Seat
@@ -37,7 +38,8 @@ STALLED_S = 60.0
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
     """What one server is started with. The token is a random one unless given. name: which of several servers behind one address
-    this is; clients that come back say it."""
+    this is; clients that come back say it. devices: a model on each instead of on the spec's.
+    """
 
     spec: StreamSpec = field(default_factory=StreamSpec)
     limits: Limits = field(default_factory=Limits)
@@ -46,6 +48,11 @@ class ServerConfig:
     changes: ChangeRule = field(default_factory=ChangeRule)
     words: WordFilter = field(default_factory=WordFilter)
     name: str | None = None
+    devices: tuple[str, ...] = ()
+
+    def each(self, spec: StreamSpec) -> list[StreamSpec]:
+        """The specs of the pipelines that serve `spec`, one per device."""
+        return [replace(spec, device=device) for device in self.devices] or [spec]
 
 
 PipelineFactory = Callable[[StreamSpec], StreamPipeline]
@@ -59,7 +66,7 @@ def _nothing() -> Future[None]:
 
 
 class Hub:
-    """One per app. Everything but `owner` and `pool` belongs to the event loop."""
+    """One per app. Everything but `fleet` and `pool` belongs to the event loop."""
 
     def __init__(self, config: ServerConfig, factory: PipelineFactory, make_gate: GateFactory = gate.Gate) -> None:
         self.config = config
@@ -67,7 +74,7 @@ class Hub:
         self.clock = time.perf_counter
         self.started_at = self.clock()
         self.make_gate = make_gate
-        self.owner = Owner(lambda: factory(config.spec), self.clock)
+        self.fleet = Fleet(factory, config.each(config.spec), self.clock)
         # Two are enough to hide the codec behind the model; more would take cores from it.
         workers = min(4, max(2, (os.cpu_count() or 2) // 2))
         self.pool = ThreadPoolExecutor(workers, thread_name_prefix="rill-codec", initializer=codec.quiet_threads)
@@ -77,15 +84,14 @@ class Hub:
         self.metrics = Metrics()
         self.connections = 0
         self._builder = ThreadPoolExecutor(1, thread_name_prefix="rill-builder")
-        self._building: tuple[tuple[Hashable, ...], Future[None]] = ((), _nothing())
+        self._building: tuple[Hashable, Future[None]] = ((), _nothing())
         self._factory = factory
         self._changer = ThreadPoolExecutor(1, thread_name_prefix="rill-changer")
         self._changing: asyncio.Task[ProtocolError | None] | None = None
-        self._incoming: StreamPipeline | None = None
+        self._incoming: Sequence[StreamPipeline] = ()
         self._offered: dict[str, list[str]] = {}
-        self._works = Works(self.owner, self.pool, self.limits, self.metrics, self.clock, self.spec)
+        self._works = Works(self.fleet, self.pool, self.limits, self.metrics, self.clock, self.spec)
         self._streams: dict[str, Stream] = {}
-        self.owner.stepped = self.metrics.batch.observe
         self.metrics.watch("rill_sessions", "Connected sessions.", lambda: self.registry.connected)
         self.metrics.watch("rill_sessions_kept", "Sessions, those in their grace period included.", lambda: len(self.registry))
         self.metrics.watch("rill_waiting", "Visitors who wait for a place.", lambda: len(self.line))
@@ -93,8 +99,8 @@ class Hub:
 
     @property
     def pipeline(self) -> StreamPipeline | None:
-        """The pipeline once it is loaded."""
-        loaded = self.owner.loaded
+        """The pipeline once it is loaded; where there are several, alike but for their device, the first once all are."""
+        loaded = self.fleet.loaded
         return loaded.result() if loaded.done() and loaded.exception() is None else None
 
     def spec(self) -> StreamSpec:
@@ -105,13 +111,13 @@ class Hub:
         """Raises SettingsError for what the pipeline cannot do, or the one that is about to follow it, and for words that the
         server does not take."""
         self.config.words.check(settings)
-        for pipeline in (self.pipeline, self._incoming):
+        for pipeline in (self.pipeline, *self._incoming[:1]):
             if pipeline is not None:
                 pipeline.check(settings)
 
     def facts(self, token: bool) -> dict[str, object]:
         """What a welcome says of the pipeline, and of what may be changed by a client that has, or has not, shown the token."""
-        pipeline, rule = self.owner.loaded.result(0), self.config.changes
+        pipeline, rule = self.fleet.loaded.result(0), self.config.changes
         if not self._offered:
             started = self.config.spec
             self._offered = {
@@ -133,13 +139,13 @@ class Hub:
 
     def health(self) -> tuple[int, dict[str, object]]:
         """HTTP status and body of /healthz."""
-        loaded = self.owner.loaded
+        loaded = self.fleet.loaded
         if not loaded.done():
             return 503, {"status": "loading", "seconds": round(self.clock() - self.started_at, 1)}
         if (error := loaded.exception()) is not None:
             return 500, {"status": "failed", "message": str(error)}
-        if self.owner.stalled_s() > STALLED_S:
-            return 503, {"status": "stalled", "seconds": round(self.owner.stalled_s(), 1)}
+        if self.fleet.stalled_s() > STALLED_S:
+            return 503, {"status": "stalled", "seconds": round(self.fleet.stalled_s(), 1)}
         pipeline = loaded.result()
         return 200, {"status": "ok", "model": pipeline.info.name, "sessions": self.registry.connected}
 
@@ -149,6 +155,7 @@ class Hub:
         seat.began = self.clock()
         if evicted is not None:
             self._forget(evicted)
+        self.fleet.place(seat.session.name)
         stream = self._streams[seat.session.name] = Stream(seat.session, self._works, self.make_gate(settings.seed))
         return seat, stream
 
@@ -162,21 +169,23 @@ class Hub:
         seat = self.registry.holder(resume)
         return None if seat is None else self.views.token(seat.session.name, self._streams[seat.session.name])
 
-    def prepare(self, settings: Settings) -> Future[None]:
-        """Build the graphs that these settings use best, beside the stream that keeps running on those it has."""
-        pipeline = self.owner.loaded.result(0)
-        wanted = pipeline.graphs_for(settings, max(1, self.registry.connected))
+    def prepare(self, settings: Settings, session: str) -> Future[None]:
+        """Build the graphs that this session's settings use best, beside the stream that keeps running on those it has."""
+        pipeline, beside = self.fleet.pipeline(session), self.fleet.neighbours(session)
+        present = sum(seat.session.name in beside for seat in self.registry.present())
+        wanted = pipeline.graphs_for(settings, max(1, present))
         keys = tuple(key for key in wanted if not pipeline.graphs.ready(key))
 
         def work_off() -> None:
             for key in keys:
-                if self.pipeline is pipeline:
+                if self.fleet.runs(pipeline):
                     pipeline.graphs.build(key)
 
-        if keys == self._building[0] and not self._building[1].done():
+        asked = (pipeline.spec.device, keys)
+        if asked == self._building[0] and not self._building[1].done():
             return self._building[1]  # a slider asks many times for the same
         work: Future[None] = self._builder.submit(work_off) if keys else _nothing()
-        self._building = (keys, work)
+        self._building = (asked, work)
         return work
 
     def change(
@@ -209,8 +218,8 @@ class Hub:
         log.info("the pipeline changes to %s", spec)
         wishes = [seat.session.settings for seat in self.registry.present()]
         try:
-            pipeline = await loop.run_in_executor(self._changer, build, self._factory, spec, wishes)
-            await self._swap(pipeline, asker, request)
+            pipelines = await loop.run_in_executor(self._changer, build, self._factory, self.config.each(spec), wishes)
+            await self._swap(pipelines, asker, request)
         except Exception as error:  # out of memory, a broken file, a compiler's whim: the present pipeline goes on
             log.error("the pipeline cannot be changed: %s", error, exc_info=not isinstance(error, RillError))
             failure = explained(error, changes)
@@ -218,40 +227,43 @@ class Hub:
             self._changer.submit(release_memory)
         return failure
 
-    async def _swap(self, pipeline: StreamPipeline, asker: str, request: int | None) -> None:
-        """Fit everybody's settings to the pipeline, and have the owner take it. Nobody can set what it cannot do meanwhile."""
+    async def _swap(self, pipelines: Sequence[StreamPipeline], asker: str, request: int | None) -> None:
+        """Fit everybody's settings to the pipelines, and have the owners take them; nobody can set what these cannot do."""
         adjusted = {}
         try:
             for name, stream in self._streams.items():
-                settings, reasons = fitted(stream.session.settings, pipeline.check)
+                settings, reasons = fitted(stream.session.settings, pipelines[0].check)
                 adjusted[name] = (settings, reasons)
         except BaseException:
-            pipeline.close()
+            for pipeline in pipelines:
+                pipeline.close()
             raise
         for name, (settings, _) in adjusted.items():
             self._streams[name].session.settings = settings
-        self._incoming = pipeline
+        self._incoming = pipelines
 
-        def tell(lost: Lost) -> None:
+        def tell(sessions: frozenset[str], lost: Lost) -> None:
             for name, stream in list(self._streams.items()):
+                if name not in sessions:
+                    continue
                 reasons = adjusted[name][1] if name in adjusted else {}
                 answers = request if name == asker else None
                 stream.swapped(lost.get(name, ()), lambda s=stream, r=reasons, a=answers: self._news(s, r, a))  # type: ignore[misc]
 
         try:
-            await asyncio.wrap_future(self.owner.swap(pipeline, tell))
+            await asyncio.gather(*map(asyncio.wrap_future, self.fleet.swap(pipelines, tell)))
         finally:
-            self._incoming = None
+            self._incoming = ()
         self._building = ((), _nothing())
         for seat in self.registry.present():
-            self.prepare(seat.session.settings)
+            self.prepare(seat.session.settings, seat.session.name)
 
     def _news(self, stream: Stream, adjusted: Mapping[str, str], request: int | None) -> str:
         """The `spec` message for one session."""
         settings = stream.session.settings
         values = {"version": settings.version, "values": settings.flat()}
         told = {"settings": values, "fields": declare(FIELDS), "adjusted": dict(adjusted)}
-        return pack_text("spec", **facts(self.owner.loaded.result(0)), **told, request=request)
+        return pack_text("spec", **facts(self.fleet.pipeline(stream.session.name)), **told, request=request)
 
     def end(self, seat: Seat) -> None:
         """The session is over: its state goes."""
@@ -267,7 +279,7 @@ class Hub:
         """Stop the model thread, then the pool it feeds. Blocks."""
         self._builder.shutdown(wait=False, cancel_futures=True)
         self._changer.shutdown(wait=False, cancel_futures=True)
-        self.owner.close()
+        self.fleet.close()
         self._builder.shutdown(wait=True)
         self._changer.shutdown(wait=True)
         self.pool.shutdown(wait=True, cancel_futures=True)
@@ -275,4 +287,4 @@ class Hub:
     def _forget(self, seat: Seat) -> None:
         self._streams.pop(seat.session.name, None)
         self.views.end(seat.session.name)
-        self.owner.forget(seat.session.name)
+        self.fleet.forget(seat.session.name)

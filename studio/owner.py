@@ -78,9 +78,15 @@ class Owner:
     Future, so that nobody who looks sees half a change.
     """
 
-    def __init__(self, factory: Callable[[], StreamPipeline], clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self,
+        factory: Callable[[], StreamPipeline],
+        clock: Callable[[], float] = time.perf_counter,
+        make_scheduler: Callable[[], Scheduler] = Scheduler,
+    ) -> None:
         self.loaded: Future[StreamPipeline] = Future()
         self.stepped: Callable[[int], None] = lambda sessions: None
+        self.load = (0, 0.0)  # sessions that have been served, and seconds that one frame of each takes
         self._factory = factory
         self._clock = clock
         self._wake = threading.Condition()
@@ -89,7 +95,8 @@ class Owner:
         self._states: dict[str, Held] = {}
         self._failed: set[str] = set()
         self._swap: Swap | None = None
-        self._scheduler = Scheduler()
+        self._make_scheduler = make_scheduler
+        self._scheduler = make_scheduler()
         self._stepping_since: float | None = None
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="rill-model", daemon=True)
@@ -176,7 +183,7 @@ class Owner:
         lost = {name: held.state.frames for name, held in self._states.items() if held.state.in_flight}
         self._states.clear()
         self._failed.clear()
-        self._scheduler = Scheduler()  # nothing is known of what the new one's steps take
+        self._scheduler = self._make_scheduler()  # nothing is known of what the new one's steps take
         old, loaded = self.loaded.result(), Future[StreamPipeline]()
         loaded.set_result(swap.pipeline)
         self.loaded = loaded
@@ -215,6 +222,7 @@ class Owner:
         self._stepping_since = None
         if not any(isinstance(outcome, str) for outcome in outcomes):
             self._scheduler.observe(pipeline.worked, self._clock() - taken_at)
+        self.load = self._scheduler.load
         self.stepped(len(jobs))
         for job, outcome in zip(jobs, outcomes, strict=True):
             held = self._states.get(job.session)

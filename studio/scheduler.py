@@ -61,6 +61,7 @@ class Costs:
     """
 
     PRIOR_S = 0.020  # one row of anything, before the first step
+    LEAST_S = 1e-6  # a clock may be coarse; nothing is free
     SAMPLES = 9
     MEMORY = 500  # steps
 
@@ -85,7 +86,7 @@ class Costs:
         for (kind, place), share in expected.items():
             rows = demand[kind, place]
             samples = self._seen.setdefault(kind, {}).setdefault(rows, deque(maxlen=self.SAMPLES))
-            samples.append(seconds * share / total)
+            samples.append(max(seconds, self.LEAST_S) * share / total)
             self._last[kind, rows] = self._steps
         self._forget()
 
@@ -123,9 +124,9 @@ class Scheduler:
         return max(self._charges.values(), default=0.0)
 
     @property
-    def load(self) -> float:
-        """Seconds that one frame of each session takes here; what a session costs that has had none yet is taken for the mean."""
-        return sum(self._charges.values())
+    def load(self) -> tuple[int, float]:
+        """Sessions that have been served, and the seconds that one frame of each takes, together."""
+        return len(self._charges), sum(self._charges.values())
 
     def choose(self, waiting: Sequence[Waiting]) -> list[str]:
         """The sessions of the next step, the head first; nobody if nobody waits. They are charged for it at once."""

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
+import re
 import secrets
 import socket
 import sys
@@ -41,6 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--port", type=int, default=7860, help="0 takes a free one (default: %(default)s)")
     add_spec_arguments(parser)
+    parser.add_argument(
+        "--devices", metavar="DEVICE,...", help="several devices instead of --device, such as cuda:0,cuda:1: a model on each"
+    )
     parser.add_argument("--max-sessions", type=int, default=4, help="visitors at a time (default: %(default)s)")
     parser.add_argument(
         "--turn", type=float, default=120.0, metavar="SECONDS", help="length of a visit while others wait (default: %(default)s)"
@@ -112,6 +116,7 @@ def configure(args: argparse.Namespace, token: str | None) -> ServerConfig:
     except SpecError as error:
         option = {"width": "size", "height": "size", "loras": "lora"}.get(error.field, error.field)
         raise UsageError(f"argument --{option}: {error.reason}") from error
+    devices = parse_devices(args.devices)
     rule = AddressRule(answering_names(args.host, args.trusted_proxy), parse_origins(args.allow_origin), args.trusted_proxy)
     for option, folders in (("model", args.model_folder), ("lora", args.lora_folder)):
         for folder in folders:
@@ -120,7 +125,17 @@ def configure(args: argparse.Namespace, token: str | None) -> ServerConfig:
     limits = Limits(max_sessions=args.max_sessions, turn_s=args.turn)
     who = args.spec_changes or ("token" if args.trusted_proxy else "alone")
     changes = ChangeRule(who, tuple(args.model_folder), tuple(args.lora_folder))
-    return ServerConfig(spec, limits, rule, token or secrets.token_urlsafe(24), changes, blocked_words(args.blocked_words))
+    words = blocked_words(args.blocked_words)
+    return ServerConfig(spec, limits, rule, token or secrets.token_urlsafe(24), changes, words, devices=devices)
+
+
+def parse_devices(text: str | None) -> tuple[str, ...]:
+    """The devices of --devices, () for the one of --device. Raises UsageError."""
+    devices = tuple(name.strip() for name in (text or "").split(",")) if text is not None else ()
+    for device in devices:
+        if not re.fullmatch(r"cpu|cuda(:[0-9]{1,3})?", device):
+            raise UsageError(f"argument --devices: {device!r} is none of cpu, cuda and cuda:N")
+    return devices
 
 
 def blocked_words(path: Path | None) -> WordFilter:
@@ -233,18 +248,18 @@ async def announcing(server: uvicorn.Server, hub: Hub, address: str, token: str)
 async def _announce(server: uvicorn.Server, hub: Hub, address: str, token: str) -> None:
     while not server.started:
         await asyncio.sleep(0.02)
-    loaded = hub.owner.loaded
-    state = "" if loaded.done() else "  (the model is still loading)"
+    state = "" if hub.fleet.loaded.done() else "  (the model is still loading)"
     print(f"Rill is listening on {address}{state}", flush=True)
     if environment.token() is None:
         print(f"API token for clients that are not browsers: {token}", flush=True)
-    while not loaded.done():
+    while not (loaded := hub.fleet.loaded).done():
         await asyncio.sleep(0.05)
     if (error := loaded.exception()) is not None:
         print(f"The model cannot be loaded: {error}", file=sys.stderr, flush=True)
         return
     spec = loaded.result().spec
-    print(f"Model {spec.model} is ready: {spec.width}x{spec.height}, {spec.backend}, {spec.dtype} on {spec.device}", flush=True)
+    devices = ", ".join(owner.loaded.result().spec.device for owner in hub.fleet.owners)
+    print(f"Model {spec.model} is ready: {spec.width}x{spec.height}, {spec.backend}, {spec.dtype} on {devices}", flush=True)
 
 
 def describe_address(listener: socket.socket, tls: bool) -> str:

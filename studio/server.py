@@ -44,7 +44,7 @@ def create_app(
     `app.state.hub` is the Hub. with_page False leaves Gradio out (tests, headless servers).
     """
     hub = Hub(config, factory, make_gate)
-    hub.owner.start()
+    hub.fleet.start(hub.metrics.batch.observe)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

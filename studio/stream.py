@@ -212,7 +212,7 @@ class Stream:
         given = Frame(frame.id, frame.captured_at, pixels, thumb) if passage.has_frame else None
         if passage.has_frame:
             self._comparison.source(frame.id, pixels, session.settings.probe.enabled)
-        older = works.owner.offer(Job(session.name, session, given, ready, partial(self._turned, passage)))
+        older = works.fleet.offer(Job(session.name, session, given, ready, partial(self._turned, passage)))
         self._call(self._unpacked, partial(self._offered, older, notes))
 
     def _ask_gate(self, pixels: Pixels | None) -> tuple[bool, Any, dict[str, float]]:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pipelines import Pixels, StreamSpec
+from studio.fleet import Fleet
 from studio.limits import Limits
 from studio.metrics import Metrics
-from studio.owner import Owner
 
 
 class GateLike(Protocol):
@@ -25,7 +25,7 @@ class GateLike(Protocol):
 class Works:
     """What streams work with. `clock` in seconds; `spec` is what the pictures must fit."""
 
-    owner: Owner
+    fleet: Fleet
     pool: Executor
     limits: Limits
     metrics: Metrics

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from benchmarks import ablation, cli, live, machine, peers, scaling, streamdiffusion_peer
+from benchmarks import ablation, cli, live, machine, peers, scaling, sessions, streamdiffusion_peer
+from pipelines import Settings
 
 PLAIN = ["--size", "128", "--backend", "eager", "--dtype", "float32"]
 
@@ -50,6 +51,26 @@ def test_scaling(capsys: pytest.CaptureFixture[str], mini_model: Path) -> None:
     found = result["sizes"]["128"]
     assert found["sessions"]["3"]["slowest_share"] == 1.0 and found["sessions"]["1"]["ratio_to_first"] == 1.0
     assert found["steps"]["1"]["batch_fps"] is None and found["steps"]["2"]["batch_ratio"] > 0.0
+
+
+def test_sessions(capsys: pytest.CaptureFixture[str], mini_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "WARM_S", 0.3)
+    options = ["--sessions", "1", "3", "--blocks", "1", "--seconds", "0.7", "--socket", "2"]
+    result = closing(capsys, "sessions", "--model", str(mini_model), *PLAIN, *options)
+    for policy in ("scheduler", "everybody"):
+        found = result["owner"][policy]
+        assert found["1"]["ratio_to_one"] == 1.0 and found["3"]["sessions_per_step"] >= 1.0
+        assert found["3"]["frames_per_s"] > 0.0 and found["3"]["latency_p50_ms"] <= found["3"]["latency_p95_ms"]
+    assert 0.0 < result["socket"]["2"]["slowest_share_of_mean"] <= 1.0
+
+
+def test_what_happened_between_two_moments() -> None:
+    one, other = (sessions.Camera(name, Settings()) for name in "ab")
+    one.answers = [(1.0, 5.0), (2.0, 7.0), (9.0, 1.0)]
+    other.answers = [(2.5, 9.0)]
+    block = sessions.cut([one, other], [(0.5, 9), (1.5, 1), (2.5, 2)], 1.0, 3.0)
+    assert block.counts == [2, 1] and block.latencies == [5.0, 7.0, 9.0] and block.rate == 1.5
+    assert block.sessions_per_step == 1.5 and block.slowest == pytest.approx(2 / 3)
 
 
 def test_slowest_share() -> None:

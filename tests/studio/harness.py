@@ -43,11 +43,12 @@ class Running:
         changes: ChangeRule | None = None,
         backend: str = "auto",
         dtype: str = "auto",
+        devices: tuple[str, ...] = (),
         **fake: Any,
     ) -> None:
         spec = StreamSpec(width=SIZE, height=SIZE, backend=backend, dtype=dtype)
         self.pipeline = FakePipeline(spec, **fake)
-        config = ServerConfig(spec, limits, rule, TOKEN, changes or ChangeRule())
+        config = ServerConfig(spec, limits, rule, TOKEN, changes or ChangeRule(), devices=devices)
         app = create_app(config, factory or (lambda spec: self.pipeline), with_page=with_page)
         self.hub: Hub = app.state.hub
         self._listener = socket.create_server(("127.0.0.1", 0))

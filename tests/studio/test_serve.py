@@ -59,7 +59,7 @@ def test_loras_at_the_start_and_those_that_may_be_added(tmp_path: Path) -> None:
     config = serve.configure(parsed(*given, "--lora-folder", str(tmp_path)), None)
     assert config.spec.loras == (LoraUse("lcm-lora"), LoraUse("a/b", -0.5), LoraUse(str(tmp_path / "a:b.safetensors")))
     offered = Hub(config, FakePipeline)
-    offered.owner.loaded.set_result(FakePipeline(config.spec))  # type: ignore[arg-type]
+    offered.fleet.owners[0].loaded.set_result(FakePipeline(config.spec))  # type: ignore[arg-type]
     assert offered.facts(False)["change"]["loras"] == [use.name for use in config.spec.loras]  # type: ignore[index]
 
 

@@ -137,10 +137,10 @@ async def test_frames_on_their_way_are_fitted_to_the_new_size() -> None:
             await peer.send_frame(GREY)
             assert await asyncio.to_thread(old.entered.wait, 10)
             await peer.send_frame(coloured(9, 9, 9))  # unpacked in the old size; waits for the model
-            while not running.hub.owner._waiting:
+            while not running.hub.fleet.owners[0]._waiting:
                 await asyncio.sleep(0.01)
             await peer.say("spec", spec={"width": 256, "height": 192})
-            while running.hub.owner._swap is None:
+            while running.hub.fleet.owners[0]._swap is None:
                 await asyncio.sleep(0.01)
             old.hold.set()
             first = await peer.hear_answer()
@@ -172,7 +172,7 @@ async def test_nothing_can_be_set_that_the_coming_pipeline_cannot_do() -> None:
             await peer.send_frame(GREY)
             assert await asyncio.to_thread(old.entered.wait, 10)
             await peer.say("spec", spec={"width": 192})
-            while running.hub.owner._swap is None:
+            while running.hub.fleet.owners[0]._swap is None:
                 await asyncio.sleep(0.01)
             await peer.say("settings", patch={"steps": 3})
             assert (await peer.hear_text("error", "settings"))["field"] == "steps"

@@ -1,0 +1,254 @@
+"""Many sessions on one device: frames in sum, the slowest session's share, and what everybody waits, with the scheduler and with
+steps for all who wait.
+
+Two parts. *Owner*: cameras of `--rate` pictures a second hand their frames to the model's owner, newest wins, without codec and
+socket; the policies and numbers of sessions take turns in blocks. *Socket*: the whole studio, `app.py serve` in a process of its
+own and as many clients, which share the machine with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import secrets
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from benchmarks import clips, machine
+from benchmarks.live import studio
+from benchmarks.measure import middle, positive, ratios
+from pipelines import Frame, Mask, Pixels, Settings, StreamPipeline, StreamSpec, load
+from studio.client import StudioClient
+from studio.environment import cache_dir
+from studio.owner import Job, Owner, Turned
+from studio.scheduler import Scheduler, Waiting
+from studio.telemetry import percentile
+
+FRAMES = 24
+WARM_S = 2.0
+"""So long the scheduler learns what steps cost, off the clock."""
+
+
+class Everybody(Scheduler):
+    """All who wait share one step, up to the widest."""
+
+    def _fill(self, order: Sequence[Waiting]) -> Sequence[Waiting]:
+        return order[: self.policy.widest]
+
+
+POLICIES: dict[str, Callable[[], Scheduler]] = {"scheduler": Scheduler, "everybody": Everybody}
+
+
+class Lent:
+    """A pipeline that its owner may not close, since another block will use it."""
+
+    def __init__(self, pipeline: StreamPipeline) -> None:
+        self._pipeline = pipeline
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pipeline, name)
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass(slots=True)
+class Camera:
+    """One session's settings, and when its answers came: (moment, milliseconds since the frame was taken)."""
+
+    name: str
+    settings: Settings
+    mask: Mask | None = None
+    picture: Pixels | None = None
+    answers: list[tuple[float, float]] = field(default_factory=list)
+
+    def done(self, taken_at: float, turned: Turned) -> None:
+        if turned.output is not None and turned.output.pixels is not None:
+            turned.output.pixels.numpy()
+            now = time.perf_counter()
+            self.answers.append((now, (now - taken_at) * 1000))
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What some sessions got in some seconds: pictures each, and all latencies in ms."""
+
+    seconds: float
+    counts: list[int]
+    latencies: list[float]
+    sessions_per_step: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        return sum(self.counts) / self.seconds
+
+    @property
+    def slowest(self) -> float:
+        """The slowest session's pictures as a share of the mean."""
+        return min(self.counts) * len(self.counts) / max(1, sum(self.counts))
+
+
+def film(pipeline: StreamPipeline, policy: str, sessions: int, pictures: Sequence[Pixels], rate: float, seconds: float) -> Block:
+    """Cameras on an owner of their own, evenly out of phase."""
+    looks = pipeline.info.prompts or (Settings().prompt,)
+    cameras = [
+        Camera(f"s{index}", Settings().patched({"prompt": looks[index % len(looks)], "seed": index})) for index in range(sessions)
+    ]
+    owner = Owner(lambda: Lent(pipeline), make_scheduler=POLICIES[policy])  # type: ignore[arg-type,return-value]
+    steps: list[tuple[float, int]] = []
+    owner.stepped = lambda count: steps.append((time.perf_counter(), count))
+    stop = threading.Event()
+
+    def shoot() -> None:
+        start, count = time.perf_counter(), 0
+        while not stop.is_set():
+            index = count % sessions
+            now = time.perf_counter()
+            frame = Frame(count, now, pictures[(count // sessions + 3 * index) % len(pictures)])
+            owner.offer(Job(cameras[index].name, cameras[index], frame, now, partial(cameras[index].done, now)))
+            count += 1
+            time.sleep(max(0.0, start + count / (rate * sessions) - time.perf_counter()))
+
+    owner.start()
+    owner.loaded.result()
+    thread = threading.Thread(target=shoot, daemon=True)
+    thread.start()
+    time.sleep(WARM_S + seconds)
+    stop.set()
+    thread.join()
+    end = time.perf_counter()
+    owner.close()
+    return cut(cameras, steps, end - seconds, end)
+
+
+def cut(cameras: Sequence[Camera], steps: Sequence[tuple[float, int]], since: float, end: float) -> Block:
+    """What happened between two moments."""
+    inside = [[ms for at, ms in camera.answers if since <= at <= end] for camera in cameras]
+    counts = [count for at, count in steps if since <= at <= end]
+    mean = sum(counts) / len(counts) if counts else 0.0
+    return Block(end - since, [len(found) for found in inside], [ms for found in inside for ms in found], mean)
+
+
+async def visit(url: str, token: str, sessions: int, pictures: Sequence[Pixels], seconds: float) -> Block:
+    """As many clients on a running studio, each as fast as it gets credit."""
+    latencies: list[list[float]] = [[] for _ in range(sessions)]
+    counted = asyncio.Event()
+
+    async def one(index: int) -> None:
+        settings = {"seed": index}
+        async with StudioClient(url, token=token, settings=settings) as client:
+            if client.welcome["model"]["prompts"]:
+                looks = client.welcome["model"]["prompts"]
+                await client.patch({"prompt": looks[index % len(looks)]})
+
+            async def send() -> None:
+                count = 3 * index
+                while True:
+                    await client.frame(pictures[count % len(pictures)])
+                    count += 1
+
+            sending = asyncio.create_task(send())
+            try:
+                while True:
+                    shown = await client.shown()
+                    if shown.pixels is not None and counted.is_set():
+                        latencies[index].append(shown.latency_ms)
+            finally:
+                sending.cancel()
+                await asyncio.gather(sending, return_exceptions=True)
+
+    tasks = [asyncio.create_task(one(index)) for index in range(sessions)]
+    await asyncio.wait(tasks, timeout=WARM_S)
+    counted.set()
+    await asyncio.wait(tasks, timeout=seconds)
+    for task in tasks:
+        if task.done():
+            task.result()  # a client that has failed is no client
+    found = [list(values) for values in latencies]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return Block(seconds, [len(values) for values in found], [ms for values in found for ms in values])
+
+
+def summary(blocks: Sequence[Block], alone: Sequence[Block]) -> dict[str, Any]:
+    """Medians over blocks; ratios to one session's, block by block."""
+    return {
+        "frames_per_s": middle([block.rate for block in blocks], 2),
+        "ratio_to_one": middle(ratios([block.rate for block in blocks], [block.rate for block in alone])),
+        "slowest_share_of_mean": middle([block.slowest for block in blocks]),
+        "latency_p50_ms": middle([percentile(block.latencies, 0.5) for block in blocks], 1),
+        "latency_p95_ms": middle([percentile(block.latencies, 0.95) for block in blocks], 1),
+        "p95_ratio_to_one": middle(
+            ratios(
+                [percentile(block.latencies, 0.95) for block in blocks], [percentile(block.latencies, 0.95) for block in alone]
+            )
+        ),
+        "sessions_per_step": middle([block.sessions_per_step for block in blocks], 2),
+    }
+
+
+def through_owner(args: argparse.Namespace, pictures: Sequence[Pixels]) -> dict[str, Any]:
+    pipeline = load(StreamSpec(args.model, args.size, args.size, args.backend, args.dtype), cache_dir())
+    for count in args.sessions:
+        pipeline.prepare(Settings(), count)
+    blocks: dict[tuple[str, int], list[Block]] = {(policy, count): [] for count in args.sessions for policy in POLICIES}
+    for _ in range(args.blocks):
+        for policy, count in blocks:
+            blocks[policy, count].append(film(pipeline, policy, count, pictures, args.rate, args.seconds))
+    pipeline.close()
+    first = args.sessions[0]
+    cells = {key: summary(found, blocks[key[0], first]) for key, found in blocks.items()}
+    found = {policy: {str(count): cells[policy, count] for count in args.sessions} for policy in POLICIES}
+    return {"backend": pipeline.spec.backend, "dtype": pipeline.spec.dtype, **found}
+
+
+def through_socket(args: argparse.Namespace, pictures: Sequence[Pixels]) -> dict[str, Any]:
+    token = secrets.token_urlsafe(24)
+    options = ["--model", args.model, "--size", str(args.size), "--backend", args.backend, "--dtype", args.dtype]
+    blocks: dict[int, list[Block]] = {count: [] for count in args.socket}
+    with studio([*options, "--max-sessions", "64"], token) as server:
+        for _ in range(args.blocks):
+            for count in args.socket:
+                blocks[count].append(asyncio.run(visit(server.url, token, count, pictures, args.seconds)))
+    return {str(count): summary(found, blocks[args.socket[0]]) for count, found in blocks.items()}
+
+
+def table(name: str, found: dict[str, Any]) -> str:
+    lines = ["", name]
+    for count, f in found.items():
+        lines.append(
+            f"  {count:>2} session(s) {f['frames_per_s']:>8} frames/s {f['ratio_to_one']:>6}×   slowest "
+            f"{f['slowest_share_of_mean'] * 100:.0f}% of the mean   p50 {f['latency_p50_ms']:>6} p95 {f['latency_p95_ms']:>6} ms"
+        )
+    return "\n".join(lines)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--sessions", type=positive, nargs="+", default=[1, 4, 16, 32])
+    parser.add_argument("--socket", type=positive, nargs="*", default=[1, 4], help="numbers of clients on the whole studio")
+    parser.add_argument("--rate", type=float, default=60.0, help="pictures a second of each camera")
+    parser.add_argument("--blocks", type=positive, default=2, help="measured blocks per cell")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of one block")
+    parser.add_argument("--model", default="pocket")
+    parser.add_argument("--backend", default="auto", choices=StreamSpec.BACKENDS)
+    parser.add_argument("--dtype", default="auto", choices=StreamSpec.DTYPES)
+
+
+def main(args: argparse.Namespace) -> dict[str, Any]:
+    about = machine.describe()
+    pictures = list(clips.clip("handheld", args.size, args.size, frames=FRAMES))
+    owner = through_owner(args, pictures)
+    for policy in POLICIES:
+        print(table(f"owner, {policy}", owner[policy]), flush=True)
+    found = {"machine": about, "model": args.model, "size": args.size, "camera_rate": args.rate, "blocks": args.blocks}
+    found |= {"seconds": args.seconds, "owner": owner}
+    if args.socket:
+        found["socket"] = through_socket(args, pictures)
+        print(table("whole studio over its socket", found["socket"]), flush=True)
+    return found
