@@ -29,6 +29,7 @@ from studio.scheduler import Scheduler, Waiting
 from studio.telemetry import percentile
 
 FRAMES = 24
+START_S = 120.0
 WARM_S = 2.0
 """So long the scheduler learns what steps cost, off the clock."""
 
@@ -136,7 +137,7 @@ def cut(cameras: Sequence[Camera], steps: Sequence[tuple[float, int]], since: fl
 async def visit(url: str, token: str, sessions: int, pictures: Sequence[Pixels], seconds: float) -> Block:
     """As many clients on a running studio, each as fast as it gets credit."""
     latencies: list[list[float]] = [[] for _ in range(sessions)]
-    counted = asyncio.Event()
+    seen, counted = [asyncio.Event() for _ in range(sessions)], asyncio.Event()
 
     async def one(index: int) -> None:
         settings = {"seed": index}
@@ -155,23 +156,33 @@ async def visit(url: str, token: str, sessions: int, pictures: Sequence[Pixels],
             try:
                 while True:
                     shown = await client.shown()
-                    if shown.pixels is not None and counted.is_set():
-                        latencies[index].append(shown.latency_ms)
+                    if shown.pixels is not None:
+                        seen[index].set()
+                        if counted.is_set():
+                            latencies[index].append(shown.latency_ms)
             finally:
                 sending.cancel()
                 await asyncio.gather(sending, return_exceptions=True)
 
-    tasks = [asyncio.create_task(one(index)) for index in range(sessions)]
-    await asyncio.wait(tasks, timeout=WARM_S)
-    counted.set()
-    await asyncio.wait(tasks, timeout=seconds)
-    for task in tasks:
-        if task.done():
+    async def measure() -> list[list[float]]:
+        for event in seen:
+            await event.wait()
+        await asyncio.sleep(WARM_S)
+        counted.set()
+        await asyncio.sleep(seconds)
+        return [list(values) for values in latencies]
+
+    measuring = asyncio.create_task(measure())
+    visitors = [asyncio.create_task(one(index)) for index in range(sessions)]
+    try:
+        done, _ = await asyncio.wait([measuring, *visitors], return_when=asyncio.FIRST_COMPLETED, timeout=START_S)
+        for task in done:
             task.result()  # a client that has failed is no client
-    found = [list(values) for values in latencies]
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+        found = measuring.result()
+    finally:
+        for task in (measuring, *visitors):
+            task.cancel()
+        await asyncio.gather(measuring, *visitors, return_exceptions=True)
     return Block(seconds, [len(values) for values in found], [ms for values in found for ms in values])
 
 
