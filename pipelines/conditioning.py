@@ -73,7 +73,8 @@ class Additions:
         if self.w_size is None:
             return Condition(embedding, tuple(added))
         scale = self.told(settings)
-        added.append(guidance_embedding(torch.tensor([scale - 1.0]), self.w_size)[0])
+        told = guidance_embedding(torch.tensor([scale - 1.0]), self.w_size)[0]
+        added.append(told.to(embedding.device, non_blocking=True))
         return Condition(embedding, tuple(added), scale)
 
     def told(self, settings: Settings) -> float:

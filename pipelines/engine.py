@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipelines import backends, feature_cache, forecast, guidance, hints, memory, picture_prompt, probe
+from pipelines import backends, feature_cache, forecast, guidance, hints, memory, picture_prompt, probe, transfer
 from pipelines.conditioning import Additions, Condition, Conditions, PromptCache
 from pipelines.feature_cache import Kind
-from pipelines.graphs import BUCKETS, CONTROLLED, GraphKey, Graphs, split, steered
+from pipelines.graphs import CONTROLLED, GraphKey, Graphs, steered
 from pipelines.loader import ModelParts
 from pipelines.models import ModelInfo
 from pipelines.naming import describe, with_loras
@@ -27,7 +27,19 @@ from pipelines.noise import SessionNoise
 from pipelines.settings import Settings
 from pipelines.state import Row, StreamState
 from pipelines.stream_batch import Departure, InFlight
-from pipelines.types import Frame, HostPicture, Output, Pixels, SettingsError, SpecError, StageTimings, StreamSpec, Verdict
+from pipelines.types import (
+    Frame,
+    GpuPath,
+    HostPicture,
+    Output,
+    Picture,
+    Pixels,
+    SettingsError,
+    SpecError,
+    StageTimings,
+    StreamSpec,
+    Verdict,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +67,6 @@ class Turn:
         return [frame for frame in chosen if not frame.finished]
 
 
-class Stopwatch:
-    """Milliseconds since the last lap."""
-
-    def __init__(self) -> None:
-        self._last = time.perf_counter()
-
-    def lap(self) -> float:
-        now = time.perf_counter()
-        elapsed, self._last = (now - self._last) * 1000, now
-        return elapsed
-
-
 Safety = Callable[[Sequence[Pixels]], Sequence[bool]]
 """Says of each picture, uint8 [height, width, 3], whether it is to be hidden."""
 
@@ -74,18 +74,30 @@ Safety = Callable[[Sequence[Pixels]], Sequence[bool]]
 class StreamPipeline:
     """What all sessions share: weights, graphs, remembered prompts. One per StreamSpec; make it with `load`."""
 
-    def __init__(self, spec: StreamSpec, parts: ModelParts, cache_dir: Path | None, safety: Safety | None = None) -> None:
+    def __init__(
+        self,
+        spec: StreamSpec,
+        parts: ModelParts,
+        cache_dir: Path | None,
+        safety: Safety | None = None,
+        path: GpuPath = GpuPath(),  # noqa: B008 - frozen
+    ) -> None:
         self.spec = spec
         self._safety = safety
         self.info: ModelInfo = parts.info
-        self.graphs = Graphs(parts, spec, backends.create(spec, cache_dir))
+        self.graphs = Graphs(parts, spec, backends.create(spec, cache_dir, path))
+        self.transfer = transfer.of(self.graphs.backend.device, path)
         self.schedule = parts.schedule
         self.branches = parts.branches
         self.worked: forecast.Work = Counter()  # rows that the last step took, by UNet call
-        self._no_picture = picture_prompt.none(parts.picture_tokens, parts.embedding_shape[1])
+        place = self.transfer.place
+        nothing = picture_prompt.none(parts.picture_tokens, parts.embedding_shape[1])
+        self._no_picture = None if nothing is None else place(nothing)
         # Asked for anew each time: the encoders are read at the first prompt, when the networks are no longer read.
-        self._prompts = PromptCache(lambda prompt: parts.encode_prompt(prompt))
-        self._conditions = Conditions(Additions(parts.time_ids(spec.width, spec.height), parts.w_size, parts.empty_is_zero))
+        self._prompts = PromptCache(lambda prompt: tuple(map(place, parts.encode_prompt(prompt))))
+        time_ids = parts.time_ids(spec.width, spec.height)
+        additions = Additions(None if time_ids is None else place(time_ids), parts.w_size, parts.empty_is_zero)
+        self._conditions = Conditions(additions)
 
     def check(self, settings: Settings) -> None:
         """Raises SettingsError for what this model or spec cannot do."""
@@ -101,18 +113,25 @@ class StreamPipeline:
     def open(self, settings: Settings) -> StreamState:
         """A fresh session. Cheap; raises SettingsError."""
         self.check(settings)
-        return StreamState(SessionNoise(settings.seed, self.graphs.latent_shape), self.schedule)
+        place, read = self.transfer.place, self.transfer.read
+        return StreamState(SessionNoise(settings.seed, self.graphs.latent_shape, place), self.schedule, place, read)
 
     def graphs_for(self, settings: Settings, sessions: int = 1) -> tuple[GraphKey, ...]:
         """The graphs that these settings use best; each may be built by `graphs.build` in any thread while streaming goes on."""
         rows = sessions * guidance.rows(settings, settings.steps if settings.stream_batch.enabled else 1)
-        plain = [(feature_cache.PLAIN, size) for size in sorted(set(split(rows, BUCKETS)) | {1})]
+        layout = self.graphs.backend.layout
+        plain = [(feature_cache.PLAIN, size) for size in layout.wanted(rows)]
         # With the cache the rows of one call fall into two groups, of any size.
         caching = feature_cache.passes(settings.cache) if settings.cache.enabled else ()
-        grouped = [(kind, size) for kind in caching for size in BUCKETS if size <= rows]
+        grouped = [(kind, size) for kind in caching for size in layout.buckets if size <= rows]
         passes = [GraphKey(part, size, branch) for (part, branch), size in (*plain, *grouped)]
-        always = (GraphKey("encode", 1), GraphKey("decode", 1), GraphKey("modulate", 1))
-        return (*always, *self._steered(passes, settings))
+        return (*self._outside(sessions), *self._steered(passes, settings))
+
+    def _outside(self, sessions: int) -> tuple[GraphKey, ...]:
+        """The graphs around the UNet's. Pictures are worth a batch where rows are."""
+        layout = self.graphs.backend.layout
+        sizes = (1,) if layout.per_call is None else layout.wanted(sessions)
+        return (*(GraphKey(part, size) for part in ("encode", "decode") for size in sizes), GraphKey("modulate", 1))
 
     def _steered(self, passes: Sequence[GraphKey], settings: Settings) -> list[GraphKey]:
         """These passes, and where a ControlNet has a say those that take its residuals, and its own."""
@@ -125,7 +144,8 @@ class StreamPipeline:
         """Build now whatever these settings need, so that no step pays for it. Slow the first time."""
         for key in self.graphs_for(settings, sessions):
             self.graphs.build(key)
-        self._prompts.blend(settings)
+        with self.transfer.lane("denoise"):
+            self._prompts.blend(settings)
         if self.graphs.parts.picture_tokens:
             _ = self.graphs.parts.look  # reads the picture encoder, which no step shall wait for
 
@@ -161,21 +181,20 @@ class StreamPipeline:
 
     @torch.inference_mode()
     def _step(self, entries: Sequence[Entry]) -> list[Output]:
-        watch = Stopwatch()
         for entry in entries:
             self._probe(entry)
-        watch.lap()  # what the probe costs is no stage of a frame
-        self._admit(entries)
-        encode = watch.lap()
-        turns = [self._turn(entry) for entry in entries]
-        self._denoise(turns)
-        for turn in turns:
-            turn.departure = turn.entry.state.ring.depart()
-        denoise = watch.lap()
+        self.transfer.begin()
+        latents = self._encode([entry.frame for entry in entries if entry.frame is not None and entry.frame.pixels is not None])
+        with self.transfer.lane("denoise", *latents.values()):
+            self._admit(entries, latents)
+            turns = [self._turn(entry) for entry in entries]
+            self._denoise(turns)
+            for turn in turns:
+                turn.departure = turn.entry.state.ring.depart()
         pictures = self._decode([turn.departure.frame for turn in turns if turn.departure.frame is not None])
-        timings = StageTimings(encode=encode, denoise=denoise, decode=watch.lap())
+        timings = self.transfer.end()
         for entry in entries:
-            entry.state.probe.worked(encode + denoise + timings.decode, entry.settings.probe)
+            entry.state.probe.worked(timings.encode + timings.denoise + timings.decode, entry.settings.probe)
         return [self._output(turn, pictures, timings) for turn in turns]
 
     def _probe(self, entry: Entry) -> None:
@@ -183,22 +202,25 @@ class StreamPipeline:
         state, frame = entry.state, entry.frame
         if frame is None or not state.probe.due(entry.settings.probe):
             return
-        watch = Stopwatch()
+        start = time.perf_counter()
         (answer,) = self._step([Entry(state.shadow(), frame, probe.reference(entry.settings))])
         if answer.pixels is not None:
-            state.probe.expect(frame.id, answer.pixels, watch.lap())
+            state.probe.expect(frame.id, answer.pixels, (time.perf_counter() - start) * 1000)
 
     def close(self) -> None:
         """Release graphs and weights."""
         self.graphs.clear()
 
-    def _admit(self, entries: Sequence[Entry]) -> None:
-        frames = [entry.frame for entry in entries if entry.frame is not None and entry.frame.pixels is not None]
-        latents: dict[int, Tensor] = {}
-        if frames:
-            pixels = stack([torch.from_numpy(self._checked(frame)) for frame in frames])
+    def _encode(self, frames: Sequence[Frame]) -> dict[int, Tensor]:
+        """The clean latent [C, h, w] of each frame, by its identity."""
+        if not frames:
+            return {}
+        with self.transfer.lane("encode"):
+            pixels = self.transfer.upload([self._checked(frame) for frame in frames])
             encoded = self.graphs.run("encode", (pixels,))[0]
-            latents = {id(frame): latent for frame, latent in zip(frames, encoded, strict=True)}
+        return {id(frame): latent for frame, latent in zip(frames, encoded, strict=True)}
+
+    def _admit(self, entries: Sequence[Entry], latents: Mapping[int, Tensor]) -> None:
         for entry in entries:
             if entry.frame is not None:
                 self._look(entry.state)
@@ -208,7 +230,8 @@ class StreamPipeline:
     def _look(self, state: StreamState) -> None:
         """Know the tokens of a session's picture prompt."""
         if state.picture is not None and state.tokens is None and self.graphs.parts.picture_tokens:
-            state.tokens = self.graphs.parts.look(state.picture)
+            seen, unseen = self.graphs.parts.look(state.picture)
+            state.tokens = self.transfer.place(seen), self.transfer.place(unseen)
 
     def _hint(self, frame: Frame, settings: Settings) -> Tensor | None:
         """The map that the ControlNet shall hold a frame to; None without one, at scale 0, and until its graphs are ready."""
@@ -216,7 +239,7 @@ class StreamPipeline:
             return None
         if not all(map(self.graphs.ready, steered(GraphKey("full", 1)))):
             return None
-        return torch.from_numpy(hints.hint(frame.pixels, settings.control.map))
+        return self.transfer.place(torch.from_numpy(hints.hint(frame.pixels, settings.control.map)))
 
     def _checked(self, frame: Frame) -> Pixels:
         shape = (self.spec.height, self.spec.width, 3)
@@ -299,18 +322,23 @@ class StreamPipeline:
         pooled = tuple(added) if self.graphs.parts.pooled_size is not None else ()
         return self.graphs.run("control", (x, t, text, hint, scale, *pooled), branch if part == "shallow" else None)
 
-    def _decode(self, frames: Sequence[InFlight]) -> dict[int, HostPicture]:
+    def _decode(self, frames: Sequence[InFlight]) -> dict[int, Picture]:
+        """The picture of each frame that is done, by its identity; still on its way on a GPU."""
         if not frames:
             return {}
-        latents = stack([frame.x0 for frame in frames if frame.x0 is not None])
-        pixels = self.graphs.run("decode", (latents,))[0]
-        pictures = [picture.cpu().numpy() for picture in pixels]
+        latents = [frame.x0 for frame in frames if frame.x0 is not None]
+        with self.transfer.lane("decode", *latents):
+            pictures = self.transfer.download(self.graphs.run("decode", (stack(latents),))[0])
         if self._safety is not None:
-            hidden = self._safety(pictures)
-            pictures = [np.zeros_like(picture) if hide else picture for picture, hide in zip(pictures, hidden, strict=True)]
-        return {id(frame): HostPicture(picture) for frame, picture in zip(frames, pictures, strict=True)}
+            pictures = self._shown(self._safety, [picture.numpy() for picture in pictures])
+        return {id(frame): picture for frame, picture in zip(frames, pictures, strict=True)}
 
-    def _output(self, turn: Turn, pictures: dict[int, HostPicture], timings: StageTimings) -> Output:
+    def _shown(self, safety: Safety, pictures: Sequence[Pixels]) -> list[Picture]:
+        """The pictures, black where the safety checker hides one. It looks at every picture, so here a GPU is waited for."""
+        hidden = safety(pictures)
+        return [HostPicture(np.zeros_like(seen) if hide else seen) for seen, hide in zip(pictures, hidden, strict=True)]
+
+    def _output(self, turn: Turn, pictures: Mapping[int, Picture], timings: StageTimings) -> Output:
         entry, leaving = turn.entry, turn.departure.frame
         version = entry.settings.version
         if leaving is None:
@@ -333,11 +361,18 @@ def stack(tensors: Sequence[Tensor]) -> Tensor:
     return tensors[0][None] if len(tensors) == 1 else torch.stack(list(tensors))
 
 
-def load(spec: StreamSpec, cache_dir: Path | None = None, offline: bool = False, safety: Safety | None = None) -> StreamPipeline:
+def load(
+    spec: StreamSpec,
+    cache_dir: Path | None = None,
+    offline: bool = False,
+    safety: Safety | None = None,
+    path: GpuPath = GpuPath(),  # noqa: B008 - frozen
+) -> StreamPipeline:
     """The pipeline of a spec. Slow: reads the model, downloads it first where it must, and builds the graphs of a plain stream.
 
     cache_dir: where compiled graphs stay between starts; None keeps nothing. offline: nothing is downloaded. safety: what it
-    flags is shown black. Raises SpecError, ModelError, and MemoryShortError before anything is read that would not fit.
+    flags is shown black. path: parts of the way through a GPU, for benchmarks. Raises SpecError, ModelError, and MemoryShortError
+    before anything is read that would not fit.
     """
     resolved = backends.resolve(spec)
     parts = ModelParts(with_loras(describe(spec.model), spec.loras), offline)
@@ -346,6 +381,6 @@ def load(spec: StreamSpec, cache_dir: Path | None = None, offline: bool = False,
             raise SpecError(name, f"{getattr(spec, name)} does not fit this model; multiples of {parts.size_multiple} do")
     resolved = backends.quantised(spec, resolved, bool(parts.calibration))
     memory.require(memory.estimate_of(parts, resolved), memory.free_bytes)
-    pipeline = StreamPipeline(resolved, parts, cache_dir, safety)
+    pipeline = StreamPipeline(resolved, parts, cache_dir, safety, path)
     pipeline.prepare(Settings())
     return pipeline

@@ -1,7 +1,6 @@
-"""The static graphs of one pipeline: which exist, which batch sizes they take, how a batch is laid over them.
+"""The static graphs of one pipeline: which exist, which batch sizes they take, what runs on them.
 
-On a CPU a batch is split over the buckets that are ready, since a padded row costs as much as a real one; on a GPU it is
-padded up to the next bucket. Building is slow (seconds) and may happen in another thread while the ready ones keep running.
+Building is slow (seconds) and may happen in another thread while the ready ones keep running.
 """
 
 from __future__ import annotations
@@ -24,9 +23,6 @@ from pipelines.loader import SPATIAL_FACTOR, ModelParts
 from pipelines.modulation import ModulationPass, modulation_size
 from pipelines.pixels import DecodePixels, EncodePixels
 from pipelines.types import StreamSpec
-
-BUCKETS = (1, 2, 3, 4, 8, 16)
-"""3, because three steps are three rows: 29.5 ms in one call, 36.8 as two and one (pocket, 512x512, OpenVINO on two cores)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +50,10 @@ def steered(key: GraphKey) -> tuple[GraphKey, ...]:
     return GraphKey(CONTROLLED[key.part], key.rows, key.branch), GraphKey("control", key.rows, taken)
 
 
-def split(count: int, ready: tuple[int, ...]) -> list[int]:
-    """`count` rows as a list of ready bucket sizes, largest first. Bucket 1 must be among them."""
-    sizes: list[int] = []
-    for size in sorted(ready, reverse=True):
-        while count >= size:
-            sizes.append(size)
-            count -= size
-    return sizes
+def padded(value: Tensor, size: int) -> Tensor:
+    """The rows of `value` and its last one again, up to `size` rows."""
+    missing = size - value.shape[0]
+    return value if not missing else torch.cat([value, value[-1:].expand(missing, *value.shape[1:])])
 
 
 @cache
@@ -103,17 +95,18 @@ class Graphs:
 
     def run(self, part: str, inputs: tuple[Tensor, ...], branch: int | None = None) -> tuple[Tensor, ...]:
         """Rows along dimension 0 of every input, laid over ready buckets; outputs in the same order."""
-        count = inputs[0].shape[0]
-        ready = tuple(size for size in BUCKETS if GraphKey(part, size, branch) in self._graphs)
+        count, layout = inputs[0].shape[0], self.backend.layout
+        ready = tuple(size for size in layout.buckets if GraphKey(part, size, branch) in self._graphs)
         if not ready or 1 not in ready:
             self.build(GraphKey(part, 1, branch))
             ready = (1, *ready)
         chunks: list[tuple[Tensor, ...]] = []
         start = 0
-        for size in split(count, ready):
-            graph = self._graphs[GraphKey(part, size, branch)]
-            chunks.append(graph(*(value[start : start + size] for value in inputs)))
-            start += size
+        for size in layout.lay(count, ready):
+            end = min(start + size, count)
+            outputs = self._graphs[GraphKey(part, size, branch)](*(padded(value[start:end], size) for value in inputs))
+            chunks.append(outputs if end - start == size else tuple(output[: end - start] for output in outputs))
+            start = end
         return chunks[0] if len(chunks) == 1 else tuple(torch.cat(column) for column in zip(*chunks, strict=True))
 
     def clear(self) -> None:
@@ -121,7 +114,8 @@ class Graphs:
 
     def _samples(self, key: GraphKey) -> Samples | None:
         """What a graph in int8 is calibrated with; None for one that stays in floats."""
-        if self.spec.dtype != "int8" or key.part not in CALIBRATED or self.parts.picture_tokens:
+        calibrated = self.spec.dtype == "int8" and self.spec.backend == "openvino"
+        if not calibrated or key.part not in CALIBRATED or self.parts.picture_tokens:
             return None
         return lambda: self._calibration(key.part, key.rows, key.branch)
 

@@ -19,7 +19,7 @@ What a negative row says beyond x₀* is its residual, D = x̂₀_u − x₀*. W
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 
 import torch
@@ -70,9 +70,9 @@ def combine(conditional: Tensor, negative: Tensor, scale: float) -> Tensor:
     return torch.lerp(negative, conditional, scale)
 
 
-def alike(a: Tensor, b: Tensor) -> float:
-    """Cosine of two tensors of one shape, -1..1; 0 with one that is zero."""
-    return float((a * b).sum() / (a.norm() * b.norm()).clamp_min(1e-12))
+def alike(a: Tensor, b: Tensor) -> Tensor:
+    """Cosine of two tensors of one shape, -1..1, as a tensor []; 0 with one that is zero."""
+    return (a * b).sum() / (a.norm() * b.norm()).clamp_min(1e-12)
 
 
 RECHECK = 8
@@ -88,21 +88,22 @@ class Likeness:
     steps of one picture; with few steps a frame the decision is carried from frame to frame).
 
     key, thumb: the conditioning and the input under which the row was last asked. residual: D of then, [C, h, w]. cosine:
-    between the guided result with the row and what the residual before it would have made of it. age: frames since. due: age
+    between the guided result with the row and what the residual before it would have made of it, to be asked for with the next
+    frame, when a GPU has it. age: frames since. due: age
     at which it is asked again.
     """
 
     key: Hashable
     thumb: Thumb | None
     residual: Tensor
-    cosine: float
+    cosine: Callable[[], float]
     due: int = RECHECK
     age: int = 0
 
     def drops(self, key: Hashable, thumb: Thumb | None, threshold: float) -> bool:
         """Whether the negative row may stay away from a frame with this conditioning and input."""
         valid = self.key == key and self.age < self.due and drift(thumb, self.thumb) <= SCENE_CUT
-        return valid and self.cosine >= threshold
+        return valid and self.cosine() >= threshold
 
     def aged(self) -> Likeness:
         return replace(self, age=self.age + 1)
@@ -117,11 +118,13 @@ def asked(
     x0: Tensor,
     anchor: Tensor,
     scale: float,
+    read: Callable[[Tensor], Callable[[], float]],
 ) -> Likeness:
-    """The likeness after a level's negative row has spoken: residual D, x0 the conditional prediction, anchor x₀*."""
+    """The likeness after a level's negative row has spoken: residual D, x0 the conditional prediction, anchor x₀*. read: starts
+    the way of a number to the host."""
     if before is None or before.key != key:
         known, due = torch.zeros_like(residual), RECHECK - STAGGER * level % RECHECK
     else:
         known, due = before.residual, RECHECK
     cosine = alike(combine(x0, anchor + residual, scale), combine(x0, anchor + known, scale))
-    return Likeness(key, thumb, residual, cosine, due)
+    return Likeness(key, thumb, residual, read(cosine), due)

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kernels.attention import attend
+
 
 class PictureAttention(nn.Module):
     """The processor of one of diffusers' cross-attentions: softmax(QKᵀ)V + scale · softmax(QK'ᵀ)V', K' and V' of the picture.
@@ -24,14 +26,15 @@ class PictureAttention(nn.Module):
     def __init__(self, tokens: int, key: Tensor, value: Tensor) -> None:
         super().__init__()
         self.tokens = tokens
+        self.attention_kind = "sdpa"
         self.key = nn.Parameter(key, requires_grad=False)
         self.value = nn.Parameter(value, requires_grad=False)
 
     def forward(self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor, **_: Any) -> Tensor:
         text, picture, scale = split(encoder_hidden_states, self.tokens)
         query = attn.to_q(hidden_states)
-        said = _attend(query, attn.to_k(text), attn.to_v(text), attn.heads)
-        seen = _attend(query, F.linear(picture, self.key), F.linear(picture, self.value), attn.heads)
+        said = attend(query, attn.to_k(text), attn.to_v(text), attn.heads, self.attention_kind)
+        seen = attend(query, F.linear(picture, self.key), F.linear(picture, self.value), attn.heads, self.attention_kind)
         h = attn.to_out[0](said + scale * seen)
         return attn.to_out[1](h)
 
@@ -44,18 +47,12 @@ def split(rows: Tensor, tokens: int) -> tuple[Tensor, Tensor, Tensor]:
 
 def behind(tokens: Tensor, scale: float) -> Tensor:
     """What stands behind a row's text: the picture's tokens [T, D] and the scale, [T + 1, D]."""
-    return torch.cat([tokens, torch.full((1, tokens.shape[1]), scale)])
+    return torch.cat([tokens, torch.full((1, tokens.shape[1]), scale, device=tokens.device)])
 
 
 def none(tokens: int, width: int) -> Tensor | None:
     """What stands behind a text without a picture, [T + 1, D]; None for a model without an adapter (no tokens)."""
     return behind(torch.zeros(tokens, width), 0.0) if tokens else None
-
-
-def _attend(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
-    """Attention in so many heads: [B, N, C]."""
-    parts = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in (query, key, value))
-    return F.scaled_dot_product_attention(*parts).transpose(1, 2).flatten(2)
 
 
 class Projection(nn.Module):

@@ -29,6 +29,7 @@ from pipelines.settings import (
     StrengthMapSettings,
 )
 from pipelines.stream_batch import InFlight, Kept, Ring
+from pipelines.transfer import Place, Read, at_once, here
 from pipelines.types import Frame, Pixels
 
 Slot = tuple[int, bool]
@@ -71,10 +72,15 @@ class CacheEntry:
 
 @dataclass(slots=True)
 class StreamState:
-    """One session's memory between steps. Made by `StreamPipeline.open`; belongs to the engine, opaque to everyone else."""
+    """One session's memory between steps. Made by `StreamPipeline.open`; belongs to the engine, opaque to everyone else.
+
+    place: puts what comes from the host where the stream computes. read: starts the way of a number back.
+    """
 
     noise: SessionNoise
     schedule: Schedule
+    place: Place = here
+    read: Read = at_once
     ring: Ring = field(default_factory=Ring)
     previous_x0: Tensor | None = None  # last finished latent, for the warm start
     previous_thumb: Thumb | None = None
@@ -118,6 +124,8 @@ class StreamState:
         return StreamState(
             self.noise.copy(),
             self.schedule,
+            self.place,
+            self.read,
             previous_x0=self.previous_x0,
             previous_thumb=self.previous_thumb,
             mask=self.mask,
@@ -132,7 +140,7 @@ class StreamState:
         hint: the map [3, H, W] that a ControlNet shall hold it to.
         """
         if self.noise.seed != settings.seed:
-            self.noise = SessionNoise(settings.seed, self.noise.shape)
+            self.noise = SessionNoise(settings.seed, self.noise.shape, self.place)
         elif settings.noise.mode == "walk":
             self.noise.advance(settings.noise.walk_rate)
         previous, self.previous_thumb = self.previous_thumb, self._thumb(frame, settings)
@@ -229,7 +237,7 @@ class StreamState:
             if adaptive:
                 key = self._asked_under(frame, settings)
                 self.likeness[level] = guidance.asked(
-                    self.likeness.get(level), level, key, frame.thumb, residual, x0, anchor, settings.guidance
+                    self.likeness.get(level), level, key, frame.thumb, residual, x0, anchor, settings.guidance, self.read
                 )
             elif settings.guidance_mode != "full":
                 frame.residual = residual
@@ -302,7 +310,7 @@ class StreamState:
     def _at(self, frame: InFlight, signal: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """The frame's present level out of `signal` and `sigma` [T]: numbers, or one per pixel [1, h, w] under a strength map."""
         if frame.map is not None:
-            return strength_map.coefficients(frame.map, frame.timesteps, frame.level, signal, sigma)
+            return strength_map.coefficients(frame.map, frame.timesteps, frame.level, self.place(signal), self.place(sigma))
         return signal[frame.timestep], sigma[frame.timestep]
 
     def _start(self, latent: Tensor | None, settings: Settings) -> Tensor | None:
@@ -330,8 +338,8 @@ class StreamState:
         """Share per pixel [1, h, w]; None for all of it everywhere, as in mode "mask" while nothing is painted."""
         match settings.mode:
             case "mask":
-                return self.mask
+                return None if self.mask is None else self.place(self.mask)
             case "motion" if self.previous_thumb is not None:
                 size = self.noise.shape[1:]
-                return strength_map.from_motion(self.previous_thumb, previous, *size, settings.still, 1.0)[0]
+                return self.place(strength_map.from_motion(self.previous_thumb, previous, *size, settings.still, 1.0)[0])
         return None

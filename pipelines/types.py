@@ -146,6 +146,24 @@ class StreamSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class GpuPath:
+    """Parts of the way through a GPU. All are in use unless a benchmark takes one away; on a CPU they mean nothing.
+
+    channels_last: convolutions in that layout. compiled: torch.compile (backend compile). graphs: CUDA graphs (backend compile).
+    pinned: pinned buffers, and copies that nobody waits for. overlap: encode, UNet and decode on streams of their own. kernels:
+    our Triton kernels. attention: sdpa, or xformers where it is installed.
+    """
+
+    channels_last: bool = True
+    compiled: bool = True
+    graphs: bool = True
+    pinned: bool = True
+    overlap: bool = True
+    kernels: bool = True
+    attention: str = "sdpa"
+
+
+@dataclass(frozen=True, slots=True)
 class StageTimings:
     """Milliseconds spent on one frame in each stage; 0 where the stage did not run."""
 

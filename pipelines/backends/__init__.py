@@ -13,7 +13,9 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from pipelines.types import SpecError, StreamSpec
+from pipelines.backends import eight_bit
+from pipelines.layout import Layout
+from pipelines.types import GpuPath, SpecError, StreamSpec
 
 Graph = Callable[..., tuple[Tensor, ...]]
 """Called with tensors of exactly the example's shapes; returns a tuple of float32 (or uint8) tensors that the caller owns. Hidden
@@ -27,13 +29,17 @@ class Backend(Protocol):
     """Builds graphs. `build` may take seconds; what it returns is safe to call from one thread at a time."""
 
     name: str
+    device: torch.device
+    """Where a graph's outputs are; inputs may come from the host as well."""
+    layout: Layout
+    """The sizes that graphs are built for."""
     torch_threads: int
     """Threads for torch's own operations around the graphs. Where the graphs run in another library's pool it is 1: torch's
     threads keep spinning for a while after each operation, and took 5 of 26 ms from OpenVINO on two cores."""
 
     def build(self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor], samples: Samples | None = None) -> Graph:
         """key names the graph uniquely (weights, part, shape, dtype); make gives the module if it is needed at all. samples: for
-        a graph in int8, which openvino alone has."""
+        a graph in int8 of openvino, which alone takes them."""
         ...
 
 
@@ -51,15 +57,24 @@ def resolve(spec: StreamSpec) -> StreamSpec:
     dtype = spec.dtype if spec.dtype != "auto" else ("float16" if on_gpu else _cpu_dtype(backend))
     if dtype == "float16" and not on_gpu:
         raise SpecError("dtype", "float16 needs a GPU; a CPU takes float32 or bfloat16")
-    if dtype == "int8" and backend != "openvino":
-        raise SpecError("dtype", f"int8 needs the openvino backend on a CPU; {backend} takes float32 or bfloat16")
+    if dtype == "int8":
+        _check_int8(backend, on_gpu)
     return dataclasses.replace(spec, device=device, backend=backend, dtype=dtype)
+
+
+def _check_int8(backend: str, on_gpu: bool) -> None:
+    if on_gpu and backend != "compile":
+        raise SpecError("dtype", f"int8 on a GPU needs the compile backend; {backend} takes float16, bfloat16 or float32")
+    if on_gpu and not eight_bit.available():
+        raise SpecError("dtype", "int8 on a GPU needs torchao (requirements-gpu.txt); float16 and bfloat16 do not")
+    if not on_gpu and backend != "openvino":
+        raise SpecError("dtype", f"int8 needs the openvino backend on a CPU; {backend} takes float32 or bfloat16")
 
 
 def quantised(spec: StreamSpec, resolved: StreamSpec, calibrated: bool) -> StreamSpec:
     """The resolved spec, in int8 where dtype was left open, the CPU computes in it but not in bfloat16, and the model comes with
     pictures to calibrate it with. Raises SpecError where int8 is asked of a model without."""
-    if resolved.dtype == "int8" and not calibrated:
+    if resolved.dtype == "int8" and resolved.backend == "openvino" and not calibrated:
         raise SpecError(
             "dtype", "int8 needs pictures to calibrate with, which this model does not have; bfloat16 or float32 do not"
         )
@@ -78,18 +93,20 @@ def _cpu_dtype(backend: str) -> str:
     return "bfloat16" if torch.cpu._is_avx512_bf16_supported() else "float32"
 
 
-def create(spec: StreamSpec, cache_dir: Path | None) -> Backend:
+def create(spec: StreamSpec, cache_dir: Path | None, path: GpuPath = GpuPath()) -> Backend:  # noqa: B008 - frozen
     """The backend of a resolved spec."""
     if spec.backend == "openvino":
         from pipelines.backends.openvino import OpenVinoBackend
 
         return OpenVinoBackend(spec.dtype, cache_dir)
-    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[spec.dtype]
+    eight = spec.dtype == "int8"
+    floats = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    dtype = torch.bfloat16 if eight else floats[spec.dtype]
     device = torch.device(spec.device)
     if spec.backend == "compile":
         from pipelines.backends.compiled import CompileBackend
 
-        return CompileBackend(device, dtype)
+        return CompileBackend(device, dtype, path, eight)
     from pipelines.backends.eager import EagerBackend
 
-    return EagerBackend(device, dtype)
+    return EagerBackend(device, dtype, path)

@@ -1,35 +1,60 @@
-"""torch.compile: CUDA graphs on a GPU ("reduce-overhead"), Inductor's C++ on a CPU (needs a compiler on the machine)."""
+"""torch.compile: Inductor's Triton and a CUDA graph of our own on a GPU (capture.py), Inductor's C++ on a CPU (which needs a
+compiler on the machine)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pipelines.backends import Graph, Samples
+from pipelines.backends import Graph, Samples, eight_bit
+from pipelines.backends.capture import Capture
 from pipelines.backends.eager import EagerBackend
+from pipelines.types import GpuPath
+
+GRAPHS_OF_ONE_CLASS = 64
+"""Compiled forms of one module class that torch keeps: passes times sizes."""
 
 
 class CompileBackend(EagerBackend):
     name = "compile"
 
+    def __init__(
+        self,
+        device: torch.device,
+        dtype: torch.dtype,
+        path: GpuPath = GpuPath(),  # noqa: B008 - frozen
+        in_eight_bits: bool = False,
+    ) -> None:
+        super().__init__(device, dtype, path)
+        self.in_eight_bits = in_eight_bits
+        self._pools: dict[str, Any] = {}
+        limit = torch._dynamo.config.cache_size_limit
+        torch._dynamo.config.cache_size_limit = max(limit, GRAPHS_OF_ONE_CLASS)
+        if self.on_gpu:
+            torch.backends.cudnn.benchmark = True  # shapes are fixed: search once for the fastest convolution
+
     def build(self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor], samples: Samples | None = None) -> Graph:
-        mode = "reduce-overhead" if self.device.type == "cuda" else "default"
-        torch._dynamo.config.cache_size_limit = max(torch._dynamo.config.cache_size_limit, 64)
-
-        def compiled() -> nn.Module:
-            module = make()
-            module.compile(mode=mode, dynamic=False)  # in place: the module stays a Module for dtype and layout
-            return module
-
-        plain = super().build(key, compiled, example)
-
-        def run(*inputs: Tensor) -> tuple[Tensor, ...]:
-            # A CUDA graph writes its outputs into memory of its own that the next call reuses: hand out copies.
-            return tuple(value.clone() for value in plain(*inputs))
-
-        graph = run if self.device.type == "cuda" else plain
+        module = self._module(make)
+        if self.in_eight_bits:
+            eight_bit.quantise(module)
+        if self.path.compiled:
+            module.compile(dynamic=False)  # in place: the module stays a Module for dtype and layout
+        graph = self._graph(module)
         with torch.inference_mode():
+            if self.on_gpu and self.path.graphs:
+                return Capture(graph, self._fixed(module, example), self.device, self._pool(getattr(module, "lane", "denoise")))
             graph(*example)
         return graph
+
+    def _fixed(self, module: nn.Module, example: Sequence[Tensor]) -> list[Tensor]:
+        """The example as the module takes it, so that the recording holds no conversion that can be done on the way in."""
+        return [self._enter(value, self._dtype_of(module)) for value in example]
+
+    def _pool(self, lane: str) -> Any:
+        """Memory for the graphs of one stream of the step."""
+        if lane not in self._pools:
+            self._pools[lane] = torch.cuda.graph_pool_handle()
+        return self._pools[lane]

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from kernels.groupnorm import rewrite
 from pipelines import heap
 from pipelines.backends import Graph, Samples
+from pipelines.layout import ON_CPU
 
 KEPT_IN_FLOATS = [".*conv_in.*", ".*conv_out.*", ".*synthesis.*"]
 """Names of nodes that int8 leaves alone: what pixels and latents enter and leave through."""
@@ -47,6 +48,8 @@ def supports(kind: str) -> bool:
 
 class OpenVinoBackend:
     name = "openvino"
+    device = torch.device("cpu")
+    layout = ON_CPU
     torch_threads = 1
 
     def __init__(self, dtype: str, cache_dir: Path | None) -> None:

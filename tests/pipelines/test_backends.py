@@ -15,7 +15,7 @@ from pipelines.backends.compiled import CompileBackend
 from pipelines.backends.eager import EagerBackend
 from pipelines.backends.openvino import OpenVinoBackend, supports
 from pipelines.calibration import Calibration
-from pipelines.graphs import GraphKey, split
+from pipelines.graphs import GraphKey
 from pipelines.pixels import DecodePixels
 
 SIZE = 128
@@ -145,14 +145,6 @@ def test_cuda_without_a_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SpecError, match="device"):
         backends.resolve(StreamSpec(device="cuda"))
-
-
-@pytest.mark.parametrize(
-    "count, ready, sizes",
-    [(1, (1,), [1]), (7, (1, 2, 4), [4, 2, 1]), (5, (1,), [1] * 5), (20, (1, 16), [16, 1, 1, 1, 1]), (0, (1,), [])],
-)
-def test_rows_are_split_over_ready_buckets(count: int, ready: tuple[int, ...], sizes: list[int]) -> None:
-    assert split(count, ready) == sizes
 
 
 def test_a_batch_over_several_buckets_is_the_same_as_one_by_one(mini_model: Path) -> None:

@@ -51,9 +51,9 @@ def test_scale_one_needs_no_row() -> None:
 
 
 def test_alike() -> None:
-    assert guidance.alike(X, 3 * X) == pytest.approx(1.0)
-    assert guidance.alike(X, -X) == pytest.approx(-1.0)
-    assert guidance.alike(torch.zeros(4), torch.ones(4)) == 0.0
+    assert float(guidance.alike(X, 3 * X)) == pytest.approx(1.0)
+    assert float(guidance.alike(X, -X)) == pytest.approx(-1.0)
+    assert float(guidance.alike(torch.zeros(4), torch.ones(4))) == 0.0
 
 
 @pytest.mark.parametrize(("mode", "expected"), [("none", 4), ("full", 8), ("self", 4), ("one-time", 5), ("adaptive", 8)])

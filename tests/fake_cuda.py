@@ -1,0 +1,114 @@
+"""What the engine asks of torch.cuda, without a device: streams and events that write down who waits for whom."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+
+class Event:
+    """Over when it is told so, or when somebody waits for it."""
+
+    def __init__(self, cuda: FakeCuda, **options: Any) -> None:
+        self.cuda, self.options = cuda, options
+        self.over = False
+        self.at: tuple[int, int] | None = None  # stream, place on it
+        self.seen: dict[int, int] = {}
+        cuda.events.append(self)
+
+    def record(self, stream: Stream | None = None) -> None:
+        stream = stream or self.cuda.present
+        self.at, self.over = stream.advance(), False
+        self.seen = dict(stream.knows)
+
+    def query(self) -> bool:
+        return self.over
+
+    def synchronize(self) -> None:
+        self.cuda.waited.append(self)
+        for event in self.cuda.events:  # and so is all that comes before it
+            if event.at is not None and self.seen.get(event.at[0], 0) >= event.at[1]:
+                event.over = True
+
+    def elapsed_time(self, end: Event) -> float:
+        assert self.options["enable_timing"] and end.options["enable_timing"] and end.over
+        return 1.0
+
+
+class Stream:
+    """Knows, of each stream, up to which place its own work comes after that stream's (a vector clock)."""
+
+    def __init__(self, cuda: FakeCuda, number: int) -> None:
+        self.cuda, self.number = cuda, number
+        self.knows: dict[int, int] = {number: 0}
+
+    def advance(self) -> tuple[int, int]:
+        self.knows[self.number] += 1
+        return self.number, self.knows[self.number]
+
+    def wait_event(self, event: Event) -> None:
+        for number, place in event.seen.items():
+            self.knows[number] = max(self.knows.get(number, 0), place)
+
+    def wait_stream(self, other: Stream) -> None:
+        for number, place in other.knows.items():
+            self.knows[number] = max(self.knows.get(number, 0), place)
+
+    def after(self, event: Event) -> bool:
+        """Whether what is launched here from now on comes after the event."""
+        assert event.at is not None
+        number, place = event.at
+        return self.knows.get(number, 0) >= place
+
+
+class CUDAGraph:
+    def __init__(self) -> None:
+        self.replays = 0
+
+    def replay(self) -> None:
+        self.replays += 1
+
+
+class FakeCuda:
+    """Stands in for the module torch.cuda. waited: the events that the host waited for."""
+
+    def __init__(self) -> None:
+        self.streams: list[Stream] = []
+        self.waited: list[Event] = []
+        self.events: list[Event] = []
+        self.present = self.Stream()
+        self.recorded: list[dict[str, Any]] = []
+        self.synchronized = 0
+        self.CUDAGraph = CUDAGraph
+
+    def Stream(self, device: torch.device | None = None) -> Stream:
+        self.streams.append(Stream(self, len(self.streams)))
+        return self.streams[-1]
+
+    def Event(self, **options: Any) -> Event:
+        return Event(self, **options)
+
+    def current_stream(self, device: torch.device | None = None) -> Stream:
+        return self.present
+
+    def synchronize(self, device: torch.device | None = None) -> None:
+        self.synchronized += 1
+
+    @contextmanager
+    def device(self, device: torch.device) -> Iterator[None]:
+        yield
+
+    @contextmanager
+    def stream(self, stream: Stream) -> Iterator[None]:
+        before, self.present = self.present, stream
+        yield
+        self.present = before
+
+    @contextmanager
+    def graph(self, graph: CUDAGraph, **options: Any) -> Iterator[None]:
+        self.recorded.append(options)
+        with self.stream(options["stream"]):
+            yield
