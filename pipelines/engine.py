@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kernels.stream_step import stream_step
 from pipelines import backends, feature_cache, forecast, guidance, hints, memory, picture_prompt, probe, transfer
 from pipelines.conditioning import Additions, Condition, Conditions, PromptCache
 from pipelines.feature_cache import Kind
@@ -25,7 +26,7 @@ from pipelines.models import ModelInfo
 from pipelines.naming import describe, with_loras
 from pipelines.noise import SessionNoise
 from pipelines.settings import Settings
-from pipelines.state import Row, StreamState
+from pipelines.state import Move, Row, StreamState
 from pipelines.stream_batch import Departure, InFlight
 from pipelines.types import (
     Frame,
@@ -87,6 +88,7 @@ class StreamPipeline:
         self.info: ModelInfo = parts.info
         self.graphs = Graphs(parts, spec, backends.create(spec, cache_dir, path))
         self.transfer = transfer.of(self.graphs.backend.device, path)
+        self._kernels = path.kernels
         self.schedule = parts.schedule
         self.branches = parts.branches
         self.worked: forecast.Work = Counter()  # rows that the last step took, by UNet call
@@ -264,10 +266,36 @@ class StreamPipeline:
             moving = [(turn, frame) for turn in waiting for frame in turn.frames()]
             rows = [row for turn in waiting for row in self._rows(turn)]
             predictions, calls_before = self._predict(rows, calls_before), calls_before + 1
-            for turn, frame in moving:
-                conditional = predictions[id(frame), False]
-                turn.entry.state.absorb(frame, conditional, predictions.get((id(frame), True)), turn.entry.settings)
+            self._absorb(moving, predictions)
             waiting = [turn for turn in waiting if not turn.entry.settings.stream_batch.enabled and turn.frames()]
+
+    def _absorb(self, moving: Sequence[tuple[Turn, InFlight]], predictions: Mapping[tuple[int, bool], Tensor]) -> None:
+        """Move every frame one level on: all that one pass can take at once, the others each for itself."""
+        together: dict[str, list[tuple[Turn, InFlight, Move]]] = {}
+        for turn, frame in moving:
+            state, settings = turn.entry.state, turn.entry.settings
+            negative = predictions.get((id(frame), True))
+            move = state.move(frame, negative is not None, settings)
+            if move is None:
+                state.absorb(frame, predictions[id(frame), False], negative, settings)
+            else:
+                together.setdefault(move.kind, []).append((turn, frame, move))
+        for kind, members in together.items():
+            frames, moves = [frame for _, frame, _ in members], [move for _, _, move in members]
+            goes_on = any(move.noise is not None for move in moves)  # a row at its last level takes anything, times 0
+            noise = [frame.x if move.noise is None else move.noise for frame, move in zip(frames, moves, strict=True)]
+            x0, x = stream_step(
+                self.schedule.prediction,
+                stack([predictions[id(frame), False] for frame in frames]),
+                stack([frame.x for frame in frames]),
+                [move.level for move in moves],
+                stack(noise) if goes_on else None,
+                stack([predictions[id(frame), True] for frame in frames]) if kind == "negative" else None,
+                stack([move.known for move in moves if move.known is not None]) if kind == "known" else None,
+                self._kernels,
+            )
+            for place, (turn, frame, _) in enumerate(members):
+                turn.entry.state.settle(frame, x0[place], None if x is None else x[place])
 
     def _rows(self, turn: Turn) -> list[Row]:
         settings = turn.entry.settings

@@ -46,7 +46,7 @@ def _rounds(state: StreamState | None, frame: Frame | None, settings: Settings) 
 
 def _asks_negative(state: StreamState | None, frame: Frame | None, level: int, settings: Settings) -> bool:
     known = None if state is None else state.likeness.get(level)
-    dropped = known is not None and known.age < known.due and known.cosine >= settings.guidance_alike
+    dropped = known is not None and known.age < known.due and known.cosine() >= settings.guidance_alike
     return guidance.needs_negative_row(settings, level, frame is None or frame.pixels is not None, dropped)
 
 

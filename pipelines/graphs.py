@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from kernels import groupnorm
+from kernels import group_norm_silu, groupnorm, pixels
 from pipelines.backends import Backend, Graph, Samples
 from pipelines.calibration import CALIBRATED, Calibration
 from pipelines.control import ControlPass
@@ -62,7 +62,8 @@ def code_version() -> str:
     digest = hashlib.sha256(version("diffusers").encode())
     here = Path(__file__).parent
     own = ("unet.py", "modulation.py", "control.py", "picture_prompt.py", "pixels.py", "autoencoder.py", "cosine_autoencoder.py")
-    for path in (*(here / name for name in own), here / "backends" / "openvino.py", Path(groupnorm.__file__)):
+    operations = (Path(module.__file__ or "") for module in (groupnorm, group_norm_silu, pixels))
+    for path in (*(here / name for name in own), here / "backends" / "openvino.py", *operations):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 

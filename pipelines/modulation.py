@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from kernels.group_norm_silu import NormActivation
 from kernels.groupnorm import ModulatedGroupNorm
 
 if TYPE_CHECKING:
@@ -34,16 +35,17 @@ class Resnet(nn.Module):
         self.scales = block.time_embedding_norm == "scale_shift"
         self.scale_factor = block.output_scale_factor
         self.start = start
-        self.norm1, self.conv1, self.conv2 = block.norm1, block.conv1, block.conv2
-        self.norm2 = ModulatedGroupNorm(block.norm2.num_groups, block.norm2.eps) if self.scales else block.norm2
-        self.activation = block.nonlinearity
+        self.conv1, self.conv2, self.activation = block.conv1, block.conv2, block.nonlinearity
+        self.before1 = NormActivation(block.norm1, block.nonlinearity)
+        norm2 = ModulatedGroupNorm(block.norm2.num_groups, block.norm2.eps) if self.scales else None
+        self.before2 = NormActivation(block.norm2, block.nonlinearity) if norm2 is None else norm2
         self.shortcut = block.conv_shortcut
 
     def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
-        h = self.conv1(self.activation(self.norm1(x)))
+        h = self.conv1(self.before1(x))
         told = modulation[:, self.start : self.start + modulated(self.out_channels, self.scales)]
-        h = self.norm2(h, *told.chunk(2, dim=1)) if self.scales else self.norm2(h + told[..., None, None])
-        h = self.conv2(self.activation(h))
+        h = self.activation(self.before2(h, *told.chunk(2, dim=1))) if self.scales else self.before2(h, told)
+        h = self.conv2(h)
         x = x if self.shortcut is None else self.shortcut(x)
         return (x + h) / self.scale_factor if self.scale_factor != 1.0 else x + h
 

@@ -11,9 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kernels.pixels import enter, enter_reference, leave, leave_reference
+
 
 class _Pixels(nn.Module):
-    """upcast: the autoencoder overflows in float16, so a backend of that precision shall compute it in float32."""
+    """upcast: the autoencoder overflows in float16, so a backend of that precision shall compute it in float32. kernels: whether
+    a kernel may convert the pixels, set by a backend. lane: the stage of a step that it belongs to (transfer.LANES)."""
+
+    lane: str
 
     scale: Tensor
     shift: Tensor
@@ -22,6 +27,7 @@ class _Pixels(nn.Module):
         super().__init__()
         self.vae: Any = vae
         self.upcast = upcast
+        self.kernels = False
         config: Any = vae.config
         mean, std = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
         scale = torch.tensor(1.0 if std is None else std).reciprocal() * config.scaling_factor
@@ -34,9 +40,11 @@ class _Pixels(nn.Module):
 class EncodePixels(_Pixels):
     """uint8 pictures [B, H, W, 3] to float latents [B, C, H/8, W/8], placed as the UNet expects them."""
 
+    lane = "encode"
+
     def forward(self, pixels: Tensor) -> tuple[Tensor]:
         dtype = next(self.vae.parameters()).dtype
-        x = pixels.permute(0, 3, 1, 2).to(dtype) / 127.5 - 1.0
+        x = (enter if self.kernels else enter_reference)(pixels, dtype)
         z = self._latents(self.vae.encode(x))
         return ((z - self.shift if self.shifts else z) * self.scale,)
 
@@ -49,9 +57,10 @@ class EncodePixels(_Pixels):
 class DecodePixels(_Pixels):
     """Float latents [B, C, h, w] to uint8 pictures [B, 8h, 8w, 3]."""
 
+    lane = "decode"
+
     def forward(self, latents: Tensor) -> tuple[Tensor]:
         dtype = next(self.vae.parameters()).dtype
         z = latents.to(dtype) / self.scale
         x = self.vae.decode(z + self.shift if self.shifts else z, return_dict=False)[0]
-        x = ((x.float() + 1.0) * 127.5).round().clamp(0.0, 255.0)
-        return (x.permute(0, 2, 3, 1).to(torch.uint8),)
+        return ((leave if self.kernels else leave_reference)(x),)

@@ -1,7 +1,7 @@
 """Noise schedules, strength and prediction types, as pure functions of values.
 
 Every model here lives on x = a·x₀ + s·ε. A diffusion model has a = √ᾱ, s = √(1−ᾱ); a flow model a = 1−σ, s = σ. What the network
-returns (its prediction type) is data on the schedule; `denoised` is the only place that knows the types.
+returns (its prediction type) is data on the schedule; `denoised` is the only place that reads it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Literal, cast, get_args
 import torch
 from torch import Tensor
 
+from kernels.stream_step import denoised as denoised  # x̂₀ from an output, whatever its type
 from pipelines.types import ModelError, SettingsError
 
 Prediction = Literal["epsilon", "sample", "v_prediction", "flow", "flow_reversed"]
@@ -81,26 +82,6 @@ def snap(timesteps: tuple[int, ...], trained: tuple[int, ...]) -> tuple[int, ...
         chosen.append(pool[best])
         first = best + 1
     return tuple(chosen)
-
-
-def denoised(prediction: Prediction, output: Tensor, x: Tensor, a: Tensor, s: Tensor) -> Tensor:
-    """x̂₀ from a network output, whatever its type; all [B, C, h, w], a and s broadcastable.
-
-    epsilon: SD 1.5, SD-Turbo, SDXL-Turbo. sample: SDXL-Lightning at one step, pocket. v_prediction (Salimans & Ho 2022):
-    v = a·ε − s·x₀. flow (rectified flow): v = ε − x₀; flow_reversed (InstaFlow): v = x₀ − ε.
-    """
-    match prediction:
-        case "epsilon":
-            return (x - s * output) / a
-        case "sample":
-            return output
-        case "v_prediction":
-            return a * x - s * output
-        case "flow":
-            return x - s * output
-        case "flow_reversed":
-            return x + s * output
-    raise ValueError(f"unknown prediction type {prediction!r}")
 
 
 def stated(prediction: Prediction, x0: Tensor, x: Tensor, a: Tensor, s: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kernels.stream_step import Level
 from pipelines import feature_cache, gate, granularity, guidance, picture_prompt, strength_map
 from pipelines.conditioning import Condition, Travel
 from pipelines.feature_cache import PLAIN, CacheKey, CacheState, Kind
@@ -60,6 +61,17 @@ class Row:
     @property
     def slot(self) -> Slot:
         return self.frame.level, self.negative
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A frame's way through one level as kernels/stream_step.py takes it. kind: plain, negative (that row's output is there) or
+    known (x̂₀_u is). noise: of the next level, None at the last."""
+
+    kind: str
+    level: Level
+    noise: Tensor | None
+    known: Tensor | None
 
 
 @dataclass(slots=True)
@@ -220,13 +232,39 @@ class StreamState:
         x0 = granularity.scaled(x0, frame.x, settings.omega, a, s, frame.omega_map)
         if frame.map is not None and frame.source is not None:
             x0 = strength_map.merge(x0, frame.source, frame.map, frame.timesteps, frame.level)
+        self.settle(frame, x0)
+
+    def move(self, frame: InFlight, asked: bool, settings: Settings) -> Move | None:
+        """How `stream_step` takes this frame through its level; None where more is to be done than it does: a say per pixel, ω,
+        or guidance that looks at what the negative row says. asked: its negative row was."""
+        if frame.map is not None or settings.omega != 1.0:
+            return None
+        a, s = self._coefficients(frame)
+        kind, known = "plain", None
+        if guidance.active(settings):
+            if settings.guidance_mode == "full":
+                kind = "negative"
+            elif settings.guidance_mode == "adaptive" or asked or frame.anchor is None:
+                return None
+            else:
+                anchor = frame.anchor if frame.residual is None else frame.anchor + frame.residual
+                kind, known = "known", guidance.residual_negative(frame.x, anchor, settings.guidance_delta, a, s)
+        scale, after = settings.guidance, frame.level + 1
+        if after == len(frame.timesteps):
+            return Move(kind, Level(float(a), float(s), scale), None, known)
+        t = frame.timesteps[after]
+        level = Level(float(a), float(s), scale, float(self.schedule.signal[t]), float(self.schedule.sigma[t]))
+        return Move(kind, level, self.noise.level(after), known)
+
+    def settle(self, frame: InFlight, x0: Tensor, x: Tensor | None = None) -> None:
+        """The frame's level is done, with x̂₀; x: the latent of its next level, where it is made already."""
         frame.x0 = x0
         frame.level += 1
         if frame.finished:
             self.previous_x0 = x0
         else:
             frame.anchor = x0
-            frame.x = noised(x0, self.noise.level(frame.level), *self._levels(frame))
+            frame.x = noised(x0, self.noise.level(frame.level), *self._levels(frame)) if x is None else x
 
     def _guided(self, frame: InFlight, x0: Tensor, x0_u: Tensor | None, settings: Settings, a: Tensor, s: Tensor) -> Tensor:
         """x̂₀ under guidance, from the conditional prediction and, where the negative row spoke, its x̂₀_u."""

@@ -1,0 +1,104 @@
+"""One level of denoising for the rows of many streams: the network's output to x̂₀, guidance, and noise for the next level.
+
+    x̂₀ = p·x + q·output                     every prediction type is linear in x and the output (`linear`)
+    x̂₀ ← x̂₀_u + γ(x̂₀ − x̂₀_u)               with guidance; x̂₀_u given, or from the negative row's output like x̂₀
+    x′ = a′·x̂₀ + s′·ε                        for rows that go on
+
+Each row has coefficients of its own, so sessions with different prompts, levels and guidance share the pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kernels.dispatch import takes
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """Coefficients of one row: a, s at which it is, its guidance scale γ, and a′, s′ of its next level (0, 0 at its last)."""
+
+    a: float
+    s: float
+    scale: float = 1.0
+    next_a: float = 0.0
+    next_s: float = 0.0
+
+
+def denoised(prediction: str, output: Tensor, x: Tensor, a: Tensor, s: Tensor) -> Tensor:
+    """x̂₀ from a network output, whatever its type; all [B, C, h, w], a and s broadcastable.
+
+    epsilon: SD 1.5, SD-Turbo, SDXL-Turbo. sample: SDXL-Lightning at one step, pocket. v_prediction (Salimans & Ho 2022):
+    v = a·ε − s·x₀. flow (rectified flow): v = ε − x₀; flow_reversed (InstaFlow): v = x₀ − ε. ValueError for others.
+    """
+    match prediction:
+        case "epsilon":
+            return (x - s * output) / a
+        case "sample":
+            return output
+        case "v_prediction":
+            return a * x - s * output
+        case "flow":
+            return x - s * output
+        case "flow_reversed":
+            return x + s * output
+    raise ValueError(f"unknown prediction type {prediction!r}")
+
+
+def linear(prediction: str, a: float, s: float) -> tuple[float, float]:
+    """(p, q) with x̂₀ = p·x + q·output. ValueError for a type that is not known."""
+    one, nought = torch.ones(()), torch.zeros(())
+    at = torch.tensor(a, dtype=torch.float64), torch.tensor(s, dtype=torch.float64)
+    return float(denoised(prediction, nought, one, *at)), float(denoised(prediction, one, nought, *at))
+
+
+def stream_step_reference(
+    prediction: str,
+    output: Tensor,
+    x: Tensor,
+    levels: Sequence[Level],
+    noise: Tensor | None = None,
+    negative: Tensor | None = None,
+    known: Tensor | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """What `stream_step` computes, in plain operations."""
+    names = ("a", "s", "scale", "next_a", "next_s")
+    table = torch.tensor([[getattr(level, name) for level in levels] for name in names], dtype=torch.float32)
+    a, s, scale, next_a, next_s = table.to(x.device, non_blocking=True)[..., None, None, None]
+    x0 = denoised(prediction, output, x, a, s)
+    if negative is not None:
+        known = denoised(prediction, negative, x, a, s)
+    if known is not None:
+        same = len({level.scale for level in levels}) == 1
+        x0 = torch.lerp(known, x0, levels[0].scale if same else scale)
+    return x0, None if noise is None else next_a * x0 + next_s * noise
+
+
+def stream_step(
+    prediction: str,
+    output: Tensor,
+    x: Tensor,
+    levels: Sequence[Level],
+    noise: Tensor | None = None,
+    negative: Tensor | None = None,
+    known: Tensor | None = None,
+    kernels: bool = True,
+) -> tuple[Tensor, Tensor | None]:
+    """(x̂₀, x′) of rows at these levels; x′ is None without noise. All tensors float32 [B, C, h, w], one level a row.
+
+    negative: the network's output for each row's negative prompt; known: x̂₀_u itself; at most one of the two. kernels: off for
+    the plain operations on CUDA too. Raises ValueError for both, and for another number of levels than rows.
+    """
+    if negative is not None and known is not None:
+        raise ValueError("x̂₀_u is either known or read from the negative row's output")
+    if len(levels) != x.shape[0]:
+        raise ValueError(f"{len(levels)} levels given for {x.shape[0]} rows")
+    if not (kernels and takes(output, x, noise, negative, known)):
+        return stream_step_reference(prediction, output, x, levels, noise, negative, known)
+    from kernels.triton_stream_step import stream_step_kernel
+
+    return stream_step_kernel(prediction, output, x, levels, noise, negative, known)

@@ -1,0 +1,62 @@
+"""What the dispatch functions compute on a CPU, against arithmetic written out."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from kernels.group_norm_silu import NormActivation, group_norm_silu
+from kernels.pixels import enter, leave
+from kernels.similarity import similarity
+from pipelines import gate
+
+PICTURES = np.random.default_rng(0).integers(0, 256, (2, 64, 48, 3), np.uint8)
+
+
+def test_pixels_there_and_back() -> None:
+    given = torch.from_numpy(PICTURES)
+    x = enter(given, torch.float32)
+    np.testing.assert_allclose(x.numpy(), PICTURES.transpose(0, 3, 1, 2) / 127.5 - 1, atol=1e-6)
+    assert (leave(x).numpy() == PICTURES).all()
+    assert leave(torch.full((1, 3, 1, 1), 9.0)).max() == 255 and leave(torch.full((1, 3, 1, 1), -9.0)).max() == 0
+
+
+def test_half_the_size_is_the_mean_of_four() -> None:
+    x = enter(torch.from_numpy(PICTURES), torch.float32, (32, 24))
+    means = PICTURES.reshape(2, 32, 2, 24, 2, 3).mean((2, 4))
+    np.testing.assert_allclose(x.numpy(), means.transpose(0, 3, 1, 2) / 127.5 - 1, atol=1e-5)
+
+
+def test_group_norm_and_silu_with_something_added() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, added = torch.randn(2, 6, 5, 4, generator=generator), torch.randn(2, 6, generator=generator)
+    weight, bias = torch.randn(6, generator=generator), torch.randn(6, generator=generator)
+    found = group_norm_silu(x, 3, weight, bias, 1e-5, added)
+    for row in range(2):
+        for group in range(3):
+            part = slice(2 * group, 2 * group + 2)
+            values = x[row, part] + added[row, part, None, None]
+            unit = (values - values.mean()) / (values.var(correction=0) + 1e-5).sqrt()
+            normed = unit * weight[part, None, None] + bias[part, None, None]
+            torch.testing.assert_close(found[row, part], normed / (1 + (-normed).exp()), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("activation", [nn.SiLU(), nn.GELU()])
+def test_kernels_take_the_place_of_silu_only(activation: nn.Module) -> None:
+    norm = nn.GroupNorm(2, 8)
+    layer, x = NormActivation(norm, activation), torch.randn(1, 8, 3, 3)
+    plain = layer(x)
+    layer.kernels = True
+    torch.testing.assert_close(layer(x), plain)
+    torch.testing.assert_close(plain, activation(norm(x)))
+
+
+def test_similarity_is_the_gates_measure() -> None:
+    a, b = PICTURES[:1, :, :, :], PICTURES[1:]
+    cosine, change = similarity(torch.from_numpy(a), torch.from_numpy(b))
+    x, y = a[0].astype(np.float32) / 255, b[0].astype(np.float32) / 255
+    assert float(cosine[0]) == pytest.approx(gate.cosine(x, y), abs=1e-5)
+    tile = np.abs(x[8:16, 6:12] - y[8:16, 6:12]).mean()
+    assert float(change[0, 1, 1]) == pytest.approx(tile, abs=1e-6)
+    with pytest.raises(ValueError, match="tiles"):
+        similarity(torch.from_numpy(a), torch.from_numpy(a), 7)
