@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks import ablation, browser, engine, live, loading, machine, peers, scaling, sessions
+from benchmarks import ablation, browser, engine, gpu, kernels, live, loading, machine, peers, scaling, sessions
 from pipelines import RillError, SettingsError, SpecError
 
 BENCHMARKS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], dict[str, Any]], str]] = {
@@ -21,6 +21,8 @@ BENCHMARKS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], Callable[
     "peers": (peers.add_arguments, peers.main, "the same weights through other people's pipelines"),
     "browser": (browser.add_arguments, browser.main, "make run to the first picture, glass to glass in Chromium"),
     "loading": (loading.add_arguments, loading.main, "a checkpoint of SD-Turbo's size to its first frame: time and memory"),
+    "gpu": (gpu.add_arguments, gpu.main, "published shapes on a GPU, part by part, beside other engines (also: bench --gpu)"),
+    "kernels": (kernels.add_arguments, kernels.main, "each fused operation against torch.compile's own fusion"),
     "live": (live.add_arguments, live.main, "the studio over its socket against render, and its memory"),
 }
 
@@ -35,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
         command.add_argument(
             "--keep-as", default=name, metavar="NAME", help=f"write benchmarks/results/NAME.json (default: {name})"
         )
-    arguments = list(argv)
+    arguments = ["gpu" if argument == "--gpu" else argument for argument in argv]
     if not arguments or (arguments[0] not in BENCHMARKS and arguments[0] not in ("-h", "--help")):
         arguments.insert(0, "engine")
     args = parser.parse_args(arguments)
