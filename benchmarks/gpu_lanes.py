@@ -118,7 +118,7 @@ def per_call(times: dict[str, float]) -> float | None:
     if len(times) < 2:
         return None
     slope, offset = np.polyfit([int(size) for size in times], list(times.values()), 1)
-    return round(float(offset / slope), 2) if slope > 0 else None
+    return round(float(offset / slope), 2) if slope > 1e-6 * offset else None
 
 
 def picture(pipeline: StreamPipeline) -> Pixels:
