@@ -29,7 +29,10 @@ from studio.scheduler import Scheduler, Waiting
 from studio.telemetry import percentile
 
 FRAMES = 24
+EACH = 8
+MOST_S = 40.0
 START_S = 120.0
+SETTLE_S = 10.0
 WARM_S = 2.0
 """So long the scheduler learns what steps cost, off the clock."""
 
@@ -118,12 +121,17 @@ def film(pipeline: StreamPipeline, policy: str, sessions: int, pictures: Sequenc
     owner.loaded.result()
     thread = threading.Thread(target=shoot, daemon=True)
     thread.start()
-    time.sleep(WARM_S + seconds)
+    time.sleep(WARM_S)
+    since, already = time.perf_counter(), sum(len(camera.answers) for camera in cameras)
+    while (now := time.perf_counter()) - since < seconds or (
+        sum(len(camera.answers) for camera in cameras) - already < EACH * sessions and now - since < MOST_S
+    ):
+        time.sleep(0.05)
     stop.set()
     thread.join()
     end = time.perf_counter()
     owner.close()
-    return cut(cameras, steps, end - seconds, end)
+    return cut(cameras, steps, since, end)
 
 
 def cut(cameras: Sequence[Camera], steps: Sequence[tuple[float, int]], since: float, end: float) -> Block:
@@ -223,6 +231,7 @@ def through_socket(args: argparse.Namespace, pictures: Sequence[Pixels]) -> dict
     options = ["--model", args.model, "--size", str(args.size), "--backend", args.backend, "--dtype", args.dtype]
     blocks: dict[int, list[Block]] = {count: [] for count in args.socket}
     with studio([*options, "--max-sessions", "64"], token) as server:
+        asyncio.run(visit(server.url, token, max(args.socket), pictures, SETTLE_S))  # graphs for more rows are built meanwhile
         for _ in range(args.blocks):
             for count in args.socket:
                 blocks[count].append(asyncio.run(visit(server.url, token, count, pictures, args.seconds)))

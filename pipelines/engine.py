@@ -7,7 +7,7 @@ it knows no clock but the stopwatch of its own stages, no sockets, no threads.
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,6 +92,9 @@ class StreamPipeline:
         self.schedule = parts.schedule
         self.branches = parts.branches
         self.worked: forecast.Work = Counter()  # rows that the last step took, by UNet call
+        self._recent: deque[forecast.Work] = deque(maxlen=8)
+        self._unmeasured = 0
+        self.measured: tuple[forecast.Work, float] | None = None  # rows and seconds of the newest step that has just ended
         place = self.transfer.place
         nothing = picture_prompt.none(parts.picture_tokens, parts.embedding_shape[1])
         self._no_picture = None if nothing is None else place(nothing)
@@ -173,7 +176,6 @@ class StreamPipeline:
         if torch.get_num_threads() != self.graphs.backend.torch_threads:
             torch.set_num_threads(self.graphs.backend.torch_threads)
         saved = [entry.state.ring.save() for entry in entries]
-        self.worked = Counter()
         try:
             return self._step(entries)
         except BaseException:
@@ -185,6 +187,7 @@ class StreamPipeline:
     def _step(self, entries: Sequence[Entry]) -> list[Output]:
         for entry in entries:
             self._probe(entry)
+        self.worked = Counter()
         self.transfer.begin()
         latents = self._encode([entry.frame for entry in entries if entry.frame is not None and entry.frame.pixels is not None])
         with self.transfer.lane("denoise", *latents.values()):
@@ -195,9 +198,19 @@ class StreamPipeline:
                 turn.departure = turn.entry.state.ring.depart()
         pictures = self._decode([turn.departure.frame for turn in turns if turn.departure.frame is not None])
         timings = self.transfer.end()
+        self._note(timings)
         for entry in entries:
             entry.state.probe.worked(timings.encode + timings.denoise + timings.decode, entry.settings.probe)
         return [self._output(turn, pictures, timings) for turn in turns]
+
+    def _note(self, timings: StageTimings) -> None:
+        """Put the stages' time beside the rows of the step that took it: on CUDA an earlier one than was just launched."""
+        self._recent.append(self.worked)
+        self._unmeasured += 1
+        behind, self.measured = self.transfer.behind, None
+        if 0 <= behind < self._unmeasured:  # else no other step is over since the last time
+            self._unmeasured = behind
+            self.measured = self._recent[-1 - behind], (timings.encode + timings.denoise + timings.decode) / 1000
 
     def _probe(self, entry: Entry) -> None:
         """Make the unaccelerated picture of the entry's frame, if its session's probe asks for one now."""

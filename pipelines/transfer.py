@@ -52,6 +52,8 @@ class Transfer(Protocol):
     """The device's side of a step. A step is `begin`, the lanes in the order of LANES, `end`; one thread at a time."""
 
     device: torch.device
+    behind: int
+    """Steps that were launched after the one whose milliseconds `end` gave last; -1 if none is over yet."""
 
     def begin(self) -> None:
         """A step starts."""
@@ -88,6 +90,7 @@ class HostTransfer:
     """Everything is in host memory already, and every stage is over when its lane is left."""
 
     device = torch.device("cpu")
+    behind = 0
 
     def __init__(self) -> None:
         self._spent = dict.fromkeys(LANES, 0.0)
@@ -210,6 +213,7 @@ class CudaTransfer:
         self._steps: deque[Launched] = deque()
         self._step = Launched()
         self._timings = StageTimings()
+        self.behind = -1
 
     def begin(self) -> None:
         self._step = Launched()
@@ -278,6 +282,9 @@ class CudaTransfer:
             oldest = self._steps.popleft()
             oldest.wait()
             self._timings = oldest.timings()
+            self.behind = 0
+        if self.behind >= 0:
+            self.behind = len(self._steps)
         return self._timings
 
     def _mark(self, stream: Any) -> Any:

@@ -220,8 +220,8 @@ class Owner:
         self._stepping_since = taken_at = self._clock()
         outcomes = self._step(pipeline, jobs)
         self._stepping_since = None
-        if not any(isinstance(outcome, str) for outcome in outcomes):
-            self._scheduler.observe(pipeline.worked, self._clock() - taken_at)
+        if pipeline.measured is not None and not any(isinstance(outcome, str) for outcome in outcomes):
+            self._scheduler.observe(*pipeline.measured)
         self.load = self._scheduler.load
         self.stepped(len(jobs))
         for job, outcome in zip(jobs, outcomes, strict=True):

@@ -54,7 +54,9 @@ def test_scaling(capsys: pytest.CaptureFixture[str], mini_model: Path) -> None:
 
 
 def test_sessions(capsys: pytest.CaptureFixture[str], mini_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "WARM_S", 0.3)
+    for name in ("WARM_S", "SETTLE_S"):
+        monkeypatch.setattr(sessions, name, 0.3)
+    monkeypatch.setattr(sessions, "EACH", 1)
     options = ["--sessions", "1", "3", "--blocks", "1", "--seconds", "0.7", "--socket", "2"]
     result = closing(capsys, "sessions", "--model", str(mini_model), *PLAIN, *options)
     for policy in ("scheduler", "everybody"):

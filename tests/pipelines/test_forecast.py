@@ -53,6 +53,22 @@ def test_rows_of_sessions_add_up(pipeline: StreamPipeline) -> None:
     assert pipeline.worked.total() == 3
 
 
+def test_time_is_put_beside_the_rows_of_the_step_that_took_it(pipeline: StreamPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU that is the step itself; on CUDA one that was launched before, and sometimes none."""
+    batched = Settings().patched({"steps": 3})
+    state, source, works = pipeline.open(batched), frames(6), []
+    for frame, behind in zip(source, (0, 1, 1, 1, 3, 2), strict=True):
+        monkeypatch.setattr(pipeline.transfer, "behind", behind, raising=False)
+        pipeline.step([Entry(state, frame, batched)])
+        works.append(pipeline.worked)
+        if len(works) in (2, 5):  # the first step over again; nothing more over since the third
+            assert pipeline.measured is None
+        else:
+            measured, seconds = pipeline.measured  # type: ignore[misc]
+            assert measured is works[-1 - behind] and 0.0 < seconds < 60.0
+    assert [work.total() for work in works[:4]] == [1, 2, 3, 3]
+
+
 def test_a_frame_that_only_moves_others_on(pipeline: StreamPipeline) -> None:
     settings = Settings().patched({"steps": 2})
     assert not pipeline.demand(None, None, settings)

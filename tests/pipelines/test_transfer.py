@@ -98,7 +98,9 @@ def test_the_host_is_one_step_ahead_and_reports_what_is_over(kept: list[tuple[Te
     transfer = CudaTransfer(CPU, GpuPath(), cuda, pin)
     step(transfer, cuda)
     (first,) = transfer._steps
+    assert transfer.behind == -1
     step(transfer, cuda)
+    assert transfer.behind == 1, "the first step's times are told after the second was launched"
     assert first not in transfer._steps and first.output in cuda.waited
     assert set(cuda.waited) == {first.last, first.output}, "nothing else is waited for"
     assert transfer._timings.encode == transfer._timings.denoise == transfer._timings.decode == 1.0

@@ -56,7 +56,7 @@ class FakePipeline:
             vocabulary=Vocabulary((), (Word("night", "Night", "at night", "light"),), (Word("sea", "Sea", "sea", "scene"),)),
         )  # fmt: skip
         self.step_s = step_s
-        self.worked: Counter[Any] = Counter()
+        self.measured: tuple[Counter[Any], float] | None = None
         self.rehearsed: list[Settings] = []
         self.threads: set[str] = set()
         self.batches: list[int] = []
@@ -92,7 +92,7 @@ class FakePipeline:
         return Counter({("full", 0): 1})
 
     def step(self, entries: Sequence[Entry]) -> list[Output]:
-        self.worked = Counter({("full", 0): len(entries)})
+        self.measured = Counter({("full", 0): len(entries)}), self.step_s
         self.threads.add(threading.current_thread().name)
         self.batches.append(len(entries))
         self.entered.set()
