@@ -97,7 +97,7 @@ class Block:
 
 
 def film(pipeline: StreamPipeline, policy: str, sessions: int, pictures: Sequence[Pixels], rate: float, seconds: float) -> Block:
-    """Cameras on an owner of their own, evenly out of phase."""
+    """Cameras on an owner of their own, evenly out of phase; `seconds`, or longer until each may have had EACH pictures."""
     looks = pipeline.info.prompts or (Settings().prompt,)
     cameras = [
         Camera(f"s{index}", Settings().patched({"prompt": looks[index % len(looks)], "seed": index})) for index in range(sessions)
