@@ -1,8 +1,9 @@
 """Loading a checkpoint of SD-Turbo's shape in half precision, to the first frame: time and peak memory, against the estimate that
-the pre-flight made before anything was read.
+the pre-flight made before anything was read; and what is left of it after unloading.
 
 No weights can be had here, so they are random numbers in the published layout, saved to a folder that goes afterwards. Saving
-and loading are processes of their own: what is measured is a fresh one that loads, and nothing else.
+and loading are processes of their own: what is measured is a fresh one that loads, and nothing else. A second one finds the
+graphs that the first has left on disk.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 
 from benchmarks import machine
 from pipelines import RillError
+from pipelines.models import ASSETS
 
 ROOT = Path(__file__).resolve().parents[1]
 SHAPES = {"sd-turbo": 1, "half": 2}
@@ -78,11 +80,12 @@ def _narrowed(config: dict[str, Any], widths: tuple[str, ...], by: int) -> dict[
     return narrow
 
 
-def measure(folder: Path, backend: str, dtype: str, size: int) -> dict[str, Any]:
-    """In this process, which must be fresh: seconds to the first frame, and the most memory that was resident."""
+def measure(folder: Path, backend: str, dtype: str, size: int, cache: Path) -> dict[str, Any]:
+    """In this process, which must be fresh: seconds to the first frame, the most memory that was resident, and what is resident
+    when the model has been unloaded. cache: where compiled graphs are looked for, and left."""
     import numpy as np
 
-    from pipelines import Entry, Frame, Settings, StreamSpec, backends, load
+    from pipelines import Entry, Frame, Settings, StreamSpec, backends, load, release_memory
     from pipelines.loader import ModelParts
     from pipelines.memory import estimate_of
     from pipelines.naming import describe
@@ -91,36 +94,42 @@ def measure(folder: Path, backend: str, dtype: str, size: int) -> dict[str, Any]
     for name in LIBRARIES:
         importlib.import_module(name)
     (need,) = estimate_of(ModelParts(describe(spec.model), offline=True), backends.resolve(spec))
-    before = _peak()
+    before = _resident("VmHWM")
     start = time.perf_counter()
-    pipeline = load(spec, offline=True)
+    pipeline = load(spec, cache, offline=True)
     loaded = time.perf_counter() - start
     settings = Settings()
     picture = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
     (answer,) = pipeline.step([Entry(pipeline.open(settings), Frame(0, 0.0, picture), settings)])
     first = time.perf_counter() - start
     assert answer.pixels is not None
-    peak = _peak()
+    peak, ran = _resident("VmHWM"), pipeline.spec
+    pipeline.close()
+    del pipeline, answer
+    release_memory()
     return {
-        "backend": pipeline.spec.backend,
-        "dtype": pipeline.spec.dtype,
+        "backend": ran.backend,
+        "dtype": ran.dtype,
         "estimate_gib": {name: round(getattr(need, name) / GIB, 3) for name in ("weights", "activations", "total")},
         "loaded_s": round(loaded, 1),
         "first_frame_s": round(first, 1),
-        "before_gib": round(before / GIB, 3),
+        "libraries_gib": round(before / GIB, 3),
         "peak_gib": round(peak / GIB, 3),
+        "unloaded_gib": round(_resident("VmRSS") / GIB, 3),
         "peak_to_estimate": round(peak / need.total, 3),
+        "growth_to_estimate": round((peak - before) / need.total, 3),
     }
 
 
-def _peak() -> int:
-    """The most bytes of this process that were ever resident, pages of files included."""
+def _resident(what: str) -> int:
+    """Bytes of this process in memory, pages of files included: VmRSS now, VmHWM the most there ever were."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(what))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--shape", choices=SHAPES, default="sd-turbo", help="half: every width by two, a quarter of the memory")
+    shapes, about = (*SHAPES, "pocket"), "half: every width by two, a quarter of the memory; pocket: the shipped model"
+    parser.add_argument("--shape", choices=shapes, default="sd-turbo", help=about)
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--size", type=int, default=512)
@@ -128,16 +137,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> dict[str, Any]:
     about = machine.describe()
-    with tempfile.TemporaryDirectory() as folder:
-        _run("save", folder, args.shape)
-        stored = sum(path.stat().st_size for path in Path(folder).rglob("*.safetensors"))
-        print(f"{args.shape}: {stored / GIB:.2f} GiB of float16 weights", flush=True)
-        result = json.loads(_run("measure", folder, args.backend, args.dtype, str(args.size)))
-    estimate = result["estimate_gib"]["total"]
+    with tempfile.TemporaryDirectory() as root:
+        folder, cache = ASSETS / "pocket" if args.shape == "pocket" else Path(root) / "model", Path(root) / "cache"
+        if args.shape != "pocket":
+            _run("save", str(folder), args.shape)
+        stored = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
+        print(f"{args.shape}: {stored / GIB:.2f} GiB of weights", flush=True)
+        wanted = ("measure", str(folder), args.backend, args.dtype, str(args.size), str(cache))
+        result = json.loads(_run(*wanted))
+        again = json.loads(_run(*wanted)) if result["backend"] == "openvino" else None
     print(
         f"{result['backend']} {result['dtype']}: first frame after {result['first_frame_s']} s; peak {result['peak_gib']} GiB, "
-        f"estimated {estimate} GiB ({result['peak_to_estimate']} of it)"
+        f"estimated {result['estimate_gib']['total']} GiB ({result['peak_to_estimate']} of it, {result['growth_to_estimate']} "
+        f"without the {result['libraries_gib']} GiB of libraries); {result['unloaded_gib']} GiB when it is unloaded"
     )
+    if again is not None:
+        print(f"with its graphs on disk: first frame after {again['first_frame_s']} s; peak {again['peak_gib']} GiB")
+        result["again"] = {name: again[name] for name in ("loaded_s", "first_frame_s", "peak_gib")}
     return {"machine": about, "shape": args.shape, "size": args.size, "stored_gib": round(stored / GIB, 3), **result}
 
 
@@ -154,5 +170,5 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["save", to, named]:
             save(Path(to), named)
-        case ["measure", at, with_backend, in_dtype, pixels]:
-            print(json.dumps(measure(Path(at), with_backend, in_dtype, int(pixels))))
+        case ["measure", at, with_backend, in_dtype, pixels, kept]:
+            print(json.dumps(measure(Path(at), with_backend, in_dtype, int(pixels), Path(kept))))

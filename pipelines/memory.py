@@ -1,8 +1,9 @@
 """Will a model fit? An estimate from file headers and configurations, made before a single weight is read.
 
-The factors are upper bounds, from peaks of the pocket model's start (MB, estimated / measured on two cores, before heaps were
-trimmed): eager float32 at 512 264 / 192; openvino bfloat16 at 256, 512 and 1024: 226 / 204, 340 / 273, 793 / 745. A
-half-width SD-Turbo with its full autoencoder at 512, openvino bfloat16: 3.00 / 3.23 GiB, of which 0.52 are the libraries'.
+The factors are from starts that were watched (`app.py bench loading`), GiB estimated / measured on two cores, without the 0.57
+that a process has when it has imported its libraries: SD-Turbo's shape at 512, openvino bfloat16 7.94 / 7.95, eager bfloat16
+3.67 / 3.69; every width halved, openvino bfloat16 2.70 / 2.66, float32 3.51 / 3.47, eager bfloat16 1.06 / 1.21; the pocket model
+at 256, openvino bfloat16 0.36 / 0.35.
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 4}  # int8: the buff
 READ_AS = 4  # float32, in which text encoders are kept, and what OpenVINO converts
 MAX_HEADER = 100_000_000  # as the safetensors library has it
 FEED_FORWARD = 8  # a transformer's gated feed-forward holds 2·4·C numbers per token
-TRACED = 24  # such states alive at the end of the trace of a full autoencoder's decoder, which keeps every tensor (measured: 23)
-ALIVE = 3  # hidden states of the decoder's last block that exist at a time: input, output, one between
+TRACED = 8  # hidden states of its last block, in float32, while a full autoencoder's decoder is traced
+ALIVE = 4  # the same while it decodes: the block's input, a layer's input and output, what the convolution works in
+BUFFERED = 1.5  # OpenVINO keeps the buffers of every graph: beside the decoder's the encoder's, which is half as wide
+PER_TENSOR = 700_000  # bytes that OpenVINO holds for each tensor of a network beside its numbers: nodes, generated code
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +48,14 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What files hold: how many numbers, in how many bytes."""
+    """What files hold: how many numbers, in how many bytes, in how many tensors."""
 
     count: int = 0
     bytes: int = 0
+    tensors: int = 0
 
     def __add__(self, other: Stored) -> Stored:
-        return Stored(self.count + other.count, self.bytes + other.bytes)
+        return Stored(self.count + other.count, self.bytes + other.bytes, self.tensors + other.tensors)
 
 
 def stored(path: Path) -> Stored:
@@ -66,7 +70,7 @@ def stored(path: Path) -> Stored:
         end = max((int(entry["data_offsets"][1]) for entry in entries), default=0)
         if path.stat().st_size < 8 + length + end:
             raise ValueError(f"{path.stat().st_size} bytes where its header says {8 + length + end}")
-        return Stored(sum(math.prod(entry["shape"]) for entry in entries), end)
+        return Stored(sum(math.prod(entry["shape"]) for entry in entries), end, len(entries))
     except (OSError, struct.error, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise ModelError(f"{path.parent.name}/{path.name}: is no whole safetensors file ({error})") from error
 
@@ -103,23 +107,27 @@ def estimate(
     """What a pipeline needs for a resolved spec, at its peak: one Need per place. Pure.
 
     networks: UNet, autoencoder and what else becomes graphs, converted from the files' dtype while the files are still mapped;
-    texts: text and picture encoders, which are float32 in main memory and come last. On a CPU, OpenVINO holds the torch weights
-    in float32, the graph that is being compiled, and the compiled one, and each of its graphs keeps buffers of its own; before
-    that the decoder is traced, nearly without weights. On a GPU the weights pass through main memory as they are in the files.
+    texts: text and picture encoders, which are float32 in main memory and are read last. On a CPU, OpenVINO holds the torch
+    weights in float32 and the compiled ones, and each of its graphs keeps buffers of its own; before that the decoder is traced.
+    On a GPU the weights pass through main memory as they are in the files.
     """
     size = BYTES[spec.dtype]
     held = size * activations(unet, vae, spec.width, spec.height, spec.max_steps)
-    encoders = texts.bytes + READ_AS * texts.count
+    encoders = READ_AS * texts.count
     if spec.device != "cpu":
         graphs = 2 if spec.backend == "compile" else 1  # a CUDA graph's pool stays, beside what eager parts take
-        return Need("cpu", max(networks.bytes, encoders), 0), Need(spec.device, size * networks.count, graphs * held)
+        main = Need("cpu", max(networks.bytes, texts.bytes + encoders), 0)
+        return main, Need(spec.device, size * networks.count, graphs * held)
     if spec.backend == "openvino":
-        resident = (READ_AS + size) * networks.count
-        compiling = Need("cpu", resident + max(READ_AS * networks.count, encoders), 2 * held)
+        layers = PER_TENSOR * networks.tensors
+        resident = layers + (READ_AS + size) * networks.count
         traced = READ_AS * TRACED * _decoded(vae, spec.width, spec.height) if vae.get("_class_name") == "AutoencoderKL" else 0
-        return (max(compiling, Need("cpu", 0, traced), key=lambda need: need.total),)
-    resident = size * networks.count
-    return (Need("cpu", resident + max(networks.bytes, encoders), held),)
+        building, kept = Need("cpu", layers, traced), int(BUFFERED * held)
+    else:
+        resident = size * networks.count
+        building, kept = Need("cpu", resident + networks.bytes, 0), held
+    reading, running = Need("cpu", resident + texts.bytes + encoders, 0), Need("cpu", resident + encoders, kept)
+    return (max(building, reading, running, key=lambda need: need.total),)
 
 
 def estimate_of(parts: ModelParts, spec: StreamSpec) -> tuple[Need, ...]:

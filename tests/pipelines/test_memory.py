@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,16 +20,16 @@ from pipelines.naming import describe
 from tests.miniature import save_adapter, save_control, save_family
 
 SPEC = StreamSpec("x", 512, 512, "eager", "float32", "cpu", 1)
-SD15 = {"layers_per_block": 2, "block_out_channels": [320, 640, 1280, 1280]}
-TINY = {"decoder_block_out_channels": [64, 64, 64, 64]}
+SD15: dict[str, Any] = {"layers_per_block": 2, "block_out_channels": [320, 640, 1280, 1280]}
+TINY: dict[str, Any] = {"decoder_block_out_channels": [64, 64, 64, 64]}
 
 
 def test_parameters_are_counted_without_reading_them(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     tensors = {"a": torch.zeros(3, 5, 7), "b": torch.zeros(11, dtype=torch.float16), "s": torch.tensor(1.0)}
     save_file(tensors, path, metadata={"format": "pt"})
-    assert stored(path) == Stored(3 * 5 * 7 + 11 + 1, 4 * 3 * 5 * 7 + 2 * 11 + 4)
-    assert stored_in([path, path]) == Stored(2 * stored(path).count, 2 * stored(path).bytes) and stored_in([]) == Stored()
+    assert stored(path) == Stored(3 * 5 * 7 + 11 + 1, 4 * 3 * 5 * 7 + 2 * 11 + 4, 3)
+    assert stored_in([path, path]) == Stored(2 * stored(path).count, 2 * stored(path).bytes, 6) and stored_in([]) == Stored()
 
 
 @pytest.mark.parametrize(
@@ -58,7 +60,8 @@ def numbers(module: torch.nn.Module) -> int:
 def test_the_miniature_counts_as_its_modules_do(mini_model: Path) -> None:
     parts = ModelParts(describe(str(mini_model)))
     networks, texts = stored_in(parts.network_files), stored_in(parts.encoder_files)
-    assert networks == Stored(numbers(parts.unet) + numbers(parts.vae), 4 * (numbers(parts.unet) + numbers(parts.vae)))
+    count, tensors = (sum(of(module) for module in (parts.unet, parts.vae)) for of in (numbers, lambda m: len(m.state_dict())))
+    assert networks == Stored(count, 4 * count, tensors)
     assert texts.count == numbers(parts.checkpoint.text_encoder("text_encoder")[1])
     spec = StreamSpec(str(mini_model), 128, 128, "eager", "float32", "cpu")
     assert estimate_of(parts, spec) == estimate(networks, texts, parts.unet_config, parts.vae_config, spec)
@@ -78,32 +81,70 @@ def test_activations_of_stable_diffusion() -> None:
     # Four levels of three skips each, and the feed-forward of the widest: 320 channels at 64x64.
     skips = 3 * (320 * 64**2 + 640 * 32**2 + 1280 * 16**2 + 1280 * 8**2)
     unet = skips + 8 * 320 * 64**2
-    decoder = 3 * 64 * 512**2
+    decoder = 4 * 64 * 512**2
     assert activations(SD15, TINY, 512, 512, rows=1) == max(unet, decoder) == decoder
     assert activations(SD15, TINY, 512, 512, rows=4) == 4 * unet
-    assert activations(SD15, {"block_out_channels": [128, 256, 512, 512]}, 512, 512, rows=1) == 3 * 256 * 512**2
+    assert activations(SD15, {"block_out_channels": [128, 256, 512, 512]}, 512, 512, rows=1) == 4 * 256 * 512**2
     assert activations({**SD15, "layers_per_block": [2] * 4}, TINY, 512, 512, 4) == 4 * unet
     assert activations(SD15, TINY, 1024, 512, 4) == 2 * activations(SD15, TINY, 512, 512, 4)
 
 
+GB = 1_000_000_000
+
+
 def test_what_each_place_needs() -> None:
     held = activations(SD15, TINY, 512, 512, 1)
-    networks, texts = Stored(1_000_000_000, 2_000_000_000), Stored(100_000_000, 200_000_000)
-    many = Stored(1_000_000_000, 4_000_000_000)
+    networks, texts = Stored(GB, 2 * GB, 1000), Stored(GB // 10, GB // 5, 100)
+    many = Stored(GB, 4 * GB, 100)
+
+    def need(networks: Stored = networks, texts: Stored = texts, vae: Mapping[str, Any] = TINY, **spec: Any) -> tuple[Need, ...]:
+        return estimate(networks, texts, SD15, vae, replace(SPEC, **spec))
+
     # Converted while the file is still mapped; the texts come after, and are mapped while they are converted.
-    assert estimate(networks, texts, SD15, TINY, SPEC) == (Need("cpu", 6_000_000_000, 4 * held),)
-    assert estimate(networks, many, SD15, TINY, SPEC) == (Need("cpu", 4_000_000_000 + 8_000_000_000, 4 * held),)
-    half = replace(SPEC, dtype="bfloat16")
-    assert estimate(networks, texts, SD15, TINY, half) == (Need("cpu", 4_000_000_000, 2 * held),)
-    openvino = replace(SPEC, backend="openvino", dtype="bfloat16")
-    assert estimate(networks, texts, SD15, TINY, openvino) == (Need("cpu", 10_000_000_000, 4 * held),)
-    # A small network with a full autoencoder in OpenVINO: its decoder's trace, which keeps every tensor in float32, counts.
-    small, full = Stored(1_000_000, 2_000_000), {"_class_name": "AutoencoderKL", "block_out_channels": [128, 256, 512, 512]}
-    assert estimate(small, Stored(), SD15, full, openvino) == (Need("cpu", 0, 4 * 24 * 256 * 512**2),)
-    assert estimate(small, Stored(), SD15, TINY, openvino) == (Need("cpu", 10_000_000, 4 * held),)
-    gpu = replace(SPEC, backend="compile", dtype="float16", device="cuda:1")
-    expected = (Need("cpu", 2_000_000_000, 0), Need("cuda:1", 2_000_000_000, 4 * held))
-    assert estimate(networks, texts, SD15, TINY, gpu) == expected
+    assert need() == (Need("cpu", 4 * GB + 2 * GB, 0),)
+    assert need(texts=many) == (Need("cpu", 4 * GB + 4 * GB + 4 * GB, 0),)
+    assert need(dtype="bfloat16", networks=Stored(GB, GB // 2, 9), texts=Stored(GB, 0)) == (
+        Need("cpu", 2 * GB + 4 * GB, 2 * held),
+    )
+    # OpenVINO: the torch weights in float32, the compiled ones, and 0.7 MB for each tensor.
+    openvino = {"backend": "openvino", "dtype": "bfloat16"}
+    assert need(**openvino) == (Need("cpu", 6 * GB + 7 * GB // 10 + 4 * GB // 10, 3 * held),)
+    assert need(**openvino, texts=many) == (Need("cpu", 6 * GB + 7 * GB // 10 + 4 * GB + 4 * GB, 0),)
+    # A small network with a full autoencoder: its decoder's trace, in float32, counts.
+    small, full = Stored(1_000_000, 2_000_000, 10), {"_class_name": "AutoencoderKL", "block_out_channels": [128, 256, 512, 512]}
+    assert need(**openvino, networks=small, texts=Stored(), vae=full) == (Need("cpu", 7_000_000, 4 * 8 * 256 * 512**2),)
+    gpu = {"backend": "compile", "dtype": "float16", "device": "cuda:1"}
+    assert need(**gpu) == (Need("cpu", 2 * GB, 0), Need("cuda:1", 2 * GB, 4 * held))
+
+
+def gib(count: int) -> float:
+    return count / (1 << 30)
+
+
+# What the files of `app.py bench loading` hold, and by what their widths are divided.
+SD_TURBO = (Stored(949_564_587, 1_899_129_174, 934), Stored(340_387_840, 680_775_680, 372), 1)
+HALF = (Stored(237_539_979, 475_079_958, 934), Stored(97_842_176, 195_684_352, 372), 2)
+
+
+@pytest.mark.parametrize(
+    ("shape", "backend", "dtype", "measured"),
+    [
+        (SD_TURBO, "openvino", "bfloat16", 7.95),
+        (SD_TURBO, "eager", "bfloat16", 3.69),
+        (HALF, "openvino", "bfloat16", 2.66),
+        (HALF, "openvino", "float32", 3.47),
+        (HALF, "eager", "bfloat16", 1.21),
+        (HALF, "eager", "float32", 1.82),
+    ],
+)
+def test_what_was_measured_lies_near_the_estimate(
+    shape: tuple[Stored, Stored, int], backend: str, dtype: str, measured: float
+) -> None:
+    networks, texts, by = shape
+    unet = {"layers_per_block": 2, "block_out_channels": [width // by for width in SD15["block_out_channels"]]}
+    vae = {"_class_name": "AutoencoderKL", "block_out_channels": [width // by for width in (128, 256, 512, 512)]}
+    (told,) = estimate(networks, texts, unet, vae, replace(SPEC, backend=backend, dtype=dtype, max_steps=4))
+    assert 0.8 < measured / gib(told.total) < 1.2
 
 
 def test_a_need_that_does_not_fit_names_both_numbers() -> None:
