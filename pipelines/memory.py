@@ -111,7 +111,7 @@ def estimate(
     weights in float32 and the compiled ones, and each of its graphs keeps buffers of its own; before that the decoder is traced.
     On a GPU the weights pass through main memory as they are in the files.
     """
-    size = BYTES[spec.dtype]
+    size = BYTES["bfloat16" if spec.device != "cpu" and spec.dtype == "int8" else spec.dtype]  # what torchao leaves alone
     held = size * activations(unet, vae, spec.width, spec.height, spec.max_steps)
     encoders = READ_AS * texts.count
     if spec.device != "cpu":

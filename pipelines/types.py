@@ -113,8 +113,8 @@ class StreamSpec:
     """What a pipeline is built for. A change rebuilds graphs and buffers.
 
     width, height: pixels, multiples of 64, 128..1024. backend: auto, eager, openvino or compile. dtype: auto, float32, bfloat16,
-    float16 (GPU) or int8 (openvino). device: auto, cpu, cuda or cuda:N. max_steps: 1..8. loras: added to those that the
-    model's name holds; at most 8. Raises SpecError.
+    float16 (GPU) or int8 (openvino; compile on a GPU). device: auto, cpu, cuda or cuda:N. max_steps: 1..8. loras: added to those
+    that the model's name holds; at most 8. Raises SpecError.
     """
 
     model: str = "pocket"

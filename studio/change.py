@@ -82,7 +82,7 @@ def choices(spec: StreamSpec) -> dict[str, list[str]]:
     """Backends and dtypes that may be asked for on the spec's device."""
     if spec.device == "cpu":
         return {"backend": ["openvino", "eager", "compile"], "dtype": ["bfloat16", "float32", "int8"]}
-    return {"backend": ["compile", "eager"], "dtype": ["float16", "bfloat16", "float32"]}
+    return {"backend": ["compile", "eager"], "dtype": ["float16", "bfloat16", "float32", "int8"]}
 
 
 def merged(

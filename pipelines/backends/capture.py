@@ -38,16 +38,17 @@ class Capture:
     ) -> None:
         self._inputs = [value.to(device, copy=True) for value in example]
         self._graph = cuda.CUDAGraph()
-        with _RECORDING, cuda.device(device):
+        with cuda.device(device):
             aside = cuda.Stream(device)
             aside.wait_stream(cuda.current_stream(device))
             with cuda.stream(aside):
                 for _ in range(WARM_UP):
                     call(*self._inputs)
-            # thread_local: other threads go on launching, and allocating, while this one records.
-            with cuda.graph(self._graph, pool=pool, stream=aside, capture_error_mode="thread_local"):
-                self._outputs = tuple(call(*self._inputs))
-            cuda.synchronize(device)  # the graph may be replayed by any stream from here on
+            with _RECORDING:
+                # thread_local: other threads go on launching, and allocating, while this one records.
+                with cuda.graph(self._graph, pool=pool, stream=aside, capture_error_mode="thread_local"):
+                    self._outputs = tuple(call(*self._inputs))
+                cuda.synchronize(device)  # the graph may be replayed by any stream from here on
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         for fixed, value in zip(self._inputs, inputs, strict=True):

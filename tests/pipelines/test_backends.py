@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from benchmarks import clips
+from kernels.group_norm_silu import NormActivation
 from pipelines import Entry, Frame, ModelParts, Pixels, Settings, SpecError, StreamSpec, backends, describe, load
 from pipelines.backends import openvino as openvino_backend
 from pipelines.backends.compiled import CompileBackend
@@ -17,6 +18,7 @@ from pipelines.backends.openvino import OpenVinoBackend, supports
 from pipelines.calibration import Calibration
 from pipelines.graphs import GraphKey
 from pipelines.pixels import DecodePixels
+from pipelines.types import GpuPath
 
 SIZE = 128
 CLIP = clips.clip("handheld", SIZE, SIZE)
@@ -139,6 +141,44 @@ def test_impossible_specs_are_refused(change: dict[str, str], monkeypatch: pytes
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with pytest.raises(SpecError):
         backends.resolve(StreamSpec(**change))  # type: ignore[arg-type]
+
+
+def test_int8_on_a_gpu_needs_torchao_and_torch_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(backends.eight_bit, "find_spec", lambda name: None)
+    with pytest.raises(SpecError, match="torchao"):
+        backends.resolve(StreamSpec(device="cuda", dtype="int8"))
+    monkeypatch.setattr(backends.eight_bit, "find_spec", lambda name: object())
+    spec = backends.resolve(StreamSpec(device="cuda", dtype="int8"))
+    assert (spec.backend, spec.dtype) == ("compile", "int8")
+    assert backends.quantised(spec, spec, calibrated=False) == spec, "nothing is calibrated there"
+    with pytest.raises(SpecError, match="compile"):
+        backends.resolve(StreamSpec(device="cuda", backend="eager", dtype="int8"))
+
+
+def test_products_of_transformer_blocks_alone_are_worth_eight_bits() -> None:
+    wide, odd = nn.Linear(32, 64), nn.Linear(32, 60)
+    inside = "up.0.attention.transformer_blocks.0.attn1.to_q"
+    assert backends.eight_bit.worth(wide, inside)
+    assert not backends.eight_bit.worth(wide, "embed.time_embedding.linear_1")
+    assert not backends.eight_bit.worth(odd, inside) and not backends.eight_bit.worth(nn.Conv2d(32, 32, 1), inside)
+
+
+def test_a_gpus_graphs_take_the_parts_of_the_path_that_are_in_use() -> None:
+    class Gpu(EagerBackend):
+        """Would be on CUDA; computes here."""
+
+        def __init__(self, path: GpuPath) -> None:
+            super().__init__(torch.device("cpu"), torch.float32, path)
+            self.on_gpu = True
+            self._memory = torch.channels_last if path.channels_last else torch.contiguous_format
+
+    for path in (GpuPath(), GpuPath(kernels=False, channels_last=False)):
+        layer = NormActivation(nn.GroupNorm(2, 8), nn.SiLU())
+        convolution = nn.Conv2d(8, 8, 3)
+        Gpu(path).build("k", lambda: nn.Sequential(layer, convolution), ())  # noqa: B023 - used at once
+        assert layer.kernels == path.kernels
+        assert convolution.weight.is_contiguous(memory_format=torch.channels_last) == path.channels_last
 
 
 def test_cuda_without_a_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
