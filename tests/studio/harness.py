@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import uvicorn
+from numpy.typing import NDArray
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosedError
 
@@ -137,6 +138,25 @@ class Peer:
             pass
         return answer
 
+    async def change(self, picture: bytes, **spec: object) -> tuple[dict[str, Any], list[Answer]]:
+        """What the server says to a wish for another spec, and the answers to this picture that came before it."""
+        self.texts.clear()
+        await self.say("spec", spec=spec, request=5)
+        before: list[Answer] = []
+        while True:
+            answer = await self.round(picture)
+            for text in self.texts:
+                if text["type"] in ("spec", "error"):
+                    return text, before
+            if answer.format != "none":
+                before.append(answer)
+
+    async def shown(self, picture: bytes) -> NDArray[np.int64]:
+        """What the server makes of this picture; sent again while frames are dropped, as on a busy machine they may be."""
+        while (answer := await self.round(picture)).format == "none":
+            pass
+        return seen(answer)
+
     async def closed(self) -> tuple[int, str]:
         """Hears out the connection; its close code and reason."""
         async with asyncio.timeout(10):
@@ -145,6 +165,11 @@ class Peer:
                     if isinstance(message, str):
                         self.texts.append(json.loads(message))
         return self.socket.close_code or 0, self.socket.close_reason or ""
+
+
+def seen(answer: Answer) -> NDArray[np.int64]:
+    """The picture of an answer."""
+    return codec.read(memoryview(answer.picture), answer.format, Limits()).astype(int)
 
 
 def colour(answer: Answer) -> tuple[int, int, int]:

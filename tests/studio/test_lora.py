@@ -10,62 +10,54 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines import LoraUse, Pixels, StreamSpec, load
+from pipelines import LoraUse, StreamSpec, load
 from studio import codec
 from studio.change import ChangeRule
-from studio.limits import Limits
 from studio.protocol import PictureWish
 from tests.miniature import save_family, save_lora
-from tests.studio.harness import SIZE, Peer, joined, serving
+from tests.studio.harness import SIZE, joined, seen, serving
 
 LAYER = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
 NOISE = codec.encode(np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8), PictureWish("png"))
 
 
-async def shown(peer: Peer) -> Pixels:
-    """The picture of the same frame, sent again."""
-    answer = await peer.round(NOISE)
-    return codec.read(memoryview(answer.picture), answer.format, Limits()).astype(int)
+def uses(*loras: tuple[Path, float]) -> list[dict[str, object]]:
+    return [{"name": str(path), "weight": weight} for path, weight in loras]
 
 
-async def ask(peer: Peer, *uses: tuple[Path, float]) -> dict[str, Any]:
-    """The answer to a wish for these LoRAs; frames go on meanwhile."""
-    await peer.say("spec", spec={"loras": [{"name": str(path), "weight": weight} for path, weight in uses]}, request=5)
-    told = None
-    while told is None:
-        await peer.round(NOISE)
-        told = next((text for text in peer.texts if text["type"] in ("spec", "error")), None)
-    peer.texts.clear()
-    return told
-
-
-@pytest.mark.timeout(300)
-async def test_a_lora_comes_and_goes_while_the_picture_moves(tmp_path: Path) -> None:
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("backend", ["eager", "openvino"])
+async def test_loras_come_and_go_while_the_picture_moves(tmp_path: Path, backend: str) -> None:
     generator = torch.Generator().manual_seed(1)
-    factors = {LAYER: (torch.randn(2, 32, generator=generator), torch.randn(32, 2, generator=generator))}
+    factors = [{LAYER: (torch.randn(2, 32, generator=generator), torch.randn(32, 2, generator=generator))} for _ in range(2)]
     model, loras = save_family(tmp_path / "model", "sd15"), tmp_path / "loras"
     loras.mkdir()
-    ink = save_lora(loras / "ink.safetensors", factors)
-    stranger = save_lora(loras / "stranger.safetensors", {"down_blocks.8.x": factors[LAYER]})
+    ink, oil = (save_lora(loras / f"{name}.safetensors", pair) for name, pair in zip(("ink", "oil"), factors, strict=True))
+    stranger = save_lora(loras / "stranger.safetensors", {"down_blocks.8.x": factors[0][LAYER]})
 
     def factory(spec: StreamSpec) -> Any:
         return load(replace(spec, model=str(model)))
 
     rule = ChangeRule(lora_folders=(loras,))
-    with serving(factory=factory, backend="eager", dtype="float32", changes=rule) as running:
+    with serving(factory=factory, backend=backend, dtype="float32", changes=rule) as running:
         async with joined(running, picture={"format": "png"}, settings={"strength": 0.7}) as peer:
-            assert peer.welcome["change"]["loras"] == [str(ink), str(stranger)] and peer.welcome["spec"]["loras"] == []
-            plain = await shown(peer)
-            told = await ask(peer, (ink, 0.8))
-            assert told["type"] == "spec" and told["spec"]["loras"] == [{"name": str(ink), "weight": 0.8}]
-            with_ink = await shown(peer)
+            assert peer.welcome["change"]["loras"] == list(map(str, (ink, oil, stranger))) and peer.welcome["spec"]["loras"] == []
+            plain = await peer.shown(NOISE)
+            told, before = await peer.change(NOISE, loras=uses((ink, 0.8)))
+            assert told["type"] == "spec" and told["spec"]["loras"] == uses((ink, 0.8))
+            assert before and all(np.array_equal(seen(answer), plain) for answer in before), "the old graphs go on meanwhile"
+            with_ink = await peer.shown(NOISE)
             assert np.abs(with_ink - plain).max() > 2
-            refused = await ask(peer, (ink, 0.8), (stranger, 1.0))
+            refused, _ = await peer.change(NOISE, loras=uses((ink, 0.8), (stranger, 1.0)))
             assert (refused["code"], refused["field"], refused["request"]) == ("bad_spec", "loras", 5)
             assert "stranger.safetensors: is for another model" in refused["message"]
-            assert np.array_equal(await shown(peer), with_ink), "what ran goes on"
+            assert np.array_equal(await peer.shown(NOISE), with_ink), "what ran goes on"
             assert running.hub.spec().loras == (LoraUse(str(ink), 0.8),)
-            await ask(peer, (ink, -0.8))
-            assert np.abs(await shown(peer) - with_ink).max() > 2
-            assert (await ask(peer))["spec"]["loras"] == []
-            assert np.array_equal(await shown(peer), plain)
+            await peer.change(NOISE, loras=uses((ink, 0.8), (oil, -0.5)))
+            with_both = await peer.shown(NOISE)
+            assert np.abs(with_both - with_ink).max() > 2
+            await peer.change(NOISE, loras=uses((oil, -0.5), (ink, -0.8)))
+            assert np.abs(await peer.shown(NOISE) - with_both).max() > 2
+            told, _ = await peer.change(NOISE, loras=[])
+            assert told["spec"]["loras"] == []
+            assert np.array_equal(await peer.shown(NOISE), plain)
