@@ -65,9 +65,10 @@ export function weighed(loras, name, weight) {
   return known ? loras.map((use) => (use.name === name ? { name, weight } : use)) : [...others, { name, weight }];
 }
 
-/** What people call a model or a LoRA: the last part of its path, without the ending. */
+/** What people call a model or a LoRA: the last part of its path, without the ending; the same of what is added to it. */
 export function called(name) {
-  return name.split("/").at(-1).replace(/\.safetensors$/, "");
+  const last = (part) => part.split("/").at(-1).replace(/\.safetensors(?=$|:)/, "");
+  return name.split("+").map(last).join(" + ");
 }
 
 /** The part of the page: a box each for backend, size and model, a slider for each LoRA in use and a box to add one. */

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvicorn
@@ -28,10 +29,11 @@ SPEC = StreamSpec(width=256, height=256)
 class Studio:
     """The running studio: `url` leads through the relay."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(
+        self, limits: Limits, spec: StreamSpec = SPEC, factory: Callable[[StreamSpec], Any] | None = None, **config: Any
+    ) -> None:
         self.pipeline = FakePipeline(SPEC, step_s=0.01)
-        config = ServerConfig(SPEC, limits)
-        app = create_app(config, self.pipeline.rebuilt)  # type: ignore[arg-type,return-value]
+        app = create_app(ServerConfig(spec, limits, **config), factory or self.pipeline.rebuilt)  # type: ignore[arg-type]
         self.hub: Hub = app.state.hub
         self._socket = socket.create_server(("127.0.0.1", 0))
         self._server = uvicorn.Server(uvicorn.Config(app, log_level="warning", **websocket_options(limits)))  # type: ignore[arg-type]

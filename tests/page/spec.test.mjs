@@ -86,6 +86,8 @@ test("a LoRA is added, weighed in its place, and removed", () => {
   assert.deepEqual(weighed(two, "c", 1), [...two, { name: "c", weight: 1 }]);
   assert.deepEqual(weighed(two, "a", null), [{ name: "b", weight: 0.5 }]);
   assert.equal(called("/loras/ink wash.safetensors"), "ink wash");
+  assert.equal(called("/models/sd15+control=/nets/canny+picture=/nets/adapter"), "sd15 + canny + adapter");
+  assert.equal(called("sd-turbo+/loras/ink.safetensors:0.8"), "sd-turbo + ink:0.8");
 });
 
 test("the same LoRAs are not asked for again", () => {
