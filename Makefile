@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 RUN_STAMP := $(VENV)/.installed-run
 DEV_STAMP := $(VENV)/.installed-dev
 ARGS ?=
+# Tests use one thread each; a file's tests stay together, since they share what is slow to make.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 .PHONY: install install-dev run test check bench train clean
 
@@ -29,13 +32,13 @@ run: $(RUN_STAMP)  ## start the studio on the shipped model
 	$(BIN)/python app.py serve $(ARGS)
 
 test: $(DEV_STAMP)  ## install what tests need, run them all
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 check: $(DEV_STAMP)  ## lint, types, tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 bench: $(DEV_STAMP)  ## the figures of the README, written to benchmarks/results
 	$(BIN)/python app.py bench $(ARGS)
