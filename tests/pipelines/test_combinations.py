@@ -107,7 +107,7 @@ def compiled(mini_model: Path) -> StreamPipeline:
     original = nn.Module.compile
     with pytest.MonkeyPatch.context() as patch:
 
-        def captured(module: nn.Module, mode: str, dynamic: bool) -> None:
+        def captured(module: nn.Module, dynamic: bool) -> None:
             original(module, backend="eager", fullgraph=True, dynamic=dynamic)
 
         patch.setattr(nn.Module, "compile", captured)
