@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks import chart, clips, machine
 from benchmarks.configurations import Configuration, Group, groups, touched
-from benchmarks.measure import MODEL_STAGES, Block, Closeness, Stretch, middle, positive, ratios
+from benchmarks.measure import MODEL_STAGES, Block, Closeness, Stretch, add_model_arguments, middle, positive, ratios
 from pipelines import Pixels, Settings, SettingsError, StreamPipeline, StreamSpec, load, media
 from studio.environment import cache_dir
 
@@ -220,9 +220,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--repeats", type=positive, help="stretches per clip (default: 2, four steps with guidance 1)")
     parser.add_argument("--size", type=int, default=512)
-    parser.add_argument("--model", default="pocket")
-    parser.add_argument("--backend", default="auto", choices=StreamSpec.BACKENDS)
-    parser.add_argument("--dtype", default="auto", choices=StreamSpec.DTYPES)
+    add_model_arguments(parser)
     parser.add_argument("--strength", type=float, default=0.5)
     parser.add_argument("--guidance", type=float, default=1.5, help="γ where there is guidance")
     parser.add_argument(

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines import Entry, Frame, Output, Pixels, Settings, StreamPipeline, gate, quality
+from pipelines import Entry, Frame, Output, Pixels, Settings, StreamPipeline, StreamSpec, gate, quality
 
 MODEL_STAGES = ("encode", "denoise", "decode")
 
@@ -24,6 +24,13 @@ def positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
     return value
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which model a benchmark runs, on what, and how exactly."""
+    parser.add_argument("--model", default="pocket")
+    parser.add_argument("--backend", default="auto", choices=StreamSpec.BACKENDS)
+    parser.add_argument("--dtype", default="auto", choices=StreamSpec.DTYPES)
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 
 from benchmarks import clips, machine, streamdiffusion_peer
-from benchmarks.measure import middle, positive, ratios
+from benchmarks.measure import add_model_arguments, middle, positive, ratios
 from pipelines import Entry, Frame, Pixels, Settings, StreamPipeline, StreamSpec, describe, load, quality
 from pipelines.loader import ModelParts
 from pipelines.noise import LEVEL_STRIDE
@@ -158,9 +158,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--blocks", type=positive, default=5, help="measured blocks per lane")
     parser.add_argument("--frames", type=positive, default=8, help="frames per block")
-    parser.add_argument("--model", default="pocket")
-    parser.add_argument("--backend", default="auto", choices=StreamSpec.BACKENDS)
-    parser.add_argument("--dtype", default="auto", choices=StreamSpec.DTYPES)
+    add_model_arguments(parser)
     parser.add_argument("--prompt", help="default: the model's first example")
     parser.add_argument("--seed", type=int, default=0)
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks import clips, machine
-from benchmarks.measure import middle, positive, ratios
+from benchmarks.measure import add_model_arguments, middle, positive, ratios
 from pipelines import Entry, Frame, Pixels, Settings, StreamPipeline, StreamSpec, load
 from studio.environment import cache_dir
 
@@ -123,9 +123,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=positive, nargs="+", default=[1, 2, 3, 4], help="with one session")
     parser.add_argument("--blocks", type=positive, default=3, help="measured blocks per cell")
     parser.add_argument("--seconds", type=float, default=1.0, help="of one block")
-    parser.add_argument("--model", default="pocket")
-    parser.add_argument("--backend", default="auto", choices=StreamSpec.BACKENDS)
-    parser.add_argument("--dtype", default="auto", choices=StreamSpec.DTYPES)
+    add_model_arguments(parser)
 
 
 def main(args: argparse.Namespace) -> dict[str, Any]:

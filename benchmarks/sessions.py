@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks import clips, machine
 from benchmarks.live import studio
-from benchmarks.measure import middle, positive, ratios
+from benchmarks.measure import add_model_arguments, middle, positive, ratios
 from pipelines import Frame, Mask, Pixels, Settings, StreamPipeline, StreamSpec, load
 from studio.client import StudioClient
 from studio.environment import cache_dir
@@ -255,9 +255,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rate", type=float, default=60.0, help="pictures a second of each camera")
     parser.add_argument("--blocks", type=positive, default=2, help="measured blocks per cell")
     parser.add_argument("--seconds", type=float, default=4.0, help="of one block")
-    parser.add_argument("--model", default="pocket")
-    parser.add_argument("--backend", default="auto", choices=StreamSpec.BACKENDS)
-    parser.add_argument("--dtype", default="auto", choices=StreamSpec.DTYPES)
+    add_model_arguments(parser)
 
 
 def main(args: argparse.Namespace) -> dict[str, Any]:

@@ -19,12 +19,12 @@ from torch import Tensor
 from kernels.stream_step import stream_step
 from pipelines import backends, feature_cache, forecast, guidance, hints, memory, picture_prompt, probe, transfer
 from pipelines.conditioning import Additions, Condition, Conditions, PromptCache
-from pipelines.feature_cache import Kind
-from pipelines.graphs import CONTROLLED, GraphKey, Graphs, steered
+from pipelines.graphs import GraphKey, Graphs, steered
 from pipelines.loader import ModelParts
 from pipelines.models import ModelInfo
 from pipelines.naming import describe, with_loras
 from pipelines.noise import SessionNoise
+from pipelines.passes import Passes, stack
 from pipelines.settings import Settings
 from pipelines.state import Move, Row, StreamState
 from pipelines.stream_batch import Departure, InFlight
@@ -97,7 +97,7 @@ class StreamPipeline:
         self.measured: tuple[forecast.Work, float] | None = None  # rows and seconds of the newest step that has just ended
         place = self.transfer.place
         nothing = picture_prompt.none(parts.picture_tokens, parts.embedding_shape[1])
-        self._no_picture = None if nothing is None else place(nothing)
+        self._passes = Passes(self.graphs, self.schedule, None if nothing is None else place(nothing))
         # Asked for anew each time: the encoders are read at the first prompt, when the networks are no longer read.
         self._prompts = PromptCache(lambda prompt: tuple(map(place, parts.encode_prompt(prompt))))
         time_ids = parts.time_ids(spec.width, spec.height)
@@ -278,7 +278,7 @@ class StreamPipeline:
         while waiting:
             moving = [(turn, frame) for turn in waiting for frame in turn.frames()]
             rows = [row for turn in waiting for row in self._rows(turn)]
-            predictions, calls_before = self._predict(rows, calls_before), calls_before + 1
+            predictions, calls_before = self._passes.predict(rows, self.worked, calls_before), calls_before + 1
             self._absorb(moving, predictions)
             waiting = [turn for turn in waiting if not turn.entry.settings.stream_batch.enabled and turn.frames()]
 
@@ -316,53 +316,6 @@ class StreamPipeline:
         caching = all(map(self.graphs.ready, self._steered(passes, settings)))
         return turn.entry.state.rows(turn.frames(), settings, turn.condition, turn.negative, caching)
 
-    def _predict(self, rows: Sequence[Row], calls_before: int) -> dict[tuple[int, bool], Tensor]:
-        """The network's output for every row, by (frame, whether negative). Rows of one kind of pass share its calls."""
-        groups: dict[tuple[Kind, bool], list[Row]] = {}
-        for row in rows:
-            groups.setdefault((row.kind, row.control > 0.0), []).append(row)
-        predictions: dict[tuple[int, bool], Tensor] = {}
-        for ((part, branch), controlled), members in groups.items():
-            self.worked[((part, branch), controlled), calls_before] += len(members)
-            inputs = self._inputs(part, members)
-            if controlled and part in CONTROLLED:
-                inputs, part = (*inputs, *self._residuals(part, branch, members)), CONTROLLED[part]
-            output, *features = self.graphs.run(part, inputs, branch)
-            for place, row in enumerate(members):
-                predictions[id(row.frame), row.negative] = row.state.restate(row, output[place])
-                row.state.keep(row, tuple(feature[place] for feature in features))
-        return predictions
-
-    def _inputs(self, part: str, rows: Sequence[Row]) -> tuple[Tensor, ...]:
-        """What a UNet pass takes of these rows; every tensor has one row each along its first dimension."""
-        x = stack([row.frame.x for row in rows])  # [B, C, h, w]
-        modulation = stack([row.condition.modulation(row.frame.timestep, self._modulation) for row in rows])  # [B, M]
-        embedding = stack([self._tokens(row) for row in rows])  # [B, L, D]
-        features = (stack(values) for values in zip(*(row.features for row in rows), strict=True))
-        return (modulation, embedding, *features) if part == "decoder" else (x, modulation, embedding, *features)
-
-    def _modulation(self, timestep: int, condition: Condition) -> Tensor:
-        """What the UNet's resnets are told under a condition at a timestep: [M]."""
-        t = torch.tensor([self.schedule.told(timestep)])
-        return self.graphs.run("modulate", (t, condition.embedding[None], *(value[None] for value in condition.added)))[0][0]
-
-    def _tokens(self, row: Row) -> Tensor:
-        """A row's text, and behind it what it is told of a picture, where the UNet has an adapter for that."""
-        if self._no_picture is None:
-            return row.condition.embedding
-        return torch.cat([row.condition.embedding, self._no_picture if row.picture is None else row.picture])
-
-    def _residuals(self, part: str, branch: int | None, rows: Sequence[Row]) -> tuple[Tensor, ...]:
-        """What the ControlNet adds in a pass of these rows."""
-        x = stack([row.frame.x for row in rows])
-        t = torch.tensor([self.schedule.told(row.frame.timestep) for row in rows])
-        text = stack([row.condition.embedding for row in rows])
-        hint = stack([row.frame.hint for row in rows if row.frame.hint is not None])  # [B, 3, H, W]
-        scale = torch.tensor([row.control for row in rows])
-        added = (stack(values) for values in zip(*(row.condition.added[:2] for row in rows), strict=True))
-        pooled = tuple(added) if self.graphs.parts.pooled_size is not None else ()
-        return self.graphs.run("control", (x, t, text, hint, scale, *pooled), branch if part == "shallow" else None)
-
     def _decode(self, frames: Sequence[InFlight]) -> dict[int, Picture]:
         """The picture of each frame that is done, by its identity; still on its way on a GPU."""
         if not frames:
@@ -395,11 +348,6 @@ class StreamPipeline:
             superseded=turn.departure.superseded,
             reference=entry.state.probe.collect(leaving.frame_id),
         )
-
-
-def stack(tensors: Sequence[Tensor]) -> Tensor:
-    """torch.stack, without the copy for a single one."""
-    return tensors[0][None] if len(tensors) == 1 else torch.stack(list(tensors))
 
 
 def load(
