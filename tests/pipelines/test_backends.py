@@ -95,6 +95,45 @@ def test_results_survive_the_next_call() -> None:
     torch.testing.assert_close(kept, torch.full((2, 3), 2.0))
 
 
+class Mixing(nn.Module):
+    """Rows that know nothing of each other, and say how many they were computed with."""
+
+    def forward(self, x: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+        return x.sin() * text.mean((1, 2))[:, None, None, None], x * 0 + x.shape[0]
+
+
+@pytest.mark.parametrize(
+    "rows, side, cores, together",
+    [(4, 32, 2, 2), (2, 48, 8, 1), (4, 32, 1, 4), (3, 32, 2, 3), (1, 32, 2, 1), (4, 64, 2, 4)],
+)
+def test_an_even_batch_of_small_latents_runs_as_two_halves(
+    rows: int, side: int, cores: int, together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openvino_backend.os, "sched_getaffinity", lambda process: set(range(cores)))
+    x, text = torch.randn(rows, 2, side, side), torch.randn(rows, 3, 5)
+    graph = OpenVinoBackend("float32", None).build("k", Mixing, (x, text))
+    for value in (x, -x):
+        product, counted = graph(value, text)
+        torch.testing.assert_close(product, Mixing()(value, text)[0])
+        assert counted.unique().tolist() == [together]
+
+
+def test_networks_of_large_weights_run_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino_backend.os, "sched_getaffinity", lambda process: {0, 1})
+    monkeypatch.setattr(openvino_backend, "HALVED_WEIGHTS", 10)
+    graph = OpenVinoBackend("float32", None).build("k", Counting, (torch.randn(2, 3, 8, 8),))
+    assert graph(torch.randn(2, 3, 8, 8))[1].unique().tolist() == [2]
+
+
+class Counting(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.layer(x), x * 0 + x.shape[0]
+
+
 class Handing(nn.Module):
     """A picture and a text to a picture and a hidden state."""
 
