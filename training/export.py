@@ -92,9 +92,10 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder that training wrote")
     parser.add_argument("--output", type=Path, default=Path("assets/pocket"))
     parser.add_argument("--stage", choices=("random", "denoiser", "refine"), default="refine", help="weights to take")
+    parser.add_argument("--folder", default="refine", help="name of the refinement's folder")
     args = parser.parse_args()
     if args.stage == "refine":
-        painter = load_painter(args.runs)
+        painter = load_painter(args.runs, args.folder)
         model, vae = painter.denoiser, painter.vae
     elif args.stage == "denoiser":
         vae = autoencoder.read(args.runs / "autoencoder")

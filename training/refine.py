@@ -6,11 +6,15 @@ Why: what the noise hid, regression draws as the mean of what it may have been, 
 pictures from the teacher's does not let the mean pass (adversarial distillation, Sauer et al. 2023, arXiv 2311.17042, without a
 borrowed network). Pictures are 256 x 256. The rest of the loss is that of the autoencoder plus the difference of local edge
 energy, which keeps lines, dots and hatching crisp where the noise hid their exact place.
+
+Two other methods are there to be compared with it (docs/experiments.md): `regression`, the same without the critic, and `reflow`,
+whose target is what the denoiser itself makes of the same noise in several steps (Liu et al. 2022, arXiv 2209.03003).
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,7 +47,15 @@ class RefineConfig:
     faithful: float = 0.5  # weight of decoding the true latents
     matching: float = 1.0  # weight of the critic's features
     adversarial: float = 0.05  # weight of its score
+    coupled: int = 0  # reflow: steps of the denoiser that make the target; 0 for the lesson's own
     seed: int = 0
+
+
+METHODS: dict[str, dict[str, Any]] = {
+    "adversarial": {},
+    "regression": {"matching": 0.0, "adversarial": 0.0},
+    "reflow": {"matching": 0.0, "adversarial": 0.0, "coupled": 4},
+}
 
 
 class Painter(nn.Module):
@@ -75,12 +87,25 @@ def energy_loss(output: Tensor, target: Tensor) -> Tensor:
     return torch.stack([F.l1_loss(a, b) for a, b in pairs]).sum()
 
 
+@torch.no_grad()
+def coupled(model: Denoiser, x: Tensor, t: Tensor, prompts: list[str], steps: int) -> Tensor:
+    """The clean latents that `steps` steps without fresh noise (DDIM) make of latents x (N, C, h, w) at timesteps t (N,)."""
+    z = x
+    for k in range(steps):
+        level, after = (torch.round(t * (steps - done) / steps).long() for done in (k, k + 1))
+        z = model(x.contiguous(memory_format=torch.channels_last), level, prompts)
+        a, s = model.signal[level].view(-1, 1, 1, 1), model.sigma[level].view(-1, 1, 1, 1)
+        x = model.noisy(z, after, (x - a * z) / s)
+    return z
+
+
 def train(
     config: RefineConfig, run: Run, store: np.ndarray, named: Scenes, painter: Painter, *, device: str = "cpu",
     stop_at: int | None = None, sheet: Any = None,
 ) -> Average:  # fmt: skip
     """Trains `painter` on pools of pictures and scenes, from the run's checkpoint where there is one."""
     painter = channels_last(painter.to(device))
+    several = copy.deepcopy(painter).requires_grad_(False).eval() if config.coupled else None
 
     def loss(step: int, rng: Generator) -> tuple[Tensor, dict[str, float]]:
         lesson = lessons.batch(store, named, config.batch, config.side, config.groups, config.mixture, rng)
@@ -89,6 +114,9 @@ def train(
         t = lesson.timesteps.to(device)
         noise = torch.randn(start.shape, generator=rng).to(device)
         x = painter.denoiser.noisy(start, t, noise).contiguous(memory_format=torch.channels_last)
+        if several is not None:
+            target = coupled(several.denoiser, x, t, lesson.prompts, config.coupled)
+            picture = several.decode(target).clamp(-1, 1)
         z = painter.denoiser(x, t, lesson.prompts)
         half = config.batch // 2  # the true latents of half the batch keep the decoder faithful
         decoded = painter.decode(torch.cat([z, target[:half]]))
@@ -107,17 +135,19 @@ def train(
     )  # fmt: skip
 
 
-def load_painter(runs: Path) -> Painter:
-    """The refined painter of `runs`, averaged weights."""
+def load_painter(runs: Path, folder: str = "refine") -> Painter:
+    """The refined painter in a folder of `runs`, averaged weights."""
     vae = autoencoder.read(runs / "autoencoder")
-    return averaged(Run(runs / "refine"), Painter(Denoiser(vae.config["latent_channels"]), vae))
+    return averaged(Run(runs / folder), Painter(Denoiser(vae.config["latent_channels"]), vae))
 
 
-def run_stage(runs: Path, config: RefineConfig, *, device: str = "cpu", stop_at: int | None = None) -> None:
-    """Refines the averaged denoiser of `runs/denoiser` in `runs/refine`, with sheets."""
+def run_stage(
+    runs: Path, config: RefineConfig, *, folder: str = "refine", device: str = "cpu", stop_at: int | None = None
+) -> None:
+    """Refines the averaged denoiser of `runs/denoiser` in a folder of `runs`, with sheets."""
     from training.sheet import write_sheet
 
-    run = Run(runs / "refine")
+    run = Run(runs / folder)
     vae = autoencoder.read(runs / "autoencoder")
     painter = Painter(averaged(Run(runs / "denoiser"), Denoiser(vae.config["latent_channels"])).train(), vae)
     store, named = (
@@ -136,13 +166,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder for everything that training writes")
     parser.add_argument("--steps", type=int, default=RefineConfig.steps)
+    parser.add_argument("--method", choices=tuple(METHODS), default="adversarial")
+    parser.add_argument("--folder", default="refine", help="name of the run's folder")
+    parser.add_argument("--scenes", type=int, default=RefineConfig.scenes, help="size of the pool of scenes, as for the denoiser")
     parser.add_argument("--stop-at", type=int, help="stop at this step with a checkpoint; run again to go on")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     torch.set_num_threads(1)  # see training.loop
     torch.set_flush_denormal(True)
-    run_stage(args.runs, RefineConfig(steps=args.steps, seed=args.seed), device=args.device, stop_at=args.stop_at)
+    config = RefineConfig(steps=args.steps, scenes=args.scenes, seed=args.seed, **METHODS[args.method])
+    run_stage(args.runs, config, folder=args.folder, device=args.device, stop_at=args.stop_at)
 
 
 if __name__ == "__main__":

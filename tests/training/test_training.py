@@ -85,6 +85,34 @@ def test_refinement_resumes_exactly_and_keeps_the_encoder(tmp_path: Path, store,
     assert not torch.equal(before.denoiser.unet.conv_in.weight, after.denoiser.unet.conv_in.weight)
 
 
+class Faithful(Denoiser):
+    """Finds the clean latents of any noise, since it knows them."""
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor, prompts: list[str]) -> torch.Tensor:
+        self.seen.append((x, t))
+        return self.known
+
+
+def test_reflow_goes_down_along_the_noise_that_it_came_with() -> None:
+    model = Faithful()
+    model.known, model.seen = torch.randn(2, 36, 8, 8), []
+    noise, t = torch.randn(2, 36, 8, 8), torch.tensor([800, 400])
+    assert torch.equal(refine.coupled(model, model.noisy(model.known, t, noise), t, ["", ""], 4), model.known)
+    assert [level.tolist() for _, level in model.seen] == [[800, 400], [600, 300], [400, 200], [200, 100]]
+    for x, level in model.seen:
+        torch.testing.assert_close(x, model.noisy(model.known, level, noise), atol=1e-4, rtol=1e-4)
+
+
+def test_reflow_learns_what_the_denoiser_makes_not_what_the_lesson_says(tmp_path: Path, store, named: Scenes) -> None:
+    weights = {}
+    for method in ("regression", "reflow"):
+        torch.manual_seed(0)
+        config = refine.RefineConfig(steps=1, batch=2, side=64, warmup=1, **refine.METHODS[method])
+        refine.train(config, Run(tmp_path / method), store, named, Painter(Denoiser(), CosineAutoencoder()))
+        weights[method] = _weights(Run(tmp_path / method))
+    assert not all(map(torch.equal, weights["regression"], weights["reflow"]))
+
+
 def test_export_and_load(tmp_path: Path) -> None:
     torch.manual_seed(1)
     model, vae = Denoiser().eval(), CosineAutoencoder().eval()
