@@ -29,6 +29,7 @@ from training.teacher import Request, draw, teacher
 
 FEATURES = 96
 SUBJECT_SIDE = 128  # scenes are judged as a whole, at this size
+JUDGED_SIDE = 256  # looks are told apart on windows of this size: one of 128 pixels may be nothing but sky
 WIDTHS = (24, 48, 72, 96, 128)
 FOLDER = Path(__file__).parent
 
@@ -262,7 +263,7 @@ def mistakes(names: tuple[str, ...], table: Tensor) -> list[tuple[str, str, int]
     return sorted(found, key=lambda entry: -entry[2])
 
 
-def examine_looks(model: Classifier, side: int = 128, per_picture: int = 4, seed: int = 91) -> Tensor:
+def examine_looks(model: Classifier, side: int = JUDGED_SIDE, per_picture: int = 4, seed: int = 91) -> Tensor:
     """Confusion of the look classifier on teacher outputs of pictures that it did not see."""
     x = held_out_windows(side, per_picture, Generator().manual_seed(seed))
     return confusion(model, {name: teacher(x, Request(name)) for name in model.names if name in LOOKS})
@@ -281,7 +282,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=FOLDER, help="folder for classifier_looks and classifier_subjects")
     parser.add_argument("--pictures", type=int, default=3000, help="size of the pool of source pictures")
     parser.add_argument("--steps", type=int, default=ClassifierConfig.steps, help="of the trunk's training")
-    parser.add_argument("--windows", type=int, default=300, help="windows that the upper layers are fitted to, in every look")
+    parser.add_argument("--windows", type=int, default=500, help="windows that the upper layers are fitted to, in every look")
     parser.add_argument("--scenes", type=int, default=80, help="scenes per subject")
     parser.add_argument("--trunk", type=Path, help="take the convolutions of this classifier instead of training them")
     parser.add_argument("--seed", type=int, default=0)
@@ -295,7 +296,7 @@ def main() -> None:
     else:
         model = with_trunk_of(load(args.trunk), tuple(LOOKS), 0)
     rng = Generator().manual_seed(args.seed + 1)
-    pictures = tqdm(look_pictures(store, args.windows, config.side, rng), total=args.windows, desc="looks", mininterval=10)
+    pictures = tqdm(look_pictures(store, args.windows, JUDGED_SIDE, rng), total=args.windows, desc="looks", mininterval=10)
     _finish(fit(model, *described(model, pictures), args.seed), "looks", args.output)
     model = with_trunk_of(model, tuple(scenes.SUBJECTS), 3)
     total = args.scenes // 2 * len(scenes.SUBJECTS)

@@ -176,11 +176,15 @@ def evaluate(tested: Subject, scope: Scope, steps: tuple[int, ...]) -> Figures:
     """All figures, by number of steps; the classifiers' own accuracies on held-out teacher outputs beside them."""
     looks_judge = classifier.load(classifier.FOLDER / "classifier_looks.safetensors")
     scene_judge = classifier.load(classifier.FOLDER / "classifier_subjects.safetensors")
+    exams = (looks_judge, classifier.examine_looks(looks_judge)), (scene_judge, classifier.examine_subjects(scene_judge))
     figures: Figures = {
         "autoencoder_psnr": evaluate_autoencoder(tested.vae),
         "classifiers": {
-            "looks": round(classifier.accuracy(classifier.examine_looks(looks_judge)), 4),
-            "subjects": round(classifier.accuracy(classifier.examine_subjects(scene_judge)), 4),
+            name: {
+                "accuracy": round(classifier.accuracy(table), 4),
+                "mistakes": [list(mistake) for mistake in classifier.mistakes(judge.names, table)],
+            }
+            for name, (judge, table) in zip(("looks", "subjects"), exams, strict=True)
         },
         "steps": {},
     }

@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("assets/pocket/sheet.jpg"))
     parser.add_argument("--strengths", type=float, nargs="+", default=[0.5])
     parser.add_argument("--side", type=int, default=512, help="side that the model paints, a multiple of 64")
-    parser.add_argument("--shown", type=int, default=320, help="side of a tile in the sheet")
+    parser.add_argument("--shown", type=int, default=224, help="side of a tile in the sheet")
     parser.add_argument("--names", nargs="+", default=["astronaut", "coffee", "chelsea", "tower"])
     args = parser.parse_args()
     torch.set_num_threads(1)  # see training.loop

@@ -35,7 +35,7 @@ def _untrained_judges(monkeypatch: pytest.MonkeyPatch) -> None:
     }
     monkeypatch.setattr(evaluate.classifier, "load", lambda path: judges[path.name].eval())
     monkeypatch.setattr(evaluate.classifier, "examine_looks", lambda judge: torch.eye(3, dtype=torch.long))
-    monkeypatch.setattr(evaluate.classifier, "examine_subjects", lambda judge: torch.eye(3, dtype=torch.long))
+    monkeypatch.setattr(evaluate.classifier, "examine_subjects", lambda judge: torch.tensor([[3, 1], [0, 4]]))
     small = torch.rand(1, 3, 304, 304, generator=torch.Generator().manual_seed(2))
     monkeypatch.setattr(photographs, "held_out", lambda: {"coffee": small})
 
@@ -47,7 +47,11 @@ def test_every_figure_is_there(tested: Subject) -> None:
     assert set(column["looks"]) == {"oil", "ink"} and set(column["looks"]["ink"]) == {"ssim", "colour", "structure", "flicker"}
     assert 0 <= column["prompts"]["worst"] <= column["prompts"]["accuracy"] <= 1
     assert column["prompts"]["frechet"] >= 0 and column["scenes"]["per_subject"].keys() == {"sea"} and column["clip"] > 0
-    assert figures["classifiers"] == {"looks": 1, "subjects": 1}
+    first, second = tuple(SUBJECTS)[:2]
+    assert figures["classifiers"] == {
+        "looks": {"accuracy": 1.0, "mistakes": []},
+        "subjects": {"accuracy": 0.875, "mistakes": [[first, second, 1]]},
+    }
     table = evaluate.summary(figures)
     assert (
         table.splitlines()[0] == "| steps | 1 | 2 |"
