@@ -63,11 +63,14 @@ def _snapshot(hub: Hub, offline: bool) -> Path:
     from huggingface_hub import HfApi, snapshot_download
 
     if offline:
-        return Path(_asked(hub, offline, lambda: snapshot_download(hub.repo, revision=hub.revision, local_files_only=True)))
+        return _asked(hub, offline, lambda: _downloaded(hub))
     try:
         about = _asked(hub, offline, lambda: HfApi().model_info(hub.repo, revision=hub.revision))
-    except Unreachable:
-        return _snapshot(hub, offline=True)
+    except Unreachable as unreachable:
+        try:
+            return _snapshot(hub, offline=True)
+        except ModelError:
+            raise unreachable from None
     names = [sibling.rfilename for sibling in about.siblings or ()]
     patterns = needed(names)
     if not any(name.endswith(".safetensors") for name in patterns):
@@ -76,6 +79,17 @@ def _snapshot(hub: Hub, offline: bool) -> Path:
         raise ModelError(f"{hub}: {reason}")
     # The commit that was listed, so that a push in between cannot mix two versions.
     return Path(_asked(hub, offline, lambda: snapshot_download(hub.repo, revision=about.sha, allow_patterns=patterns)))
+
+
+def _downloaded(hub: Hub) -> Path:
+    """The folder of an earlier download. Raises what the hub's library does."""
+    from huggingface_hub import errors, snapshot_download
+
+    try:
+        return Path(snapshot_download(hub.repo, revision=hub.revision, local_files_only=True))
+    except errors.IncompleteSnapshotError as error:
+        # It misses what was left out on purpose, too. What a model lacks is said by name when the folder is checked.
+        return Path(error.snapshot_path)
 
 
 def needed(names: Iterable[str]) -> list[str]:

@@ -155,13 +155,19 @@ def tokenizer(folder: Path, label: str) -> Any:
 
 
 def quiet() -> None:
-    """No progress bars and notices of the libraries between our own lines; errors still come as exceptions."""
+    """No notices of the libraries between our own lines, and no progress bars but those of downloads; errors still come as
+    exceptions."""
     import diffusers.utils.logging as diffusers_logging
     import transformers.utils.logging as transformers_logging
+    from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars  # type: ignore[attr-defined]
+
+    hidden = are_progress_bars_disabled()
 
     diffusers_logging.set_verbosity_error()
     transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()  # the hub's, too
+    if not hidden:
+        enable_progress_bars()
 
 
 def _some(what: str, names: list[str]) -> str:
