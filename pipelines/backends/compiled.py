@@ -44,10 +44,12 @@ class CompileBackend(EagerBackend):
             module.compile(dynamic=False)  # in place: the module stays a Module for dtype and layout
         graph = self._graph(module)
         with torch.inference_mode():
+            fixed = self._fixed(module, example)
             if self.on_gpu and self.path.graphs:
-                return Capture(graph, self._fixed(module, example), self.device, self._pool(getattr(module, "lane", "denoise")))
-            graph(*example)
-        return graph
+                return Capture(graph, fixed, self.device, self._pool(getattr(module, "lane", "denoise")))
+            held = _held(graph, [value.clone() for value in fixed])
+            held(*example)
+        return held
 
     def _fixed(self, module: nn.Module, example: Sequence[Tensor]) -> list[Tensor]:
         """The example as the module takes it, so that the recording holds no conversion that can be done on the way in."""
@@ -58,3 +60,16 @@ class CompileBackend(EagerBackend):
         if lane not in self._pools:
             self._pools[lane] = torch.cuda.graph_pool_handle()
         return self._pools[lane]
+
+
+def _held(graph: Graph, inputs: Sequence[Tensor]) -> Graph:
+    """The graph on inputs of its own, into which those of a call are copied. torch compiles anew for whatever it has not seen,
+    and even the stride of a dimension of size 1, which says nothing, counts: a slice of one row is not the example's row.
+    """
+
+    def run(*given: Tensor) -> tuple[Tensor, ...]:
+        for own, value in zip(inputs, given, strict=True):
+            own.copy_(value, non_blocking=True)
+        return graph(*inputs)
+
+    return run
