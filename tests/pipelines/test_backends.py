@@ -1,7 +1,7 @@
 import shutil
+import sys
 from pathlib import Path
 
-import nncf
 import numpy as np
 import pytest
 import torch
@@ -86,6 +86,13 @@ def test_torch_compile_computes_what_eager_does(mini_model: Path) -> None:
         eager, compiled = (graph(*latents)[0] for graph in built)
     assert eager.dtype == compiled.dtype == torch.uint8
     assert (eager.int() - compiled.int()).abs().max() <= 1
+
+
+def test_openvino_reports_to_nobody() -> None:
+    from openvino.tools.ovc import telemetry_stub, telemetry_utils
+
+    assert telemetry_utils.tm is telemetry_stub
+    assert sys.modules["openvino_telemetry"] is None
 
 
 def test_results_survive_the_next_call() -> None:
@@ -252,7 +259,7 @@ def test_int8_draws_nearly_the_reference_picture_and_is_kept_on_disk(
 ) -> None:
     first = picture(calibrated, "openvino", "int8", tmp_path)
     assert 0.0 < np.abs(first.astype(float) - reference).mean() < 8.0  # grey levels; equal would mean that nothing was quantised
-    monkeypatch.setattr(nncf, "quantize", None)
+    monkeypatch.setattr("nncf.quantize", None)
     again = picture(calibrated, "openvino", "int8", tmp_path)
     assert np.abs(again.astype(float) - first).mean() < 0.5  # what is left in floats is kept in float16
 
