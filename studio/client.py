@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
 import ssl
 import sys
@@ -28,6 +29,7 @@ from websockets.typing import Origin, Subprotocol
 from pipelines import Mask, Pixels, RillError
 from studio import codec, protocol
 from studio.limits import Limits
+from studio.pace import Pace
 from studio.protocol import Answer, PictureWish, ProtocolError
 
 RETRY_CODES = (1001, 1006, 1011, 1012, 4408, 4503)
@@ -92,6 +94,7 @@ class StudioClient:
         self._settings = dict(settings or {})
         self._wish = picture or PictureWish()
         self._next_id, self._settled = 1, 0
+        self._pace = Pace()
         self._room = asyncio.Event()
         self._answers: asyncio.Queue[Answer | None] = asyncio.Queue(ANSWERS_WAITING)
         self._painted: dict[str, bytes] = {}
@@ -139,24 +142,32 @@ class StudioClient:
 
     @property
     def room(self) -> bool:
-        """Is there credit for a frame?"""
-        return self.sent - self._settled < self.welcome["limits"]["credit"]
+        """May a frame leave now: is there credit for it, and will it not merely wait behind others' turns?"""
+        return self._delay == 0.0
+
+    @property
+    def _delay(self) -> float:
+        return self._pace.delay(self.sent - self._settled, self.welcome["limits"]["credit"], time.monotonic())
 
     async def frame(self, pixels: Pixels | None) -> int:
-        """Send uint8 pixels [H, W, 3], or None for a picture from the prompt alone; waits for credit. Returns the frame's id."""
+        """Send uint8 pixels [H, W, 3], or None for a picture from the prompt alone; waits for credit, and while others have their
+        turns (studio/pace.py). Returns the frame's id.
+        """
         started = time.monotonic()
         picture, form = b"", "none"
         if pixels is not None:
             picture, form = await asyncio.to_thread(codec.encode, pixels, self._wish), self._wish.format
         encoding = time.monotonic() - started
-        while not self.room:
+        while (delay := self._delay) > 0.0:
             self._check()
             self._room.clear()
-            await self._room.wait()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._room.wait(), None if math.isinf(delay) else delay)
         self._check()
         frame_id, self._next_id = self._next_id, self._next_id + 1
         # The picture counts as captured when there was room for it, had encoding begun just then.
         self._captured[frame_id] = captured_at = time.monotonic() - encoding
+        self._pace.sent(frame_id - 1 - self._settled, captured_at)
         with contextlib.suppress(ConnectionClosed):  # the reader deals with that; this frame is lost
             await self._live().send(protocol.pack_frame(frame_id, captured_at, form, picture))
         return frame_id
@@ -266,6 +277,7 @@ class StudioClient:
         except (OSError, InvalidHandshake, InvalidURI, TimeoutError) as error:
             raise StudioError(f"{self.url}: {error}", "unreachable") from error
         self._settled = self._next_id - 1
+        self._pace = Pace()
         self._room.set()
 
     @property
@@ -303,6 +315,7 @@ class StudioClient:
         if isinstance(message, bytes):
             answer = protocol.parse_answer(message)
             self._settled = max(self._settled, answer.settled)
+            self._pace.answered(answer, time.monotonic())
             self._room.set()
             await self._answers.put(answer)
             return

@@ -42,13 +42,16 @@ class Turned:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One session's turn: a frame, or None to let what is in flight move on. `done` is called on the owner thread, once."""
+    """One session's turn: a frame, or None to let what is in flight move on. `done` is called on the owner thread, once; `near`
+    at the beginning of each step after which it is probably this job's turn.
+    """
 
     session: str
     holder: Holder
     frame: Frame | None
     ready_at: float
     done: Callable[[Turned], None]
+    near: Callable[[], None] = lambda: None
 
 
 @dataclass(slots=True)
@@ -91,6 +94,7 @@ class Owner:
         self._clock = clock
         self._wake = threading.Condition()
         self._waiting: dict[str, Job] = {}
+        self._since: dict[str, float] = {}  # when the first of the jobs came that have waited in each other's place
         self._gone: set[str] = set()
         self._states: dict[str, Held] = {}
         self._failed: set[str] = set()
@@ -112,6 +116,7 @@ class Owner:
                 return job
             older = self._waiting.pop(job.session, None)
             self._waiting[job.session] = job
+            self._since[job.session] = job.ready_at if older is None else self._since[job.session]
             self._gone.discard(job.session)
             self._wake.notify()
             return older
@@ -199,20 +204,27 @@ class Owner:
             for session in self._gone:
                 self._states.pop(session, None)
                 self._failed.discard(session)
+                self._since.pop(session, None)
                 self._scheduler.forget(session)
             self._gone.clear()
             if self._closed:
                 return None
             waiting = list(self._waiting.values())
         pipeline = self.loaded.result()
-        chosen = self._scheduler.choose([self._demand(pipeline, job) for job in waiting])
+        demands = [self._demand(pipeline, job) for job in waiting]
+        chosen = self._scheduler.choose(demands)
+        soon = self._scheduler.expect([demand for demand in demands if demand.session not in chosen])
         with self._wake:  # who has a fresher frame by now enters with that one
-            return [self._waiting.pop(session) for session in chosen if session in self._waiting]
+            jobs = [self._waiting.pop(session) for session in chosen if session in self._waiting]
+            nearing = [self._waiting[session] for session in soon if session in self._waiting]
+        for job in nearing:
+            job.near()
+        return jobs
 
     def _demand(self, pipeline: StreamPipeline, job: Job) -> Waiting:
         held = self._states.get(job.session)
         state = None if held is None else held.state
-        return Waiting(job.session, job.ready_at, pipeline.demand(state, job.frame, job.holder.settings))
+        return Waiting(job.session, self._since[job.session], pipeline.demand(state, job.frame, job.holder.settings))
 
     def _turn(self, pipeline: StreamPipeline, jobs: list[Job]) -> None:
         if not jobs:

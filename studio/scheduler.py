@@ -34,7 +34,7 @@ Demand = Mapping[Any, int]
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A session with a frame that waits since `ready_at` (seconds, of any clock)."""
+    """A session that waits since `ready_at` (seconds, of any clock): a fresher frame does not send it back in the line."""
 
     session: str
     ready_at: float
@@ -132,7 +132,7 @@ class Scheduler:
         """The sessions of the next step, the head first; nobody if nobody waits. They are charged for it at once."""
         if not waiting:
             return []
-        order = sorted(waiting, key=lambda one: (self._tag(one.session), one.ready_at))
+        order = self._order(waiting)
         self._now = self._tag(order[0].session)
         chosen = self._fill(order)
         charges = {one.session: self.costs.of(one.demand) for one in chosen}
@@ -142,6 +142,10 @@ class Scheduler:
             self._tags[session] = min(self._tag(session) + charge, self._now + lead)
         return list(charges)
 
+    def expect(self, waiting: Sequence[Waiting]) -> list[str]:
+        """Whom `choose` would choose if these were all who wait; nobody is charged."""
+        return [one.session for one in self._fill(self._order(waiting))] if waiting else []
+
     def observe(self, demand: Demand, seconds: float) -> None:
         """The last step had these rows, and took so long."""
         self.costs.observe(demand, seconds)
@@ -150,6 +154,9 @@ class Scheduler:
         """The session is over."""
         self._tags.pop(session, None)
         self._charges.pop(session, None)
+
+    def _order(self, waiting: Sequence[Waiting]) -> list[Waiting]:
+        return sorted(waiting, key=lambda one: (self._tag(one.session), one.ready_at))
 
     def _tag(self, session: str) -> float:
         return max(self._tags.get(session, self._now), self._now)

@@ -83,6 +83,7 @@ class Session:
         self.blocked = False  # an answer is being sent, and the socket does not take it
         self._in_flight: OrderedDict[int, None] = OrderedDict()
         self._held: dict[int, Answer] = {}
+        self._superseded: set[int] = set()  # in flight, but given up; see `supersede`
         self._captured: OrderedDict[int, float] = OrderedDict()
         self._age = AgeGauge()
 
@@ -92,6 +93,10 @@ class Session:
     def in_flight(self) -> tuple[int, ...]:
         """Ids of frames that were taken in and have no answer yet, oldest first."""
         return tuple(self._in_flight)
+
+    def awaits(self, frame_id: int) -> bool:
+        """May this frame still be answered?"""
+        return frame_id in self._in_flight and frame_id not in self._superseded
 
     @property
     def settled(self) -> int:
@@ -131,10 +136,33 @@ class Session:
     def drop(self, frame_id: int, reason: str) -> None:
         """Give up a frame in flight; one that is not in flight (any more) is left alone."""
         if frame_id in self._in_flight:
-            del self._in_flight[frame_id]
+            self._remove(frame_id)
             self._held.pop(frame_id, None)
             self._drop(frame_id, reason)
             self._release_first()
+
+    def supersede(self, frame_id: int) -> None:
+        """A newer frame waits for the model in this one's place. The credit goes back with the session's next answer, or when its
+        turn is near: given back at once it would buy the next frame, which would supersede again, and so on for as long as others
+        have their turns. Four clients sent and had unpacked 17 frames for each that was shown (simulated in the tests).
+        """
+        if frame_id in self._in_flight:
+            self._superseded.add(frame_id)
+            self._give_back()
+
+    def refresh(self) -> None:
+        """The session's turn is near: a client without credit gets some, so that what enters the model is fresh."""
+        if self._superseded:
+            self.drop(min(self._superseded), "superseded")
+
+    def _give_back(self) -> None:
+        """No answer will come after a superseded frame that is the newest: that which took its place is gone."""
+        while self._in_flight and next(reversed(self._in_flight)) in self._superseded:
+            self.drop(min(self._superseded), "superseded")
+
+    def _remove(self, frame_id: int) -> None:
+        del self._in_flight[frame_id]
+        self._superseded.discard(frame_id)
 
     def forgo(self, frame_ids: Iterable[int]) -> None:
         """Frames that were answered warming will never have a picture: say so. They have been counted already."""
@@ -165,7 +193,7 @@ class Session:
         A skip is known early: it is held back until the frames before it, which are still being made, have been answered.
         An answer that was overtaken, or is of an earlier connection, is forgotten.
         """
-        if consumed not in self._in_flight:
+        if not self.awaits(consumed):
             return
         if answer.verdict == "skipped" and self.in_flight[0] < consumed:
             self._held[consumed] = answer
@@ -175,7 +203,7 @@ class Session:
                 self._release(earlier)
             else:
                 self.drop(earlier, "superseded")
-        del self._in_flight[consumed]
+        self._remove(consumed)
         self._put(answer)
         self._release_first()
 
@@ -200,12 +228,13 @@ class Session:
         self._age = AgeGauge()
 
     def _release(self, frame_id: int) -> None:
-        del self._in_flight[frame_id]
+        self._remove(frame_id)
         self._put(self._held.pop(frame_id))
 
     def _release_first(self) -> None:
         while self._in_flight and self.in_flight[0] in self._held:
             self._release(self.in_flight[0])
+        self._give_back()
 
     def _put(self, answer: Answer) -> None:
         """While the socket is busy one picture waits, the newest; answers without one are 80 bytes, and few wait beside it.

@@ -212,7 +212,8 @@ class Stream:
         given = Frame(frame.id, frame.captured_at, pixels, thumb) if passage.has_frame else None
         if passage.has_frame:
             self._comparison.source(frame.id, pixels, session.settings.probe.enabled)
-        older = works.fleet.offer(Job(session.name, session, given, ready, partial(self._turned, passage)))
+        job = Job(session.name, session, given, ready, partial(self._turned, passage), partial(self._call, self._nearly))
+        older = works.fleet.offer(job)
         self._call(self._unpacked, partial(self._offered, older, notes))
 
     def _ask_gate(self, pixels: Pixels | None) -> tuple[bool, Any, dict[str, float]]:
@@ -276,7 +277,11 @@ class Stream:
         self.window.remark(notes)
         if older is not None and older.frame is not None:
             self._gate_stale = True  # the gate took that frame for processed
-            self.session.drop(older.frame.id, "superseded")
+            self.session.supersede(older.frame.id)
+
+    def _nearly(self) -> None:
+        self.session.refresh()
+        self._news()
 
     def _begin_anew(self, lost: tuple[int, ...], describe: Callable[[], str]) -> None:
         if not self.attached:
@@ -339,7 +344,7 @@ class Stream:
 
     def _failed(self, passage: Passage, code: str, message: str, field: str | None) -> None:
         self._gate_stale = True
-        if passage.frame_id not in self.session.in_flight:
+        if not self.session.awaits(passage.frame_id):
             return
         answer = Answer(passage.frame_id, passage.captured_at, 0, self.session.settings.version, "failed")
         self.session.answer(passage.frame_id, answer)

@@ -12,6 +12,7 @@ import pytest
 
 from pipelines import Frame, Settings, StreamSpec
 from studio.owner import Job, Owner, Turned
+from studio.scheduler import Policy
 from tests.studio.fake import FakePipeline
 
 GREY = np.full((128, 128, 3), 100, np.uint8)
@@ -76,6 +77,33 @@ def test_who_has_a_fresher_frame_when_the_step_begins_enters_with_that(desk: Des
     desk.offer("a", 1)
     output = desk.hear(1)["a"].output
     assert output is not None and output.frame_id == 2 and offered[0].frame.id == 1
+
+
+def test_who_has_the_next_turn_is_told_when_a_step_begins_and_a_fresher_frame_keeps_the_place(desk: Desk) -> None:
+    near: list[str] = []
+
+    def offer(session: str, frame_id: int, ready_at: float) -> None:
+        holder: Any = SimpleNamespace(settings=Settings(), mask=None, picture=None)
+
+        def told() -> None:
+            near.append(f"{session}{frame_id} near")
+
+        def done(turned: Turned) -> None:
+            near.append(f"{session}{frame_id} done")
+            desk.back.put((session, turned))
+
+        desk.owner.offer(Job(session, holder, Frame(frame_id, 0.0, GREY), ready_at, done, told))
+
+    desk.block()
+    offer("a", 1, 1.0)
+    offer("b", 1, 2.0)
+    offer("c", 1, 3.0)
+    offer("a", 2, 4.0)  # in the place of the first
+    desk.pipeline.hold.set()
+    desk.pipeline.step_s = 0.003
+    desk.owner._scheduler.policy = Policy(widest=1)
+    desk.hear(4)
+    assert near == ["b1 near", "a2 done", "c1 near", "b1 done", "c1 done"]
 
 
 def test_a_step_that_failed_teaches_nothing(desk: Desk) -> None:

@@ -112,6 +112,56 @@ def test_a_held_skip_goes_on_when_the_frame_before_it_is_lost() -> None:
     assert one.settled == 2 and [answer.verdict for answer in one.outbox] == ["dropped", "skipped"]
 
 
+def waiting_behind(one: Session, *frame_ids: int) -> None:
+    """These frames are unpacked; each takes the place of the one before it."""
+    for frame_id in frame_ids:
+        one.receive(frame(frame_id), 0.0)
+        one.take(0.0)
+    for frame_id in frame_ids[:-1]:
+        one.supersede(frame_id)
+
+
+def test_the_credit_of_a_superseded_frame_goes_back_with_the_next_answer() -> None:
+    one = session()
+    waiting_behind(one, 1, 2)
+    assert one.in_flight == (1, 2) and one.settled == 0 and one.post() is None
+    assert one.awaits(2) and not one.awaits(1)
+    one.answer(1, made(1, "failed"))
+    assert one.post() is None, "its fate is known already"
+    one.answer(2, made(2))
+    sent = [one.post(), one.post()]
+    assert [answer and (answer.verdict, answer.reason, answer.settled) for answer in sent] == [
+        ("dropped", "superseded", 1),
+        ("generated", "none", 2),
+    ]
+    assert one.totals == {"received": 2, "generated": 1, "dropped": 1} and one.drops == {"superseded": 1}
+
+
+def test_when_the_turn_is_near_one_superseded_frame_makes_room() -> None:
+    one = session(credit=3)
+    one.refresh()
+    waiting_behind(one, 1, 2, 3)
+    assert one.settled == 0
+    one.refresh()
+    sent = one.post()
+    assert sent is not None and (sent.frame_id, sent.verdict, sent.settled) == (1, "dropped", 1) and one.post() is None
+    assert one.in_flight == (2, 3)
+
+
+@pytest.mark.parametrize("reason", ["superseded", "paused"])
+def test_superseded_frames_are_settled_when_what_superseded_them_is_lost(reason: str) -> None:
+    one = session(credit=3)
+    waiting_behind(one, 1, 2, 3)
+    one.drop(3, reason)
+    assert one.settled == 3 and one.in_flight == () and one.drops.total() == 3
+    waiting_behind(one, 4, 5)
+    one.supersede(5)  # handed to an owner that has ended: it takes its own place
+    assert one.settled == 5 and one.in_flight == ()
+    waiting_behind(one, 6, 7)
+    one.detach()
+    assert one.settled == 7 and one.in_flight == () and one.post() is None
+
+
 def test_a_slow_readers_outbox_stays_small() -> None:
     one = session()
     one.blocked = True
@@ -177,8 +227,12 @@ def test_drifting_clocks_are_forgiven() -> None:
     assert not any(gauge.stale(second * (1 - 1e-4), float(second), 0.5) for second in range(0, 86_400, 7))
 
 
+KINDS = ("receive", "take", "answer", "late", "post", "drop", "supersede", "near", "pause", "go", "detach")
 MOVES = st.lists(
-    st.tuples(st.sampled_from(["receive", "take", "answer", "late", "post", "drop", "pause", "go", "detach"]), st.integers(0, 5)),
+    st.tuples(
+        st.sampled_from(["receive", "take", "answer", "late", "post", "drop", "supersede", "near", "pause", "go", "detach"]),
+        st.integers(0, 5),
+    ),
     max_size=80,
 )
 
@@ -198,6 +252,10 @@ def test_every_frame_meets_exactly_one_fate(moves: list[tuple[str, int]], credit
             one.answer(frame_id, made(frame_id, ("generated", "cached", "skipped", "warming", "failed", "generated")[number]))
         elif move == "drop" and unpacked:
             one.drop(unpacked.pop(), "superseded")
+        elif move == "supersede" and len(unpacked) > 1:
+            one.supersede(unpacked.pop(-2))
+        elif move == "near":
+            one.refresh()
         elif move in ("pause", "go"):
             one.pause(move == "pause")
         elif move == "detach":
@@ -212,4 +270,5 @@ def test_every_frame_meets_exactly_one_fate(moves: list[tuple[str, int]], credit
         assert one.totals["received"] == fates + len(one.in_flight) + waiting_answers
         assert one.totals["dropped"] == sum(one.drops.values())
         assert len(one.in_flight) <= credit
+        assert not one.in_flight or any(map(one.awaits, one.in_flight)), "nothing will give that credit back"
         assert one.settled < min(one.in_flight, default=one.settled + 1)
