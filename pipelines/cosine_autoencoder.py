@@ -60,7 +60,7 @@ class CosineAutoencoder(ModelMixin, ConfigMixin):
         luma_channels: int = 26,
         chroma_channels: int = 5,
         decoder_channels: Sequence[int] = (32, 128),
-        decoder_blocks: Sequence[int] = (2, 2),
+        decoder_blocks: Sequence[int] = (2, 1),
         # Read by diffusers' pipelines: the latent's channels, and the factor as 2 ** (len(block_out_channels) - 1).
         latent_channels: int = 36,
         block_out_channels: Sequence[int] = (32, 32, 32, 128),
