@@ -3,7 +3,9 @@
 The factors are from starts that were watched (`app.py bench loading`), GiB estimated / measured on two cores, without the 0.57
 that a process has when it has imported its libraries: SD-Turbo's shape at 512, openvino bfloat16 7.94 / 7.95, eager bfloat16
 3.67 / 3.69; every width halved, openvino bfloat16 2.70 / 2.66, float32 3.51 / 3.47, eager bfloat16 1.06 / 1.21; the pocket model
-at 256, openvino bfloat16 0.36 / 0.35.
+at 256, openvino bfloat16 0.36 / 0.35. torch.compile counts like eager on a CPU, and its graphs' pool on a GPU is a guess: neither
+has been watched. Half the widths at 256 had built no picture after five minutes on two busy cores; the compiler itself took
+0.1 GiB in this process for one graph of a miniature.
 """
 
 from __future__ import annotations
