@@ -6,6 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("steady", deadline=None)  # how long an example takes says how busy the machine is
+settings.load_profile("steady")
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threads that wait for each other lose to any neighbour on a busy machine
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

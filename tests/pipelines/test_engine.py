@@ -153,7 +153,7 @@ TIMELINE = st.lists(
 )
 
 
-@hypothesis_settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(TIMELINE, TIMELINE, st.booleans())
 def test_sessions_in_one_batch_see_nothing_of_each_other(
     pipeline: StreamPipeline, mine: list[dict[str, object]], theirs: list[dict[str, object]], blank: bool
@@ -185,7 +185,7 @@ class Session:
         return Entry(self.state, frame, self.settings)
 
 
-@hypothesis_settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(TIMELINE)
 def test_any_timeline_gives_rising_ids_and_accounts_for_every_frame(
     pipeline: StreamPipeline, timeline: list[dict[str, object]]

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.feature_cache import SCENE_CUT, CacheKey, CacheState, advance, decide, drift
@@ -121,7 +121,6 @@ moments = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(moments, max_size=40))
 def test_caches_never_survive_what_must_invalidate_them_and_are_used_where_nothing_does(timeline: list[Moment]) -> None:
     state, diary = CacheState(), []

@@ -6,7 +6,7 @@ from itertools import pairwise
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.gate import Gate, GateState, cosine, decide, thumbnail, tile_change
@@ -92,7 +92,6 @@ def test_skip_rate_follows_the_formula(tilt: float) -> None:
         assert skipped == 0
 
 
-@settings(deadline=None)
 @given(u=st.floats(0, 1), tilt=st.floats(0, 0.5), eta=st.floats(0.5, 0.9999))
 def test_the_die_alone_decides_between_equal_scores(u: float, tilt: float, eta: float) -> None:
     thumb = flat(0.5)
@@ -168,7 +167,6 @@ def test_a_waving_hand_always_passes(size: int, bright: float) -> None:
         assert not decide(seen(before), after, ON, 0.0)[0]
 
 
-@settings(deadline=None)
 @given(x=st.integers(0, 55), y=st.integers(0, 55))
 def test_a_moved_patch_counts_the_same_wherever_the_tiles_lie(x: int, y: int) -> None:
     thumb = flat(0.5)

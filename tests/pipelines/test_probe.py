@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines import quality
@@ -77,7 +77,6 @@ def test_without_time_the_share_rules() -> None:
     assert gaps.min() >= 36 and gaps.max() <= 73, "40 ms are a tenth of 36 frames and the probe; the first one was on credit"
 
 
-@settings(deadline=None)
 @given(
     costs=st.lists(st.floats(1, 500), min_size=1, max_size=20),
     every=st.integers(1, 50),
