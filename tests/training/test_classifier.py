@@ -34,6 +34,18 @@ def test_frechet_distance_of_gaussians() -> None:
     assert classifier.frechet(a, moved) == pytest.approx(9 + 3 * (2 - 1) ** 2, rel=0.05)
 
 
+def test_directions_tell_stripes_checks_and_noise_apart() -> None:
+    place = torch.arange(64.0) / 5
+    stripes = torch.sin(0.8 * place[:, None] + 0.6 * place[None])
+    checks = torch.sin(place)[:, None] * torch.sin(place)[None] > 0
+    noise = torch.rand(64, 64, generator=torch.Generator().manual_seed(0))
+    x = torch.stack([stripes * 0.5 + 0.5, checks.float(), noise])[:, None].expand(-1, 3, -1, -1)
+    one, _, either, _ = classifier.directions(x).T
+    assert one[0] > 0.95 and either[0] > 0.9
+    assert one[1] < 0.2 and either[1] > 0.8
+    assert one[2] < 0.1 and either[2] < 0.2
+
+
 def test_batches_are_functions_of_the_generator() -> None:
     store = np.random.default_rng(0).integers(0, 256, (4, 3, 96, 96), dtype=np.uint8)
     config = ClassifierConfig(batch=16, side=64)

@@ -99,6 +99,15 @@ def choose(table: tuple[tuple[float, float, float], ...], n: int, rng: Generator
     return (torch.tensor(table)[picks][..., None, None] + uniform((n, 3, 1, 1), -spread, spread, rng)).clamp(0, 1)
 
 
+def two(table: tuple[tuple[float, float, float], ...], n: int, rng: Generator) -> tuple[Tensor, Tensor]:
+    """Two different ones of the colours per picture, varied as by `choose`, (N, 3, 1, 1) each."""
+    first = torch.randint(0, len(table), (n,), generator=rng)
+    second = (first + torch.randint(1, len(table), (n,), generator=rng)) % len(table)
+    colours = torch.tensor(table)[torch.stack([first, second])][..., None, None]
+    varied = (colours + uniform((2, n, 3, 1, 1), -0.06, 0.06, rng)).clamp(0, 1)
+    return varied[0], varied[1]
+
+
 def seen(texture: Tensor, v: Tensor, u: Tensor) -> Tensor:
     """A texture (N, C, T, T) at plane coordinates v, u, reflected at its borders: (N, C, S, S)."""
     n = texture.shape[0]

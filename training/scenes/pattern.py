@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from training.scenes.base import choose, cosine_colours, fractal, paint, plane, rgb, seen, uniform
+from training.scenes.base import choose, cosine_colours, fractal, paint, plane, rgb, seen, two, uniform
 
 PAIRS = (
     (0.95, 0.92, 0.84), (0.12, 0.16, 0.3), (0.9, 0.3, 0.25), (0.98, 0.75, 0.25), (0.1, 0.5, 0.55), (0.45, 0.2, 0.5),
@@ -46,8 +46,8 @@ def stripes(n: int, side: int, rng: Generator) -> Tensor:
     count = uniform(one, 3, 11, rng)
     wave = torch.sin(v * count * 3.1416 + uniform(one, 0, 6.28, rng))
     edge = side / 4 / count
-    picture = choose(PAIRS, n, rng).expand(n, 3, side, side)
-    picture = paint(picture, torch.sigmoid((wave - uniform(one, -0.5, 0.5, rng)) * edge), choose(PAIRS, n, rng))
+    ground, stripe = two(PAIRS, n, rng)
+    picture = paint(ground.expand(n, 3, side, side), torch.sigmoid((wave - uniform(one, -0.5, 0.5, rng)) * edge), stripe)
     thin = torch.sigmoid((torch.sin(v * count * 6.2832) - 0.8) * edge) * (torch.rand(one, generator=rng) < 0.5)
     picture = paint(picture, thin, choose(PAIRS, n, rng))
     cloth = fractal(n, side, rng, (16, 16), 3, 0.8)
@@ -79,7 +79,7 @@ def marble(n: int, side: int, rng: Generator) -> Tensor:
     v, u = _turned(n, side, rng)
     fold = fractal(n, side, rng, (2, 2), 6, 0.55)
     deep = seen(fractal(n, side, rng, (3, 3), 6, 0.55), (v + 0.5 * fold).clamp(-1, 1), (u + 0.4 * fold).clamp(-1, 1))
-    base, vein = choose(PAIRS, n, rng), choose(PAIRS, n, rng)
+    base, vein = two(PAIRS, n, rng)
     t = torch.sin(u * uniform(one, 2, 5, rng) + 4.5 * deep)
     picture = paint(base, (0.5 + 0.5 * t) * 0.55, vein)
     thin = torch.exp(-((t / 0.12) ** 2))
@@ -116,5 +116,6 @@ def checks(n: int, side: int, rng: Generator) -> Tensor:
     wave_v, wave_u = torch.sin(v * count * 3.1416), torch.sin(u * count * 3.1416)
     board = torch.sigmoid(wave_v * soft) * torch.sigmoid(wave_u * soft)
     board = board + torch.sigmoid(-wave_v * soft) * torch.sigmoid(-wave_u * soft)
-    picture = paint(choose(PAIRS, n, rng), board, choose(PAIRS, n, rng))
+    dark, light = two(PAIRS, n, rng)
+    picture = paint(dark, board, light)
     return (picture * (0.92 + 0.12 * fractal(n, side, rng, (2, 2), 5))).clamp(0, 1)
