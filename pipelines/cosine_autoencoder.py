@@ -1,4 +1,4 @@
-"""The autoencoder that training makes today: a cosine transform to latents at one eighth of a picture's size, and back.
+"""The autoencoder of the pocket model: a cosine transform to latents at one eighth of a picture's size, and back.
 
 Knows nothing of training, streams or prompts. It answers the calls that diffusers' image-to-image pipeline makes of an
 `AutoencoderKL` (`encode(x).latents`, `decode(z)`, `config.scaling_factor`), so the same weights run there unchanged.
@@ -11,13 +11,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTinyOutput
 from diffusers.models.autoencoders.vae import DecoderOutput
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
-
-from pipelines.autoencoder import Decoder
 
 BLOCK = 8
 """Pixels along the side of the block that becomes one latent pixel."""
@@ -38,6 +37,47 @@ def cosine_basis(luma: int, chroma: int) -> Tensor:
         for u, v in frequencies[:count]
     ]
     return torch.stack(basis).float()
+
+
+class ResidualBlock(nn.Module):
+    """relu(x + conv(relu(conv(x)))), both 3x3 and without normalisation, so contrast passes through unchanged.
+
+    ReLU after the convolution and after the sum is what OpenVINO fuses into the convolution itself: with SiLU before
+    each convolution the same network took 16.1 ms instead of 9.9 ms (encode and decode, 512x512, bf16, two busy cores).
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.conv2(F.relu(self.conv1(x))))
+
+
+def _stage(channels: int, blocks: int) -> nn.Sequential:
+    return nn.Sequential(*(ResidualBlock(channels) for _ in range(blocks)))
+
+
+class Decoder(nn.Module):
+    """Raw latents (N, C, H/8, W/8) to a picture (N, 3, H, W); at an eighth, at a quarter, then depth-to-space."""
+
+    def __init__(self, latent_channels: int, channels: Sequence[int], blocks: Sequence[int]) -> None:
+        super().__init__()
+        quarter, eighth = channels
+        self.conv_in = nn.Conv2d(latent_channels, eighth, 3, padding=1)
+        self.eighth = _stage(eighth, blocks[1])
+        self.up = nn.Conv2d(eighth, 4 * quarter, 1)
+        self.unfold2 = nn.PixelShuffle(2)
+        self.quarter = _stage(quarter, blocks[0])
+        self.conv_out = nn.Conv2d(quarter, 3 * 4 * 4, 3, padding=1)
+        self.unfold4 = nn.PixelShuffle(4)
+
+    def forward(self, z: Tensor) -> Tensor:
+        h = self.eighth(F.relu(self.conv_in(z)))
+        h = self.quarter(F.relu(self.unfold2(self.up(h))))
+        x: Tensor = self.unfold4(self.conv_out(h))
+        return x
 
 
 class CosineAutoencoder(ModelMixin, ConfigMixin):

@@ -9,34 +9,25 @@ inverse transform; what it adds is learnt in `training.refine`, from true latent
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from pipelines.autoencoder import PocketAutoencoder
 from pipelines.cosine_autoencoder import CosineAutoencoder
 from training import data
 from training.looks import LOOKS
-
-Autoencoder = CosineAutoencoder | PocketAutoencoder
-"""What a denoiser can be trained on: a cosine transform, or what `training.lighten` makes of a finished model's."""
 
 LOUDNESS = 0.25
 """A channel's deviation d becomes one proportional to d to this power: coarse frequencies stay above the noise for a while longer
 than fine ones, so that flat areas do not turn cloudy."""
 
 
-def read(folder: Path) -> Autoencoder:
-    """The autoencoder in `folder`, in float32, of the kind that its configuration names."""
-    kind: Any = {kind.__name__: kind for kind in (CosineAutoencoder, PocketAutoencoder)}[
-        json.loads((folder / "config.json").read_text())["_class_name"]
-    ]
-    model: Autoencoder = kind.from_pretrained(folder, torch_dtype=torch.float32)
+def read(folder: Path) -> CosineAutoencoder:
+    """The autoencoder in `folder`, in float32."""
+    model: CosineAutoencoder = CosineAutoencoder.from_pretrained(folder, torch_dtype=torch.float32)
     return model
 
 

@@ -20,8 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from pipelines.cosine_autoencoder import CosineAutoencoder
 from training import autoencoder, data, lessons
-from training.autoencoder import Autoencoder
 from training.lessons import Mixture, Scenes
 from training.loop import Average, Run, channels_last, optimise
 from training.model import build_scheduler, build_text_encoder, build_tokenizer, build_unet, tokenize
@@ -74,7 +74,7 @@ class Denoiser(nn.Module):
 
 
 @torch.no_grad()
-def encoded(vae: Autoencoder, x: Tensor) -> Tensor:
+def encoded(vae: CosineAutoencoder, x: Tensor) -> Tensor:
     """Pictures (N, 3, H, W) in [0, 1] to latents in float32."""
     x = x.to(vae.latent_mean).contiguous(memory_format=torch.channels_last) * 2 - 1
     latents: Tensor = vae.encode(x).latents
@@ -82,7 +82,7 @@ def encoded(vae: Autoencoder, x: Tensor) -> Tensor:
 
 
 def train(
-    config: DenoiserConfig, run: Run, store: np.ndarray, named: Scenes, vae: Autoencoder, *,
+    config: DenoiserConfig, run: Run, store: np.ndarray, named: Scenes, vae: CosineAutoencoder, *,
     start: dict[str, Tensor] | None = None, device: str = "cpu", stop_at: int | None = None, sheet: Any = None,
 ) -> Average:  # fmt: skip
     """Trains on pools of pictures and scenes from the run's checkpoint, where there is one, else from `start`, else from nothing;

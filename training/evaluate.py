@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -26,9 +27,10 @@ import cv2
 import torch
 from torch import Generator, Tensor
 
+from pipelines.cosine_autoencoder import CosineAutoencoder
 from pipelines.vocabulary import Word, read_vocabulary
 from training import classifier, measures, photographs, pictures, scenes
-from training.autoencoder import Autoencoder, psnr
+from training.autoencoder import psnr
 from training.classifier import Classifier
 from training.denoiser import Denoiser
 from training.looks import LOOKS
@@ -58,7 +60,7 @@ class Subject:
     """The model under test with what it says it knows."""
 
     model: Denoiser
-    vae: Autoencoder
+    vae: CosineAutoencoder
     looks: tuple[Word, ...]
     scenes: tuple[Word, ...]
 
@@ -79,7 +81,7 @@ def held_out(scope: Scope) -> dict[str, Tensor]:
     return {name: photographs.square(found[name], scope.side) for name in scope.names if name in found}
 
 
-def evaluate_autoencoder(vae: Autoencoder, smallest: int = 300) -> dict[str, float]:
+def evaluate_autoencoder(vae: CosineAutoencoder, smallest: int = 300) -> dict[str, float]:
     """PSNR in dB per held-out picture whose shorter side has at least `smallest` pixels, at native size."""
     found = {k: v for k, v in photographs.held_out().items() if min(v.shape[-2:]) >= smallest}
     return {name: round(psnr(vae, x.to(vae.latent_mean)), 2) for name, x in found.items()}
@@ -188,13 +190,18 @@ def evaluate(tested: Subject, scope: Scope, steps: tuple[int, ...]) -> Figures:
         },
         "steps": {},
     }
-    for count in steps:
-        figures["steps"][str(count)] = {
+
+    def column(count: int) -> Figures:
+        return {
             "looks": evaluate_looks(tested, scope, count),
             "prompts": evaluate_prompts(tested, looks_judge, scope, count),
             "clip": evaluate_clip(tested, scope, count),
             "scenes": evaluate_scenes(tested, scene_judge, scope, count),
         }
+
+    with ThreadPoolExecutor(2) as pool:  # see training.loop; the longest first
+        found = dict(zip(sorted(steps, reverse=True), pool.map(column, sorted(steps, reverse=True)), strict=True))
+    figures["steps"] = {str(count): found[count] for count in steps}
     return figures
 
 
@@ -286,7 +293,7 @@ def main() -> None:
     parser.add_argument("--looks", nargs="+", help="only these looks, for a quick check")
     parser.add_argument("--seeds", type=int, default=Scope.seeds, help="pictures per scene")
     args = parser.parse_args()
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)  # see training.loop
     torch.set_flush_denormal(True)
     tested = subject(args.weights)
     if args.looks:

@@ -19,7 +19,6 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from pipelines import vocabulary
 from pipelines.cosine_autoencoder import CosineAutoencoder
 from training import autoencoder, words
-from training.autoencoder import Autoencoder
 from training.denoiser import Denoiser
 from training.loop import Run, averaged, channels_last
 from training.model import build_scheduler
@@ -37,8 +36,8 @@ INDEX = {
     "text_encoder": ["transformers", "CLIPTextModel"],
     "tokenizer": ["transformers", "CLIPTokenizer"],
     "unet": ["diffusers", "UNet2DConditionModel"],
+    "vae": ["pipelines.cosine_autoencoder", "CosineAutoencoder"],
 }
-MODULES = {"PocketAutoencoder": "pipelines.autoencoder", "CosineAutoencoder": "pipelines.cosine_autoencoder"}
 
 
 def weight_bytes(folder: Path) -> int:
@@ -46,7 +45,7 @@ def weight_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
 
 
-def export(model: Denoiser, vae: Autoencoder, output: Path) -> int:
+def export(model: Denoiser, vae: CosineAutoencoder, output: Path) -> int:
     """Writes the model to `output`, file by file and each atomically; returns the bytes of its weights.
 
     ValueError if they are more than 40,000,000. Files that are already there and not part of the model stay (model card, sheet).
@@ -61,9 +60,7 @@ def export(model: Denoiser, vae: Autoencoder, output: Path) -> int:
             torch.nn.Module.to(half, torch.float16).save_pretrained(folder / name, safe_serialization=True)
         model.tokenizer.save_pretrained(folder / "tokenizer")
         build_scheduler().save_pretrained(folder / "scheduler")
-        kind = type(vae).__name__
-        index = {**INDEX, "vae": [MODULES[kind], kind]}
-        (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+        (folder / "model_index.json").write_text(json.dumps(INDEX, indent=2) + "\n")
         (folder / vocabulary.FILE).write_text(json.dumps(words.listing(), indent=1, ensure_ascii=False) + "\n")
         size = weight_bytes(folder)
         if size > LIMIT:
@@ -77,7 +74,7 @@ def export(model: Denoiser, vae: Autoencoder, output: Path) -> int:
     return size
 
 
-def load(folder: Path) -> tuple[Denoiser, Autoencoder]:
+def load(folder: Path) -> tuple[Denoiser, CosineAutoencoder]:
     """The exported model in float32, for sheets and evaluation; its parts, words and schedule are of its own day."""
     scheduler = LCMScheduler.from_pretrained(folder / "scheduler")
     model = Denoiser(schedule=scheduler.alphas_cumprod)

@@ -18,8 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from pipelines.cosine_autoencoder import CosineAutoencoder
 from training import autoencoder, data, export, lessons
-from training.autoencoder import Autoencoder, with_looks
+from training.autoencoder import with_looks
 from training.denoiser import Denoiser, DenoiserConfig, encoded
 from training.lessons import Scenes
 
@@ -67,7 +68,7 @@ def take_over(model: Denoiser, older: Denoiser) -> None:
 
 @torch.no_grad()
 def grown(
-    older: Denoiser, old: Autoencoder, new: Autoencoder, store: np.ndarray, named: Scenes, seed: int,
+    older: Denoiser, old: CosineAutoencoder, new: CosineAutoencoder, store: np.ndarray, named: Scenes, seed: int,
     batches: int = 40, side: int = SIDE,
 ) -> tuple[Denoiser, dict[str, float]]:  # fmt: skip
     """A denoiser for latents of `new` from one for latents of `old`, and how well its two fitted convolutions fit (0..1)."""

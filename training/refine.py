@@ -24,8 +24,9 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from pipelines.cosine_autoencoder import CosineAutoencoder
 from training import autoencoder, lessons
-from training.autoencoder import Autoencoder, differences, picture_loss
+from training.autoencoder import differences, picture_loss
 from training.critic import Critic, judged
 from training.denoiser import Denoiser, encoded
 from training.lessons import Mixture, Scenes
@@ -61,13 +62,13 @@ METHODS: dict[str, dict[str, Any]] = {
 class Painter(nn.Module):
     """Denoiser, autoencoder and critic as one module; the encoder is frozen."""
 
-    def __init__(self, denoiser: Denoiser, vae: Autoencoder) -> None:
+    def __init__(self, denoiser: Denoiser, vae: CosineAutoencoder) -> None:
         super().__init__()
         self.denoiser = denoiser
         self.vae = vae
         self.critic = Critic()
         for name, parameter in vae.named_parameters():
-            parameter.requires_grad_(not name.startswith(("analysis.", "encoder.")))
+            parameter.requires_grad_(not name.startswith("analysis."))
 
     def decode(self, z: Tensor) -> Tensor:
         """Latents to pictures in about [-1, 1], float32."""

@@ -12,8 +12,8 @@ import torch
 from PIL import ImageDraw
 from torch import Generator, Tensor
 
+from pipelines.cosine_autoencoder import CosineAutoencoder
 from training import photographs, pictures, words
-from training.autoencoder import Autoencoder
 from training.denoiser import Denoiser
 from training.looks import LOOKS
 
@@ -42,7 +42,7 @@ def denoise(model: Denoiser, z: Tensor | None, noise: Tensor, prompts: list[str]
 
 
 @torch.no_grad()
-def decoded(vae: Autoencoder, z: Tensor) -> Tensor:
+def decoded(vae: CosineAutoencoder, z: Tensor) -> Tensor:
     """Latents to pictures in [0, 1], in bfloat16 as the engine computes."""
     with torch.autocast(z.device.type, dtype=torch.bfloat16):
         picture: Tensor = vae.decode(z, return_dict=False)[0]
@@ -51,7 +51,7 @@ def decoded(vae: Autoencoder, z: Tensor) -> Tensor:
 
 @torch.no_grad()
 def paint(
-    model: Denoiser, vae: Autoencoder, x: Tensor, prompts: list[str], strength: float, seed: int = 0, steps: int = 1
+    model: Denoiser, vae: CosineAutoencoder, x: Tensor, prompts: list[str], strength: float, seed: int = 0, steps: int = 1
 ) -> Tensor:  # fmt: skip
     """Pictures (N, 3, H, W) in [0, 1] painted at `strength` 0..1, one prompt per picture; the same noise in every row.
 
@@ -66,7 +66,7 @@ def paint(
 
 
 @torch.no_grad()
-def imagine(model: Denoiser, vae: Autoencoder, prompts: list[str], side: int, seed: int = 0, steps: int = 1) -> Tensor:
+def imagine(model: Denoiser, vae: CosineAutoencoder, prompts: list[str], side: int, seed: int = 0, steps: int = 1) -> Tensor:
     """Pictures (N, 3, side, side) in [0, 1] from noise and prompts alone; every row has its own noise."""
     rng = Generator().manual_seed(seed)
     channels = vae.latent_mean.shape[1]
@@ -75,7 +75,7 @@ def imagine(model: Denoiser, vae: Autoencoder, prompts: list[str], side: int, se
 
 
 def write_sheet(
-    path: Path, model: Denoiser, vae: Autoencoder, *, strengths: tuple[float, ...], side: int,
+    path: Path, model: Denoiser, vae: CosineAutoencoder, *, strengths: tuple[float, ...], side: int,
     names: tuple[str, ...], looks: tuple[str, ...] | None = None, columns: int = 8, shown: int | None = None,
 ) -> None:  # fmt: skip
     """Per photograph and strength: the source, then every look, `columns` tiles of side x side in a row, captions burnt in.
@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("assets/pocket/sheet.jpg"))
     parser.add_argument("--strengths", type=float, nargs="+", default=[0.5])
     parser.add_argument("--side", type=int, default=512, help="side that the model paints, a multiple of 64")
-    parser.add_argument("--shown", type=int, default=224, help="side of a tile in the sheet")
+    parser.add_argument("--shown", type=int, default=200, help="side of a tile in the sheet")
     parser.add_argument("--names", nargs="+", default=["astronaut", "coffee", "chelsea", "tower"])
     args = parser.parse_args()
     torch.set_num_threads(1)  # see training.loop

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from pipelines.loader.files import Weights
 from pipelines.types import ModelError
 
-AUTOENCODERS = ("CosineAutoencoder", "PocketAutoencoder", "AutoencoderKL", "AutoencoderTiny")
+AUTOENCODERS = ("CosineAutoencoder", "AutoencoderKL", "AutoencoderTiny")
 IGNORED = ("position_ids",)  # buffers of old text encoders, which newer ones make themselves
 OLD_ATTENTION = {"query.": "to_q.", "key.": "to_k.", "value.": "to_v.", "proj_attn.": "to_out.0."}
 SHOWN = 3  # names in an error
@@ -45,10 +45,6 @@ def _class(kind: str) -> Any:
         from pipelines.cosine_autoencoder import CosineAutoencoder
 
         return CosineAutoencoder
-    if kind == "PocketAutoencoder":
-        from pipelines.autoencoder import PocketAutoencoder
-
-        return PocketAutoencoder
     import diffusers
 
     quiet()

@@ -1,12 +1,18 @@
-"""The weights in assets/pocket: size, format, and diffusers' own image-to-image pipeline."""
+"""The weights in assets/pocket: size, format, what they draw, and diffusers' own image-to-image pipeline."""
 
+import json
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 import torch
+from torch import Tensor
 
-from pipelines.autoencoder import PocketAutoencoder
+from pipelines.vocabulary import read_vocabulary
+from training import autoencoder, classifier, evaluate, measures, photographs
+from training.evaluate import Subject
 from training.export import LIMIT, weight_bytes
+from training.sheet import paint
 
 FOLDER = Path(__file__).parents[2] / "assets" / "pocket"
 pytestmark = pytest.mark.skipif(not (FOLDER / "model_index.json").exists(), reason="no weights in assets/pocket")
@@ -20,19 +26,78 @@ def test_size_and_format() -> None:
     assert (FOLDER / "README.md").exists() and (FOLDER / "sheet.jpg").stat().st_size < 1_500_000
 
 
+def test_the_figures_beside_the_weights_are_theirs() -> None:
+    figures = json.loads((FOLDER / "figures.json").read_text())
+    vae = autoencoder.read(FOLDER / "vae").eval()
+    found = evaluate.evaluate_autoencoder(vae)
+    assert figures["weight_bytes"] == weight_bytes(FOLDER)
+    assert found == pytest.approx(figures["autoencoder_psnr"], abs=0.05)
+    assert fmean(found.values()) >= 30 and min(found.values()) >= 27
+
+
+@pytest.fixture(scope="module")
+def tested() -> Subject:
+    return evaluate.subject(FOLDER)
+
+
+@pytest.fixture(scope="module")
+def photos() -> dict[str, Tensor]:
+    return {name: photographs.square(photographs.held_out()[name], 256) for name in ("astronaut", "coffee")}
+
+
+def test_it_knows_what_it_says(tested: Subject) -> None:
+    listed = read_vocabulary(FOLDER)
+    assert len(tested.looks) == len(listed.looks) >= 24 and len(tested.scenes) == len(listed.scenes)
+    assert {word.group for word in listed.modifiers} == {"palette", "light", "texture", "intensity"}
+
+
+def test_looks_are_told_apart(tested: Subject, photos: dict[str, Tensor]) -> None:
+    judge = classifier.load(classifier.FOLDER / "classifier_looks.safetensors")
+    right = [
+        classifier.judged(judge, paint(tested.model, tested.vae, x, [look.prompt], 0.6))[0] == look.name
+        for look in tested.looks
+        for x in photos.values()
+    ]
+    assert fmean(right) > 0.8  # at half the size at which the figures are taken
+
+
+def test_a_blend_of_two_prompts_lies_between_them(tested: Subject, photos: dict[str, Tensor]) -> None:
+    model, x = tested.model, photos["coffee"]
+    y = {name: paint(model, tested.vae, x, [name], 0.5) for name in ("night vision", "pop art")}
+    ids = model.tokenizer(list(y), padding="max_length", max_length=24, truncation=True, return_tensors="pt").input_ids
+    with torch.no_grad():
+        first, second = model.text_encoder(ids).last_hidden_state
+    half = _painted_under(tested, x, torch.lerp(first, second, 0.5))
+    apart = float((y["night vision"] - y["pop art"]).abs().mean())
+    for name in y:
+        assert 0.1 * apart < float((half - y[name]).abs().mean()) < 0.95 * apart
+
+
+def _painted_under(tested: Subject, x: Tensor, embedding: Tensor) -> Tensor:
+    """As `paint` at strength 0.5, under an embedding (L, D)."""
+    from training.sheet import decoded
+
+    model = tested.model
+    with torch.no_grad():
+        z = tested.vae.encode(x * 2 - 1).latents
+        noise = torch.randn((1, *z.shape[1:]), generator=torch.Generator().manual_seed(0))
+        t = torch.full((1,), 500)
+        out = model.unet(model.noisy(z, t, noise), t, embedding[None], return_dict=False)[0]
+    return decoded(tested.vae, out)
+
+
 @pytest.fixture(scope="module")
 def pipeline():
     from diffusers import StableDiffusionImg2ImgPipeline
 
-    vae = PocketAutoencoder.from_pretrained(FOLDER / "vae", torch_dtype=torch.float32)
-    pipe = StableDiffusionImg2ImgPipeline.from_pretrained(FOLDER, vae=vae, dtype=torch.float32, local_files_only=True)
+    pipe = StableDiffusionImg2ImgPipeline.from_pretrained(
+        FOLDER, vae=autoencoder.read(FOLDER / "vae"), dtype=torch.float32, local_files_only=True
+    )
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
 
-def _paint(pipe, prompt: str) -> torch.Tensor:
-    from training import photographs
-
+def _paint(pipe, prompt: str) -> Tensor:
     x = photographs.square(photographs.held_out()["coffee"], 128)
     output = pipe(
         prompt, image=x, strength=0.5, num_inference_steps=2, guidance_scale=1.0, output_type="pt",
@@ -48,8 +113,5 @@ def test_diffusers_pipeline_paints(pipeline) -> None:
 
 
 def test_empty_prompt_keeps_the_photograph(pipeline) -> None:
-    from training import photographs
-    from training.measures import ssim
-
     x = photographs.square(photographs.held_out()["coffee"], 128)
-    assert ssim(_paint(pipeline, ""), x) > 0.6
+    assert measures.ssim(_paint(pipeline, ""), x) > 0.6

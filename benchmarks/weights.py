@@ -1,0 +1,103 @@
+"""Makes again what depends on the pocket model's weights: `python -m benchmarks.weights`. Run it when they have changed.
+
+In this order: picture sheet, evaluation (figures.json beside the weights, tables in the model card), loss and gain of int8,
+thumbnails of the page, benchmark figures in benchmarks/results. `--only NAME ...` for some of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+WEIGHTS = ROOT / "assets" / "pocket"
+BENCHMARKS = ("engine", "ablation", "scaling", "sessions", "live")
+
+
+def filled(card: str, name: str, text: str) -> str:
+    """`card` with `text` between the comments <!-- name --> and <!-- /name -->. ValueError if they are not there once."""
+    found, times = re.subn(
+        rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", lambda marks: f"{marks[1]}{text.strip()}\n{marks[2]}", card, flags=re.DOTALL
+    )
+    if times != 1:
+        raise ValueError(f"the model card has {times} places for {name!r}, not one")
+    return found
+
+
+def psnr_table(figures: dict[str, float]) -> str:
+    """PSNR in dB by picture as one Markdown row, with their mean."""
+    named = {**figures, "mean": sum(figures.values()) / max(1, len(figures))}
+    rows = (" | ".join(named), "|".join("---" for _ in named), " | ".join(f"{value:.1f}" for value in named.values()))
+    return f"| {rows[0]} |\n|{rows[1]}|\n| {rows[2]} |"
+
+
+def run(*arguments: str) -> str:
+    """A command of this repository; what it printed. CalledProcessError if it failed."""
+    told = subprocess.run([sys.executable, *arguments], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    return told.stdout
+
+
+def into_card(**texts: str) -> None:
+    path = WEIGHTS / "README.md"
+    card = path.read_text(encoding="utf-8")
+    for name, text in texts.items():
+        card = filled(card, name, text)
+    path.write_text(card, encoding="utf-8")
+
+
+def sheet() -> None:
+    run("-m", "training.sheet", "--weights", str(WEIGHTS), "--output", str(WEIGHTS / "sheet.jpg"))
+
+
+def evaluation() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        run("-m", "training.evaluate", "--weights", str(WEIGHTS), "--output", folder)
+        figures = json.loads((Path(folder) / "figures.json").read_text())
+        tables = (Path(folder) / "figures.md").read_text()
+    (WEIGHTS / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
+    into_card(evaluation=tables, psnr=psnr_table(figures["autoencoder_psnr"]))
+
+
+def int8() -> None:
+    into_card(int8=int8_line(json.loads(run("-m", "training.quantise", "--weights", str(WEIGHTS)).strip().splitlines()[-1])))
+
+
+def int8_line(found: dict[str, Any]) -> str:
+    """What `training.quantise` found, as a sentence."""
+    return (
+        f"int8 against float32, both OpenVINO at 512 × 512, {found['looks']} looks: {found['ratio']:.2f} times the speed, SSIM "
+        f"{found['ssim_mean']:.3f} on average and {found['ssim_worst']:.3f} at worst, PSNR {found['psnr_mean_db']:.1f} dB."
+    )
+
+
+def thumbnails() -> None:
+    run("-m", "benchmarks.thumbnails")
+
+
+def benchmarks() -> None:
+    for name in BENCHMARKS:
+        run("app.py", "bench", name)
+
+
+PARTS: dict[str, Callable[[], None]] = {
+    "sheet": sheet, "evaluation": evaluation, "int8": int8, "thumbnails": thumbnails, "benchmarks": benchmarks,
+}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=tuple(PARTS), default=list(PARTS), metavar="NAME", help=", ".join(PARTS))
+    for name in parser.parse_args().only:
+        print(name, flush=True)
+        PARTS[name]()
+
+
+if __name__ == "__main__":
+    main()

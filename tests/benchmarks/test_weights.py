@@ -1,0 +1,24 @@
+import pytest
+
+from benchmarks.weights import WEIGHTS, filled, int8_line, psnr_table
+
+
+def test_what_stands_between_the_comments_is_replaced() -> None:
+    card = "before\n<!-- a -->\nold\nlines\n<!-- /a -->\nafter\n<!-- b -->\n<!-- /b -->\n"
+    assert filled(card, "a", "\nnew\n") == "before\n<!-- a -->\nnew\n<!-- /a -->\nafter\n<!-- b -->\n<!-- /b -->\n"
+    assert "<!-- b -->\n| x |\n<!-- /b -->" in filled(card, "b", "| x |")
+    for text in ("nothing", card + card):
+        with pytest.raises(ValueError, match="'a'"):
+            filled(text, "a", "new")
+
+
+def test_every_place_that_is_filled_is_in_the_model_card() -> None:
+    card = (WEIGHTS / "README.md").read_text(encoding="utf-8")
+    for name in ("evaluation", "psnr", "int8"):
+        assert "XYZ" in filled(card, name, "XYZ")
+
+
+def test_tables() -> None:
+    assert psnr_table({"cat": 30.0, "dog": 33.14}) == "| cat | dog | mean |\n|---|---|---|\n| 30.0 | 33.1 | 31.6 |"
+    line = int8_line({"looks": 3, "ratio": 2.156, "ssim_mean": 0.9784, "ssim_worst": 0.7, "psnr_mean_db": 37.24})
+    assert "2.16 times" in line and "0.978" in line and "0.700" in line and "37.2 dB" in line
