@@ -15,10 +15,13 @@ MODEL, PRESETS = thumbnails.read_presets()
 
 
 def test_the_presets_are_for_a_model_that_ships_and_use_its_looks() -> None:
-    looks = REGISTRY[MODEL].prompts
+    vocabulary = REGISTRY[MODEL].vocabulary
+    looks, modifiers = ({word.prompt for word in words} for words in (vocabulary.looks, vocabulary.modifiers))
     for preset in PRESETS:
-        assert preset.settings.prompt in looks, preset.name
+        look, *rest = preset.settings.prompt.split(", ")
+        assert look in looks and set(rest) <= modifiers, preset.name
         assert not preset.settings.prompt_b or preset.settings.prompt_b in looks, preset.name
+    assert {preset.settings.prompt for preset in PRESETS} >= looks, "every look has a picture"
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.name)
