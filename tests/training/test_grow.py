@@ -12,6 +12,7 @@ from torch import nn
 from training import autoencoder, export, grow, lessons
 from training.denoiser import Denoiser
 from training.model import tokenize
+from training.words import vocabulary_words
 
 
 @torch.no_grad()
@@ -27,11 +28,13 @@ def test_the_fit_finds_the_convolution_that_made_the_pairs_and_says_how_much_it_
 
 
 @torch.no_grad()
-def test_words_keep_what_they_mean() -> None:
+def test_words_keep_what_they_mean(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     older, _ = export.load(Path("assets/pocket"))
+    monkeypatch.setattr("training.model.vocabulary_words", lambda: ["quokka", *vocabulary_words()[::-1]])
     model = Denoiser(36).eval()
-    assert older.tokenizer.get_vocab() != model.tokenizer.get_vocab(), "the shipped model has the words of its own day"
+    vocabularies = older.tokenizer.get_vocab(), model.tokenizer.get_vocab()
+    assert vocabularies[0]["painting</w>"] != vocabularies[1]["painting</w>"], "the words have other numbers now"
     grow.take_over(model, older)
     prompts = ["oil painting", "neon outlines of a cat, detailed"]
     ours = model.text_encoder(tokenize(model.tokenizer, prompts)).last_hidden_state
