@@ -1,7 +1,9 @@
 """Makes again what depends on the pocket model's weights: `python -m benchmarks.weights`. Run it when they have changed.
 
-In this order: picture sheet, evaluation (figures.json beside the weights, tables in the model card), loss and gain of int8,
-thumbnails of the page, benchmark figures in benchmarks/results. `--only NAME ...` for some of them.
+In this order: picture sheet, evaluation (figures.json beside the weights, tables in the model card), loss and gain of int8 (and
+the pictures that it is calibrated with), thumbnails of the page, benchmark figures in benchmarks/results. `--only NAME ...` for
+some of them. What wants Chromium or other engines beside is left out: `bench browser`, `bench peers`, and
+`python -m tests.browser.pictures`.
 """
 
 from __future__ import annotations

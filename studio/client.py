@@ -152,6 +152,9 @@ class StudioClient:
     async def frame(self, pixels: Pixels | None) -> int:
         """Send uint8 pixels [H, W, 3], or None for a picture from the prompt alone; waits for credit, and while others have their
         turns (studio/pace.py). Returns the frame's id.
+
+        The picture is taken to be as new as the moment when it may leave. Where it is not to age while it waits here, take it
+        when `room` says so.
         """
         started = time.monotonic()
         picture, form = b"", "none"
@@ -315,7 +318,7 @@ class StudioClient:
         if isinstance(message, bytes):
             answer = protocol.parse_answer(message)
             self._settled = max(self._settled, answer.settled)
-            self._pace.answered(answer, time.monotonic())
+            self._pace.answered(answer, self._captured.get(answer.settled, answer.captured_at), time.monotonic())
             self._room.set()
             await self._answers.put(answer)
             return

@@ -1,8 +1,7 @@
 """When a client's next picture may leave. Pure: `now` in seconds is an argument.
 
 The first picture after an answer leaves at once and keeps the session's place in the line. While others have their turns a second
-one would only take the first one's place, and be as old when their turn comes: it leaves so that
-it arrives shortly before.
+one would only take the first one's place, and be as old when their turn comes: it leaves so that it arrives shortly before.
 """
 
 from __future__ import annotations
@@ -32,15 +31,15 @@ class Pace:
         if unsettled == 0:
             self._since = now
 
-    def answered(self, answer: Answer, now: float) -> None:
-        """An answer has come."""
+    def answered(self, answer: Answer, captured_at: float, now: float) -> None:
+        """An answer has come; captured_at: of the frame that it settles, which with several steps is not what it shows."""
         if answer.verdict not in ("generated", "cached"):
             return
         self._turns.append(now - self._since)
         self._since = self._not_before = now
         if len(self._turns) == TURNS:
             step_s, served_s = sum(answer.timings[3:6]) / 1000, answer.timings[9] / 1000  # encode, denoise, decode; at the server
-            travel_s = max(0.0, now - answer.captured_at - served_s)  # both ways
+            travel_s = max(0.0, now - captured_at - served_s)  # both ways
             self._not_before += min(self._turns) - EARLY_STEPS * step_s - travel_s
 
     def delay(self, unsettled: int, credit: int, now: float) -> float:

@@ -151,7 +151,8 @@ class Session:
             self._give_back()
 
     def refresh(self) -> None:
-        """The session's turn is near: a client without credit gets some, so that what enters the model is fresh."""
+        """The session's turn is near: the oldest superseded frame is settled, so that a client whose credit it holds can send
+        what enters the model fresh."""
         if self._superseded:
             self.drop(min(self._superseded), "superseded")
 

@@ -10,6 +10,7 @@ model and back to the pool without a detour over the loop: fewer hops, fewer wai
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 from collections import Counter
@@ -185,7 +186,7 @@ class Stream:
 
     def _call(self, work: Callable[..., None], *arguments: object) -> None:
         """Any thread. Have the event loop do it, unless that has ended."""
-        if not self._loop.is_closed():
+        with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(partial(work, *arguments))
 
     # Codec pool.

@@ -38,7 +38,7 @@ from training.sheet import imagine, paint
 from training.teacher import Request, teacher
 
 CLIP = Path(__file__).parents[1] / "assets" / "samples" / "sample.mp4"
-NAMES = ("astronaut", "coffee", "chelsea", "tower", "lion", "cheetah2")
+NAMES = ("astronaut", "coffee", "tower", "chelsea")
 Figures = dict[str, Any]
 
 
@@ -50,7 +50,7 @@ class Scope:
     names: tuple[str, ...] = NAMES
     strength: float = 0.5
     judged_at: float = 0.6
-    seeds: int = 4
+    seeds: int = 3
     frames: int = 6
     dream_side: int = 256
 

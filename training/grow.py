@@ -4,7 +4,7 @@
 
 Everything between the first and the last convolution stays. Words that both vocabularies hold keep their embedding. The first
 convolution is fitted by least squares to what the old one makes of the same pictures; the last one to the true latents of the
-lessons, given what arrives at it. A cosine transform predicts 94% of the first pocket model's latents from 3 x 3 positions.
+lessons, given what arrives at it. (Weights of the first pocket model, whose autoencoder was another class, need commit 53da089.)
 """
 
 from __future__ import annotations

@@ -43,6 +43,7 @@ export function picture(host, studio) {
       document.getElementById(id)?.classList.toggle("rill-absent", !conditions.includes(name));
     }
     host.classList.toggle("rill-absent", !conditions.includes("picture"));
+    document.getElementById("rill-conditions")?.classList.toggle("rill-absent", !conditions.length);
     if (jpeg) send();
   });
 }

@@ -9,8 +9,10 @@ compiled blob. Both names hold the fingerprint of the weights, so new weights ne
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
+import math
 import os
 import tempfile
 import warnings
@@ -29,13 +31,13 @@ from pipelines import heap
 from pipelines.backends import Graph, Samples
 from pipelines.layout import ON_CPU
 
-HALVED_BELOW = 48 * 48
+HALVED_BELOW = 64 * 64
 """Positions of a latent up to which an even batch runs as two halves beside each other, each on half of the cores. Layers so
-small are over before a second core has taken its share. Four rows of pocket at 256 x 256 took 28.8 ms whole and 26.3 in halves
-(one row 9.0; two cores of an AMD EPYC), at 512 x 512 105.6 and 104.9."""
+small are over before a second core has taken its share. Four rows of pocket at 256 x 256 took 29.5 ms whole and 27.7 in halves
+(one row 9.6; two cores of an AMD EPYC), at 512 x 512 107.8 and 104.1 (one row 28.9)."""
 
-HALVED_WEIGHTS = 100_000_000
-"""Bytes of weights up to which that is done: each half reads all of them, which costs nothing where they stay in the cache."""
+HALVED_WEIGHTS = 50_000_000
+"""Weights up to which that is done: each half reads all of them, which costs nothing where they stay in the cache."""
 
 KEPT_IN_FLOATS = [".*conv_in.*", ".*conv_out.*", ".*synthesis.*"]
 """Names of nodes that int8 leaves alone: what pixels and latents enter and leave through."""
@@ -54,6 +56,11 @@ def supports(kind: str) -> bool:
     return kind in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class OpenVinoBackend:
     name = "openvino"
     device = torch.device("cpu")
@@ -62,7 +69,7 @@ class OpenVinoBackend:
 
     def __init__(self, dtype: str, cache_dir: Path | None) -> None:
         self.precision = "bf16" if dtype == "bfloat16" else "f32"
-        self.halves = len(os.sched_getaffinity(0)) > 1
+        self.cores = usable_cores()
         self.cache_dir = cache_dir
 
     def build(self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor], samples: Samples | None = None) -> Graph:
@@ -81,12 +88,12 @@ class OpenVinoBackend:
                 _save(model, path)
         if path is not None:
             config["CACHE_DIR"] = str(path.parent)
-        parts = 2 if self.halves and _worth_halving(model) else 1
+        parts = 2 if self.cores % 2 == 0 and _worth_halving(model) else 1
         if parts == 1:
             config["PERFORMANCE_HINT"] = "LATENCY"
         else:
             model.reshape({index: [port.shape[0] // parts, *list(port.shape)[1:]] for index, port in enumerate(model.inputs)})
-            config |= {"NUM_STREAMS": parts, "INFERENCE_NUM_THREADS": len(os.sched_getaffinity(0))}
+            config |= {"NUM_STREAMS": parts, "INFERENCE_NUM_THREADS": self.cores}
         compiled = _core().compile_model(model, "CPU", config)
         del model
         heap.trim()
@@ -142,12 +149,14 @@ def _save(model: Any, path: Path) -> None:
 
 
 def _worth_halving(model: Any) -> bool:
-    """Whether an even batch of small latents meets a network of small weights."""
+    """Whether an even batch of small latents (the first input) meets a network of small weights."""
+    latents = model.inputs[0]
     rows = {port.shape[0] if len(port.shape) else 1 for port in model.inputs}
-    positions = [port.shape[-2] * port.shape[-1] for port in model.inputs if len(port.shape) == 4]
-    if len(rows) != 1 or rows.pop() % 2 or not positions or max(positions) > HALVED_BELOW:
+    if len(rows) != 1 or rows.pop() % 2 or len(latents.shape) != 4 or latents.element_type == ov.Type.u8:
         return False
-    weights = sum(node.data.nbytes for node in model.get_ops() if node.get_type_name() == "Constant")
+    if latents.shape[2] * latents.shape[3] > HALVED_BELOW:
+        return False
+    weights = sum(math.prod(node.get_output_shape(0)) for node in model.get_ops() if node.get_type_name() == "Constant")
     return weights <= HALVED_WEIGHTS
 
 
@@ -164,14 +173,14 @@ def _graph(compiled: Any, parts: int = 1) -> Graph:
     def run(*inputs: Tensor) -> tuple[Tensor, ...]:
         values = [_laid_out(value, half) for value, half in zip(inputs, taken, strict=True)]  # alive until the call is over
         outputs = tuple(torch.empty(shape, dtype=dtype) for shape, dtype in given)
-        for index, request in enumerate(requests):
-            for place, value in enumerate(outputs):
-                request.set_output_tensor(place, _shared(value.chunk(parts)[index]))
-            for place, value in enumerate(values):
-                request.set_input_tensor(place, _shared(value.chunk(parts)[index]))
-            request.start_async()
-        for request in requests:
-            request.wait()
+        with contextlib.ExitStack() as started:  # whatever fails, none reads or writes any more when this is left
+            for index, request in enumerate(requests):
+                for place, value in enumerate(outputs):
+                    request.set_output_tensor(place, _shared(value.chunk(parts)[index]))
+                for place, value in enumerate(values):
+                    request.set_input_tensor(place, _shared(value.chunk(parts)[index]))
+                request.start_async()
+                started.callback(request.wait)
         return outputs
 
     return run

@@ -111,15 +111,15 @@ class Mixing(nn.Module):
 
 @pytest.mark.parametrize(
     "rows, side, cores, together",
-    [(4, 32, 2, 2), (2, 48, 8, 1), (4, 32, 1, 4), (3, 32, 2, 3), (1, 32, 2, 1), (4, 64, 2, 4)],
+    [(4, 32, 2, 2), (2, 48, 8, 1), (4, 32, 1, 4), (4, 32, 3, 4), (3, 32, 2, 3), (1, 32, 2, 1), (4, 72, 2, 4)],
 )
 def test_an_even_batch_of_small_latents_runs_as_two_halves(
-    rows: int, side: int, cores: int, together: int, monkeypatch: pytest.MonkeyPatch
+    rows: int, side: int, cores: int, together: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(openvino_backend.os, "sched_getaffinity", lambda process: set(range(cores)))
     x, text = torch.randn(rows, 2, side, side), torch.randn(rows, 3, 5)
-    graph = OpenVinoBackend("float32", None).build("k", Mixing, (x, text))
-    for value in (x, -x):
+    made, found = (OpenVinoBackend("float32", tmp_path).build("k", Mixing, (x, text)) for _ in range(2))
+    for graph, value in ((made, x), (made, -x), (found, x)):
         product, counted = graph(value, text)
         torch.testing.assert_close(product, Mixing()(value, text)[0])
         assert counted.unique().tolist() == [together]
@@ -130,6 +130,17 @@ def test_networks_of_large_weights_run_whole(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(openvino_backend, "HALVED_WEIGHTS", 10)
     graph = OpenVinoBackend("float32", None).build("k", Counting, (torch.randn(2, 3, 8, 8),))
     assert graph(torch.randn(2, 3, 8, 8))[1].unique().tolist() == [2]
+
+
+def test_a_quantised_batch_runs_as_two_halves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino_backend.os, "sched_getaffinity", lambda process: {0, 1})
+    x = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    module = Counting().eval()
+    graph = OpenVinoBackend("int8", None).build("k", lambda: module, (x,), lambda: [(x,), (1 - x,)])
+    result, counted = graph(x)
+    assert counted.unique().tolist() == [1]
+    torch.testing.assert_close(result, module(x)[0].detach(), atol=0.05, rtol=0)
 
 
 class Counting(nn.Module):

@@ -99,9 +99,9 @@ def test_who_has_the_next_turn_is_told_when_a_step_begins_and_a_fresher_frame_ke
     offer("b", 1, 2.0)
     offer("c", 1, 3.0)
     offer("a", 2, 4.0)  # in the place of the first
-    desk.pipeline.hold.set()
     desk.pipeline.step_s = 0.003
     desk.owner._scheduler.policy = Policy(widest=1)
+    desk.pipeline.hold.set()
     desk.hear(4)
     assert near == ["b1 near", "a2 done", "c1 near", "b1 done", "c1 done"]
 

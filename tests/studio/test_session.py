@@ -230,7 +230,7 @@ def test_drifting_clocks_are_forgiven() -> None:
 KINDS = ("receive", "take", "answer", "late", "post", "drop", "supersede", "near", "pause", "go", "detach")
 MOVES = st.lists(
     st.tuples(
-        st.sampled_from(["receive", "take", "answer", "late", "post", "drop", "supersede", "near", "pause", "go", "detach"]),
+        st.sampled_from(KINDS),
         st.integers(0, 5),
     ),
     max_size=80,

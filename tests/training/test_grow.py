@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from pipelines.cosine_autoencoder import CosineAutoencoder
 from training import autoencoder, export, grow, lessons
 from training.denoiser import Denoiser
 from training.model import tokenize
@@ -46,8 +47,9 @@ def test_a_grown_denoiser_explains_most_of_smooth_pictures(tmp_path: Path) -> No
     bytes_ = np.random.default_rng(0).integers(0, 256, (6, 3, 8, 8), dtype=np.uint8)
     store = np.repeat(np.repeat(bytes_, 16, 2), 16, 3)
     older, old = export.load(Path("assets/pocket"))
-    new = autoencoder.make(store, tmp_path / "autoencoder", 0).eval()
+    new = CosineAutoencoder(luma_channels=20, chroma_channels=6, latent_channels=32).eval()
+    autoencoder.measure_latents(new, store, 0, batches=4)
     named = lessons.scene_pool(tmp_path / "scenes.npy", 20, 0)
     model, explained = grow.grown(older, old, new, store, named, 0, batches=6, side=64)
-    assert model.unet.config["in_channels"] == 36
+    assert model.unet.config["in_channels"] == 32
     assert explained["conv_in"] > 0.7 and explained["conv_out"] > 0.3
