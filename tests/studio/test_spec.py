@@ -435,11 +435,11 @@ async def test_real_backends_and_sizes_while_a_client_streams(mini_model: Path) 
         assert seen == [("openvino", (128, 128)), ("compile", (128, 128)), ("eager", (192, 192)), ("eager", (128, 128))]
         assert shown == sorted(set(shown)) and not any(answer.verdict == "failed" for answer in peer.answers)
         assert [answer.settled for answer in peer.answers] == sorted(answer.settled for answer in peer.answers)
+        async with joined(running, resume=peer.welcome["resume"]) as again:
+            assert again.welcome["resumed"] and (await again.round(noise)).settled == last + 1
         for _ in range(100):
             if not any(ref() for ref in made[:-2]):
                 break
             gc.collect()
             await asyncio.sleep(0.05)
         assert [ref() is not None for ref in made] == [False] * 8 + [True] * 2, "an old pipeline is still in memory"
-        async with joined(running, resume=peer.welcome["resume"]) as again:
-            assert again.welcome["resumed"] and (await again.round(noise)).settled == last + 1
