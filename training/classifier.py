@@ -165,10 +165,10 @@ def look_batch(store: np.ndarray, config: ClassifierConfig, rng: Generator) -> B
     for look, part in zip(picks, x.chunk(16), strict=False):
         pictures.append(teacher(part, Request(names[look])))
         labels += [look] * len(part)
-    return _worn(torch.cat(pictures), rng), torch.tensor(labels)
+    return worn(torch.cat(pictures), rng), torch.tensor(labels)
 
 
-def _worn(x: Tensor, rng: Generator) -> Tensor:
+def worn(x: Tensor, rng: Generator) -> Tensor:
     """A little exposure, blur and noise, as a model's pictures have them."""
     one = (x.shape[0], 1, 1, 1)
     x = x * scenes.uniform(one, 0.92, 1.08, rng) + scenes.uniform(one, -0.03, 0.03, rng)
@@ -207,7 +207,7 @@ def look_pictures(store: np.ndarray, count: int, side: int, rng: Generator) -> I
     for k in range(count):
         x = data.batch(store, 1, side, rng)
         painted = torch.cat([teacher(x, Request(look)) for look in LOOKS])
-        yield (_worn(painted, rng) if k % 2 else painted), torch.arange(len(LOOKS))
+        yield (worn(painted, rng) if k % 2 else painted), torch.arange(len(LOOKS))
 
 
 def scene_pictures(each: int, rng: Generator) -> Iterator[Batch]:

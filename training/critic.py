@@ -11,21 +11,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 CHANNELS = (32, 64, 128, 128)
+WIDTH = 128  # of what it is told
 
 
 class Critic(nn.Module):
     """Pictures (N, 3, H, W) in about [-1, 1] to features at 1/2, 1/4, 1/8 and 1/8 of their size, and a score per 8 x 8 pixels.
 
-    A score sees 46 x 46 pixels: strokes, lines and screens, not what is drawn with them.
+    A score sees 46 x 46 pixels: strokes, lines and screens, not what is drawn with them. It is told the prompt, as one vector
+    (projection: Miyato & Koyama 2018, arXiv 1802.05637).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, told: int = WIDTH) -> None:
         super().__init__()
         sizes = zip((3, *CHANNELS), CHANNELS, (4, 4, 4, 3), (2, 2, 2, 1), strict=False)
         self.layers = nn.ModuleList(nn.Conv2d(a, b, side, stride, padding=1) for a, b, side, stride in sizes)
         self.score = nn.Conv2d(CHANNELS[-1], 1, 3, padding=1)
+        self.told = nn.Linear(told, CHANNELS[-1])
+        nn.init.zeros_(self.told.weight)
 
-    def forward(self, x: Tensor, frozen: bool = False) -> tuple[Tensor, ...]:
+    def forward(self, x: Tensor, told: Tensor, frozen: bool = False) -> tuple[Tensor, ...]:
         """(feature, ..., score). frozen: without gradients for the critic. (Not by functional_call, which swaps the parameters of
         the module itself: the parts of a batch run in threads.)"""
         features = []
@@ -33,7 +37,9 @@ class Critic(nn.Module):
             for layer in self.layers:
                 x = F.leaky_relu(_convolved(layer, x, frozen), 0.2)
                 features.append(x)
-            return *features, _convolved(self.score, x, frozen)
+            weight, bias = (p.detach() if frozen else p for p in (self.told.weight, self.told.bias))
+            fits = (x * F.linear(told, weight, bias)[:, :, None, None]).mean(1, keepdim=True)
+            return *features, _convolved(self.score, x, frozen) + fits
 
 
 def _convolved(layer: nn.Module, x: Tensor, frozen: bool) -> Tensor:
@@ -42,13 +48,19 @@ def _convolved(layer: nn.Module, x: Tensor, frozen: bool) -> Tensor:
     return F.conv2d(x, weight, bias, layer.stride, layer.padding)
 
 
-def judged(critic: Critic, painted: Tensor, real: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(how much the critic dislikes what is painted, how far its features are from the real pictures', the critic's own loss).
+def judged(critic: Critic, painted: Tensor, real: Tensor, told: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(how much the critic dislikes what is painted, how far its features are from the real pictures', the critic's own loss),
+    (N,) each. told: the prompts as vectors (N, D), without gradients.
 
     The first two have gradients for the painter only, the third for the critic only.
     """
-    *seen, score = critic(painted, frozen=True)
-    *known, real_score = critic(real)
-    matching = torch.stack([F.l1_loss(a.float(), b.detach().float()) for a, b in zip(seen, known, strict=True)]).mean()
-    own = F.relu(1 - real_score.float()).mean() + F.relu(1 + critic(painted.detach())[-1].float()).mean()
-    return -score.float().mean(), matching, own
+    *seen, score = critic(painted, told, frozen=True)
+    *known, real_score = critic(real, told)
+    matching = torch.stack([per_row((a.float() - b.detach().float()).abs()) for a, b in zip(seen, known, strict=True)]).mean(0)
+    own = per_row(F.relu(1 - real_score.float())) + per_row(F.relu(1 + critic(painted.detach(), told)[-1].float()))
+    return -per_row(score.float()), matching, own
+
+
+def per_row(values: Tensor) -> Tensor:
+    """Means over everything but the first axis, (N,)."""
+    return values.flatten(1).mean(1)

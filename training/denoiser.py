@@ -22,7 +22,7 @@ from torch import Generator, Tensor, nn
 
 from pipelines.cosine_autoencoder import CosineAutoencoder
 from training import autoencoder, data, lessons
-from training.lessons import Mixture, Scenes
+from training.lessons import Lessons, Mixture, Scenes
 from training.loop import Average, Run, channels_last, optimise
 from training.model import build_scheduler, build_text_encoder, build_tokenizer, build_unet, tokenize
 
@@ -72,6 +72,12 @@ class Denoiser(nn.Module):
             out: Tensor = self.unet(x, t, embedding, return_dict=False)[0]
         return out.float()
 
+    @torch.no_grad()
+    def pooled(self, prompts: list[str]) -> Tensor:
+        """One vector for every prompt, (N, 128) in float32, without gradients."""
+        vectors: Tensor = self.text_encoder(tokenize(self.tokenizer, prompts).to(self.signal.device)).pooler_output
+        return vectors
+
 
 @torch.no_grad()
 def encoded(vae: CosineAutoencoder, x: Tensor) -> Tensor:
@@ -79,6 +85,14 @@ def encoded(vae: CosineAutoencoder, x: Tensor) -> Tensor:
     x = x.to(vae.latent_mean).contiguous(memory_format=torch.channels_last) * 2 - 1
     latents: Tensor = vae.encode(x).latents
     return latents
+
+
+def lesson_noise(like: Tensor, lesson: Lessons, rng: Generator) -> Tensor:
+    """Noise of the shape and on the device of latents (N, C, h, w): what the lesson says of it, the rest free."""
+    noise = torch.randn(like.shape, generator=rng)
+    if len(lesson.dreams):
+        noise[lesson.dreams] = lessons.coarsely(noise[lesson.dreams], lesson.noise)
+    return noise.to(like)
 
 
 def train(
@@ -94,14 +108,14 @@ def train(
         model.load_state_dict(start)
     model = channels_last(model.to(device))
     vae = channels_last(vae.to(device)).eval().requires_grad_(False)
+    named = lessons.with_noise(named, lambda x: encoded(vae, x), config.seed)
 
     def loss(step: int, rng: Generator) -> tuple[Tensor, dict[str, float]]:
         n, side = (config.wide, config.wide_side) if step % 3 == 2 else (config.batch, config.side)
         lesson = lessons.batch(store, named, n, side, min(n, config.groups), config.mixture, rng)
         start, target = encoded(vae, torch.cat([lesson.start, lesson.target])).chunk(2)
         t = lesson.timesteps.to(device)
-        noise = torch.randn(start.shape, generator=rng).to(device)
-        x = model.noisy(start, t, noise).contiguous(memory_format=torch.channels_last)
+        x = model.noisy(start, t, lesson_noise(start, lesson, rng)).contiguous(memory_format=torch.channels_last)
         z = model(x, t, lesson.prompts)
         return F.smooth_l1_loss(z, target, beta=0.5), {}
 
@@ -136,6 +150,8 @@ def main() -> None:
     parser.add_argument("--peak", type=float, default=DenoiserConfig.peak, help="highest learning rate")
     parser.add_argument("--start", type=Path, help="weights to start from, as training.grow writes them")
     parser.add_argument("--scenes", type=int, default=DenoiserConfig.scenes, help="size of the pool of scenes")
+    parser.add_argument("--scene", type=float, default=Mixture.scene, help="share of scenes among the lessons")
+    parser.add_argument("--dream", type=float, default=Mixture.dream, help="share of scenes from noise alone")
     parser.add_argument("--stop-at", type=int, help="stop at this step with a checkpoint; run again to go on")
     parser.add_argument("--pictures", type=int, default=3000, help="size of the pool of source pictures")
     parser.add_argument("--seed", type=int, default=0)
@@ -143,7 +159,10 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)  # see training.loop
     torch.set_flush_denormal(True)
-    config = DenoiserConfig(steps=args.steps, batch=args.batch, peak=args.peak, scenes=args.scenes, seed=args.seed)
+    config = DenoiserConfig(
+        steps=args.steps, batch=args.batch, peak=args.peak, warmup=min(300, args.steps // 10), scenes=args.scenes, seed=args.seed,
+        mixture=Mixture(scene=args.scene, dream=args.dream),
+    )  # fmt: skip
     data.pool(args.runs / "sources.npy", args.pictures, args.seed)
     start = torch.load(args.start, weights_only=True) if args.start else None
     run_stage(args.runs, config, start=start, device=args.device, stop_at=args.stop_at)

@@ -25,12 +25,13 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from pipelines.cosine_autoencoder import CosineAutoencoder
-from training import autoencoder, lessons
+from training import autoencoder, lessons, perception
 from training.autoencoder import differences, picture_loss
 from training.critic import Critic, judged
-from training.denoiser import Denoiser, encoded
+from training.denoiser import Denoiser, encoded, lesson_noise
 from training.lessons import Mixture, Scenes
 from training.loop import Average, Run, averaged, channels_last, optimise
+from training.perception import SUBJECTS, Perception, likeness
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,18 @@ class RefineConfig:
     warmup: int = 40
     average: float = 0.99
     groups: int = 2  # requests per part
-    mixture: Mixture = field(default_factory=lambda: Mixture(focus=(100, 700), focused=0.85))
+    mixture: Mixture = field(default_factory=lambda: Mixture(again=0.1, scene=0.13, dream=0.3, focus=(150, 750), focused=0.85))
     scenes: int = 5000  # as for the denoiser
+    large: int = 6  # every how many steps a dream of twice the side
+    carried: float = 0.3  # share of rows that are asked for a later step, from what the painter itself made in the first
     energy: float = 0.5  # weight of the edge energy's difference
     faithful: float = 0.5  # weight of decoding the true latents
     matching: float = 1.0  # weight of the critic's features
     adversarial: float = 0.05  # weight of its score
+    alike: float = 2.0  # dreams: weight of the statistics of features (training.perception)
+    called: float = 0.15  # dreams: weight of the subject's name
+    coarse: float = 1.0  # dreams: weight of 16 x 16 means
+    lively: float = 0.1  # dreams: weight of the critic's score
     coupled: int = 0  # reflow: steps of the denoiser that make the target; 0 for the lesson's own
     seed: int = 0
 
@@ -89,6 +96,26 @@ def energy_loss(output: Tensor, target: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def carried_on(model: Denoiser, x: Tensor, t: Tensor, prompts: list[str], share: float, rng: Generator) -> tuple[Tensor, Tensor]:
+    """Latents x (N, C, h, w) at timesteps t (N,), where about `share` of the rows have a step behind them.
+
+    These are what the model made of them, noised anew for a later level of two to four. Training on one's own first steps is what
+    keeps the later ones from drifting (backward simulation: Yin et al. 2024, arXiv 2405.14867).
+    """
+    n = len(prompts)
+    rows = (torch.rand(n, generator=rng) < share).nonzero().flatten().tolist()
+    left = torch.tensor([1 / 4, 1 / 3, 1 / 2, 2 / 3, 3 / 4])[torch.randint(0, 5, (n,), generator=rng)]
+    noise = torch.randn(x.shape, generator=rng)
+    if not rows:
+        return x, t
+    z = model(x[rows].contiguous(memory_format=torch.channels_last), t[rows], [prompts[row] for row in rows])
+    x, t = x.clone(), t.clone()
+    t[rows] = torch.round(t[rows] * left[rows].to(t.device)).long()
+    x[rows] = model.noisy(z, t[rows], noise[rows].to(x))
+    return x, t
+
+
+@torch.no_grad()
 def coupled(model: Denoiser, x: Tensor, t: Tensor, prompts: list[str], steps: int) -> Tensor:
     """The clean latents that `steps` steps without fresh noise (DDIM) make of latents x (N, C, h, w) at timesteps t (N,)."""
     z = x
@@ -100,35 +127,71 @@ def coupled(model: Denoiser, x: Tensor, t: Tensor, prompts: list[str], steps: in
     return z
 
 
+def dreamt(seeing: Perception, painted: Tensor, real: Tensor, subjects: list[str]) -> tuple[Tensor, Tensor]:
+    """(how unlike the statistics of dreams and real scenes are, how far the dreams are from being called by their names)."""
+    with torch.autocast(painted.device.type, dtype=torch.bfloat16, cache_enabled=False):
+        with torch.no_grad():
+            known = seeing(real.contiguous(memory_format=torch.channels_last))
+        features = seeing(painted.contiguous(memory_format=torch.channels_last))
+        whole = features
+        if painted.shape[-1] > 256:
+            whole = seeing(F.avg_pool2d(painted, painted.shape[-1] // 256))
+        logits, _ = seeing.named(whole)
+    wanted = torch.tensor([SUBJECTS.index(name) for name in subjects], device=painted.device)
+    return likeness(features, known), F.cross_entropy(logits.float(), wanted, label_smoothing=0.05)
+
+
 def train(
-    config: RefineConfig, run: Run, store: np.ndarray, named: Scenes, painter: Painter, *, device: str = "cpu",
-    stop_at: int | None = None, sheet: Any = None,
+    config: RefineConfig, run: Run, store: np.ndarray, named: Scenes, painter: Painter, seeing: Perception, *,
+    device: str = "cpu", stop_at: int | None = None, sheet: Any = None,
 ) -> Average:  # fmt: skip
     """Trains `painter` on pools of pictures and scenes, from the run's checkpoint where there is one."""
     painter = channels_last(painter.to(device))
     several = copy.deepcopy(painter).requires_grad_(False).eval() if config.coupled else None
+    named = lessons.with_noise(named, lambda x: encoded(painter.vae, x), config.seed)
+    seeing = seeing.to(device)
 
     def loss(step: int, rng: Generator) -> tuple[Tensor, dict[str, float]]:
-        lesson = lessons.batch(store, named, config.batch, config.side, config.groups, config.mixture, rng)
+        model, large = painter.denoiser, step % config.large == config.large - 1
+        if large:
+            lesson = lessons.large_dream(2 * config.side, model.unet.config.in_channels, rng)
+        else:
+            lesson = lessons.batch(store, named, config.batch, config.side, config.groups, config.mixture, rng)
         start, target = encoded(painter.vae, torch.cat([lesson.start, lesson.target])).chunk(2)
         picture = lesson.target.to(device) * 2 - 1
-        t = lesson.timesteps.to(device)
-        noise = torch.randn(start.shape, generator=rng).to(device)
-        x = painter.denoiser.noisy(start, t, noise).contiguous(memory_format=torch.channels_last)
+        x = model.noisy(start, lesson.timesteps.to(device), lesson_noise(start, lesson, rng))
+        x, t = carried_on(model, x, lesson.timesteps.to(device), lesson.prompts, config.carried, rng)
+        x = x.contiguous(memory_format=torch.channels_last)
         if several is not None:
             target = coupled(several.denoiser, x, t, lesson.prompts, config.coupled)
             picture = several.decode(target).clamp(-1, 1)
-        z = painter.denoiser(x, t, lesson.prompts)
-        half = config.batch // 2  # the true latents of half the batch keep the decoder faithful
+        z = model(x, t, lesson.prompts)
+        half = (len(z) + 1) // 2  # the true latents of half the batch keep the decoder faithful
         decoded = painter.decode(torch.cat([z, target[:half]]))
-        painted, rebuilt = decoded[: config.batch], decoded[config.batch :]
-        in_latents = F.smooth_l1_loss(z, target, beta=0.5)
-        in_pictures = picture_loss(painted, picture) + config.energy * energy_loss(painted, picture)
-        dislike, matching, own = judged(painter.critic, painted.contiguous(memory_format=torch.channels_last), picture)
-        value = in_latents + in_pictures + config.faithful * picture_loss(rebuilt, picture[:half])
-        value = value + config.matching * matching + config.adversarial * dislike + own
-        found = {"latent": in_latents, "picture": in_pictures, "matching": matching, "dislike": dislike, "critic": own}
-        return value, {name: part.item() for name, part in found.items()}
+        painted, rebuilt = decoded[: len(z)], decoded[len(z) :]
+        told = model.pooled(lesson.prompts)
+        dislike, matching, own = judged(painter.critic, painted.contiguous(memory_format=torch.channels_last), picture, told)
+        value = config.faithful * picture_loss(rebuilt, picture[:half]) + own.mean()
+        found = {"critic": own.mean().item()}
+        dreams = lesson.dreams.tolist()
+        others = [row for row in range(len(z)) if row not in dreams]
+        if others:
+            in_latents = F.smooth_l1_loss(z[others], target[others], beta=0.5)
+            shown, meant = painted[others], picture[others]
+            in_pictures = picture_loss(shown, meant) + config.energy * energy_loss(shown, meant)
+            seen = config.matching * matching[others].mean() + config.adversarial * dislike[others].mean()
+            value = value + (in_latents + in_pictures + seen) * (len(others) / len(z))
+            found |= {"latent": in_latents.item(), "picture": in_pictures.item(), "matching": matching[others].mean().item()}
+        if dreams:
+            first = [row for row in dreams if t[row] == 999 and not large]
+            alike, called = dreamt(seeing, painted[dreams], picture[dreams], [lesson.subjects[row] for row in dreams])
+            dreamy = config.alike * alike + config.called * called + config.lively * dislike[dreams].mean()
+            if first:
+                sizes = (F.avg_pool2d(painted[first], 16), F.avg_pool2d(picture[first], 16))
+                dreamy = dreamy + config.coarse * F.l1_loss(*sizes) * (len(first) / len(dreams))
+            value = value + dreamy * (len(dreams) / len(z))
+            found |= {"alike": alike.item(), "called": called.item(), "dislike": dislike[dreams].mean().item()}
+        return value, found
 
     return optimise(
         run, painter, loss, seed=config.seed, steps=config.steps, peak=config.peak, warmup=config.warmup,
@@ -160,7 +223,7 @@ def run_stage(
         path = run.folder / f"sheet_{step:06d}.jpg"
         write_sheet(path, model.denoiser, model.vae, strengths=(0.5,), side=256, names=("astronaut", "tower"))
 
-    train(config, run, store, named, painter, device=device, stop_at=stop_at, sheet=sheet)
+    train(config, run, store, named, painter, perception.load(runs), device=device, stop_at=stop_at, sheet=sheet)
 
 
 def main() -> None:
@@ -171,12 +234,13 @@ def main() -> None:
     parser.add_argument("--folder", default="refine", help="name of the run's folder")
     parser.add_argument("--scenes", type=int, default=RefineConfig.scenes, help="size of the pool of scenes, as for the denoiser")
     parser.add_argument("--stop-at", type=int, help="stop at this step with a checkpoint; run again to go on")
+    parser.add_argument("--peak", type=float, default=RefineConfig.peak, help="highest learning rate")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     torch.set_num_threads(1)  # see training.loop
     torch.set_flush_denormal(True)
-    config = RefineConfig(steps=args.steps, scenes=args.scenes, seed=args.seed, **METHODS[args.method])
+    config = RefineConfig(steps=args.steps, peak=args.peak, scenes=args.scenes, seed=args.seed, **METHODS[args.method])
     run_stage(args.runs, config, folder=args.folder, device=args.device, stop_at=args.stop_at)
 
 

@@ -5,16 +5,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Generator
 
 from pipelines.cosine_autoencoder import CosineAutoencoder
 from pipelines.vocabulary import read_vocabulary
-from training import autoencoder, denoiser, lessons, refine
+from training import autoencoder, denoiser, lessons, perception, refine
 from training.critic import Critic, judged
 from training.denoiser import Denoiser
 from training.export import LIMIT, export, load
 from training.lessons import Scenes
 from training.looks import LOOKS
 from training.loop import Average, Run, averaged, learning_rate, step_rng
+from training.perception import Perception
 from training.refine import Painter
 from training.sheet import paint, timestep
 
@@ -68,16 +70,32 @@ def test_denoiser_resumes_exactly(tmp_path: Path, store, named: Scenes) -> None:
     assert all(map(torch.equal, _weights(whole), _weights(parts)))
 
 
+def seeing() -> Perception:
+    torch.manual_seed(3)
+    return Perception().requires_grad_(False).eval()
+
+
+def test_perception_resumes_exactly(tmp_path: Path, named: Scenes) -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (4, 3, 128, 128), dtype=np.uint8)
+    config = perception.PerceptionConfig(steps=3, batch=12, side=64, warmup=1)
+    whole, parts = Run(tmp_path / "whole"), Run(tmp_path / "parts" / "perception")
+    perception.train(config, whole, pictures, named)
+    perception.train(config, parts, pictures, named, stop_at=1)
+    perception.train(config, parts, pictures, named)
+    assert all(map(torch.equal, _weights(whole), _weights(parts)))
+    assert not any(p.requires_grad for p in perception.load(tmp_path / "parts").parameters())
+
+
 def test_refinement_resumes_exactly_and_keeps_the_encoder(tmp_path: Path, store, named: Scenes) -> None:
     def painter() -> Painter:
         torch.manual_seed(0)
         return Painter(Denoiser(), CosineAutoencoder())
 
-    config = refine.RefineConfig(steps=2, batch=2, side=64, warmup=1)
+    config = refine.RefineConfig(steps=3, batch=2, side=64, warmup=1, large=3)
     whole, parts = Run(tmp_path / "whole"), Run(tmp_path / "parts")
-    refine.train(config, whole, store, named, painter())
-    refine.train(config, parts, store, named, painter(), stop_at=1)
-    refine.train(config, parts, store, named, painter())
+    refine.train(config, whole, store, named, painter(), seeing())
+    refine.train(config, parts, store, named, painter(), seeing(), stop_at=1)
+    refine.train(config, parts, store, named, painter(), seeing())
     assert all(map(torch.equal, _weights(whole), _weights(parts)))
     before, after = painter(), averaged(whole, painter())
     assert torch.equal(before.vae.analysis.weight, after.vae.analysis.weight)
@@ -108,7 +126,7 @@ def test_reflow_learns_what_the_denoiser_makes_not_what_the_lesson_says(tmp_path
     for method in ("regression", "reflow"):
         torch.manual_seed(0)
         config = refine.RefineConfig(steps=1, batch=2, side=64, warmup=1, **refine.METHODS[method])
-        refine.train(config, Run(tmp_path / method), store, named, Painter(Denoiser(), CosineAutoencoder()))
+        refine.train(config, Run(tmp_path / method), store, named, Painter(Denoiser(), CosineAutoencoder()), seeing())
         weights[method] = _weights(Run(tmp_path / method))
     assert not all(map(torch.equal, weights["regression"], weights["reflow"]))
 
@@ -154,13 +172,45 @@ def test_learning_rate_and_average() -> None:
 
 def test_the_critic_teaches_the_painter_and_itself_apart() -> None:
     torch.manual_seed(0)
-    critic, real = Critic(), torch.rand(2, 3, 32, 32)
+    critic, real, told = Critic(), torch.rand(2, 3, 32, 32), torch.randn(2, 128)
     painted = torch.rand(2, 3, 32, 32, requires_grad=True)
-    dislike, matching, own = judged(critic, painted, real)
+    dislike, matching, own = (value.sum() for value in judged(critic, painted, real, told))
     weights = list(critic.parameters())
     for value in (dislike, matching):
         to_painting, *to_critic = torch.autograd.grad(value, [painted, *weights], retain_graph=True, allow_unused=True)
         assert bool(to_painting.abs().sum() > 0) and all(gradient is None for gradient in to_critic)
     to_painting, *to_critic = torch.autograd.grad(own, [painted, *weights], allow_unused=True)
     assert to_painting is None and all(gradient is not None for gradient in to_critic)
-    assert float(judged(critic, real, real)[1]) == 0.0
+    assert float(judged(critic, real, real, told)[1].sum()) == 0.0
+    with torch.no_grad():
+        critic.told.weight.normal_()
+    one, other = (critic(real, words)[-1] for words in (told, -told))
+    assert not torch.equal(one, other), "the prompt counts"
+
+
+def test_statistics_know_texture_from_flatness_wherever_it_is() -> None:
+    rng = Generator().manual_seed(0)
+    noise, moved, flat = (
+        torch.randn((1, 8, 32, 32), generator=rng),
+        torch.randn((1, 8, 32, 32), generator=rng),
+        torch.zeros(1, 8, 32, 32),
+    )
+    assert float(perception.likeness([noise] * 3, [moved] * 3)) < 0.25 * float(perception.likeness([noise] * 3, [flat] * 3))
+    mean, deviation = perception.moments(noise, 1)
+    torch.testing.assert_close(deviation.flatten(), noise.flatten(2).std(2, correction=0).flatten(), atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(mean.flatten(), noise.mean((2, 3)).flatten())
+    torch.testing.assert_close(perception.gram(noise)[0, 1, 2], (noise[0, 1] * noise[0, 2]).mean())
+
+
+def test_a_later_step_starts_from_what_the_model_made_in_the_first() -> None:
+    model = Faithful()
+    model.known, model.seen = torch.randn(2, 36, 8, 8), []
+    x, t = torch.randn(2, 36, 8, 8), torch.tensor([800, 400])
+    assert refine.carried_on(model, x, t, ["", ""], 0.0, Generator())[0] is x and not model.seen
+    later, level = refine.carried_on(model, x, t, ["", ""], 1.0, Generator().manual_seed(4))
+    assert all(
+        int(b) in {round(int(a) * share) for share in (1 / 4, 1 / 3, 1 / 2, 2 / 3, 3 / 4)} for a, b in zip(t, level, strict=True)
+    )
+    left = later - model.signal[level].view(-1, 1, 1, 1) * model.known
+    spread = left.std((1, 2, 3)) / model.sigma[level]
+    assert spread.tolist() == pytest.approx([1, 1], abs=0.1), "fresh noise of the later level's strength"
