@@ -53,7 +53,8 @@ class Mixture:
 
 @dataclass(frozen=True)
 class Lessons:
-    """One batch: start and target (N, 3, S, S) in [0, 1], prompts, timesteps (N,) of 0..999, subjects ("" for no scene).
+    """One batch: start and target (N, 3, S, S) in [0, 1], prompts, timesteps (N,) of 0..999, subjects of scenes (else ""), looks
+    where prompts are just the name of one (else "").
 
     noise (D, C, 4, 4) is the coarse part of the noise of the rows `dreams`, (D,).
     """
@@ -63,6 +64,7 @@ class Lessons:
     prompts: list[str]
     timesteps: Tensor
     subjects: list[str]
+    looks: list[str]
     dreams: Tensor
     noise: Tensor
 
@@ -196,8 +198,11 @@ def batch(store: np.ndarray, named: Scenes, n: int, side: int, groups: int, mixt
     looks = torch.tensor([kind == "look" for kind in chosen]).view(-1, 1, 1, 1)
     prompts = [_prompt(kind, subject, request, rng) for kind, subject, request in zip(chosen, subjects, requests, strict=True)]
     dreams = [k for k, row in enumerate(rows) if chosen[row] == "dream"] if coarse is not None else []
+    called = [
+        r.look if kind in ("look", "again") and r == Request(r.look) else "" for kind, r in zip(chosen, requests, strict=True)
+    ]
     return Lessons(
-        torch.where(looks, source, target), target, prompts, timesteps(chosen, mixture, rng), subjects,
+        torch.where(looks, source, target), target, prompts, timesteps(chosen, mixture, rng), subjects, called,
         torch.tensor(rows)[dreams].long(), coarse[dreams] if coarse is not None else torch.empty(0),
     )  # fmt: skip
 
@@ -209,7 +214,7 @@ def large_dream(side: int, channels: int, rng: Generator) -> Lessons:
     x = x.clamp(0, 1)
     coarse = torch.randn((1, channels, COARSE, COARSE), generator=rng)
     prompt = words.scene_caption(subject, Request(), rng)
-    return Lessons(x, x, [prompt], torch.tensor([999]), [subject], torch.tensor([0]), coarse)
+    return Lessons(x, x, [prompt], torch.tensor([999]), [subject], [""], torch.tensor([0]), coarse)
 
 
 def _prompt(kind: str, subject: str, request: Request, rng: Generator) -> str:

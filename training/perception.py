@@ -21,6 +21,7 @@ from torch import Generator, Tensor, nn
 
 from training import data, lessons, scenes
 from training.classifier import worn
+from training.critic import per_row
 from training.lessons import Scenes
 from training.looks import LOOKS
 from training.loop import Average, Run, averaged, channels_last, optimise
@@ -73,13 +74,13 @@ def gram(y: Tensor) -> Tensor:
 
 
 def likeness(painted: list[Tensor], real: list[Tensor]) -> Tensor:
-    """How far the statistics of features, row by row, are from those of real pictures: a mean over stages."""
-    total = painted[0].new_zeros((), dtype=torch.float32)
+    """How far the statistics of features are from those of real pictures, a mean over stages: (N,)."""
+    total = torch.zeros((), device=painted[0].device)
     for k, (a, b) in enumerate(zip(painted, real, strict=True)):
         for mine, theirs in zip(moments(a, CELLS), moments(b.detach(), CELLS), strict=True):
-            total = total + F.l1_loss(mine, theirs)
+            total = total + per_row((mine - theirs).abs())
         if 0 < k < 4:
-            total = total + F.l1_loss(gram(a), gram(b.detach()))
+            total = total + per_row((gram(a) - gram(b.detach())).abs())
     return total / len(painted)
 
 

@@ -29,9 +29,21 @@ from training import autoencoder, lessons, perception
 from training.autoencoder import differences, picture_loss
 from training.critic import Critic, judged
 from training.denoiser import Denoiser, encoded, lesson_noise
-from training.lessons import Mixture, Scenes
+from training.lessons import Lessons, Mixture, Scenes
+from training.looks import LOOKS
 from training.loop import Average, Run, averaged, channels_last, optimise
 from training.perception import SUBJECTS, Perception, likeness
+
+DREAM = 999  # the timestep of noise alone
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Of what holds without a true picture: statistics of features and names (training.perception), the critic's score."""
+
+    alike: float
+    called: float
+    dislike: float
 
 
 @dataclass(frozen=True)
@@ -50,19 +62,20 @@ class RefineConfig:
     energy: float = 0.5  # weight of the edge energy's difference
     faithful: float = 0.5  # weight of decoding the true latents
     matching: float = 1.0  # weight of the critic's features
-    adversarial: float = 0.05  # weight of its score
-    alike: float = 2.0  # dreams: weight of the statistics of features (training.perception)
-    called: float = 0.15  # dreams: weight of the subject's name
+    others: Weights = field(
+        default_factory=lambda: Weights(alike=0.5, called=0.04, dislike=0.05)
+    )  # of lessons with a true picture
+    dreams: Weights = field(default_factory=lambda: Weights(alike=2.0, called=0.15, dislike=0.1))
     coarse: float = 1.0  # dreams: weight of 16 x 16 means
-    lively: float = 0.1  # dreams: weight of the critic's score
     coupled: int = 0  # reflow: steps of the denoiser that make the target; 0 for the lesson's own
     seed: int = 0
 
 
+NOTHING = Weights(alike=0.0, called=0.0, dislike=0.0)
 METHODS: dict[str, dict[str, Any]] = {
     "adversarial": {},
-    "regression": {"matching": 0.0, "adversarial": 0.0},
-    "reflow": {"matching": 0.0, "adversarial": 0.0, "coupled": 4},
+    "regression": {"matching": 0.0, "others": NOTHING, "dreams": NOTHING},
+    "reflow": {"matching": 0.0, "others": NOTHING, "dreams": NOTHING, "coupled": 4},
 }
 
 
@@ -127,18 +140,27 @@ def coupled(model: Denoiser, x: Tensor, t: Tensor, prompts: list[str], steps: in
     return z
 
 
-def dreamt(seeing: Perception, painted: Tensor, real: Tensor, subjects: list[str]) -> tuple[Tensor, Tensor]:
-    """(how unlike the statistics of dreams and real scenes are, how far the dreams are from being called by their names)."""
+def seen(seeing: Perception, painted: Tensor, real: Tensor, lesson: Lessons) -> tuple[Tensor, Tensor]:
+    """(how unlike the statistics of painted and real pictures are, how far the painted are from being called by their names).
+
+    (N,) each; the second is 0 where the lesson names neither a subject nor a look.
+    """
     with torch.autocast(painted.device.type, dtype=torch.bfloat16, cache_enabled=False):
         with torch.no_grad():
             known = seeing(real.contiguous(memory_format=torch.channels_last))
         features = seeing(painted.contiguous(memory_format=torch.channels_last))
-        whole = features
-        if painted.shape[-1] > 256:
-            whole = seeing(F.avg_pool2d(painted, painted.shape[-1] // 256))
-        logits, _ = seeing.named(whole)
-    wanted = torch.tensor([SUBJECTS.index(name) for name in subjects], device=painted.device)
-    return likeness(features, known), F.cross_entropy(logits.float(), wanted, label_smoothing=0.05)
+        whole = features if painted.shape[-1] <= 256 else seeing(F.avg_pool2d(painted, painted.shape[-1] // 256))
+        named = seeing.named(whole)
+    called = []
+    for names, listed, logits in ((lesson.subjects, SUBJECTS, named[0]), (lesson.looks, tuple(LOOKS), named[1])):
+        wanted = torch.tensor([listed.index(name) if name else -100 for name in names], device=painted.device)
+        called.append(F.cross_entropy(logits.float(), wanted, label_smoothing=0.05, reduction="none"))
+    return likeness(features, known), called[0] + called[1]
+
+
+def weighed(weights: Weights, parts: dict[str, Tensor], rows: list[int]) -> Tensor:
+    """The sum of the parts, (N,) each, by their weights, as means over some rows."""
+    return torch.stack([getattr(weights, name) * part[rows].mean() for name, part in parts.items()]).sum()
 
 
 def train(
@@ -171,26 +193,25 @@ def train(
         painted, rebuilt = decoded[: len(z)], decoded[len(z) :]
         told = model.pooled(lesson.prompts)
         dislike, matching, own = judged(painter.critic, painted.contiguous(memory_format=torch.channels_last), picture, told)
+        alike, called = seen(seeing, painted, picture, lesson)
+        parts = {"alike": alike, "called": called, "dislike": dislike}
         value = config.faithful * picture_loss(rebuilt, picture[:half]) + own.mean()
         found = {"critic": own.mean().item()}
         dreams = lesson.dreams.tolist()
         others = [row for row in range(len(z)) if row not in dreams]
+        first = [row for row in dreams if t[row] == DREAM and not large]
         if others:
-            in_latents = F.smooth_l1_loss(z[others], target[others], beta=0.5)
             shown, meant = painted[others], picture[others]
-            in_pictures = picture_loss(shown, meant) + config.energy * energy_loss(shown, meant)
-            seen = config.matching * matching[others].mean() + config.adversarial * dislike[others].mean()
-            value = value + (in_latents + in_pictures + seen) * (len(others) / len(z))
-            found |= {"latent": in_latents.item(), "picture": in_pictures.item(), "matching": matching[others].mean().item()}
+            exact = F.smooth_l1_loss(z[others], target[others], beta=0.5) + picture_loss(shown, meant)
+            exact = exact + config.energy * energy_loss(shown, meant) + config.matching * matching[others].mean()
+            value = value + (exact + weighed(config.others, parts, others)) * (len(others) / len(z))
+            found |= {"exact": exact.item(), "look": called[others].mean().item()}
         if dreams:
-            first = [row for row in dreams if t[row] == 999 and not large]
-            alike, called = dreamt(seeing, painted[dreams], picture[dreams], [lesson.subjects[row] for row in dreams])
-            dreamy = config.alike * alike + config.called * called + config.lively * dislike[dreams].mean()
-            if first:
-                sizes = (F.avg_pool2d(painted[first], 16), F.avg_pool2d(picture[first], 16))
-                dreamy = dreamy + config.coarse * F.l1_loss(*sizes) * (len(first) / len(dreams))
-            value = value + dreamy * (len(dreams) / len(z))
-            found |= {"alike": alike.item(), "called": called.item(), "dislike": dislike[dreams].mean().item()}
+            value = value + weighed(config.dreams, parts, dreams) * (len(dreams) / len(z))
+            found |= {name: part[dreams].mean().item() for name, part in parts.items()}
+        if first:
+            coarse = F.l1_loss(F.avg_pool2d(painted[first], 16), F.avg_pool2d(picture[first], 16))
+            value = value + config.coarse * coarse * (len(first) / len(z))
         return value, found
 
     return optimise(

@@ -195,7 +195,7 @@ def test_statistics_know_texture_from_flatness_wherever_it_is() -> None:
         torch.randn((1, 8, 32, 32), generator=rng),
         torch.zeros(1, 8, 32, 32),
     )
-    assert float(perception.likeness([noise] * 3, [moved] * 3)) < 0.25 * float(perception.likeness([noise] * 3, [flat] * 3))
+    assert perception.likeness([noise] * 3, [moved] * 3).item() < 0.25 * perception.likeness([noise] * 3, [flat] * 3).item()
     mean, deviation = perception.moments(noise, 1)
     torch.testing.assert_close(deviation.flatten(), noise.flatten(2).std(2, correction=0).flatten(), atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(mean.flatten(), noise.mean((2, 3)).flatten())
