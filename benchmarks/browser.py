@@ -23,6 +23,7 @@ import psutil
 
 from benchmarks import clips, machine
 from benchmarks import page as figures
+from studio.arguments import assignments
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("latency", "slider", "charts", "recording", "memory", "ready")
@@ -31,6 +32,9 @@ PARTS = ("latency", "slider", "charts", "recording", "memory", "ready")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--readings", type=int, default=6, help="readings of the page's rolling window, 5 s apart")
     parser.add_argument("--size", type=int, default=512)
+    parser.add_argument(
+        "--set", dest="assignments", action="append", default=[], metavar="KEY=VALUE", help="a setting of the page"
+    )
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=["latency"], help="what is measured (default: latency)")
     parser.add_argument("--all", action="store_const", dest="parts", const=list(PARTS), help="every part; about 16 minutes")
     parser.add_argument("--minutes", type=float, default=10.0, help="of streaming, for memory; 3 or more (default: 10)")
@@ -41,6 +45,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
 
     if args.minutes < 3:
         raise SystemExit("app.py bench browser: --minutes must be 3 or more: the second minute is compared with the last")
+    settings = assignments(args.assignments)
     about = machine.describe()
     with tempfile.TemporaryDirectory() as folder:
         camera = write_camera(Path(folder) / "camera.mjpeg")
@@ -59,6 +64,8 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
             page = chrome.Page(driver, url).open().live(120)
             first = time.perf_counter() - start
             page.choose("camera")
+            for key, value in settings.items():
+                page.js("rill.settings.put(arguments[0], arguments[1])", key, value)
             time.sleep(8)  # the pacer finds its hold, windows fill
             trees = {"browser": psutil.Process(driver.service.process.pid), "server": psutil.Process(server.pid)}
             measured = {part: measure(part, page, trees, args) for part in PARTS if part in args.parts}
@@ -67,6 +74,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
             os.killpg(server.pid, signal.SIGTERM)
             server.wait(30)
     glass = measured.pop("latency", {})
+    about |= {"settings": settings} if settings else {}
     return {"machine": about, "size": args.size, "make_run_to_first_picture_s": round(first, 2), **glass, **measured}
 
 

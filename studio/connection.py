@@ -127,7 +127,7 @@ class Connection:
         """A place of one's own, after waiting in line if the client would. Raises RegistryError, Refusal, Disconnected."""
         if not len(self._hub.line):
             try:
-                return self._hub.open(Settings())
+                return self._hub.open(self._hub.opening)
             except RegistryError:
                 if not wait:
                     raise
@@ -204,7 +204,7 @@ class Connection:
                 limits=limits.public(),
                 **hub.facts(self._has_token),
                 settings={"version": settings.version, "values": settings.flat()},
-                fields=declare(FIELDS),
+                fields=declare(FIELDS, hub.opening.flat()),
             )
         )
         log.info(

@@ -38,7 +38,7 @@ STALLED_S = 60.0
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
     """What one server is started with. The token is a random one unless given. name: which of several servers behind one address
-    this is; clients that come back say it. devices: a model on each instead of on the spec's.
+    this is; clients that come back say it. devices: a model on each instead of on the spec's. opening: what sessions start with.
     """
 
     spec: StreamSpec = field(default_factory=StreamSpec)
@@ -49,6 +49,7 @@ class ServerConfig:
     words: WordFilter = field(default_factory=WordFilter)
     name: str | None = None
     devices: tuple[str, ...] = ()
+    opening: Settings = field(default_factory=Settings)
 
     def each(self, spec: StreamSpec) -> list[StreamSpec]:
         """The specs of the pipelines that serve `spec`, one per device."""
@@ -114,6 +115,11 @@ class Hub:
         for pipeline in (self.pipeline, *self._incoming[:1]):
             if pipeline is not None:
                 pipeline.check(settings)
+
+    @property
+    def opening(self) -> Settings:
+        """What a session starts with: the configuration's, as far as the pipeline takes it."""
+        return fitted(self.config.opening, self.check)[0]
 
     def facts(self, token: bool) -> dict[str, object]:
         """What a welcome says of the pipeline, and of what may be changed by a client that has, or has not, shown the token."""
@@ -262,7 +268,7 @@ class Hub:
         """The `spec` message for one session."""
         settings = stream.session.settings
         values = {"version": settings.version, "values": settings.flat()}
-        told = {"settings": values, "fields": declare(FIELDS), "adjusted": dict(adjusted)}
+        told = {"settings": values, "fields": declare(FIELDS, self.opening.flat()), "adjusted": dict(adjusted)}
         return pack_text("spec", **facts(self.fleet.pipeline(stream.session.name)), **told, request=request)
 
     def end(self, seat: Seat) -> None:

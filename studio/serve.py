@@ -17,9 +17,9 @@ from pathlib import Path
 
 import uvicorn
 
-from pipelines import SafetyChecker, SpecError, StreamPipeline, StreamSpec, load
+from pipelines import SafetyChecker, Settings, SettingsError, SpecError, StreamPipeline, StreamSpec, load
 from studio import environment
-from studio.arguments import add_spec_arguments, safety_of, spec_of
+from studio.arguments import add_spec_arguments, assignments, safety_of, spec_of
 from studio.change import WHO, ChangeRule
 from studio.hub import Hub, ServerConfig
 from studio.limits import Limits
@@ -27,6 +27,9 @@ from studio.origin import AddressRule, Origin, parse_authority, parse_origin
 from studio.words import WordFilter, read_words
 
 log = logging.getLogger("rill")
+
+OPENING: dict[str, dict[str, object]] = {"pocket": {"cache.enabled": True}}
+"""Accelerations that are on from the start, where their cost in quality has been measured on the model (`bench ablation`)."""
 
 LEVELS = ("debug", "info", "warning", "error")
 
@@ -42,6 +45,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--port", type=int, default=7860, help="0 takes a free one (default: %(default)s)")
     add_spec_arguments(parser)
+    parser.add_argument(
+        "--set",
+        dest="assignments",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a live setting that every session starts with (docs/settings.md); the pocket model starts with cache.enabled=true",
+    )
     parser.add_argument(
         "--devices", metavar="DEVICE,...", help="several devices instead of --device, such as cuda:0,cuda:1: a model on each"
     )
@@ -126,7 +137,16 @@ def configure(args: argparse.Namespace, token: str | None) -> ServerConfig:
     who = args.spec_changes or ("token" if args.trusted_proxy else "alone")
     changes = ChangeRule(who, tuple(args.model_folder), tuple(args.lora_folder))
     words = blocked_words(args.blocked_words)
-    return ServerConfig(spec, limits, rule, token or secrets.token_urlsafe(24), changes, words, devices=devices)
+    opening = opening_settings(args)
+    return ServerConfig(spec, limits, rule, token or secrets.token_urlsafe(24), changes, words, devices=devices, opening=opening)
+
+
+def opening_settings(args: argparse.Namespace) -> Settings:
+    """What every session starts with: the model's own choice, then --set. Raises UsageError."""
+    try:
+        return Settings().patched(OPENING.get(args.model, {}) | assignments(args.assignments))
+    except SettingsError as error:
+        raise UsageError(f"argument --set: {error}") from error
 
 
 def parse_devices(text: str | None) -> tuple[str, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from pipelines import Settings
 from studio.hub import Hub
 from studio.limits import Bucket
 from studio.protocol import Bye, Ping, ProtocolError, pack_text, parse_text
@@ -43,7 +42,7 @@ class Visitor:
                     await self._socket.send(pack_text("waiting", place=told[0], of=told[1], turn_s=limits.turn_s))
                 if told[0] == 1:
                     with contextlib.suppress(RegistryError):
-                        return self._hub.open(Settings())
+                        return self._hub.open(self._hub.opening)
                 await asyncio.wait([self.hearing], timeout=LOOK_S)
                 if self.hearing.done():
                     await self._answer(self.hearing.result())

@@ -1,4 +1,4 @@
-"""Makes the pocket model from nothing: data, autoencoder, denoiser, refinement, export, sheet.
+"""Makes the pocket model from nothing: data, autoencoder, denoiser, perception, refinement, export, sheet.
 
     python -m training
 
@@ -13,8 +13,9 @@ from pathlib import Path
 
 import torch
 
-from training import autoencoder, data, denoiser, refine
+from training import autoencoder, data, denoiser, lessons, perception, refine
 from training.export import export
+from training.loop import Run
 from training.sheet import write_sheet
 
 
@@ -38,6 +39,10 @@ def main() -> None:
     autoencoder.make(store, args.runs / "autoencoder", args.seed)
     in_latents = denoiser.DenoiserConfig(steps=share(denoiser.DenoiserConfig.steps), scenes=share(5000), seed=args.seed)
     denoiser.run_stage(args.runs, in_latents, device=args.device)
+    named = lessons.scene_pool(args.runs / "scenes.npy", share(5000), args.seed)
+    perception.train(
+        perception.PerceptionConfig(steps=share(perception.PerceptionConfig.steps)), Run(args.runs / "perception"), store, named
+    )
     in_pictures = refine.RefineConfig(steps=share(refine.RefineConfig.steps), scenes=share(5000), seed=args.seed)
     refine.run_stage(args.runs, in_pictures, device=args.device)
     painter = refine.load_painter(args.runs)

@@ -22,7 +22,7 @@ from torch import Generator, Tensor, nn
 
 from pipelines.cosine_autoencoder import CosineAutoencoder
 from training import autoencoder, data, lessons
-from training.lessons import Lessons, Mixture, Scenes
+from training.lessons import Dreams, Lessons, Mixture, Scenes
 from training.loop import Average, Run, channels_last, optimise
 from training.model import build_scheduler, build_text_encoder, build_tokenizer, build_unet, tokenize
 
@@ -35,6 +35,7 @@ class DenoiserConfig:
     wide: int = 6  # whole pictures per part in every third step
     wide_side: int = 256
     groups: int = 6  # requests per part
+    dreams: int = 3  # of wide_side per part
     peak: float = 6e-4
     warmup: int = 300
     average: float = 0.998
@@ -87,20 +88,22 @@ def encoded(vae: CosineAutoencoder, x: Tensor) -> Tensor:
     return latents
 
 
-def lesson_noise(like: Tensor, lesson: Lessons, rng: Generator) -> Tensor:
-    """Noise of the shape and on the device of latents (N, C, h, w): what the lesson says of it, the rest free."""
-    noise = torch.randn(like.shape, generator=rng)
-    if len(lesson.dreams):
-        noise[lesson.dreams] = lessons.coarsely(noise[lesson.dreams], lesson.noise)
-    return noise.to(like)
+def asleep(
+    model: Denoiser, vae: CosineAutoencoder, dreams: Dreams, n: int, side: int, rng: Generator
+) -> tuple[Lessons, Tensor, Tensor]:
+    """n dreams of side x side pixels: (lessons, their noise (n, C, h, w) with the part that decides, the latents to be found)."""
+    lesson, coarse = dreams.batch(n, side, rng)
+    target = encoded(vae, lesson.target)
+    noise = lessons.coarsely(torch.randn(target.shape, generator=rng), coarse).to(target)
+    return lesson, noise.contiguous(memory_format=torch.channels_last), target
 
 
 def train(
-    config: DenoiserConfig, run: Run, store: np.ndarray, named: Scenes, vae: CosineAutoencoder, *,
+    config: DenoiserConfig, run: Run, store: np.ndarray, named: Scenes, dreams: Dreams, vae: CosineAutoencoder, *,
     start: dict[str, Tensor] | None = None, device: str = "cpu", stop_at: int | None = None, sheet: Any = None,
 ) -> Average:  # fmt: skip
-    """Trains on pools of pictures and scenes from the run's checkpoint, where there is one, else from `start`, else from nothing;
-    returns the averaged weights.
+    """Trains on pools of pictures and scenes, and on dreams, from the run's checkpoint, where there is one, else from `start`,
+    else from nothing; returns the averaged weights.
     """
     torch.manual_seed(config.seed)
     model = Denoiser(vae.config["latent_channels"])
@@ -108,16 +111,21 @@ def train(
         model.load_state_dict(start)
     model = channels_last(model.to(device))
     vae = channels_last(vae.to(device)).eval().requires_grad_(False)
-    named = lessons.with_noise(named, lambda x: encoded(vae, x), config.seed)
 
     def loss(step: int, rng: Generator) -> tuple[Tensor, dict[str, float]]:
         n, side = (config.wide, config.wide_side) if step % 3 == 2 else (config.batch, config.side)
         lesson = lessons.batch(store, named, n, side, min(n, config.groups), config.mixture, rng)
         start, target = encoded(vae, torch.cat([lesson.start, lesson.target])).chunk(2)
         t = lesson.timesteps.to(device)
-        x = model.noisy(start, t, lesson_noise(start, lesson, rng)).contiguous(memory_format=torch.channels_last)
+        noise = torch.randn(start.shape, generator=rng).to(device)
+        x = model.noisy(start, t, noise).contiguous(memory_format=torch.channels_last)
         z = model(x, t, lesson.prompts)
-        return F.smooth_l1_loss(z, target, beta=0.5), {}
+        value = F.smooth_l1_loss(z, target, beta=0.5)
+        if not config.dreams:
+            return value, {}
+        lesson, x, target = asleep(model, vae, dreams, config.dreams, config.wide_side, rng)
+        dreamt = F.smooth_l1_loss(model(x, lesson.timesteps.to(device), lesson.prompts), target, beta=0.5)
+        return value + dreamt, {"dreamt": dreamt.item()}
 
     return optimise(
         run, model, loss, seed=config.seed, steps=config.steps, peak=config.peak, warmup=config.warmup,
@@ -134,12 +142,13 @@ def run_stage(
     vae = autoencoder.read(runs / "autoencoder").eval().requires_grad_(False)
     store = np.load(runs / "sources.npy", mmap_mode="r")
     named = lessons.scene_pool(runs / "scenes.npy", config.scenes, config.seed)
+    dreams = lessons.dreams(runs / "dreams.npy", lessons.EACH, config.seed, lambda x: encoded(vae, x))
     run = Run(runs / "denoiser")
 
     def sheet(model: Any, step: int) -> None:
         write_sheet(run.folder / f"sheet_{step:06d}.jpg", model, vae, strengths=(0.5,), side=256, names=("astronaut", "tower"))
 
-    train(config, run, store, named, vae, start=start, device=device, stop_at=stop_at, sheet=sheet)
+    train(config, run, store, named, dreams, vae, start=start, device=device, stop_at=stop_at, sheet=sheet)
 
 
 def main() -> None:
@@ -151,7 +160,7 @@ def main() -> None:
     parser.add_argument("--start", type=Path, help="weights to start from, as training.grow writes them")
     parser.add_argument("--scenes", type=int, default=DenoiserConfig.scenes, help="size of the pool of scenes")
     parser.add_argument("--scene", type=float, default=Mixture.scene, help="share of scenes among the lessons")
-    parser.add_argument("--dream", type=float, default=Mixture.dream, help="share of scenes from noise alone")
+    parser.add_argument("--dreams", type=int, default=DenoiserConfig.dreams, help="dreams in each of a step's two parts")
     parser.add_argument("--stop-at", type=int, help="stop at this step with a checkpoint; run again to go on")
     parser.add_argument("--pictures", type=int, default=3000, help="size of the pool of source pictures")
     parser.add_argument("--seed", type=int, default=0)
@@ -161,7 +170,7 @@ def main() -> None:
     torch.set_flush_denormal(True)
     config = DenoiserConfig(
         steps=args.steps, batch=args.batch, peak=args.peak, warmup=min(300, args.steps // 10), scenes=args.scenes, seed=args.seed,
-        mixture=Mixture(scene=args.scene, dream=args.dream),
+        dreams=args.dreams, mixture=Mixture(scene=args.scene),
     )  # fmt: skip
     data.pool(args.runs / "sources.npy", args.pictures, args.seed)
     start = torch.load(args.start, weights_only=True) if args.start else None

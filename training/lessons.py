@@ -7,16 +7,15 @@ Four kinds of lesson, since a stream asks four things of the model:
   of outlines.
 - plain: an empty prompt, from a source or from a picture with a look, to the same picture. What guidance pushes away from.
 - scene: a procedural subject with its caption, to itself.
-- dream: the same from nothing but noise, which is text to image.
 
-What a dream shows is hidden in the coarse part of its noise: among all scenes of a subject and as many draws of noise the best
-assignment is taken (minibatch optimal transport, Pooladian et al. 2023, arXiv 2304.14772). The noise stays normally distributed,
-but a regression from it no longer has to answer with the mean of all scenes, and noise that walks moves the picture.
+And dreams, from nothing but noise, which are text to image. What noise shows is decided by its coarse part: the nearest of a few
+directions, each of which belongs to one scene of the subject. So there is one true picture for all noise, and regression does not
+have to answer with the mean of all scenes; between two directions, and when noise walks, one turns into the other. (Pairs of
+noise and pictures: Bojanowski et al. 2018, arXiv 1707.05776; Pooladian et al. 2023, arXiv 2304.14772.)
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +25,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.lib.format import open_memmap
-from scipy.optimize import linear_sum_assignment
 from torch import Generator, Tensor
 from tqdm import tqdm
 
@@ -34,8 +32,11 @@ from training import data, scenes, words
 from training.looks import LOOKS
 from training.teacher import Request, draw, teacher
 
-KINDS = ("look", "again", "plain", "scene", "dream")
-COARSE = 4  # cells along a side of the part of the noise that scenes are assigned to
+KINDS = ("look", "again", "plain", "scene")
+DREAM = 999  # the timestep of noise alone
+COARSE = 4  # cells along a side of the part of the noise that decides what is dreamt
+DREAM_SIDE = 512  # pixels at which they are kept
+EACH = 4  # dreams of every subject
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,6 @@ class Mixture:
     again: float = 0.15
     plain: float = 0.08
     scene: float = 0.12
-    dream: float = 0.12
     focus: tuple[int, int] = (50, 750)  # strengths 0.05 to 0.75
     focused: float = 0.75
     hard: tuple[str, ...] = ("neon", "neon", "blueprint", "blueprint", "oil", "cartoon", "impressionist")  # met more often
@@ -55,8 +55,6 @@ class Mixture:
 class Lessons:
     """One batch: start and target (N, 3, S, S) in [0, 1], prompts, timesteps (N,) of 0..999, subjects of scenes (else ""), looks
     where prompts are just the name of one (else "").
-
-    noise (D, C, 4, 4) is the coarse part of the noise of the rows `dreams`, (D,).
     """
 
     start: Tensor
@@ -65,8 +63,6 @@ class Lessons:
     timesteps: Tensor
     subjects: list[str]
     looks: list[str]
-    dreams: Tensor
-    noise: Tensor
 
 
 @dataclass(frozen=True)
@@ -75,23 +71,67 @@ class Scenes:
 
     pictures: np.ndarray
     subjects: list[str]
-    noise: Tensor | None = None  # (draws, N, 2, C, 4, 4): coarse noise of every scene and its mirror image
 
-    def batch(self, n: int, side: int, rng: Generator) -> tuple[Tensor, list[str], Tensor | None]:
-        """Scenes shrunk to side x side whole, so that their composition stays, mirrored half of the time; what they are; the
-        coarse noise (n, C, 4, 4) of each, where the pool has it.
-        """
-        picks = torch.randint(0, len(self.subjects), (n,), generator=rng)
-        x = torch.from_numpy(self.pictures[picks.numpy()].copy()).float() / 255
-        if side != x.shape[-1]:
-            x = F.interpolate(x, size=(side, side), mode="area" if side < x.shape[-1] else "bicubic").clamp(0, 1)
+    def batch(self, n: int, side: int, rng: Generator) -> tuple[Tensor, list[str]]:
+        """Scenes shrunk to side x side whole, so that their composition stays, mirrored half of the time."""
+        picks = torch.randint(0, len(self.subjects), (n,), generator=rng).tolist()
+        x = shrunk(self.pictures[picks], side)
         mirror = torch.rand(n, generator=rng) < 0.5
-        x = torch.where(mirror.view(n, 1, 1, 1), x.flip(3), x)
-        found = None
-        if self.noise is not None:
-            draw = torch.randint(0, len(self.noise), (n,), generator=rng)
-            found = self.noise[draw, picks, mirror.long()].float()
-        return x, [self.subjects[k] for k in picks.tolist()], found
+        return torch.where(mirror.view(n, 1, 1, 1), x.flip(3), x), [self.subjects[k] for k in picks]
+
+
+@dataclass(frozen=True)
+class Dreams:
+    """What can be dreamt: `each` scenes of every subject, pictures uint8 (subjects * each, 3, 512, 512), and the directions of
+    coarse noise that show them, (subjects, each, C, 4, 4), of length 1.
+    """
+
+    pictures: np.ndarray
+    subjects: tuple[str, ...]
+    directions: Tensor
+
+    def batch(self, n: int, side: int, rng: Generator) -> tuple[Lessons, Tensor]:
+        """n dreams of side x side pixels, a third of them in a random request; the coarse part of their noise, (n, C, 4, 4)."""
+        picks = torch.randint(0, len(self.subjects), (n,), generator=rng)
+        coarse = torch.randn((n, *self.directions.shape[2:]), generator=rng)
+        shown = (self.directions[picks] * coarse[:, None]).flatten(2).sum(2).argmax(1)
+        x = shrunk(self.pictures[(picks * self.directions.shape[1] + shown).numpy()], side)
+        subjects, prompts = [self.subjects[k] for k in picks.tolist()], []
+        for row, subject in enumerate(subjects):
+            request = draw(rng) if float(torch.rand((), generator=rng)) < 0.33 else Request()
+            if request != Request():
+                x[row : row + 1] = teacher(x[row : row + 1], request)
+            prompts.append(words.scene_caption(subject, request, rng))
+        return Lessons(x, x, prompts, torch.full((n,), DREAM), subjects, [""] * n), coarse
+
+
+def shrunk(pictures: np.ndarray, side: int) -> Tensor:
+    """Pictures uint8 (N, 3, S, S) to (N, 3, side, side) in [0, 1]."""
+    x = torch.from_numpy(np.array(pictures)).float() / 255
+    return x if side == x.shape[-1] else F.interpolate(x, size=(side, side), mode="area")
+
+
+@torch.no_grad()
+def dreams(path: Path, each: int, seed: int, encode: Callable[[Tensor], Tensor]) -> Dreams:
+    """The dreams in a file, made where it is missing; a function of the seed.
+
+    encode: pictures (N, 3, S, S) in [0, 1] to latents (N, C, S/8, S/8). A scene's direction is where its coarse latents differ
+    from those of its subject's other scenes.
+    """
+    subjects = tuple(scenes.SUBJECTS)
+    if not path.exists() or len(np.load(path, mmap_mode="r")) != each * len(subjects):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        made = []
+        for k, subject in enumerate(tqdm(subjects, desc="dreams", mininterval=5)):
+            rng = Generator().manual_seed(seed * 100_003 + 70_000_000 + k)
+            made += [scenes.scene(1, DREAM_SIDE, rng, (subject,))[0] for _ in range(each)]
+        np.save(path, (torch.cat(made).clamp(0, 1) * 255).round().to(torch.uint8).numpy())
+    pictures = np.load(path, mmap_mode="r")
+    coarse = [
+        F.adaptive_avg_pool2d(encode(shrunk(pictures[k : k + each], 256)), COARSE).cpu() for k in range(0, len(pictures), each)
+    ]
+    found = torch.stack([c - c.mean(0) for c in coarse])
+    return Dreams(pictures, subjects, found / found.flatten(2).norm(dim=2)[..., None, None, None].clamp_min(1e-6))
 
 
 def scene_pool(path: Path, count: int, seed: int) -> Scenes:
@@ -114,33 +154,6 @@ def scene_pool(path: Path, count: int, seed: int) -> Scenes:
     return Scenes(np.load(path, mmap_mode="r"), known[:total])
 
 
-@torch.no_grad()
-def with_noise(named: Scenes, encode: Callable[[Tensor], Tensor], seed: int, draws: int = 4) -> Scenes:
-    """The pool with coarse noise for every scene: within a subject the assignment of equally many normal draws to scenes that
-    makes the sum of their inner products with the scenes' coarse latents largest.
-
-    encode: pictures (N, 3, S, S) in [0, 1] to latents (N, C, S/8, S/8).
-    """
-    coarse = []
-    for first in range(0, len(named.subjects), 50):
-        x = torch.from_numpy(named.pictures[first : first + 50].copy()).float() / 255
-        both = encode(torch.cat([x, x.flip(3)]))
-        coarse.append(F.adaptive_avg_pool2d(both, COARSE).unflatten(0, (2, -1)).transpose(0, 1).cpu())
-    latents = torch.cat(coarse)  # [N, 2, C, 4, 4]
-    rng = Generator().manual_seed(seed + 66_000)
-    noise = torch.randn((draws, *latents.shape), generator=rng)
-    subjects = np.array(named.subjects)
-    for subject in dict.fromkeys(named.subjects):
-        rows = torch.from_numpy(np.flatnonzero(subjects == subject))
-        known = latents[rows].flatten(0, 1).flatten(1)
-        known = known - known.mean(0)
-        for drawn in noise:
-            free = drawn[rows].flatten(0, 1)
-            _, order = linear_sum_assignment((known @ free.flatten(1).T).numpy(), maximize=True)
-            drawn[rows] = free[torch.from_numpy(order)].unflatten(0, (len(rows), 2))
-    return dataclasses.replace(named, noise=noise.half())
-
-
 def coarsely(noise: Tensor, coarse: Tensor) -> Tensor:
     """Normal noise (N, C, h, w) whose means over 4 x 4 cells are those of `coarse` (N, C, 4, 4), which has the variance 1.
 
@@ -153,9 +166,9 @@ def coarsely(noise: Tensor, coarse: Tensor) -> Tensor:
 
 def kinds(n: int, mixture: Mixture, rng: Generator) -> list[str]:
     """The kind of each of n lessons."""
-    edges = torch.tensor([mixture.dream, mixture.scene, mixture.plain, mixture.again]).cumsum(0)
+    edges = torch.tensor([mixture.scene, mixture.plain, mixture.again]).cumsum(0)
     drawn = torch.bucketize(torch.rand(n, generator=rng), edges).tolist()
-    return [("dream", "scene", "plain", "again", "look")[k] for k in drawn]
+    return [("scene", "plain", "again", "look")[k] for k in drawn]
 
 
 def timesteps(chosen: list[str], mixture: Mixture, rng: Generator) -> Tensor:
@@ -167,7 +180,6 @@ def timesteps(chosen: list[str], mixture: Mixture, rng: Generator) -> Tensor:
         "plain": torch.where(narrow, low + u * (high - low), u * 999),
         "again": u * high,
         "scene": (1 - u**2) * 999,
-        "dream": torch.full_like(u, 999.0),
     }
     return torch.stack([level[kind][row] for row, kind in enumerate(chosen)]).round().long()
 
@@ -178,10 +190,9 @@ def batch(store: np.ndarray, named: Scenes, n: int, side: int, groups: int, mixt
     chosen = kinds(n, mixture, rng)
     source = data.batch(store, n, side, rng)
     subjects = [""] * n
-    rows = [row for row, kind in enumerate(chosen) if kind in ("scene", "dream")]
-    coarse = None
+    rows = [row for row, kind in enumerate(chosen) if kind == "scene"]
     if rows:
-        source[rows], found, coarse = named.batch(len(rows), side, rng)
+        source[rows], found = named.batch(len(rows), side, rng)
         for row, subject in zip(rows, found, strict=True):
             subjects[row] = subject
     requests = [draw(rng, (*LOOKS, *mixture.hard)) for _ in range(groups)]
@@ -197,24 +208,11 @@ def batch(store: np.ndarray, named: Scenes, n: int, side: int, groups: int, mixt
             target[members] = teacher(source[members], request)
     looks = torch.tensor([kind == "look" for kind in chosen]).view(-1, 1, 1, 1)
     prompts = [_prompt(kind, subject, request, rng) for kind, subject, request in zip(chosen, subjects, requests, strict=True)]
-    dreams = [k for k, row in enumerate(rows) if chosen[row] == "dream"] if coarse is not None else []
     called = [
         r.look if kind in ("look", "again") and r == Request(r.look) else "" for kind, r in zip(chosen, requests, strict=True)
     ]
-    return Lessons(
-        torch.where(looks, source, target), target, prompts, timesteps(chosen, mixture, rng), subjects, called,
-        torch.tensor(rows)[dreams].long(), coarse[dreams] if coarse is not None else torch.empty(0),
-    )  # fmt: skip
-
-
-@torch.no_grad()
-def large_dream(side: int, channels: int, rng: Generator) -> Lessons:
-    """One dream of a scene that is drawn for it at a size that the pool does not have; its noise is free."""
-    x, (subject,) = scenes.scene(1, side, rng)
-    x = x.clamp(0, 1)
-    coarse = torch.randn((1, channels, COARSE, COARSE), generator=rng)
-    prompt = words.scene_caption(subject, Request(), rng)
-    return Lessons(x, x, [prompt], torch.tensor([999]), [subject], [""], torch.tensor([0]), coarse)
+    levels = timesteps(chosen, mixture, rng)
+    return Lessons(torch.where(looks, source, target), target, prompts, levels, subjects, called)
 
 
 def _prompt(kind: str, subject: str, request: Request, rng: Generator) -> str:

@@ -102,7 +102,7 @@ def train(config: PerceptionConfig, run: Run, store: np.ndarray, named: Scenes, 
 
     def loss(step: int, rng: Generator) -> tuple[Tensor, dict[str, float]]:
         n, side = (config.batch, config.side) if step % 2 else (config.batch // 4, 2 * config.side)
-        x, subjects, _ = named.batch(n, side, rng)
+        x, subjects = named.batch(n, side, rng)
         for part in x[: n // 2].split(3):
             part.copy_(teacher(part, draw(rng)))
         windows = data.batch(store, n, side, rng)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -28,55 +28,40 @@ from pipelines.cosine_autoencoder import CosineAutoencoder
 from training import autoencoder, lessons, perception
 from training.autoencoder import differences, picture_loss
 from training.critic import Critic, judged
-from training.denoiser import Denoiser, encoded, lesson_noise
-from training.lessons import Lessons, Mixture, Scenes
+from training.denoiser import Denoiser, asleep, encoded
+from training.lessons import Dreams, Lessons, Mixture, Scenes
 from training.looks import LOOKS
 from training.loop import Average, Run, averaged, channels_last, optimise
 from training.perception import SUBJECTS, Perception, likeness
-
-DREAM = 999  # the timestep of noise alone
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Of what holds without a true picture: statistics of features and names (training.perception), the critic's score."""
-
-    alike: float
-    called: float
-    dislike: float
 
 
 @dataclass(frozen=True)
 class RefineConfig:
     steps: int = 2200
-    batch: int = 4  # per part; two parts
+    batch: int = 3  # per part; two parts
     side: int = 256  # pixels
     peak: float = 2e-4
     warmup: int = 40
     average: float = 0.99
     groups: int = 2  # requests per part
-    mixture: Mixture = field(default_factory=lambda: Mixture(again=0.1, scene=0.13, dream=0.3, focus=(150, 750), focused=0.85))
+    mixture: Mixture = field(default_factory=lambda: Mixture(again=0.1, plain=0.06, focus=(150, 750), focused=0.85))
     scenes: int = 5000  # as for the denoiser
-    large: int = 6  # every how many steps a dream of twice the side
-    carried: float = 0.3  # share of rows that are asked for a later step, from what the painter itself made in the first
+    dreams: int = 4  # per part
+    large: int = 4  # every how many steps the dreams have twice the side
+    carried: float = 0.25  # share of rows that are asked for a later step, from what the painter itself made in the first
     energy: float = 0.5  # weight of the edge energy's difference
     faithful: float = 0.5  # weight of decoding the true latents
     matching: float = 1.0  # weight of the critic's features
-    others: Weights = field(
-        default_factory=lambda: Weights(alike=0.5, called=0.04, dislike=0.05)
-    )  # of lessons with a true picture
-    dreams: Weights = field(default_factory=lambda: Weights(alike=2.0, called=0.15, dislike=0.1))
-    coarse: float = 1.0  # dreams: weight of 16 x 16 means
+    adversarial: float = 0.05  # weight of its score
+    alike: float = 0.5  # weight of the statistics of features (training.perception)
+    called: float = 0.05  # weight of the names that it gives
+    dreamt: float = 3.0  # weight of the dreams' latents
     coupled: int = 0  # reflow: steps of the denoiser that make the target; 0 for the lesson's own
     seed: int = 0
 
 
-NOTHING = Weights(alike=0.0, called=0.0, dislike=0.0)
-METHODS: dict[str, dict[str, Any]] = {
-    "adversarial": {},
-    "regression": {"matching": 0.0, "others": NOTHING, "dreams": NOTHING},
-    "reflow": {"matching": 0.0, "others": NOTHING, "dreams": NOTHING, "coupled": 4},
-}
+REGRESSION = {"matching": 0.0, "adversarial": 0.0, "alike": 0.0, "called": 0.0}
+METHODS: dict[str, dict[str, Any]] = {"adversarial": {}, "regression": REGRESSION, "reflow": REGRESSION | {"coupled": 4}}
 
 
 class Painter(nn.Module):
@@ -158,61 +143,69 @@ def seen(seeing: Perception, painted: Tensor, real: Tensor, lesson: Lessons) -> 
     return likeness(features, known), called[0] + called[1]
 
 
-def weighed(weights: Weights, parts: dict[str, Tensor], rows: list[int]) -> Tensor:
-    """The sum of the parts, (N,) each, by their weights, as means over some rows."""
-    return torch.stack([getattr(weights, name) * part[rows].mean() for name, part in parts.items()]).sum()
+def first(lesson: Lessons) -> Lessons:
+    """The first of a batch of lessons."""
+    return Lessons(*(getattr(lesson, part.name)[:1] for part in fields(Lessons)))
+
+
+def joined(a: Lessons, b: Lessons) -> Lessons:
+    """Two batches as one."""
+    pairs = ((a.start, b.start), (a.target, b.target), (a.timesteps, b.timesteps))
+    start, target, levels = (torch.cat(pair) for pair in pairs)
+    return Lessons(start, target, a.prompts + b.prompts, levels, a.subjects + b.subjects, a.looks + b.looks)
 
 
 def train(
-    config: RefineConfig, run: Run, store: np.ndarray, named: Scenes, painter: Painter, seeing: Perception, *,
+    config: RefineConfig, run: Run, store: np.ndarray, named: Scenes, dreams: Dreams, painter: Painter, seeing: Perception, *,
     device: str = "cpu", stop_at: int | None = None, sheet: Any = None,
 ) -> Average:  # fmt: skip
     """Trains `painter` on pools of pictures and scenes, from the run's checkpoint where there is one."""
     painter = channels_last(painter.to(device))
     several = copy.deepcopy(painter).requires_grad_(False).eval() if config.coupled else None
-    named = lessons.with_noise(named, lambda x: encoded(painter.vae, x), config.seed)
     seeing = seeing.to(device)
 
-    def loss(step: int, rng: Generator) -> tuple[Tensor, dict[str, float]]:
-        model, large = painter.denoiser, step % config.large == config.large - 1
-        if large:
-            lesson = lessons.large_dream(2 * config.side, model.unet.config.in_channels, rng)
-        else:
-            lesson = lessons.batch(store, named, config.batch, config.side, config.groups, config.mixture, rng)
+    def awake(rng: Generator) -> tuple[Lessons, Tensor, Tensor, Tensor]:
+        """Lessons with a picture to start from: (they, target latents, what the denoiser finds, the pictures to be painted)."""
+        model = painter.denoiser
+        lesson = lessons.batch(store, named, config.batch, config.side, config.groups, config.mixture, rng)
         start, target = encoded(painter.vae, torch.cat([lesson.start, lesson.target])).chunk(2)
-        picture = lesson.target.to(device) * 2 - 1
-        x = model.noisy(start, lesson.timesteps.to(device), lesson_noise(start, lesson, rng))
+        noise = torch.randn(start.shape, generator=rng).to(device)
+        x = model.noisy(start, lesson.timesteps.to(device), noise)
         x, t = carried_on(model, x, lesson.timesteps.to(device), lesson.prompts, config.carried, rng)
-        x = x.contiguous(memory_format=torch.channels_last)
+        x, picture = x.contiguous(memory_format=torch.channels_last), lesson.target.to(device) * 2 - 1
         if several is not None:
             target = coupled(several.denoiser, x, t, lesson.prompts, config.coupled)
             picture = several.decode(target).clamp(-1, 1)
-        z = model(x, t, lesson.prompts)
+        return lesson, target, model(x, t, lesson.prompts), picture
+
+    def dreaming(n: int, side: int, rng: Generator) -> tuple[Lessons, Tensor, Tensor]:
+        """(dreams, target latents, what the denoiser finds), some of them after a step of its own."""
+        lesson, x, target = asleep(painter.denoiser, painter.vae, dreams, n, side, rng)
+        x, t = carried_on(painter.denoiser, x, lesson.timesteps.to(device), lesson.prompts, config.carried, rng)
+        return lesson, target, painter.denoiser(x.contiguous(memory_format=torch.channels_last), t, lesson.prompts)
+
+    def loss(step: int, rng: Generator) -> tuple[Tensor, dict[str, float]]:
+        lesson, target, z, picture = awake(rng)
+        large = step % config.large == config.large - 1  # as many dreams, at twice the side, as cost the same
+        n, side = (max(1, config.dreams // 4), 2 * config.side) if large else (config.dreams, config.side)
+        dream, dreamt, found = dreaming(n, side, rng)
+        in_dreams = F.smooth_l1_loss(found, dreamt, beta=0.5)
+        if not large:  # one is painted, too
+            lesson = joined(lesson, first(dream))
+            picture = torch.cat([picture, dream.target[:1].to(device) * 2 - 1])
+            z, target = torch.cat([z, found[:1]]), torch.cat([target, dreamt[:1]])
         half = (len(z) + 1) // 2  # the true latents of half the batch keep the decoder faithful
         decoded = painter.decode(torch.cat([z, target[:half]]))
         painted, rebuilt = decoded[: len(z)], decoded[len(z) :]
-        told = model.pooled(lesson.prompts)
+        told = painter.denoiser.pooled(lesson.prompts)
         dislike, matching, own = judged(painter.critic, painted.contiguous(memory_format=torch.channels_last), picture, told)
         alike, called = seen(seeing, painted, picture, lesson)
-        parts = {"alike": alike, "called": called, "dislike": dislike}
-        value = config.faithful * picture_loss(rebuilt, picture[:half]) + own.mean()
-        found = {"critic": own.mean().item()}
-        dreams = lesson.dreams.tolist()
-        others = [row for row in range(len(z)) if row not in dreams]
-        first = [row for row in dreams if t[row] == DREAM and not large]
-        if others:
-            shown, meant = painted[others], picture[others]
-            exact = F.smooth_l1_loss(z[others], target[others], beta=0.5) + picture_loss(shown, meant)
-            exact = exact + config.energy * energy_loss(shown, meant) + config.matching * matching[others].mean()
-            value = value + (exact + weighed(config.others, parts, others)) * (len(others) / len(z))
-            found |= {"exact": exact.item(), "look": called[others].mean().item()}
-        if dreams:
-            value = value + weighed(config.dreams, parts, dreams) * (len(dreams) / len(z))
-            found |= {name: part[dreams].mean().item() for name, part in parts.items()}
-        if first:
-            coarse = F.l1_loss(F.avg_pool2d(painted[first], 16), F.avg_pool2d(picture[first], 16))
-            value = value + config.coarse * coarse * (len(first) / len(z))
-        return value, found
+        exact = F.smooth_l1_loss(z, target, beta=0.5) + picture_loss(painted, picture)
+        exact = exact + config.energy * energy_loss(painted, picture) + config.matching * matching.mean()
+        loose = config.alike * alike.mean() + config.called * called.mean() + config.adversarial * dislike.mean()
+        value = exact + loose + config.faithful * picture_loss(rebuilt, picture[:half]) + own.mean() + config.dreamt * in_dreams
+        parts = {"exact": exact, "dreamt": in_dreams, "alike": alike.mean(), "called": called.mean(), "dislike": dislike.mean()}
+        return value, {name: part.item() for name, part in parts.items()} | {"critic": own.mean().item()}
 
     return optimise(
         run, painter, loss, seed=config.seed, steps=config.steps, peak=config.peak, warmup=config.warmup,
@@ -244,7 +237,8 @@ def run_stage(
         path = run.folder / f"sheet_{step:06d}.jpg"
         write_sheet(path, model.denoiser, model.vae, strengths=(0.5,), side=256, names=("astronaut", "tower"))
 
-    train(config, run, store, named, painter, perception.load(runs), device=device, stop_at=stop_at, sheet=sheet)
+    dreams = lessons.dreams(runs / "dreams.npy", lessons.EACH, config.seed, lambda x: encoded(vae, x))
+    train(config, run, store, named, dreams, painter, perception.load(runs), device=device, stop_at=stop_at, sheet=sheet)
 
 
 def main() -> None:

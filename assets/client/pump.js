@@ -1,7 +1,7 @@
 // From the source to the socket: whenever there is credit, the newest picture of the source leaves, or the next if it is just due. Nothing queues.
 
 import { Encoder } from "./encoder.js";
-import { Pacer, Rhythm } from "./pacer.js";
+import { mostInFlight, Pacer, Rhythm } from "./pacer.js";
 
 const BACKLOG = 256 * 1024; // bytes still in the browser's socket buffer: the path is full, capture later
 
@@ -17,7 +17,7 @@ export class Pump {
   }
 
   welcome({ last_frame_id: lastId, limits, spec, paused }) {
-    this.pacer.reset(lastId, limits.credit);
+    this.pacer.reset(lastId, mostInFlight(limits.credit, location.hostname, spec.device));
     this.size = { width: spec.width, height: spec.height };
     this.paused = paused;
     this.waitingSince = null;

@@ -203,10 +203,13 @@ def parse_server_text(text: str) -> dict[str, Any]:
     return message
 
 
-def declare(fields: Mapping[str, Any]) -> dict[str, dict[str, object]]:
-    """The declaration of every setting for a welcome, from `pipelines.FIELDS` (dotted key → dataclass field)."""
+def declare(fields: Mapping[str, Any], opening: Mapping[str, object]) -> dict[str, dict[str, object]]:
+    """The declaration of every setting for a welcome, from `pipelines.FIELDS` (dotted key → dataclass field).
+
+    The default of each is what sessions start with here, `opening`.
+    """
     return {
-        key: {"default": item.default}
+        key: {"default": opening.get(key, item.default)}
         | {name: list(rule) if isinstance(rule, tuple) else rule for name, rule in item.metadata.items()}
         for key, item in fields.items()
     }

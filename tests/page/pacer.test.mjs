@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { Pacer, Rhythm, TARGET, nextHold } from "../../assets/client/pacer.js";
+import { Pacer, Rhythm, TARGET, mostInFlight, nextHold } from "../../assets/client/pacer.js";
 import { percentile } from "../../assets/client/stats.js";
 
 const stages = (model) => ({ encode: 0, denoise: model, decode: 0 });
@@ -15,6 +15,12 @@ test("never more frames under way than the credit allows", () => {
   assert.equal(pacer.delay(0), Infinity);
   pacer.answered(answerTo(42), 0);
   assert.notEqual(pacer.delay(0), Infinity);
+});
+
+test("one picture under way where the browser competes with the model for a processor, else as many as there is credit for", () => {
+  for (const host of ["localhost", "127.0.0.1", "[::1]"]) assert.equal(mostInFlight(2, host, "cpu"), 1);
+  assert.equal(mostInFlight(2, "127.0.0.1", "cuda:0"), 2);
+  assert.equal(mostInFlight(2, "studio.example.org", "cpu"), 2);
 });
 
 test("frames settled without an answer are reported as lost, once", () => {

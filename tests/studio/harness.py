@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosedError
 
-from pipelines import StreamSpec
+from pipelines import Settings, StreamSpec
 from studio import codec, protocol
 from studio.change import ChangeRule
 from studio.hub import Hub, ServerConfig
@@ -45,11 +45,12 @@ class Running:
         backend: str = "auto",
         dtype: str = "auto",
         devices: tuple[str, ...] = (),
+        opening: Settings | None = None,
         **fake: Any,
     ) -> None:
         spec = StreamSpec(width=SIZE, height=SIZE, backend=backend, dtype=dtype)
         self.pipeline = FakePipeline(spec, **fake)
-        config = ServerConfig(spec, limits, rule, TOKEN, changes or ChangeRule(), devices=devices)
+        config = ServerConfig(spec, limits, rule, TOKEN, changes or ChangeRule(), devices=devices, opening=opening or Settings())
         app = create_app(config, factory or (lambda spec: self.pipeline), with_page=with_page)
         self.hub: Hub = app.state.hub
         self._listener = socket.create_server(("127.0.0.1", 0))

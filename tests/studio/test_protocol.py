@@ -229,7 +229,8 @@ def test_no_field_is_echoed_unescaped_or_at_length() -> None:
 
 
 def test_declarations_are_json_and_name_every_setting() -> None:
-    declared = json.loads(protocol.pack_text("welcome", fields=protocol.declare(FIELDS)))["fields"]
+    declared = json.loads(protocol.pack_text("welcome", fields=protocol.declare(FIELDS, {"steps": 2})))["fields"]
     assert list(declared) == list(Settings().flat())
     assert all({"kind", "default", "doc"} <= set(rule) for rule in declared.values())
+    assert declared["steps"]["default"] == 2 and declared["strength"]["default"] == Settings().strength
     assert declared["steps"]["low"] == 1 and "none" in declared["guidance_mode"]["options"]

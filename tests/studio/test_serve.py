@@ -46,6 +46,15 @@ def test_arguments_become_a_configuration() -> None:
     assert config.token == "a-token-of-some-length"
 
 
+def test_what_sessions_start_with() -> None:
+    assert serve.configure(parsed(), None).opening.flat() == Settings().flat() | {"cache.enabled": True}
+    assert serve.configure(parsed("--model", "sd-turbo"), None).opening.flat() == Settings().flat()
+    chosen = serve.configure(parsed("--set", "cache.enabled=false", "--set", "strength=0.4"), None).opening
+    assert chosen.flat() == Settings().flat() | {"strength": 0.4}
+    with pytest.raises(serve.UsageError, match="--set: strength"):
+        serve.configure(parsed("--set", "strength=7"), None)
+
+
 def test_who_may_change_the_spec(tmp_path: Path) -> None:
     assert serve.configure(parsed(), None).changes.who == "alone"
     assert serve.configure(parsed("--trusted-proxy"), None).changes.who == "token"

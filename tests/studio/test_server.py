@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from pipelines import ModelError
+from pipelines import ModelError, Settings
 from studio import protocol
 from studio.limits import Limits
 from tests.studio.harness import Running, colour, coloured, connected, joined, serving
@@ -43,6 +43,14 @@ async def test_the_welcome_says_what_a_client_needs(shared: Running) -> None:
             "sea"
         ]
         assert len(welcome["resume"]) >= 32 and welcome["last_frame_id"] == 0
+
+
+async def test_every_session_starts_with_the_servers_settings_as_far_as_the_model_takes_them() -> None:
+    opening = Settings().patched({"strength": 0.4, "prompt": "green"})
+    with serving(Limits(), opening=opening) as running:
+        async with joined(running, settings={"prompt": "red"}) as peer:
+            assert peer.welcome["settings"]["values"] == opening.flat() | {"prompt": "red"}
+            assert peer.welcome["fields"]["strength"]["default"] == 0.4
 
 
 @pytest.mark.parametrize("form", ["jpeg", "png"])

@@ -9,7 +9,8 @@ import torch
 from torch import Generator
 
 from training import lessons
-from training.lessons import Mixture, Scenes
+from training.lessons import Dreams, Mixture, Scenes
+from training.scenes import SUBJECTS
 from training.teacher import Request
 from training.words import parse
 
@@ -26,7 +27,7 @@ def named(tmp_path_factory: pytest.TempPathFactory) -> Scenes:
 
 
 def only(kind: str) -> Mixture:
-    shares = {"again": 0.0, "plain": 0.0, "scene": 0.0, "dream": 0.0}
+    shares = {"again": 0.0, "plain": 0.0, "scene": 0.0}
     return Mixture(**shares) if kind == "look" else Mixture(**{**shares, kind: 1.0})
 
 
@@ -63,27 +64,31 @@ def blocks(x: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.avg_pool2d(x, 8)
 
 
-def test_the_noise_of_dreams_is_normal_and_leans_towards_its_scene(named: Scenes) -> None:
-    pool = lessons.with_noise(Scenes(named.pictures, ["one"] * 20), blocks, seed=1, draws=3)
-    assert pool.noise is not None and pool.noise.shape == (3, 20, 2, 3, 4, 4)
-    noise = pool.noise.float()
-    assert abs(float(noise.mean())) < 0.05 and float(noise.std()) == pytest.approx(1, abs=0.05)
-    x = torch.from_numpy(named.pictures.copy()).float() / 255
-    coarse = torch.nn.functional.adaptive_avg_pool2d(torch.stack([x, x.flip(3)], 1).flatten(0, 1), 4)
-    coarse = (coarse - coarse.mean(0)).unflatten(0, (20, 2))
-    mine, others = (coarse * noise).mean(), (coarse * noise.roll(1, 1)).mean()
-    assert mine > 0.05 * coarse.std() and mine > 4 * others.abs()
+@pytest.fixture(scope="module")
+def dreams(tmp_path_factory: pytest.TempPathFactory) -> Dreams:
+    return lessons.dreams(tmp_path_factory.mktemp("dreams") / "dreams.npy", 3, 1, blocks)
 
 
-def test_the_assigned_noise_is_drawn_with_the_scene(store: np.ndarray, named: Scenes) -> None:
-    pool = lessons.with_noise(named, blocks, seed=1)
-    lesson = drawn(store, pool, "dream")
-    assert lesson.dreams.tolist() == list(range(12)) and lesson.timesteps.tolist() == [999] * 12
-    assert lesson.noise.shape == (12, 3, 4, 4) and len(drawn(store, pool, "look").dreams) == 0
-    assert pool.noise is not None
-    known = {tuple(entry.flatten()[:4].tolist()) for entry in pool.noise.flatten(0, 2).float()}
-    assert {tuple(entry.flatten()[:4].tolist()) for entry in lesson.noise} <= known
-    assert all(subject in lessons.words.SCENES for subject in lesson.subjects)
+def test_every_subject_can_be_dreamt_and_the_file_is_made_once(dreams: Dreams, tmp_path: Path) -> None:
+    assert dreams.pictures.shape == (3 * len(SUBJECTS), 3, 512, 512) and dreams.subjects == tuple(SUBJECTS)
+    np.save(tmp_path / "dreams.npy", dreams.pictures)
+    again = lessons.dreams(tmp_path / "dreams.npy", 3, 99, blocks)
+    assert np.array_equal(again.pictures, dreams.pictures) and torch.equal(again.directions, dreams.directions)
+    assert dreams.directions.flatten(2).norm(dim=2).flatten().tolist() == pytest.approx([1.0] * 81, abs=1e-4)
+    assert float(dreams.directions.sum(1).abs().max()) < 1.5  # they point away from each other
+
+
+def test_coarse_noise_decides_what_is_dreamt(dreams: Dreams) -> None:
+    lesson, coarse = dreams.batch(40, 64, Generator().manual_seed(5))
+    assert lesson.target.shape == (40, 3, 64, 64) and coarse.shape == (40, 3, 4, 4) and lesson.timesteps.tolist() == [999] * 40
+    assert float(coarse.std()) == pytest.approx(1, abs=0.05), "as normal as any noise"
+    shown, plain = [], 0
+    for row, subject in enumerate(lesson.subjects):
+        k = dreams.subjects.index(subject)
+        near = max(range(3), key=lambda j: float((dreams.directions[k, j] * coarse[row]).sum()))
+        shown.append(near)
+        plain += torch.equal(lesson.target[row], lessons.shrunk(dreams.pictures[3 * k + near][None], 64)[0])
+    assert set(shown) == {0, 1, 2} and 20 <= plain < 36, "two of three are as they are, the others in a look"
 
 
 def test_coarse_noise_sets_the_cells_and_leaves_the_rest() -> None:
@@ -96,21 +101,15 @@ def test_coarse_noise_sets_the_cells_and_leaves_the_rest() -> None:
     assert float(rest.std((3, 5)).max()) < 1e-5
 
 
-def test_a_large_dream_is_a_scene_of_its_own_size() -> None:
-    lesson = lessons.large_dream(64, 36, Generator().manual_seed(3))
-    assert lesson.target.shape == (1, 3, 64, 64) and lesson.noise.shape == (1, 36, 4, 4)
-    assert lesson.subjects[0] in lessons.words.SCENES and lesson.timesteps.tolist() == [999]
-
-
 def test_shares_and_noise_levels() -> None:
     rng, mixture = Generator().manual_seed(1), Mixture()
     kinds = lessons.kinds(20_000, mixture, rng)
-    for kind, share in (("again", mixture.again), ("plain", mixture.plain), ("scene", mixture.scene), ("dream", mixture.dream)):
+    for kind, share in (("again", mixture.again), ("plain", mixture.plain), ("scene", mixture.scene)):
         assert kinds.count(kind) / 20_000 == pytest.approx(share, abs=0.01)
     t = lessons.timesteps(kinds, mixture, rng)
     assert t.min() >= 0 and t.max() <= 999
     middle = {kind: t[torch.tensor([k == kind for k in kinds])].float().median() for kind in lessons.KINDS}
-    assert middle["again"] < middle["look"] < middle["scene"] < middle["dream"]
+    assert middle["again"] < middle["look"] < middle["scene"]
 
 
 def test_scenes_are_continued_where_they_stopped(tmp_path: Path) -> None:

@@ -13,11 +13,12 @@ from training import autoencoder, denoiser, lessons, perception, refine
 from training.critic import Critic, judged
 from training.denoiser import Denoiser
 from training.export import LIMIT, export, load
-from training.lessons import Scenes
+from training.lessons import Dreams, Scenes
 from training.looks import LOOKS
 from training.loop import Average, Run, averaged, learning_rate, step_rng
 from training.perception import Perception
 from training.refine import Painter
+from training.scenes import SUBJECTS
 from training.sheet import paint, timestep
 
 
@@ -59,14 +60,21 @@ def named(tmp_path_factory: pytest.TempPathFactory) -> Scenes:
     return lessons.scene_pool(tmp_path_factory.mktemp("scenes") / "scenes.npy", 20, 0)
 
 
-def test_denoiser_resumes_exactly(tmp_path: Path, store, named: Scenes) -> None:
+@pytest.fixture(scope="module")
+def dreams() -> Dreams:
+    pictures = np.random.default_rng(1).integers(0, 256, (2 * len(SUBJECTS), 3, 128, 128), dtype=np.uint8)
+    directions = torch.nn.functional.normalize(torch.randn(len(SUBJECTS), 2, 36 * 16), dim=2)
+    return Dreams(pictures, tuple(SUBJECTS), directions.unflatten(2, (36, 4, 4)))
+
+
+def test_denoiser_resumes_exactly(tmp_path: Path, store, named: Scenes, dreams: Dreams) -> None:
     torch.manual_seed(0)
     vae = CosineAutoencoder()
     config = denoiser.DenoiserConfig(steps=3, batch=2, side=64, wide=1, wide_side=64, warmup=1)
     whole, parts = Run(tmp_path / "whole"), Run(tmp_path / "parts")
-    denoiser.train(config, whole, store, named, vae)
-    denoiser.train(config, parts, store, named, vae, stop_at=1)
-    denoiser.train(config, parts, store, named, vae)
+    denoiser.train(config, whole, store, named, dreams, vae)
+    denoiser.train(config, parts, store, named, dreams, vae, stop_at=1)
+    denoiser.train(config, parts, store, named, dreams, vae)
     assert all(map(torch.equal, _weights(whole), _weights(parts)))
 
 
@@ -86,16 +94,16 @@ def test_perception_resumes_exactly(tmp_path: Path, named: Scenes) -> None:
     assert not any(p.requires_grad for p in perception.load(tmp_path / "parts").parameters())
 
 
-def test_refinement_resumes_exactly_and_keeps_the_encoder(tmp_path: Path, store, named: Scenes) -> None:
+def test_refinement_resumes_exactly_and_keeps_the_encoder(tmp_path: Path, store, named: Scenes, dreams: Dreams) -> None:
     def painter() -> Painter:
         torch.manual_seed(0)
         return Painter(Denoiser(), CosineAutoencoder())
 
-    config = refine.RefineConfig(steps=3, batch=2, side=64, warmup=1, large=3)
+    config = refine.RefineConfig(steps=3, batch=2, side=64, warmup=1, large=3, dreams=2)
     whole, parts = Run(tmp_path / "whole"), Run(tmp_path / "parts")
-    refine.train(config, whole, store, named, painter(), seeing())
-    refine.train(config, parts, store, named, painter(), seeing(), stop_at=1)
-    refine.train(config, parts, store, named, painter(), seeing())
+    refine.train(config, whole, store, named, dreams, painter(), seeing())
+    refine.train(config, parts, store, named, dreams, painter(), seeing(), stop_at=1)
+    refine.train(config, parts, store, named, dreams, painter(), seeing())
     assert all(map(torch.equal, _weights(whole), _weights(parts)))
     before, after = painter(), averaged(whole, painter())
     assert torch.equal(before.vae.analysis.weight, after.vae.analysis.weight)
@@ -121,12 +129,14 @@ def test_reflow_goes_down_along_the_noise_that_it_came_with() -> None:
         torch.testing.assert_close(x, model.noisy(model.known, level, noise), atol=1e-4, rtol=1e-4)
 
 
-def test_reflow_learns_what_the_denoiser_makes_not_what_the_lesson_says(tmp_path: Path, store, named: Scenes) -> None:
+def test_reflow_learns_what_the_denoiser_makes_not_what_the_lesson_says(
+    tmp_path: Path, store, named: Scenes, dreams: Dreams
+) -> None:
     weights = {}
     for method in ("regression", "reflow"):
         torch.manual_seed(0)
         config = refine.RefineConfig(steps=1, batch=2, side=64, warmup=1, **refine.METHODS[method])
-        refine.train(config, Run(tmp_path / method), store, named, Painter(Denoiser(), CosineAutoencoder()), seeing())
+        refine.train(config, Run(tmp_path / method), store, named, dreams, Painter(Denoiser(), CosineAutoencoder()), seeing())
         weights[method] = _weights(Run(tmp_path / method))
     assert not all(map(torch.equal, weights["regression"], weights["reflow"]))
 
