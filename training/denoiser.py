@@ -36,6 +36,7 @@ class DenoiserConfig:
     wide_side: int = 256
     groups: int = 6  # requests per part
     dreams: int = 3  # of wide_side per part
+    large: int = 4  # every how many steps the dreams have twice that side, and are as many as cost the same
     peak: float = 6e-4
     warmup: int = 300
     average: float = 0.998
@@ -123,7 +124,9 @@ def train(
         value = F.smooth_l1_loss(z, target, beta=0.5)
         if not config.dreams:
             return value, {}
-        lesson, x, target = asleep(model, vae, dreams, config.dreams, config.wide_side, rng)
+        large = step % config.large == config.large - 1
+        n, side = (max(1, config.dreams // 4), 2 * config.wide_side) if large else (config.dreams, config.wide_side)
+        lesson, x, target = asleep(model, vae, dreams, n, side, rng)
         dreamt = F.smooth_l1_loss(model(x, lesson.timesteps.to(device), lesson.prompts), target, beta=0.5)
         return value + dreamt, {"dreamt": dreamt.item()}
 
@@ -169,8 +172,8 @@ def main() -> None:
     torch.set_num_threads(1)  # see training.loop
     torch.set_flush_denormal(True)
     config = DenoiserConfig(
-        steps=args.steps, batch=args.batch, peak=args.peak, warmup=min(300, args.steps // 10), scenes=args.scenes, seed=args.seed,
-        dreams=args.dreams, mixture=Mixture(scene=args.scene),
+        steps=args.steps, batch=args.batch, wide=max(1, args.batch // 4), peak=args.peak, warmup=min(300, args.steps // 10),
+        scenes=args.scenes, dreams=args.dreams, mixture=Mixture(scene=args.scene), seed=args.seed,
     )  # fmt: skip
     data.pool(args.runs / "sources.npy", args.pictures, args.seed)
     start = torch.load(args.start, weights_only=True) if args.start else None

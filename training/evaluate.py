@@ -16,6 +16,7 @@ Everything per number of steps, 1 to 4, for the looks and scenes that the model 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -39,15 +40,17 @@ from training.teacher import Request, teacher
 
 CLIP = Path(__file__).parents[1] / "assets" / "samples" / "sample.mp4"
 NAMES = ("astronaut", "coffee", "tower", "chelsea")
+MORE = ("cheetah1", "lion", "groot", "cheetah2")  # prompts are judged on these, too: an eighth is the smallest step of a look
 Figures = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Scope:
-    """What is measured: sides in pixels, pictures by name, how many seeds and frames."""
+    """What is measured: sides in pixels, pictures by name (`judged`: for prompts), how many seeds and frames."""
 
     side: int = 512
     names: tuple[str, ...] = NAMES
+    judged: tuple[str, ...] = (*NAMES, *MORE)
     strength: float = 0.5
     judged_at: float = 0.6
     seeds: int = 3
@@ -75,10 +78,10 @@ def subject(folder: Path) -> Subject:
     return Subject(model, vae, known, tuple(word for word in listed.scenes if word.name in scenes.SUBJECTS))
 
 
-def held_out(scope: Scope) -> dict[str, Tensor]:
-    """Evaluation photographs as squares of the scope's side."""
+def held_out(scope: Scope, names: tuple[str, ...] | None = None) -> dict[str, Tensor]:
+    """Evaluation photographs as squares of the scope's side: its `names`, or others."""
     found = photographs.held_out()
-    return {name: photographs.square(found[name], scope.side) for name in scope.names if name in found}
+    return {name: photographs.square(found[name], scope.side) for name in names or scope.names if name in found}
 
 
 def evaluate_autoencoder(vae: CosineAutoencoder, smallest: int = 300) -> dict[str, float]:
@@ -114,7 +117,7 @@ def evaluate_prompts(tested: Subject, judge: Classifier, scope: Scope, steps: in
     right: dict[str, float] = {}
     confusions: dict[str, int] = {}
     painted, taught, ratios = [], [], []
-    sources = held_out(scope)
+    sources = held_out(scope, scope.judged)
     for look in (look for look in tested.looks if look.name in judge.names):
         outputs = [paint(tested.model, tested.vae, x, [look.prompt], scope.judged_at, steps=steps) for x in sources.values()]
         targets = [teacher(x, Request(look.name)) for x in sources.values()]
@@ -289,7 +292,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="folder for figures.json, figures.md and sample.png; else only printed")
     parser.add_argument("--steps", type=int, nargs="+", default=[1, 2, 3, 4])
     parser.add_argument("--side", type=int, default=Scope.side, help="a multiple of 64")
-    parser.add_argument("--names", nargs="+", default=list(NAMES), help="held-out photographs")
+    parser.add_argument("--names", nargs="+", help="held-out photographs, instead of all")
     parser.add_argument("--looks", nargs="+", help="only these looks, for a quick check")
     parser.add_argument("--seeds", type=int, default=Scope.seeds, help="pictures per scene")
     args = parser.parse_args()
@@ -298,7 +301,9 @@ def main() -> None:
     tested = subject(args.weights)
     if args.looks:
         tested = Subject(tested.model, tested.vae, tuple(k for k in tested.looks if k.name in args.looks), tested.scenes)
-    scope = Scope(side=args.side, names=tuple(args.names), seeds=args.seeds)
+    scope = Scope(side=args.side, seeds=args.seeds)
+    if args.names:
+        scope = dataclasses.replace(scope, names=tuple(args.names), judged=tuple(args.names))
     figures = {"weight_bytes": weight_bytes(args.weights), **evaluate(tested, scope, tuple(args.steps))}
     tables = f"{summary(figures)}\n\n{by_look(figures)}\n"
     if args.output is not None:

@@ -36,7 +36,7 @@ KINDS = ("look", "again", "plain", "scene")
 DREAM = 999  # the timestep of noise alone
 COARSE = 4  # cells along a side of the part of the noise that decides what is dreamt
 DREAM_SIDE = 512  # pixels at which they are kept
-EACH = 4  # dreams of every subject
+EACH = 2  # dreams of every subject
 
 
 @dataclass(frozen=True)

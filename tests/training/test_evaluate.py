@@ -16,7 +16,7 @@ from training.looks import LOOKS
 from training.scenes import SUBJECTS
 from training.sheet import imagine, levels, paint
 
-SCOPE = Scope(side=64, names=("coffee",), seeds=2, frames=2, dream_side=64)
+SCOPE = Scope(side=64, names=("coffee",), judged=("coffee",), seeds=2, frames=2, dream_side=64)
 
 
 @pytest.fixture(scope="module")
