@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import copy
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,17 @@ from training.looks import LOOKS
 from training.loop import Average, Run, averaged, channels_last, optimise
 from training.perception import SUBJECTS, Perception, likeness
 
+COARSE = 16  # pixels; below that a dream need not be the picture that it is compared with
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Of what does not ask for exact pixels: statistics of features and names (training.perception), the critic's score."""
+
+    alike: float = 0.0
+    called: float = 0.0
+    dislike: float = 0.0
+
 
 @dataclass(frozen=True)
 class RefineConfig:
@@ -46,22 +57,24 @@ class RefineConfig:
     groups: int = 2  # requests per part
     mixture: Mixture = field(default_factory=lambda: Mixture(again=0.1, plain=0.06, focus=(150, 750), focused=0.85))
     scenes: int = 5000  # as for the denoiser
-    dreams: int = 4  # per part
-    large: int = 4  # every how many steps the dreams have twice the side
-    carried: float = 0.25  # share of rows that are asked for a later step, from what the painter itself made in the first
+    dreams: int = 2  # per part
+    large: int = 6  # every how many steps there is one dream of twice the side instead of everything else
+    carried: float = 0.3  # share of rows that are asked for a later step, from what the painter itself made in the first
     energy: float = 0.5  # weight of the edge energy's difference
     faithful: float = 0.5  # weight of decoding the true latents
     matching: float = 1.0  # weight of the critic's features
-    adversarial: float = 0.05  # weight of its score
-    alike: float = 0.5  # weight of the statistics of features (training.perception)
-    called: float = 0.05  # weight of the names that it gives
-    dreamt: float = 3.0  # weight of the dreams' latents
+    others: Weights = field(default_factory=lambda: Weights(alike=0.5, called=0.05, dislike=0.05))  # of what is not dreamt
+    dreamt: Weights = field(default_factory=lambda: Weights(alike=2.0, called=0.3, dislike=0.15))
+    coarse: float = 1.5  # dreams: weight of the means of 16 x 16 pixels
     coupled: int = 0  # reflow: steps of the denoiser that make the target; 0 for the lesson's own
     seed: int = 0
 
 
-REGRESSION = {"matching": 0.0, "adversarial": 0.0, "alike": 0.0, "called": 0.0}
+REGRESSION = {"matching": 0.0, "others": Weights(), "dreamt": Weights()}
 METHODS: dict[str, dict[str, Any]] = {"adversarial": {}, "regression": REGRESSION, "reflow": REGRESSION | {"coupled": 4}}
+
+
+Done = tuple[Lessons, Tensor, Tensor, Tensor]
 
 
 class Painter(nn.Module):
@@ -143,16 +156,23 @@ def seen(seeing: Perception, painted: Tensor, real: Tensor, lesson: Lessons) -> 
     return likeness(features, known), called[0] + called[1]
 
 
-def first(lesson: Lessons) -> Lessons:
-    """The first of a batch of lessons."""
-    return Lessons(*(getattr(lesson, part.name)[:1] for part in fields(Lessons)))
+def joined(a: Done, b: Done) -> Done:
+    """Two batches of lessons with their tensors as one."""
+    one, other = a[0], b[0]
+    pairs = (
+        (one.start, other.start),
+        (one.target, other.target),
+        (one.timesteps, other.timesteps),
+        *zip(a[1:], b[1:], strict=True),
+    )
+    start, target, levels, *rest = (torch.cat(pair) for pair in pairs)
+    lesson = Lessons(start, target, one.prompts + other.prompts, levels, one.subjects + other.subjects, one.looks + other.looks)
+    return lesson, rest[0], rest[1], rest[2]
 
 
-def joined(a: Lessons, b: Lessons) -> Lessons:
-    """Two batches as one."""
-    pairs = ((a.start, b.start), (a.target, b.target), (a.timesteps, b.timesteps))
-    start, target, levels = (torch.cat(pair) for pair in pairs)
-    return Lessons(start, target, a.prompts + b.prompts, levels, a.subjects + b.subjects, a.looks + b.looks)
+def weighed(weights: Weights, parts: dict[str, Tensor], rows: slice) -> Tensor:
+    """The sum of the parts, (N,) each, by their weights, as means over some rows."""
+    return torch.stack([getattr(weights, name) * part[rows].mean() for name, part in parts.items()]).sum()
 
 
 def train(
@@ -164,7 +184,7 @@ def train(
     several = copy.deepcopy(painter).requires_grad_(False).eval() if config.coupled else None
     seeing = seeing.to(device)
 
-    def awake(rng: Generator) -> tuple[Lessons, Tensor, Tensor, Tensor]:
+    def awake(rng: Generator) -> Done:
         """Lessons with a picture to start from: (they, target latents, what the denoiser finds, the pictures to be painted)."""
         model = painter.denoiser
         lesson = lessons.batch(store, named, config.batch, config.side, config.groups, config.mixture, rng)
@@ -178,34 +198,41 @@ def train(
             picture = several.decode(target).clamp(-1, 1)
         return lesson, target, model(x, t, lesson.prompts), picture
 
-    def dreaming(n: int, side: int, rng: Generator) -> tuple[Lessons, Tensor, Tensor]:
-        """(dreams, target latents, what the denoiser finds), some of them after a step of its own."""
+    def dreaming(n: int, side: int, rng: Generator) -> Done:
+        """The same of dreams, some of them after a step of the painter's own."""
         lesson, x, target = asleep(painter.denoiser, painter.vae, dreams, n, side, rng)
         x, t = carried_on(painter.denoiser, x, lesson.timesteps.to(device), lesson.prompts, config.carried, rng)
-        return lesson, target, painter.denoiser(x.contiguous(memory_format=torch.channels_last), t, lesson.prompts)
+        z = painter.denoiser(x.contiguous(memory_format=torch.channels_last), t, lesson.prompts)
+        return lesson, target, z, lesson.target.to(device) * 2 - 1
 
     def loss(step: int, rng: Generator) -> tuple[Tensor, dict[str, float]]:
-        lesson, target, z, picture = awake(rng)
-        large = step % config.large == config.large - 1  # as many dreams, at twice the side, as cost the same
-        n, side = (max(1, config.dreams // 4), 2 * config.side) if large else (config.dreams, config.side)
-        dream, dreamt, found = dreaming(n, side, rng)
-        in_dreams = F.smooth_l1_loss(found, dreamt, beta=0.5)
-        if not large:  # one is painted, too
-            lesson = joined(lesson, first(dream))
-            picture = torch.cat([picture, dream.target[:1].to(device) * 2 - 1])
-            z, target = torch.cat([z, found[:1]]), torch.cat([target, dreamt[:1]])
+        if step % config.large == config.large - 1:
+            lesson, target, z, picture = dreaming(1, 2 * config.side, rng)
+            others = 0
+        else:
+            lesson, target, z, picture = joined(awake(rng), dreaming(config.dreams, config.side, rng))
+            others = config.batch
         half = (len(z) + 1) // 2  # the true latents of half the batch keep the decoder faithful
         decoded = painter.decode(torch.cat([z, target[:half]]))
         painted, rebuilt = decoded[: len(z)], decoded[len(z) :]
         told = painter.denoiser.pooled(lesson.prompts)
         dislike, matching, own = judged(painter.critic, painted.contiguous(memory_format=torch.channels_last), picture, told)
         alike, called = seen(seeing, painted, picture, lesson)
-        exact = F.smooth_l1_loss(z, target, beta=0.5) + picture_loss(painted, picture)
-        exact = exact + config.energy * energy_loss(painted, picture) + config.matching * matching.mean()
-        loose = config.alike * alike.mean() + config.called * called.mean() + config.adversarial * dislike.mean()
-        value = exact + loose + config.faithful * picture_loss(rebuilt, picture[:half]) + own.mean() + config.dreamt * in_dreams
-        parts = {"exact": exact, "dreamt": in_dreams, "alike": alike.mean(), "called": called.mean(), "dislike": dislike.mean()}
-        return value, {name: part.item() for name, part in parts.items()} | {"critic": own.mean().item()}
+        parts = {"alike": alike, "called": called, "dislike": dislike}
+        value = config.faithful * picture_loss(rebuilt, picture[:half]) + own.mean()
+        found = {"critic": own.mean().item()}
+        if others:
+            shown, meant = painted[:others], picture[:others]
+            exact = F.smooth_l1_loss(z[:others], target[:others], beta=0.5) + picture_loss(shown, meant)
+            exact = exact + config.energy * energy_loss(shown, meant) + config.matching * matching[:others].mean()
+            value = value + (exact + weighed(config.others, parts, slice(0, others))) * (others / len(z))
+            found |= {"exact": exact.item(), "look": called[:others].mean().item()}
+        if others < len(z):
+            coarse = F.l1_loss(F.avg_pool2d(painted[others:], COARSE), F.avg_pool2d(picture[others:], COARSE))
+            dreamy = config.coarse * coarse + weighed(config.dreamt, parts, slice(others, len(z)))
+            value = value + dreamy * (1 - others / len(z))
+            found |= {"coarse": coarse.item()} | {name: part[others:].mean().item() for name, part in parts.items()}
+        return value, found
 
     return optimise(
         run, painter, loss, seed=config.seed, steps=config.steps, peak=config.peak, warmup=config.warmup,
