@@ -49,21 +49,21 @@ class Weights:
 @dataclass(frozen=True)
 class RefineConfig:
     steps: int = 2200
-    batch: int = 3  # per part; two parts
+    batch: int = 4  # per part; two parts
     side: int = 256  # pixels
     peak: float = 2e-4
     warmup: int = 40
     average: float = 0.99
     groups: int = 2  # requests per part
-    mixture: Mixture = field(default_factory=lambda: Mixture(again=0.1, plain=0.06, focus=(150, 750), focused=0.85))
+    mixture: Mixture = field(default_factory=lambda: Mixture(again=0.1, plain=0.06, focus=(250, 750), focused=0.85))
     scenes: int = 5000  # as for the denoiser
-    dreams: int = 2  # per part
+    dreams: int = 1  # per part
     large: int = 6  # every how many steps there is one dream of twice the side instead of everything else
     carried: float = 0.3  # share of rows that are asked for a later step, from what the painter itself made in the first
     energy: float = 0.5  # weight of the edge energy's difference
     faithful: float = 0.5  # weight of decoding the true latents
     matching: float = 1.0  # weight of the critic's features
-    others: Weights = field(default_factory=lambda: Weights(alike=0.5, called=0.05, dislike=0.05))  # of what is not dreamt
+    others: Weights = field(default_factory=lambda: Weights(alike=1.0, called=0.25, dislike=0.05))  # of what is not dreamt
     dreamt: Weights = field(default_factory=lambda: Weights(alike=2.0, called=0.3, dislike=0.15))
     coarse: float = 1.5  # dreams: weight of the means of 16 x 16 pixels
     coupled: int = 0  # reflow: steps of the denoiser that make the target; 0 for the lesson's own
