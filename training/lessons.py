@@ -48,7 +48,8 @@ class Mixture:
     scene: float = 0.12
     focus: tuple[int, int] = (50, 750)  # strengths 0.05 to 0.75
     focused: float = 0.75
-    hard: tuple[str, ...] = ("neon", "neon", "blueprint", "oil", "cartoon", "cartoon", "impressionist", "pixel", "pixel")  # met more often
+    # looks that are met more often
+    hard: tuple[str, ...] = ("neon", "neon", "blueprint", "oil", "cartoon", "cartoon", "impressionist", "pixel", "pixel")
 
 
 @dataclass(frozen=True)
