@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 
 ARTIFACTS = Path(__file__).resolve().parents[2] / "artifacts"
@@ -123,13 +124,24 @@ class Page:
         return self.driver.execute_script(script, *arguments)
 
     def wait(self, what: str, true: Callable[[], Any], patience: float = PATIENCE) -> Any:
-        """The first true value of `true()`; fails naming `what`."""
+        """The first true value of `true()`; fails naming `what`. An element that the page replaces meanwhile is not yet it."""
         end = time.monotonic() + patience
         while time.monotonic() < end:
-            if value := true():
-                return value
+            with contextlib.suppress(StaleElementReferenceException):
+                if value := true():
+                    return value
             time.sleep(0.05)
         raise AssertionError(f"waited {patience:.0f} s for: {what}; status: {self.status()!r}, notice: {self.notice()!r}")
+
+    def box(self, selector: str) -> dict[str, float]:
+        """x, y, width and height of an element as it is now, in CSS pixels of the window; zeros where there is none.
+
+        In one call: between finding an element and asking for its place the page may have put another one there.
+        """
+        script = """const { x, y, width, height } = document.querySelector(arguments[0])?.getBoundingClientRect() ?? new DOMRect();
+          return { x, y, width, height }"""
+        found: dict[str, float] = self.js(script, selector)
+        return found
 
     def live(self, patience: float = PATIENCE) -> Page:
         live = "return Boolean(globalThis.rill?.seenPicture && rill.link.state === 'live')"

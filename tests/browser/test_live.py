@@ -275,7 +275,8 @@ def test_a_page_at_rest_asks_for_few_animation_frames_and_lays_nothing_empty_ove
 
 def test_the_pages_own_style_has_the_last_word_over_gradios(page: Page) -> None:
     page.choose("camera")
-    inset, video = (page.driver.find_element(By.CSS_SELECTOR, name).rect for name in (".rill-inset", ".rill-inset video"))
+    page.wait("the camera in its corner", lambda: page.box(".rill-inset video")["width"] > 0)
+    inset, video = page.box(".rill-inset"), page.box(".rill-inset video")
     assert all(abs(inset[side] - video[side]) <= 2 for side in ("x", "y", "width", "height")), (inset, video)
     block = "return getComputedStyle(document.querySelector('#rill-strength'))"
     assert page.js(f"{block}.padding") == "0px"
@@ -317,9 +318,9 @@ def test_fits_a_phone(studio: Studio, phone: webdriver.Chrome, theme: str) -> No
     page.moves_on()
     page.screenshot(f"phone-{theme}.png")
     assert page.js("return document.documentElement.scrollWidth") <= 360
-    canvas = phone.find_element(By.ID, "rill-output").rect
+    canvas = page.box("#rill-output")
     assert canvas["width"] >= 300 and canvas["y"] < 200
-    prompt = phone.find_element(By.CSS_SELECTOR, "#rill-prompt").rect
+    prompt = page.box("#rill-prompt")
     assert canvas["y"] + canvas["height"] <= prompt["y"], "the order of use: picture, prompt"
     assert page.problems() == []
     phone.get("about:blank")
