@@ -61,7 +61,7 @@ def code_version() -> str:
     """Changes with whatever a traced graph depends on besides the weights: a graph kept on disk must not outlive its code."""
     digest = hashlib.sha256(version("diffusers").encode())
     here = Path(__file__).parent
-    own = ("unet.py", "modulation.py", "control.py", "picture_prompt.py", "pixels.py", "cosine_autoencoder.py")
+    own = ("unet.py", "modulation.py", "place.py", "control.py", "picture_prompt.py", "pixels.py", "cosine_autoencoder.py")
     operations = (Path(module.__file__ or "") for module in (groupnorm, group_norm_silu, pixels))
     for path in (*(here / name for name in own), here / "backends" / "openvino.py", *operations):
         digest.update(path.read_bytes())

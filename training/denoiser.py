@@ -22,7 +22,7 @@ from torch import Generator, Tensor, nn
 
 from pipelines.cosine_autoencoder import CosineAutoencoder
 from training import autoencoder, data, lessons
-from training.lessons import Dreams, Lessons, Mixture, Scenes
+from training.lessons import DREAM, Dreams, Lessons, Mixture, Scenes
 from training.loop import Average, Run, channels_last, optimise
 from training.model import build_scheduler, build_text_encoder, build_tokenizer, build_unet, tokenize
 
@@ -36,6 +36,8 @@ class DenoiserConfig:
     wide_side: int = 256
     groups: int = 6  # requests per part
     dreams: int = 3  # of wide_side per part
+    awake: float = 0.2  # share of the dreams that start from less than noise alone
+    coarse: float = 2.0  # dreams: weight of the means of 8 x 8 pixels, without which regression stays with colours and a horizon
     large: int = 4  # every how many steps the dreams have twice that side, and are as many as cost the same
     peak: float = 6e-4
     warmup: int = 300
@@ -90,13 +92,21 @@ def encoded(vae: CosineAutoencoder, x: Tensor) -> Tensor:
 
 
 def asleep(
-    model: Denoiser, vae: CosineAutoencoder, dreams: Dreams, n: int, side: int, rng: Generator
+    model: Denoiser, vae: CosineAutoencoder, dreams: Dreams, n: int, side: int, rng: Generator, awake: float = 0.0
 ) -> tuple[Lessons, Tensor, Tensor]:
-    """n dreams of side x side pixels: (lessons, their noise (n, C, h, w) with the part that decides, the latents to be found)."""
-    lesson, coarse = dreams.batch(n, side, rng)
+    """n dreams of side x side pixels: (lessons, their noisy latents (n, C, h, w), the latents to be found)."""
+    lesson = dreams.batch(n, side, rng, awake)
     target = encoded(vae, lesson.target)
-    noise = lessons.coarsely(torch.randn(target.shape, generator=rng), coarse).to(target)
-    return lesson, noise.contiguous(memory_format=torch.channels_last), target
+    noise = torch.randn(target.shape, generator=rng).to(target)
+    level = lesson.timesteps.to(target.device)
+    x = torch.where((level == DREAM).view(-1, 1, 1, 1), noise, model.noisy(target, level, noise))
+    return lesson, x.contiguous(memory_format=torch.channels_last), target
+
+
+def block_means(vae: CosineAutoencoder) -> list[int]:
+    """The latent channels that hold the means of 8 x 8 pixels, of the luma and of two colour differences."""
+    luma, chroma = vae.config["luma_channels"], vae.config["chroma_channels"]
+    return [0, luma, luma + chroma]
 
 
 def train(
@@ -112,6 +122,7 @@ def train(
         model.load_state_dict(start)
     model = channels_last(model.to(device))
     vae = channels_last(vae.to(device)).eval().requires_grad_(False)
+    means = block_means(vae)
 
     def loss(step: int, rng: Generator) -> tuple[Tensor, dict[str, float]]:
         n, side = (config.wide, config.wide_side) if step % 3 == 2 else (config.batch, config.side)
@@ -126,9 +137,11 @@ def train(
             return value, {}
         large = step % config.large == config.large - 1
         n, side = (max(1, config.dreams // 4), 2 * config.wide_side) if large else (config.dreams, config.wide_side)
-        lesson, x, target = asleep(model, vae, dreams, n, side, rng)
-        dreamt = F.smooth_l1_loss(model(x, lesson.timesteps.to(device), lesson.prompts), target, beta=0.5)
-        return value + dreamt, {"dreamt": dreamt.item()}
+        lesson, x, target = asleep(model, vae, dreams, n, side, rng, config.awake)
+        z = model(x, lesson.timesteps.to(device), lesson.prompts)
+        coarse = F.l1_loss(z[:, means], target[:, means])
+        dreamt = F.smooth_l1_loss(z, target, beta=0.5) + config.coarse * coarse
+        return value + dreamt, {"awake": value.item(), "dreamt": dreamt.item(), "coarse": coarse.item()}
 
     return optimise(
         run, model, loss, seed=config.seed, steps=config.steps, peak=config.peak, warmup=config.warmup,
@@ -145,7 +158,7 @@ def run_stage(
     vae = autoencoder.read(runs / "autoencoder").eval().requires_grad_(False)
     store = np.load(runs / "sources.npy", mmap_mode="r")
     named = lessons.scene_pool(runs / "scenes.npy", config.scenes, config.seed)
-    dreams = lessons.dreams(runs / "dreams.npy", lessons.EACH, config.seed, lambda x: encoded(vae, x))
+    dreams = lessons.dreams(runs / "dreams.npy", config.seed)
     run = Run(runs / "denoiser")
 
     def sheet(model: Any, step: int) -> None:
@@ -172,7 +185,7 @@ def main() -> None:
     torch.set_num_threads(1)  # see training.loop
     torch.set_flush_denormal(True)
     config = DenoiserConfig(
-        steps=args.steps, batch=args.batch, wide=max(1, args.batch // 4), peak=args.peak, warmup=min(300, args.steps // 10),
+        steps=args.steps, batch=args.batch, wide=max(1, args.batch // 4), peak=args.peak, warmup=min(300, args.steps // 40),
         scenes=args.scenes, dreams=args.dreams, mixture=Mixture(scene=args.scene), seed=args.seed,
     )  # fmt: skip
     data.pool(args.runs / "sources.npy", args.pictures, args.seed)

@@ -158,10 +158,13 @@ def evaluate_scenes(tested: Subject, judge: Classifier, scope: Scope, steps: int
     known = [scene for scene in tested.scenes if scene.name in judge.names]
     if not known:
         return None
-    right, drawn, real, spreads = {}, [], [], []
+    right, large, drawn, real, spreads = {}, [], [], [], []
     rng = Generator().manual_seed(71)
     for scene in known:
-        y = imagine(tested.model, tested.vae, [scene.prompt] * scope.seeds, scope.dream_side, seed=5, steps=steps)
+        prompts = [scene.prompt] * scope.seeds
+        y = imagine(tested.model, tested.vae, prompts, scope.side, seed=5, steps=steps)
+        large += [name == scene.name for name in classifier.judged(judge, classifier.whole(y))]
+        y = imagine(tested.model, tested.vae, prompts, scope.dream_side, seed=5, steps=steps)
         fresh = scenes.scene(scope.seeds, scope.dream_side, rng, (scene.name,))[0]
         small = classifier.whole(y)
         right[scene.name] = round(sum(name == scene.name for name in classifier.judged(judge, small)) / scope.seeds, 3)
@@ -171,6 +174,7 @@ def evaluate_scenes(tested: Subject, judge: Classifier, scope: Scope, steps: int
     return {
         "accuracy": _mean(list(right.values())),
         "worst": min(right.values()),
+        "large": round(sum(large) / len(large), 3),
         "per_subject": right,
         "frechet": round(classifier.frechet(torch.cat(drawn), torch.cat(real)), 3),
         "diversity": _mean(spreads),
@@ -244,7 +248,8 @@ def summary(figures: Figures) -> str:
         "structure, strength 0.5": lambda f: _over(f, "structure"),
         "flicker, still scene": lambda f: _over(f, "flicker"),
         "movement, clip (teacher 1)": lambda f: f["clip"],
-        "text to image accuracy": lambda f: f["scenes"] and f["scenes"]["accuracy"],
+        "text to image accuracy, 256 x 256": lambda f: f["scenes"] and f["scenes"]["accuracy"],
+        "the same, 512 x 512": lambda f: f["scenes"] and f["scenes"].get("large"),
         "Frechet distance to scenes": lambda f: f["scenes"] and f["scenes"]["frechet"],
         "diversity (scenes 1)": lambda f: f["scenes"] and f["scenes"]["diversity"],
     }

@@ -6,6 +6,7 @@ python -m training.export --runs runs --output assets/pocket
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import tempfile
@@ -14,10 +15,13 @@ from pathlib import Path
 import diffusers
 import torch
 from diffusers import LCMScheduler, UNet2DConditionModel
+from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
+from safetensors.torch import load_file
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from pipelines import vocabulary
 from pipelines.cosine_autoencoder import CosineAutoencoder
+from pipelines.loader import networks
 from training import autoencoder, words
 from training.denoiser import Denoiser
 from training.loop import Run, averaged, channels_last
@@ -55,9 +59,8 @@ def export(model: Denoiser, vae: CosineAutoencoder, output: Path) -> int:
         folder = Path(scratch)
         parts = {"unet": model.unet, "text_encoder": model.text_encoder, "vae": vae}
         for name, module in parts.items():
-            half = type(module).from_config(module.config) if name != "text_encoder" else CLIPTextModel(module.config)
-            half.load_state_dict(module.state_dict())
-            torch.nn.Module.to(half, torch.float16).save_pretrained(folder / name, safe_serialization=True)
+            half = torch.nn.Module.to(copy.deepcopy(module), torch.float16)
+            half.save_pretrained(folder / name, safe_serialization=True)
         model.tokenizer.save_pretrained(folder / "tokenizer")
         build_scheduler().save_pretrained(folder / "scheduler")
         (folder / "model_index.json").write_text(json.dumps(INDEX, indent=2) + "\n")
@@ -78,7 +81,8 @@ def load(folder: Path) -> tuple[Denoiser, CosineAutoencoder]:
     """The exported model in float32, for sheets and evaluation; its parts, words and schedule are of its own day."""
     scheduler = LCMScheduler.from_pretrained(folder / "scheduler")
     model = Denoiser(schedule=scheduler.alphas_cumprod)
-    model.unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
+    tensors = {name: tensor.float() for name, tensor in load_file(folder / "unet" / SAFETENSORS_WEIGHTS_NAME).items()}
+    model.unet = networks.build("UNet2DConditionModel", UNet2DConditionModel.load_config(folder / "unet"), tensors, "unet")
     model.tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
     model.text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32)
     return channels_last(model.eval()), channels_last(autoencoder.read(folder / "vae").eval())

@@ -54,16 +54,31 @@ def fit(convolution: nn.Conv2d, pairs: Iterable[tuple[Tensor, Tensor]], ridge: f
 
 
 @torch.no_grad()
-def take_over(model: Denoiser, older: Denoiser) -> None:
-    """Copies everything but the first and the last convolution; embeddings word by word."""
+def take_over(model: Denoiser, older: Denoiser, ends: bool = False) -> None:
+    """Copies everything but the first and the last convolution, or those too (`ends`); embeddings word by word.
+
+    A place (pipelines.place) that the older model lacks stays as it is.
+    """
     kept = older.state_dict()
     for name, value in model.state_dict().items():
         if name.endswith("token_embedding.weight"):
             ids = older.tokenizer.get_vocab()
             known = [(row, ids[token]) for token, row in model.tokenizer.get_vocab().items() if token in ids]
             value[[row for row, _ in known]] = kept[name][[row for _, row in known]]
-        elif not name.startswith(("unet.conv_in.", "unet.conv_out.")):
+        elif name in kept and (ends or not name.startswith(("unet.conv_in.", "unet.conv_out."))):
             value.copy_(kept[name])
+
+
+def same_latents(old: CosineAutoencoder, new: CosineAutoencoder) -> bool:
+    """Whether two encoders are one and the same; what their decoders make of the latents may differ."""
+    ours, theirs = (
+        {name: value for name, value in vae.state_dict().items() if name.startswith(("analysis.", "latent_"))}
+        for vae in (new, old)
+    )
+    return ours.keys() == theirs.keys() and all(
+        value.shape == theirs[name].shape and torch.allclose(value.float(), theirs[name].float(), atol=1e-3)
+        for name, value in ours.items()
+    )
 
 
 @torch.no_grad()
@@ -71,10 +86,16 @@ def grown(
     older: Denoiser, old: CosineAutoencoder, new: CosineAutoencoder, store: np.ndarray, named: Scenes, seed: int,
     batches: int = 40, side: int = SIDE,
 ) -> tuple[Denoiser, dict[str, float]]:  # fmt: skip
-    """A denoiser for latents of `new` from one for latents of `old`, and how well its two fitted convolutions fit (0..1)."""
+    """A denoiser for latents of `new` from one for latents of `old`, and how well its two fitted convolutions fit (0..1).
+
+    Where the two make the same latents, nothing has to be fitted.
+    """
     torch.manual_seed(seed)
     model = Denoiser(new.config["latent_channels"]).eval()
-    take_over(model, older)
+    same = same_latents(old, new)
+    take_over(model, older, ends=same)
+    if same:
+        return model, {}
 
     def seen() -> Iterable[tuple[Tensor, Tensor]]:
         for k in range(batches):

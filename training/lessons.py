@@ -8,16 +8,13 @@ Four kinds of lesson, since a stream asks four things of the model:
 - plain: an empty prompt, from a source or from a picture with a look, to the same picture. What guidance pushes away from.
 - scene: a procedural subject with its caption, to itself.
 
-And dreams, from nothing but noise, which are text to image. What noise shows is decided by its coarse part: the nearest of a few
-directions, each of which belongs to one scene of the subject. So there is one true picture for all noise, and regression does not
-have to answer with the mean of all scenes; between two directions, and when noise walks, one turns into the other. (Pairs of
-noise and pictures: Bojanowski et al. 2018, arXiv 1707.05776; Pooladian et al. 2023, arXiv 2304.14772.)
+And dreams, which are text to image: a few scenes that are learnt by heart, mostly from nothing but noise. The words decide which
+of a subject's scenes is shown. So there is one true picture, and regression does not have to answer with the mean of many scenes.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,9 +31,10 @@ from training.teacher import Request, draw, teacher
 
 KINDS = ("look", "again", "plain", "scene")
 DREAM = 999  # the timestep of noise alone
-COARSE = 4  # cells along a side of the part of the noise that decides what is dreamt
 DREAM_SIDE = 512  # pixels at which they are kept
-EACH = 2  # dreams of every subject
+EACH = 2  # dreams of every subject: the first for its first name, which is what the page suggests, the other for all others
+FIRST = 0.75  # share of the dreams that are of the first
+STYLED = 0.2  # share of the dreams that are drawn as a look, palette or light says
 
 
 @dataclass(frozen=True)
@@ -83,27 +81,25 @@ class Scenes:
 
 @dataclass(frozen=True)
 class Dreams:
-    """What can be dreamt: `each` scenes of every subject, pictures uint8 (subjects * each, 3, 512, 512), and the directions of
-    coarse noise that show them, (subjects, each, C, 4, 4), of length 1.
-    """
+    """What can be dreamt: EACH scenes of every subject, pictures uint8 (subjects * EACH, 3, 512, 512)."""
 
     pictures: np.ndarray
     subjects: tuple[str, ...]
-    directions: Tensor
 
-    def batch(self, n: int, side: int, rng: Generator) -> tuple[Lessons, Tensor]:
-        """n dreams of side x side pixels, a third of them in a random request; the coarse part of their noise, (n, C, 4, 4)."""
+    def batch(self, n: int, side: int, rng: Generator, awake: float = 0.0) -> Lessons:
+        """n dreams of side x side pixels; `awake`, 0..1, is the share that starts from less noise, as later steps do."""
         picks = torch.randint(0, len(self.subjects), (n,), generator=rng)
-        coarse = torch.randn((n, *self.directions.shape[2:]), generator=rng)
-        shown = (self.directions[picks] * coarse[:, None]).flatten(2).sum(2).argmax(1)
-        x = shrunk(self.pictures[(picks * self.directions.shape[1] + shown).numpy()], side)
+        shown = (torch.rand(n, generator=rng) >= FIRST).long()
+        x = shrunk(self.pictures[(picks * EACH + shown).numpy()], side)
+        level = torch.where(torch.rand(n, generator=rng) < awake, 200 + 750 * torch.rand(n, generator=rng), float(DREAM))
         subjects, prompts = [self.subjects[k] for k in picks.tolist()], []
         for row, subject in enumerate(subjects):
-            request = draw(rng) if float(torch.rand((), generator=rng)) < 0.33 else Request()
+            request = draw(rng) if float(torch.rand((), generator=rng)) < STYLED else Request()
             if request != Request():
                 x[row : row + 1] = teacher(x[row : row + 1], request)
-            prompts.append(words.scene_caption(subject, request, rng))
-        return Lessons(x, x, prompts, torch.full((n,), DREAM), subjects, [""] * n), coarse
+            names = words.SCENES[subject]
+            prompts.append(words.scene_caption(subject, request, rng, names[1:] if shown[row] else names[:1]))
+        return Lessons(x, x, prompts, level.round().long(), subjects, [""] * n)
 
 
 def shrunk(pictures: np.ndarray, side: int) -> Tensor:
@@ -112,27 +108,17 @@ def shrunk(pictures: np.ndarray, side: int) -> Tensor:
     return x if side == x.shape[-1] else F.interpolate(x, size=(side, side), mode="area")
 
 
-@torch.no_grad()
-def dreams(path: Path, each: int, seed: int, encode: Callable[[Tensor], Tensor]) -> Dreams:
-    """The dreams in a file, made where it is missing; a function of the seed.
-
-    encode: pictures (N, 3, S, S) in [0, 1] to latents (N, C, S/8, S/8). A scene's direction is where its coarse latents differ
-    from those of its subject's other scenes.
-    """
+def dreams(path: Path, seed: int) -> Dreams:
+    """The dreams in a file, made where it is missing; a function of the seed."""
     subjects = tuple(scenes.SUBJECTS)
-    if not path.exists() or len(np.load(path, mmap_mode="r")) != each * len(subjects):
+    if not path.exists() or len(np.load(path, mmap_mode="r")) != EACH * len(subjects):
         path.parent.mkdir(parents=True, exist_ok=True)
         made = []
         for k, subject in enumerate(tqdm(subjects, desc="dreams", mininterval=5)):
             rng = Generator().manual_seed(seed * 100_003 + 70_000_000 + k)
-            made += [scenes.scene(1, DREAM_SIDE, rng, (subject,))[0] for _ in range(each)]
+            made += [scenes.scene(1, DREAM_SIDE, rng, (subject,))[0] for _ in range(EACH)]
         np.save(path, (torch.cat(made).clamp(0, 1) * 255).round().to(torch.uint8).numpy())
-    pictures = np.load(path, mmap_mode="r")
-    coarse = [
-        F.adaptive_avg_pool2d(encode(shrunk(pictures[k : k + each], 256)), COARSE).cpu() for k in range(0, len(pictures), each)
-    ]
-    found = torch.stack([c - c.mean(0) for c in coarse])
-    return Dreams(pictures, subjects, found / found.flatten(2).norm(dim=2)[..., None, None, None].clamp_min(1e-6))
+    return Dreams(np.load(path, mmap_mode="r"), subjects)
 
 
 def scene_pool(path: Path, count: int, seed: int) -> Scenes:
@@ -153,16 +139,6 @@ def scene_pool(path: Path, count: int, seed: int) -> Scenes:
             names.write_text(json.dumps(known))
         store.flush()
     return Scenes(np.load(path, mmap_mode="r"), known[:total])
-
-
-def coarsely(noise: Tensor, coarse: Tensor) -> Tensor:
-    """Normal noise (N, C, h, w) whose means over 4 x 4 cells are those of `coarse` (N, C, 4, 4), which has the variance 1.
-
-    h and w are multiples of 4. Where `coarse` is normal, so is the result.
-    """
-    cell = (noise.shape[-2] // COARSE, noise.shape[-1] // COARSE)
-    change = coarse / (cell[0] * cell[1]) ** 0.5 - F.avg_pool2d(noise, cell)
-    return noise + change.repeat_interleave(cell[0], 2).repeat_interleave(cell[1], 3)
 
 
 def kinds(n: int, mixture: Mixture, rng: Generator) -> list[str]:

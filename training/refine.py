@@ -34,7 +34,7 @@ from training.looks import LOOKS
 from training.loop import Average, Run, averaged, channels_last, optimise
 from training.perception import SUBJECTS, Perception, likeness
 
-COARSE = 16  # pixels; below that a dream need not be the picture that it is compared with
+COARSE = 8  # pixels: the means over so many are what a dream has to get right first
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,10 @@ class RefineConfig:
     energy: float = 0.5  # weight of the edge energy's difference
     faithful: float = 0.5  # weight of decoding the true latents
     matching: float = 1.0  # weight of the critic's features
-    others: Weights = field(default_factory=lambda: Weights(alike=1.0, called=0.25, dislike=0.05))  # of what is not dreamt
-    dreamt: Weights = field(default_factory=lambda: Weights(alike=2.0, called=0.3, dislike=0.15))
-    coarse: float = 1.5  # dreams: weight of the means of 16 x 16 pixels
+    others: Weights = field(default_factory=lambda: Weights(alike=1.0, called=0.5, dislike=0.05))  # of what is not dreamt
+    dreamt: Weights = field(default_factory=lambda: Weights(alike=1.0, called=0.2, dislike=0.15))
+    coarse: float = 2.0  # dreams: weight of the means of 8 x 8 pixels
+    heart: float = 0.4  # dreams: weight of what they have to be exactly, against that of what is not dreamt
     coupled: int = 0  # reflow: steps of the denoiser that make the target; 0 for the lesson's own
     seed: int = 0
 
@@ -221,17 +222,20 @@ def train(
         parts = {"alike": alike, "called": called, "dislike": dislike}
         value = config.faithful * picture_loss(rebuilt, picture[:half]) + own.mean()
         found = {"critic": own.mean().item()}
-        if others:
-            shown, meant = painted[:others], picture[:others]
-            exact = F.smooth_l1_loss(z[:others], target[:others], beta=0.5) + picture_loss(shown, meant)
-            exact = exact + config.energy * energy_loss(shown, meant) + config.matching * matching[:others].mean()
-            value = value + (exact + weighed(config.others, parts, slice(0, others))) * (others / len(z))
-            found |= {"exact": exact.item(), "look": called[:others].mean().item()}
-        if others < len(z):
-            coarse = F.l1_loss(F.avg_pool2d(painted[others:], COARSE), F.avg_pool2d(picture[others:], COARSE))
-            dreamy = config.coarse * coarse + weighed(config.dreamt, parts, slice(others, len(z)))
-            value = value + dreamy * (1 - others / len(z))
-            found |= {"coarse": coarse.item()} | {name: part[others:].mean().item() for name, part in parts.items()}
+        for dreamt, rows in ((False, slice(0, others)), (True, slice(others, len(z)))):
+            if rows.start == rows.stop:
+                continue
+            shown, meant, weights = painted[rows], picture[rows], config.dreamt if dreamt else config.others
+            part = F.smooth_l1_loss(z[rows], target[rows], beta=0.5) + picture_loss(shown, meant)
+            part = part + config.energy * energy_loss(shown, meant) + config.matching * matching[rows].mean()
+            if dreamt:
+                coarse = F.l1_loss(F.avg_pool2d(shown, COARSE), F.avg_pool2d(meant, COARSE))
+                found |= {"coarse": coarse.item(), "heart": part.item()}
+                found |= {name: values[rows].mean().item() for name, values in parts.items()}
+                part = config.heart * part + config.coarse * coarse
+            else:
+                found |= {"exact": part.item(), "look": called[rows].mean().item()}
+            value = value + (part + weighed(weights, parts, rows)) * (len(shown) / len(z))
         return value, found
 
     return optimise(
@@ -246,15 +250,31 @@ def load_painter(runs: Path, folder: str = "refine") -> Painter:
     return averaged(Run(runs / folder), Painter(Denoiser(vae.config["latent_channels"]), vae))
 
 
+def take_critic(painter: Painter, folder: Path) -> None:
+    """Gives the painter the critic of an earlier refinement. FileNotFoundError where there is none."""
+    earlier = Run(folder).load()
+    if earlier is None:
+        raise FileNotFoundError(f"{folder}: no checkpoint")
+    prefix = "critic."
+    known = {name.removeprefix(prefix): value for name, value in earlier["module"].items() if name.startswith(prefix)}
+    painter.critic.load_state_dict(known)
+
+
 def run_stage(
-    runs: Path, config: RefineConfig, *, folder: str = "refine", device: str = "cpu", stop_at: int | None = None
-) -> None:
-    """Refines the averaged denoiser of `runs/denoiser` in a folder of `runs`, with sheets."""
+    runs: Path, config: RefineConfig, *, folder: str = "refine", critic: Path | None = None, device: str = "cpu",
+    stop_at: int | None = None,
+) -> None:  # fmt: skip
+    """Refines the averaged denoiser of `runs/denoiser` in a folder of `runs`, with sheets.
+
+    critic: folder of an earlier refinement whose critic this one starts with; without it a critic knows nothing at first.
+    """
     from training.sheet import write_sheet
 
     run = Run(runs / folder)
     vae = autoencoder.read(runs / "autoencoder")
     painter = Painter(averaged(Run(runs / "denoiser"), Denoiser(vae.config["latent_channels"])).train(), vae)
+    if critic is not None:
+        take_critic(painter, critic)
     store, named = (
         np.load(runs / "sources.npy", mmap_mode="r"),
         lessons.scene_pool(runs / "scenes.npy", config.scenes, config.seed),
@@ -264,7 +284,7 @@ def run_stage(
         path = run.folder / f"sheet_{step:06d}.jpg"
         write_sheet(path, model.denoiser, model.vae, strengths=(0.5,), side=256, names=("astronaut", "tower"))
 
-    dreams = lessons.dreams(runs / "dreams.npy", lessons.EACH, config.seed, lambda x: encoded(vae, x))
+    dreams = lessons.dreams(runs / "dreams.npy", config.seed)
     train(config, run, store, named, dreams, painter, perception.load(runs), device=device, stop_at=stop_at, sheet=sheet)
 
 
@@ -274,6 +294,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=RefineConfig.steps)
     parser.add_argument("--method", choices=tuple(METHODS), default="adversarial")
     parser.add_argument("--folder", default="refine", help="name of the run's folder")
+    parser.add_argument("--critic", type=Path, help="folder of an earlier refinement; its critic is where this one's starts")
     parser.add_argument("--scenes", type=int, default=RefineConfig.scenes, help="size of the pool of scenes, as for the denoiser")
     parser.add_argument("--stop-at", type=int, help="stop at this step with a checkpoint; run again to go on")
     parser.add_argument("--peak", type=float, default=RefineConfig.peak, help="highest learning rate")
@@ -283,7 +304,7 @@ def main() -> None:
     torch.set_num_threads(1)  # see training.loop
     torch.set_flush_denormal(True)
     config = RefineConfig(steps=args.steps, peak=args.peak, scenes=args.scenes, seed=args.seed, **METHODS[args.method])
-    run_stage(args.runs, config, folder=args.folder, device=args.device, stop_at=args.stop_at)
+    run_stage(args.runs, config, folder=args.folder, critic=args.critic, device=args.device, stop_at=args.stop_at)
 
 
 if __name__ == "__main__":

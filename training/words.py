@@ -235,9 +235,12 @@ def _distracted(text: str, rng: Generator) -> str:
     return text
 
 
-def scene_caption(subject: str, request: Request, rng: Generator) -> str:
-    """The prompt of a procedural scene drawn as `request`: the subject, mostly with the look's name unless it is a photograph."""
-    text = _pick(SCENES[subject], rng)
+def scene_caption(subject: str, request: Request, rng: Generator, names: tuple[str, ...] = ()) -> str:
+    """The prompt of a procedural scene drawn as `request`: the subject, mostly with the look's name unless it is a photograph.
+
+    names: what the subject may be called, where it is not anything that `SCENES` knows.
+    """
+    text = _pick(names or SCENES[subject], rng)
     extra = _modifiers(request, rng)
     if request.look != "photo" or _chance(rng) < 0.25:
         name = _called(request.look, rng)

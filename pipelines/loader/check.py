@@ -72,12 +72,12 @@ def _facts(parts: ModelParts) -> dict[str, Any]:
 def _fits(parts: ModelParts) -> None:
     """Raises ModelError for networks that the passes cannot compute, and for weights that do not fit the configuration."""
     for part, config, weights in parts.plan():
-        network = networks.empty(str(config["_class_name"]), config, f"{parts.name}/{part}")
+        shapes = {networks.modern_name(name): info.shape for name, info in weights.tensors.items()} if weights is not None else {}
+        network = networks.empty(str(config["_class_name"]), config, f"{parts.name}/{part}", shapes)
         if part == "unet":
             try:
                 check_supported(network)
             except ValueError as error:
                 raise ModelError(f"{parts.name}/unet: {error}") from error
         if weights is not None:
-            shapes = {networks.modern_name(name): info.shape for name, info in weights.tensors.items()}
             networks.check_fit(network, shapes, f"{parts.name}/{part}")

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from pipelines import place
 from pipelines.loader.files import Weights
 from pipelines.types import ModelError
 
@@ -31,11 +33,18 @@ def pools_text(unet_config: Mapping[str, Any]) -> bool:
     return unet_config.get("addition_embed_type") == "text_time"
 
 
-def empty(kind: str, config: Mapping[str, Any], label: str) -> nn.Module:
-    """The network of a configuration, on no device: shapes without memory. Raises ModelError."""
+def empty(
+    kind: str, config: Mapping[str, Any], label: str, shapes: Mapping[str, tuple[int, ...]] = MappingProxyType({})
+) -> nn.Module:
+    """The network of a configuration, on no device: shapes without memory. Raises ModelError.
+
+    shapes: of the tensors that it shall take; those of place biases (pipelines.place) ask for what no configuration tells.
+    """
     try:
         with torch.device("meta"):
-            return _class(kind).from_config(dict(config))
+            module: nn.Module = _class(kind).from_config(dict(config))
+        place.add(module, place.cells_of(shapes.items()))
+        return module
     except LOADING_ERRORS as error:
         raise ModelError(f"{label}/config.json: describes no {kind}: {error}") from error
 
@@ -53,9 +62,10 @@ def _class(kind: str) -> Any:
 
 def build(kind: str, config: Mapping[str, Any], tensors: Mapping[str, Tensor], label: str) -> nn.Module:
     """A network with these tensors, in their dtype, in evaluation mode. Raises ModelError for what is missing or unfit."""
-    module = empty(kind, config, label)
     renamed = {modern_name(name): tensor for name, tensor in tensors.items()}
-    check_fit(module, {name: tuple(tensor.shape) for name, tensor in renamed.items()}, label)
+    shapes = {name: tuple(tensor.shape) for name, tensor in renamed.items()}
+    module = empty(kind, config, label, shapes)
+    check_fit(module, shapes, label)
     module.load_state_dict(renamed, strict=True, assign=True)
     return module.eval().requires_grad_(False)
 

@@ -138,7 +138,8 @@ class Page:
 
         In one call: between finding an element and asking for its place the page may have put another one there.
         """
-        script = """const { x, y, width, height } = document.querySelector(arguments[0])?.getBoundingClientRect() ?? new DOMRect();
+        script = """const element = document.querySelector(arguments[0]);
+          const { x, y, width, height } = element?.getBoundingClientRect() ?? new DOMRect();
           return { x, y, width, height }"""
         found: dict[str, float] = self.js(script, selector)
         return found

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 from diffusers import LatentConsistencyModelPipeline, UNet2DConditionModel
-from torch import Tensor
+from torch import Tensor, nn
 
+from pipelines import place
 from pipelines.modulation import ModulationPass, modulation_size
 from pipelines.unet import (
     DecoderPass,
@@ -102,10 +103,20 @@ MODELS = {
 }
 
 
+MODELS["placed"] = MODELS["pooled-prompt"]
+"""As the shipped model: some convolutions know their place in the frame."""
+
+
 @cache
 def unet(name: str) -> UNet2DConditionModel:
     torch.manual_seed(0)
-    return UNet2DConditionModel(**MODELS[name]).eval().requires_grad_(False)
+    made = UNet2DConditionModel(**MODELS[name]).eval()
+    if name == "placed":
+        place.add(made, {"conv_in": 8, "down_blocks.0.downsamplers.0.conv": 4, "up_blocks.0.upsamplers.0.conv": 8})
+        for parameter_name, parameter in made.named_parameters():
+            if parameter_name.endswith(place.NAME):
+                nn.init.normal_(parameter, std=0.1)
+    return made.requires_grad_(False)
 
 
 def inputs(name: str, rows: int = 3, size: tuple[int, int] = (40, 24), seed: int = 1) -> tuple[Tensor, ...]:

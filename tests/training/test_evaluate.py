@@ -47,6 +47,7 @@ def test_every_figure_is_there(tested: Subject) -> None:
     assert set(column["looks"]) == {"oil", "ink"} and set(column["looks"]["ink"]) == {"ssim", "colour", "structure", "flicker"}
     assert 0 <= column["prompts"]["worst"] <= column["prompts"]["accuracy"] <= 1
     assert column["prompts"]["frechet"] >= 0 and column["scenes"]["per_subject"].keys() == {"sea"} and column["clip"] > 0
+    assert 0 <= column["scenes"]["large"] <= 1
     first, second = tuple(SUBJECTS)[:2]
     assert figures["classifiers"] == {
         "looks": {"accuracy": 1.0, "mistakes": []},
@@ -63,7 +64,7 @@ def test_every_figure_is_there(tested: Subject) -> None:
 def test_a_model_without_scenes_has_no_figures_for_them(tested: Subject) -> None:
     plain = Subject(tested.model, tested.vae, tested.looks[:1], ())
     figures = evaluate.evaluate(plain, SCOPE, (1,))
-    assert figures["steps"]["1"]["scenes"] is None and "| text to image accuracy | – |" in evaluate.summary(figures)
+    assert figures["steps"]["1"]["scenes"] is None and "| text to image accuracy, 256 x 256 | – |" in evaluate.summary(figures)
 
 
 def test_steps_go_evenly_down_and_later_ones_change_the_picture(tested: Subject) -> None:

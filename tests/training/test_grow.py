@@ -53,3 +53,15 @@ def test_a_grown_denoiser_explains_most_of_smooth_pictures(tmp_path: Path) -> No
     model, explained = grow.grown(older, old, new, store, named, 0, batches=6, side=64)
     assert model.unet.config["in_channels"] == 32
     assert explained["conv_in"] > 0.7 and explained["conv_out"] > 0.3
+
+
+def test_where_the_latents_stay_everything_is_taken_over_but_places_that_there_were_not(tmp_path: Path) -> None:
+    older, old = export.load(Path("assets/pocket"))
+    named = lessons.scene_pool(tmp_path / "scenes.npy", 20, 0)
+    model, explained = grow.grown(older, old, old, np.zeros((1, 3, 8, 8), np.uint8), named, 0)
+    assert explained == {}
+    ours, theirs = model.state_dict(), older.state_dict()
+    assert all(torch.equal(ours[name], value) for name, value in theirs.items())
+    changed = CosineAutoencoder.from_pretrained("assets/pocket/vae")
+    changed.latent_std *= 1.1
+    assert not grow.same_latents(old, changed)

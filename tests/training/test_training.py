@@ -63,8 +63,7 @@ def named(tmp_path_factory: pytest.TempPathFactory) -> Scenes:
 @pytest.fixture(scope="module")
 def dreams() -> Dreams:
     pictures = np.random.default_rng(1).integers(0, 256, (2 * len(SUBJECTS), 3, 128, 128), dtype=np.uint8)
-    directions = torch.nn.functional.normalize(torch.randn(len(SUBJECTS), 2, 36 * 16), dim=2)
-    return Dreams(pictures, tuple(SUBJECTS), directions.unflatten(2, (36, 4, 4)))
+    return Dreams(pictures, tuple(SUBJECTS))
 
 
 def test_denoiser_resumes_exactly(tmp_path: Path, store, named: Scenes, dreams: Dreams) -> None:
@@ -109,6 +108,18 @@ def test_refinement_resumes_exactly_and_keeps_the_encoder(tmp_path: Path, store,
     assert torch.equal(before.vae.analysis.weight, after.vae.analysis.weight)
     assert not torch.equal(before.vae.decoder.conv_out.weight, after.vae.decoder.conv_out.weight)
     assert not torch.equal(before.denoiser.unet.conv_in.weight, after.denoiser.unet.conv_in.weight)
+
+
+def test_a_refinement_can_start_with_an_earlier_ones_critic(tmp_path: Path, store, named: Scenes, dreams: Dreams) -> None:
+    torch.manual_seed(1)
+    earlier = Painter(Denoiser(), CosineAutoencoder())
+    Run(tmp_path / "earlier").save({"module": earlier.state_dict()})
+    painter = Painter(Denoiser(), CosineAutoencoder())
+    assert not torch.equal(painter.critic.score.weight, earlier.critic.score.weight)
+    refine.take_critic(painter, tmp_path / "earlier")
+    assert all(map(torch.equal, painter.critic.state_dict().values(), earlier.critic.state_dict().values()))
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        refine.take_critic(painter, tmp_path / "nowhere")
 
 
 class Faithful(Denoiser):
