@@ -76,18 +76,18 @@ def rill(spec: StreamSpec, prompt: str, seed: int) -> tuple[Transform, StreamPip
 
 
 def diffusers_pipeline(model: str, dtype: torch.dtype) -> Any:
-    """StableDiffusionImg2ImgPipeline from the model's folder, our autoencoder class passed to it, on the CPU or the GPU."""
+    """StableDiffusionImg2ImgPipeline from a folder, on the CPU or GPU; our autoencoder and the UNet with its places passed to it."""
     from diffusers import StableDiffusionImg2ImgPipeline
     from diffusers.utils import logging
 
     logging.disable_progress_bar()
     info = describe(model)
-    vae = ModelParts(info).vae.to(dtype)
+    parts = ModelParts(info)
     options: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of fields in scheduler_config.json that it would like otherwise
         pipe = StableDiffusionImg2ImgPipeline.from_pretrained(
-            info.base, vae=vae, torch_dtype=dtype, local_files_only=True, **options
+            info.base, unet=parts.unet.to(dtype), vae=parts.vae.to(dtype), torch_dtype=dtype, local_files_only=True, **options
         )
     pipe.set_progress_bar_config(disable=True)
     return pipe.to("cuda" if torch.cuda.is_available() else "cpu")

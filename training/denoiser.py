@@ -38,6 +38,7 @@ class DenoiserConfig:
     dreams: int = 3  # of wide_side per part
     awake: float = 0.2  # share of the dreams that start from less than noise alone
     coarse: float = 2.0  # dreams: weight of the means of 8 x 8 pixels, without which regression stays with colours and a horizon
+    simple: int = 800  # so many steps begin with first scenes by their bare names, of one size: by heart before with variations
     large: int = 4  # every how many steps the dreams have twice that side, and are as many as cost the same
     peak: float = 6e-4
     warmup: int = 300
@@ -92,10 +93,11 @@ def encoded(vae: CosineAutoencoder, x: Tensor) -> Tensor:
 
 
 def asleep(
-    model: Denoiser, vae: CosineAutoencoder, dreams: Dreams, n: int, side: int, rng: Generator, awake: float = 0.0
-) -> tuple[Lessons, Tensor, Tensor]:
+    model: Denoiser, vae: CosineAutoencoder, dreams: Dreams, n: int, side: int, rng: Generator, awake: float = 0.0,
+    simple: bool = False,
+) -> tuple[Lessons, Tensor, Tensor]:  # fmt: skip
     """n dreams of side x side pixels: (lessons, their noisy latents (n, C, h, w), the latents to be found)."""
-    lesson = dreams.batch(n, side, rng, awake)
+    lesson = dreams.batch(n, side, rng, awake, simple)
     target = encoded(vae, lesson.target)
     noise = torch.randn(target.shape, generator=rng).to(target)
     level = lesson.timesteps.to(target.device)
@@ -135,9 +137,10 @@ def train(
         value = F.smooth_l1_loss(z, target, beta=0.5)
         if not config.dreams:
             return value, {}
-        large = step % config.large == config.large - 1
+        simple = step < config.simple
+        large = step % config.large == config.large - 1 and not simple
         n, side = (max(1, config.dreams // 4), 2 * config.wide_side) if large else (config.dreams, config.wide_side)
-        lesson, x, target = asleep(model, vae, dreams, n, side, rng, config.awake)
+        lesson, x, target = asleep(model, vae, dreams, n, side, rng, config.awake, simple)
         z = model(x, lesson.timesteps.to(device), lesson.prompts)
         coarse = F.l1_loss(z[:, means], target[:, means])
         dreamt = F.smooth_l1_loss(z, target, beta=0.5) + config.coarse * coarse
@@ -177,6 +180,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=DenoiserConfig.scenes, help="size of the pool of scenes")
     parser.add_argument("--scene", type=float, default=Mixture.scene, help="share of scenes among the lessons")
     parser.add_argument("--dreams", type=int, default=DenoiserConfig.dreams, help="dreams in each of a step's two parts")
+    parser.add_argument("--simple", type=int, default=DenoiserConfig.simple, help="steps of simple dreams at the beginning")
     parser.add_argument("--stop-at", type=int, help="stop at this step with a checkpoint; run again to go on")
     parser.add_argument("--pictures", type=int, default=3000, help="size of the pool of source pictures")
     parser.add_argument("--seed", type=int, default=0)
@@ -186,7 +190,7 @@ def main() -> None:
     torch.set_flush_denormal(True)
     config = DenoiserConfig(
         steps=args.steps, batch=args.batch, wide=max(1, args.batch // 4), peak=args.peak, warmup=min(300, args.steps // 40),
-        scenes=args.scenes, dreams=args.dreams, mixture=Mixture(scene=args.scene), seed=args.seed,
+        scenes=args.scenes, dreams=args.dreams, simple=args.simple, mixture=Mixture(scene=args.scene), seed=args.seed,
     )  # fmt: skip
     data.pool(args.runs / "sources.npy", args.pictures, args.seed)
     start = torch.load(args.start, weights_only=True) if args.start else None

@@ -14,9 +14,7 @@ from pathlib import Path
 
 import diffusers
 import torch
-from diffusers import LCMScheduler, UNet2DConditionModel
-from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
-from safetensors.torch import load_file
+from diffusers import LCMScheduler
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from pipelines import vocabulary
@@ -81,8 +79,7 @@ def load(folder: Path) -> tuple[Denoiser, CosineAutoencoder]:
     """The exported model in float32, for sheets and evaluation; its parts, words and schedule are of its own day."""
     scheduler = LCMScheduler.from_pretrained(folder / "scheduler")
     model = Denoiser(schedule=scheduler.alphas_cumprod)
-    tensors = {name: tensor.float() for name, tensor in load_file(folder / "unet" / SAFETENSORS_WEIGHTS_NAME).items()}
-    model.unet = networks.build("UNet2DConditionModel", UNet2DConditionModel.load_config(folder / "unet"), tensors, "unet")
+    model.unet = networks.unet_of(folder / "unet")
     model.tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
     model.text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32)
     return channels_last(model.eval()), channels_last(autoencoder.read(folder / "vae").eval())

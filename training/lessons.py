@@ -47,7 +47,7 @@ class Mixture:
     focus: tuple[int, int] = (50, 750)  # strengths 0.05 to 0.75
     focused: float = 0.75
     # looks that are met more often
-    hard: tuple[str, ...] = ("neon", "neon", "blueprint", "oil", "cartoon", "cartoon", "impressionist", "pixel", "pixel")
+    hard: tuple[str, ...] = (*["neon", "cartoon"] * 4, *["pixel"] * 3, "blueprint", "oil", "impressionist", "crayon")
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,16 @@ class Dreams:
     pictures: np.ndarray
     subjects: tuple[str, ...]
 
-    def batch(self, n: int, side: int, rng: Generator, awake: float = 0.0) -> Lessons:
-        """n dreams of side x side pixels; `awake`, 0..1, is the share that starts from less noise, as later steps do."""
+    def batch(self, n: int, side: int, rng: Generator, awake: float = 0.0, simple: bool = False) -> Lessons:
+        """n dreams of side x side pixels; `awake`, 0..1, is the share that starts from less noise, as later steps do.
+
+        simple: only first scenes, as they are, by their bare names.
+        """
         picks = torch.randint(0, len(self.subjects), (n,), generator=rng)
+        if simple:
+            subjects, levels = [self.subjects[k] for k in picks.tolist()], torch.full((n,), DREAM)
+            x = shrunk(self.pictures[(picks * EACH).numpy()], side)
+            return Lessons(x, x, [words.SCENES[subject][0] for subject in subjects], levels, subjects, [""] * n)
         shown = (torch.rand(n, generator=rng) >= FIRST).long()
         x = shrunk(self.pictures[(picks * EACH + shown).numpy()], side)
         level = torch.where(torch.rand(n, generator=rng) < awake, 200 + 750 * torch.rand(n, generator=rng), float(DREAM))

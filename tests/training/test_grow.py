@@ -61,7 +61,8 @@ def test_where_the_latents_stay_everything_is_taken_over_but_places_that_there_w
     model, explained = grow.grown(older, old, old, np.zeros((1, 3, 8, 8), np.uint8), named, 0)
     assert explained == {}
     ours, theirs = model.state_dict(), older.state_dict()
-    assert all(torch.equal(ours[name], value) for name, value in theirs.items())
+    spare = "text_encoder.embeddings.token_embedding.weight"  # rows of no word are nobody's
+    assert spare in theirs and all(torch.equal(ours[name], value) for name, value in theirs.items() if name != spare)
     changed = CosineAutoencoder.from_pretrained("assets/pocket/vae")
     changed.latent_std *= 1.1
     assert not grow.same_latents(old, changed)

@@ -84,6 +84,14 @@ def test_the_words_decide_what_is_dreamt(dreams: Dreams) -> None:
     assert 0.15 < sum(shown) / 200 < 0.35 and 140 < plain < 185, "a fifth is in a look"
 
 
+def test_simple_dreams_are_first_scenes_by_their_bare_names(dreams: Dreams) -> None:
+    lesson = dreams.batch(60, 32, Generator().manual_seed(6), awake=0.5, simple=True)
+    assert lesson.timesteps.tolist() == [999] * 60 and len(set(lesson.subjects)) > 15
+    for target, subject, prompt in zip(lesson.target, lesson.subjects, lesson.prompts, strict=True):
+        first = dreams.pictures[2 * dreams.subjects.index(subject)][None]
+        assert prompt == SCENES[subject][0] and torch.equal(target, lessons.shrunk(first, 32)[0])
+
+
 def test_a_share_of_the_dreams_starts_from_less_than_noise(dreams: Dreams) -> None:
     levels = dreams.batch(300, 8, Generator().manual_seed(5), awake=0.4).timesteps
     less = levels[levels < 999]

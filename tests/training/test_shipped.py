@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from pipelines.loader import networks
 from pipelines.vocabulary import read_vocabulary
 from training import autoencoder, classifier, evaluate, measures, photographs
 from training.evaluate import Subject
@@ -91,8 +92,9 @@ def pipeline():
     from diffusers import StableDiffusionImg2ImgPipeline
 
     pipe = StableDiffusionImg2ImgPipeline.from_pretrained(
-        FOLDER, vae=autoencoder.read(FOLDER / "vae"), dtype=torch.float32, local_files_only=True
-    )
+        FOLDER, unet=networks.unet_of(FOLDER / "unet"), vae=autoencoder.read(FOLDER / "vae"), dtype=torch.float32,
+        local_files_only=True,
+    )  # fmt: skip
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

@@ -69,7 +69,7 @@ def dreams() -> Dreams:
 def test_denoiser_resumes_exactly(tmp_path: Path, store, named: Scenes, dreams: Dreams) -> None:
     torch.manual_seed(0)
     vae = CosineAutoencoder()
-    config = denoiser.DenoiserConfig(steps=3, batch=2, side=64, wide=1, wide_side=64, warmup=1)
+    config = denoiser.DenoiserConfig(steps=3, batch=2, side=64, wide=1, wide_side=64, warmup=1, simple=2, large=3)
     whole, parts = Run(tmp_path / "whole"), Run(tmp_path / "parts")
     denoiser.train(config, whole, store, named, dreams, vae)
     denoiser.train(config, parts, store, named, dreams, vae, stop_at=1)
