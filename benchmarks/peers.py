@@ -76,7 +76,7 @@ def rill(spec: StreamSpec, prompt: str, seed: int) -> tuple[Transform, StreamPip
 
 
 def diffusers_pipeline(model: str, dtype: torch.dtype) -> Any:
-    """StableDiffusionImg2ImgPipeline from a folder, on the CPU or GPU; our autoencoder and the UNet with its places passed to it."""
+    """StableDiffusionImg2ImgPipeline from a folder, with our autoencoder and the UNet with its places."""
     from diffusers import StableDiffusionImg2ImgPipeline
     from diffusers.utils import logging
 
