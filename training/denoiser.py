@@ -35,10 +35,10 @@ class DenoiserConfig:
     wide: int = 6  # whole pictures per part in every third step
     wide_side: int = 256
     groups: int = 6  # requests per part
-    dreams: int = 3  # of wide_side per part
+    dreams: int = 6  # of wide_side per part
     awake: float = 0.2  # share of the dreams that start from less than noise alone
     coarse: float = 2.0  # dreams: weight of the means of 8 x 8 pixels, without which regression stays with colours and a horizon
-    simple: int = 800  # so many steps begin with first scenes by their bare names, of one size: by heart before with variations
+    simple: int = 500  # so many steps begin with first scenes by their bare names only
     large: int = 4  # every how many steps the dreams have twice that side, and are as many as cost the same
     peak: float = 6e-4
     warmup: int = 300
@@ -138,7 +138,7 @@ def train(
         if not config.dreams:
             return value, {}
         simple = step < config.simple
-        large = step % config.large == config.large - 1 and not simple
+        large = step % config.large == config.large - 1
         n, side = (max(1, config.dreams // 4), 2 * config.wide_side) if large else (config.dreams, config.wide_side)
         lesson, x, target = asleep(model, vae, dreams, n, side, rng, config.awake, simple)
         z = model(x, lesson.timesteps.to(device), lesson.prompts)

@@ -107,6 +107,8 @@ def build_unet(latent_channels: int) -> UNet2DConditionModel:
         addition_embed_type_num_heads=8, resnet_time_scale_shift="scale_shift",
     )  # fmt: skip
     place.add(unet, PLACES)
+    for name in PLACES:  # not zeros: until places differ, the borders are the easier way to find one's own, at one size
+        torch.nn.init.normal_(unet.get_parameter(name + place.NAME), std=0.02)
     return unet
 
 
