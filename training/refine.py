@@ -57,14 +57,15 @@ class RefineConfig:
     groups: int = 2  # requests per part
     mixture: Mixture = field(default_factory=lambda: Mixture(again=0.1, plain=0.06, focus=(250, 750), focused=0.85))
     scenes: int = 5000  # as for the denoiser
-    dreams: int = 1  # per part
+    dreams: int = 2  # per part
     large: int = 6  # every how many steps there is one dream of twice the side instead of everything else
     carried: float = 0.3  # share of rows that are asked for a later step, from what the painter itself made in the first
+    later: tuple[float, ...] = (0.5, 0.3)  # the same of dreams, and of these then again: two own steps lie behind some
     energy: float = 0.5  # weight of the edge energy's difference
     faithful: float = 0.5  # weight of decoding the true latents
     matching: float = 1.0  # weight of the critic's features
     others: Weights = field(default_factory=lambda: Weights(alike=1.0, called=0.5, dislike=0.05))  # of what is not dreamt
-    dreamt: Weights = field(default_factory=lambda: Weights(alike=1.0, called=0.2, dislike=0.15))
+    dreamt: Weights = field(default_factory=lambda: Weights(alike=1.0, called=0.4, dislike=0.15))
     coarse: float = 2.0  # dreams: weight of the means of 8 x 8 pixels
     heart: float = 0.4  # dreams: weight of what they have to be exactly, against that of what is not dreamt
     coupled: int = 0  # reflow: steps of the denoiser that make the target; 0 for the lesson's own
@@ -202,7 +203,9 @@ def train(
     def dreaming(n: int, side: int, rng: Generator) -> Done:
         """The same of dreams, some of them after a step of the painter's own."""
         lesson, x, target = asleep(painter.denoiser, painter.vae, dreams, n, side, rng)
-        x, t = carried_on(painter.denoiser, x, lesson.timesteps.to(device), lesson.prompts, config.carried, rng)
+        t = lesson.timesteps.to(device)
+        for share in config.later:
+            x, t = carried_on(painter.denoiser, x, t, lesson.prompts, share, rng)
         z = painter.denoiser(x.contiguous(memory_format=torch.channels_last), t, lesson.prompts)
         return lesson, target, z, lesson.target.to(device) * 2 - 1
 
