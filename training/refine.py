@@ -65,9 +65,9 @@ class RefineConfig:
     faithful: float = 0.5  # weight of decoding the true latents
     matching: float = 1.0  # weight of the critic's features
     others: Weights = field(default_factory=lambda: Weights(alike=1.0, called=0.5, dislike=0.05))  # of what is not dreamt
-    dreamt: Weights = field(default_factory=lambda: Weights(alike=1.0, called=0.4, dislike=0.15))
+    dreamt: Weights = field(default_factory=lambda: Weights(alike=2.0, called=0.5, dislike=0.25))
     coarse: float = 2.0  # dreams: weight of the means of 8 x 8 pixels
-    heart: float = 0.4  # dreams: weight of what they have to be exactly, against that of what is not dreamt
+    heart: float = 0.3  # dreams: weight of what they have to be exactly, against that of what is not dreamt
     coupled: int = 0  # reflow: steps of the denoiser that make the target; 0 for the lesson's own
     seed: int = 0
 
