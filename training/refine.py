@@ -57,7 +57,7 @@ class RefineConfig:
     groups: int = 2  # requests per part
     mixture: Mixture = field(default_factory=lambda: Mixture(again=0.1, plain=0.06, focus=(250, 750), focused=0.85))
     scenes: int = 5000  # as for the denoiser
-    dreams: int = 2  # per part
+    dreams: int = 3  # per part
     large: int = 6  # every how many steps there is one dream of twice the side instead of everything else
     carried: float = 0.3  # share of rows that are asked for a later step, from what the painter itself made in the first
     later: tuple[float, ...] = (0.5, 0.3)  # the same of dreams, and of these then again: two own steps lie behind some
@@ -65,9 +65,9 @@ class RefineConfig:
     faithful: float = 0.5  # weight of decoding the true latents
     matching: float = 1.0  # weight of the critic's features
     others: Weights = field(default_factory=lambda: Weights(alike=1.0, called=0.5, dislike=0.05))  # of what is not dreamt
-    dreamt: Weights = field(default_factory=lambda: Weights(alike=2.0, called=0.5, dislike=0.25))
+    dreamt: Weights = field(default_factory=lambda: Weights(alike=1.0, called=0.15, dislike=0.1))
     coarse: float = 2.0  # dreams: weight of the means of 8 x 8 pixels
-    heart: float = 0.3  # dreams: weight of what they have to be exactly, against that of what is not dreamt
+    heart: float = 1.0  # dreams: weight of what they have to be exactly, against that of what is not dreamt
     coupled: int = 0  # reflow: steps of the denoiser that make the target; 0 for the lesson's own
     seed: int = 0
 
