@@ -54,7 +54,7 @@ def test_only_convolutions_have_a_place(name: str) -> None:
         place.add(unet(), {name: 4})
 
 
-def test_a_file_with_places_is_loaded_with_them_and_stock_diffusers_reads_the_rest(tmp_path: Path) -> None:
+def test_a_file_with_places_is_loaded_with_them_and_stock_diffusers_leaves_them_out(tmp_path: Path) -> None:
     made = unet()
     plain = called(made)
     place.add(made, CELLS)
