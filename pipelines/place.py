@@ -3,7 +3,7 @@ where up, down and the middle are.
 
 Without it a convolutional UNet finds its place only by the zeros around the frame, and what it learnt at one size is lost at
 another (Islam et al. 2020, arXiv 2001.08248). The module stays the stock one but for the class of these convolutions; diffusers
-leaves the added tensors out when it loads a folder by itself, so its pipelines are given the UNet (`networks.unet_of`).
+leaves the added tensors out when it loads a folder by itself, so its pipelines are given the UNet as our loader reads it.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from pipelines import vocabulary
 from pipelines.cosine_autoencoder import CosineAutoencoder
-from pipelines.loader import networks
+from pipelines.loader.folder import FolderCheckpoint
 from training import autoencoder, words
 from training.denoiser import Denoiser
 from training.loop import Run, averaged, channels_last
@@ -79,7 +79,7 @@ def load(folder: Path) -> tuple[Denoiser, CosineAutoencoder]:
     """The exported model in float32, for sheets and evaluation; its parts, words and schedule are of its own day."""
     scheduler = LCMScheduler.from_pretrained(folder / "scheduler")
     model = Denoiser(schedule=scheduler.alphas_cumprod)
-    model.unet = networks.unet_of(folder / "unet")
+    model.unet = FolderCheckpoint(folder).network("unet").float()
     model.tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
     model.text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32)
     return channels_last(model.eval()), channels_last(autoencoder.read(folder / "vae").eval())

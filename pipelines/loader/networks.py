@@ -6,7 +6,6 @@ never exists twice, nor in float32. Every tensor must fit: nothing is left at ra
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -14,7 +13,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pipelines import place
@@ -25,7 +23,6 @@ AUTOENCODERS = ("CosineAutoencoder", "AutoencoderKL", "AutoencoderTiny")
 IGNORED = ("position_ids",)  # buffers of old text encoders, which newer ones make themselves
 OLD_ATTENTION = {"query.": "to_q.", "key.": "to_k.", "value.": "to_v.", "proj_attn.": "to_out.0."}
 SHOWN = 3  # names in an error
-UNET_FILE = "diffusion_pytorch_model.safetensors"
 
 LOADING_ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, NotImplementedError, SafetensorError)
 """What the libraries raise for files that are not what they claim to be."""
@@ -71,20 +68,6 @@ def build(kind: str, config: Mapping[str, Any], tensors: Mapping[str, Tensor], l
     check_fit(module, shapes, label)
     module.load_state_dict(renamed, strict=True, assign=True)
     return module.eval().requires_grad_(False)
-
-
-def unet_of(folder: Path, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """The UNet of a folder with `config.json` and one safetensors file, for diffusers' own pipelines: they leave out places.
-
-    Raises ModelError.
-    """
-    label = f"{folder.parent.name}/{folder.name}"
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        tensors = load_file(folder / UNET_FILE)
-    except LOADING_ERRORS as error:
-        raise ModelError(f"{label}: cannot be read: {error}") from error
-    return build("UNet2DConditionModel", config, {name: tensor.to(dtype) for name, tensor in tensors.items()}, label)
 
 
 def check_fit(module: nn.Module, shapes: Mapping[str, tuple[int, ...]], label: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipelines.loader import networks
+from pipelines.loader.folder import FolderCheckpoint
 from pipelines.vocabulary import read_vocabulary
 from training import autoencoder, classifier, evaluate, measures, photographs
 from training.evaluate import Subject
@@ -92,7 +92,7 @@ def pipeline():
     from diffusers import StableDiffusionImg2ImgPipeline
 
     pipe = StableDiffusionImg2ImgPipeline.from_pretrained(
-        FOLDER, unet=networks.unet_of(FOLDER / "unet"), vae=autoencoder.read(FOLDER / "vae"), dtype=torch.float32,
+        FOLDER, unet=FolderCheckpoint(FOLDER).network("unet").float(), vae=autoencoder.read(FOLDER / "vae"), dtype=torch.float32,
         local_files_only=True,
     )  # fmt: skip
     pipe.set_progress_bar_config(disable=True)
