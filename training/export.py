@@ -20,7 +20,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from pipelines import vocabulary
 from pipelines.cosine_autoencoder import CosineAutoencoder
 from pipelines.loader.folder import FolderCheckpoint
-from training import autoencoder, words
+from training import aids, autoencoder, perception, words
 from training.denoiser import Denoiser
 from training.loop import Run, averaged, channels_last
 from training.model import build_scheduler
@@ -91,10 +91,16 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("assets/pocket"))
     parser.add_argument("--stage", choices=("random", "denoiser", "refine"), default="refine", help="weights to take")
     parser.add_argument("--folder", default="refine", help="name of the refinement's folder")
+    parser.add_argument(
+        "--aids", action="store_true", help="keep perception network and critic with the code (training.aids)"
+    )
     args = parser.parse_args()
     if args.stage == "refine":
         painter = load_painter(args.runs, args.folder)
         model, vae = painter.denoiser, painter.vae
+        if args.aids:
+            aids.keep(perception.load(args.runs), "perception")
+            aids.keep(painter.critic, "critic")
     elif args.stage == "denoiser":
         vae = autoencoder.read(args.runs / "autoencoder")
         model = averaged(Run(args.runs / "denoiser"), Denoiser(vae.config["latent_channels"]))

@@ -35,6 +35,9 @@ DREAM_SIDE = 512  # pixels at which they are kept
 EACH = 2  # dreams of every subject: the first for its first name, which is what the page suggests, the other for all others
 FIRST = 0.75  # share of the dreams that are of the first
 DETAILED = ("rain", "planet", "galaxy", "moon", "marble", "volcano", "stripes", "city")  # dreamt three times as often
+TAKEN = {"galaxy": (3, 1), "marble": (3, 2)}
+"""Which of the scenes that are drawn for a subject become its dreams, where it is not the first EACH: those are a speck of a
+galaxy, and marble all of one tone."""
 STYLED = 0.2  # share of the dreams that are drawn as a look, palette or light says
 
 
@@ -48,7 +51,9 @@ class Mixture:
     focus: tuple[int, int] = (50, 750)  # strengths 0.05 to 0.75
     focused: float = 0.75
     # looks that are met more often
-    hard: tuple[str, ...] = (*["neon", "cartoon"] * 4, *["pixel"] * 3, "blueprint", "oil", "impressionist", "crayon")
+    hard: tuple[str, ...] = (
+        *["neon", "cartoon", "popart"] * 4, *["pixel", "oil"] * 3, "blueprint", "impressionist", "crayon", "noir", "photo",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -125,7 +130,9 @@ def dreams(path: Path, seed: int) -> Dreams:
         made = []
         for k, subject in enumerate(tqdm(subjects, desc="dreams", mininterval=5)):
             rng = Generator().manual_seed(seed * 100_003 + 70_000_000 + k)
-            made += [scenes.scene(1, DREAM_SIDE, rng, (subject,))[0] for _ in range(EACH)]
+            taken = TAKEN.get(subject, tuple(range(EACH)))
+            drawn = [scenes.scene(1, DREAM_SIDE, rng, (subject,))[0] for _ in range(max(taken) + 1)]
+            made += [drawn[place] for place in taken]
         np.save(path, (torch.cat(made).clamp(0, 1) * 255).round().to(torch.uint8).numpy())
     return Dreams(np.load(path, mmap_mode="r"), subjects)
 

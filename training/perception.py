@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from training import data, lessons, scenes
+from training import aids, data, lessons, scenes
 from training.classifier import worn
 from training.critic import per_row
 from training.lessons import Scenes
@@ -124,8 +124,14 @@ def train(config: PerceptionConfig, run: Run, store: np.ndarray, named: Scenes, 
 
 
 def load(runs: Path) -> Perception:
-    """The trained network, averaged, frozen. FileNotFoundError where it was not trained."""
-    return channels_last(averaged(Run(runs / "perception"), Perception()).requires_grad_(False))
+    """The network that a run trained, averaged, or else the one that is kept with the code; frozen.
+
+    FileNotFoundError where there is neither.
+    """
+    model = Perception()
+    if (runs / "perception" / "checkpoint.pt").exists() or not aids.take(model, "perception"):
+        averaged(Run(runs / "perception"), model)
+    return channels_last(model.eval().requires_grad_(False))
 
 
 def main() -> None:

@@ -25,9 +25,9 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from pipelines.cosine_autoencoder import CosineAutoencoder
-from training import autoencoder, lessons, perception
+from training import aids, autoencoder, lessons, perception
 from training.autoencoder import differences, picture_loss
-from training.critic import Critic, judged
+from training.critic import Critic, judged, per_row
 from training.denoiser import Denoiser, asleep, encoded
 from training.lessons import Dreams, Lessons, Mixture, Scenes
 from training.looks import LOOKS
@@ -35,12 +35,18 @@ from training.loop import Average, Run, averaged, channels_last, optimise
 from training.perception import SUBJECTS, Perception, likeness
 
 COARSE = 8  # pixels: the means over so many are what a dream has to get right first
+LOOSE = ("rain", "galaxy", "marble", "planet")
+"""Dreams whose detail (streaks, stars, grain) may be anywhere: to ask for its exact place is to get none of it."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Of what does not ask for exact pixels: statistics of features and names (training.perception), the critic's score."""
+    """Of the parts of the loss: latents, pixels and the critic's features; means of 8 x 8 pixels; and what does not ask for exact
+    pixels: statistics of features and names (training.perception), the critic's score.
+    """
 
+    exact: float = 1.0
+    coarse: float = 0.0
     alike: float = 0.0
     called: float = 0.0
     dislike: float = 0.0
@@ -49,7 +55,7 @@ class Weights:
 @dataclass(frozen=True)
 class RefineConfig:
     steps: int = 2200
-    batch: int = 4  # per part; two parts
+    batch: int = 5  # per part; two parts
     side: int = 256  # pixels
     peak: float = 2e-4
     warmup: int = 40
@@ -57,7 +63,7 @@ class RefineConfig:
     groups: int = 2  # requests per part
     mixture: Mixture = field(default_factory=lambda: Mixture(again=0.1, plain=0.06, focus=(250, 750), focused=0.85))
     scenes: int = 5000  # as for the denoiser
-    dreams: int = 3  # per part
+    dreams: int = 2  # per part
     large: int = 6  # every how many steps there is one dream of twice the side instead of everything else
     carried: float = 0.3  # share of rows that are asked for a later step, from what the painter itself made in the first
     later: tuple[float, ...] = (0.5, 0.3)  # the same of dreams, and of these then again: two own steps lie behind some
@@ -65,14 +71,13 @@ class RefineConfig:
     faithful: float = 0.5  # weight of decoding the true latents
     matching: float = 1.0  # weight of the critic's features
     others: Weights = field(default_factory=lambda: Weights(alike=1.0, called=0.5, dislike=0.05))  # of what is not dreamt
-    dreamt: Weights = field(default_factory=lambda: Weights(alike=1.0, called=0.15, dislike=0.1))
-    coarse: float = 2.0  # dreams: weight of the means of 8 x 8 pixels
-    heart: float = 1.0  # dreams: weight of what they have to be exactly, against that of what is not dreamt
+    dreamt: Weights = field(default_factory=lambda: Weights(coarse=2.0, alike=1.0, called=0.15, dislike=0.1))
+    loose: Weights = field(default_factory=lambda: Weights(0.15, coarse=2.0, alike=2.0, called=0.15, dislike=0.2))  # of LOOSE
     coupled: int = 0  # reflow: steps of the denoiser that make the target; 0 for the lesson's own
     seed: int = 0
 
 
-REGRESSION = {"matching": 0.0, "others": Weights(), "dreamt": Weights()}
+REGRESSION = {"matching": 0.0, "others": Weights(), "dreamt": Weights(coarse=2.0), "loose": Weights(coarse=2.0)}
 METHODS: dict[str, dict[str, Any]] = {"adversarial": {}, "regression": REGRESSION, "reflow": REGRESSION | {"coupled": 4}}
 
 
@@ -172,9 +177,12 @@ def joined(a: Done, b: Done) -> Done:
     return lesson, rest[0], rest[1], rest[2]
 
 
-def weighed(weights: Weights, parts: dict[str, Tensor], rows: slice) -> Tensor:
-    """The sum of the parts, (N,) each, by their weights, as means over some rows."""
-    return torch.stack([getattr(weights, name) * part[rows].mean() for name, part in parts.items()]).sum()
+def kinds(lesson: Lessons, others: int) -> dict[str, list[int]]:
+    """The rows of each kind that `RefineConfig` has weights for: the first so many are not dreamt."""
+    rows: dict[str, list[int]] = {"others": list(range(others)), "dreamt": [], "loose": []}
+    for row, subject in enumerate(lesson.subjects[others:], others):
+        rows["loose" if subject in LOOSE else "dreamt"].append(row)
+    return {kind: members for kind, members in rows.items() if members}
 
 
 def train(
@@ -222,23 +230,22 @@ def train(
         told = painter.denoiser.pooled(lesson.prompts)
         dislike, matching, own = judged(painter.critic, painted.contiguous(memory_format=torch.channels_last), picture, told)
         alike, called = seen(seeing, painted, picture, lesson)
-        parts = {"alike": alike, "called": called, "dislike": dislike}
+        parts = {
+            "exact": per_row(F.smooth_l1_loss(z, target, beta=0.5, reduction="none")) + config.matching * matching,
+            "coarse": per_row((F.avg_pool2d(painted, COARSE) - F.avg_pool2d(picture, COARSE)).abs()),
+            "alike": alike,
+            "called": called,
+            "dislike": dislike,
+        }
         value = config.faithful * picture_loss(rebuilt, picture[:half]) + own.mean()
         found = {"critic": own.mean().item()}
-        for dreamt, rows in ((False, slice(0, others)), (True, slice(others, len(z)))):
-            if rows.start == rows.stop:
-                continue
-            shown, meant, weights = painted[rows], picture[rows], config.dreamt if dreamt else config.others
-            part = F.smooth_l1_loss(z[rows], target[rows], beta=0.5) + picture_loss(shown, meant)
-            part = part + config.energy * energy_loss(shown, meant) + config.matching * matching[rows].mean()
-            if dreamt:
-                coarse = F.l1_loss(F.avg_pool2d(shown, COARSE), F.avg_pool2d(meant, COARSE))
-                found |= {"coarse": coarse.item(), "heart": part.item()}
-                found |= {name: values[rows].mean().item() for name, values in parts.items()}
-                part = config.heart * part + config.coarse * coarse
-            else:
-                found |= {"exact": part.item(), "look": called[rows].mean().item()}
-            value = value + (part + weighed(weights, parts, rows)) * (len(shown) / len(z))
+        for kind, rows in kinds(lesson, others).items():
+            shown, meant, weights = painted[rows], picture[rows], getattr(config, kind)
+            part = weights.exact * picture_loss(shown, meant) + config.energy * energy_loss(shown, meant)
+            for name, values in parts.items():
+                part = part + getattr(weights, name) * values[rows].mean()
+                found[f"{kind}_{name}"] = values[rows].mean().item()
+            value = value + part * (len(rows) / len(z))
         return value, found
 
     return optimise(
@@ -253,31 +260,35 @@ def load_painter(runs: Path, folder: str = "refine") -> Painter:
     return averaged(Run(runs / folder), Painter(Denoiser(vae.config["latent_channels"]), vae))
 
 
-def take_critic(painter: Painter, folder: Path) -> None:
-    """Gives the painter the critic of an earlier refinement. FileNotFoundError where there is none."""
-    earlier = Run(folder).load()
-    if earlier is None:
-        raise FileNotFoundError(f"{folder}: no checkpoint")
-    prefix = "critic."
-    known = {name.removeprefix(prefix): value for name, value in earlier["module"].items() if name.startswith(prefix)}
-    painter.critic.load_state_dict(known)
+def beginning(runs: Path, weights: Path | None = None) -> Painter:
+    """What a refinement starts from: the averaged denoiser of `runs/denoiser` with a critic that knows nothing, or a finished
+    model (`weights`, a folder that `training.export` wrote) with the critic that is kept with the code. The finished model's
+    autoencoder becomes that of `runs`.
+    """
+    if weights is None:
+        vae = autoencoder.read(runs / "autoencoder")
+        return Painter(averaged(Run(runs / "denoiser"), Denoiser(vae.config["latent_channels"])).train(), vae)
+    from training.export import load
+    from training.grow import take_over
+
+    finished, vae = load(weights)
+    vae.save_pretrained(runs / "autoencoder")
+    denoiser = Denoiser(vae.config["latent_channels"])
+    take_over(denoiser, finished, ends=True)
+    painter = Painter(denoiser.train(), vae.train())
+    aids.take(painter.critic, "critic")
+    return painter
 
 
 def run_stage(
-    runs: Path, config: RefineConfig, *, folder: str = "refine", critic: Path | None = None, device: str = "cpu",
+    runs: Path, config: RefineConfig, *, folder: str = "refine", weights: Path | None = None, device: str = "cpu",
     stop_at: int | None = None,
 ) -> None:  # fmt: skip
-    """Refines the averaged denoiser of `runs/denoiser` in a folder of `runs`, with sheets.
-
-    critic: folder of an earlier refinement whose critic this one starts with; without it a critic knows nothing at first.
-    """
+    """Refines the averaged denoiser of `runs/denoiser`, or a finished model (`weights`), in a folder of `runs`, with sheets."""
     from training.sheet import write_sheet
 
     run = Run(runs / folder)
-    vae = autoencoder.read(runs / "autoencoder")
-    painter = Painter(averaged(Run(runs / "denoiser"), Denoiser(vae.config["latent_channels"])).train(), vae)
-    if critic is not None:
-        take_critic(painter, critic)
+    painter = beginning(runs, weights)
     store, named = (
         np.load(runs / "sources.npy", mmap_mode="r"),
         lessons.scene_pool(runs / "scenes.npy", config.scenes, config.seed),
@@ -297,7 +308,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=RefineConfig.steps)
     parser.add_argument("--method", choices=tuple(METHODS), default="adversarial")
     parser.add_argument("--folder", default="refine", help="name of the run's folder")
-    parser.add_argument("--critic", type=Path, help="folder of an earlier refinement; its critic is where this one's starts")
+    parser.add_argument("--weights", type=Path, help="folder of a finished model to go on from, instead of the denoiser's run")
     parser.add_argument("--scenes", type=int, default=RefineConfig.scenes, help="size of the pool of scenes, as for the denoiser")
     parser.add_argument("--stop-at", type=int, help="stop at this step with a checkpoint; run again to go on")
     parser.add_argument("--peak", type=float, default=RefineConfig.peak, help="highest learning rate")
@@ -307,7 +318,7 @@ def main() -> None:
     torch.set_num_threads(1)  # see training.loop
     torch.set_flush_denormal(True)
     config = RefineConfig(steps=args.steps, peak=args.peak, scenes=args.scenes, seed=args.seed, **METHODS[args.method])
-    run_stage(args.runs, config, folder=args.folder, critic=args.critic, device=args.device, stop_at=args.stop_at)
+    run_stage(args.runs, config, folder=args.folder, weights=args.weights, device=args.device, stop_at=args.stop_at)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from torch import Generator
 
 from pipelines.cosine_autoencoder import CosineAutoencoder
 from pipelines.vocabulary import read_vocabulary
-from training import autoencoder, denoiser, lessons, perception, refine
+from training import aids, autoencoder, denoiser, lessons, perception, refine
 from training.critic import Critic, judged
 from training.denoiser import Denoiser
 from training.export import LIMIT, export, load
@@ -110,16 +110,32 @@ def test_refinement_resumes_exactly_and_keeps_the_encoder(tmp_path: Path, store,
     assert not torch.equal(before.denoiser.unet.conv_in.weight, after.denoiser.unet.conv_in.weight)
 
 
-def test_a_refinement_can_start_with_an_earlier_ones_critic(tmp_path: Path, store, named: Scenes, dreams: Dreams) -> None:
+def test_a_refinement_goes_on_from_a_finished_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aids, "FOLDER", tmp_path)
     torch.manual_seed(1)
     earlier = Painter(Denoiser(), CosineAutoencoder())
-    Run(tmp_path / "earlier").save({"module": earlier.state_dict()})
-    painter = Painter(Denoiser(), CosineAutoencoder())
-    assert not torch.equal(painter.critic.score.weight, earlier.critic.score.weight)
-    refine.take_critic(painter, tmp_path / "earlier")
-    assert all(map(torch.equal, painter.critic.state_dict().values(), earlier.critic.state_dict().values()))
-    with pytest.raises(FileNotFoundError, match="nowhere"):
-        refine.take_critic(painter, tmp_path / "nowhere")
+    export(earlier.denoiser, earlier.vae, tmp_path / "weights")
+    assert aids.keep(earlier.critic, "critic") > 0
+    painter = refine.beginning(tmp_path / "runs", tmp_path / "weights")
+    assert painter.training and painter.denoiser.training
+    for (name, mine), theirs in zip(painter.named_parameters(), earlier.parameters(), strict=True):
+        if "token_embedding" not in name:  # which has spare rows
+            torch.testing.assert_close(mine, theirs, atol=1e-3, rtol=1e-3)
+    told, meant = (some.denoiser.pooled(["a stormy sea", "oil painting"]) for some in (painter, earlier))
+    torch.testing.assert_close(told, meant, atol=1e-2, rtol=1e-2)
+    encoder = autoencoder.read(tmp_path / "runs" / "autoencoder")
+    torch.testing.assert_close(encoder.analysis.weight, earlier.vae.analysis.weight, atol=1e-3, rtol=1e-3)
+
+
+def test_perception_is_the_runs_own_or_the_one_that_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aids, "FOLDER", tmp_path)
+    with pytest.raises(FileNotFoundError, match="perception"):
+        perception.load(tmp_path)
+    kept = perception.Perception()
+    aids.keep(kept, "perception")
+    found = perception.load(tmp_path)
+    torch.testing.assert_close(found.look.weight, kept.look.weight, atol=1e-3, rtol=1e-3)
+    assert not any(p.requires_grad for p in found.parameters())
 
 
 class Faithful(Denoiser):
