@@ -161,7 +161,7 @@ def run_stage(
     vae = autoencoder.read(runs / "autoencoder").eval().requires_grad_(False)
     store = np.load(runs / "sources.npy", mmap_mode="r")
     named = lessons.scene_pool(runs / "scenes.npy", config.scenes, config.seed)
-    dreams = lessons.dreams(runs / "dreams.npy", config.seed)
+    dreams = lessons.dreams(runs / "dreams.npy")
     run = Run(runs / "denoiser")
 
     def sheet(model: Any, step: int) -> None:

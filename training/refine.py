@@ -28,15 +28,16 @@ from pipelines.cosine_autoencoder import CosineAutoencoder
 from training import aids, autoencoder, lessons, perception
 from training.autoencoder import differences, picture_loss
 from training.critic import Critic, judged, per_row
-from training.denoiser import Denoiser, asleep, encoded
+from training.denoiser import Denoiser, asleep, block_means, encoded
 from training.lessons import Dreams, Lessons, Mixture, Scenes
 from training.looks import LOOKS
 from training.loop import Average, Run, averaged, channels_last, optimise
 from training.perception import SUBJECTS, Perception, likeness
 
 COARSE = 8  # pixels: the means over so many are what a dream has to get right first
-LOOSE = ("rain", "galaxy", "marble", "planet")
-"""Dreams whose detail (streaks, stars, grain) may be anywhere: to ask for its exact place is to get none of it."""
+EXACT = ("waves", "stripes", "circles", "spiral", "checks")
+"""Subjects that are a pattern. Of all others' dreams the detail (streaks, stars, grain, leaves) may be anywhere: to ask for its
+exact place is to get none of it."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Weights:
 @dataclass(frozen=True)
 class RefineConfig:
     steps: int = 2200
-    batch: int = 5  # per part; two parts
+    batch: int = 4  # per part; two parts
     side: int = 256  # pixels
     peak: float = 2e-4
     warmup: int = 40
@@ -64,15 +65,17 @@ class RefineConfig:
     mixture: Mixture = field(default_factory=lambda: Mixture(again=0.1, plain=0.06, focus=(250, 750), focused=0.85))
     scenes: int = 5000  # as for the denoiser
     dreams: int = 2  # per part
+    latent: int = 4  # more dreams per part, of which only latents are compared: a third of the time for a row
     large: int = 6  # every how many steps there is one dream of twice the side instead of everything else
     carried: float = 0.3  # share of rows that are asked for a later step, from what the painter itself made in the first
+    awake: float = 0.2  # share of the dreams that are compared as latents which start from less than noise alone
     later: tuple[float, ...] = (0.5, 0.3)  # the same of dreams, and of these then again: two own steps lie behind some
     energy: float = 0.5  # weight of the edge energy's difference
     faithful: float = 0.5  # weight of decoding the true latents
     matching: float = 1.0  # weight of the critic's features
     others: Weights = field(default_factory=lambda: Weights(alike=1.0, called=0.5, dislike=0.05))  # of what is not dreamt
     dreamt: Weights = field(default_factory=lambda: Weights(coarse=2.0, alike=1.0, called=0.15, dislike=0.1))
-    loose: Weights = field(default_factory=lambda: Weights(0.15, coarse=2.0, alike=2.0, called=0.15, dislike=0.2))  # of LOOSE
+    loose: Weights = field(default_factory=lambda: Weights(0.4, coarse=2.0, alike=1.0, called=0.15, dislike=0.2))  # not of EXACT
     coupled: int = 0  # reflow: steps of the denoiser that make the target; 0 for the lesson's own
     seed: int = 0
 
@@ -181,7 +184,7 @@ def kinds(lesson: Lessons, others: int) -> dict[str, list[int]]:
     """The rows of each kind that `RefineConfig` has weights for: the first so many are not dreamt."""
     rows: dict[str, list[int]] = {"others": list(range(others)), "dreamt": [], "loose": []}
     for row, subject in enumerate(lesson.subjects[others:], others):
-        rows["loose" if subject in LOOSE else "dreamt"].append(row)
+        rows["dreamt" if subject in EXACT else "loose"].append(row)
     return {kind: members for kind, members in rows.items() if members}
 
 
@@ -191,6 +194,7 @@ def train(
 ) -> Average:  # fmt: skip
     """Trains `painter` on pools of pictures and scenes, from the run's checkpoint where there is one."""
     painter = channels_last(painter.to(device))
+    means = block_means(painter.vae)
     several = copy.deepcopy(painter).requires_grad_(False).eval() if config.coupled else None
     seeing = seeing.to(device)
 
@@ -217,8 +221,20 @@ def train(
         z = painter.denoiser(x.contiguous(memory_format=torch.channels_last), t, lesson.prompts)
         return lesson, target, z, lesson.target.to(device) * 2 - 1
 
+    def latents_only(n: int, side: int, rng: Generator) -> tuple[Tensor, float]:
+        """The loss of n dreams as latents, and how far their means of 8 x 8 pixels are off."""
+        lesson, x, target = asleep(painter.denoiser, painter.vae, dreams, n, side, rng, config.awake)
+        z = painter.denoiser(x, lesson.timesteps.to(device), lesson.prompts)
+        value, off = torch.zeros((), device=z.device), F.l1_loss(z[:, means], target[:, means])
+        for kind, rows in kinds(lesson, 0).items():
+            weights: Weights = getattr(config, kind)
+            part = weights.coarse * F.l1_loss(z[rows][:, means], target[rows][:, means])
+            value = value + (part + weights.exact * F.smooth_l1_loss(z[rows], target[rows], beta=0.5)) * (len(rows) / n)
+        return value, off.item()
+
     def loss(step: int, rng: Generator) -> tuple[Tensor, dict[str, float]]:
-        if step % config.large == config.large - 1:
+        large = step % config.large == config.large - 1
+        if large:
             lesson, target, z, picture = dreaming(1, 2 * config.side, rng)
             others = 0
         else:
@@ -246,6 +262,10 @@ def train(
                 part = part + getattr(weights, name) * values[rows].mean()
                 found[f"{kind}_{name}"] = values[rows].mean().item()
             value = value + part * (len(rows) / len(z))
+        if config.latent:
+            n = max(1, config.latent // 4) if large else config.latent
+            part, found["off"] = latents_only(n, 2 * config.side if large else config.side, rng)
+            value = value + part * (n / len(z))
         return value, found
 
     return optimise(
@@ -298,7 +318,7 @@ def run_stage(
         path = run.folder / f"sheet_{step:06d}.jpg"
         write_sheet(path, model.denoiser, model.vae, strengths=(0.5,), side=256, names=("astronaut", "tower"))
 
-    dreams = lessons.dreams(runs / "dreams.npy", config.seed)
+    dreams = lessons.dreams(runs / "dreams.npy")
     train(config, run, store, named, dreams, painter, perception.load(runs), device=device, stop_at=stop_at, sheet=sheet)
 
 

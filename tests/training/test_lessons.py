@@ -10,7 +10,7 @@ from torch import Generator
 
 from training import lessons
 from training.lessons import Dreams, Mixture, Scenes
-from training.scenes import SUBJECTS
+from training.scenes import SUBJECTS, scene
 from training.teacher import Request
 from training.words import SCENES, parse
 
@@ -70,6 +70,16 @@ def test_every_subject_can_be_dreamt_and_the_file_is_made_once(dreams: Dreams, t
     assert np.array_equal(lessons.dreams(tmp_path / "dreams.npy", 99).pictures, dreams.pictures)
     np.save(tmp_path / "dreams.npy", dreams.pictures[:3])
     assert np.array_equal(lessons.dreams(tmp_path / "dreams.npy", 1).pictures, dreams.pictures), "a file of others is replaced"
+
+
+def test_some_subjects_are_dreamt_from_later_draws(dreams: Dreams) -> None:
+    for subject, taken in lessons.TAKEN.items():
+        k = dreams.subjects.index(subject)
+        rng = Generator().manual_seed(1 * 100_003 + 70_000_000 + k)
+        drawn = [scene(1, 512, rng, (subject,))[0] for _ in range(max(taken) + 1)]
+        for place, which in enumerate(taken):
+            pixels = (drawn[which][0].clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+            assert np.array_equal(dreams.pictures[k * lessons.EACH + place], pixels)
 
 
 def test_the_words_decide_what_is_dreamt(dreams: Dreams) -> None:

@@ -127,6 +127,15 @@ def test_a_refinement_goes_on_from_a_finished_model(tmp_path: Path, monkeypatch:
     torch.testing.assert_close(encoder.analysis.weight, earlier.vae.analysis.weight, atol=1e-3, rtol=1e-3)
 
 
+def test_dreams_of_loose_detail_have_weights_of_their_own() -> None:
+    subjects = ["", "rain", "stripes", "galaxy"]
+    nothing = torch.zeros(4, 3, 8, 8)
+    lesson = lessons.Lessons(nothing, nothing, [""] * 4, torch.zeros(4), subjects, [""] * 4)
+    assert refine.kinds(lesson, 1) == {"others": [0], "dreamt": [2], "loose": [1, 3]}
+    assert refine.kinds(lesson, 4) == {"others": [0, 1, 2, 3]}, "a scene that is not dreamt is a lesson like others"
+    assert set(refine.EXACT) < set(SUBJECTS)
+
+
 def test_perception_is_the_runs_own_or_the_one_that_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(aids, "FOLDER", tmp_path)
     with pytest.raises(FileNotFoundError, match="perception"):
