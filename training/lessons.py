@@ -53,7 +53,7 @@ class Mixture:
     focused: float = 0.75
     # looks that are met more often
     hard: tuple[str, ...] = (
-        *["neon", "cartoon", "popart"] * 4, *["pixel", "oil"] * 3, "blueprint", "impressionist", "crayon", "noir", "photo",
+        *["neon", "pixel"] * 6, *["cartoon", "popart"] * 3, *["oil"] * 2, "blueprint", "impressionist", "crayon", "noir", "photo",
     )  # fmt: skip
 
 

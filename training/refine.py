@@ -65,7 +65,8 @@ class RefineConfig:
     mixture: Mixture = field(default_factory=lambda: Mixture(again=0.1, plain=0.06, focus=(250, 750), focused=0.85))
     scenes: int = 5000  # as for the denoiser
     dreams: int = 2  # per part
-    latent: int = 4  # more dreams per part, of which only latents are compared: a third of the time for a row
+    latent: int = 3  # more dreams per part, of which only latents are compared: a third of the time for a row
+    windows: int = 8  # lessons of half the side per part, compared as latents
     large: int = 6  # every how many steps there is one dream of twice the side instead of everything else
     carried: float = 0.3  # share of rows that are asked for a later step, from what the painter itself made in the first
     awake: float = 0.2  # share of the dreams that are compared as latents which start from less than noise alone
@@ -73,9 +74,9 @@ class RefineConfig:
     energy: float = 0.5  # weight of the edge energy's difference
     faithful: float = 0.5  # weight of decoding the true latents
     matching: float = 1.0  # weight of the critic's features
-    others: Weights = field(default_factory=lambda: Weights(alike=1.0, called=0.5, dislike=0.05))  # of what is not dreamt
-    dreamt: Weights = field(default_factory=lambda: Weights(coarse=2.0, alike=1.0, called=0.15, dislike=0.1))
-    loose: Weights = field(default_factory=lambda: Weights(0.4, coarse=2.0, alike=1.0, called=0.15, dislike=0.2))  # not of EXACT
+    others: Weights = field(default_factory=lambda: Weights(alike=1.0, called=0.5, dislike=0.1))  # of what is not dreamt
+    dreamt: Weights = field(default_factory=lambda: Weights(coarse=2.0, alike=1.0, called=0.15, dislike=0.2))
+    loose: Weights = field(default_factory=lambda: Weights(0.4, coarse=2.0, alike=1.0, called=0.15, dislike=0.5))  # not of EXACT
     coupled: int = 0  # reflow: steps of the denoiser that make the target; 0 for the lesson's own
     seed: int = 0
 
@@ -232,6 +233,15 @@ def train(
             value = value + (part + weights.exact * F.smooth_l1_loss(z[rows], target[rows], beta=0.5)) * (len(rows) / n)
         return value, off.item()
 
+    def windows(rng: Generator) -> Tensor:
+        """The loss of windows of pictures as latents, as the denoiser's training has it."""
+        lesson = lessons.batch(store, named, config.windows, config.side // 2, config.groups, config.mixture, rng)
+        start, target = encoded(painter.vae, torch.cat([lesson.start, lesson.target])).chunk(2)
+        t = lesson.timesteps.to(device)
+        x = painter.denoiser.noisy(start, t, torch.randn(start.shape, generator=rng).to(device))
+        z = painter.denoiser(x.contiguous(memory_format=torch.channels_last), t, lesson.prompts)
+        return F.smooth_l1_loss(z, target, beta=0.5)
+
     def loss(step: int, rng: Generator) -> tuple[Tensor, dict[str, float]]:
         large = step % config.large == config.large - 1
         if large:
@@ -266,6 +276,9 @@ def train(
             n = max(1, config.latent // 4) if large else config.latent
             part, found["off"] = latents_only(n, 2 * config.side if large else config.side, rng)
             value = value + part * (n / len(z))
+        if config.windows and not large:
+            part = windows(rng)
+            value, found["windows"] = value + part, part.item()
         return value, found
 
     return optimise(
