@@ -91,9 +91,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("assets/pocket"))
     parser.add_argument("--stage", choices=("random", "denoiser", "refine"), default="refine", help="weights to take")
     parser.add_argument("--folder", default="refine", help="name of the refinement's folder")
-    parser.add_argument(
-        "--aids", action="store_true", help="keep perception network and critic with the code (training.aids)"
-    )
+    parser.add_argument("--aids", action="store_true", help="keep perception network and critic with the code (training.aids)")
     args = parser.parse_args()
     if args.stage == "refine":
         painter = load_painter(args.runs, args.folder)
