@@ -66,10 +66,10 @@ class RefineConfig:
     scenes: int = 5000  # as for the denoiser
     dreams: int = 2  # per part
     latent: int = 3  # more dreams per part, of which only latents are compared: a third of the time for a row
+    awake: float = 0.2  # share of these that start from less than noise alone
     windows: int = 8  # lessons of half the side per part, compared as latents
     large: int = 6  # every how many steps there is one dream of twice the side instead of everything else
     carried: float = 0.3  # share of rows that are asked for a later step, from what the painter itself made in the first
-    awake: float = 0.2  # share of the dreams that are compared as latents which start from less than noise alone
     later: tuple[float, ...] = (0.5, 0.3)  # the same of dreams, and of these then again: two own steps lie behind some
     energy: float = 0.5  # weight of the edge energy's difference
     faithful: float = 0.5  # weight of decoding the true latents
