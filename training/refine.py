@@ -235,7 +235,8 @@ def train(
 
     def windows(rng: Generator) -> Tensor:
         """The loss of windows of pictures as latents, as the denoiser's training has it."""
-        lesson = lessons.batch(store, named, config.windows, config.side // 2, config.groups, config.mixture, rng)
+        side = max(64, config.side // 2)
+        lesson = lessons.batch(store, named, config.windows, side, config.groups, config.mixture, rng)
         start, target = encoded(painter.vae, torch.cat([lesson.start, lesson.target])).chunk(2)
         t = lesson.timesteps.to(device)
         x = painter.denoiser.noisy(start, t, torch.randn(start.shape, generator=rng).to(device))
