@@ -51,7 +51,8 @@ def merge(x0: Tensor, source: Tensor, m: Tensor, timesteps: Sequence[int], level
     f = shares(timesteps)
     fill = (m - f[level + 1]) / max(f[level] - f[level + 1], 1e-6)  # 0 at the band's lower end, 1 at its upper
     # where: who takes part or waits gets exactly x̂₀ or the source, which lerp does not promise.
-    return torch.where(m >= f[level], x0, torch.where(m <= f[level + 1], source, torch.lerp(source, x0, fill)))
+    takes_part = (m >= f[level]) & (m > 0)  # the last timestep can be 0, as of (1, 0), and so its share; 0 stays the source
+    return torch.where(takes_part, x0, torch.where(m <= f[level + 1], source, torch.lerp(source, x0, fill)))
 
 
 def from_mask(mask: NDArray[np.uint8], height: int, width: int) -> Tensor:

@@ -47,7 +47,7 @@ def ordinary(z: Tensor, timesteps: tuple[int, ...], noise: list[Tensor]) -> Tens
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 8])
-@pytest.mark.parametrize("t0", [999, 500, 37])
+@pytest.mark.parametrize("t0", [999, 500, 37, 1])
 def test_a_map_of_ones_is_the_ordinary_stream_and_of_zeros_the_source(n: int, t0: int) -> None:
     z, noise, steps = draw(2, 4, 5, 7), [draw(2, 4, 5, 7, seed=k + 1) for k in range(n)], even(t0, n)
     assert torch.equal(stream(z, torch.ones(2, 1, 5, 7), steps, noise), ordinary(z, steps, noise))

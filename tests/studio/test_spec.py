@@ -437,7 +437,7 @@ async def test_real_backends_and_sizes_while_a_client_streams(mini_model: Path) 
         assert [answer.settled for answer in peer.answers] == sorted(answer.settled for answer in peer.answers)
         async with joined(running, resume=peer.welcome["resume"]) as again:
             assert again.welcome["resumed"] and (await again.round(noise)).settled == last + 1
-        for _ in range(100):
+        for _ in range(600):
             if not any(ref() for ref in made[:-2]):
                 break
             gc.collect()
