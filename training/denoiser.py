@@ -92,6 +92,14 @@ def encoded(vae: CosineAutoencoder, x: Tensor) -> Tensor:
     return latents
 
 
+def noised(model: Denoiser, vae: CosineAutoencoder, lesson: Lessons, rng: Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Lessons as latents: (noisy start (N, C, h, w), timesteps (N,), the latents to be found)."""
+    start, target = encoded(vae, torch.cat([lesson.start, lesson.target])).chunk(2)
+    t = lesson.timesteps.to(target.device)
+    x = model.noisy(start, t, torch.randn(start.shape, generator=rng).to(target))
+    return x.contiguous(memory_format=torch.channels_last), t, target
+
+
 def asleep(
     model: Denoiser, vae: CosineAutoencoder, dreams: Dreams, n: int, side: int, rng: Generator, awake: float = 0.0,
     simple: bool = False,
@@ -129,10 +137,7 @@ def train(
     def loss(step: int, rng: Generator) -> tuple[Tensor, dict[str, float]]:
         n, side = (config.wide, config.wide_side) if step % 3 == 2 else (config.batch, config.side)
         lesson = lessons.batch(store, named, n, side, min(n, config.groups), config.mixture, rng)
-        start, target = encoded(vae, torch.cat([lesson.start, lesson.target])).chunk(2)
-        t = lesson.timesteps.to(device)
-        noise = torch.randn(start.shape, generator=rng).to(device)
-        x = model.noisy(start, t, noise).contiguous(memory_format=torch.channels_last)
+        x, t, target = noised(model, vae, lesson, rng)
         z = model(x, t, lesson.prompts)
         value = F.smooth_l1_loss(z, target, beta=0.5)
         if not config.dreams:

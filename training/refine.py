@@ -28,7 +28,7 @@ from pipelines.cosine_autoencoder import CosineAutoencoder
 from training import aids, autoencoder, lessons, perception
 from training.autoencoder import differences, picture_loss
 from training.critic import Critic, judged, per_row
-from training.denoiser import Denoiser, asleep, block_means, encoded
+from training.denoiser import Denoiser, asleep, block_means, noised
 from training.lessons import Dreams, Lessons, Mixture, Scenes
 from training.looks import LOOKS
 from training.loop import Average, Run, averaged, channels_last, optimise
@@ -203,10 +203,8 @@ def train(
         """Lessons with a picture to start from: (they, target latents, what the denoiser finds, the pictures to be painted)."""
         model = painter.denoiser
         lesson = lessons.batch(store, named, config.batch, config.side, config.groups, config.mixture, rng)
-        start, target = encoded(painter.vae, torch.cat([lesson.start, lesson.target])).chunk(2)
-        noise = torch.randn(start.shape, generator=rng).to(device)
-        x = model.noisy(start, lesson.timesteps.to(device), noise)
-        x, t = carried_on(model, x, lesson.timesteps.to(device), lesson.prompts, config.carried, rng)
+        x, t, target = noised(model, painter.vae, lesson, rng)
+        x, t = carried_on(model, x, t, lesson.prompts, config.carried, rng)
         x, picture = x.contiguous(memory_format=torch.channels_last), lesson.target.to(device) * 2 - 1
         if several is not None:
             target = coupled(several.denoiser, x, t, lesson.prompts, config.coupled)
@@ -237,10 +235,8 @@ def train(
         """The loss of windows of pictures as latents, as the denoiser's training has it."""
         side = max(64, config.side // 2)
         lesson = lessons.batch(store, named, config.windows, side, config.groups, config.mixture, rng)
-        start, target = encoded(painter.vae, torch.cat([lesson.start, lesson.target])).chunk(2)
-        t = lesson.timesteps.to(device)
-        x = painter.denoiser.noisy(start, t, torch.randn(start.shape, generator=rng).to(device))
-        z = painter.denoiser(x.contiguous(memory_format=torch.channels_last), t, lesson.prompts)
+        x, t, target = noised(painter.denoiser, painter.vae, lesson, rng)
+        z = painter.denoiser(x, t, lesson.prompts)
         return F.smooth_l1_loss(z, target, beta=0.5)
 
     def loss(step: int, rng: Generator) -> tuple[Tensor, dict[str, float]]:
