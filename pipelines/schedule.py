@@ -103,7 +103,7 @@ def implied_noise(x0: Tensor, x: Tensor, a: Tensor, s: Tensor) -> Tensor:
 
 def noised(x0: Tensor, noise: Tensor, a: Tensor, s: Tensor) -> Tensor:
     """x = a·x₀ + s·ε."""
-    return a * x0 + s * noise
+    return (a * x0).addcmul_(noise, s)
 
 
 def from_config(

@@ -34,7 +34,7 @@ DREAM = 999  # the timestep of noise alone
 DREAM_SIDE = 512  # pixels at which they are kept
 EACH = 2  # dreams of every subject: the first for its first name, which is what the page suggests, the other for all others
 FIRST = 0.75  # share of the dreams that are of the first
-DETAILED = ("rain", "planet", "galaxy", "moon", "marble", "flowers", "circles", "stripes")  # dreamt three times as often
+DETAILED = ("rain", "planet", "galaxy", "volcano", "moon", "marble", "flowers", "circles", "stripes")  # dreamt thrice as often
 DREAMT = 5  # the seed of the dreams that the shipped model knows
 TAKEN = {"galaxy": (3, 1)}
 """Which of the scenes that are drawn for a subject become its dreams, where it is not the first EACH: those are a speck of a
@@ -53,7 +53,8 @@ class Mixture:
     focused: float = 0.75
     # looks that are met more often
     hard: tuple[str, ...] = (
-        *["neon", "pixel"] * 6, *["cartoon", "popart"] * 3, *["oil"] * 2, "blueprint", "impressionist", "crayon", "noir", "photo",
+        *["neon"] * 6, *["cartoon", "pixel"] * 4, *["popart", "oil"] * 3, *["impressionist", "crayon"] * 2,
+        "blueprint", "noir", "photo",
     )  # fmt: skip
 
 

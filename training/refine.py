@@ -35,6 +35,7 @@ from training.loop import Average, Run, averaged, channels_last, optimise
 from training.perception import SUBJECTS, Perception, likeness
 
 COARSE = 8  # pixels: the means over so many are what a dream has to get right first
+GRID = 4  # latents along a side over which a pattern that repeats with every latent is taken
 EXACT = ("waves", "stripes", "circles", "spiral", "checks")
 """Subjects that are a pattern. Of all others' dreams the detail (streaks, stars, grain, leaves) may be anywhere: to ask for its
 exact place is to get none of it."""
@@ -43,11 +44,12 @@ exact place is to get none of it."""
 @dataclass(frozen=True)
 class Weights:
     """Of the parts of the loss: latents, pixels and the critic's features; means of 8 x 8 pixels; and what does not ask for exact
-    pixels: statistics of features and names (training.perception), the critic's score.
+    pixels: patterns that repeat with every latent, statistics of features and names (training.perception), the critic's score.
     """
 
     exact: float = 1.0
     coarse: float = 0.0
+    pattern: float = 0.0
     alike: float = 0.0
     called: float = 0.0
     dislike: float = 0.0
@@ -69,14 +71,17 @@ class RefineConfig:
     awake: float = 0.2  # share of these that start from less than noise alone
     windows: int = 8  # lessons of half the side per part, compared as latents
     large: int = 6  # every how many steps there is one dream of twice the side instead of everything else
-    carried: float = 0.3  # share of rows that are asked for a later step, from what the painter itself made in the first
-    later: tuple[float, ...] = (0.5, 0.3)  # the same of dreams, and of these then again: two own steps lie behind some
-    energy: float = 0.5  # weight of the edge energy's difference
+    later: tuple[float, ...] = (0.5, 0.4)  # shares of rows that get one of the painter's own steps behind them; some get two
+    energy: float = 0.2  # weight of the edge energy's difference
     faithful: float = 0.5  # weight of decoding the true latents
     matching: float = 1.0  # weight of the critic's features
-    others: Weights = field(default_factory=lambda: Weights(alike=1.0, called=0.5, dislike=0.1))  # of what is not dreamt
-    dreamt: Weights = field(default_factory=lambda: Weights(coarse=2.0, alike=1.0, called=0.15, dislike=0.2))
-    loose: Weights = field(default_factory=lambda: Weights(0.4, coarse=2.0, alike=1.0, called=0.15, dislike=0.5))  # not of EXACT
+    others: Weights = field(  # of what is not dreamt
+        default_factory=lambda: Weights(coarse=1.0, pattern=4.0, alike=0.7, called=0.5, dislike=0.3)
+    )
+    dreamt: Weights = field(  # dreams of EXACT, and of all else
+        default_factory=lambda: Weights(coarse=2.0, pattern=4.0, alike=1.0, called=0.15, dislike=0.2)
+    )
+    loose: Weights = field(default_factory=lambda: Weights(0.4, coarse=2.0, pattern=4.0, alike=1.0, called=0.15, dislike=0.5))
     coupled: int = 0  # reflow: steps of the denoiser that make the target; 0 for the lesson's own
     seed: int = 0
 
@@ -115,6 +120,16 @@ def edge_energy(x: Tensor) -> tuple[Tensor, Tensor]:
 def energy_loss(output: Tensor, target: Tensor) -> Tensor:
     pairs = zip(edge_energy(output), edge_energy(target), strict=True)
     return torch.stack([F.l1_loss(a, b) for a, b in pairs]).sum()
+
+
+def pattern_gap(output: Tensor, target: Tensor) -> Tensor:
+    """How far pictures (N, 3, H, W) are off in what repeats with every 8 x 8 pixels, over GRID x GRID of these: (N,).
+
+    Detail that is somewhere else averages away. A hatching or a grid of the latents' period does not: it has the edge energy
+    and statistics that are wanted for less than strokes would cost.
+    """
+    cells = F.pixel_unshuffle(output - target, 8)
+    return per_row(F.avg_pool2d(cells, GRID).abs())
 
 
 @torch.no_grad()
@@ -204,7 +219,8 @@ def train(
         model = painter.denoiser
         lesson = lessons.batch(store, named, config.batch, config.side, config.groups, config.mixture, rng)
         x, t, target = noised(model, painter.vae, lesson, rng)
-        x, t = carried_on(model, x, t, lesson.prompts, config.carried, rng)
+        for share in config.later:
+            x, t = carried_on(model, x, t, lesson.prompts, share, rng)
         x, picture = x.contiguous(memory_format=torch.channels_last), lesson.target.to(device) * 2 - 1
         if several is not None:
             target = coupled(several.denoiser, x, t, lesson.prompts, config.coupled)
@@ -256,6 +272,7 @@ def train(
         parts = {
             "exact": per_row(F.smooth_l1_loss(z, target, beta=0.5, reduction="none")) + config.matching * matching,
             "coarse": per_row((F.avg_pool2d(painted, COARSE) - F.avg_pool2d(picture, COARSE)).abs()),
+            "pattern": pattern_gap(painted, picture),
             "alike": alike,
             "called": called,
             "dislike": dislike,

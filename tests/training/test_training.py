@@ -17,7 +17,7 @@ from training.lessons import Dreams, Scenes
 from training.looks import LOOKS
 from training.loop import Average, Run, averaged, learning_rate, step_rng
 from training.perception import Perception
-from training.refine import Painter
+from training.refine import Painter, pattern_gap
 from training.scenes import SUBJECTS
 from training.sheet import paint, timestep
 
@@ -93,6 +93,17 @@ def test_perception_resumes_exactly(tmp_path: Path, named: Scenes) -> None:
     assert not any(p.requires_grad for p in perception.load(tmp_path / "parts").parameters())
 
 
+def test_naming_looks_is_fitted_and_nothing_else(store) -> None:
+    model, before = seeing(), seeing()
+    pool = np.repeat(np.repeat(store, 4, 2), 4, 3)
+    found = perception.fit_looks(model, pool, windows=4, side=64, epochs=20)
+    assert found > 0.6, "pictures that it was fitted to"
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before.state_dict()[name])}
+    assert changed == {"look.weight", "look.bias"}
+    x = torch.from_numpy(pool[:1, :, :64, :64]).float() / 127.5 - 1
+    assert model.named(model(x))[1].shape == (1, len(LOOKS)) and torch.isfinite(model.named(model(x))[1]).all()
+
+
 def test_refinement_resumes_exactly_and_keeps_the_encoder(tmp_path: Path, store, named: Scenes, dreams: Dreams) -> None:
     def painter() -> Painter:
         torch.manual_seed(0)
@@ -134,6 +145,17 @@ def test_dreams_of_loose_detail_have_weights_of_their_own() -> None:
     assert refine.kinds(lesson, 1) == {"others": [0], "dreamt": [2], "loose": [1, 3]}
     assert refine.kinds(lesson, 4) == {"others": [0, 1, 2, 3]}, "a scene that is not dreamt is a lesson like others"
     assert set(refine.EXACT) < set(SUBJECTS)
+
+
+def test_what_repeats_with_every_latent_is_told_from_detail_elsewhere() -> None:
+    rng = torch.Generator().manual_seed(0)
+    picture = torch.rand(1, 3, 128, 128, generator=rng)
+    cell = 0.1 * torch.randn(1, 3, 8, 8, generator=rng)
+    grid = pattern_gap(picture + cell.repeat(1, 1, 16, 16), picture)
+    torch.testing.assert_close(grid, cell.abs().mean()[None])
+    elsewhere = pattern_gap(picture + cell.std() * torch.randn(picture.shape, generator=rng), picture)
+    assert float(elsewhere) < 0.35 * float(grid), "a quarter, the mean of 16"
+    assert pattern_gap(torch.cat([picture, picture + 0.5]), picture.expand(2, -1, -1, -1)).tolist() == pytest.approx([0.0, 0.5])
 
 
 def test_perception_is_the_runs_own_or_the_one_that_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

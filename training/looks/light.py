@@ -9,13 +9,17 @@ from training import strokes as s
 
 
 def neon(x: Tensor) -> Tensor:
-    """Glowing tubes along the contours, in the picture's own hues, over near black."""
-    contour = s.contours(x, s.direction(x), 1.3)
-    line = (s.inked(contour, 34.0, 0.005) + 0.5 * s.inked(-contour, 30.0, 0.006)).clamp(0, 1)
+    """Glowing tubes along the strong contours, in the picture's own hues, over near black.
+
+    Tubes are wide and few: the fine lines of hair and cloth are what noise hides first, and what a painter cannot know it can
+    only smear.
+    """
+    contour = s.contours(x, s.direction(x, 8.0), 2.6)
+    line = s.inked(contour, 60.0, 0.014)
     hue = f.haze(x, 4.0)
     hue = hue - hue.amin(1, keepdim=True) + 0.25 * f.colour(x, 0.25, 0.1, 0.55)
     colour = hue / hue.amax(1, keepdim=True)
-    glow = f.haze(line, 5.0)
+    glow = f.haze(line, 6.0)
     dark = f.colour(x, 0.02, 0.01, 0.06)
     return (dark + colour * (0.9 * line + 1.1 * glow) + 0.5 * line**3).clamp(0, 1)
 
