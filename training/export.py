@@ -75,6 +75,22 @@ def export(model: Denoiser, vae: CosineAutoencoder, output: Path) -> int:
     return size
 
 
+@torch.no_grad()
+def part_of_the_way(folder: Path, model: Denoiser, vae: CosineAutoencoder, share: float) -> None:
+    """Moves model and autoencoder back to `share`, 0..1, of the way from a finished model's weights to their own.
+
+    What training brought stays nearly whole, and what it made forget is nearly unharmed (Wortsman et al. 2022, arXiv
+    2203.05482; docs/experiments.md 16 and 17). Raises ValueError where the two differ in a tensor's name or shape.
+    """
+    for mine, theirs in zip((model, vae), load(folder), strict=True):
+        before = theirs.state_dict()
+        for name, value in mine.state_dict().items():
+            if name not in before or before[name].shape != value.shape:
+                raise ValueError(f"{folder}: {name} is missing or of another shape")
+            if value.is_floating_point():
+                value.copy_(torch.lerp(before[name].to(value), value, share))
+
+
 def load(folder: Path) -> tuple[Denoiser, CosineAutoencoder]:
     """The exported model in float32, for sheets and evaluation; its parts, words and schedule are of its own day."""
     scheduler = LCMScheduler.from_pretrained(folder / "scheduler")
@@ -92,6 +108,8 @@ def main() -> None:
     parser.add_argument("--stage", choices=("random", "denoiser", "refine"), default="refine", help="weights to take")
     parser.add_argument("--folder", default="refine", help="name of the refinement's folder")
     parser.add_argument("--aids", action="store_true", help="keep perception network and critic with the code (training.aids)")
+    parser.add_argument("--before", type=Path, help="folder of the finished model that training began with")
+    parser.add_argument("--share", type=float, default=1.0, help="how much of the way from those weights to take, 0..1")
     args = parser.parse_args()
     if args.stage == "refine":
         painter = load_painter(args.runs, args.folder)
@@ -105,6 +123,8 @@ def main() -> None:
     else:
         torch.manual_seed(0)
         model, vae = Denoiser(), CosineAutoencoder()
+    if args.before is not None:
+        part_of_the_way(args.before, model, vae, args.share)
     size = export(model, vae, args.output)
     print(json.dumps({"output": str(args.output), "weight_bytes": size}))
 

@@ -45,6 +45,8 @@ exact place is to get none of it."""
 class Weights:
     """Of the parts of the loss: latents, pixels and the critic's features; means of 8 x 8 pixels; and what does not ask for exact
     pixels: patterns that repeat with every latent, statistics of features and names (training.perception), the critic's score.
+
+    A part's say is its gradient, not its value: names and score of dreams have 10 times that of pixels, and latents a tenth.
     """
 
     exact: float = 1.0
@@ -63,25 +65,28 @@ class RefineConfig:
     peak: float = 2e-4
     warmup: int = 40
     average: float = 0.99
-    groups: int = 2  # requests per part
-    mixture: Mixture = field(default_factory=lambda: Mixture(again=0.1, plain=0.06, focus=(250, 750), focused=0.85))
+    groups: int = 4  # requests per part
+    mixture: Mixture = field(default_factory=lambda: Mixture(again=0.25, plain=0.06, focus=(250, 750), focused=0.85))
     scenes: int = 5000  # as for the denoiser
-    dreams: int = 2  # per part
-    latent: int = 3  # more dreams per part, of which only latents are compared: a third of the time for a row
+    dreams: int = 1  # per part
+    latent: int = 4  # more dreams per part, of which only latents are compared: a third of the time for a row
     awake: float = 0.2  # share of these that start from less than noise alone
-    windows: int = 8  # lessons of half the side per part, compared as latents
+    windows: int = 16  # lessons of half the side per part, compared as latents
     large: int = 6  # every how many steps there is one dream of twice the side instead of everything else
-    later: tuple[float, ...] = (0.5, 0.4)  # shares of rows that get one of the painter's own steps behind them; some get two
+    carried: float = 0.15  # share of rows that are asked for a later step, from what the painter itself made in the first; more
+    # teaches the later steps to smooth away the first one's mistakes, and with them its detail
+    later: tuple[float, ...] = (0.5, 0.3)  # the same of dreams, and of these then again: two own steps lie behind some
+    latents: float = 8.0  # weight of latents compared as such, wherever "exact" has them, and in the windows
     energy: float = 0.2  # weight of the edge energy's difference
     faithful: float = 0.5  # weight of decoding the true latents
     matching: float = 1.0  # weight of the critic's features
     others: Weights = field(  # of what is not dreamt
-        default_factory=lambda: Weights(coarse=1.0, pattern=4.0, alike=0.7, called=0.5, dislike=0.3)
+        default_factory=lambda: Weights(coarse=1.0, pattern=5.0, alike=0.5, called=0.3, dislike=0.15)
     )
     dreamt: Weights = field(  # dreams of EXACT, and of all else
-        default_factory=lambda: Weights(coarse=2.0, pattern=4.0, alike=1.0, called=0.15, dislike=0.2)
+        default_factory=lambda: Weights(0.5, coarse=1.0, pattern=4.0, alike=0.5, called=0.05, dislike=0.05)
     )
-    loose: Weights = field(default_factory=lambda: Weights(0.4, coarse=2.0, pattern=4.0, alike=1.0, called=0.15, dislike=0.5))
+    loose: Weights = field(default_factory=lambda: Weights(0.25, coarse=1.0, pattern=4.0, alike=0.5, called=0.05, dislike=0.1))
     coupled: int = 0  # reflow: steps of the denoiser that make the target; 0 for the lesson's own
     seed: int = 0
 
@@ -123,13 +128,14 @@ def energy_loss(output: Tensor, target: Tensor) -> Tensor:
 
 
 def pattern_gap(output: Tensor, target: Tensor) -> Tensor:
-    """How far pictures (N, 3, H, W) are off in what repeats with every 8 x 8 pixels, over GRID x GRID of these: (N,).
+    """How far pictures (N, 3, H, W) are off in the pattern that repeats with every 8 x 8 pixels, over GRID x GRID of these: (N,).
 
     Detail that is somewhere else averages away. A hatching or a grid of the latents' period does not: it has the edge energy
-    and statistics that are wanted for less than strokes would cost.
+    and statistics that are wanted for less than strokes would cost. How bright these pixels are does not count.
     """
-    cells = F.pixel_unshuffle(output - target, 8)
-    return per_row(F.avg_pool2d(cells, GRID).abs())
+    cells = F.avg_pool2d(F.pixel_unshuffle(output - target, 8), GRID)  # (N, 3 * 64, h, w)
+    cells = cells.unflatten(1, (3, 64))
+    return per_row((cells - cells.mean(2, keepdim=True)).abs())
 
 
 @torch.no_grad()
@@ -219,8 +225,7 @@ def train(
         model = painter.denoiser
         lesson = lessons.batch(store, named, config.batch, config.side, config.groups, config.mixture, rng)
         x, t, target = noised(model, painter.vae, lesson, rng)
-        for share in config.later:
-            x, t = carried_on(model, x, t, lesson.prompts, share, rng)
+        x, t = carried_on(model, x, t, lesson.prompts, config.carried, rng)
         x, picture = x.contiguous(memory_format=torch.channels_last), lesson.target.to(device) * 2 - 1
         if several is not None:
             target = coupled(several.denoiser, x, t, lesson.prompts, config.coupled)
@@ -243,8 +248,9 @@ def train(
         value, off = torch.zeros((), device=z.device), F.l1_loss(z[:, means], target[:, means])
         for kind, rows in kinds(lesson, 0).items():
             weights: Weights = getattr(config, kind)
-            part = weights.coarse * F.l1_loss(z[rows][:, means], target[rows][:, means])
-            value = value + (part + weights.exact * F.smooth_l1_loss(z[rows], target[rows], beta=0.5)) * (len(rows) / n)
+            part = config.latents * weights.exact * F.smooth_l1_loss(z[rows], target[rows], beta=0.5)
+            part = part + weights.coarse * F.l1_loss(z[rows][:, means], target[rows][:, means])
+            value = value + part * (len(rows) / n)
         return value, off.item()
 
     def windows(rng: Generator) -> Tensor:
@@ -269,8 +275,9 @@ def train(
         told = painter.denoiser.pooled(lesson.prompts)
         dislike, matching, own = judged(painter.critic, painted.contiguous(memory_format=torch.channels_last), picture, told)
         alike, called = seen(seeing, painted, picture, lesson)
+        off = per_row(F.smooth_l1_loss(z, target, beta=0.5, reduction="none"))
         parts = {
-            "exact": per_row(F.smooth_l1_loss(z, target, beta=0.5, reduction="none")) + config.matching * matching,
+            "exact": config.latents * off + config.matching * matching,
             "coarse": per_row((F.avg_pool2d(painted, COARSE) - F.avg_pool2d(picture, COARSE)).abs()),
             "pattern": pattern_gap(painted, picture),
             "alike": alike,
@@ -292,7 +299,7 @@ def train(
             value = value + part * (n / len(z))
         if config.windows and not large:
             part = windows(rng)
-            value, found["windows"] = value + part, part.item()
+            value, found["windows"] = value + config.latents * part, part.item()
         return value, found
 
     return optimise(
