@@ -385,7 +385,8 @@ async def test_real_backends_and_sizes_while_a_client_streams(mini_model: Path) 
         ({"width": 128, "height": 128}, 2),
     ]
     noise = codec.encode(np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8), PictureWish("png"))
-    with serving(factory=factory, backend="eager", dtype="float32") as running:
+    patient = replace(Limits(), ping_s=60.0)  # this peer answers no pings, and waits for torch.compile
+    with serving(patient, factory=factory, backend="eager", dtype="float32") as running:
         async with joined(running, settings={"steps": 2}) as peer:
             log: list[Any] = []
             enough = asyncio.Event()

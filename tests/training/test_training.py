@@ -42,7 +42,8 @@ def _weights(run: Run) -> list[torch.Tensor]:
 
 
 def test_the_autoencoders_latents_are_of_unit_variance_and_coarse_ones_are_louder(tmp_path: Path, store) -> None:
-    smooth = np.repeat(np.repeat(store, 4, 2), 4, 3)
+    fine, coarse = (np.repeat(np.repeat(store, times, 2), times, 3)[..., :128, :128] for times in (4, 16))
+    smooth = np.concatenate([coarse[:2], fine[2:]])
     model = autoencoder.make(smooth, tmp_path / "autoencoder", 0)
     again = CosineAutoencoder.from_pretrained(tmp_path / "autoencoder")
     assert torch.equal(again.latent_std, model.latent_std)
@@ -52,7 +53,7 @@ def test_the_autoencoders_latents_are_of_unit_variance_and_coarse_ones_are_loude
     torch.testing.assert_close((z * again.latent_std + again.latent_mean), raw, atol=1e-4, rtol=1e-4)
     spread = raw.std((0, 2, 3)) / again.latent_std.flatten()
     assert float(spread.square().mean()) == pytest.approx(1.0, abs=0.5)  # measured on windows, with looks of them
-    assert spread[0] > spread[25], "luma's mean is louder than its finest frequency"
+    assert spread[0] > 1.2 * spread[25], "luma's mean is louder than its finest frequency"
 
 
 @pytest.fixture(scope="module")
