@@ -82,7 +82,9 @@ def part_of_the_way(folder: Path, model: Denoiser, vae: CosineAutoencoder, share
     What training brought stays nearly whole, and what it made forget is nearly unharmed (Wortsman et al. 2022, arXiv
     2203.05482; docs/experiments.md 16 and 17). Raises ValueError where the two differ in a tensor's name or shape.
     """
-    for mine, theirs in zip((model, vae), load(folder), strict=True):
+    finished = load(folder)
+    pairs: tuple[tuple[torch.nn.Module, torch.nn.Module], ...] = ((model, finished[0]), (vae, finished[1]))
+    for mine, theirs in pairs:
         before = theirs.state_dict()
         for name, value in mine.state_dict().items():
             if name not in before or before[name].shape != value.shape:
