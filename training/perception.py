@@ -56,7 +56,7 @@ class Perception(nn.Module):
 
     def named(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Logits of subjects (N, 27) and looks (N, 30)."""
-        whole = torch.cat([part for y in features for part in moments(y, 1)], 1).flatten(1)
+        whole = overall(features)
         placed = F.adaptive_avg_pool2d(features[-1].float(), CELLS).flatten(1)
         return self.subject(torch.cat([placed, whole], 1)), self.look(whole)
 
@@ -66,6 +66,11 @@ def moments(y: Tensor, cells: int) -> tuple[Tensor, Tensor]:
     y = y.float()
     mean = F.adaptive_avg_pool2d(y, cells)
     return mean, (F.adaptive_avg_pool2d(y.square(), cells) - mean.square()).clamp_min(0).add(1e-4).sqrt()
+
+
+def overall(features: list[Tensor]) -> Tensor:
+    """Means and deviations of all features over the whole picture, (N, 2 * sum(WIDTHS))."""
+    return torch.cat([part for y in features for part in moments(y, 1)], 1).flatten(1)
 
 
 def gram(y: Tensor) -> Tensor:
@@ -134,7 +139,7 @@ def fit_looks(model: Perception, store: np.ndarray, windows: int, seed: int = 0,
     with torch.no_grad():
         for x, named in tqdm(look_pictures(store, windows, side, rng), total=windows, desc="looks", mininterval=10):
             features = model((x * 2 - 1).contiguous(memory_format=torch.channels_last))
-            found.append(torch.cat([part for y in features for part in moments(y, 1)], 1).flatten(1))
+            found.append(overall(features))
             labels.append(named)
     whole, wanted = torch.cat(found), torch.cat(labels)
     centre, scale = whole.mean(0), whole.std(0) + 1e-3
