@@ -11,6 +11,9 @@ Everything per number of steps, 1 to 4, for the looks and scenes that the model 
 - flicker at strength 0.5: output difference over input difference for sensor noise of 2/255 on a still scene, diffusion noise
   fixed; and on a clip, difference from frame to frame against that of the teacher's frames;
 - text to image: accuracy by the subject classifier, Frechet distance to fresh scenes, diversity over seeds against theirs.
+
+With `--choosing` it measures on crops of the training photographs and on noise of their own: which version ships is decided by
+those figures, so that the noise of the reported ones has had no say in it.
 """
 
 from __future__ import annotations
@@ -41,12 +44,17 @@ from training.teacher import Request, teacher
 CLIP = Path(__file__).parents[1] / "assets" / "samples" / "sample.mp4"
 NAMES = ("astronaut", "coffee", "tower", "chelsea")
 MORE = ("cheetah1", "lion", "groot", "cheetah2")  # prompts are judged on these, too: an eighth is the smallest step of a look
+CROPS = 8  # of training photographs, to choose by
 Figures = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Scope:
-    """What is measured: sides in pixels, pictures by name (`judged`: for prompts), how many seeds and frames."""
+    """What is measured: sides in pixels, pictures by name (`judged`: for prompts), how many seeds and frames.
+
+    noise: seed of the diffusion noise; every picture adds its place among the pictures. crops: in the place of held-out
+    photographs, so many crops of training photographs.
+    """
 
     side: int = 512
     names: tuple[str, ...] = NAMES
@@ -56,6 +64,11 @@ class Scope:
     seeds: int = 3
     frames: int = 6
     dream_side: int = 256
+    noise: int = 90_210
+    crops: int = 0
+
+
+CHOOSING = Scope(noise=40_000, crops=CROPS)
 
 
 @dataclass(frozen=True)
@@ -79,7 +92,13 @@ def subject(folder: Path) -> Subject:
 
 
 def held_out(scope: Scope, names: tuple[str, ...] | None = None) -> dict[str, Tensor]:
-    """Evaluation photographs as squares of the scope's side: its `names`, or others."""
+    """Evaluation photographs as squares of the scope's side: its `names`, or others; or the crops to choose by, half of them
+    where `names` is None.
+    """
+    if scope.crops:
+        rng = Generator().manual_seed(scope.noise)
+        crops = [photographs.crops(1, scope.side, rng) for _ in range(scope.crops)]
+        return {f"crop {k}": crop for k, crop in enumerate(crops[: None if names else -(-scope.crops // 2)])}
     found = photographs.held_out()
     return {name: photographs.square(found[name], scope.side) for name in names or scope.names if name in found}
 
@@ -96,12 +115,12 @@ def evaluate_looks(tested: Subject, scope: Scope, steps: int) -> dict[str, Figur
     sources = held_out(scope)
     for look in tested.looks:
         rows = []
-        for x in sources.values():
+        for k, x in enumerate(sources.values()):
             target = teacher(x, Request(look.name))
-            y = paint(tested.model, tested.vae, x, [look.prompt], scope.strength, steps=steps)
+            y = paint(tested.model, tested.vae, x, [look.prompt], scope.strength, seed=scope.noise + k, steps=steps)
             rows.append((measures.ssim(y, target), measures.histogram_distance(y, target), measures.structure(x, target, y)))
         still = measures.noisy_pair(next(iter(sources.values())))
-        shown = [paint(tested.model, tested.vae, x, [look.prompt], scope.strength, steps=steps) for x in still]
+        shown = [paint(tested.model, tested.vae, x, [look.prompt], scope.strength, scope.noise, steps) for x in still]
         kept = [row[2] for row in rows if row[2] is not None]
         found[look.name] = {
             "ssim": _mean([row[0] for row in rows]),
@@ -119,7 +138,10 @@ def evaluate_prompts(tested: Subject, judge: Classifier, scope: Scope, steps: in
     painted, taught, ratios = [], [], []
     sources = held_out(scope, scope.judged)
     for look in (look for look in tested.looks if look.name in judge.names):
-        outputs = [paint(tested.model, tested.vae, x, [look.prompt], scope.judged_at, steps=steps) for x in sources.values()]
+        outputs = [
+            paint(tested.model, tested.vae, x, [look.prompt], scope.judged_at, seed=scope.noise + k, steps=steps)
+            for k, x in enumerate(sources.values())
+        ]
         targets = [teacher(x, Request(look.name)) for x in sources.values()]
         found = [classifier.judged(judge, y)[0] for y in outputs]
         right[look.name] = round(sum(name == look.name for name in found) / len(found), 3)
@@ -147,7 +169,7 @@ def evaluate_clip(tested: Subject, scope: Scope, steps: int, path: Path = CLIP) 
     ratios = []
     for look in tested.looks[:: max(1, len(tested.looks) // 6)]:
         taught = [teacher(x, Request(look.name)) for x in frames]
-        shown = [paint(tested.model, tested.vae, x, [look.prompt], scope.strength, steps=steps) for x in frames]
+        shown = [paint(tested.model, tested.vae, x, [look.prompt], scope.strength, scope.noise, steps) for x in frames]
         moved, meant = (sum(float((b - a).abs().mean()) for a, b in pairwise(row)) for row in (shown, taught))
         ratios.append(moved / max(1e-6, meant))
     return _mean(ratios)
@@ -160,11 +182,12 @@ def evaluate_scenes(tested: Subject, judge: Classifier, scope: Scope, steps: int
         return None
     right, large, drawn, real, spreads = {}, [], [], [], []
     rng = Generator().manual_seed(71)
-    for scene in known:
+    for k, scene in enumerate(known):
+        seed = scope.noise + k
         prompts = [scene.prompt] * scope.seeds
-        y = imagine(tested.model, tested.vae, prompts, scope.side, seed=5, steps=steps)
+        y = imagine(tested.model, tested.vae, prompts, scope.side, seed=seed, steps=steps)
         large += [name == scene.name for name in classifier.judged(judge, classifier.whole(y))]
-        y = imagine(tested.model, tested.vae, prompts, scope.dream_side, seed=5, steps=steps)
+        y = imagine(tested.model, tested.vae, prompts, scope.dream_side, seed=seed, steps=steps)
         fresh = scenes.scene(scope.seeds, scope.dream_side, rng, (scene.name,))[0]
         small = classifier.whole(y)
         right[scene.name] = round(sum(name == scene.name for name in classifier.judged(judge, small)) / scope.seeds, 3)
@@ -300,13 +323,14 @@ def main() -> None:
     parser.add_argument("--names", nargs="+", help="held-out photographs, instead of all")
     parser.add_argument("--looks", nargs="+", help="only these looks, for a quick check")
     parser.add_argument("--seeds", type=int, default=Scope.seeds, help="pictures per scene")
+    parser.add_argument("--choosing", action="store_true", help="crops of training photographs and other noise, to choose by")
     args = parser.parse_args()
     torch.set_num_threads(1)  # see training.loop
     torch.set_flush_denormal(True)
     tested = subject(args.weights)
     if args.looks:
         tested = Subject(tested.model, tested.vae, tuple(k for k in tested.looks if k.name in args.looks), tested.scenes)
-    scope = Scope(side=args.side, seeds=args.seeds)
+    scope = dataclasses.replace(CHOOSING if args.choosing else Scope(), side=args.side, seeds=args.seeds)
     if args.names:
         scope = dataclasses.replace(scope, names=tuple(args.names), judged=tuple(args.names))
     figures = {"weight_bytes": weight_bytes(args.weights), **evaluate(tested, scope, tuple(args.steps))}

@@ -1,6 +1,7 @@
 """The whole evaluation on untrained weights and small pictures: every figure is there, unknown looks are left out."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,32 @@ def test_every_figure_is_there(tested: Subject) -> None:
         and "text to image accuracy" in table
         and "| oil |" in evaluate.by_look(figures)
     )
+
+
+def test_what_is_chosen_by_is_not_what_is_reported(tested: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept_back = photographs.held_out()["coffee"]
+    choosing = replace(evaluate.CHOOSING, side=64)
+    crops = evaluate.held_out(choosing, choosing.judged)
+    assert len(crops) == evaluate.CROPS and len(evaluate.held_out(choosing)) == evaluate.CROPS // 2
+    assert all(x.shape == (1, 3, 64, 64) and not torch.equal(x, photographs.square(kept_back, 64)) for x in crops.values())
+
+    seeds: list[int] = []
+    plain = Subject(tested.model, tested.vae, tested.looks[:1], tested.scenes)
+
+    def painted(
+        model: object, vae: object, x: torch.Tensor, prompts: object, strength: float, seed: int, steps: int
+    ) -> torch.Tensor:
+        seeds.append(seed)
+        return x
+
+    monkeypatch.setattr(evaluate, "paint", painted)
+    found = {}
+    for name, scope in (("reported", replace(SCOPE, frames=0)), ("chosen by", replace(choosing, frames=0))):
+        seeds.clear()
+        evaluate.evaluate_looks(plain, scope, 1)
+        evaluate.evaluate_prompts(plain, Classifier(tuple(LOOKS)).eval(), scope, 1)
+        found[name] = set(seeds)
+    assert len(found["chosen by"]) == evaluate.CROPS and found["chosen by"].isdisjoint(found["reported"])
 
 
 def test_a_model_without_scenes_has_no_figures_for_them(tested: Subject) -> None:
