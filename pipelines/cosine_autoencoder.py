@@ -60,7 +60,7 @@ def _stage(channels: int, blocks: int) -> nn.Sequential:
 
 
 class Decoder(nn.Module):
-    """Raw latents (N, C, H/8, W/8) to a picture (N, 3, H, W); at an eighth, at a quarter, then depth-to-space."""
+    """Latents (N, C, H/8, W/8) to what pictures (N, 3, H, W) have beyond them: at an eighth, a quarter, then depth-to-space."""
 
     def __init__(self, latent_channels: int, channels: Sequence[int], blocks: Sequence[int]) -> None:
         super().__init__()
@@ -89,7 +89,8 @@ class CosineAutoencoder(ModelMixin, ConfigMixin):
     to the inverse transform what that lacks: sharp edges, no block borders.
 
     Latents are shifted and scaled per channel by `latent_mean` and `latent_std` (set by `training.autoencoder`), so that they
-    are of zero mean and of unit variance over all channels, and `scaling_factor` is 1. Heights and widths are multiples of 8.
+    are of zero mean and of about unit variance, the coarse ones of more, and `scaling_factor` is 1. Heights and widths are
+    multiples of 8.
     """
 
     @register_to_config

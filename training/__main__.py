@@ -13,7 +13,8 @@ from pathlib import Path
 
 import torch
 
-from training import autoencoder, data, denoiser, lessons, perception, refine
+from training import autoencoder, classifier, data, denoiser, lessons, perception, refine
+from training.classifier import OTHER
 from training.export import export
 from training.loop import Run
 from training.sheet import write_sheet
@@ -43,6 +44,7 @@ def main() -> None:
     perception.train(
         perception.PerceptionConfig(steps=share(perception.PerceptionConfig.steps)), Run(args.runs / "perception"), store, named
     )
+    classifier.make_namer(args.runs, store, classifier.ClassifierConfig(steps=share(600), seed=args.seed + OTHER), share(80))
     in_pictures = refine.RefineConfig(steps=share(refine.RefineConfig.steps), scenes=share(5000), seed=args.seed)
     refine.run_stage(args.runs, in_pictures, device=args.device)
     painter = refine.load_painter(args.runs)

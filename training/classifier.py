@@ -1,10 +1,13 @@
 """Classifiers that measure the model: which look a picture is drawn in, and which subject a scene shows.
 
     python -m training.classifier --runs runs
+    python -m training.classifier --runs runs --namer
 
 Both saw teacher outputs and procedural scenes only, nothing that a model painted. A convolutional trunk is trained end to end on
 looks; then each classifier's two upper layers are fitted to the trunk's descriptors of many pictures, computed once, which takes
-seconds. Their features give distances between sets of pictures (Heusel et al. 2017, with these in the place of Inception's).
+seconds. With `--namer` it makes another look classifier, from another beginning, for `training.refine` to ask while it trains:
+what judges has no say in the training. Their features give distances between sets of pictures (Heusel et al. 2017, with these
+in the place of Inception's).
 """
 
 from __future__ import annotations
@@ -32,6 +35,8 @@ SUBJECT_SIDE = 128  # scenes are judged as a whole, at this size
 JUDGED_SIDE = 256  # looks are told apart on windows of this size: one of 128 pixels may be nothing but sky
 WIDTHS = (24, 48, 72, 96, 128)
 FOLDER = Path(__file__).parent
+NAMER = "namer.safetensors"
+OTHER = 5  # added to the namer's seed
 
 
 class Classifier(nn.Module):
@@ -115,6 +120,12 @@ def load(path: Path) -> Classifier:
     model = Classifier(tuple(json.loads(metadata["names"])), int(metadata["bands"]))
     model.load_state_dict({name: value.float() for name, value in load_file(path).items()})
     return channels_last(model.eval())
+
+
+def load_namer(runs: Path) -> Classifier:
+    """The look classifier that refinement asks: the one in `runs`, else the one that is kept beside the code."""
+    made = runs / NAMER
+    return load(made if made.is_file() else FOLDER / NAMER)
 
 
 @torch.no_grad()
@@ -293,6 +304,16 @@ def examine_subjects(model: Classifier, each: int = 12, seed: int = 92) -> Tenso
     return confusion(model, pictures)
 
 
+def make_namer(runs: Path, store: np.ndarray, config: ClassifierConfig, windows: int) -> Classifier:
+    """Trains the look classifier that refinement asks and writes it to `runs`."""
+    model = train(config, Run(runs / "namer"), tuple(LOOKS), store)
+    side = min(JUDGED_SIDE, store.shape[-1])
+    pictures = look_pictures(store, windows, side, Generator().manual_seed(config.seed + 1))
+    model = fit(model, *described(model, pictures), config.seed)
+    save(model, runs / NAMER)
+    return model
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder for everything that training writes")
@@ -304,10 +325,14 @@ def main() -> None:
     parser.add_argument("--trunk", type=Path, help="take the convolutions of this classifier instead of training them")
     parser.add_argument("--only", choices=("looks", "subjects"), help="fit one of the two")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--namer", action="store_true", help="make the one for training.refine instead, in the folder of runs")
     args = parser.parse_args()
     torch.set_num_threads(1)  # see training.loop
     torch.set_flush_denormal(True)
     store = data.pool(args.runs / "sources.npy", args.pictures, args.seed)
+    if args.namer:
+        make_namer(args.runs, store, ClassifierConfig(steps=args.steps, seed=args.seed + OTHER), args.windows)
+        return
     config = ClassifierConfig(steps=args.steps, seed=args.seed)
     if args.trunk is None:
         model = train(config, Run(args.runs / "classifier"), tuple(LOOKS), store)
