@@ -1,4 +1,4 @@
-"""Makes the pocket model from nothing: data, autoencoder, denoiser, perception, refinement, export, sheet.
+"""Makes the pocket model from nothing: data, autoencoder, denoiser, perception, namer, refinement, export, sheet.
 
     python -m training
 
