@@ -33,7 +33,7 @@ QUIET = (
     "--no-first-run",
     "--mute-audio",
 )
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 def binaries() -> tuple[str, str]:

@@ -20,7 +20,7 @@ from studio.origin import AddressRule, Origin
 from tests.studio.harness import TOKEN, Running, coloured, connected, joined, serving
 
 GREY = coloured(90, 90, 90)
-LIMITS = Limits(hello_s=0.3, messages_per_s=200, bytes_per_s=2e6, errors_at_once=5, max_frame_bytes=300_000, max_sessions=8)
+LIMITS = Limits(hello_s=2.0, messages_per_s=200, bytes_per_s=2e6, errors_at_once=5, max_frame_bytes=300_000, max_sessions=8)
 ALLOWED = Origin("https", "friend.example", 443)
 
 
