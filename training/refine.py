@@ -26,17 +26,16 @@ from torch import Generator, Tensor, nn
 
 from pipelines.cosine_autoencoder import CosineAutoencoder
 from training import aids, autoencoder, classifier, lessons, perception
-from training.autoencoder import differences, picture_loss
+from training.autoencoder import picture_loss
 from training.classifier import Classifier
 from training.critic import Critic, judged, per_row
 from training.denoiser import Denoiser, asleep, block_means, noised
 from training.lessons import Dreams, Lessons, Mixture, Scenes
-from training.looks import LOOKS
 from training.loop import Average, Run, averaged, channels_last, optimise
-from training.perception import SUBJECTS, Perception, likeness
+from training.losses import energy_loss, misnamed, pattern_gap, seen
+from training.perception import Perception
 
 COARSE = 8  # pixels: the means over so many are what a dream has to get right first
-GRID = 4  # latents along a side over which a pattern that repeats with every latent is taken
 EXACT = ("waves", "stripes", "circles", "spiral", "checks")
 """Subjects that are a pattern. Of all others' dreams the detail (streaks, stars, grain, leaves) may be anywhere: to ask for its
 exact place is to get none of it."""
@@ -117,28 +116,6 @@ class Painter(nn.Module):
         return picture.float()
 
 
-def edge_energy(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean absolute finite difference per 8 x 8 pixels, along height and width."""
-    dy, dx = differences(x)
-    return F.avg_pool2d(dy.abs(), 8), F.avg_pool2d(dx.abs(), 8)
-
-
-def energy_loss(output: Tensor, target: Tensor) -> Tensor:
-    pairs = zip(edge_energy(output), edge_energy(target), strict=True)
-    return torch.stack([F.l1_loss(a, b) for a, b in pairs]).sum()
-
-
-def pattern_gap(output: Tensor, target: Tensor) -> Tensor:
-    """How far pictures (N, 3, H, W) are off in the pattern that repeats with every 8 x 8 pixels, over GRID x GRID of these: (N,).
-
-    Detail that is somewhere else averages away. A hatching or a grid of the latents' period does not: it has the edge energy
-    and statistics that are wanted for less than strokes would cost. How bright these pixels are does not count.
-    """
-    cells = F.avg_pool2d(F.pixel_unshuffle(output - target, 8), GRID)  # (N, 3 * 64, h, w)
-    cells = cells.unflatten(1, (3, 64))
-    return per_row((cells - cells.mean(2, keepdim=True)).abs())
-
-
 @torch.no_grad()
 def carried_on(model: Denoiser, x: Tensor, t: Tensor, prompts: list[str], share: float, rng: Generator) -> tuple[Tensor, Tensor]:
     """Latents x (N, C, h, w) at timesteps t (N,), where about `share` of the rows have a step behind them.
@@ -169,41 +146,6 @@ def coupled(model: Denoiser, x: Tensor, t: Tensor, prompts: list[str], steps: in
         a, s = model.signal[level].view(-1, 1, 1, 1), model.sigma[level].view(-1, 1, 1, 1)
         x = model.noisy(z, after, (x - a * z) / s)
     return z
-
-
-def seen(seeing: Perception, painted: Tensor, real: Tensor, lesson: Lessons) -> tuple[Tensor, Tensor]:
-    """(how unlike the statistics of painted and real pictures are, how far the painted are from being called by their names).
-
-    (N,) each; the second is 0 where the lesson names neither a subject nor a look.
-    """
-    with torch.autocast(painted.device.type, dtype=torch.bfloat16, cache_enabled=False):
-        with torch.no_grad():
-            known = seeing(real.contiguous(memory_format=torch.channels_last))
-        features = seeing(painted.contiguous(memory_format=torch.channels_last))
-        whole = features if painted.shape[-1] <= 256 else seeing(F.avg_pool2d(painted, painted.shape[-1] // 256))
-        named = seeing.named(whole)
-    called = []
-    for names, listed, logits in ((lesson.subjects, SUBJECTS, named[0]), (lesson.looks, tuple(LOOKS), named[1])):
-        wanted = torch.tensor([listed.index(name) if name else -100 for name in names], device=painted.device)
-        called.append(F.cross_entropy(logits.float(), wanted, label_smoothing=0.05, reduction="none"))
-    return likeness(features, known), called[0] + called[1]
-
-
-def misnamed(namer: Classifier, painted: Tensor, lesson: Lessons) -> Tensor:
-    """How far a look classifier is from calling painted pictures (N, 3, H, W) by their looks' names, (N,); 0 where none is named.
-
-    The perception network soon calls everything by the name that it was asked for, and then teaches nothing more: of neon that
-    evaluation's judge takes for photographs it is 90% sure. A second network with another beginning is not fooled by the same.
-    """
-    rows = [row for row, look in enumerate(lesson.looks) if look]
-    found = torch.zeros(len(painted), device=painted.device)
-    if not rows:
-        return found
-    logits = namer((painted[rows] * 0.5 + 0.5).contiguous(memory_format=torch.channels_last))
-    wanted = torch.tensor([namer.names.index(lesson.looks[row]) for row in rows], device=painted.device)
-    return found.index_copy(
-        0, torch.tensor(rows, device=painted.device), F.cross_entropy(logits, wanted, label_smoothing=0.05, reduction="none")
-    )
 
 
 def joined(a: Done, b: Done) -> Done:

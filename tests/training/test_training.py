@@ -18,8 +18,9 @@ from training.export import LIMIT, export, load, part_of_the_way
 from training.lessons import Dreams, Lessons, Scenes
 from training.looks import LOOKS
 from training.loop import Average, Run, averaged, learning_rate, step_rng
+from training.losses import misnamed, pattern_gap
 from training.perception import Perception
-from training.refine import Painter, pattern_gap
+from training.refine import Painter
 from training.scenes import SUBJECTS
 from training.sheet import paint, timestep
 
@@ -213,13 +214,13 @@ def test_only_pictures_that_name_a_look_are_asked_for_it() -> None:
     namer = Classifier(("oil", "ink")).requires_grad_(False)
     painted = (torch.rand(3, 3, 64, 64) * 2 - 1).requires_grad_()
     lesson = Lessons(painted, painted, [""] * 3, torch.zeros(3), [""] * 3, ["ink", "", "oil"])
-    found = refine.misnamed(namer, painted, lesson)
+    found = misnamed(namer, painted, lesson)
     logits = namer(painted.detach() * 0.5 + 0.5).log_softmax(1)
     expected = torch.stack([-0.975 * row[k] - 0.025 * row[1 - k] for row, k in ((logits[0], 1), (logits[2], 0))])
     torch.testing.assert_close(found[[0, 2]].detach(), expected)
     (slope,) = torch.autograd.grad(found.sum(), painted)
     assert found[1] == 0 and slope[1].abs().sum() == 0 and slope[0].abs().sum() > 0 and slope[2].abs().sum() > 0
-    assert refine.misnamed(namer, painted, replace(lesson, looks=[""] * 3)).tolist() == [0, 0, 0]
+    assert misnamed(namer, painted, replace(lesson, looks=[""] * 3)).tolist() == [0, 0, 0]
 
 
 def test_reflow_goes_down_along_the_noise_that_it_came_with() -> None:

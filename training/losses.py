@@ -1,0 +1,73 @@
+"""What a painted picture loses by beside its exact pixels: edge energy, patterns, statistics of features, names.
+
+The parts of `training.refine`'s loss that know nothing of painter or critic.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from training.autoencoder import differences
+from training.classifier import Classifier
+from training.critic import per_row
+from training.lessons import Lessons
+from training.looks import LOOKS
+from training.perception import SUBJECTS, Perception, likeness
+
+GRID = 4  # latents along a side over which a pattern that repeats with every latent is taken
+
+
+def edge_energy(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean absolute finite difference per 8 x 8 pixels, along height and width."""
+    dy, dx = differences(x)
+    return F.avg_pool2d(dy.abs(), 8), F.avg_pool2d(dx.abs(), 8)
+
+
+def energy_loss(output: Tensor, target: Tensor) -> Tensor:
+    pairs = zip(edge_energy(output), edge_energy(target), strict=True)
+    return torch.stack([F.l1_loss(a, b) for a, b in pairs]).sum()
+
+
+def pattern_gap(output: Tensor, target: Tensor) -> Tensor:
+    """How far pictures (N, 3, H, W) are off in the pattern that repeats with every 8 x 8 pixels, over GRID x GRID of these: (N,).
+
+    Detail that is somewhere else averages away. A hatching or a grid of the latents' period does not: it has the edge energy
+    and statistics that are wanted for less than strokes would cost. How bright these pixels are does not count.
+    """
+    cells = F.avg_pool2d(F.pixel_unshuffle(output - target, 8), GRID)  # (N, 3 * 64, h, w)
+    cells = cells.unflatten(1, (3, 64))
+    return per_row((cells - cells.mean(2, keepdim=True)).abs())
+
+
+def uncalled(names: list[str], listed: tuple[str, ...], logits: Tensor) -> Tensor:
+    """Cross-entropy of logits (N, K) for the names that are meant, (N,); 0 for an empty name."""
+    wanted = torch.tensor([listed.index(name) if name else -100 for name in names], device=logits.device)
+    return F.cross_entropy(logits.float(), wanted, label_smoothing=0.05, reduction="none")
+
+
+def seen(seeing: Perception, painted: Tensor, real: Tensor, lesson: Lessons) -> tuple[Tensor, Tensor]:
+    """(how unlike the statistics of painted and real pictures are, how far the painted are from being called by their names).
+
+    (N,) each; the second is 0 where the lesson names neither a subject nor a look.
+    """
+    with torch.autocast(painted.device.type, dtype=torch.bfloat16, cache_enabled=False):
+        with torch.no_grad():
+            known = seeing(real.contiguous(memory_format=torch.channels_last))
+        features = seeing(painted.contiguous(memory_format=torch.channels_last))
+        whole = features if painted.shape[-1] <= 256 else seeing(F.avg_pool2d(painted, painted.shape[-1] // 256))
+        named = seeing.named(whole)
+    called = uncalled(lesson.subjects, SUBJECTS, named[0]) + uncalled(lesson.looks, tuple(LOOKS), named[1])
+    return likeness(features, known), called
+
+
+def misnamed(namer: Classifier, painted: Tensor, lesson: Lessons) -> Tensor:
+    """How far a look classifier is from calling painted pictures (N, 3, H, W) by their looks' names, (N,); 0 where none is named.
+
+    The perception network soon calls everything by the name that it was asked for, and then teaches nothing more: of neon that
+    evaluation's judge takes for photographs it is 90% sure. A second network with another beginning is not fooled by the same.
+    """
+    if not any(lesson.looks):
+        return torch.zeros(len(painted), device=painted.device)
+    return uncalled(lesson.looks, namer.names, namer((painted * 0.5 + 0.5).contiguous(memory_format=torch.channels_last)))
