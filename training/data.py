@@ -18,6 +18,7 @@ from training import photographs, scenes
 
 SIDE = 256
 CHUNK = 40
+AMONG = 4  # windows that a detailed one is chosen among
 # Of each chunk of 40: photographs are worth most, leaves hold the widest range of edges.
 MIXTURE = (
     (photographs.crops, 16), (scenes.leaves, 8), (scenes.landscape, 3), (scenes.portrait, 6), (scenes.scenery, 7),
@@ -53,11 +54,16 @@ def pool(path: Path, pictures: int, seed: int) -> np.ndarray:
     return np.load(path, mmap_mode="r")
 
 
-def batch(store: np.ndarray, n: int, side: int, rng: Generator, align: int = 1) -> Tensor:
+def batch(store: np.ndarray, n: int, side: int, rng: Generator, align: int = 1, detailed: float = 0.0) -> Tensor:
     """(n, 3, side, side) in [0, 1]: random windows of random pictures, mirrored half of the time.
 
-    Window corners are multiples of `align` pixels.
+    Window corners are multiples of `align` pixels. About the share `detailed` of them are the most detailed of AMONG.
     """
+    if detailed:
+        drawn = batch(store, n * AMONG, side, rng, align).unflatten(0, (n, AMONG))
+        detail = torch.stack([(picture[..., 1:] - picture[..., :-1]).abs().mean((1, 2, 3)) for picture in drawn])
+        chosen = torch.where(torch.rand(n, generator=rng) < detailed, detail.argmax(1), 0)
+        return drawn[torch.arange(n), chosen]
     picks = torch.randint(0, len(store), (n,), generator=rng).tolist()
     steps = (store.shape[-1] - side) // align + 1
     corners = (torch.randint(0, steps, (n, 2), generator=rng) * align).tolist()

@@ -52,6 +52,7 @@ class Mixture:
     scene: float = 0.12
     focus: tuple[int, int] = (50, 750)  # strengths 0.05 to 0.75
     focused: float = 0.75
+    detailed: float = 0.0  # share of sources that are the most detailed of several, where there is most to leave out
     # looks that are met more often
     hard: tuple[str, ...] = (
         *["neon"] * 6, *["cartoon", "pixel"] * 4, *["popart", "oil"] * 3, *["impressionist", "crayon"] * 2,
@@ -184,7 +185,7 @@ def timesteps(chosen: list[str], mixture: Mixture, rng: Generator) -> Tensor:
 def batch(store: np.ndarray, named: Scenes, n: int, side: int, groups: int, mixture: Mixture, rng: Generator) -> Lessons:
     """n lessons of side x side pixels; rows share `groups` requests, so that the teacher's filters run on batches."""
     chosen = kinds(n, mixture, rng)
-    source = data.batch(store, n, side, rng)
+    source = data.batch(store, n, side, rng, detailed=mixture.detailed)
     subjects = [""] * n
     rows = [row for row, kind in enumerate(chosen) if kind == "scene"]
     if rows:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Generator, Tensor
 
 from training.autoencoder import differences
 from training.classifier import Classifier
@@ -62,12 +62,20 @@ def seen(seeing: Perception, painted: Tensor, real: Tensor, lesson: Lessons) -> 
     return likeness(features, known), called
 
 
-def misnamed(namer: Classifier, painted: Tensor, lesson: Lessons) -> Tensor:
+def misnamed(namer: Classifier, painted: Tensor, lesson: Lessons, rng: Generator | None = None) -> Tensor:
     """How far a look classifier is from calling painted pictures (N, 3, H, W) by their looks' names, (N,); 0 where none is named.
+
+    With `rng` it sees a random window of three quarters of their side on the grid of 8 pixels, mirrored half of the time: what
+    pleases it in one place only is no lesson.
 
     The perception network soon calls everything by the name that it was asked for, and then teaches nothing more: of neon that
     evaluation's judge takes for photographs it is 90% sure. A second network with another beginning is not fooled by the same.
     """
     if not any(lesson.looks):
         return torch.zeros(len(painted), device=painted.device)
+    if rng is not None:
+        side = painted.shape[-1] * 3 // 32 * 8
+        top, left = (torch.randint(0, (painted.shape[-1] - side) // 8 + 1, (2,), generator=rng) * 8).tolist()
+        painted = painted[..., top : top + side, left : left + side]
+        painted = painted.flip(3) if float(torch.rand((), generator=rng)) < 0.5 else painted
     return uncalled(lesson.looks, namer.names, namer((painted * 0.5 + 0.5).contiguous(memory_format=torch.channels_last)))

@@ -17,7 +17,7 @@ import argparse
 import copy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -66,15 +66,17 @@ class RefineConfig:
     warmup: int = 40
     average: float = 0.99
     groups: int = 4  # requests per part
-    mixture: Mixture = field(default_factory=lambda: Mixture(again=0.25, plain=0.06, focus=(250, 750), focused=0.85))
+    mixture: Mixture = field(
+        default_factory=lambda: Mixture(again=0.25, plain=0.06, focus=(250, 750), focused=0.85, detailed=0.5)
+    )
     scenes: int = 5000  # as for the denoiser
     dreams: int = 1  # per part
     latent: int = 4  # more dreams per part, of which only latents are compared: a third of the time for a row
     awake: float = 0.2  # share of these that start from less than noise alone
     windows: int = 16  # lessons of half the side per part, compared as latents
     large: int = 6  # every how many steps there is one dream of twice the side instead of everything else
-    carried: float = 0.15  # share of rows that are asked for a later step, from what the painter itself made in the first; more
-    # teaches the later steps to smooth away the first one's mistakes, and with them its detail
+    carried: float = 0.25  # share of rows that are a later step, from what the painter itself made in the first. They keep to
+    # that: asked for the teacher's picture they learn to smooth away the first step's mistakes, and with them its detail
     later: tuple[float, ...] = (0.5, 0.3)  # the same of dreams, and of these then again: two own steps lie behind some
     latents: float = 8.0  # weight of latents compared as such, wherever "exact" has them, and in the windows
     energy: float = 0.2  # weight of the edge energy's difference
@@ -95,7 +97,17 @@ REGRESSION = {"matching": 0.0, "others": Weights(), "dreamt": Weights(coarse=2.0
 METHODS: dict[str, dict[str, Any]] = {"adversarial": {}, "regression": REGRESSION, "reflow": REGRESSION | {"coupled": 4}}
 
 
-Done = tuple[Lessons, Tensor, Tensor, Tensor]
+class Done(NamedTuple):
+    """Painted lessons: they, what the denoiser finds, the latents and pictures (in [-1, 1]) that are true, and those that its
+    exact latents and pixels are compared with. The last two are the true ones but for later steps, which keep to the first's.
+    """
+
+    lesson: Lessons
+    found: Tensor
+    latents: Tensor
+    picture: Tensor
+    near_latents: Tensor
+    near: Tensor
 
 
 class Painter(nn.Module):
@@ -117,10 +129,13 @@ class Painter(nn.Module):
 
 
 @torch.no_grad()
-def carried_on(model: Denoiser, x: Tensor, t: Tensor, prompts: list[str], share: float, rng: Generator) -> tuple[Tensor, Tensor]:
-    """Latents x (N, C, h, w) at timesteps t (N,), where about `share` of the rows have a step behind them.
+def carried_on(
+    model: Denoiser, x: Tensor, t: Tensor, prompts: list[str], share: float, rng: Generator
+) -> tuple[Tensor, Tensor, dict[int, Tensor]]:
+    """Latents x (N, C, h, w) at timesteps t (N,), where about `share` of the rows have a step behind them, and what that step
+    found in each of these rows, (C, h, w).
 
-    These are what the model made of them, noised anew for a later level of two to four. Training on one's own first steps is what
+    Rows are what the model made of them, noised anew for a later level of two to four. Training on one's own first steps is what
     keeps the later ones from drifting (backward simulation: Yin et al. 2024, arXiv 2405.14867).
     """
     n = len(prompts)
@@ -128,12 +143,12 @@ def carried_on(model: Denoiser, x: Tensor, t: Tensor, prompts: list[str], share:
     left = torch.tensor([1 / 4, 1 / 3, 1 / 2, 2 / 3, 3 / 4])[torch.randint(0, 5, (n,), generator=rng)]
     noise = torch.randn(x.shape, generator=rng)
     if not rows:
-        return x, t
+        return x, t, {}
     z = model(x[rows].contiguous(memory_format=torch.channels_last), t[rows], [prompts[row] for row in rows])
     x, t = x.clone(), t.clone()
     t[rows] = torch.round(t[rows] * left[rows].to(t.device)).long()
     x[rows] = model.noisy(z, t[rows], noise[rows].to(x))
-    return x, t
+    return x, t, dict(zip(rows, z, strict=True))
 
 
 @torch.no_grad()
@@ -150,16 +165,12 @@ def coupled(model: Denoiser, x: Tensor, t: Tensor, prompts: list[str], steps: in
 
 def joined(a: Done, b: Done) -> Done:
     """Two batches of lessons with their tensors as one."""
-    one, other = a[0], b[0]
-    pairs = (
-        (one.start, other.start),
-        (one.target, other.target),
-        (one.timesteps, other.timesteps),
-        *zip(a[1:], b[1:], strict=True),
+    one, other = a.lesson, b.lesson
+    start, target, levels = (
+        torch.cat(pair) for pair in ((one.start, other.start), (one.target, other.target), (one.timesteps, other.timesteps))
     )
-    start, target, levels, *rest = (torch.cat(pair) for pair in pairs)
     lesson = Lessons(start, target, one.prompts + other.prompts, levels, one.subjects + other.subjects, one.looks + other.looks)
-    return lesson, rest[0], rest[1], rest[2]
+    return Done(lesson, *(torch.cat(pair) for pair in zip(a[1:], b[1:], strict=True)))
 
 
 def kinds(lesson: Lessons, others: int) -> dict[str, list[int]]:
@@ -185,25 +196,32 @@ def train(
     namer = None if namer is None else namer.to(device).requires_grad_(False)
 
     def awake(rng: Generator) -> Done:
-        """Lessons with a picture to start from: (they, target latents, what the denoiser finds, the pictures to be painted)."""
+        """Lessons with a picture to start from."""
         model = painter.denoiser
         lesson = lessons.batch(store, named, config.batch, config.side, config.groups, config.mixture, rng)
         x, t, target = noised(model, painter.vae, lesson, rng)
-        x, t = carried_on(model, x, t, lesson.prompts, config.carried, rng)
+        x, t, before = carried_on(model, x, t, lesson.prompts, config.carried, rng)
         x, picture = x.contiguous(memory_format=torch.channels_last), lesson.target.to(device) * 2 - 1
         if several is not None:
             target = coupled(several.denoiser, x, t, lesson.prompts, config.coupled)
             picture = several.decode(target).clamp(-1, 1)
-        return lesson, target, model(x, t, lesson.prompts), picture
+        near_latents, near = target, picture
+        if before:
+            rows, own = list(before), torch.stack(list(before.values()))
+            near_latents, near = target.clone(), picture.clone()
+            with torch.no_grad():
+                near_latents[rows], near[rows] = own, painter.decode(own).clamp(-1, 1)
+        return Done(lesson, model(x, t, lesson.prompts), target, picture, near_latents, near)
 
     def dreaming(n: int, side: int, rng: Generator) -> Done:
         """The same of dreams, some of them after a step of the painter's own."""
         lesson, x, target = asleep(painter.denoiser, painter.vae, dreams, n, side, rng)
         t = lesson.timesteps.to(device)
         for share in config.later:
-            x, t = carried_on(painter.denoiser, x, t, lesson.prompts, share, rng)
+            x, t, _ = carried_on(painter.denoiser, x, t, lesson.prompts, share, rng)
         z = painter.denoiser(x.contiguous(memory_format=torch.channels_last), t, lesson.prompts)
-        return lesson, target, z, lesson.target.to(device) * 2 - 1
+        picture = lesson.target.to(device) * 2 - 1
+        return Done(lesson, z, target, picture, target, picture)
 
     def latents_only(n: int, side: int, rng: Generator) -> tuple[Tensor, float]:
         """The loss of n dreams as latents, and how far their means of 8 x 8 pixels are off."""
@@ -228,31 +246,30 @@ def train(
     def loss(step: int, rng: Generator) -> tuple[Tensor, dict[str, float]]:
         large = step % config.large == config.large - 1
         if large:
-            lesson, target, z, picture = dreaming(1, 2 * config.side, rng)
-            others = 0
+            done, others = dreaming(1, 2 * config.side, rng), 0
         else:
-            lesson, target, z, picture = joined(awake(rng), dreaming(config.dreams, config.side, rng))
-            others = config.batch
+            done, others = joined(awake(rng), dreaming(config.dreams, config.side, rng)), config.batch
+        lesson, z, target, picture, near_latents, near = done
         half = (len(z) + 1) // 2  # the true latents of half the batch keep the decoder faithful
         decoded = painter.decode(torch.cat([z, target[:half]]))
         painted, rebuilt = decoded[: len(z)], decoded[len(z) :]
         told = painter.denoiser.pooled(lesson.prompts)
         dislike, matching, own = judged(painter.critic, painted.contiguous(memory_format=torch.channels_last), picture, told)
         alike, called = seen(seeing, painted, picture, lesson)
-        off = per_row(F.smooth_l1_loss(z, target, beta=0.5, reduction="none"))
+        off = per_row(F.smooth_l1_loss(z, near_latents, beta=0.5, reduction="none"))
         parts = {
             "exact": config.latents * off + config.matching * matching,
             "coarse": per_row((F.avg_pool2d(painted, COARSE) - F.avg_pool2d(picture, COARSE)).abs()),
             "pattern": pattern_gap(painted, picture),
             "alike": alike,
-            "called": called if namer is None else called + misnamed(namer, painted, lesson),
+            "called": called if namer is None else called + misnamed(namer, painted, lesson, rng),
             "dislike": dislike,
         }
         value = config.faithful * picture_loss(rebuilt, picture[:half]) + own.mean()
         found = {"critic": own.mean().item()}
         for kind, rows in kinds(lesson, others).items():
             shown, meant, weights = painted[rows], picture[rows], getattr(config, kind)
-            part = weights.exact * picture_loss(shown, meant) + config.energy * energy_loss(shown, meant)
+            part = weights.exact * picture_loss(shown, near[rows]) + config.energy * energy_loss(shown, meant)
             for name, values in parts.items():
                 part = part + getattr(weights, name) * values[rows].mean()
                 found[f"{kind}_{name}"] = values[rows].mean().item()

@@ -36,3 +36,15 @@ def test_pool_continues_and_batches_repeat(tmp_path, monkeypatch) -> None:
     assert np.array_equal(data.pool(path, 8, 0), whole)
     a, b = (data.batch(whole, 3, 16, torch.Generator().manual_seed(0), align=8) for _ in range(2))
     assert a.shape == (3, 3, 16, 16) and torch.equal(a, b)
+
+
+def test_detailed_batches_take_the_most_detailed_of_several() -> None:
+    store = np.zeros((40, 3, 16, 16), np.uint8)
+    store[:10] = np.random.default_rng(0).integers(0, 256, (10, 3, 16, 16))  # one picture in four has any detail
+    shares = []
+    for detailed in (0.0, 0.5, 1.0):
+        x = data.batch(store, 400, 16, torch.Generator().manual_seed(3), detailed=detailed)
+        assert x.shape == (400, 3, 16, 16)
+        shares.append(float((x.std((1, 2, 3)) > 0).float().mean()))
+    one_of_four = 1 - 0.75**data.AMONG
+    assert shares == pytest.approx([0.25, (0.25 + one_of_four) / 2, one_of_four], abs=0.07)

@@ -223,6 +223,21 @@ def test_only_pictures_that_name_a_look_are_asked_for_it() -> None:
     assert misnamed(namer, painted, replace(lesson, looks=[""] * 3)).tolist() == [0, 0, 0]
 
 
+def test_a_namer_that_is_shown_windows_sees_the_whole_picture_in_time() -> None:
+    torch.manual_seed(0)
+    namer = Classifier(("oil", "ink")).requires_grad_(False)
+    painted = (torch.rand(1, 3, 128, 128) * 2 - 1).requires_grad_()
+    lesson = Lessons(painted, painted, [""], torch.zeros(1), [""], ["ink"])
+    shown = []
+    for seed in range(24):
+        (slope,) = torch.autograd.grad(misnamed(namer, painted, lesson, Generator().manual_seed(seed)).sum(), painted)
+        shown.append(slope.abs().sum((0, 1)) > 0)
+        rows, columns = shown[-1].any(1).nonzero().flatten(), shown[-1].any(0).nonzero().flatten()
+        assert rows[0] % 8 == columns[0] % 8 == 0 and len(rows) == len(columns) == 96
+    seen = torch.stack(shown).any(0)
+    assert seen.any(0).all() and seen.any(1).all() and len({tuple(one.flatten().tolist()) for one in shown}) > 10
+
+
 def test_reflow_goes_down_along_the_noise_that_it_came_with() -> None:
     model = Faithful()
     model.known, model.seen = torch.randn(2, 36, 8, 8), []
@@ -321,7 +336,8 @@ def test_a_later_step_starts_from_what_the_model_made_in_the_first() -> None:
     model.known, model.seen = torch.randn(2, 36, 8, 8), []
     x, t = torch.randn(2, 36, 8, 8), torch.tensor([800, 400])
     assert refine.carried_on(model, x, t, ["", ""], 0.0, Generator())[0] is x and not model.seen
-    later, level = refine.carried_on(model, x, t, ["", ""], 1.0, Generator().manual_seed(4))
+    later, level, found = refine.carried_on(model, x, t, ["", ""], 1.0, Generator().manual_seed(4))
+    assert list(found) == [0, 1] and torch.equal(torch.stack(list(found.values())), model.known)
     assert all(
         int(b) in {round(int(a) * share) for share in (1 / 4, 1 / 3, 1 / 2, 2 / 3, 3 / 4)} for a, b in zip(t, level, strict=True)
     )
