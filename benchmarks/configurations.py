@@ -3,7 +3,7 @@
 Guidance and the number of steps are settings of the picture, not accelerations: a group holds them fixed, and compares with
 sequential denoising and full guidance at the same scale, no gate, no cache. The stream batch is a no-op at one step; at four,
 residual guidance is also measured inside it, where negative rows double the rows of one call. The cache takes a full pass every
-fifth frame; "cache/3" every third, as the studio does unless told otherwise.
+fifth frame; "cache/3" every third, as the studio does unless told otherwise, and "cache/3 flat" without the cascade.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ BATCH: Patch = {"stream_batch.enabled": True}
 GATE: Patch = {"gate.enabled": True}
 CACHE: Patch = {"cache.enabled": True, "cache.policy": "interval", "cache.interval": 5}
 CACHE_3: Patch = {**CACHE, "cache.interval": 3}
+CACHES: Mapping[str, Patch] = {"cache/3": CACHE_3, "cache/3 flat": {**CACHE_3, "cache.cascade": False}}
 SELF: Patch = {"guidance_mode": "self"}
 ADAPTIVE: Patch = {"guidance_mode": "adaptive"}
 
@@ -74,7 +75,7 @@ def groups(guidance: float) -> dict[str, Group]:
     """The groups by name, at this guidance scale γ where there is guidance."""
     full: Patch = {"guidance_mode": "full", "guidance": guidance}
     found = (
-        Group("one", "1 step", {"steps": 1}, {"gate": GATE, "cache": CACHE}, {"cache/3": CACHE_3}, pauses=True),
+        Group("one", "1 step", {"steps": 1}, {"gate": GATE, "cache": CACHE}, CACHES, pauses=True),
         Group(
             "one-guided",
             f"1 step, guidance {guidance:g}",
@@ -83,7 +84,7 @@ def groups(guidance: float) -> dict[str, Group]:
             {"adaptive": ADAPTIVE},
             frames=30,
         ),
-        Group("four", "4 steps", {"steps": 4}, {"batch": BATCH, "cache": CACHE}, {"cache/3": CACHE_3}, frames=18),
+        Group("four", "4 steps", {"steps": 4}, {"batch": BATCH, "cache": CACHE}, CACHES, frames=18),
         Group(
             "four-guided",
             f"4 steps, guidance {guidance:g}",
@@ -116,7 +117,7 @@ def touched(configuration: Configuration, block: Block, places: Sequence[int]) -
     found: set[int] = set()
     if "gate" in configuration.parts:
         found |= block.skipped
-    if {"cache", "cache/3"} & set(configuration.parts):
+    if {"cache", *CACHES} & set(configuration.parts):
         found |= block.cached
     if "adaptive" in configuration.parts:
         found |= block.dropped_rows

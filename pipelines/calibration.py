@@ -16,13 +16,14 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from pipelines.feature_cache import SHORT
 from pipelines.loader import ModelParts
 from pipelines.modulation import ModulationPass
 from pipelines.pixels import EncodePixels
 from pipelines.schedule import denoised, noised
 from pipelines.types import Pixels, StreamSpec
 
-CALIBRATED = ("full", "shallow", "encoder", "decoder", "decode")
+CALIBRATED = ("full", "shallow", "relay", "encoder", "decoder", "decode")
 """The graphs that are worth it; the others are small, or stay in floats for their precision."""
 
 STRENGTHS = (0.5, 0.3, 0.7, 0.15, 0.95)
@@ -66,13 +67,13 @@ class Calibration:
         from pipelines.unet import FullPass  # imports diffusers: only when a graph is really built
 
         unet = self.parts.unet.float()
-        whole = FullPass(unet, branch if part == "shallow" else None, keep_encoder=part == "decoder")
+        whole = FullPass(unet, branch if part in SHORT else None, keep_encoder=part == "decoder")
         for x, modulation, embedding, a, s in self._rows:
             if part in ("full", "encoder"):
                 yield x, modulation, embedding
                 continue
             out, *features = whole(x, modulation, embedding)
-            if part == "shallow":
+            if part in SHORT:
                 yield x, modulation, embedding, *features
             elif part == "decoder":
                 yield modulation, embedding, *features

@@ -3,7 +3,8 @@
 Three kinds of reuse:
 - frames: the deep features of an earlier frame at the same noise level, while the fresh detail of the new frame enters through
   the UNet's outer layers. One CacheState belongs to one session and one level (and one row of it, where guidance adds a
-  negative row); the tensors lie beside it, with the engine.
+  negative row); the tensors lie beside it, with the engine. In a cascade every second of these frames makes do with even fewer
+  layers: what is one layer further in is that of the frame before, which took the usual short way.
 - steps: the deep features of an earlier level of the same frame (DeepCache, arXiv 2312.00858).
 - encoder: everything that the way down made at an earlier level of the same frame; only the way up is computed (Faster
   Diffusion, arXiv 2312.09608). Never between frames, where it would repeat the old picture.
@@ -24,6 +25,9 @@ Pass = Literal["full", "reuse"]
 
 Kind = tuple[str, int | None]
 """A UNet pass as the graphs name it: (part, branch)."""
+
+SHORT = ("shallow", "relay")
+"""Parts that begin at a branch; a relay also keeps the deep feature of the next one out."""
 
 PLAIN: Kind = ("full", None)
 """The pass that neither keeps nor takes anything."""
@@ -60,11 +64,17 @@ class CacheState:
     age: int = 0
 
 
-def passes(settings: CacheSettings) -> tuple[Kind, Kind]:
-    """The full pass that keeps what these settings reuse, and the pass that takes it."""
+def cascades(settings: CacheSettings) -> bool:
+    """Whether short passes take turns: there is a branch further out, and a second frame to use it in."""
+    return settings.cascade and settings.reuse == "frames" and settings.branch > 0 and settings.interval > 2
+
+
+def passes(settings: CacheSettings) -> tuple[Kind, ...]:
+    """The full pass that keeps what these settings reuse, and the passes that take it, in the order of their turns."""
     if settings.reuse == "encoder":
         return ("encoder", None), ("decoder", None)
-    return ("full", settings.branch), ("shallow", settings.branch)
+    full, branch = ("full", settings.branch), settings.branch
+    return (full, ("relay", branch), ("shallow", branch - 1)) if cascades(settings) else (full, ("shallow", branch))
 
 
 def drift(thumb: Thumb | None, reference: Thumb | None) -> float:

@@ -53,13 +53,14 @@ def _asks_negative(state: StreamState | None, frame: Frame | None, level: int, s
 def _kind(state: StreamState | None, frame: Frame | None, level: int, negative: bool, settings: Settings) -> Kind:
     if not settings.cache.enabled:
         return PLAIN
-    whole, short = feature_cache.passes(settings.cache)
+    whole, *short = feature_cache.passes(settings.cache)
     if settings.cache.reuse == "frames":
         entry = None if state is None else state.cache.get((level, negative))
         if entry is None or entry.state.key is None:
             return whole
         thumb = entry.state.reference if frame is None or frame.thumb is None else frame.thumb
-        return short if feature_cache.decide(entry.state, entry.state.key, thumb, settings.cache) == "reuse" else whole
+        reused = feature_cache.decide(entry.state, entry.state.key, thumb, settings.cache) == "reuse"
+        return short[entry.turn(len(short))] if reused else whole
     if level % settings.cache.interval:
-        return short
+        return short[0]
     return PLAIN if level + 1 == settings.steps else whole

@@ -19,6 +19,7 @@ from kernels import group_norm_silu, groupnorm, pixels
 from pipelines.backends import Backend, Graph, Samples
 from pipelines.calibration import CALIBRATED, Calibration
 from pipelines.control import ControlPass
+from pipelines.feature_cache import SHORT
 from pipelines.loader import SPATIAL_FACTOR, ModelParts
 from pipelines.modulation import ModulationPass, modulation_size
 from pipelines.pixels import DecodePixels, EncodePixels
@@ -28,9 +29,9 @@ from pipelines.types import StreamSpec
 @dataclass(frozen=True, slots=True)
 class GraphKey:
     """part: encode, decode; modulate, what the resnets are told; full, or with a branch a full pass that keeps its deep feature,
-    and shallow, which takes it; encoder, a full pass that keeps its skips, and decoder, which takes them; controlled-full,
-    -shallow and -encoder, which take a ControlNet's residuals too; control, the ControlNet, with a branch what a shallow pass
-    needs of it. branch: re-entry point of the feature cache.
+    shallow, which takes it, and relay, which takes it and keeps that of the next branch out; encoder, a full pass that keeps its
+    skips, and decoder, which takes them; controlled-full, -shallow, -relay and -encoder, which take a ControlNet's residuals too;
+    control, the ControlNet, with a branch what a shallow pass needs of it. branch: re-entry point of the feature cache.
     """
 
     part: str
@@ -38,7 +39,7 @@ class GraphKey:
     branch: int | None = None
 
 
-CONTROLLED = {part: f"controlled-{part}" for part in ("full", "shallow", "encoder")}
+CONTROLLED = {part: f"controlled-{part}" for part in ("full", *SHORT, "encoder")}
 """Passes that take a ControlNet's residuals. The decoder alone takes skips that hold them already."""
 
 
@@ -46,7 +47,7 @@ def steered(key: GraphKey) -> tuple[GraphKey, ...]:
     """What a pass needs where a ControlNet has a say: the pass that takes its residuals, and the ControlNet's own."""
     if key.part not in CONTROLLED:
         return ()
-    taken = key.branch if key.part == "shallow" else None
+    taken = key.branch if key.part in SHORT else None
     return GraphKey(CONTROLLED[key.part], key.rows, key.branch), GraphKey("control", key.rows, taken)
 
 
@@ -137,6 +138,8 @@ class Graphs:
                 return lambda: FullPass(parts.unet, branch)
             case "shallow" if branch is not None:
                 return lambda: ShallowPass(parts.unet, branch)
+            case "relay" if branch:
+                return lambda: ShallowPass(parts.unet, branch, branch - 1)
             case "encoder":
                 return lambda: FullPass(parts.unet, keep_encoder=True)
             case "decoder":
@@ -179,7 +182,7 @@ class Graphs:
                 return [skips[-1], *skips]
             case "controlled-full" | "controlled-encoder":
                 return [*skips, skips[-1]]
-            case "shallow" | "controlled-shallow" if key.branch is not None:
+            case "shallow" | "relay" | "controlled-shallow" | "controlled-relay" if key.branch is not None:
                 deep = deep_shape(unet, key.branch, height, width)
-                return [deep, *(skips[: key.branch + 1] if key.part == "controlled-shallow" else ())]
+                return [deep, *(skips[: key.branch + 1] if key.part.startswith("controlled-") else ())]
         raise ValueError(f"no graph of kind {key}")

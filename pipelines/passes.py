@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pipelines.conditioning import Condition
-from pipelines.feature_cache import Kind
+from pipelines.feature_cache import SHORT, Kind
 from pipelines.forecast import Work
 from pipelines.graphs import CONTROLLED, Graphs
 from pipelines.schedule import Schedule
@@ -71,7 +71,7 @@ class Passes:
         scale = torch.tensor([row.control for row in rows])
         added = (stack(values) for values in zip(*(row.condition.added[:2] for row in rows), strict=True))
         pooled = tuple(added) if self.graphs.parts.pooled_size is not None else ()
-        return self.graphs.run("control", (x, t, text, hint, scale, *pooled), branch if part == "shallow" else None)
+        return self.graphs.run("control", (x, t, text, hint, scale, *pooled), branch if part in SHORT else None)
 
 
 def stack(tensors: Sequence[Tensor]) -> Tensor:

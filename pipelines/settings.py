@@ -79,6 +79,11 @@ class CacheSettings:
         0.06, 0.001, 1.0, "Mean change of the input thumbnail since the cached pass (0..1) that forces a full pass."
     )
     branch: int = integer(1, 0, 11, "Re-entry point: 0 recomputes least; higher recomputes more of the UNet.")
+    cascade: bool = flag(
+        True,
+        "Every second frame between full passes takes the next re-entry point out, from what the frame before kept there (reuse "
+        "frames, branch 1 or more, interval 3 or more).",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,10 +76,18 @@ class Move:
 
 @dataclass(slots=True)
 class CacheEntry:
-    """Features of the last full pass of one slot, with what the policy knows of them."""
+    """Features of the last full pass of one slot, with what the policy knows of them.
+
+    relayed: features that the last pass, a relay, kept for the next; empty if it was another.
+    """
 
     state: CacheState
     features: tuple[Tensor, ...]
+    relayed: tuple[Tensor, ...] = ()
+
+    def turn(self, passes: int) -> int:
+        """Whose turn it is of so many short passes: the second's after the first has relayed."""
+        return 1 if passes > 1 and self.relayed else 0
 
 
 @dataclass(slots=True)
@@ -199,10 +207,13 @@ class StreamState:
         return Row(self, frame, condition, negative, seen, control)
 
     def keep(self, row: Row, features: tuple[Tensor, ...]) -> None:
-        """Remember what a row's full pass kept."""
+        """Remember what a row's full pass, or its relay, kept."""
         if row.key is None:
             return
-        if row.key.reuse == "frames":
+        if row.kind[0] == "relay":
+            entry = self.cache[row.slot]
+            self.cache[row.slot] = CacheEntry(entry.state, entry.features, features)
+        elif row.key.reuse == "frames":
             state = feature_cache.advance(CacheState(), row.key, row.frame.thumb, "full")
             self.cache[row.slot] = CacheEntry(state, features)
         else:
@@ -295,7 +306,7 @@ class StreamState:
     def _across_frames(self, row: Row, settings: Settings) -> Row:
         """The row with its pass: the short one, with its slot's features, where the policy lets it."""
         key = self._key(row, row.frame.timestep, settings)
-        whole, short = feature_cache.passes(settings.cache)
+        whole, *short = feature_cache.passes(settings.cache)
         entry = self.cache.get(row.slot)
         state = entry.state if entry is not None else CacheState()
         done = feature_cache.decide(state, key, row.frame.thumb, settings.cache)
@@ -304,13 +315,15 @@ class StreamState:
         # A new entry rather than a change in place, so that a step that fails can be undone.
         self.cache[row.slot] = CacheEntry(feature_cache.advance(state, key, row.frame.thumb, done), entry.features)
         row.frame.reused = True
-        return dataclasses.replace(row, kind=short, features=entry.features)
+        turn = entry.turn(len(short))
+        features = entry.relayed if turn else entry.features
+        return dataclasses.replace(row, key=key if len(short) > 1 and not turn else None, kind=short[turn], features=features)
 
     def _across_steps(self, row: Row, settings: Settings) -> Row:
         """The row with its pass: the short one, with features of an earlier level of its frame, where the policy lets it; the
         plain one where a full pass would keep features that no later level is there to use."""
         key = self._key(row, row.frame.timesteps[0], settings)
-        whole, short = feature_cache.passes(settings.cache)
+        whole, short = feature_cache.passes(settings.cache)  # none cascades within a frame
         kept = row.frame.kept.get(row.negative)
         since = row.frame.level - (kept.level if kept is not None else 0)
         if kept is None or feature_cache.decide_level(kept.key, since, key, settings.cache) == "full":

@@ -176,17 +176,20 @@ class FullPass(UNetPass):
 class ShallowPass(UNetPass):
     """The outer layers only, from a cached deep feature on (DeepCache).
 
-    forward(x [B,C,H,W], modulation [B,M], emb [B,L,D], deep [B, *deep_shape]) → (out [B,C',H,W],).
-    With the deep feature of the same inputs it equals FullPass. Behind them may come a ControlNet's residuals for the skips
-    that it computes. Raises ValueError as FullPass does.
+    forward(x [B,C,H,W], modulation [B,M], emb [B,L,D], deep [B, *deep_shape]) → (out [B,C',H,W],), or with `keep`, a branch
+    further out, (out, its deep feature). With the deep feature of the same inputs it equals FullPass. Behind them may come a
+    ControlNet's residuals for the skips that it computes. Raises ValueError as FullPass does.
     """
 
-    def __init__(self, unet: UNet2DConditionModel, branch: int) -> None:
+    def __init__(self, unet: UNet2DConditionModel, branch: int, keep: int | None = None) -> None:
         super().__init__(unet, check_branch(unet, branch))
+        if keep is not None and not 0 <= keep < branch:
+            raise ValueError(f"branch {keep} is not further out than branch {branch}")
+        self.keep = keep
 
     def forward(self, x: Tensor, modulation: Tensor, emb: Tensor, deep: Tensor, *residuals: Tensor) -> tuple[Tensor, ...]:
         skips = self.encode(x, modulation, emb)
-        return self.decode(deep, steered(skips, residuals) if residuals else skips, modulation, emb)
+        return self.decode(deep, steered(skips, residuals) if residuals else skips, modulation, emb, self.keep)
 
 
 class DecoderPass(UNetPass):

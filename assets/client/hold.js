@@ -34,9 +34,11 @@ export function ladder(values, sizes = []) {
   for (let steps = values.steps - 1; steps >= 1; steps--) add(`${steps} ${steps > 1 ? "steps" : "step"}`, { steps });
   if (!values["gate.enabled"]) add("similarity gate on", { "gate.enabled": true });
   const [branch, interval] = values["cache.enabled"] ? [values["cache.branch"], values["cache.interval"]] : [Infinity, 1];
-  for (const [b, k] of [[2, 2], [0, 2], [0, 3], [0, 4], [0, 6]]) {
+  // From branch 1 on short passes cascade, which costs less than branch 0 alone and looks better.
+  for (const [b, k] of branch ? [[2, 2], [1, 3], [1, 4], [1, 6], [0, 6]] : [[0, 2], [0, 3], [0, 4], [0, 6]]) {
     if (b > branch || k < interval || (b === branch && k === interval)) continue;
-    add(`cache: every ${k} frames, re-entry ${b}`, { "cache.enabled": true, "cache.policy": "interval", "cache.interval": k, "cache.branch": b });
+    const moved = { "cache.enabled": true, "cache.policy": "interval", "cache.interval": k, "cache.branch": b, "cache.cascade": true };
+    add(`cache: every ${k} frames, re-entry ${b}`, moved);
   }
   for (const eta of [0.95, 0.9]) if (values["gate.threshold"] > eta) add(`gate threshold ${eta}`, { "gate.threshold": eta });
   for (const size of sizes.slice(1)) add(`${size.replace("x", " × ")} pixels`, {}, size);

@@ -47,6 +47,7 @@ SPEED = (
             ("cache.interval", "Interval"),
             ("cache.drift", "Drift"),
             ("cache.branch", "Re-entry"),
+            ("cache.cascade", "Cascade"),
         ),
     ),
     Row(

@@ -145,4 +145,9 @@ test("every rung is faster than the one before, and restores what others have mo
   for (const { patch } of rungs) assert.ok(keys.every((key) => key in patch));
   const cached = ladder({ ...VALUES, steps: 1, "gate.enabled": true, "cache.enabled": true });
   assert.ok(cached.every(({ patch }) => (patch["cache.interval"] ?? 3) >= 3), "it never undoes what the user has chosen");
+  const places = (values) => ladder({ ...VALUES, ...values }).flatMap(({ patch }) => (patch["cache.enabled"] ? [[patch["cache.branch"], patch["cache.interval"]].join("/")] : []));
+  const moved = (values) => [...new Set(places(values))];
+  assert.deepEqual(moved({}), ["2/2", "1/3", "1/4", "1/6", "0/6"]);
+  assert.deepEqual(moved({ "cache.enabled": true, "cache.branch": 1 }), ["1/3", "1/4", "1/6", "0/6"], "the first are the user's own");
+  assert.deepEqual(moved({ "cache.enabled": true, "cache.branch": 0 }), ["0/3", "0/4", "0/6"]);
 });

@@ -281,6 +281,7 @@ def test_every_graph_of_int8_is_calibrated_with_inputs_of_its_own_shape(calibrat
     for part, rows, branch in (
         ("full", 2, None),
         ("shallow", 2, 1),
+        ("relay", 2, 1),
         ("encoder", 1, None),
         ("decoder", 1, None),
         ("decode", 4, None),

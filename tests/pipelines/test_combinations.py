@@ -30,7 +30,7 @@ SWITCHES: dict[str, list[dict[str, object]]] = {
     "gate": [OFF, {"gate.enabled": True, "gate.threshold": 0.9, "gate.tile_threshold": 0.2}],
     "cache": [
         OFF,
-        {"cache.enabled": True, "cache.interval": 2},
+        {"cache.enabled": True, "cache.interval": 3, "cache.cascade": True},
         {"cache.enabled": True, "cache.policy": "adaptive", "cache.drift": 0.03, "cache.branch": 0},
         {"cache.enabled": True, "cache.reuse": "steps", "cache.branch": 0},
         {"cache.enabled": True, "cache.reuse": "encoder", "cache.interval": 2},

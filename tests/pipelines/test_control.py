@@ -174,7 +174,7 @@ def test_the_feature_cache_is_exact_beside_a_controlnet_where_nothing_moves(
     pipelines: dict[str, StreamPipeline], family: str, branch: int
 ) -> None:
     plain = BASE.patched({"guidance_mode": "full", "steps": 2})
-    cached = plain.patched({"cache.enabled": True, "cache.interval": 3, "cache.branch": branch})
+    cached = plain.patched({"cache.enabled": True, "cache.interval": 3, "cache.branch": branch, "cache.cascade": True})
     answers = stream(pipelines[family], cached, frames(4, still=True))
     assert "cached" in {answer.verdict for answer in answers}
     assert alike(answers, stream(pipelines[family], plain, frames(4, still=True)))

@@ -145,6 +145,7 @@ TIMELINE = st.lists(
             "cache.enabled": st.booleans(),
             "cache.reuse": st.sampled_from(["frames", "steps", "encoder"]),
             "cache.interval": st.integers(1, 4),
+            "cache.cascade": st.booleans(),
             "seed": st.integers(0, 3),
         },
     ),

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.feature_cache import SCENE_CUT, CacheKey, CacheState, advance, decide, drift
+from pipelines.feature_cache import SCENE_CUT, CacheKey, CacheState, advance, cascades, decide, drift, passes
 from pipelines.settings import CacheSettings
 
 KEY = CacheKey(
@@ -47,6 +47,25 @@ def run(inputs: list[np.ndarray | None], settings: CacheSettings, keys: list[Cac
 @pytest.mark.parametrize("policy", ["interval", "adaptive"])
 def test_a_still_scene_gets_a_full_pass_every_kth_frame(policy: str, interval: int, expected: str) -> None:
     assert run([picture(0.5)] * 7, replace(ON, policy=policy, interval=interval)) == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, [("full", 2), ("relay", 2), ("shallow", 1)]),
+        ({"interval": 3}, [("full", 2), ("relay", 2), ("shallow", 1)]),
+        ({"branch": 1}, [("full", 1), ("relay", 1), ("shallow", 0)]),
+        ({"branch": 0}, [("full", 0), ("shallow", 0)]),
+        ({"interval": 2}, [("full", 2), ("shallow", 2)]),
+        ({"cascade": False}, [("full", 2), ("shallow", 2)]),
+        ({"reuse": "steps"}, [("full", 2), ("shallow", 2)]),
+        ({"reuse": "encoder"}, [("encoder", None), ("decoder", None)]),
+    ],
+)
+def test_short_passes_take_turns_where_there_is_a_turn_to_take(change: dict, expected: list) -> None:
+    settings = replace(CacheSettings(enabled=True, interval=6, branch=2, cascade=True), **change)
+    assert list(passes(settings)) == expected
+    assert cascades(settings) == (len(expected) == 3)
 
 
 def test_drift_is_the_mean_change_since_the_full_pass_not_since_the_last_frame() -> None:

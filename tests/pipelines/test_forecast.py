@@ -16,6 +16,14 @@ CASES = {
     "one-time": {"steps": 3, "guidance": 1.5, "guidance_mode": "one-time"},
     "adaptive": {"steps": 2, "guidance": 1.5, "guidance_mode": "adaptive", "guidance_alike": 0.5},
     "cache across frames": {"cache.enabled": True, "cache.interval": 3, "cache.policy": "interval"},
+    "cascade": {
+        "cache.enabled": True,
+        "cache.interval": 5,
+        "cache.cascade": True,
+        "steps": 2,
+        "guidance_mode": "full",
+        "guidance": 2.0,
+    },
     "cache, sequential": {"cache.enabled": True, "cache.reuse": "steps", "steps": 4, "stream_batch.enabled": False},
     "cache, batch": {"cache.enabled": True, "cache.reuse": "encoder", "steps": 4},
 }

@@ -209,6 +209,21 @@ def test_the_shallow_pass_takes_detail_from_its_own_input_and_the_rest_from_the_
 
 
 @every_model
+def test_a_relay_also_keeps_what_the_next_branch_out_needs(name: str) -> None:
+    old, new, count = inputs(name, seed=1), inputs(name, seed=2), branches(unet(name))
+    for branch in range(1, count):
+        _, deep = FullPass(unet(name), branch)(*told(name, *old))
+        (expected,) = ShallowPass(unet(name), branch)(*told(name, *new), deep)
+        out, relayed = ShallowPass(unet(name), branch, branch - 1)(*told(name, *new), deep)
+        assert torch.equal(out, expected) and relayed.shape == (3, *deep_shape(unet(name), branch - 1, 40, 24))
+        (again,) = ShallowPass(unet(name), branch - 1)(*told(name, *new), relayed)
+        torch.testing.assert_close(again, expected, rtol=1e-5, atol=1e-5)
+    for keep in (1, 2, -1):
+        with pytest.raises(ValueError, match=f"branch {keep} is not further out than branch 1"):
+            ShallowPass(unet(name), 1, keep)
+
+
+@every_model
 def test_rows_do_not_see_each_other(name: str) -> None:
     given = told(name, *inputs(name))
     out, deep = FullPass(unet(name), 1)(*given)
