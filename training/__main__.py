@@ -44,7 +44,8 @@ def main() -> None:
     perception.train(
         perception.PerceptionConfig(steps=share(perception.PerceptionConfig.steps)), Run(args.runs / "perception"), store, named
     )
-    classifier.make_namer(args.runs, store, classifier.ClassifierConfig(steps=share(600), seed=args.seed + OTHER), share(80))
+    steps, windows = map(share, classifier.JUDGE_AND_NAMER[True])
+    classifier.make_namer(args.runs, store, classifier.ClassifierConfig(steps=steps, seed=args.seed + OTHER), windows)
     in_pictures = refine.RefineConfig(steps=share(refine.RefineConfig.steps), scenes=share(5000), seed=args.seed)
     refine.run_stage(args.runs, in_pictures, device=args.device)
     painter = refine.load_painter(args.runs)

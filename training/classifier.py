@@ -37,6 +37,8 @@ WIDTHS = (24, 48, 72, 96, 128)
 FOLDER = Path(__file__).parent
 NAMER = "namer.safetensors"
 OTHER = 5  # added to the namer's seed
+JUDGE_AND_NAMER = {False: (1500, 500), True: (600, 80)}
+"""Steps of the trunk's training, and windows in every look that the upper layers are fitted to; whether of the namer."""
 
 
 class Classifier(nn.Module):
@@ -155,7 +157,7 @@ def _root(matrix: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class ClassifierConfig:
-    steps: int = 1500
+    steps: int = JUDGE_AND_NAMER[False][0]
     batch: int = 32  # per part; two parts
     side: int = 128
     peak: float = 2e-3
@@ -319,8 +321,8 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder for everything that training writes")
     parser.add_argument("--output", type=Path, default=FOLDER, help="folder for classifier_looks and classifier_subjects")
     parser.add_argument("--pictures", type=int, default=3000, help="size of the pool of source pictures")
-    parser.add_argument("--steps", type=int, default=ClassifierConfig.steps, help="of the trunk's training")
-    parser.add_argument("--windows", type=int, default=500, help="windows that the upper layers are fitted to, in every look")
+    parser.add_argument("--steps", type=int, help="of the trunk's training (1500; of the namer's 600)")
+    parser.add_argument("--windows", type=int, help="windows in every look that the upper layers are fitted to (500; the namer's 80)")
     parser.add_argument("--scenes", type=int, default=80, help="scenes per subject")
     parser.add_argument("--trunk", type=Path, help="take the convolutions of this classifier instead of training them")
     parser.add_argument("--only", choices=("looks", "subjects"), help="fit one of the two")
@@ -330,17 +332,19 @@ def main() -> None:
     torch.set_num_threads(1)  # see training.loop
     torch.set_flush_denormal(True)
     store = data.pool(args.runs / "sources.npy", args.pictures, args.seed)
+    steps, windows = JUDGE_AND_NAMER[args.namer]
+    steps, windows = args.steps or steps, args.windows or windows
     if args.namer:
-        make_namer(args.runs, store, ClassifierConfig(steps=args.steps, seed=args.seed + OTHER), args.windows)
+        make_namer(args.runs, store, ClassifierConfig(steps=steps, seed=args.seed + OTHER), windows)
         return
-    config = ClassifierConfig(steps=args.steps, seed=args.seed)
+    config = ClassifierConfig(steps=steps, seed=args.seed)
     if args.trunk is None:
         model = train(config, Run(args.runs / "classifier"), tuple(LOOKS), store)
     else:
         model = with_trunk_of(load(args.trunk), tuple(LOOKS), 0)
     if args.only != "subjects":
         rng = Generator().manual_seed(args.seed + 1)
-        pictures = tqdm(look_pictures(store, args.windows, JUDGED_SIDE, rng), total=args.windows, desc="looks", mininterval=10)
+        pictures = tqdm(look_pictures(store, windows, JUDGED_SIDE, rng), total=windows, desc="looks", mininterval=10)
         _finish(fit(model, *described(model, pictures), args.seed), "looks", args.output)
     if args.only != "looks":
         rng = Generator().manual_seed(args.seed + 2)

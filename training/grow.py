@@ -1,13 +1,11 @@
 """Takes a finished model's knowledge over to another autoencoder and more words, as the start of the next training.
 
     python -m training.grow --runs runs --weights assets/pocket
-    python -m training.grow --louder runs/louder --weights assets/pocket
 
 Everything between the first and the last convolution stays. Words that both vocabularies hold keep their embedding. The first
 convolution is fitted by least squares to what the old one makes of the same pictures; the last one to the true latents of the
-lessons, given what arrives at it. With `--louder` only the latents' loudness changes (`autoencoder.gain`), for a model whose
-channels are all of about unit variance; nothing has to be fitted then, and `training.refine --weights` goes on from the folder
-that is written. (Weights of the first pocket model, whose autoencoder was another class, need commit 53da089.)
+lessons, given what arrives at it. (Weights of the first pocket model, whose autoencoder was another class, need commit 53da089;
+those of the second to the sixth get today's louder coarse latents exactly by `--louder` of commit 29a2406.)
 """
 
 from __future__ import annotations
@@ -122,34 +120,16 @@ def grown(
     return model, {"conv_in": fit(model.unet.conv_in, seen()), "conv_out": fit(model.unet.conv_out, painted())}
 
 
-@torch.no_grad()
-def make_louder(model: Denoiser, vae: CosineAutoencoder, factor: Tensor) -> None:
-    """Multiplies latent channels by `factor` (1, C, 1, 1); the UNet reads and writes them as before, with so much less noise.
-
-    Which frequencies noise takes first is a choice of the schedule (Hoogeboom and Salimans 2022, arXiv 2209.05557).
-    """
-    last = model.unet.conv_out
-    for reader in (vae.latent_std, vae.decoder.conv_in.weight, model.unet.conv_in.weight):
-        reader.div_(factor)
-    last.weight.mul_(factor.view(-1, 1, 1, 1))
-    last.bias.mul_(factor.flatten())
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder for everything that training writes")
     parser.add_argument("--weights", type=Path, default=Path("assets/pocket"), help="the finished model")
     parser.add_argument("--pictures", type=int, default=3000, help="size of the pool of source pictures")
     parser.add_argument("--scenes", type=int, default=DenoiserConfig.scenes, help="size of the pool of scenes")
-    parser.add_argument("--louder", type=Path, help="write the model with louder coarse latents to this folder, and nothing else")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.set_flush_denormal(True)
     older, old = export.load(args.weights)
-    if args.louder is not None:
-        make_louder(older, old, autoencoder.gain(old))
-        export.export(older, old, args.louder)
-        return
     store = data.pool(args.runs / "sources.npy", args.pictures, args.seed)
     new = autoencoder.read(args.runs / "autoencoder").eval()
     named = lessons.scene_pool(args.runs / "scenes.npy", args.scenes, args.seed)
