@@ -322,7 +322,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=FOLDER, help="folder for classifier_looks and classifier_subjects")
     parser.add_argument("--pictures", type=int, default=3000, help="size of the pool of source pictures")
     parser.add_argument("--steps", type=int, help="of the trunk's training (1500; of the namer's 600)")
-    parser.add_argument("--windows", type=int, help="windows in every look that the upper layers are fitted to (500; the namer's 80)")
+    parser.add_argument("--windows", type=int, help="windows in every look that the head is fitted to (500; the namer's 80)")
     parser.add_argument("--scenes", type=int, default=80, help="scenes per subject")
     parser.add_argument("--trunk", type=Path, help="take the convolutions of this classifier instead of training them")
     parser.add_argument("--only", choices=("looks", "subjects"), help="fit one of the two")
