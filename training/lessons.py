@@ -55,8 +55,8 @@ class Mixture:
     detailed: float = 0.0  # share of sources that are the most detailed of several, where there is most to leave out
     # looks that are met more often
     hard: tuple[str, ...] = (
-        *["neon"] * 6, *["cartoon", "pixel"] * 4, *["popart", "oil"] * 3, *["impressionist", "crayon"] * 2,
-        "blueprint", "noir", "photo",
+        *["neon", "pixel", "oil", "blueprint"] * 5, *["cartoon"] * 4, *["popart", "xray"] * 2, "impressionist", "crayon", "noir",
+        "photo",
     )  # fmt: skip
 
 
