@@ -65,8 +65,9 @@ class CacheState:
 
 
 def cascades(settings: CacheSettings) -> bool:
-    """Whether short passes take turns: there is a branch further out, and a second frame to use it in."""
-    return settings.cascade and settings.reuse == "frames" and settings.branch > 0 and settings.interval > 2
+    """Whether short passes take turns: there is a branch further out. At an interval of two it is always the first's turn, by the
+    same graphs, so that moving the interval builds none."""
+    return settings.cascade and settings.reuse == "frames" and settings.branch > 0
 
 
 def passes(settings: CacheSettings) -> tuple[Kind, ...]:

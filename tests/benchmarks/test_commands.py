@@ -24,7 +24,7 @@ def test_ablation(capsys: pytest.CaptureFixture[str], mini_model: Path, tmp_path
     result = closing(capsys, "ablation", *PLAIN, *options, "--prompts", "a", "--prompts", "b", "--picture", str(target))
     assert result["clips"] == {"handheld": {"kind": "moving", "frames": 3 + ablation.LEAD}}
     moving = result["groups"]["one"]["moving"]
-    assert list(moving) == ["all off", "gate", "cache", "cache/3", "all on"]
+    assert list(moving) == ["all off", "gate", "cache", "cache/3", "cache/3 flat", "all on"]
     off, cache = moving["all off"], moving["cache"]
     assert off["fps_ratio"] == off["shown_per_cpu_s_ratio"] == 1.0 and off["touched"] == 0 and off["stretches"] == 2
     assert cache["touched"] == 4 and cache["share"] == {"generated": 0.333, "cached": 0.667, "skipped": 0.0}
