@@ -316,8 +316,8 @@ class StreamState:
         self.cache[row.slot] = CacheEntry(feature_cache.advance(state, key, row.frame.thumb, done), entry.features)
         row.frame.reused = True
         turn = entry.turn(len(short))
-        features = entry.relayed if turn else entry.features
-        return dataclasses.replace(row, key=key if len(short) > 1 and not turn else None, kind=short[turn], features=features)
+        kind, features = short[turn], entry.relayed if turn else entry.features
+        return dataclasses.replace(row, key=key if kind[0] == "relay" else None, kind=kind, features=features)
 
     def _across_steps(self, row: Row, settings: Settings) -> Row:
         """The row with its pass: the short one, with features of an earlier level of its frame, where the policy lets it; the

@@ -75,8 +75,9 @@ class RefineConfig:
     awake: float = 0.2  # share of these that start from less than noise alone
     windows: int = 16  # lessons of half the side per part, compared as latents
     large: int = 6  # every how many steps there is one dream of twice the side instead of everything else
-    carried: float = 0.25  # share of rows that are a later step, from what the painter itself made in the first. They keep to
-    # that: asked for the teacher's picture they learn to smooth away the first step's mistakes, and with them its detail
+    carried: float = 0.25  # share of rows that are a later step, from what the painter itself made in the first
+    keeps: bool = True  # whether they keep to that: asked for the teacher's picture they learn to smooth away the first step's
+    # mistakes, and with them its detail. Not where nothing but exact latents and pixels says how it gets better
     later: tuple[float, ...] = (0.5, 0.3)  # the same of dreams, and of these then again: two own steps lie behind some
     latents: float = 8.0  # weight of latents compared as such, wherever "exact" has them, and in the windows
     energy: float = 0.2  # weight of the edge energy's difference
@@ -93,7 +94,7 @@ class RefineConfig:
     seed: int = 0
 
 
-REGRESSION = {"matching": 0.0, "others": Weights(), "dreamt": Weights(coarse=2.0), "loose": Weights(coarse=2.0)}
+REGRESSION = {"keeps": False, "matching": 0.0, "others": Weights(), "dreamt": Weights(coarse=2.0), "loose": Weights(coarse=2.0)}
 METHODS: dict[str, dict[str, Any]] = {"adversarial": {}, "regression": REGRESSION, "reflow": REGRESSION | {"coupled": 4}}
 
 
@@ -206,7 +207,7 @@ def train(
             target = coupled(several.denoiser, x, t, lesson.prompts, config.coupled)
             picture = several.decode(target).clamp(-1, 1)
         near_latents, near = target, picture
-        if before:
+        if before and config.keeps:
             rows, own = list(before), torch.stack(list(before.values()))
             near_latents, near = target.clone(), picture.clone()
             with torch.no_grad():

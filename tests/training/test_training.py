@@ -260,6 +260,21 @@ def test_reflow_learns_what_the_denoiser_makes_not_what_the_lesson_says(
     assert not all(map(torch.equal, weights["regression"], weights["reflow"]))
 
 
+def test_later_steps_keep_to_the_first_only_where_more_than_exactness_teaches(
+    tmp_path: Path, store, named: Scenes, dreams: Dreams
+) -> None:
+    assert refine.RefineConfig().keeps and not refine.RefineConfig(**refine.METHODS["reflow"]).keeps
+    weights = {}
+    for carried, keeps in ((0.0, True), (0.0, False), (1.0, True), (1.0, False)):
+        torch.manual_seed(0)
+        config = refine.RefineConfig(steps=1, batch=2, side=64, warmup=1, large=9, carried=carried, keeps=keeps)
+        run = Run(tmp_path / f"{carried}{keeps}")
+        refine.train(config, run, store, named, dreams, Painter(Denoiser(), CosineAutoencoder()), seeing())
+        weights[carried, keeps] = _weights(run)
+    assert all(map(torch.equal, weights[0.0, True], weights[0.0, False])), "no later step, nothing to keep to"
+    assert not all(map(torch.equal, weights[1.0, True], weights[1.0, False]))
+
+
 def test_export_and_load(tmp_path: Path) -> None:
     torch.manual_seed(1)
     model, vae = Denoiser().eval(), CosineAutoencoder().eval()
