@@ -19,11 +19,15 @@ from pipelines.types import ModelError, SettingsError
 
 Prediction = Literal["epsilon", "sample", "v_prediction", "flow", "flow_reversed"]
 PREDICTIONS: tuple[str, ...] = get_args(Prediction)
+MAX_POWER = 4.0
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """signal a and sigma s for each of the T training timesteps, float32 [T]; prediction type; trained timesteps if few.
+
+    power: how timesteps fall over the steps of a frame, t₀·(1 − k/n)^power. 1 is evenly; with more, later steps add less noise
+    and keep more of what the ones before drew.
 
     first: what the network calls timestep 0 (a flow's times end at T, not at T − 1). shift: the share of the timestep that the
     network is told, 1 but for NitroFusion (arXiv 2412.02030), which takes a latent of any level for one of a lower level.
@@ -35,12 +39,15 @@ class Schedule:
     trained: tuple[int, ...] = ()
     first: int = 0
     shift: float = 1.0
+    power: float = 1.0
 
     def __post_init__(self) -> None:
         if self.signal.ndim != 1 or self.signal.shape != self.sigma.shape:
             raise ValueError("signal and sigma must be vectors of the same length")
         if not 0.0 < self.shift <= 1.0:
             raise ValueError(f"shift {self.shift} is out of range; above 0 to 1 is allowed")
+        if not 0.0 < self.power <= MAX_POWER:
+            raise ValueError(f"power {self.power} is out of range; above 0 to {MAX_POWER:g} is allowed")
 
     def told(self, timestep: int) -> int:
         """The number that the network hears for a timestep."""
@@ -58,15 +65,15 @@ class Schedule:
         return self.signal.shape[0]
 
     def timesteps(self, strength: float, steps: int) -> tuple[int, ...]:
-        """n timesteps, evenly down from t₀ = round(strength·(T−1)); t₀ does not depend on n.
+        """n timesteps down from t₀ = round(strength·(T−1)), evenly unless `power` says otherwise; t₀ does not depend on n.
 
         A model trained at few timesteps gets the nearest of them; SettingsError if it has fewer than `steps`.
         """
         if not 0.0 <= strength <= 1.0 or steps < 1:
             raise ValueError(f"strength {strength} or steps {steps} out of range")
         t0 = round(strength * (self.length - 1))
-        even = tuple(round(t0 * (steps - k) / steps) for k in range(steps))
-        return even if not self.trained else snap(even, self.trained)
+        falling = tuple(round(t0 * ((steps - k) / steps) ** self.power) for k in range(steps))
+        return falling if not self.trained else snap(falling, self.trained)
 
 
 def snap(timesteps: tuple[int, ...], trained: tuple[int, ...]) -> tuple[int, ...]:
@@ -111,9 +118,11 @@ def from_config(
 ) -> Schedule:
     """The schedule that a diffusers scheduler_config.json describes. ModelError names a field it cannot honour.
 
-    prediction overrides the configuration's, for weights that were distilled to say something else.
+    prediction overrides the configuration's, for weights that were distilled to say something else. Beside diffusers' own fields
+    `timestep_power` is read, 1 where it is missing.
     """
     length = int(config.get("num_train_timesteps", 1000))
+    power = _power(config.get("timestep_power", 1.0))
     is_flow = str(config.get("_class_name", "")).startswith("FlowMatch")
     prediction = prediction or ("flow" if is_flow else config.get("prediction_type", "epsilon"))
     if prediction not in PREDICTIONS:
@@ -122,11 +131,17 @@ def from_config(
     if kind in ("flow", "flow_reversed"):
         sigma = torch.arange(1, length + 1, dtype=torch.float64) / length
         signal = (1 - sigma).clamp_min(1e-4)  # so that x̂₀ stays finite at the noisy end
-        return Schedule(signal.float(), sigma.float(), kind, trained, first=1)
+        return Schedule(signal.float(), sigma.float(), kind, trained, first=1, power=power)
     alphas = torch.cumprod(1.0 - _betas(config, length), dim=0)
     if config.get("rescale_betas_zero_snr"):
         alphas = _zero_terminal_snr(alphas)
-    return Schedule(alphas.sqrt().float(), (1 - alphas).sqrt().float(), kind, trained, shift=shift)
+    return Schedule(alphas.sqrt().float(), (1 - alphas).sqrt().float(), kind, trained, shift=shift, power=power)
+
+
+def _power(given: Any) -> float:
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0.0 < given <= MAX_POWER:
+        raise ModelError(f"scheduler_config.json: timestep_power {given!r} is not a number above 0 and up to {MAX_POWER:g}")
+    return float(given)
 
 
 def _betas(config: Mapping[str, Any], length: int) -> Tensor:

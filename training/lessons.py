@@ -35,7 +35,7 @@ DREAM_SIDE = 512  # pixels at which they are kept
 EACH = 2  # dreams of every subject: the first for its first name, which is what the page suggests, the other for all others
 FIRST = 0.75  # share of the dreams that are of the first
 # dreamt thrice as often
-DETAILED = ("rain", "mountains", "planet", "galaxy", "volcano", "moon", "marble", "flowers", "circles", "stripes")
+DETAILED = ("rain", "sea", "mountains", "planet", "galaxy", "volcano", "moon", "marble", "flowers", "circles", "stripes")
 DREAMT = 5  # the seed of the dreams that the shipped model knows
 TAKEN = {"rain": (17, 5), "mountains": (6, 26), "planet": (34, 4), "galaxy": (5, 1), "marble": (1, 36)}
 """Which of the scenes that are drawn for a subject become its dreams, where it is not the first EACH: of forty those two that the
@@ -55,8 +55,8 @@ class Mixture:
     detailed: float = 0.0  # share of sources that are the most detailed of several, where there is most to leave out
     # looks that are met more often
     hard: tuple[str, ...] = (
-        *["neon", "pixel", "oil", "blueprint"] * 5, *["cartoon"] * 4, *["popart", "xray"] * 2, "impressionist", "crayon", "noir",
-        "photo",
+        *["neon", "pixel", "oil", "blueprint", "cartoon"] * 5, *["photo"] * 3, *["popart", "xray"] * 2, "impressionist", "crayon",
+        "noir",
     )  # fmt: skip
 
 

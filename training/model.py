@@ -21,6 +21,7 @@ CONTEXT = 24  # tokens of a prompt, start and end included
 WIDTH = 128  # of a text embedding
 TIMESTEPS = 1000
 SNR_FACTOR = 3.0
+TIMESTEP_POWER = 2.0  # see pipelines.schedule: what later steps noise anew they must draw anew (docs/experiments.md 20)
 PLACES = {
     "conv_in": 32,
     **{f"down_blocks.{k}.downsamplers.0.conv": side for k, side in enumerate((32, 16, 8))},
@@ -133,10 +134,12 @@ def build_scheduler() -> LCMScheduler:
     """
     bar = alphas_cumprod()
     betas = 1 - bar / torch.cat([torch.ones(1, dtype=torch.float64), bar[:-1]])
-    return LCMScheduler(
+    scheduler = LCMScheduler(
         num_train_timesteps=TIMESTEPS, trained_betas=betas.tolist(), prediction_type="sample", clip_sample=False,
         set_alpha_to_one=True, steps_offset=1, original_inference_steps=50,
     )  # fmt: skip
+    scheduler.register_to_config(timestep_power=TIMESTEP_POWER)
+    return scheduler
 
 
 def tokenize(tokenizer: Any, prompts: list[str]) -> torch.Tensor:

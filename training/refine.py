@@ -33,6 +33,7 @@ from training.denoiser import Denoiser, asleep, block_means, noised
 from training.lessons import Dreams, Lessons, Mixture, Scenes
 from training.loop import Average, Run, averaged, channels_last, optimise
 from training.losses import energy_loss, misnamed, pattern_gap, seen
+from training.model import TIMESTEP_POWER
 from training.perception import Perception
 
 COARSE = 8  # pixels: the means over so many are what a dream has to get right first
@@ -141,7 +142,7 @@ def carried_on(
     """
     n = len(prompts)
     rows = (torch.rand(n, generator=rng) < share).nonzero().flatten().tolist()
-    left = torch.tensor([1 / 4, 1 / 3, 1 / 2, 2 / 3, 3 / 4])[torch.randint(0, 5, (n,), generator=rng)]
+    left = torch.tensor([1 / 4, 1 / 3, 1 / 2, 2 / 3, 3 / 4])[torch.randint(0, 5, (n,), generator=rng)] ** TIMESTEP_POWER
     noise = torch.randn(x.shape, generator=rng)
     if not rows:
         return x, t, {}

@@ -16,6 +16,7 @@ from pipelines.cosine_autoencoder import CosineAutoencoder
 from training import photographs, pictures, words
 from training.denoiser import Denoiser
 from training.looks import LOOKS
+from training.model import TIMESTEP_POWER
 
 
 def timestep(strength: float) -> int:
@@ -24,8 +25,8 @@ def timestep(strength: float) -> int:
 
 
 def levels(t: int, steps: int) -> list[int]:
-    """The timesteps of `steps` steps, evenly down from `t`, as the engine takes them."""
-    return [round(t * (steps - k) / steps) for k in range(steps)]
+    """The timesteps of `steps` steps down from `t`, as the engine takes them."""
+    return [round(t * ((steps - k) / steps) ** TIMESTEP_POWER) for k in range(steps)]
 
 
 @torch.no_grad()

@@ -70,6 +70,20 @@ def test_strength_sets_the_first_timestep_and_steps_do_not() -> None:
     assert plan.timesteps(0.0, 1) == (0,)
 
 
+def test_a_checkpoint_says_how_its_timesteps_fall() -> None:
+    plan = schedule.from_config({"timestep_power": 2})
+    assert plan.timesteps(0.5, 1) == (500,) and plan.timesteps(0.5, 2) == (500, 125)
+    assert plan.timesteps(0.5, 4) == (500, 281, 125, 31) and plan.timesteps(1.0, 3) == (999, 444, 111)
+    assert schedule.from_config({"timestep_power": 2}, prediction="flow").timesteps(1.0, 2) == (999, 250)
+    assert schedule.from_config({"timestep_power": 2}, (999, 749, 499, 249)).timesteps(1.0, 3) == (999, 499, 249)
+
+
+@pytest.mark.parametrize("power", [0, -1, 4.5, float("nan"), "2", None, True])
+def test_a_power_that_means_nothing_is_refused(power: object) -> None:
+    with pytest.raises(ModelError, match="timestep_power"):
+        schedule.from_config({"timestep_power": power})
+
+
 def test_few_step_models_snap_or_refuse() -> None:
     assert schedule.snap((500,), (999,)) == (999,)
     assert schedule.snap((900, 600, 300), (999, 749, 499, 249)) == (999, 499, 249)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from pipelines import schedule
 from pipelines.cosine_autoencoder import CosineAutoencoder
 from pipelines.vocabulary import Word
 from training import evaluate, photographs
@@ -14,6 +15,7 @@ from training.classifier import Classifier
 from training.denoiser import Denoiser
 from training.evaluate import Scope, Subject
 from training.looks import LOOKS
+from training.model import build_scheduler
 from training.scenes import SUBJECTS
 from training.sheet import imagine, levels, paint
 
@@ -94,8 +96,11 @@ def test_a_model_without_scenes_has_no_figures_for_them(tested: Subject) -> None
     assert figures["steps"]["1"]["scenes"] is None and "| text to image accuracy, 256 x 256 | – |" in evaluate.summary(figures)
 
 
-def test_steps_go_evenly_down_and_later_ones_change_the_picture(tested: Subject) -> None:
-    assert levels(500, 1) == [500] and levels(500, 4) == [500, 375, 250, 125]
+def test_steps_go_down_as_the_engines_and_later_ones_change_the_picture(tested: Subject) -> None:
+    plan = schedule.from_config(build_scheduler().config)
+    for steps in (1, 2, 3, 4):
+        assert tuple(levels(599, steps)) == plan.timesteps(0.6, steps)
+    assert levels(500, 4) == [500, 281, 125, 31]
     x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(3))
     one, two = (paint(tested.model, tested.vae, x, ["oil painting"], 0.5, steps=steps) for steps in (1, 2))
     assert one.shape == x.shape and not torch.equal(one, two)

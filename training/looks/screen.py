@@ -13,8 +13,10 @@ from training import strokes as s
 
 
 def pixel(x: Tensor) -> Tensor:
-    """Pixel art: blocks of 8 pixels in few saturated colours."""
-    return f.posterise(f.saturate(f.contrast(f.blocks(x), 3.0), 1.5), 6, 0.3).clamp(0, 1)
+    """Pixel art: blocks of 8 pixels in few saturated colours, with the dark gaps of a handheld's screen between them."""
+    axis = torch.arange(8)
+    gap = f.tile(((axis[:, None] == 7) | (axis[None] == 7)).float(), x)
+    return f.posterise(f.saturate(f.contrast(f.blocks(x), 3.0), 1.5), 6, 0.3).clamp(0, 1) * (1 - 0.25 * gap)
 
 
 def night_vision(x: Tensor) -> Tensor:
