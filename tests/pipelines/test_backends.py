@@ -3,6 +3,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import openvino
 import pytest
 import torch
 from PIL import Image
@@ -141,6 +142,36 @@ def test_a_quantised_batch_runs_as_two_halves(monkeypatch: pytest.MonkeyPatch) -
     result, counted = graph(x)
     assert counted.unique().tolist() == [1]
     torch.testing.assert_close(result, module(x)[0].detach(), atol=0.05, rtol=0)
+
+
+class Named(nn.Module):
+    """Convolutions with the names that a UNet's and a decoder's have in their graphs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv_in, self.body, self.conv_out = (nn.Conv2d(4, 4, 3, padding=1) for _ in range(3))
+        self.decoder = nn.ModuleDict({name: nn.Conv2d(4, 4, 3, padding=1) for name in ("conv_in", "conv_out")})
+        self.synthesis = nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        x = self.conv_out(self.body(self.conv_in(x).relu()).relu())
+        return (self.synthesis(self.decoder["conv_out"](self.decoder["conv_in"](x).relu())),)
+
+
+def test_int8_leaves_the_ends_of_a_unet_and_what_draws_pixels_in_floats(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x = torch.rand(1, 4, 16, 16)
+    OpenVinoBackend("int8", tmp_path).build("k", lambda: Named().eval(), (x,), lambda: [(x,), (1 - x,)])
+    OpenVinoBackend("float32", tmp_path).build("k", lambda: Named().eval(), (x,))
+    kept = {}
+    for path in (tmp_path / "openvino").glob("*.xml"):
+        found = set()
+        for node in openvino.Core().read_model(path).get_ops():
+            if node.get_type_name() == "Convolution" and node.input_value(0).get_node().get_type_name() == "FakeQuantize":
+                found.add(node.get_friendly_name().split("/")[0].removeprefix("__module."))
+        kept[path] = found
+    assert len(kept) == 2, "the same name does not hide one kind of graph behind the other"
+    assert sorted(kept.values(), key=len) == [set(), {"body", "decoder.conv_in", "decoder.conv_out"}]
 
 
 class Counting(nn.Module):
