@@ -14,10 +14,9 @@ from pathlib import Path
 
 import diffusers
 import torch
-from diffusers import LCMScheduler
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from pipelines import vocabulary
+from pipelines import schedule, vocabulary
 from pipelines.cosine_autoencoder import CosineAutoencoder
 from pipelines.loader.folder import FolderCheckpoint
 from training import aids, autoencoder, perception, words
@@ -95,8 +94,8 @@ def part_of_the_way(folder: Path, model: Denoiser, vae: CosineAutoencoder, share
 
 def load(folder: Path) -> tuple[Denoiser, CosineAutoencoder]:
     """The exported model in float32, for sheets and evaluation; its parts, words and schedule are of its own day."""
-    scheduler = LCMScheduler.from_pretrained(folder / "scheduler")
-    model = Denoiser(schedule=scheduler.alphas_cumprod)
+    plan = schedule.from_config(json.loads((folder / "scheduler" / "scheduler_config.json").read_text()))
+    model = Denoiser(schedule=plan.signal.square())
     model.unet = FolderCheckpoint(folder).network("unet").float()
     model.tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
     model.text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32)

@@ -65,3 +65,19 @@ def test_sensor_noise_stays_noise(name: str) -> None:
     noise = torch.randn(x.shape, generator=rng) * 2 / 255
     change = (LOOKS[name](x + noise) - LOOKS[name](x)).abs().mean()
     assert change < 1.5 * noise.abs().mean()
+
+
+@pytest.mark.parametrize("name", ["pixel", "mosaic", "embroidery", "halftone", "blueprint"])
+def test_even_areas_show_the_look(name: str) -> None:
+    """A sky in it is no photograph of a sky: what repeats with 8 pixels is there where the picture has nothing."""
+    y = LOOKS[name](torch.full((1, 3, 64, 64), 0.6))[..., 24:40, 24:40]
+    assert y.std((2, 3)).max() > 0.02
+    torch.testing.assert_close(y[..., :8, :8], y[..., 8:, 8:], atol=1e-3, rtol=0)
+
+
+def test_pixel_art_has_dark_gaps_between_blocks_of_one_colour(pictures: torch.Tensor) -> None:
+    cells = torch.nn.functional.pixel_unshuffle(LOOKS["pixel"](pictures), 8).unflatten(1, (3, 8, 8))
+    inside = cells[:, :, :7, :7]
+    assert float((inside - inside[:, :, :1, :1]).abs().max()) == 0
+    torch.testing.assert_close(cells[:, :, 7], 0.75 * cells[:, :, :1, 0].expand_as(cells[:, :, 7]))
+    torch.testing.assert_close(cells[:, :, :7, 7], 0.75 * inside[:, :, :, 0])

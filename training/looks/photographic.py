@@ -34,7 +34,7 @@ def xray(x: Tensor) -> Tensor:
     """X-ray plate: a negative with glowing contours, pale blue on black."""
     luma = f.blur(f.luminance(x), 1.0)
     inverse = 1 - luma
-    body = f.contrast((0.55 * inverse + 0.9 * (f.haze(luma, 8.0) - luma) + 0.12).clamp(0, 1), 3.5)
+    body = f.contrast((0.55 * inverse + 1.5 * (f.haze(luma, 8.0) - luma) + 0.2).clamp(0, 1), 2.5)
     rim = torch.tanh(9.0 * torch.relu(f.edges(f.luminance(x), 1.4) - 0.01))
     glow = f.haze(body, 6.0)
     tone = (0.7 * body + 0.15 * glow + 0.45 * rim).clamp(0, 1)
