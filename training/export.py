@@ -75,21 +75,28 @@ def export(model: Denoiser, vae: CosineAutoencoder, output: Path) -> int:
 
 
 @torch.no_grad()
-def part_of_the_way(folder: Path, model: Denoiser, vae: CosineAutoencoder, share: float) -> None:
-    """Moves model and autoencoder back to `share`, 0..1, of the way from a finished model's weights to their own.
+def part_of_the_way(
+    folder: Path, model: Denoiser, vae: CosineAutoencoder, share: float, decoder_share: float | None = None
+) -> None:  # fmt: skip
+    """Moves model and autoencoder back to `share`, 0..1, of the way from a finished model's weights to their own; the autoencoder
+    to `decoder_share` where that is given: the longer a refinement, the more its decoder flatters what the denoiser draws, and
+    the less it keeps of true latents.
 
     What training brought stays nearly whole, and what it made forget is nearly unharmed (Wortsman et al. 2022, arXiv
     2203.05482; docs/experiments.md 16 and 17). Raises ValueError where the two differ in a tensor's name or shape.
     """
     finished = load(folder)
-    pairs: tuple[tuple[torch.nn.Module, torch.nn.Module], ...] = ((model, finished[0]), (vae, finished[1]))
-    for mine, theirs in pairs:
+    decoder_share = share if decoder_share is None else decoder_share
+    pairs: tuple[tuple[torch.nn.Module, torch.nn.Module, float], ...] = (
+        (model, finished[0], share), (vae, finished[1], decoder_share)
+    )  # fmt: skip
+    for mine, theirs, part in pairs:
         before = theirs.state_dict()
         for name, value in mine.state_dict().items():
             if name not in before or before[name].shape != value.shape:
                 raise ValueError(f"{folder}: {name} is missing or of another shape")
             if value.is_floating_point():
-                value.copy_(torch.lerp(before[name].to(value), value, share))
+                value.copy_(torch.lerp(before[name].to(value), value, part))
 
 
 def load(folder: Path) -> tuple[Denoiser, CosineAutoencoder]:
@@ -109,8 +116,9 @@ def main() -> None:
     parser.add_argument("--stage", choices=("random", "denoiser", "refine"), default="refine", help="weights to take")
     parser.add_argument("--folder", default="refine", help="name of the refinement's folder")
     parser.add_argument("--aids", action="store_true", help="keep perception network and critic with the code (training.aids)")
-    parser.add_argument("--before", type=Path, help="folder of the finished model that training began with")
+    parser.add_argument("--before", type=Path, help="folder of an earlier model: what training began with, or a point of the run")
     parser.add_argument("--share", type=float, default=1.0, help="how much of the way from those weights to take, 0..1")
+    parser.add_argument("--decoder-share", type=float, help="the same of the autoencoder, where it is another")
     args = parser.parse_args()
     if args.stage == "refine":
         painter = load_painter(args.runs, args.folder)
@@ -125,7 +133,7 @@ def main() -> None:
         torch.manual_seed(0)
         model, vae = Denoiser(), CosineAutoencoder()
     if args.before is not None:
-        part_of_the_way(args.before, model, vae, args.share)
+        part_of_the_way(args.before, model, vae, args.share, args.decoder_share)
     size = export(model, vae, args.output)
     print(json.dumps({"output": str(args.output), "weight_bytes": size}))
 

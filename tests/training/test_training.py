@@ -151,7 +151,10 @@ def test_a_part_of_the_way_from_a_finished_model_is_between_the_two(tmp_path: Pa
     torch.manual_seed(2)
     model, vae = Denoiser(), CosineAutoencoder()
     own = {name: value.clone() for name, value in model.state_dict().items()}
-    part_of_the_way(tmp_path / "before", model, vae, 0.25)
+    decoder = {name: value.clone() for name, value in vae.state_dict().items()}
+    part_of_the_way(tmp_path / "before", model, vae, 0.25, 1.0)
+    for name, value in vae.state_dict().items():
+        assert torch.equal(value, decoder[name]), "the whole way"
     name = "unet.conv_in.weight"
     wanted = 0.75 * before.state_dict()[name] + 0.25 * own[name]
     torch.testing.assert_close(model.state_dict()[name], wanted, atol=1e-6, rtol=1e-5)
