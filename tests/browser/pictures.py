@@ -90,7 +90,7 @@ SHOTS = (
     Shot("paint.jpg", (prompt("oil painting"), click(".rill-kind[data-kind=paint]"), PAINTING)),
     Shot("compare.jpg", (prompt("neon outlines"), click(".rill-tools button[aria-label^=Wipe]"))),
     Shot("speed.jpg", (prompt("cartoon"), "document.querySelector('#rill-speed').scrollIntoView();",
-                       click(".rill-part-measured[data-of=cache] button")), settle=25.0),
+                       click(".rill-part-measured[data-of=cache] button")), settle=45.0),
     Shot("keep.jpg", (prompt("blueprint"), click(".rill-part-keep button[title^=Record]"),
                       click(".rill-part-keep button[title^=Addresses]"), "scrollTo(0, 99999);"), theme="light"),
     Shot("view.jpg", (prompt("vaporwave"), click(".rill-part-keep button[title^=Addresses]")), (960, 540), elsewhere=True),
