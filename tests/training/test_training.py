@@ -357,7 +357,8 @@ def test_a_later_step_starts_from_what_the_model_made_in_the_first() -> None:
     later, level, found = refine.carried_on(model, x, t, ["", ""], 1.0, Generator().manual_seed(4))
     assert list(found) == [0, 1] and torch.equal(torch.stack(list(found.values())), model.known)
     assert all(
-        int(b) in {round(int(a) * share) for share in (1 / 4, 1 / 3, 1 / 2, 2 / 3, 3 / 4)} for a, b in zip(t, level, strict=True)
+        int(b) in {round(int(a) * share) for share in (1 / 16, 1 / 9, 1 / 4, 4 / 9, 9 / 16)}
+        for a, b in zip(t, level, strict=True)
     )
     left = later - model.signal[level].view(-1, 1, 1, 1) * model.known
     spread = left.std((1, 2, 3)) / model.sigma[level]
