@@ -19,7 +19,7 @@ from pipelines.types import ModelError, SettingsError
 
 Prediction = Literal["epsilon", "sample", "v_prediction", "flow", "flow_reversed"]
 PREDICTIONS: tuple[str, ...] = get_args(Prediction)
-MAX_POWER = 4.0
+MAX_POWER = 4.0  # of `Schedule.power`: beyond, the second step would be next to the last
 
 
 @dataclass(frozen=True, slots=True)
