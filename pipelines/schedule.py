@@ -72,8 +72,13 @@ class Schedule:
         if not 0.0 <= strength <= 1.0 or steps < 1:
             raise ValueError(f"strength {strength} or steps {steps} out of range")
         t0 = round(strength * (self.length - 1))
-        falling = tuple(round(t0 * ((steps - k) / steps) ** self.power) for k in range(steps))
-        return falling if not self.trained else snap(falling, self.trained)
+        chosen = falling(t0, steps, self.power)
+        return chosen if not self.trained else snap(chosen, self.trained)
+
+
+def falling(first: int, steps: int, power: float = 1.0) -> tuple[int, ...]:
+    """The timesteps of `steps` steps from `first` down, first·(1 − k/n)^power."""
+    return tuple(round(first * ((steps - k) / steps) ** power) for k in range(steps))
 
 
 def snap(timesteps: tuple[int, ...], trained: tuple[int, ...]) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from PIL import ImageDraw
 from torch import Generator, Tensor
 
 from pipelines.cosine_autoencoder import CosineAutoencoder
+from pipelines.schedule import falling
 from training import photographs, pictures, words
 from training.denoiser import Denoiser
 from training.looks import LOOKS
@@ -24,16 +25,11 @@ def timestep(strength: float) -> int:
     return round(strength * 999)
 
 
-def levels(t: int, steps: int) -> list[int]:
-    """The timesteps of `steps` steps down from `t`, as the engine takes them."""
-    return [round(t * ((steps - k) / steps) ** TIMESTEP_POWER) for k in range(steps)]
-
-
 @torch.no_grad()
 def denoise(model: Denoiser, z: Tensor | None, noise: Tensor, prompts: list[str], t: int, steps: int, rng: Generator) -> Tensor:
     """Latents of `steps` steps from timestep `t`; z None starts from noise alone. Later steps draw fresh noise from `rng`."""
     latents = z
-    for level in levels(t, steps):
+    for level in falling(t, steps, TIMESTEP_POWER):
         at = torch.full((len(prompts),), level, device=noise.device)
         x = noise if latents is None else model.noisy(latents, at, noise)
         latents = model(x.contiguous(memory_format=torch.channels_last), at, prompts)
