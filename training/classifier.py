@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from training import data, filters, photographs, scenes
 from training.looks import LOOKS
-from training.loop import Run, channels_last, optimise
+from training.loop import Run, channels_last, mixed, optimise
 from training.teacher import Request, draw, teacher
 
 FEATURES = 96
@@ -196,7 +196,7 @@ def train(config: ClassifierConfig, run: Run, names: tuple[str, ...], store: np.
 
     def loss(step: int, rng: Generator) -> tuple[Tensor, dict[str, float]]:
         x, labels = look_batch(store, config, rng)
-        with torch.autocast("cpu", dtype=torch.bfloat16, cache_enabled=False):
+        with mixed("cpu"):
             logits = model(x.contiguous(memory_format=torch.channels_last)).float()
         right = float((logits.argmax(1) == labels).float().mean())
         return F.cross_entropy(logits, labels, label_smoothing=0.05), {"right": right}

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training.loop import mixed
+
 CHANNELS = (32, 64, 128, 128)
 WIDTH = 128  # of what it is told
 
@@ -33,7 +35,7 @@ class Critic(nn.Module):
         """(feature, ..., score). frozen: without gradients for the critic. (Not by functional_call, which swaps the parameters of
         the module itself: the parts of a batch run in threads.)"""
         features = []
-        with torch.autocast(x.device.type, dtype=torch.bfloat16, cache_enabled=False):
+        with mixed(x.device.type):
             for layer in self.layers:
                 x = F.leaky_relu(_convolved(layer, x, frozen), 0.2)
                 features.append(x)

@@ -23,7 +23,7 @@ from torch import Generator, Tensor, nn
 from pipelines.cosine_autoencoder import CosineAutoencoder
 from training import autoencoder, data, lessons
 from training.lessons import DREAM, Dreams, Lessons, Mixture, Scenes
-from training.loop import Average, Run, channels_last, optimise
+from training.loop import Average, Run, channels_last, mixed, optimise
 from training.model import build_scheduler, build_text_encoder, build_tokenizer, build_unet, tokenize
 
 
@@ -72,7 +72,7 @@ class Denoiser(nn.Module):
     def forward(self, x: Tensor, t: Tensor, prompts: list[str]) -> Tensor:
         """Predicted clean latents (N, C, h, w) in float32."""
         ids = tokenize(self.tokenizer, prompts).to(x.device)
-        with torch.autocast(x.device.type, dtype=torch.bfloat16, cache_enabled=False):
+        with mixed(x.device.type):
             embedding = self.text_encoder(ids).last_hidden_state
             out: Tensor = self.unet(x, t, embedding, return_dict=False)[0]
         return out.float()

@@ -14,6 +14,7 @@ from training.classifier import Classifier
 from training.critic import per_row
 from training.lessons import Lessons
 from training.looks import LOOKS
+from training.loop import mixed
 from training.perception import SUBJECTS, Perception, likeness
 
 GRID = 4  # latents along a side over which a pattern that repeats with every latent is taken
@@ -52,7 +53,7 @@ def seen(seeing: Perception, painted: Tensor, real: Tensor, lesson: Lessons) -> 
 
     (N,) each; the second is 0 where the lesson names neither a subject nor a look.
     """
-    with torch.autocast(painted.device.type, dtype=torch.bfloat16, cache_enabled=False):
+    with mixed(painted.device.type):
         with torch.no_grad():
             known = seeing(real.contiguous(memory_format=torch.channels_last))
         features = seeing(painted.contiguous(memory_format=torch.channels_last))

@@ -25,7 +25,7 @@ from training.classifier import look_pictures, worn
 from training.critic import per_row
 from training.lessons import Scenes
 from training.looks import LOOKS
-from training.loop import Average, Run, averaged, channels_last, optimise
+from training.loop import Average, Run, averaged, channels_last, mixed, optimise
 from training.teacher import Request, draw, teacher
 
 WIDTHS = (32, 64, 96, 128, 160)
@@ -116,7 +116,7 @@ def train(config: PerceptionConfig, run: Run, store: np.ndarray, named: Scenes, 
         for part, look in zip(windows.split(3), looks[::3].tolist(), strict=True):
             part.copy_(teacher(part, Request(list(LOOKS)[look])))
         seen = worn(torch.cat([x, windows]), rng) * 2 - 1
-        with torch.autocast("cpu", dtype=torch.bfloat16, cache_enabled=False):
+        with mixed("cpu"):
             subject, look_of = model.named(model(seen.contiguous(memory_format=torch.channels_last)))
         wanted = torch.tensor([SUBJECTS.index(name) for name in subjects])
         found = F.cross_entropy(subject[:n].float(), wanted, label_smoothing=0.05)

@@ -31,7 +31,7 @@ from training.classifier import Classifier
 from training.critic import Critic, judged, per_row
 from training.denoiser import Denoiser, asleep, block_means, noised
 from training.lessons import Dreams, Lessons, Mixture, Scenes
-from training.loop import Average, Run, averaged, channels_last, optimise
+from training.loop import Average, Run, averaged, channels_last, mixed, optimise
 from training.losses import energy_loss, misnamed, pattern_gap, seen
 from training.model import TIMESTEP_POWER
 from training.perception import Perception
@@ -76,10 +76,11 @@ class RefineConfig:
     awake: float = 0.2  # share of these that start from less than noise alone
     windows: int = 16  # lessons of half the side per part, compared as latents
     large: int = 6  # every how many steps there is one dream of twice the side instead of everything else
-    carried: float = 0.25  # share of rows that are a later step, from what the painter itself made in the first
-    keeps: bool = True  # whether they keep to that: asked for the teacher's picture they learn to smooth away the first step's
-    # mistakes, and with them its detail. Not where nothing but exact latents and pixels says how it gets better
-    later: tuple[float, ...] = (0.5, 0.3)  # the same of dreams, and of these then again: two own steps lie behind some
+    # shares of rows with a step of the painter's own behind them, of these with a second, of these with a third
+    carried: tuple[float, ...] = (0.35, 0.5, 0.4)
+    keeps: bool = True  # whether they keep to the one before: asked for the teacher's picture they learn to smooth away the
+    # first step's mistakes, and with them its detail. Not where nothing but exact latents and pixels says how it gets better
+    later: tuple[float, ...] = (0.6, 0.35)  # the same of dreams
     latents: float = 8.0  # weight of latents compared as such, wherever "exact" has them, and in the windows
     energy: float = 0.2  # weight of the edge energy's difference
     faithful: float = 0.5  # weight of decoding the true latents
@@ -125,32 +126,36 @@ class Painter(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """Latents to pictures in about [-1, 1], float32."""
-        with torch.autocast(z.device.type, dtype=torch.bfloat16, cache_enabled=False):
+        with mixed(z.device.type):
             picture: Tensor = self.vae.decode(z, return_dict=False)[0]
         return picture.float()
 
 
 @torch.no_grad()
 def carried_on(
-    model: Denoiser, x: Tensor, t: Tensor, prompts: list[str], share: float, rng: Generator
+    model: Denoiser, x: Tensor, t: Tensor, prompts: list[str], shares: tuple[float, ...], rng: Generator
 ) -> tuple[Tensor, Tensor, dict[int, Tensor]]:
-    """Latents x (N, C, h, w) at timesteps t (N,), where about `share` of the rows have a step behind them, and what that step
-    found in each of these rows, (C, h, w).
+    """Latents x (N, C, h, w) at timesteps t (N,), where about `shares[0]` of the rows have a step behind them, of these
+    `shares[1]` a second and so on, and what the last step found in each of these rows, (C, h, w).
 
     Rows are what the model made of them, noised anew for a later level of two to four. Training on one's own first steps is what
     keeps the later ones from drifting (backward simulation: Yin et al. 2024, arXiv 2405.14867).
     """
-    n = len(prompts)
-    rows = (torch.rand(n, generator=rng) < share).nonzero().flatten().tolist()
-    left = torch.tensor([1 / 4, 1 / 3, 1 / 2, 2 / 3, 3 / 4])[torch.randint(0, 5, (n,), generator=rng)] ** TIMESTEP_POWER
-    noise = torch.randn(x.shape, generator=rng)
-    if not rows:
-        return x, t, {}
-    z = model(x[rows].contiguous(memory_format=torch.channels_last), t[rows], [prompts[row] for row in rows])
-    x, t = x.clone(), t.clone()
-    t[rows] = torch.round(t[rows] * left[rows].to(t.device)).long()
-    x[rows] = model.noisy(z, t[rows], noise[rows].to(x))
-    return x, t, dict(zip(rows, z, strict=True))
+    rows, found = list(range(len(prompts))), {}
+    for share in shares:
+        chosen = (torch.rand(len(rows), generator=rng) < share).tolist()
+        left = torch.tensor([1 / 4, 1 / 3, 1 / 2, 2 / 3, 3 / 4])[torch.randint(0, 5, (len(rows),), generator=rng)]
+        noise = torch.randn((len(rows), *x.shape[1:]), generator=rng)[chosen].to(x)
+        left = left[chosen].to(t.device) ** TIMESTEP_POWER
+        rows = [row for row, taken in zip(rows, chosen, strict=True) if taken]
+        if not rows:
+            break
+        z = model(x[rows].contiguous(memory_format=torch.channels_last), t[rows], [prompts[row] for row in rows])
+        x, t = x.clone(), t.clone()
+        t[rows] = torch.round(t[rows] * left).long()
+        x[rows] = model.noisy(z, t[rows], noise)
+        found |= dict(zip(rows, z, strict=True))
+    return x, t, found
 
 
 @torch.no_grad()
@@ -219,8 +224,7 @@ def train(
         """The same of dreams, some of them after a step of the painter's own."""
         lesson, x, target = asleep(painter.denoiser, painter.vae, dreams, n, side, rng)
         t = lesson.timesteps.to(device)
-        for share in config.later:
-            x, t, _ = carried_on(painter.denoiser, x, t, lesson.prompts, share, rng)
+        x, t, _ = carried_on(painter.denoiser, x, t, lesson.prompts, config.later, rng)
         z = painter.denoiser(x.contiguous(memory_format=torch.channels_last), t, lesson.prompts)
         picture = lesson.target.to(device) * 2 - 1
         return Done(lesson, z, target, picture, target, picture)

@@ -17,6 +17,7 @@ from pipelines.schedule import falling
 from training import photographs, pictures, words
 from training.denoiser import Denoiser
 from training.looks import LOOKS
+from training.loop import mixed
 from training.model import TIMESTEP_POWER
 
 
@@ -40,8 +41,8 @@ def denoise(model: Denoiser, z: Tensor | None, noise: Tensor, prompts: list[str]
 
 @torch.no_grad()
 def decoded(vae: CosineAutoencoder, z: Tensor) -> Tensor:
-    """Latents to pictures in [0, 1], in bfloat16 as the engine computes."""
-    with torch.autocast(z.device.type, dtype=torch.bfloat16):
+    """Latents to pictures in [0, 1], in the precision that the engine takes by itself, or float32 where that is int8."""
+    with mixed(z.device.type):
         picture: Tensor = vae.decode(z, return_dict=False)[0]
     return (picture.float().cpu() / 2 + 0.5).clamp(0, 1)
 
@@ -52,10 +53,10 @@ def paint(
 ) -> Tensor:  # fmt: skip
     """Pictures (N, 3, H, W) in [0, 1] painted at `strength` 0..1, one prompt per picture; the same noise in every row.
 
-    In bfloat16, as the engine computes on CPUs that have it.
+    In bfloat16 where that is faster, as the engine computes.
     """
     x = x.to(vae.latent_mean).contiguous(memory_format=torch.channels_last) * 2 - 1
-    with torch.autocast(x.device.type, dtype=torch.bfloat16):
+    with mixed(x.device.type):
         z = vae.encode(x).latents.float()
     rng = Generator().manual_seed(seed)
     noise = torch.randn((1, *z.shape[1:]), generator=rng).to(z).expand_as(z)

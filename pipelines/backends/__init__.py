@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from pipelines.backends import eight_bit
+from pipelines.backends import eight_bit, precision
 from pipelines.layout import Layout
 from pipelines.types import GpuPath, SpecError, StreamSpec
 
@@ -49,7 +49,7 @@ class Backend(Protocol):
 
 
 def resolve(spec: StreamSpec) -> StreamSpec:
-    """The spec without "auto": openvino on a CPU, compile on a GPU; bfloat16 where the CPU computes in it. Raises SpecError."""
+    """The spec without "auto": openvino on a CPU, compile on a GPU; bfloat16 where the CPU is faster in it. Raises SpecError."""
     device = spec.device if spec.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
     on_gpu = device.startswith("cuda")
     if on_gpu and not torch.cuda.is_available():
@@ -77,8 +77,8 @@ def _check_int8(backend: str, on_gpu: bool) -> None:
 
 
 def quantised(spec: StreamSpec, resolved: StreamSpec, calibrated: bool) -> StreamSpec:
-    """The resolved spec, in int8 where dtype was left open, the CPU computes in it but not in bfloat16, and the model comes with
-    pictures to calibrate it with. Raises SpecError where int8 is asked of a model without."""
+    """The resolved spec, in int8 where dtype was left open, the CPU computes in it and is not faster in bfloat16 than in float32,
+    and the model comes with pictures to calibrate it with. Raises SpecError where int8 is asked of a model without."""
     if resolved.dtype == "int8" and resolved.backend == "openvino" and not calibrated:
         raise SpecError(
             "dtype", "int8 needs pictures to calibrate with, which this model does not have; bfloat16 or float32 do not"
@@ -91,11 +91,8 @@ def quantised(spec: StreamSpec, resolved: StreamSpec, calibrated: bool) -> Strea
 
 
 def _cpu_dtype(backend: str) -> str:
-    if backend == "openvino":
-        from pipelines.backends.openvino import supports
-
-        return "bfloat16" if supports("BF16") else "float32"
-    return "bfloat16" if torch.cpu._is_avx512_bf16_supported() else "float32"
+    pays = precision.pays_in_openvino if backend == "openvino" else precision.pays_in_torch
+    return "bfloat16" if pays() else "float32"
 
 
 def create(spec: StreamSpec, cache_dir: Path | None, path: GpuPath = GpuPath()) -> Backend:  # noqa: B008 - frozen

@@ -1,5 +1,7 @@
 import shutil
+import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +15,10 @@ from benchmarks import clips
 from kernels.group_norm_silu import NormActivation
 from pipelines import Entry, Frame, ModelParts, Pixels, Settings, SpecError, StreamSpec, backends, describe, load
 from pipelines.backends import openvino as openvino_backend
+from pipelines.backends import precision
 from pipelines.backends.compiled import CompileBackend
 from pipelines.backends.eager import EagerBackend
-from pipelines.backends.openvino import OpenVinoBackend, supports
+from pipelines.backends.openvino import OpenVinoBackend, convolutions, supports
 from pipelines.calibration import Calibration
 from pipelines.graphs import GraphKey
 from pipelines.pixels import DecodePixels
@@ -90,10 +93,13 @@ def test_torch_compile_computes_what_eager_does(mini_model: Path) -> None:
 
 
 def test_openvino_reports_to_nobody() -> None:
-    from openvino.tools.ovc import telemetry_stub, telemetry_utils
-
-    assert telemetry_utils.tm is telemetry_stub
-    assert sys.modules["openvino_telemetry"] is None
+    told = """
+import sys, pipelines.backends
+from openvino.tools.ovc import telemetry_stub, telemetry_utils
+print(telemetry_utils.tm is telemetry_stub, sys.modules["openvino_telemetry"])
+"""
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "None"]
 
 
 def test_results_survive_the_next_call() -> None:
@@ -212,8 +218,37 @@ def test_hidden_states_pass_from_graph_to_graph_in_bfloat16() -> None:
 
 def test_auto_is_resolved_from_the_machine() -> None:
     spec = backends.resolve(StreamSpec(device="cpu"))
-    assert (spec.backend, spec.dtype) == ("openvino", "bfloat16" if supports("BF16") else "float32")
+    assert (spec.backend, spec.dtype) == ("openvino", "bfloat16" if precision.pays_in_openvino() else "float32")
+    assert supports("BF16") or spec.dtype == "float32"
     assert backends.resolve(StreamSpec(device="cpu", backend="eager", dtype="float32")).dtype == "float32"
+
+
+@pytest.mark.parametrize("pays", [True, False])
+def test_bfloat16_is_taken_only_where_it_is_faster(monkeypatch: pytest.MonkeyPatch, pays: bool) -> None:
+    monkeypatch.setattr(precision, "pays_in_openvino", lambda: pays)
+    monkeypatch.setattr(precision, "pays_in_torch", lambda: not pays)
+    assert backends.resolve(StreamSpec(device="cpu")).dtype == ("bfloat16" if pays else "float32")
+    assert backends.resolve(StreamSpec(device="cpu", backend="eager")).dtype == ("float32" if pays else "bfloat16")
+    open_ = StreamSpec(device="cpu")
+    shipped = backends.quantised(open_, backends.resolve(open_), calibrated=True)
+    assert shipped.dtype == ("bfloat16" if pays else "int8" if supports("INT8") else "float32")
+    assert backends.resolve(StreamSpec(device="cpu", dtype="bfloat16")).dtype == "bfloat16", "asked for is asked for"
+
+
+def test_the_gain_is_that_of_the_fastest_calls_without_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, took = [0.0], {"single": iter([9, 9, 6, 4, 5]), "half": iter([1, 1, 2, 8, 3])}
+    monkeypatch.setattr(precision.time, "perf_counter", lambda: clock[0])
+
+    def call(name: str) -> Callable[[], None]:
+        return lambda: clock.__setitem__(0, clock[0] + next(took[name]))
+
+    assert precision.gain(call("single"), call("half"), rounds=3) == 4 / 2
+
+
+def test_the_timed_graph_is_convolutions_in_the_precision_that_is_asked_for() -> None:
+    for kind in ("f32", "bf16"):
+        (result,) = convolutions(kind, 8, 16)().to_tuple()  # type: ignore[attr-defined]
+        assert result.shape == (1, 8, 16, 16) and np.isfinite(result).all() and result.std() > 0
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from training.lessons import Dreams, Lessons, Scenes
 from training.looks import LOOKS
 from training.loop import Average, Run, averaged, learning_rate, step_rng
 from training.losses import misnamed, pattern_gap
+from training.model import TIMESTEP_POWER
 from training.perception import Perception
 from training.refine import Painter
 from training.scenes import SUBJECTS
@@ -270,7 +271,7 @@ def test_later_steps_keep_to_the_first_only_where_more_than_exactness_teaches(
     weights = {}
     for carried, keeps in ((0.0, True), (0.0, False), (1.0, True), (1.0, False)):
         torch.manual_seed(0)
-        config = refine.RefineConfig(steps=1, batch=2, side=64, warmup=1, large=9, carried=carried, keeps=keeps)
+        config = refine.RefineConfig(steps=1, batch=2, side=64, warmup=1, large=9, carried=(carried,), keeps=keeps)
         run = Run(tmp_path / f"{carried}{keeps}")
         refine.train(config, run, store, named, dreams, Painter(Denoiser(), CosineAutoencoder()), seeing())
         weights[carried, keeps] = _weights(run)
@@ -353,13 +354,32 @@ def test_a_later_step_starts_from_what_the_model_made_in_the_first() -> None:
     model = Faithful()
     model.known, model.seen = torch.randn(2, 36, 8, 8), []
     x, t = torch.randn(2, 36, 8, 8), torch.tensor([800, 400])
-    assert refine.carried_on(model, x, t, ["", ""], 0.0, Generator())[0] is x and not model.seen
-    later, level, found = refine.carried_on(model, x, t, ["", ""], 1.0, Generator().manual_seed(4))
+    assert refine.carried_on(model, x, t, ["", ""], (0.0, 1.0), Generator())[0] is x and not model.seen
+    later, level, found = refine.carried_on(model, x, t, ["", ""], (1.0,), Generator().manual_seed(4))
     assert list(found) == [0, 1] and torch.equal(torch.stack(list(found.values())), model.known)
-    assert all(
-        int(b) in {round(int(a) * share) for share in (1 / 16, 1 / 9, 1 / 4, 4 / 9, 9 / 16)}
-        for a, b in zip(t, level, strict=True)
-    )
+    shares = [(k / n) ** TIMESTEP_POWER for k, n in ((1, 4), (1, 3), (1, 2), (2, 3), (3, 4))]
+    assert all(int(b) in {round(int(a) * share) for share in shares} for a, b in zip(t, level, strict=True))
     left = later - model.signal[level].view(-1, 1, 1, 1) * model.known
     spread = left.std((1, 2, 3)) / model.sigma[level]
     assert spread.tolist() == pytest.approx([1, 1], abs=0.1), "fresh noise of the later level's strength"
+
+
+def test_some_rows_have_several_steps_behind_them_and_keep_to_the_last() -> None:
+    class Counting(Faithful):
+        def forward(self, x: torch.Tensor, t: torch.Tensor, prompts: list[str]) -> torch.Tensor:
+            self.seen.append((t.tolist(), prompts))
+            return torch.full_like(x, len(self.seen))
+
+    model = Counting()
+    model.seen = []
+    names = [str(row) for row in range(64)]
+    x, t = torch.randn(64, 36, 8, 8), torch.full((64,), 900)
+    _, level, found = refine.carried_on(model, x, t, names, (0.5, 0.5, 1.0), Generator().manual_seed(1))
+    (first, ones), (second, twos), (_, threes) = model.seen
+    assert set(first) == {900} and max(second) < 900 and twos == threes and set(twos) < set(ones) < set(names)
+    assert 20 < len(ones) < 44 and 0.2 < len(twos) / len(ones) < 0.8
+    for row in range(64):
+        steps = (str(row) in ones) + (str(row) in twos) + (str(row) in threes)
+        assert (row in found) == bool(steps)
+        assert not steps or float(found[row].unique()) == (3 if steps == 3 else 1), "what the newest of its steps found"
+        assert (int(level[row]) < 900) == bool(steps)
