@@ -55,8 +55,8 @@ class Mixture:
     detailed: float = 0.0  # share of sources that are the most detailed of several, where there is most to leave out
     # looks that are met more often
     hard: tuple[str, ...] = (
-        *["neon", "pixel", "oil", "blueprint", "cartoon"] * 5, *["photo"] * 3, *["popart", "xray"] * 2, "impressionist", "crayon",
-        "noir",
+        *["cartoon"] * 9, *["neon", "oil", "blueprint"] * 5, *["pixel", "impressionist"] * 4, *["photo"] * 3,
+        *["popart", "xray", "noir"] * 2, "crayon", "papercut",
     )  # fmt: skip
 
 

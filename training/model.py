@@ -21,7 +21,7 @@ CONTEXT = 24  # tokens of a prompt, start and end included
 WIDTH = 128  # of a text embedding
 TIMESTEPS = 1000
 SNR_FACTOR = 3.0
-TIMESTEP_POWER = 2.0  # see pipelines.schedule: what later steps noise anew they must draw anew (docs/experiments.md 20)
+TIMESTEP_POWER = 3.0  # see pipelines.schedule: what later steps noise anew they must draw anew (docs/experiments.md 20, 21)
 PLACES = {
     "conv_in": 32,
     **{f"down_blocks.{k}.downsamplers.0.conv": side for k, side in enumerate((32, 16, 8))},

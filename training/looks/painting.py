@@ -80,12 +80,14 @@ def ukiyo_e(x: Tensor) -> Tensor:
 
 
 def cartoon(x: Tensor) -> Tensor:
-    """Comic: few flat bright colours and thick clean black outlines."""
+    """Comic: few flat bright colours, thick clean black outlines, and shadows hatched in ink."""
     way = s.direction(x)
     flat = f.kuwahara(f.blur(x, 1.0), 5)
     luma = f.luminance(flat)
     stepped = f.posterise(f.contrast(luma, 3.0), 4, 0.05)
     flat = (flat + 0.03) * (0.16 + 0.9 * stepped) / (luma + 0.06)
     flat = f.saturate(flat.clamp(0, 1), 1.9)
-    line = s.ink_lines(x, way, 2.1, 60.0, 0.008)
+    shadow = f.soft_step(0.46 - f.blur(luma, 1.5), 0.0, 0.06)
+    hatched = 0.8 * shadow * f.soft_step(s.hatching(x, 1, 1), 0.35, 0.25)
+    line = torch.maximum(s.ink_lines(x, way, 2.5, 60.0, 0.008), hatched)
     return f.mix(0.06 + 0.94 * flat, f.colour(x, 0.02, 0.01, 0.03), line)
