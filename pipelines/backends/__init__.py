@@ -77,8 +77,8 @@ def _check_int8(backend: str, on_gpu: bool) -> None:
 
 
 def quantised(spec: StreamSpec, resolved: StreamSpec, calibrated: bool) -> StreamSpec:
-    """The resolved spec, in int8 where dtype was left open, the CPU computes in it and is not faster in bfloat16 than in float32,
-    and the model comes with pictures to calibrate it with. Raises SpecError where int8 is asked of a model without."""
+    """The resolved spec, in int8 where dtype was left open, the CPU computes in it but not in bfloat16, and the model comes with
+    pictures to calibrate it with. Raises SpecError where int8 is asked of a model without."""
     if resolved.dtype == "int8" and resolved.backend == "openvino" and not calibrated:
         raise SpecError(
             "dtype", "int8 needs pictures to calibrate with, which this model does not have; bfloat16 or float32 do not"
@@ -86,7 +86,7 @@ def quantised(spec: StreamSpec, resolved: StreamSpec, calibrated: bool) -> Strea
     if spec.dtype == "auto" and resolved.dtype == "float32" and resolved.backend == "openvino" and calibrated:
         from pipelines.backends.openvino import supports
 
-        return dataclasses.replace(resolved, dtype="int8") if supports("INT8") else resolved
+        return dataclasses.replace(resolved, dtype="int8") if supports("INT8") and not supports("BF16") else resolved
     return resolved
 
 
