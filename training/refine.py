@@ -141,7 +141,8 @@ def carried_on(
     Rows are what the model made of them, noised anew for a later level of two to four. Training on one's own first steps is what
     keeps the later ones from drifting (backward simulation: Yin et al. 2024, arXiv 2405.14867).
     """
-    rows, found = list(range(len(prompts))), {}
+    rows = list(range(len(prompts)))
+    found: dict[int, Tensor] = {}
     for share in shares:
         chosen = (torch.rand(len(rows), generator=rng) < share).tolist()
         left = torch.tensor([1 / 4, 1 / 3, 1 / 2, 2 / 3, 3 / 4])[torch.randint(0, 5, (len(rows),), generator=rng)]
