@@ -41,7 +41,7 @@ def denoise(model: Denoiser, z: Tensor | None, noise: Tensor, prompts: list[str]
 
 @torch.no_grad()
 def decoded(vae: CosineAutoencoder, z: Tensor) -> Tensor:
-    """Latents to pictures in [0, 1], in the precision that the engine takes by itself, or float32 where that is int8."""
+    """Latents to pictures in [0, 1], in bfloat16 where that is faster."""
     with mixed(z.device.type):
         picture: Tensor = vae.decode(z, return_dict=False)[0]
     return (picture.float().cpu() / 2 + 0.5).clamp(0, 1)

@@ -31,14 +31,10 @@ def tool(page: Page, words: str) -> None:
 
 
 def measure(page: Page, name: str) -> None:
-    """Presses the button that measures a technique until it does: what still arrives of earlier changes ends a measurement."""
-
-    def begun() -> bool:
-        if page.js("return rill.trial?.name") != name:
-            click(page, f".rill-part-measured[data-of={name}] button")
-        return bool(page.js("return rill.trial?.name") == name)
-
-    page.wait(f"a measurement of {name}", begun)
+    """Presses the button that measures a technique, once, when nothing of earlier changes is under way."""
+    page.wait("a stream at rest", lambda: page.js("return rill.link.state === 'live' && !rill.settings.busy && !rill.trial"))
+    click(page, f".rill-part-measured[data-of={name}] button")
+    page.wait(f"a measurement of {name}", lambda: page.js("return rill.trial?.name") == name)
 
 
 def value(page: Page, key: str) -> Any:
