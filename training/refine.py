@@ -27,9 +27,10 @@ from torch import Generator, Tensor, nn
 from pipelines.cosine_autoencoder import CosineAutoencoder
 from training import aids, autoencoder, classifier, lessons, perception
 from training.autoencoder import picture_loss
+from training.bands import in_the_amount_of
 from training.classifier import Classifier
 from training.critic import Critic, judged, per_row
-from training.denoiser import Denoiser, asleep, block_means, noised
+from training.denoiser import Denoiser, asleep, block_means, encoded, noised
 from training.lessons import Dreams, Lessons, Mixture, Scenes
 from training.loop import Average, Run, averaged, channels_last, mixed, optimise
 from training.losses import energy_loss, misnamed, pattern_gap, seen
@@ -45,7 +46,8 @@ exact place is to get none of it."""
 @dataclass(frozen=True)
 class Weights:
     """Of the parts of the loss: latents, pixels and the critic's features; means of 8 x 8 pixels; and what does not ask for exact
-    pixels: patterns that repeat with every latent, statistics of features and names (training.perception), the critic's score.
+    pixels: patterns that repeat with every latent, statistics of features and names (training.perception), how strong the detail
+    is that there is (training.bands), the critic's score.
 
     A part's say is its gradient, not its value: names and score of dreams have 10 times that of pixels, and latents a tenth.
     """
@@ -55,6 +57,7 @@ class Weights:
     pattern: float = 0.0
     alike: float = 0.0
     called: float = 0.0
+    amount: float = 0.0
     dislike: float = 0.0
 
 
@@ -77,16 +80,19 @@ class RefineConfig:
     windows: int = 16  # lessons of half the side per part, compared as latents
     large: int = 6  # every how many steps there is one dream of twice the side instead of everything else
     # shares of rows with a step of the painter's own behind them, of these with a second, of these with a third
-    carried: tuple[float, ...] = (0.35, 0.5, 0.4)
-    keeps: bool = True  # whether they keep to the one before: asked for the teacher's picture they learn to smooth away the
-    # first step's mistakes, and with them its detail. Not where nothing but exact latents and pixels says how it gets better
+    carried: tuple[float, ...] = (0.5, 0.5, 0.4)
+    keeps: bool = True  # whether they keep to the one before, with the teacher's amount of detail: asked for its picture
+    # they learn to smooth away the first step's mistakes, and with them its detail. Not where nothing but exact latents and
+    # pixels says how it gets better
+    amounts: float = 0.8  # how far they go towards the teacher's amount
     later: tuple[float, ...] = (0.6, 0.35)  # the same of dreams
     latents: float = 8.0  # weight of latents compared as such, wherever "exact" has them, and in the windows
     energy: float = 0.2  # weight of the edge energy's difference
+    decoder: bool = True  # whether the decoder learns, too
     faithful: float = 0.5  # weight of decoding the true latents
     matching: float = 1.0  # weight of the critic's features
     others: Weights = field(  # of what is not dreamt
-        default_factory=lambda: Weights(coarse=1.0, pattern=5.0, alike=0.5, called=0.4, dislike=0.15)
+        default_factory=lambda: Weights(coarse=1.0, pattern=5.0, alike=0.5, called=0.4, amount=0.5, dislike=0.15)
     )
     dreamt: Weights = field(  # dreams of EXACT, and of all else
         default_factory=lambda: Weights(0.5, coarse=1.0, pattern=4.0, alike=0.5, called=0.05, dislike=0.05)
@@ -102,7 +108,8 @@ METHODS: dict[str, dict[str, Any]] = {"adversarial": {}, "regression": REGRESSIO
 
 class Done(NamedTuple):
     """Painted lessons: they, what the denoiser finds, the latents and pictures (in [-1, 1]) that are true, and those that its
-    exact latents and pixels are compared with. The last two are the true ones but for later steps, which keep to the first's.
+    exact latents and pixels are compared with. The last two are the true ones but for later steps, which keep to the first's
+    lines and give them the true ones' strength.
     """
 
     lesson: Lessons
@@ -198,6 +205,8 @@ def train(
     The painted pictures' looks are asked of `namer`, too.
     """
     painter = channels_last(painter.to(device))
+    if not config.decoder:
+        painter.vae.requires_grad_(False)
     means = block_means(painter.vae)
     several = copy.deepcopy(painter).requires_grad_(False).eval() if config.coupled else None
     seeing = seeing.to(device)
@@ -218,7 +227,8 @@ def train(
             rows, own = list(before), torch.stack(list(before.values()))
             near_latents, near = target.clone(), picture.clone()
             with torch.no_grad():
-                near_latents[rows], near[rows] = own, painter.decode(own).clamp(-1, 1)
+                near[rows] = in_the_amount_of(painter.decode(own).clamp(-1, 1), picture[rows], config.amounts)
+                near_latents[rows] = encoded(painter.vae, near[rows] / 2 + 0.5)
         return Done(lesson, model(x, t, lesson.prompts), target, picture, near_latents, near)
 
     def dreaming(n: int, side: int, rng: Generator) -> Done:
@@ -257,11 +267,14 @@ def train(
         else:
             done, others = joined(awake(rng), dreaming(config.dreams, config.side, rng)), config.batch
         lesson, z, target, picture, near_latents, near = done
-        half = (len(z) + 1) // 2  # the true latents of half the batch keep the decoder faithful
+        half = (len(z) + 1) // 2 if config.decoder else 0  # the true latents of half the batch keep the decoder faithful
         decoded = painter.decode(torch.cat([z, target[:half]]))
         painted, rebuilt = decoded[: len(z)], decoded[len(z) :]
         told = painter.denoiser.pooled(lesson.prompts)
         dislike, matching, own = judged(painter.critic, painted.contiguous(memory_format=torch.channels_last), picture, told)
+        with torch.no_grad():
+            louder = in_the_amount_of(painted.clamp(-1, 1), picture, config.amounts)
+            louder = encoded(painter.vae, louder / 2 + 0.5)
         alike, called = seen(seeing, painted, picture, lesson)
         off = per_row(F.smooth_l1_loss(z, near_latents, beta=0.5, reduction="none"))
         parts = {
@@ -270,9 +283,12 @@ def train(
             "pattern": pattern_gap(painted, picture),
             "alike": alike,
             "called": called if namer is None else called + misnamed(namer, painted, lesson, rng),
+            "amount": config.latents * per_row(F.smooth_l1_loss(z, louder, beta=0.5, reduction="none")),
             "dislike": dislike,
         }
-        value = config.faithful * picture_loss(rebuilt, picture[:half]) + own.mean()
+        value = own.mean()
+        if half:
+            value = value + config.faithful * picture_loss(rebuilt, picture[:half])
         found = {"critic": own.mean().item()}
         for kind, rows in kinds(lesson, others).items():
             shown, meant, weights = painted[rows], picture[rows], getattr(config, kind)
@@ -355,12 +371,16 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=RefineConfig.scenes, help="size of the pool of scenes, as for the denoiser")
     parser.add_argument("--stop-at", type=int, help="stop at this step with a checkpoint; run again to go on")
     parser.add_argument("--peak", type=float, default=RefineConfig.peak, help="highest learning rate")
+    parser.add_argument("--keep-decoder", action="store_true", help="train the denoiser alone")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     torch.set_num_threads(1)  # see training.loop
     torch.set_flush_denormal(True)
-    config = RefineConfig(steps=args.steps, peak=args.peak, scenes=args.scenes, seed=args.seed, **METHODS[args.method])
+    config = RefineConfig(
+        steps=args.steps, peak=args.peak, scenes=args.scenes, decoder=not args.keep_decoder, seed=args.seed,
+        **METHODS[args.method],
+    )  # fmt: skip
     run_stage(args.runs, config, folder=args.folder, weights=args.weights, device=args.device, stop_at=args.stop_at)
 
 

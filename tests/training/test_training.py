@@ -269,14 +269,25 @@ def test_later_steps_keep_to_the_first_only_where_more_than_exactness_teaches(
 ) -> None:
     assert refine.RefineConfig().keeps and not refine.RefineConfig(**refine.METHODS["reflow"]).keeps
     weights = {}
-    for carried, keeps in ((0.0, True), (0.0, False), (1.0, True), (1.0, False)):
+    for carried, keeps, share in ((0.0, True, 0.8), (0.0, False, 0.8), (1.0, True, 0.8), (1.0, False, 0.8), (1.0, True, 0.0)):
         torch.manual_seed(0)
-        config = refine.RefineConfig(steps=1, batch=2, side=64, warmup=1, large=9, carried=(carried,), keeps=keeps)
-        run = Run(tmp_path / f"{carried}{keeps}")
+        config = refine.RefineConfig(steps=1, batch=2, side=64, warmup=1, large=9, carried=(carried,), keeps=keeps, amounts=share)
+        run = Run(tmp_path / f"{carried}{keeps}{share}")
         refine.train(config, run, store, named, dreams, Painter(Denoiser(), CosineAutoencoder()), seeing())
-        weights[carried, keeps] = _weights(run)
-    assert all(map(torch.equal, weights[0.0, True], weights[0.0, False])), "no later step, nothing to keep to"
-    assert not all(map(torch.equal, weights[1.0, True], weights[1.0, False]))
+        weights[carried, keeps, share] = _weights(run)
+    assert all(map(torch.equal, weights[0.0, True, 0.8], weights[0.0, False, 0.8])), "no later step, nothing to keep to"
+    assert not all(map(torch.equal, weights[1.0, True, 0.8], weights[1.0, False, 0.8]))
+    assert not all(map(torch.equal, weights[1.0, True, 0.8], weights[1.0, True, 0.0])), "nor as much detail as before"
+
+
+def test_the_denoiser_can_learn_alone(tmp_path: Path, store, named: Scenes, dreams: Dreams) -> None:
+    torch.manual_seed(0)
+    painter = Painter(Denoiser(), CosineAutoencoder())
+    before = {name: value.clone() for name, value in painter.state_dict().items()}
+    config = refine.RefineConfig(steps=1, batch=2, side=64, warmup=1, large=9, decoder=False)
+    refine.train(config, Run(tmp_path), store, named, dreams, painter, seeing())
+    changed = {name.split(".")[0] for name, value in painter.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {"denoiser", "critic"}
 
 
 def test_export_and_load(tmp_path: Path) -> None:
