@@ -272,9 +272,12 @@ def train(
         painted, rebuilt = decoded[: len(z)], decoded[len(z) :]
         told = painter.denoiser.pooled(lesson.prompts)
         dislike, matching, own = judged(painter.critic, painted.contiguous(memory_format=torch.channels_last), picture, told)
-        with torch.no_grad():
-            louder = in_the_amount_of(painted.clamp(-1, 1), picture, config.amounts)
-            louder = encoded(painter.vae, louder / 2 + 0.5)
+        loud = [row for kind, members in kinds(lesson, others).items() if getattr(config, kind).amount for row in members]
+        louder = z.detach().clone()
+        if loud:
+            with torch.no_grad():
+                drawn = in_the_amount_of(painted[loud].clamp(-1, 1), picture[loud], config.amounts)
+                louder[loud] = encoded(painter.vae, drawn / 2 + 0.5)
         alike, called = seen(seeing, painted, picture, lesson)
         off = per_row(F.smooth_l1_loss(z, near_latents, beta=0.5, reduction="none"))
         parts = {
