@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from kernels import group_norm_silu, groupnorm, pixels
+from kernels import group_norm_silu, groupnorm, pixels, upsample
 from pipelines.backends import Backend, Graph, Samples
 from pipelines.calibration import CALIBRATED, Calibration
 from pipelines.control import ControlPass
@@ -63,7 +63,7 @@ def code_version() -> str:
     digest = hashlib.sha256(version("diffusers").encode())
     here = Path(__file__).parent
     own = ("unet.py", "modulation.py", "place.py", "control.py", "picture_prompt.py", "pixels.py", "cosine_autoencoder.py")
-    operations = (Path(module.__file__ or "") for module in (groupnorm, group_norm_silu, pixels))
+    operations = (Path(module.__file__ or "") for module in (groupnorm, group_norm_silu, pixels, upsample))
     for path in (*(here / name for name in own), here / "backends" / "openvino.py", *operations):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]

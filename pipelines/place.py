@@ -25,7 +25,10 @@ class PlacedConv2d(nn.Conv2d):
     place: nn.Parameter
 
     def forward(self, x: Tensor) -> Tensor:
-        y = super().forward(x)
+        return self.behind(super().forward(x))
+
+    def behind(self, y: Tensor) -> Tensor:
+        """The map added to what the convolution made."""
         bias = self.place * FASTER
         if bias.shape[-2:] != y.shape[-2:]:
             bias = F.interpolate(bias.float(), size=y.shape[-2:], mode="bilinear", align_corners=False)

@@ -8,6 +8,7 @@ import numpy as np
 import openvino
 import pytest
 import torch
+from diffusers.models.upsampling import Upsample2D
 from PIL import Image
 from torch import Tensor, nn
 
@@ -74,6 +75,15 @@ def test_graphs_are_kept_on_disk_and_found_again(tmp_path: Path) -> None:
         product, plus = graph(x)
         torch.testing.assert_close(product, x * scale)
         torch.testing.assert_close(plus, x + 1)
+
+
+def test_every_start_computes_what_the_first_one_did(tmp_path: Path) -> None:
+    """The files hold half precision: a first start that went on with its own weights would be the only one of its kind."""
+    torch.manual_seed(0)
+    module = Counting()
+    x = torch.rand(1, 3, 8, 8)
+    first, again = (OpenVinoBackend("float32", tmp_path).build("k", lambda: module, (x,)) for _ in range(2))
+    assert torch.equal(first(x)[0], again(x)[0])
 
 
 def test_torch_compile_computes_what_eager_does(mini_model: Path) -> None:
@@ -178,6 +188,21 @@ def test_int8_leaves_the_ends_of_a_unet_and_what_draws_pixels_in_floats(tmp_path
         kept[path] = found
     assert len(kept) == 2, "the same name does not hide one kind of graph behind the other"
     assert sorted(kept.values(), key=len) == [set(), {"body", "decoder.conv_in", "decoder.conv_out"}]
+
+
+@pytest.mark.parametrize("dtype, transposed", [("float32", 1), ("bfloat16", 1), ("int8", 0)])
+def test_upsamplers_are_transposed_convolutions_but_in_int8(dtype: str, transposed: int, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = nn.ModuleDict({"up": Upsample2D(4, use_conv=True)}).eval()
+    module.forward = lambda x: (module["up"](x),)  # type: ignore[method-assign]
+    x = torch.rand(1, 4, 16, 16)
+    expected = module(x)[0].detach()
+    samples = (lambda: [(x,), (1 - x,)]) if dtype == "int8" else None
+    graph = OpenVinoBackend(dtype, tmp_path).build("k", lambda: module, (x,), samples)
+    (path,) = (tmp_path / "openvino").glob("*.xml")
+    kinds = [node.get_type_name() for node in openvino.Core().read_model(path).get_ops()]
+    assert (kinds.count("ConvolutionBackpropData"), kinds.count("Interpolate")) == (transposed, 1 - transposed)
+    torch.testing.assert_close(graph(x)[0], expected, rtol=0, atol=1e-3 if dtype == "float32" else 0.05)
 
 
 class Counting(nn.Module):
