@@ -242,7 +242,9 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     about, token = machine.describe(), secrets.token_urlsafe(24)
     options = ["--model", args.model, "--size", str(args.size), "--backend", args.backend]
     result: dict[str, Any] = {"machine": about, "model": args.model, "size": args.size, "clip": args.clip, "rounds": args.rounds}
-    with tempfile.TemporaryDirectory() as name, studio(options, token) as server:
+    # The studio's sessions start with what suits the model, the pocket one with the feature cache; render's start without.
+    serving = [*options, "--set", "cache.enabled=false"]
+    with tempfile.TemporaryDirectory() as name, studio(serving, token) as server:
         folder = Path(name)
         clip = write_clip(args.clip, args.size, args.frames, folder)
         still = write_clip("still", args.size, args.frames, folder)

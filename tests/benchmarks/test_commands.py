@@ -1,14 +1,17 @@
 """Each benchmark from its command line on a miniature model: the closing JSON has its fields. Nothing here asserts speed."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
+import app
 from benchmarks import ablation, cli, live, machine, peers, scaling, sessions, streamdiffusion_peer
 from pipelines import Settings
+from studio import serve
 
 PLAIN = ["--size", "128", "--backend", "eager", "--dtype", "float32"]
 
@@ -145,6 +148,18 @@ def test_a_server_that_does_not_come_up(stand_in: Path) -> None:
     (stand_in / "app.py").write_text("print('no such option')")
     with pytest.raises(RuntimeError, match="no such option"):
         live.Studio([], "token")
+
+
+def test_the_server_starts_with_the_settings_of_render(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The studio opens pocket with the feature cache on, which would compare cached pictures with generated ones."""
+
+    def studio(options: Sequence[str], token: str) -> None:
+        settings = serve.opening_settings(app.build_parser().parse_args(["serve", *options]))
+        raise RuntimeError(f"caches: {settings.cache.enabled}")
+
+    monkeypatch.setattr(live, "studio", studio)
+    with pytest.raises(RuntimeError, match="caches: False"):
+        cli.main(["live", "--no-keep"])
 
 
 def test_what_the_gate_saves() -> None:
