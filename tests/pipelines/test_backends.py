@@ -174,7 +174,7 @@ class Named(nn.Module):
         return (self.synthesis(self.decoder["conv_out"](self.decoder["conv_in"](x).relu())),)
 
 
-def test_int8_leaves_the_ends_of_a_unet_and_what_draws_pixels_in_floats(tmp_path: Path) -> None:
+def test_int8_leaves_what_draws_pixels_in_floats(tmp_path: Path) -> None:
     torch.manual_seed(0)
     x = torch.rand(1, 4, 16, 16)
     OpenVinoBackend("int8", tmp_path).build("k", lambda: Named().eval(), (x,), lambda: [(x,), (1 - x,)])
@@ -187,7 +187,30 @@ def test_int8_leaves_the_ends_of_a_unet_and_what_draws_pixels_in_floats(tmp_path
                 found.add(node.get_friendly_name().split("/")[0].removeprefix("__module."))
         kept[path] = found
     assert len(kept) == 2, "the same name does not hide one kind of graph behind the other"
-    assert sorted(kept.values(), key=len) == [set(), {"body", "decoder.conv_in", "decoder.conv_out"}]
+    quantised = {"conv_in", "body", "conv_out", "decoder.conv_in", "decoder.conv_out"}
+    assert sorted(kept.values(), key=len) == [set(), quantised]
+
+
+class Normed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.before, self.norm, self.behind = nn.Conv2d(4, 8, 3, padding=1), nn.GroupNorm(2, 8), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        return (self.behind(self.norm(self.before(x))),)
+
+
+def test_int8_reads_a_normalisations_squares_in_floats(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x = torch.rand(1, 4, 16, 16)
+    OpenVinoBackend("int8", tmp_path).build("k", lambda: Normed().eval(), (x,), lambda: [(x,), (1 - x,)])
+    (path,) = (tmp_path / "openvino").glob("*.xml")
+    nodes = openvino.Core().read_model(path).get_ops()
+    means = [node for node in nodes if node.get_type_name() == "ReduceMean"]
+    assert len(means) == 4, "of channels, of groups; of squares, of these by groups"
+    taken = {node.get_friendly_name().rsplit("/", 1)[1]: node.input_value(0).get_node().get_type_name() for node in means}
+    assert "FakeQuantize" not in {taken[f"ReduceMean_{k}"] for k in (1, 2, 3)}
+    assert sum(node.get_type_name() == "FakeQuantize" for node in nodes) > 2, "the rest is quantised"
 
 
 @pytest.mark.parametrize("dtype, transposed", [("float32", 1), ("bfloat16", 1), ("int8", 0)])
