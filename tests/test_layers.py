@@ -18,7 +18,7 @@ ALLOWED = {
     "benchmarks": {"app", "studio", "pipelines", "kernels", "training"},
     "deploy": {"studio", "pipelines"},
 }
-STANDARD = {"__future__", "collections", "dataclasses", "importlib"}
+STANDARD = {"__future__", "collections", "dataclasses", "importlib", "typing"}
 WEB = {"fastapi", "starlette", "gradio", "uvicorn", "websockets", "httpx"}
 
 
