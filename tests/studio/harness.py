@@ -106,7 +106,8 @@ class Peer:
         await self.socket.send(json.dumps({"type": kind, **values}))
 
     async def hear(self) -> dict[str, Any] | Answer:
-        message = await asyncio.wait_for(self.socket.recv(), 10)
+        async with asyncio.timeout(10):  # wait_for may swallow a cancellation when a message comes with it (Python 3.11)
+            message = await self.socket.recv()
         if isinstance(message, bytes):
             self.answers.append(protocol.parse_answer(message))
             return self.answers[-1]

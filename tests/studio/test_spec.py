@@ -390,7 +390,7 @@ async def test_real_backends_and_sizes_while_a_client_streams(mini_model: Path, 
         ({"width": 128, "height": 128}, 2),
     ]
     noise = codec.encode(np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8), PictureWish("png"))
-    patient = replace(Limits(), ping_s=300.0)  # this peer answers no pings, and waits for graphs
+    patient = replace(Limits(), ping_s=60.0)  # this peer answers no pings, and waits for graphs
     with serving(patient, factory=factory, backend="eager", dtype="float32") as running:
         async with joined(running, settings={"steps": 2}) as peer:
             log: list[Any] = []
