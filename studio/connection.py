@@ -163,8 +163,10 @@ class Connection:
         if error is not None:
             message = str(error) if isinstance(error, RillError) else f"the model cannot be loaded ({type(error).__name__})"
             raise Refusal("model_failed", message)
+        while (change := hub.returning()) is not None:
+            await self._await(change, "the model is being loaded", hub.clock())
 
-    async def _await(self, work: Future[Any], message: str, since: float) -> None:
+    async def _await(self, work: Future[Any] | asyncio.Future[Any], message: str, since: float) -> None:
         """Until `work` is done, however it ends; the client hears once a second that it goes on."""
         # Not asyncio.wrap_future: cancelling this connection would cancel the work that all are waiting for.
         loop, ended = asyncio.get_running_loop(), asyncio.Event()

@@ -34,6 +34,9 @@ log = logging.getLogger("rill")
 STALLED_S = 60.0
 """A step that takes longer than this is reported as stalled."""
 
+RETURN_AGAIN_S = 60.0
+"""A return to the operator's spec that has failed is tried again after this time, if nobody has come meanwhile."""
+
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
@@ -89,6 +92,9 @@ class Hub:
         self._factory = factory
         self._changer = ThreadPoolExecutor(1, thread_name_prefix="rill-changer")
         self._changing: asyncio.Task[ProtocolError | None] | None = None
+        self._operators: StreamSpec | None = None  # what ran before visitors changed it; None while that runs
+        self._return_at = 0.0
+        self._closed = False
         self._incoming: Sequence[StreamPipeline] = ()
         self._offered: dict[str, list[str]] = {}
         self._works = Works(self.fleet, self.pool, self.limits, self.metrics, self.clock, self.spec)
@@ -159,8 +165,10 @@ class Hub:
         """A new session. Raises RegistryError."""
         seat, evicted = self.registry.open(settings)
         seat.began = self.clock()
+        self._return_at = 0.0
         if evicted is not None:
             self._forget(evicted)
+            self._return(but=1)
         self.fleet.place(seat.session.name)
         stream = self._streams[seat.session.name] = Stream(seat.session, self._works, self.make_gate(settings.seed))
         return seat, stream
@@ -214,18 +222,53 @@ class Hub:
             lambda model: model == started.model or rule.allows(model),
             lambda name: name in known or rule.allows_lora(name),
         )
-        self._changing = asyncio.create_task(self._change(spec, changes, asker, request))
+        before = self._operators or self.spec()
+
+        def changed() -> None:
+            self._operators = None if self.spec() == before else before
+
+        self._changing = asyncio.create_task(self._change(spec, changes, changed, asker, request))
+        self._changing.add_done_callback(lambda _: self._return())
         return self._changing
 
+    def returning(self) -> asyncio.Task[ProtocolError | None] | None:
+        """A change that is under way while nobody is here: whoever comes waits for it, and begins with the operator's spec."""
+        under_way = self._changing is not None and not self._changing.done()
+        return self._changing if under_way and not len(self.registry) else None
+
+    def _return(self, but: int = 0) -> None:
+        """Go back to the operator's spec, if all have left (`but` so many who have just come) and another one runs."""
+        under_way = self._changing is not None and not self._changing.done()
+        if self._operators is None or len(self.registry) > but or under_way or self._closed or self.clock() < self._return_at:
+            return
+        self._return_at = self.clock() + RETURN_AGAIN_S
+        log.info("all visitors have left: the pipeline goes back to the operator's spec")
+
+        def changed() -> None:
+            self._operators = None
+
+        self._changing = asyncio.create_task(self._change(self._operators, {}, changed))
+
     async def _change(
-        self, spec: StreamSpec, changes: Mapping[str, object], asker: str, request: int | None
+        self,
+        spec: StreamSpec,
+        changes: Mapping[str, object],
+        changed: Callable[[], None],
+        asker: str | None = None,
+        request: int | None = None,
     ) -> ProtocolError | None:
+        """asker: the session that asked; None for the way back to the operator's spec. changed: called once `spec` runs."""
         loop, failure = asyncio.get_running_loop(), None
         log.info("the pipeline changes to %s", spec)
-        wishes = [seat.session.settings for seat in self.registry.present()]
+        wishes = [seat.session.settings for seat in self.registry.present()] or [self.config.opening]
         try:
             pipelines = await loop.run_in_executor(self._changer, build, self._factory, self.config.each(spec), wishes)
-            await self._swap(pipelines, asker, request)
+            if asker is not None and not len(self.registry):
+                log.info("the pipeline stays as it is: all visitors have left")
+                self._discard(pipelines)
+            else:
+                await self._swap(pipelines, asker, request)
+                changed()
         except Exception as error:  # out of memory, a broken file, a compiler's whim: the present pipeline goes on
             log.error("the pipeline cannot be changed: %s", error, exc_info=not isinstance(error, RillError))
             failure = explained(error, changes)
@@ -233,7 +276,11 @@ class Hub:
             self._changer.submit(release_memory)
         return failure
 
-    async def _swap(self, pipelines: Sequence[StreamPipeline], asker: str, request: int | None) -> None:
+    def _discard(self, pipelines: Sequence[StreamPipeline]) -> None:
+        for pipeline in pipelines:
+            pipeline.close()
+
+    async def _swap(self, pipelines: Sequence[StreamPipeline], asker: str | None, request: int | None) -> None:
         """Fit everybody's settings to the pipelines, and have the owners take them; nobody can set what these cannot do."""
         adjusted = {}
         try:
@@ -241,8 +288,7 @@ class Hub:
                 settings, reasons = fitted(stream.session.settings, pipelines[0].check)
                 adjusted[name] = (settings, reasons)
         except BaseException:
-            for pipeline in pipelines:
-                pipeline.close()
+            self._discard(pipelines)
             raise
         for name, (settings, _) in adjusted.items():
             self._streams[name].session.settings = settings
@@ -275,14 +321,17 @@ class Hub:
         """The session is over: its state goes."""
         self.registry.end(seat)
         self._forget(seat)
+        self._return()
 
     def sweep(self) -> None:
         """End the sessions whose grace has run out; call it about once a second."""
         for seat in self.registry.sweep(self.clock()):
             self._forget(seat)
+        self._return()
 
     def close(self) -> None:
         """Stop the model thread, then the pool it feeds. Blocks."""
+        self._closed = True
         self._builder.shutdown(wait=False, cancel_futures=True)
         self._changer.shutdown(wait=False, cancel_futures=True)
         self.fleet.close()

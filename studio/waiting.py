@@ -40,7 +40,7 @@ class Visitor:
                 before, told = told, (line.place(ticket), len(line))
                 if told != before:
                     await self._socket.send(pack_text("waiting", place=told[0], of=told[1], turn_s=limits.turn_s))
-                if told[0] == 1:
+                if told[0] == 1 and self._hub.returning() is None:
                     with contextlib.suppress(RegistryError):
                         return self._hub.open(self._hub.opening)
                 await asyncio.wait([self.hearing], timeout=LOOK_S)
