@@ -43,7 +43,8 @@ class Turned:
 @dataclass(frozen=True, slots=True)
 class Job:
     """One session's turn: a frame, or None to let what is in flight move on. `done` is called on the owner thread, once; `near`
-    at the beginning of each step after which it is probably this job's turn.
+    at the beginning of each step after which it is probably this job's turn. `unused` is for whoever gets the job back from
+    `offer`: what becomes of it instead.
     """
 
     session: str
@@ -52,6 +53,7 @@ class Job:
     ready_at: float
     done: Callable[[Turned], None]
     near: Callable[[], None] = lambda: None
+    unused: Callable[[], None] = lambda: None
 
 
 @dataclass(slots=True)
@@ -110,9 +112,12 @@ class Owner:
         self._thread.start()
 
     def offer(self, job: Job) -> Job | None:
-        """Hand in a job; returns the session's older one if that had not been taken yet: it will never be done."""
+        """Hand in a job; returns the one that will never be done, if there is one: the session's older job if that has not been
+        taken yet, or this one if it has no frame. A job without a frame takes nobody's place: what waits lets the stream batch
+        move on as well, and a frame that waits would be lost.
+        """
         with self._wake:
-            if self._closed:
+            if self._closed or (job.frame is None and job.session in self._waiting):
                 return job
             older = self._waiting.pop(job.session, None)
             self._waiting[job.session] = job

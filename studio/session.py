@@ -6,6 +6,7 @@ Every received frame meets exactly one fate: received = sum of all verdicts + fr
 
 from __future__ import annotations
 
+import enum
 from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -20,6 +21,9 @@ REMEMBERED_IDS = 64
 HEADERS_WAITING = 4
 """Answers without a picture that may wait in the outbox for a slow reader."""
 
+KNOWN_EARLY = ("skipped", "failed")
+"""Verdicts that may be known while frames before are still being made."""
+
 STALE_IN_A_ROW = 3
 """So many stale frames in a row mean a slower path; see `AgeGauge`."""
 
@@ -30,6 +34,13 @@ class Waiting:
 
     frame: FrameMessage
     received_at: float
+
+
+class Standing(enum.Enum):
+    """Where a frame in flight stands that has no answer yet."""
+
+    UNDER_WAY = enum.auto()  # in the inbox, with the codec or with the model: an answer will come
+    SUPERSEDED = enum.auto()  # a newer frame has taken its place: no answer will come
 
 
 class AgeGauge:
@@ -81,9 +92,7 @@ class Session:
         self.inbox: Waiting | None = None
         self.outbox: list[Answer] = []
         self.blocked = False  # an answer is being sent, and the socket does not take it
-        self._in_flight: OrderedDict[int, None] = OrderedDict()
-        self._held: dict[int, Answer] = {}
-        self._superseded: set[int] = set()  # in flight, but given up; see `supersede`
+        self._in_flight: dict[int, Standing | Answer] = {}  # oldest first; an Answer is held back
         self._captured: OrderedDict[int, float] = OrderedDict()
         self._age = AgeGauge()
 
@@ -96,7 +105,7 @@ class Session:
 
     def awaits(self, frame_id: int) -> bool:
         """May this frame still be answered?"""
-        return frame_id in self._in_flight and frame_id not in self._superseded
+        return self._in_flight.get(frame_id) is Standing.UNDER_WAY
 
     @property
     def settled(self) -> int:
@@ -121,7 +130,7 @@ class Session:
             self._drop(frame.id, "credit")
         else:
             before, self.inbox = self.inbox, Waiting(frame, now)
-            self._in_flight[frame.id] = None  # first, or the drop would call this frame settled too
+            self._in_flight[frame.id] = Standing.UNDER_WAY  # first, or the drop would call this frame settled too
             if before is not None:
                 self.drop(before.frame.id, "credit" if beyond else "superseded")
 
@@ -135,35 +144,45 @@ class Session:
 
     def drop(self, frame_id: int, reason: str) -> None:
         """Give up a frame in flight; one that is not in flight (any more) is left alone."""
-        if frame_id in self._in_flight:
-            self._remove(frame_id)
-            self._held.pop(frame_id, None)
+        if self._in_flight.pop(frame_id, None) is not None:
             self._drop(frame_id, reason)
-            self._release_first()
+            self._settle()
 
     def supersede(self, frame_id: int) -> None:
         """A newer frame waits for the model in this one's place. The credit goes back with the session's next answer, or when its
         turn is near: given back at once it would buy the next frame, which would supersede again, and so on for as long as others
         have their turns. Four clients sent and had unpacked 17 frames for each that was shown (simulated in the tests).
         """
-        if frame_id in self._in_flight:
-            self._superseded.add(frame_id)
-            self._give_back()
+        if self.awaits(frame_id):
+            self._in_flight[frame_id] = Standing.SUPERSEDED
+            self._settle()
 
     def refresh(self) -> None:
         """The session's turn is near: the oldest superseded frame is settled, so that a client whose credit it holds can send
         what enters the model fresh."""
-        if self._superseded:
-            self.drop(min(self._superseded), "superseded")
+        for frame_id, standing in self._in_flight.items():
+            if standing is Standing.SUPERSEDED:
+                return self.drop(frame_id, "superseded")
 
-    def _give_back(self) -> None:
-        """No answer will come after a superseded frame that is the newest: that which took its place is gone."""
-        while self._in_flight and next(reversed(self._in_flight)) in self._superseded:
-            self.drop(min(self._superseded), "superseded")
+    def _settle(self) -> None:
+        """Settle every frame that waits for no other. An answer that is held back waits for the frames before it that are under
+        way; a superseded frame for one after it that is, or that is settled. So nothing is in flight unless something is under way.
+        """
+        under_way = [frame_id for frame_id, standing in self._in_flight.items() if standing is Standing.UNDER_WAY]
+        first, last = (under_way[0], under_way[-1]) if under_way else (self.last_id + 1, 0)
+        held = [frame_id for frame_id, standing in self._in_flight.items() if isinstance(standing, Answer) and frame_id < first]
+        free = held[-1] if held else 0
+        for frame_id, standing in list(self._in_flight.items()):
+            if frame_id <= free or (standing is Standing.SUPERSEDED and frame_id > last):
+                self._close(frame_id)
 
-    def _remove(self, frame_id: int) -> None:
-        del self._in_flight[frame_id]
-        self._superseded.discard(frame_id)
+    def _close(self, frame_id: int) -> None:
+        """The frame is settled: with the answer that is held for it, or as one that was superseded."""
+        held = self._in_flight.pop(frame_id)
+        if isinstance(held, Answer):
+            self._put(held)
+        else:
+            self._drop(frame_id, "superseded")
 
     def forgo(self, frame_ids: Iterable[int]) -> None:
         """Frames that were answered warming will never have a picture: say so. They have been counted already."""
@@ -191,22 +210,19 @@ class Session:
     def answer(self, consumed: int, answer: Answer) -> None:
         """Put an answer into the outbox; `consumed` is the frame it settles, with all before it.
 
-        A skip is known early: it is held back until the frames before it, which are still being made, have been answered.
+        A skip or a failure may be known early: it is held back until the frames before it that are under way have been answered.
         An answer that was overtaken, or is of an earlier connection, is forgotten.
         """
         if not self.awaits(consumed):
             return
-        if answer.verdict == "skipped" and self.in_flight[0] < consumed:
-            self._held[consumed] = answer
-            return
+        if answer.verdict in KNOWN_EARLY:
+            self._in_flight[consumed] = answer
+            return self._settle()
         for earlier in [frame_id for frame_id in self._in_flight if frame_id < consumed]:
-            if earlier in self._held:
-                self._release(earlier)
-            else:
-                self.drop(earlier, "superseded")
-        self._remove(consumed)
+            self._close(earlier)
+        del self._in_flight[consumed]
         self._put(answer)
-        self._release_first()
+        self._settle()
 
     def post(self) -> Answer | None:
         """The answer to send now, if any. It counts from here on."""
@@ -220,22 +236,12 @@ class Session:
         """The connection is gone: what is under way is lost, the rest stays."""
         self.inbox = None
         self.blocked = False
-        self._held.clear()
         for frame_id in self.in_flight:
             self.drop(frame_id, "unsent")
         for answer in self.outbox:
             self._lose(answer)
         self.outbox.clear()
         self._age = AgeGauge()
-
-    def _release(self, frame_id: int) -> None:
-        self._remove(frame_id)
-        self._put(self._held.pop(frame_id))
-
-    def _release_first(self) -> None:
-        while self._in_flight and self.in_flight[0] in self._held:
-            self._release(self.in_flight[0])
-        self._give_back()
 
     def _put(self, answer: Answer) -> None:
         """While the socket is busy one picture waits, the newest; answers without one are 80 bytes, and few wait beside it.

@@ -213,9 +213,9 @@ class Stream:
         given = Frame(frame.id, frame.captured_at, pixels, thumb) if passage.has_frame else None
         if passage.has_frame:
             self._comparison.source(frame.id, pixels, session.settings.probe.enabled)
-        job = Job(session.name, session, given, ready, partial(self._turned, passage), partial(self._call, self._nearly))
-        older = works.fleet.offer(job)
-        self._call(self._unpacked, partial(self._offered, older, notes))
+        unused = partial(self._superseded, frame.id) if passage.has_frame else partial(self._skipped, passage, {})
+        job = Job(session.name, session, given, ready, partial(self._turned, passage), partial(self._call, self._nearly), unused)
+        self._call(self._unpacked, partial(self._offered, works.fleet.offer(job), notes))
 
     def _ask_gate(self, pixels: Pixels | None) -> tuple[bool, Any, dict[str, float]]:
         """Whether to skip, the thumbnail if there is one, and what telemetry shows."""
@@ -274,11 +274,14 @@ class Stream:
         self._unpack_next()
         self._news()
 
-    def _offered(self, older: Job | None, notes: Mapping[str, float]) -> None:
+    def _offered(self, unused: Job | None, notes: Mapping[str, float]) -> None:
         self.window.remark(notes)
-        if older is not None and older.frame is not None:
-            self._gate_stale = True  # the gate took that frame for processed
-            self.session.supersede(older.frame.id)
+        if unused is not None:
+            unused.unused()
+
+    def _superseded(self, frame_id: int) -> None:
+        self._gate_stale = True  # the gate took that frame for processed
+        self.session.supersede(frame_id)
 
     def _nearly(self) -> None:
         self.session.refresh()

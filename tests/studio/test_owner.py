@@ -26,11 +26,14 @@ class Desk:
         self.owner = Owner(lambda: self.pipeline)  # type: ignore[arg-type,return-value]
         self.back: queue.Queue[tuple[str, Turned]] = queue.Queue()
 
-    def offer(self, session: str, frame_id: int, prompt: str = "plain", mask: Any = None) -> Job | None:
+    def job(self, session: str, frame_id: int | None, prompt: str = "plain", mask: Any = None) -> Job:
+        """frame_id None: a job without a frame."""
         holder: Any = SimpleNamespace(settings=Settings(prompt=prompt), mask=mask, picture=None)
-        return self.owner.offer(
-            Job(session, holder, Frame(frame_id, 0.0, GREY), 0.0, lambda turned: self.back.put((session, turned)))
-        )
+        frame = None if frame_id is None else Frame(frame_id, 0.0, GREY)
+        return Job(session, holder, frame, 0.0, lambda turned: self.back.put((session, turned)))
+
+    def offer(self, session: str, frame_id: int | None, prompt: str = "plain", mask: Any = None) -> Job | None:
+        return self.owner.offer(self.job(session, frame_id, prompt, mask))
 
     def hear(self, count: int) -> dict[str, Turned]:
         return dict(self.back.get(timeout=10) for _ in range(count))
@@ -125,6 +128,18 @@ def test_newest_wins_while_the_model_is_busy(desk: Desk) -> None:
     desk.pipeline.hold.set()
     output = desk.hear(2)["a"].output
     assert output is not None and output.frame_id == 2
+
+
+def test_a_job_without_a_frame_takes_nobodys_place(desk: Desk) -> None:
+    desk.block()
+    frame, empty, another = desk.job("a", 1), desk.job("a", None), desk.job("b", None)
+    assert desk.owner.offer(frame) is None and desk.owner.offer(empty) is empty
+    assert desk.owner.offer(another) is None and desk.owner.offer(empty_too := desk.job("b", None)) is empty_too
+    assert desk.owner.offer(desk.job("b", 2)) is another, "a frame takes its place"
+    desk.pipeline.hold.set()
+    outputs = {session: turned.output for session, turned in desk.hear(3).items()}
+    assert outputs["a"] is not None and outputs["a"].frame_id == 1
+    assert outputs["b"] is not None and outputs["b"].frame_id == 2 and desk.back.empty()
 
 
 def test_only_the_culprit_is_hurt_and_begins_afresh(desk: Desk) -> None:

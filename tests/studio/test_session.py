@@ -137,6 +137,45 @@ def test_the_credit_of_a_superseded_frame_goes_back_with_the_next_answer() -> No
     assert one.totals == {"received": 2, "generated": 1, "dropped": 1} and one.drops == {"superseded": 1}
 
 
+@pytest.mark.parametrize("verdict", ["skipped", "failed"])
+def test_an_answer_is_held_only_behind_frames_that_something_is_made_of(verdict: str) -> None:
+    """A skip that went to the model without a frame took the place of the frame before it: nothing else will settle that one."""
+    one = session()
+    waiting_behind(one, 1, 2)
+    one.answer(2, made(2, verdict))
+    sent = [one.post(), one.post(), one.post()]
+    assert [answer and (answer.verdict, answer.settled) for answer in sent] == [("dropped", 1), (verdict, 2), None]
+    assert one.in_flight == () and one.drops == {"superseded": 1}
+
+
+@pytest.mark.parametrize("lost", ["superseded", "dropped", "answered"])
+def test_answers_held_behind_a_frame_go_out_in_order_once_it_is_done_with(lost: str) -> None:
+    one = session(credit=4)
+    for frame_id in (1, 2, 3, 4):
+        one.receive(frame(frame_id), 0.0)
+        one.take(0.0)
+    one.answer(3, made(3, "failed"))
+    one.answer(2, made(2, "skipped"))
+    assert one.post() is None and one.in_flight == (1, 2, 3, 4)
+    {"superseded": one.supersede, "dropped": lambda one_id: one.drop(one_id, "stale"), "answered": lambda one_id: one.answer(
+        one_id, made(one_id)
+    )}[lost](1)  # fmt: skip
+    sent = [one.post(), one.post(), one.post(), one.post()]
+    first = "generated" if lost == "answered" else "dropped"
+    assert [answer and (answer.verdict, answer.settled) for answer in sent] == [(first, 1), ("skipped", 2), ("failed", 3), None]
+    assert one.in_flight == (4,) and one.awaits(4)
+
+
+def test_a_frame_that_cannot_be_unpacked_does_not_cost_the_picture_before_it() -> None:
+    one = session()
+    for frame_id in (1, 2):
+        one.receive(frame(frame_id), 0.0)
+        one.take(0.0)
+    one.answer(2, made(2, "failed"))
+    one.answer(1, made(1))
+    assert [(answer.verdict, answer.settled) for answer in one.outbox] == [("generated", 1), ("failed", 2)]
+
+
 def test_when_the_turn_is_near_one_superseded_frame_makes_room() -> None:
     one = session(credit=3)
     one.refresh()
