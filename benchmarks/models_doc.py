@@ -20,10 +20,8 @@ HEAD = """# Models
 
 LoRAs may also be named with `--lora NAME[:WEIGHT]` (render, serve) or in a `spec` message, several at once, each with a weight
 from -4 to 4. They are read in kohya's layout and in that of diffusers and peft, for the UNet and the text encoders, and fused:
-W + weight · α/r · B·A, with each layer's own rank r and alpha α (a tensor of its own, or `lora_adapter_metadata`; without either
-α = r). A file with a layer that the model lacks, with numbers that are not finite, or of another kind (DoRA, LoHa, LoKr) is
-refused by name; `models --check MODEL+LORA` counts a LoRA's layers. On the page a weight, or a LoRA of the server's
-`--lora-folder`, changes while the stream runs: the model is fused anew beside the one that streams.
+W + weight · α/r · B·A. On the page a weight, or a LoRA of the server's `--lora-folder`, changes while the stream runs: the model
+is fused anew beside the one that streams.
 
 Two more parts condition the picture beside the words, each by a registered extra or a name of its own, `FOLDER+canny-sd15` or
 `FOLDER+control=CONTROLNET+picture=ADAPTER`:
@@ -33,6 +31,11 @@ Two more parts condition the picture beside the words, each by a registered extr
   kind that the ControlNet was trained on.
 - An **adapter for picture prompts** (IP-Adapter, the plain kind: not plus, full or face) makes the result like a given picture:
   `--picture FILE` (render, `studio.client`), a picture on the page, or a *picture* message, weighed live by `picture.scale`.
+
+A folder may have a **painter** (`painter/config.json` and its weights): a small network behind the decoder that draws strokes and
+lines. `looks` in its configuration maps a prompt to rows of its table of styles and their shares. A prompt that names such a look
+is painted over the look "photo"; other words go to the text encoder, several painted looks mix, and a blend of prompts mixes
+their styles. `style.amount` sets how much paint is laid over the picture, live.
 
 `app.py models` lists what is present, `app.py models --check MODEL` says what something is and whether it would load. Models that
 are not here yet are downloaded on first use, with a progress bar; `--offline` (or `HF_HUB_OFFLINE=1`) forbids it. Only

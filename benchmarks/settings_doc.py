@@ -40,6 +40,7 @@ These are taken, and act as if they were off:
   prompt are not used at another, so such frames take full passes.
 - `control` while the model has no ControlNet, and `picture.scale` while it has no adapter for picture prompts or no picture is
   given (docs/models.md says how a model gets them).
+- `style.amount` while no prompt names a painted look, or the model has no painter.
 - From a prompt alone, without a source picture: `strength` counts as 1, `noise.warm_start` and `strength_map` have no source,
   `control` has nothing to follow, and *self* guidance takes one negative row at the first level, as *one-time* does.
 """

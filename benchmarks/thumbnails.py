@@ -58,6 +58,7 @@ def write_thumbnails(presets: list[Preset], render: Callable[[Settings], Pixels]
 
 def once(pipeline: StreamPipeline, source: Pixels, settings: Settings) -> Pixels:
     """`source` as a new session shows it under these settings."""
+    pipeline.prepare(settings)
     state = pipeline.open(settings)
     (output,) = pipeline.step([Entry(state, Frame(0, 0.0, source), settings)])
     while output.pixels is None:

@@ -13,16 +13,26 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from pipelines import guidance
+from pipelines import guidance, styles
 from pipelines.settings import Settings
+from pipelines.styles import Style
 from pipelines.unet import guidance_embedding
 
 CACHED_PROMPTS = 256  # SD 1.5: 77·768 floats = 0.24 MB each, 60 MB at most
 CACHED_CONDITIONS = 64
 CACHED_LEVELS = 16  # of one condition; SDXL: 28,000 floats = 0.1 MB each
 
-Text = tuple[Tensor, ...]
-"""What the text encoders say of a prompt: the embedding [L, D], and for a model that takes it the pooled text [P]."""
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Text:
+    """A prompt as the networks take it.
+
+    encoded: the text encoders' embedding [L, D], and for a model that takes it the pooled text [P]. style: of the painter that
+    follows the decoder; None for a picture that is not painted.
+    """
+
+    encoded: tuple[Tensor, ...]
+    style: Style | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,13 +40,14 @@ class Condition:
     """What one row is told beside its latent and its timestep.
 
     embedding: [L, D]. added: what else the UNet takes of pooled text [P], time ids [6], guidance embedding [W], in this order.
-    guidance: the γ that the guidance embedding says, None for a model without one. levels: the modulations [M] computed from it
-    so far, by timestep.
+    guidance: the γ that the guidance embedding says, None for a model without one. style: of the painter, None for none. levels:
+    the modulations [M] computed from it so far, by timestep.
     """
 
     embedding: Tensor
     added: tuple[Tensor, ...] = ()
     guidance: float | None = None
+    style: Style | None = None
     levels: OrderedDict[int, Tensor] = field(default_factory=OrderedDict)
 
     def modulation(self, timestep: int, compute: Callable[[int, Condition], Tensor]) -> Tensor:
@@ -67,15 +78,15 @@ class Additions:
 
     def complete(self, text: Text, settings: Settings) -> Condition:
         """The condition of a row with this text."""
-        embedding, *added = text
+        embedding, *added = text.encoded
         if self.time_ids is not None:
             added.append(self.time_ids)
         if self.w_size is None:
-            return Condition(embedding, tuple(added))
+            return Condition(embedding, tuple(added), None, text.style)
         scale = self.told(settings)
         told = guidance_embedding(torch.tensor([scale - 1.0]), self.w_size)[0]
         added.append(told.to(embedding.device, non_blocking=True))
-        return Condition(embedding, tuple(added), scale)
+        return Condition(embedding, tuple(added), scale, text.style)
 
     def told(self, settings: Settings) -> float:
         """γ as the network itself hears it: 1 where guidance works on rows, so that it is not applied twice."""
@@ -126,7 +137,7 @@ class PromptCache:
 
     def blank(self) -> Text:
         """A text of zeros, which SDXL was trained to take for no negative prompt."""
-        return self._remembered(None, lambda: tuple(torch.zeros_like(value) for value in self("")))
+        return self._remembered(None, lambda: Text(tuple(map(torch.zeros_like, self("").encoded))))
 
     def _encoded(self, words: str) -> Text:
         self.encoded += 1
@@ -169,9 +180,10 @@ class Travel:
 
 
 def mixed(a: Text, b: Text, weight: float, settings: Settings) -> Text:
-    """The text at `weight` (0..1) on the way from a to b, each tensor for itself."""
+    """The text at `weight` (0..1) on the way from a to b: each encoded tensor by the mode of blending, the style linearly."""
     mix: Callable[[Tensor, Tensor, float], Tensor] = spherical if settings.blend_mode == "spherical" else torch.lerp
-    return tuple(mix(one, other, weight) for one, other in zip(a, b, strict=True))
+    encoded = tuple(mix(one, other, weight) for one, other in zip(a.encoded, b.encoded, strict=True))
+    return Text(encoded, styles.mixed((a.style, 1.0 - weight), (b.style, weight)))
 
 
 def spherical(a: Tensor, b: Tensor, weight: float) -> Tensor:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,8 @@ from torch import Tensor
 
 from kernels.stream_step import stream_step
 from pipelines import backends, feature_cache, forecast, guidance, hints, memory, picture_prompt, probe, transfer
-from pipelines.conditioning import Additions, Condition, Conditions, PromptCache
+from pipelines.conditioning import Additions, Condition, Conditions, PromptCache, Text
+from pipelines.decoding import Finished, PictureDecoder, Safety
 from pipelines.graphs import GraphKey, Graphs, steered
 from pipelines.loader import ModelParts
 from pipelines.models import ModelInfo
@@ -31,7 +32,6 @@ from pipelines.stream_batch import Departure, InFlight
 from pipelines.types import (
     Frame,
     GpuPath,
-    HostPicture,
     Output,
     Picture,
     Pixels,
@@ -61,15 +61,20 @@ class Turn:
     negative: Condition
     departure: Departure = field(default_factory=Departure)
 
+    def finished(self) -> Finished | None:
+        """What leaves the stream batch in this step, with the style that the settings ask for now."""
+        frame, style = self.departure.frame, self.condition.style
+        if frame is None or frame.x0 is None:
+            return None
+        return Finished(
+            frame.x0, None if style is None else replace(style, amount=style.amount * self.entry.settings.style.amount)
+        )
+
     def frames(self) -> list[InFlight]:
         """Whom the next UNet call serves: all in flight, or in sequential mode the newest alone until it is done."""
         ring = self.entry.state.ring.frames
         chosen = ring if self.entry.settings.stream_batch.enabled else ring[-1:]
         return [frame for frame in chosen if not frame.finished]
-
-
-Safety = Callable[[Sequence[Pixels]], Sequence[bool]]
-"""Says of each picture, uint8 [height, width, 3], whether it is to be hidden."""
 
 
 class StreamPipeline:
@@ -84,10 +89,10 @@ class StreamPipeline:
         path: GpuPath = GpuPath(),  # noqa: B008 - frozen
     ) -> None:
         self.spec = spec
-        self._safety = safety
         self.info: ModelInfo = parts.info
         self.graphs = Graphs(parts, spec, backends.create(spec, cache_dir, path))
         self.transfer = transfer.of(self.graphs.backend.device, path)
+        self._decode = PictureDecoder(self.graphs, self.transfer, safety)
         self._kernels = path.kernels
         self.schedule = parts.schedule
         self.branches = parts.branches
@@ -99,7 +104,7 @@ class StreamPipeline:
         nothing = picture_prompt.none(parts.picture_tokens, parts.embedding_shape[1])
         self._passes = Passes(self.graphs, self.schedule, None if nothing is None else place(nothing))
         # Asked for anew each time: the encoders are read at the first prompt, when the networks are no longer read.
-        self._prompts = PromptCache(lambda prompt: tuple(map(place, parts.encode_prompt(prompt))))
+        self._prompts = PromptCache(self._text)
         time_ids = parts.time_ids(spec.width, spec.height)
         additions = Additions(None if time_ids is None else place(time_ids), parts.w_size, parts.empty_is_zero)
         self._conditions = Conditions(additions)
@@ -130,13 +135,19 @@ class StreamPipeline:
         caching = feature_cache.passes(settings.cache) if settings.cache.enabled else ()
         grouped = [(kind, size) for kind in caching for size in layout.buckets if size <= rows]
         passes = [GraphKey(part, size, branch) for (part, branch), size in (*plain, *grouped)]
-        return (*self._outside(sessions), *self._steered(passes, settings))
+        return (*self._outside(settings, sessions), *self._steered(passes, settings))
 
-    def _outside(self, sessions: int) -> tuple[GraphKey, ...]:
+    def _outside(self, settings: Settings, sessions: int) -> tuple[GraphKey, ...]:
         """The graphs around the UNet's. Pictures are worth a batch where rows are."""
         layout = self.graphs.backend.layout
         sizes = (1,) if layout.per_call is None else layout.wanted(sessions)
-        return (*(GraphKey(part, size) for part in ("encode", "decode") for size in sizes), GraphKey("modulate", 1))
+        parts = ("encode", "decode", "paint") if self._painted(settings) else ("encode", "decode")
+        return (*(GraphKey(part, size) for part in parts for size in sizes), GraphKey("modulate", 1))
+
+    def _painted(self, settings: Settings) -> bool:
+        """Whether these settings ask for paint."""
+        read = self.graphs.parts.styles.read
+        return settings.style.amount > 0.0 and any(read(words)[1] for words in (settings.prompt, settings.prompt_b))
 
     def _steered(self, passes: Sequence[GraphKey], settings: Settings) -> list[GraphKey]:
         """These passes, and where a ControlNet has a say those that take its residuals, and its own."""
@@ -196,7 +207,9 @@ class StreamPipeline:
             self._denoise(turns)
             for turn in turns:
                 turn.departure = turn.entry.state.ring.depart()
-        pictures = self._decode([turn.departure.frame for turn in turns if turn.departure.frame is not None])
+        leaving = [(turn.departure.frame, finished) for turn in turns if (finished := turn.finished()) is not None]
+        made = self._decode([finished for _, finished in leaving])
+        pictures = {id(frame): picture for (frame, _), picture in zip(leaving, made, strict=True)}
         timings = self.transfer.end()
         self._note(timings)
         for entry in entries:
@@ -316,21 +329,12 @@ class StreamPipeline:
         caching = all(map(self.graphs.ready, self._steered(passes, settings)))
         return turn.entry.state.rows(turn.frames(), settings, turn.condition, turn.negative, caching)
 
-    def _decode(self, frames: Sequence[InFlight]) -> dict[int, Picture]:
-        """The picture of each frame that is done, by its identity; still on its way on a GPU."""
-        if not frames:
-            return {}
-        latents = [frame.x0 for frame in frames if frame.x0 is not None]
-        with self.transfer.lane("decode", *latents):
-            pictures = self.transfer.download(self.graphs.run("decode", (stack(latents),))[0])
-        if self._safety is not None:
-            pictures = self._shown(self._safety, [picture.numpy() for picture in pictures])
-        return {id(frame): picture for frame, picture in zip(frames, pictures, strict=True)}
-
-    def _shown(self, safety: Safety, pictures: Sequence[Pixels]) -> list[Picture]:
-        """The pictures, black where the safety checker hides one. It looks at every picture, so here a GPU is waited for."""
-        hidden = safety(pictures)
-        return [HostPicture(np.zeros_like(seen) if hide else seen) for seen, hide in zip(pictures, hidden, strict=True)]
+    def _text(self, prompt: str) -> Text:
+        """A prompt as the networks take it: a painted look's name becomes the painter's style."""
+        words, style = self.graphs.parts.styles.read(prompt)
+        place = self.transfer.place
+        encoded = tuple(map(place, self.graphs.parts.encode_prompt(words)))
+        return Text(encoded, None if style is None else replace(style, numbers=place(style.numbers)))
 
     def _output(self, turn: Turn, pictures: Mapping[int, Picture], timings: StageTimings) -> Output:
         entry, leaving = turn.entry, turn.departure.frame

@@ -22,16 +22,17 @@ from pipelines.control import ControlPass
 from pipelines.feature_cache import SHORT
 from pipelines.loader import SPATIAL_FACTOR, ModelParts
 from pipelines.modulation import ModulationPass, modulation_size
-from pipelines.pixels import DecodePixels, EncodePixels
+from pipelines.pixels import DecodePixels, EncodePixels, PaintPixels
 from pipelines.types import StreamSpec
 
 
 @dataclass(frozen=True, slots=True)
 class GraphKey:
-    """part: encode, decode; modulate, what the resnets are told; full, or with a branch a full pass that keeps its deep feature,
-    shallow, which takes it, and relay, which takes it and keeps that of the next branch out; encoder, a full pass that keeps its
-    skips, and decoder, which takes them; controlled-full, -shallow, -relay and -encoder, which take a ControlNet's residuals too;
-    control, the ControlNet, with a branch what a shallow pass needs of it. branch: re-entry point of the feature cache.
+    """part: encode, decode; paint, decoder and painter in one; modulate, what the resnets take; full, or with a branch a full
+    pass that keeps its deep feature, shallow, which takes it, and relay, which takes it and keeps that of the next branch out;
+    encoder, a full pass that keeps its skips, and decoder, which takes them; controlled-full, -shallow, -relay and -encoder,
+    which take a ControlNet's residuals too; control, the ControlNet, with a branch what a shallow pass needs of it.
+    branch: re-entry point of the feature cache.
     """
 
     part: str
@@ -62,7 +63,16 @@ def code_version() -> str:
     """Changes with whatever a traced graph depends on besides the weights: a graph kept on disk must not outlive its code."""
     digest = hashlib.sha256(version("diffusers").encode())
     here = Path(__file__).parent
-    own = ("unet.py", "modulation.py", "place.py", "control.py", "picture_prompt.py", "pixels.py", "cosine_autoencoder.py")
+    own = (
+        "unet.py",
+        "modulation.py",
+        "place.py",
+        "control.py",
+        "picture_prompt.py",
+        "pixels.py",
+        "cosine_autoencoder.py",
+        "painter.py",
+    )
     operations = (Path(module.__file__ or "") for module in (groupnorm, group_norm_silu, pixels, upsample))
     for path in (*(here / name for name in own), here / "backends" / "openvino.py", *operations):
         digest.update(path.read_bytes())
@@ -130,6 +140,8 @@ class Graphs:
                 return lambda: EncodePixels(parts.vae, parts.upcasts_autoencoder)
             case "decode":
                 return lambda: DecodePixels(parts.vae, parts.upcasts_autoencoder)
+            case "paint":
+                return lambda: PaintPixels(parts.vae, parts.painter, parts.upcasts_autoencoder)
             case "modulate":
                 return lambda: ModulationPass(parts.unet)
             case "control":
@@ -154,6 +166,8 @@ class Graphs:
         latents = torch.randn(rows, *self.latent_shape, generator=generator)
         if key.part == "decode":
             return (latents,)
+        if key.part == "paint":
+            return latents, self.parts.style_table[:1].expand(rows, -1).contiguous(), torch.ones(rows)
         length, width = self.parts.embedding_shape
         text = torch.randn(rows, length, width, generator=generator)
         t = torch.full((rows,), 500, dtype=torch.int64)

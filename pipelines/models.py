@@ -104,8 +104,9 @@ class ModelInfo:
 
     @property
     def prompts(self) -> tuple[str, ...]:
-        """A prompt for each look, or the examples."""
-        return tuple(word.prompt for word in self.vocabulary.looks) or self.examples
+        """A prompt for each look, painted ones included, or the examples."""
+        listed = self.vocabulary
+        return tuple(word.prompt for word in (*listed.looks, *listed.painted)) or self.examples
 
 
 @dataclass(frozen=True, slots=True)

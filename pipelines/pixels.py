@@ -60,7 +60,28 @@ class DecodePixels(_Pixels):
     lane = "decode"
 
     def forward(self, latents: Tensor) -> tuple[Tensor]:
+        return (self._pixels(self._picture(latents)),)
+
+    def _picture(self, latents: Tensor) -> Tensor:
+        """The decoder's picture [B, 3, 8h, 8w] from -1 to 1."""
         dtype = next(self.vae.parameters()).dtype
         z = latents.to(dtype) / self.scale
-        x = self.vae.decode(z + self.shift if self.shifts else z, return_dict=False)[0]
-        return ((leave if self.kernels else leave_reference)(x),)
+        x: Tensor = self.vae.decode(z + self.shift if self.shifts else z, return_dict=False)[0]
+        return x
+
+    def _pixels(self, x: Tensor) -> Tensor:
+        return (leave if self.kernels else leave_reference)(x)
+
+
+class PaintPixels(DecodePixels):
+    """Float latents [B, C, h, w], a style's numbers [B, N] and the amount of paint [B] from 0 to 1 to uint8 pictures
+    [B, 8h, 8w, 3]: decoder and painter in one graph."""
+
+    def __init__(self, vae: nn.Module, painter: nn.Module, upcast: bool = False) -> None:
+        super().__init__(vae, upcast)
+        self.painter: Any = painter
+
+    def forward(self, latents: Tensor, style: Tensor, amount: Tensor) -> tuple[Tensor]:  # type: ignore[override]
+        x = self._picture(latents).clamp(-1.0, 1.0)
+        painted = self.painter(x, style.to(x.dtype))
+        return (self._pixels(torch.lerp(x, painted, amount.to(x.dtype).reshape(-1, 1, 1, 1))),)

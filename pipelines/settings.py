@@ -120,6 +120,11 @@ class PictureSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class StyleSettings:
+    amount: float = number(1.0, 0.0, 1.0, "How much of a painted look is laid over the picture beneath; 0 is none.")
+
+
+@dataclass(frozen=True, slots=True)
 class ProbeSettings:
     enabled: bool = flag(False, "Compare every k-th frame with the unaccelerated result of the same frame.")
     every: int = integer(30, 1, 600, "Fewest frames between two comparisons.")
@@ -161,6 +166,7 @@ class Settings:
     omega_map: OmegaMapSettings = field(default_factory=OmegaMapSettings)
     control: ControlSettings = field(default_factory=ControlSettings)
     picture: PictureSettings = field(default_factory=PictureSettings)
+    style: StyleSettings = field(default_factory=StyleSettings)
     probe: ProbeSettings = field(default_factory=ProbeSettings)
 
     def patched(self, patch: Mapping[str, object]) -> Settings:

@@ -1,4 +1,5 @@
-"""What a model can be asked for, from `looks.json` in its folder: looks, what may be added to them, scenes from nothing."""
+"""What a model can be asked for: looks, what may be added to them and scenes from nothing, which `looks.json` in its folder
+lists, and painted looks, which `painter/config.json` lists."""
 
 from __future__ import annotations
 
@@ -13,6 +14,10 @@ from pipelines.types import ModelError
 FILE = "looks.json"
 LARGEST = 1_000_000  # bytes
 KINDS = ("looks", "modifiers", "scenes")
+PAINTER = "painter/config.json"
+UNDERPAINTING = "photo"
+"""The prompt of the picture beneath the paint."""
+
 FIELDS = ("name", "title", "prompt", "group")
 
 
@@ -27,29 +32,48 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True)
+class PaintedLook(Word):
+    """A look that the painter draws. paint: (row in the painter's table of styles, share) of each style that it mixes; shares sum
+    to 1. over: the prompt of the picture beneath the paint."""
+
+    paint: tuple[tuple[int, float], ...]
+    over: str = UNDERPAINTING
+
+
+@dataclass(frozen=True, slots=True)
 class Vocabulary:
     """All that a model says it knows; empty for a folder without a list."""
 
     looks: tuple[Word, ...] = ()
     modifiers: tuple[Word, ...] = ()
     scenes: tuple[Word, ...] = ()
+    painted: tuple[PaintedLook, ...] = ()
 
 
 @functools.lru_cache(maxsize=32)
 def read_vocabulary(folder: Path) -> Vocabulary:
     """The list in a model's folder, read once. ModelError, which names the field, for one that is not as it should be."""
-    path = folder / FILE
+    listed = _read(folder, FILE)
+    if not set(listed) <= set(KINDS):
+        raise ModelError(f"{FILE}: must be a JSON object with the keys {', '.join(KINDS)}")
+    painted = _painted(_read(folder, PAINTER).get("looks") or {})
+    return Vocabulary(**{kind: _words(kind, listed.get(kind, [])) for kind in KINDS}, painted=painted)
+
+
+def _read(folder: Path, name: str) -> dict[str, Any]:
+    """The JSON object in a file of the folder; empty where there is none. Raises ModelError."""
+    path = folder / name
     if not path.is_file():
-        return Vocabulary()
+        return {}
     try:
         if path.stat().st_size > LARGEST:
-            raise ModelError(f"{FILE}: is larger than {LARGEST} bytes")
+            raise ModelError(f"{name}: is larger than {LARGEST} bytes")
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelError(f"{FILE}: is not readable: {error}") from error
-    if not isinstance(content, dict) or not set(content) <= set(KINDS):
-        raise ModelError(f"{FILE}: must be a JSON object with the keys {', '.join(KINDS)}")
-    return Vocabulary(**{kind: _words(kind, content.get(kind, [])) for kind in KINDS})
+        raise ModelError(f"{name}: is not readable: {error}") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{name}: must be a JSON object")
+    return content
 
 
 def _words(kind: str, entries: Any) -> tuple[Word, ...]:
@@ -68,3 +92,22 @@ def _words(kind: str, entries: Any) -> tuple[Word, ...]:
     if len(set(names)) < len(names):
         raise ModelError(f"{FILE}: {kind} has a name twice")
     return tuple(words)
+
+
+def _painted(looks: Any) -> tuple[PaintedLook, ...]:
+    """Painted looks of {prompt: {row of the table of styles: share}}."""
+    if not isinstance(looks, dict):
+        raise ModelError(f"{PAINTER}: looks must be an object")
+    made = []
+    for prompt, shares in looks.items():
+        if not (isinstance(shares, dict) and all(map(_is_share, shares.items())) and abs(sum(shares.values()) - 1) < 1e-6):
+            raise ModelError(f"{PAINTER}: looks: {prompt!r} must be an object of rows and shares that sum to 1")
+        paint = tuple((int(row), float(share)) for row, share in shares.items())
+        made.append(PaintedLook(prompt.replace(" ", "-"), prompt.capitalize(), prompt, "painted", paint))
+    return tuple(made)
+
+
+def _is_share(pair: tuple[str, Any]) -> bool:
+    """(row as JSON has keys, share)?"""
+    row, share = pair
+    return row.isascii() and row.isdigit() and isinstance(share, int | float) and not isinstance(share, bool)

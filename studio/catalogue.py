@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
@@ -35,13 +34,17 @@ def _entry(info: ModelInfo) -> dict[str, Any]:
     }
 
 
+WORD = ("name", "title", "prompt", "group")
+
+
 def looks(models: Iterable[ModelInfo]) -> list[dict[str, str]]:
-    """One entry per look of every model: model, name, title, prompt, group. ModelError for a list that cannot be read."""
-    return [{"model": info.name, **dataclasses.asdict(look)} for info in models for look in info.vocabulary.looks]
+    """One entry per look of every model, painted ones too: model, name, title, prompt, group. Raises ModelError."""
+    listed = [(info.name, look) for info in models for look in (*info.vocabulary.looks, *info.vocabulary.painted)]
+    return [{"model": model, **{name: getattr(look, name) for name in WORD}} for model, look in listed]
 
 
 def look_line(entry: dict[str, str]) -> str:
-    return f"{entry['name']:<14} {entry['group']:<13} {entry['prompt']}"
+    return f"{entry['name']:<24} {entry['group']:<13} {entry['prompt']}"
 
 
 def table(entries: Iterable[dict[str, Any]]) -> list[str]:

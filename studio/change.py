@@ -15,6 +15,7 @@ from pipelines import (
     FIELDS,
     REGISTRY,
     ModelError,
+    ModelInfo,
     RillError,
     Settings,
     SettingsError,
@@ -188,9 +189,15 @@ def facts(pipeline: StreamPipeline) -> dict[str, Any]:
         "prompts": list(info.prompts),
         "modifiers": [{"prompt": word.prompt, "group": word.group} for word in info.vocabulary.modifiers],
         "scenes": [word.prompt for word in info.vocabulary.scenes],
-        "conditions": [name for name in ("control", "picture") if getattr(info, name) is not None],
+        "conditions": _conditions(info),
     }
     return {"spec": dataclasses.asdict(pipeline.spec), "model": model}
+
+
+def _conditions(info: ModelInfo) -> list[str]:
+    """What a model takes beside the words: a map for its ControlNet, a picture prompt, the amount of a painted style."""
+    has = {"control": info.control is not None, "picture": info.picture is not None, "style": bool(info.vocabulary.painted)}
+    return [name for name, there in has.items() if there]
 
 
 def _bad(message: str, field: str) -> ProtocolError:

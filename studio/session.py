@@ -165,8 +165,10 @@ class Session:
                 return self.drop(frame_id, "superseded")
 
     def _settle(self) -> None:
-        """Settle every frame that waits for no other. An answer that is held back waits for the frames before it that are under
-        way; a superseded frame for one after it that is, or that is settled. So nothing is in flight unless something is under way.
+        """Settle every frame that waits for no other.
+
+        An answer that is held back waits for the frames before it that are under way; a superseded frame for one after it that
+        is, or that is settled. So nothing is in flight unless something is under way.
         """
         under_way = [frame_id for frame_id, standing in self._in_flight.items() if standing is Standing.UNDER_WAY]
         first, last = (under_way[0], under_way[-1]) if under_way else (self.last_id + 1, 0)

@@ -39,11 +39,11 @@ export function picture(host, studio) {
 
   studio.addEventListener("welcome", ({ detail }) => {
     const { conditions = [] } = detail.model ?? {};
-    for (const [id, name] of [["rill-control", "control"], ["rill-picture-scale", "picture"]]) {
+    for (const [id, name] of [["rill-control", "control"], ["rill-picture-scale", "picture"], ["rill-style", "style"]]) {
       document.getElementById(id)?.classList.toggle("rill-absent", !conditions.includes(name));
     }
     host.classList.toggle("rill-absent", !conditions.includes("picture"));
-    document.getElementById("rill-conditions")?.classList.toggle("rill-absent", !conditions.length);
+    document.getElementById("rill-conditions")?.classList.toggle("rill-absent", !conditions.some((name) => name !== "style"));
     if (jpeg) send();
   });
 }

@@ -21,6 +21,7 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "vae": networks.AUTOENCODERS,
     "text_encoder": ("CLIPTextModel",),
     "text_encoder_2": ("CLIPTextModelWithProjection",),
+    "painter": ("Painter",),
     "tokenizer": ("CLIPTokenizer", "CLIPTokenizerFast"),
     "tokenizer_2": ("CLIPTokenizer", "CLIPTokenizerFast"),
 }
@@ -44,6 +45,8 @@ class FolderCheckpoint:
             for part in SECOND:
                 self._check_part(part)
             self.configs["text_encoder_2"] = self.folder.json("text_encoder_2/config.json")
+        if self.folder.has("painter/config.json"):
+            self.configs["painter"] = self.folder.json("painter/config.json")
         for part, config in self.configs.items():
             self._check_class(part, config)
         self.weights = {part: self.folder.weights(part) for part in self.configs}
@@ -60,7 +63,7 @@ class FolderCheckpoint:
         return hashlib.sha256(json.dumps(self.configs[part], sort_keys=True).encode()).digest()
 
     def network(self, part: str) -> nn.Module:
-        """unet or vae."""
+        """unet, vae or painter."""
         kind = str(self.configs[part]["_class_name"])
         return networks.build(kind, self.configs[part], networks.read(self.weights[part]), f"{self.name}/{part}")
 

@@ -54,6 +54,10 @@ def _class(kind: str) -> Any:
         from pipelines.cosine_autoencoder import CosineAutoencoder
 
         return CosineAutoencoder
+    if kind == "Painter":
+        from pipelines.painter import Painter
+
+        return Painter
     import diffusers
 
     quiet()

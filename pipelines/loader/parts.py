@@ -22,10 +22,11 @@ from pipelines.loader.control import ControlFolder
 from pipelines.loader.files import Folder, Weights, read_header, read_weights
 from pipelines.loader.folder import FolderCheckpoint
 from pipelines.loader.hub import locate
-from pipelines.loader.lora import LoraFile, fuse
+from pipelines.loader.lora import LoraFile
 from pipelines.loader.picture import Look, PictureFiles
 from pipelines.loader.single import SingleFileCheckpoint
 from pipelines.models import Hub, ModelInfo, PictureAdapter
+from pipelines.styles import StyleBook
 from pipelines.types import ModelError
 
 CALIBRATION = "calibration"
@@ -33,8 +34,6 @@ CALIBRATION = "calibration"
 
 TIME_IDS = 6  # original height and width, top and left of the crop, target height and width
 SPATIAL_FACTOR = 8  # pixels per latent cell, in every model of the Stable Diffusion kind
-FUSED = "each layer's own alpha, "
-"""How LoRAs are fused, in the fingerprint: graphs that were built with another arithmetic are not taken from the disk."""
 HASHED_WHOLE = 256 * 2**20  # larger weight files are told apart by size, time and header
 
 
@@ -66,10 +65,7 @@ class ModelParts:
         self.name = self.checkpoint.name
         self._unet = None if info.unet is None else Replacement(locate(info.unet, offline), self.checkpoint.configs["unet"])
         self._vae = None if info.autoencoder is None else Replacement(locate(info.autoencoder, offline), {})
-        self.loras = tuple(LoraFile(locate(lora.place, offline), lora.strength) for lora in info.loras)
-        for lora in self.loras:
-            if strange := sorted(lora.layers.keys() - self.checkpoint.configs.keys()):
-                raise ModelError(f"{lora.name}: is for another model: it has layers for {strange[0]}, which {self.name} lacks")
+        self._loras = tuple(LoraFile(locate(lora.place, offline), lora.strength) for lora in info.loras)
         self.unet_config = self.checkpoint.configs["unet"] if self._unet is None else self._unet.config
         self.vae_config = self.checkpoint.configs["vae"] if self._vae is None else self._vae.config
         if self.vae_config.get("_class_name") not in networks.AUTOENCODERS:
@@ -173,12 +169,12 @@ class ModelParts:
     def fingerprint(self) -> str:
         """Changes whenever the weights or the configuration of the UNet or the autoencoder change."""
         digest = hashlib.sha256()
-        for part in ("unet", "vae"):
+        for part in ("unet", "vae", *(("painter",) if self.has_painter else ())):
             digest.update(self.checkpoint.digest(part))
         for path in self._files():
             _hash(path, digest)
-        for lora in self.loras:
-            digest.update(f"{FUSED}{lora.strength}".encode())
+        for lora in self._loras:
+            digest.update(f"{lora.strength}".encode())
         return digest.hexdigest()[:20]
 
     @cached_property
@@ -189,7 +185,8 @@ class ModelParts:
         else:
             tensors = networks.read(self._unet.weights)
             unet = networks.build("UNet2DConditionModel", self.unet_config, tensors, self._unet.name)
-        fuse(self.loras, "unet", unet, self.unet_config)
+        for lora in self._loras:
+            lora.fuse("unet", unet, self.unet_config)
         if self._picture is not None:
             self._picture.install(unet)
         return unet
@@ -215,26 +212,61 @@ class ModelParts:
             return self.checkpoint.network("vae")
         return networks.build(self.vae_config["_class_name"], self.vae_config, networks.read(self._vae.weights), self._vae.name)
 
+    @property
+    def has_painter(self) -> bool:
+        """Whether a painter follows the decoder."""
+        return isinstance(self.checkpoint, FolderCheckpoint) and "painter" in self.checkpoint.configs
+
+    @cached_property
+    def painter(self) -> nn.Module:
+        """The painter, in the files' own dtype. Only where `has_painter`."""
+        if not self.has_painter:
+            raise ModelError(f"{self.name}: has no painter")
+        return self.checkpoint.network("painter")
+
+    @cached_property
+    def style_table(self) -> Tensor:
+        """[S, N], float32: the numbers of the painter's own styles."""
+        return self.painter.get_buffer("styles").float()
+
+    @cached_property
+    def styles(self) -> StyleBook:
+        """The painted looks that a prompt may name; empty without a painter. Raises ModelError for one that mixes a style that
+        the painter lacks."""
+        if not self.has_painter:
+            return StyleBook()
+        for look in self.vocabulary.painted:
+            if any(row >= len(self.style_table) for row, _ in look.paint):
+                raise ModelError(
+                    f"{self.name}/painter/config.json: {look.prompt!r} mixes a row beyond {len(self.style_table) - 1}"
+                )
+        return StyleBook(self.vocabulary.painted, self.style_table)
+
     @cached_property
     def encode_prompt(self) -> text.Encode:
         """Prompt to what the UNet takes of it: (embedding [L, D],), or (embedding, pooled [P]) for SDXL; float32."""
         length = self.embedding_shape[0]
         parts = ("text_encoder",) if self.pooled_size is None else ("text_encoder", "text_encoder_2")
         pairs = [self.checkpoint.text_encoder(part) for part in parts]
-        for part, (_, encoder) in zip(parts, pairs, strict=True):
-            fuse(self.loras, part, encoder, self.unet_config)
+        for lora in self._loras:
+            for part, (_, encoder) in zip(parts, pairs, strict=True):
+                lora.fuse(part, encoder, self.unet_config)
         return text.two_encoders(pairs, length) if len(pairs) == 2 else text.one_encoder(*pairs[0], length)
 
     def plan(self) -> Iterator[tuple[str, dict[str, Any], Weights | None]]:
-        """(part, configuration, weights) of UNet and autoencoder; no weights where a single file holds them by other names."""
+        """(part, configuration, weights) of UNet, autoencoder and painter; weights None where a single file has other names."""
         inside = self.checkpoint.weights if isinstance(self.checkpoint, FolderCheckpoint) else {}
         for part, config, other in (("unet", self.unet_config, self._unet), ("vae", self.vae_config, self._vae)):
             yield part, config, inside.get(part) if other is None else other.weights
+        if self.has_painter:
+            yield "painter", self.checkpoint.configs["painter"], inside["painter"]
 
     def _files(self) -> Iterator[Path]:
         for part, other in (("unet", self._unet), ("vae", self._vae)):
             yield from self.checkpoint.files(part) if other is None else other.weights.files
-        for lora in self.loras:
+        if self.has_painter:
+            yield from self.checkpoint.files("painter")
+        for lora in self._loras:
             yield from lora.weights.files
         if self._control is not None:
             yield from self._control.weights.files

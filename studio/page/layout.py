@@ -152,6 +152,8 @@ def _look(controls: Controls) -> None:
     with gr.Column(elem_classes=["rill-panel"], elem_id="rill-look"):
         _title("Look")
         controls.make("strength", "Strength", info=None)
+        with gr.Column(elem_id="rill-style"):
+            controls.make("style.amount", "Style amount", info=None)
         controls.make("steps", "Steps", info=None)
         if "seed" in controls.fields:
             with gr.Row(elem_classes=["rill-seed"]):

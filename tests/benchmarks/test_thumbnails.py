@@ -16,7 +16,8 @@ MODEL, PRESETS = thumbnails.read_presets()
 
 def test_the_presets_are_for_a_model_that_ships_and_use_its_looks() -> None:
     vocabulary = REGISTRY[MODEL].vocabulary
-    looks, modifiers = ({word.prompt for word in words} for words in (vocabulary.looks, vocabulary.modifiers))
+    looks = {word.prompt for word in (*vocabulary.looks, *vocabulary.painted)}
+    modifiers = {word.prompt for word in vocabulary.modifiers}
     for preset in PRESETS:
         look, *rest = preset.settings.prompt.split(", ")
         assert look in looks and set(rest) <= modifiers, preset.name

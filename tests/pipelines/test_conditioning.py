@@ -5,21 +5,22 @@ import torch
 
 from pipelines.conditioning import CACHED_LEVELS, Additions, Condition, Conditions, PromptCache, Text, Travel, spherical
 from pipelines.settings import Settings
+from pipelines.styles import Style
 from pipelines.unet import guidance_embedding
 
 
 def embed(prompt: str) -> Text:
     """An embedding [3, 5] and a pooled text [4]."""
     generator = torch.Generator().manual_seed(sum(prompt.encode()))
-    return torch.randn(3, 5, generator=generator), torch.randn(4, generator=generator)
+    return Text((torch.randn(3, 5, generator=generator), torch.randn(4, generator=generator)))
 
 
 def equal(a: Text, b: Text) -> bool:
-    return len(a) == len(b) and all(torch.equal(*pair) for pair in zip(a, b, strict=True))
+    return len(a.encoded) == len(b.encoded) and all(torch.equal(*pair) for pair in zip(a.encoded, b.encoded, strict=True))
 
 
-def between(a: Text, b: Text, weight: float) -> Text:
-    return tuple(x + weight * (y - x) for x, y in zip(a, b, strict=True))
+def between(a: Text, b: Text, weight: float) -> tuple[torch.Tensor, ...]:
+    return tuple(x + weight * (y - x) for x, y in zip(a.encoded, b.encoded, strict=True))
 
 
 def test_an_unchanged_prompt_is_encoded_once() -> None:
@@ -46,7 +47,7 @@ def test_blend_ends_at_the_two_prompts(mode: str) -> None:
     assert equal(cache.blend(settings), embed("a"))
     assert equal(cache.blend(settings.patched({"blend": 1.0})), embed("b"))
     middle = cache.blend(settings.patched({"blend": 0.5}))
-    for value, a, b in zip(middle, embed("a"), embed("b"), strict=True):
+    for value, a, b in zip(middle.encoded, embed("a").encoded, embed("b").encoded, strict=True):
         assert not torch.allclose(value, a) and not torch.allclose(value, b)
 
 
@@ -66,10 +67,10 @@ def test_travel_takes_the_stated_time_from_where_it_is() -> None:
     to_b = settings.patched({"prompt": "b"})
     assert equal(travel.at(b, to_b, 11.0), a)  # the clock of the way starts with the change
     half = travel.at(b, to_b, 12.0)
-    torch.testing.assert_close(half, between(a, b, 0.5))
+    torch.testing.assert_close(half.encoded, between(a, b, 0.5))
     to_c = settings.patched({"prompt": "c"})
-    torch.testing.assert_close(travel.at(c, to_c, 12.0), half)
-    torch.testing.assert_close(travel.at(c, to_c, 12.5), between(half, c, 0.25))
+    torch.testing.assert_close(travel.at(c, to_c, 12.0).encoded, half.encoded)
+    torch.testing.assert_close(travel.at(c, to_c, 12.5).encoded, between(half, c, 0.25))
     assert equal(travel.at(c, to_c, 14.0), c)
     assert equal(travel.at(c, to_c, 15.0), c)
 
@@ -86,18 +87,18 @@ def test_without_travel_a_change_is_at_once_and_a_blend_never_travels() -> None:
 def test_a_model_is_told_what_it_takes_in_the_order_of_the_passes() -> None:
     text, time_ids = embed("a"), torch.arange(6.0)
     settings = Settings().patched({"guidance": 3.0})
-    plain = Additions().complete(text[:1], settings)
-    assert torch.equal(plain.embedding, text[0]) and plain.added == () and plain.guidance is None
+    plain = Additions().complete(Text(text.encoded[:1]), settings)
+    assert torch.equal(plain.embedding, text.encoded[0]) and plain.added == () and plain.guidance is None
     full = Additions(time_ids, 8).complete(text, settings)
     assert full.guidance == 3.0
     pooled, times, w = full.added
-    assert torch.equal(pooled, text[1]) and torch.equal(times, time_ids)
+    assert torch.equal(pooled, text.encoded[1]) and torch.equal(times, time_ids)
     torch.testing.assert_close(w, guidance_embedding(torch.tensor([2.0]), 8)[0])  # w = γ − 1
 
 
 def test_guidance_by_rows_is_not_applied_again_inside_the_network() -> None:
     settings = Settings().patched({"guidance": 3.0, "guidance_mode": "full"})
-    told = Additions(w_size=8).complete(embed("a")[:1], settings)
+    told = Additions(w_size=8).complete(Text(embed("a").encoded[:1]), settings)
     assert told.guidance == 1.0
     torch.testing.assert_close(told.added[0], guidance_embedding(torch.tensor([0.0]), 8)[0])
 
@@ -135,7 +136,23 @@ def test_remembered_levels_and_conditions_are_bounded() -> None:
 def test_no_negative_prompt_is_a_text_of_zeros_where_the_model_was_trained_so() -> None:
     prompts, settings = PromptCache(embed), Settings()
     blank = Additions(empty_is_zero=True).negative(prompts, settings)
-    assert all(not value.any() for value in blank) and Additions(empty_is_zero=True).negative(prompts, settings) is blank
+    assert all(not value.any() for value in blank.encoded) and Additions(empty_is_zero=True).negative(prompts, settings) is blank
     assert equal(Additions().negative(prompts, settings), embed(""))
     some = settings.patched({"negative": "ink"})
     assert equal(Additions(empty_is_zero=True).negative(prompts, some), embed("ink"))
+
+
+def test_a_style_is_mixed_with_its_prompt_and_stays_with_its_condition() -> None:
+    paint = Style(torch.tensor([2.0, 4.0]))
+    cache = PromptCache(lambda prompt: Text(embed(prompt).encoded, paint if prompt == "brush" else None))
+    settings = Settings().patched({"prompt": "photo", "prompt_b": "brush", "blend": 0.25, "blend_mode": "spherical"})
+    condition = Conditions(Additions())(cache.blend(settings), settings)
+    assert condition.style is not None and condition.style.amount == 0.25
+    torch.testing.assert_close(condition.style.numbers, paint.numbers)  # paint fades, its style stays
+    assert Conditions(Additions())(cache("photo"), settings).style is None
+    travel, slow = Travel(), settings.patched({"travel": 2.0, "blend": 0.0})
+    travel.at(cache("photo"), slow, 0.0)
+    arriving = slow.patched({"prompt": "brush"})
+    travel.at(cache("brush"), arriving, 1.0)
+    half = travel.at(cache("brush"), arriving, 2.0)
+    assert half.style is not None and half.style.amount == 0.5
