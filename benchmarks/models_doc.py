@@ -20,8 +20,10 @@ HEAD = """# Models
 
 LoRAs may also be named with `--lora NAME[:WEIGHT]` (render, serve) or in a `spec` message, several at once, each with a weight
 from -4 to 4. They are read in kohya's layout and in that of diffusers and peft, for the UNet and the text encoders, and fused:
-W + weight · α/r · B·A. On the page a weight, or a LoRA of the server's `--lora-folder`, changes while the stream runs: the model
-is fused anew beside the one that streams.
+W + weight · α/r · B·A, with each layer's own rank r and alpha α (a tensor of its own, or `lora_adapter_metadata`; without either
+α = r). A file with a layer that the model lacks, with numbers that are not finite, or of another kind (DoRA, LoHa, LoKr) is
+refused by name; `models --check MODEL+LORA` counts a LoRA's layers. On the page a weight, or a LoRA of the server's
+`--lora-folder`, changes while the stream runs: the model is fused anew beside the one that streams.
 
 Two more parts condition the picture beside the words, each by a registered extra or a name of its own, `FOLDER+canny-sd15` or
 `FOLDER+control=CONTROLNET+picture=ADAPTER`:

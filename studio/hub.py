@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
-from pipelines import FIELDS, RillError, Settings, StreamPipeline, StreamSpec, gate, release_memory
+from pipelines import FIELDS, REGISTRY, RillError, Settings, StreamPipeline, StreamSpec, gate, release_memory
 from studio import codec
 from studio.change import ChangeRule, build, choices, explained, facts, fitted, merged
 from studio.fleet import Fleet
@@ -42,6 +42,7 @@ RETURN_AGAIN_S = 60.0
 class ServerConfig:
     """What one server is started with. The token is a random one unless given. name: which of several servers behind one address
     this is; clients that come back say it. devices: a model on each instead of on the spec's. opening: what sessions start with.
+    metrics_port: a port of its own for /metrics, where no token is needed.
     """
 
     spec: StreamSpec = field(default_factory=StreamSpec)
@@ -53,6 +54,7 @@ class ServerConfig:
     name: str | None = None
     devices: tuple[str, ...] = ()
     opening: Settings = field(default_factory=Settings)
+    metrics_port: int | None = None
 
     def each(self, spec: StreamSpec) -> list[StreamSpec]:
         """The specs of the pipelines that serve `spec`, one per device."""
@@ -150,16 +152,17 @@ class Hub:
         return hmac.compare_digest(token.encode("utf-8", "surrogatepass"), self.config.token.encode())
 
     def health(self) -> tuple[int, dict[str, object]]:
-        """HTTP status and body of /healthz."""
+        """HTTP status and body of /healthz: public, so it names no path and no reason; those are in the log."""
         loaded = self.fleet.loaded
         if not loaded.done():
             return 503, {"status": "loading", "seconds": round(self.clock() - self.started_at, 1)}
-        if (error := loaded.exception()) is not None:
-            return 500, {"status": "failed", "message": str(error)}
+        if loaded.exception() is not None:
+            return 500, {"status": "failed"}
         if self.fleet.stalled_s() > STALLED_S:
             return 503, {"status": "stalled", "seconds": round(self.fleet.stalled_s(), 1)}
-        pipeline = loaded.result()
-        return 200, {"status": "ok", "model": pipeline.info.name, "sessions": self.registry.connected}
+        name = loaded.result().info.name
+        model = name if name in REGISTRY else "custom"
+        return 200, {"status": "ok", "model": model, "sessions": self.registry.connected}
 
     def open(self, settings: Settings) -> tuple[Seat, Stream]:
         """A new session. Raises RegistryError."""

@@ -31,6 +31,8 @@ class Limits:
     turn_s: float = 120.0
     warning_s: float = 15.0
     max_viewers: int = 8
+    max_body_bytes: int = 16 * 1024
+    body_s: float = 10.0
 
     PUBLIC = (
         "credit",

@@ -12,6 +12,7 @@ import secrets
 import socket
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -87,6 +88,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--blocked-words", type=Path, metavar="FILE", help="words that prompts may not hold, one a line")
     parser.add_argument("--ssl-certfile", type=Path, help="PEM certificate: phones need HTTPS for their camera")
     parser.add_argument("--ssl-keyfile", type=Path, help="PEM key of the certificate")
+    parser.add_argument(
+        "--metrics-port",
+        type=int,
+        help="answer /metrics on this port of 127.0.0.1 without a token; elsewhere it needs the API token",
+    )
     parser.add_argument("--log-level", default="info", choices=LEVELS)
 
 
@@ -94,22 +100,28 @@ def main(args: argparse.Namespace) -> int:
     """Serve until interrupted. Exit code 0, 1 if the address cannot be used, 2 for arguments that make no sense."""
     try:
         config = configure(args, environment.token())
-        listener = listen(args.host, args.port)
+        listener, *private = listeners(args)
     except UsageError as error:
         print(f"serve: error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"serve: cannot listen on {args.host} port {args.port}: {error.strerror or error}", file=sys.stderr)
+        print(f"serve: cannot listen on {error.filename}: {error.strerror or error}", file=sys.stderr)
         return 1
     logging.basicConfig(level=args.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    with contextlib.closing(listener):
-        return run(config, listener, args)
+    with contextlib.ExitStack() as stack:
+        for opened in (listener, *private):
+            stack.enter_context(contextlib.closing(opened))
+        for opened in private:
+            config = replace(config, metrics_port=opened.getsockname()[1])
+            log.info("metrics without a token: http://127.0.0.1:%d/metrics", config.metrics_port)
+        return run(config, listener, args, *private)
 
 
 def configure(args: argparse.Namespace, token: str | None) -> ServerConfig:
     """The server's configuration, all values checked; without a token it gets a random one. Raises UsageError."""
-    if not 0 <= args.port <= 65535:
-        raise UsageError(f"argument --port: {args.port} is not between 0 and 65535")
+    for option, port in (("port", args.port), ("metrics-port", args.metrics_port)):
+        if port is not None and not 0 <= port <= 65535:
+            raise UsageError(f"argument --{option}: {port} is not between 0 and 65535")
     if not 1 <= args.max_sessions <= 64:
         raise UsageError(f"argument --max-sessions: {args.max_sessions} is not between 1 and 64")
     if not 10 <= args.turn <= 86400:
@@ -187,6 +199,20 @@ def answering_names(host: str, trusted_proxy: bool) -> tuple[str, ...]:
     return tuple(names)
 
 
+def listeners(args: argparse.Namespace) -> list[socket.socket]:
+    """The studio's listening socket, and that of --metrics-port. Raises OSError with the address as `filename`; UsageError."""
+    made: list[socket.socket] = []
+    wanted = [(args.host, args.port), *([] if args.metrics_port is None else [("127.0.0.1", args.metrics_port)])]
+    for host, port in wanted:
+        try:
+            made.append(listen(host, port))
+        except OSError as error:
+            for opened in made:
+                opened.close()
+            raise OSError(error.errno, error.strerror or str(error), f"{host} port {port}") from error
+    return made
+
+
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket. Raises OSError, or UsageError for a host that does not exist."""
     try:
@@ -204,8 +230,8 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def run(config: ServerConfig, listener: socket.socket, args: argparse.Namespace) -> int:
-    """Build the application on a bound socket and serve until a signal."""
+def run(config: ServerConfig, listener: socket.socket, args: argparse.Namespace, *private: socket.socket) -> int:
+    """Build the application on bound sockets and serve until a signal. private: of --metrics-port."""
     from studio.server import create_app  # Gradio takes seconds to import; bad arguments shall not wait for it
 
     @cache
@@ -235,7 +261,7 @@ def run(config: ServerConfig, listener: socket.socket, args: argparse.Namespace)
 
     async def serve() -> None:
         async with announcing(server, hub, address, config.token):
-            await server.serve([listener])
+            await server.serve([listener, *private])
 
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(serve())

@@ -1,6 +1,6 @@
 """The web application: websocket, health, metrics, the browser client's files, and the page mounted last.
 
-The only module beside studio/page/ that knows FastAPI and Gradio.
+With studio/guard.py, which stands before it, the only module beside studio/page/ that knows FastAPI and Gradio.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Res
 from fastapi.staticfiles import StaticFiles
 from starlette.datastructures import Headers
 from starlette.staticfiles import NotModifiedResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Scope
 from starlette.websockets import WebSocketDisconnect, WebSocketDisconnected
 
 from pipelines import FIELDS, gate
 from studio.connection import Connection
+from studio.guard import Guard
 from studio.hub import GateFactory, Hub, PipelineFactory, ServerConfig
 from studio.lean import lean
-from studio.origin import AddressRule, host_allowed, judge, own_origin
+from studio.origin import judge
 from studio.protocol import PATH, SUBPROTOCOL
 from studio.sockets import Disconnected
 from studio.views import MEDIA_TYPE, ViewError, parts
@@ -57,7 +58,6 @@ def create_app(
 
     app = FastAPI(title="Rill", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.hub = hub
-    app.add_middleware(Guard, rule=config.rule)
     _declare_routes(app, hub)
     for name in STATIC:
         if (ASSETS / name).is_dir():
@@ -68,6 +68,8 @@ def create_app(
         page = importlib.import_module("studio.page")
         pipeline = hub.pipeline
         app = page.mount(app, fields=FIELDS, spec=hub.spec(), info=None if pipeline is None else pipeline.info)
+    # Last, and so before everything else.
+    app.add_middleware(Guard, rule=config.rule, token=config.token, limits=config.limits, metrics_port=config.metrics_port)
     return app
 
 
@@ -174,38 +176,3 @@ class FreshFiles(StaticFiles):
         if self.is_not_modified(Headers(headers), Headers(scope=scope)):
             return NotModifiedResponse(Headers(headers))
         return Response(body, status_code, headers, mimetypes.guess_type(full_path)[0])
-
-
-class Guard:
-    """Refuses unknown hosts before anything else runs, and adds security headers to every HTTP answer."""
-
-    def __init__(self, app: ASGIApp, rule: AddressRule) -> None:
-        self._app = app
-        self._rule = rule
-        embedders = " ".join(["'self'", *(str(origin) for origin in rule.allowed)])
-        self._headers = [
-            (b"x-content-type-options", b"nosniff"),
-            (b"referrer-policy", b"same-origin"),
-            (b"permissions-policy", b"camera=(self), display-capture=(self), microphone=(), geolocation=()"),
-        ]
-        if not rule.trusted_proxy:  # a hosted studio is shown in a frame, and whose frame is for its host to say
-            self._headers.append((b"content-security-policy", f"frame-ancestors {embedders}".encode()))
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return await self._app(scope, receive, send)
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *self._headers]
-            await send(message)
-
-        try:
-            known = host_allowed(own_origin(scope["scheme"], scope["headers"], self._rule.trusted_proxy), self._rule)
-        except ValueError:
-            known = False
-        app = self._app if known else PlainTextResponse("this server does not answer to that Host", 400)
-        if known and scope["method"] == "POST" and "/upload" in scope["path"]:
-            # Gradio would take files from anybody and keep them; this page has no use for that.
-            app = PlainTextResponse("this server stores no files", 403)
-        await app(scope, receive, send_with_headers)

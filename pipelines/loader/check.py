@@ -60,6 +60,9 @@ def _facts(parts: ModelParts) -> dict[str, Any]:
         "native_size": int(unet.get("sample_size") or 64) * SPATIAL_FACTOR,
         "size_multiple": parts.size_multiple,
     }
+    for lora in parts.loras:
+        layers = ", ".join(f"{count} layers of {part}" for part, count in lora.layers.items())
+        facts[f"lora {lora.name}"] = f"{layers}; ranks {min(lora.ranks)} to {max(lora.ranks)}, weight {lora.strength:g}"
     if schedule.trained:
         facts["trained_timesteps"] = list(schedule.trained)
     if isinstance(parts.checkpoint, FolderCheckpoint):
@@ -79,5 +82,7 @@ def _fits(parts: ModelParts) -> None:
                 check_supported(network)
             except ValueError as error:
                 raise ModelError(f"{parts.name}/unet: {error}") from error
+            for lora in parts.loras:
+                lora.targets(part, network, config)
         if weights is not None:
             networks.check_fit(network, shapes, f"{parts.name}/{part}")

@@ -22,7 +22,7 @@ from pipelines.loader.control import ControlFolder
 from pipelines.loader.files import Folder, Weights, read_header, read_weights
 from pipelines.loader.folder import FolderCheckpoint
 from pipelines.loader.hub import locate
-from pipelines.loader.lora import LoraFile
+from pipelines.loader.lora import LoraFile, fuse
 from pipelines.loader.picture import Look, PictureFiles
 from pipelines.loader.single import SingleFileCheckpoint
 from pipelines.models import Hub, ModelInfo, PictureAdapter
@@ -34,6 +34,8 @@ CALIBRATION = "calibration"
 
 TIME_IDS = 6  # original height and width, top and left of the crop, target height and width
 SPATIAL_FACTOR = 8  # pixels per latent cell, in every model of the Stable Diffusion kind
+FUSED = "each layer's own alpha, "
+"""How LoRAs are fused, in the fingerprint: graphs that were built with another arithmetic are not taken from the disk."""
 HASHED_WHOLE = 256 * 2**20  # larger weight files are told apart by size, time and header
 
 
@@ -65,7 +67,10 @@ class ModelParts:
         self.name = self.checkpoint.name
         self._unet = None if info.unet is None else Replacement(locate(info.unet, offline), self.checkpoint.configs["unet"])
         self._vae = None if info.autoencoder is None else Replacement(locate(info.autoencoder, offline), {})
-        self._loras = tuple(LoraFile(locate(lora.place, offline), lora.strength) for lora in info.loras)
+        self.loras = tuple(LoraFile(locate(lora.place, offline), lora.strength) for lora in info.loras)
+        for lora in self.loras:
+            if strange := sorted(lora.layers.keys() - self.checkpoint.configs.keys()):
+                raise ModelError(f"{lora.name}: is for another model: it has layers for {strange[0]}, which {self.name} lacks")
         self.unet_config = self.checkpoint.configs["unet"] if self._unet is None else self._unet.config
         self.vae_config = self.checkpoint.configs["vae"] if self._vae is None else self._vae.config
         if self.vae_config.get("_class_name") not in networks.AUTOENCODERS:
@@ -173,8 +178,8 @@ class ModelParts:
             digest.update(self.checkpoint.digest(part))
         for path in self._files():
             _hash(path, digest)
-        for lora in self._loras:
-            digest.update(f"{lora.strength}".encode())
+        for lora in self.loras:
+            digest.update(f"{FUSED}{lora.strength}".encode())
         return digest.hexdigest()[:20]
 
     @cached_property
@@ -185,8 +190,7 @@ class ModelParts:
         else:
             tensors = networks.read(self._unet.weights)
             unet = networks.build("UNet2DConditionModel", self.unet_config, tensors, self._unet.name)
-        for lora in self._loras:
-            lora.fuse("unet", unet, self.unet_config)
+        fuse(self.loras, "unet", unet, self.unet_config)
         if self._picture is not None:
             self._picture.install(unet)
         return unet
@@ -248,9 +252,8 @@ class ModelParts:
         length = self.embedding_shape[0]
         parts = ("text_encoder",) if self.pooled_size is None else ("text_encoder", "text_encoder_2")
         pairs = [self.checkpoint.text_encoder(part) for part in parts]
-        for lora in self._loras:
-            for part, (_, encoder) in zip(parts, pairs, strict=True):
-                lora.fuse(part, encoder, self.unet_config)
+        for part, (_, encoder) in zip(parts, pairs, strict=True):
+            fuse(self.loras, part, encoder, self.unet_config)
         return text.two_encoders(pairs, length) if len(pairs) == 2 else text.one_encoder(*pairs[0], length)
 
     def plan(self) -> Iterator[tuple[str, dict[str, Any], Weights | None]]:
@@ -266,7 +269,7 @@ class ModelParts:
             yield from self.checkpoint.files(part) if other is None else other.weights.files
         if self.has_painter:
             yield from self.checkpoint.files("painter")
-        for lora in self._loras:
+        for lora in self.loras:
             yield from lora.weights.files
         if self._control is not None:
             yield from self._control.weights.files

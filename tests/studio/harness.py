@@ -46,19 +46,30 @@ class Running:
         dtype: str = "auto",
         devices: tuple[str, ...] = (),
         opening: Settings | None = None,
+        metrics: bool = False,
         **fake: Any,
     ) -> None:
         spec = StreamSpec(width=SIZE, height=SIZE, backend=backend, dtype=dtype)
         self.pipeline = FakePipeline(spec, **fake)
-        config = ServerConfig(spec, limits, rule, TOKEN, changes or ChangeRule(), devices=devices, opening=opening or Settings())
+        self._listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(2 if metrics else 1)]
+        self.port, self.metrics_port = (listener.getsockname()[1] for listener in (self._listeners * 2)[:2])
+        config = ServerConfig(
+            spec,
+            limits,
+            rule,
+            TOKEN,
+            changes or ChangeRule(),
+            devices=devices,
+            opening=opening or Settings(),
+            metrics_port=self.metrics_port if metrics else None,
+        )
         app = create_app(config, factory or (lambda spec: self.pipeline), with_page=with_page)
+        self.app = app
         self.hub: Hub = app.state.hub
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
         self.host = f"127.0.0.1:{self.port}"
         options: Any = websocket_options(limits)
         self._server = uvicorn.Server(uvicorn.Config(app, log_level="error", proxy_headers=False, **options))
-        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._listener]})
+        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": self._listeners})
 
     def start(self) -> None:
         self._thread.start()
@@ -71,7 +82,8 @@ class Running:
         self.pipeline.hold.set()
         self._server.should_exit = True
         self._thread.join(20)
-        self._listener.close()
+        for listener in self._listeners:
+            listener.close()
         assert not self._thread.is_alive(), "the server does not stop"
 
 

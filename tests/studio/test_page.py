@@ -61,12 +61,5 @@ async def test_the_stream_runs_beside_the_page(running: Running) -> None:
         assert colour(await peer.round(coloured(100, 100, 100))) == (177, 50, 50)
 
 
-async def test_nobody_may_store_files_here(running: Running) -> None:
-    async with httpx.AsyncClient(trust_env=False) as client:
-        for path in ("/gradio_api/upload", "/upload"):
-            answer = await client.post(f"http://{running.host}{path}", files={"files": ("a.bin", bytes(100))})
-            assert answer.status_code == 403
-
-
 def test_the_browser_client_is_where_the_server_looks_for_it() -> None:
     assert (ASSETS / "client" / "studio.js").is_file() and (ASSETS / "samples").is_dir()

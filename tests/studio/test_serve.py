@@ -103,6 +103,7 @@ def test_names_that_mean_this_server() -> None:
     ("arguments", "message"),
     [
         (["--port", "70000"], "--port"),
+        (["--metrics-port", "-1"], "--metrics-port"),
         (["--size", "500"], "--size"),
         (["--size", "huge"], "--size"),
         (["--max-sessions", "0"], "--max-sessions"),
@@ -133,8 +134,11 @@ def test_a_short_token_is_refused(capsys: pytest.CaptureFixture[str], monkeypatc
 
 def test_a_port_in_use_is_said_plainly(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        assert serve.main(parsed("--port", str(taken.getsockname()[1]))) == 1
-    assert "cannot listen" in capsys.readouterr().err
+        port = str(taken.getsockname()[1])
+        assert serve.main(parsed("--port", port)) == 1
+        assert f"cannot listen on 127.0.0.1 port {port}: " in capsys.readouterr().err
+        assert serve.main(parsed("--port", "0", "--metrics-port", port)) == 1
+        assert f"cannot listen on 127.0.0.1 port {port}: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -385,7 +385,7 @@ async def test_metrics_count_and_name_nobody(shared: Running) -> None:
     async with joined(shared, settings={"prompt": "a very private prompt"}) as peer:
         await peer.round(GREY)
         await peer.hear_text("telemetry")
-        text = (await asyncio.to_thread(get, shared, "/metrics"))[1]
+        text = shared.hub.metrics.text().decode()
         assert 'rill_frames_total{verdict="generated"}' in text and "rill_stage_seconds_bucket" in text
         assert "private" not in text and peer.welcome["session"] not in text
 

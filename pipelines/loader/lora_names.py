@@ -1,0 +1,96 @@
+"""The names of a LoRA's tensors: which layer of which part each belongs to, in the layouts in which files are published.
+
+Kohya's trainer writes a layer's dots as underscores, which only the network itself can tell apart, so layers are compared in
+that flat form. Knows no strengths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+PREFIXES: dict[str, tuple[str, ...]] = {
+    "unet": ("unet.", "lora_unet_"),
+    "text_encoder": ("text_encoder.", "lora_te_", "lora_te1_"),
+    "text_encoder_2": ("text_encoder_2.", "lora_te2_"),
+}
+"""How the names of a part's tensors begin, in diffusers' layout and in kohya's."""
+
+DOWN, UP, ALPHA = "down", "up", "alpha"
+ENDINGS = {
+    ".lora_A.weight": DOWN, ".lora_down.weight": DOWN, ".lora_linear_layer.down.weight": DOWN, ".lora.down.weight": DOWN,
+    ".lora_B.weight": UP, ".lora_up.weight": UP, ".lora_linear_layer.up.weight": UP, ".lora.up.weight": UP,
+    "_lora.down.weight": DOWN, "_lora.up.weight": UP,
+    ".alpha": ALPHA,
+}  # fmt: skip
+"""How they end. Those with "_lora." are of diffusers' first attention processors."""
+
+OLD_TEXT = {"self_attn_to_q": "q_proj", "self_attn_to_k": "k_proj", "self_attn_to_v": "v_proj", "self_attn_to_out": "out_proj"}
+"""What the first trainers of diffusers called the attention of a text encoder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Of one tensor: its part, its layer as written with underscores for dots, and whether it is a factor or an alpha."""
+
+    part: str
+    layer: str
+    side: str
+
+
+def place(name: str) -> Place | None:
+    """Where a tensor of this name belongs, None for one that is no factor of a plain LoRA or of no part."""
+    found = ((part, prefix) for part, prefixes in PREFIXES.items() for prefix in prefixes if name.startswith(prefix))
+    part, prefix = next(found, ("", ""))
+    ending = next((ending for ending in ENDINGS if name.endswith(ending)), "")
+    if not part or not ending:
+        return None
+    return Place(part, _flat(name.removeprefix(prefix).removesuffix(ending), part), ENDINGS[ending])
+
+
+def belongs(name: str) -> bool:
+    """Whether a tensor's name begins like one of a part of Stable Diffusion."""
+    return any(name.startswith(prefix) for prefixes in PREFIXES.values() for prefix in prefixes)
+
+
+def layers(part: str, network: nn.Module) -> dict[str, str]:
+    """The flat name of every layer that a LoRA may change → its name in the network."""
+    found = (name for name, layer in network.named_modules() if isinstance(layer, (nn.Linear, nn.Conv2d)))
+    return {_flat(name, part): name for name in found}
+
+
+def original(names: Iterable[str], config: Mapping[str, Any]) -> dict[str, str]:
+    """Flat names of the original UNet's layout ("input_blocks_4_1_...", as kohya writes SDXL) → those of diffusers, for those
+    that diffusers can translate. config: the UNet's.
+
+    One layer at a time: in a file with both layouts diffusers drops the original one.
+    """
+    from diffusers.configuration_utils import FrozenDict
+    from diffusers.loaders import StableDiffusionXLLoraLoaderMixin
+
+    known: dict[str, str] = {}
+    for name in names:
+        pair = {f"lora_unet_{name}.lora_{side}.weight": torch.zeros(()) for side in (DOWN, UP)}
+        try:
+            renamed, _ = StableDiffusionXLLoraLoaderMixin.lora_state_dict(pair, unet_config=FrozenDict(config))
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+            continue
+        if (found := place(next(iter(renamed), ""))) is not None:
+            known[name] = found.layer
+    return known
+
+
+def _flat(layer: str, part: str) -> str:
+    flat = layer.replace(".", "_")
+    if part == "unet":
+        flat = flat.replace("_processor_", "_")
+        return f"{flat}_0" if flat.endswith("_to_out") else flat
+    flat = flat.removeprefix("text_model_")
+    for old, new in OLD_TEXT.items():
+        if flat.endswith(old):
+            return f"{flat.removesuffix(old)}self_attn_{new}"
+    return flat
