@@ -72,19 +72,17 @@ class Connection:
 
     async def run(self) -> None:
         """The whole life of the connection. Returns when it is closed."""
-        if self._hub.connections >= self._hub.max_connections:
-            return await self._refuse(Refusal("full", "too many connections; try again later"))
-        self._hub.connections += 1
         try:
-            seat, stream = await self._enter()
-            await self._serve(seat, stream)
-            await self._socket.close(NORMAL, "")  # after a bye; everything else ends with an exception
+            hello = await self._hello()
+            with self._hub.counted():
+                seat, stream = await self._enter(hello)
+                await self._serve(seat, stream)
+                await self._socket.close(NORMAL, "")  # after a bye; everything else ends with an exception
         except Refusal as refusal:
             await self._refuse(refusal)
         except Disconnected:
             pass
         finally:
-            self._hub.connections -= 1
             if self._hearing is not None:
                 self._hearing.cancel()
                 await asyncio.gather(self._hearing, return_exceptions=True)
@@ -100,8 +98,7 @@ class Connection:
 
     # Enter.
 
-    async def _enter(self) -> tuple[Seat, Stream]:
-        hello = await self._hello()
+    async def _enter(self, hello: Hello) -> tuple[Seat, Stream]:
         if self._must_show_token and hello.token is None:
             raise Refusal("unauthorized", "without an Origin the API token is needed", field="token")
         if hello.token is not None and not self._hub.token_valid(hello.token):

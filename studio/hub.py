@@ -9,7 +9,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -23,6 +23,7 @@ from studio.origin import AddressRule
 from studio.owner import Lost
 from studio.protocol import ProtocolError, declare, pack_text
 from studio.queue import Line
+from studio.refusal import Refusal
 from studio.registry import Registry, Seat
 from studio.stream import Stream
 from studio.views import Views
@@ -144,8 +145,19 @@ class Hub:
 
     @property
     def max_connections(self) -> int:
-        """Open sockets, those that have not said hello included."""
+        """Open sockets that have said hello."""
         return 2 * self.limits.max_sessions + self.limits.max_waiting + 16
+
+    @contextlib.contextmanager
+    def counted(self) -> Iterator[None]:
+        """One of `connections` while it lasts. Raises Refusal full. Those without hello are counted by studio/admission.py."""
+        if self.connections >= self.max_connections:
+            raise Refusal("full", "too many connections; try again later")
+        self.connections += 1
+        try:
+            yield
+        finally:
+            self.connections -= 1
 
     def token_valid(self, token: str) -> bool:
         """Is this the API token? Takes the same time for every wrong one."""

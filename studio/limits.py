@@ -33,6 +33,17 @@ class Limits:
     max_viewers: int = 8
     max_body_bytes: int = 16 * 1024
     body_s: float = 10.0
+    max_connections: int = 1024
+    max_per_address: int = 256
+    max_before_hello: int = 256
+    header_s: float = 10.0
+    keep_alive_s: float = 5.0
+    close_s: float = 5.0
+    write_s: float = 30.0
+    frames_per_s: float = 1000.0
+    controls_per_s: float = 10.0
+    controls_at_once: float = 50.0
+    max_fragments: int = 1024
 
     PUBLIC = (
         "credit",

@@ -11,20 +11,27 @@ import re
 import secrets
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import uvicorn
 
 from pipelines import SafetyChecker, Settings, SettingsError, SpecError, StreamPipeline, StreamSpec, load
 from studio import environment
+from studio.admission import Admission
 from studio.arguments import add_spec_arguments, assignments, safety_of, spec_of
 from studio.change import WHO, ChangeRule
+from studio.http_protocol import HttpProtocol
 from studio.hub import Hub, ServerConfig
 from studio.limits import Limits
+from studio.listener import Listener, affordable
+from studio.log_limit import limit_logs
+from studio.native_errors import relay_native_errors
 from studio.origin import AddressRule, Origin, parse_authority, parse_origin
+from studio.shutdown import Server, Shutdown
+from studio.websocket_protocol import WebSocketProtocol
 from studio.words import WordFilter, read_words
 
 log = logging.getLogger("rill")
@@ -58,6 +65,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--devices", metavar="DEVICE,...", help="several devices instead of --device, such as cuda:0,cuda:1: a model on each"
     )
     parser.add_argument("--max-sessions", type=int, default=4, help="visitors at a time (default: %(default)s)")
+    parser.add_argument("--max-connections", type=int, default=1024, help="TCP connections at a time (default: %(default)s)")
+    parser.add_argument(
+        "--max-per-address",
+        type=int,
+        default=256,
+        help="of these from one address, IPv6 by /64 network; not counted with --trusted-proxy (default: %(default)s)",
+    )
     parser.add_argument(
         "--turn", type=float, default=120.0, metavar="SECONDS", help="length of a visit while others wait (default: %(default)s)"
     )
@@ -97,7 +111,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Serve until interrupted. Exit code 0, 1 if the address cannot be used, 2 for arguments that make no sense."""
+    """Serve until a signal; the exit code: 0 for SIGTERM, 130 for SIGINT, 1 for an address in use, 2 for wrong arguments."""
     try:
         config = configure(args, environment.token())
         listener, *private = listeners(args)
@@ -107,14 +121,19 @@ def main(args: argparse.Namespace) -> int:
     except OSError as error:
         print(f"serve: cannot listen on {error.filename}: {error.strerror or error}", file=sys.stderr)
         return 1
+    relay_native_errors()
     logging.basicConfig(level=args.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    limit_logs()
+    shutdown = Shutdown()
     with contextlib.ExitStack() as stack:
         for opened in (listener, *private):
             stack.enter_context(contextlib.closing(opened))
         for opened in private:
             config = replace(config, metrics_port=opened.getsockname()[1])
             log.info("metrics without a token: http://127.0.0.1:%d/metrics", config.metrics_port)
-        return run(config, listener, args, *private)
+        stack.enter_context(shutdown.handled())
+        run(config, [listener, *private], args, shutdown)
+    return shutdown.finish()
 
 
 def configure(args: argparse.Namespace, token: str | None) -> ServerConfig:
@@ -124,6 +143,10 @@ def configure(args: argparse.Namespace, token: str | None) -> ServerConfig:
             raise UsageError(f"argument --{option}: {port} is not between 0 and 65535")
     if not 1 <= args.max_sessions <= 64:
         raise UsageError(f"argument --max-sessions: {args.max_sessions} is not between 1 and 64")
+    if not 16 <= args.max_connections <= 65536:
+        raise UsageError(f"argument --max-connections: {args.max_connections} is not between 16 and 65536")
+    if not 1 <= args.max_per_address <= 65536:
+        raise UsageError(f"argument --max-per-address: {args.max_per_address} is not between 1 and 65536")
     if not 10 <= args.turn <= 86400:
         raise UsageError(f"argument --turn: {args.turn:g} is not between 10 and 86400")
     if token is not None and len(token) < 16:
@@ -145,7 +168,12 @@ def configure(args: argparse.Namespace, token: str | None) -> ServerConfig:
         for folder in folders:
             if not folder.is_dir():
                 raise UsageError(f"argument --{option}-folder: {folder} is no folder")
-    limits = Limits(max_sessions=args.max_sessions, turn_s=args.turn)
+    limits = Limits(
+        max_sessions=args.max_sessions,
+        turn_s=args.turn,
+        max_connections=args.max_connections,
+        max_per_address=args.max_per_address,
+    )
     who = args.spec_changes or ("token" if args.trusted_proxy else "alone")
     changes = ChangeRule(who, tuple(args.model_folder), tuple(args.lora_folder))
     words = blocked_words(args.blocked_words)
@@ -230,8 +258,8 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def run(config: ServerConfig, listener: socket.socket, args: argparse.Namespace, *private: socket.socket) -> int:
-    """Build the application on bound sockets and serve until a signal. private: of --metrics-port."""
+def run(config: ServerConfig, listeners: Sequence[socket.socket], args: argparse.Namespace, shutdown: Shutdown) -> None:
+    """Build the application on bound sockets, the second of them for metrics if there is one, and serve until a signal."""
     from studio.server import create_app  # Gradio takes seconds to import; bad arguments shall not wait for it
 
     @cache
@@ -242,9 +270,14 @@ def run(config: ServerConfig, listener: socket.socket, args: argparse.Namespace,
         # What a visitor changes to is never downloaded: it may be gigabytes. LoRAs of the hub are those the server began with.
         return load(spec, environment.cache_dir(), args.offline or spec.model != config.spec.model, safety())
 
+    public, *private = listeners
     app = create_app(config, factory)
     hub: Hub = app.state.hub
-    server = uvicorn.Server(
+    admission = Admission(
+        replace(config.limits, max_connections=affordable(config.limits.max_connections)),
+        per_address=not config.rule.trusted_proxy,
+    )
+    server = shutdown.server = Server(
         uvicorn.Config(
             app,
             log_level="warning" if args.log_level == "info" else args.log_level,
@@ -253,25 +286,31 @@ def run(config: ServerConfig, listener: socket.socket, args: argparse.Namespace,
             server_header=False,
             ssl_certfile=args.ssl_certfile,
             ssl_keyfile=args.ssl_keyfile,
-            timeout_graceful_shutdown=5,
-            **websocket_options(config.limits),  # type: ignore[arg-type]
+            timeout_graceful_shutdown=1,
+            **websocket_options(config.limits, admission),  # type: ignore[arg-type]
         )
     )
-    address = describe_address(listener, tls=args.ssl_certfile is not None)
+    address = describe_address(public, tls=args.ssl_certfile is not None)
 
     async def serve() -> None:
         async with announcing(server, hub, address, config.token):
-            await server.serve([listener, *private])
+            admitting = [Listener.adopt(public, admission, tls=args.ssl_certfile is not None)]
+            admitting += [Listener.adopt(one, Admission(config.limits)) for one in private]
+            await server.serve(list(admitting))
 
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(serve())
-    return 0
+    asyncio.run(serve())
 
 
-def websocket_options(limits: Limits) -> dict[str, object]:
-    """uvicorn's websocket settings: sizes bounded, compression off, dead peers found within 40 s."""
+def websocket_options(limits: Limits, admission: Admission | None = None) -> dict[str, object]:
+    """uvicorn's settings: sizes, rates and times bounded, compression off, dead websockets found within 40 s.
+
+    admission: that of the listener; without one its listener admits everybody.
+    """
+    admission = admission or Admission(limits)
     return {
-        "ws": "websockets-sansio",
+        "http": partial(HttpProtocol, admission),
+        "timeout_keep_alive": limits.keep_alive_s,
+        "ws": partial(WebSocketProtocol, admission),
         "ws_max_size": limits.max_frame_bytes + 64,
         "ws_max_queue": 4,
         "ws_ping_interval": 20.0,

@@ -29,6 +29,7 @@ from studio.hub import GateFactory, Hub, PipelineFactory, ServerConfig
 from studio.lean import lean
 from studio.origin import judge
 from studio.protocol import PATH, SUBPROTOCOL
+from studio.shutdown import in_own_thread
 from studio.sockets import Disconnected
 from studio.views import MEDIA_TYPE, ViewError, parts
 
@@ -54,7 +55,7 @@ def create_app(
             yield
         finally:
             sweeper.cancel()
-            await asyncio.to_thread(hub.close)
+            await in_own_thread(hub.close)
 
     app = FastAPI(title="Rill", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.hub = hub

@@ -19,9 +19,11 @@ from websockets.exceptions import ConnectionClosedError
 
 from pipelines import Settings, StreamSpec
 from studio import codec, protocol
+from studio.admission import Admission
 from studio.change import ChangeRule
 from studio.hub import Hub, ServerConfig
 from studio.limits import Limits
+from studio.listener import Listener
 from studio.origin import AddressRule
 from studio.protocol import Answer, PictureWish
 from studio.serve import websocket_options
@@ -66,8 +68,10 @@ class Running:
         app = create_app(config, factory or (lambda spec: self.pipeline), with_page=with_page)
         self.app = app
         self.hub: Hub = app.state.hub
+        self.admission = Admission(limits)
+        self._listeners[0] = Listener.adopt(self._listeners[0], self.admission)
         self.host = f"127.0.0.1:{self.port}"
-        options: Any = websocket_options(limits)
+        options: Any = websocket_options(limits, self.admission)
         self._server = uvicorn.Server(uvicorn.Config(app, log_level="error", proxy_headers=False, **options))
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": self._listeners})
 

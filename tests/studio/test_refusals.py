@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import struct
+import threading
 import zlib
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -14,10 +15,12 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from pipelines import StreamSpec
 from studio import protocol
 from studio.limits import Limits
 from studio.origin import AddressRule, Origin
-from tests.studio.harness import TOKEN, Running, coloured, connected, joined, serving
+from tests.studio.fake import FakePipeline
+from tests.studio.harness import SIZE, TOKEN, Running, coloured, connected, joined, serving
 
 GREY = coloured(90, 90, 90)
 LIMITS = Limits(hello_s=2.0, messages_per_s=200, bytes_per_s=2e6, errors_at_once=5, max_frame_bytes=300_000, max_sessions=8)
@@ -298,13 +301,37 @@ async def test_a_flood_of_frames_beyond_the_credit(running: Running) -> None:
         assert await peer.closed() == (4429, "flood")
 
 
-async def test_a_flood_of_connections(running: Running) -> None:
-    with serving(Limits(max_sessions=1)) as other:
+async def test_a_flood_of_connections() -> None:
+    """While the model loads there are no places yet, and everybody who has said hello waits."""
+    loaded, pipeline = threading.Event(), FakePipeline(StreamSpec(width=SIZE, height=SIZE))
+
+    def load(spec: StreamSpec) -> FakePipeline:
+        assert loaded.wait(60)
+        return pipeline
+
+    with serving(Limits(max_sessions=1, hello_s=60.0), factory=load) as other:
         async with contextlib.AsyncExitStack() as stack:
-            peers = [await stack.enter_async_context(connected(other)) for _ in range(other.hub.max_connections + 1)]
-            assert (await peers[-1].closed())[0] == 4503
-            await peers[0].say("hello", protocol=1)
-            assert (await peers[0].hear_text("welcome", "error"))["type"] == "welcome"
+            stack.callback(loaded.set)
+            first = await stack.enter_async_context(connected(other))
+            await first.say("hello", protocol=1)
+            for _ in range(other.hub.max_connections - 1):
+                peer = await stack.enter_async_context(connected(other))
+                await peer.say("hello", protocol=1)
+            last = await stack.enter_async_context(connected(other))
+            await last.say("hello", protocol=1)
+            assert (await last.closed())[0] == 4503
+            loaded.set()
+            assert (await first.hear_text("welcome", "error"))["type"] == "welcome"
+
+
+async def test_sockets_without_hello_take_nobodys_place() -> None:
+    limits = Limits(max_sessions=1, max_before_hello=8, hello_s=60.0)
+    with serving(limits) as other:
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in range(other.hub.max_connections + 1):
+                await stack.enter_async_context(connected(other))
+            assert other.admission.unproven <= 8
+            await stack.enter_async_context(joined(other))
 
 
 async def test_a_peer_that_vanishes(running: Running) -> None:

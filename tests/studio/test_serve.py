@@ -107,6 +107,8 @@ def test_names_that_mean_this_server() -> None:
         (["--size", "500"], "--size"),
         (["--size", "huge"], "--size"),
         (["--max-sessions", "0"], "--max-sessions"),
+        (["--max-connections", "15"], "--max-connections"),
+        (["--max-per-address", "0"], "--max-per-address"),
         (["--allow-origin", "evil"], "--allow-origin"),
         (["--allow-origin", "*"], "--allow-origin"),
         (["--ssl-certfile", "x.pem"], "together"),
@@ -181,7 +183,7 @@ def test_a_process_starts_says_so_and_stops(mini_model: Path, tmp_path: Path) ->
         assert any(line.startswith("API token") for line in lines)
         assert "is ready: 128x128, eager" in lines[-1]
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        assert process.wait(30) == 130
     finally:
         process.kill()
         process.communicate()
