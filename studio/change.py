@@ -59,8 +59,9 @@ class ChangeRule:
         """May this model be loaded, for what its name is? Says nothing about whether it can."""
         if model in REGISTRY:
             return True
-        path = Path(model).resolve()
-        if not path.exists():  # what does not exist as a whole would be taken for a model with more added to it
+        try:  # what does not exist as a whole would be taken for a model with more added to it
+            path = Path(model).resolve(strict=True)
+        except (OSError, ValueError, RuntimeError):  # too long a name, no text of this file system, a loop of links
             return False
         return any(path.is_relative_to(folder.resolve()) for folder in self.folders)
 

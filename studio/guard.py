@@ -13,15 +13,28 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from studio import body
-from studio.allowed import METRICS, allowed, plain_path, websocket_allowed
+from studio.allowed import METRICS, PAGE, allowed, plain_path, websocket_allowed
+from studio.content_policy import FILES, text_of
 from studio.limits import Limits
 from studio.origin import AddressRule, host_allowed, own_origin
 
 HIDDEN = (b"access-control-",)
 """Headers of answers that begin so are removed: nobody else's page may read what this server answers."""
 
-FORWARDED = (b"x-forwarded-host", b"x-forwarded-proto", b"x-gradio-server")
+POLICY = b"content-security-policy"
+
+HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(self), display-capture=(self), microphone=(), geolocation=()"),
+)
+"""Headers of every answer."""
+
+FORWARDED = frozenset({b"x-forwarded-host", b"x-forwarded-proto"})
 """Headers of requests that Gradio believes; without a trusted proxy they are removed."""
+
+INTERNAL = frozenset({b"x-gradio-server"})
+"""One that it believes from its own server for rendering, which is not used here; it is always removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +65,7 @@ class Guard:
         self._token = token.encode()
         self._limits = limits or Limits()
         self._metrics_port = metrics_port
-        self._headers = security_headers(rule)
+        self._framing = framing(rule)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -74,10 +87,15 @@ class Guard:
             return
         except body.BodyError as error:
             return await _answer(Refusal(error.status, error.message), True)(scope, receive, send)
-        if not self._rule.trusted_proxy:
-            kept = [(name, value) for name, value in scope["headers"] if name not in FORWARDED]
-            scope = {**scope, "headers": kept}
-        await self._app(scope, receive if size == 0 else body.replayed(read, receive), send)
+        await self._app(self._cleaned(scope), receive if size == 0 else body.replayed(read, receive), send)
+
+    def _cleaned(self, scope: Scope) -> Scope:
+        """The request without what would only mislead Gradio: addresses it believes, and queries (a wrong ?page= is an error)."""
+        removed = INTERNAL if self._rule.trusted_proxy else INTERNAL | FORWARDED
+        cleaned = {**scope, "headers": [header for header in scope["headers"] if header[0] not in removed]}
+        if plain_path(scope["path"], scope.get("raw_path"), scope.get("root_path", "")) in PAGE:
+            cleaned["query_string"] = b""  # what stands in the page's address is read by its scripts
+        return cleaned
 
     def _refusal(self, scope: Scope) -> Refusal | None:
         """Why this request does not reach the application, None if it does. Host and Origin of a websocket are checked there."""
@@ -114,23 +132,20 @@ class Guard:
         async def dressed(message: Message) -> None:
             if message["type"] == "http.response.start":
                 kept = [header for header in message.get("headers", ()) if not header[0].lower().startswith(HIDDEN)]
-                message["headers"] = [*kept, *self._headers]
+                policies = [value for name, value in kept if name.lower() == POLICY] or [text_of(FILES).encode()]
+                policy = b"; ".join([*policies, *self._framing])
+                others = [header for header in kept if header[0].lower() != POLICY]
+                message["headers"] = [*others, *HEADERS, (POLICY, policy)]
             await send(message)
 
         return dressed
 
 
-def security_headers(rule: AddressRule) -> list[tuple[bytes, bytes]]:
-    """Headers of every answer."""
-    headers = [
-        (b"x-content-type-options", b"nosniff"),
-        (b"referrer-policy", b"same-origin"),
-        (b"permissions-policy", b"camera=(self), display-capture=(self), microphone=(), geolocation=()"),
-    ]
-    if not rule.trusted_proxy:  # a hosted studio is shown in a frame, and whose frame is for its host to say
-        embedders = " ".join(["'self'", *(str(origin) for origin in rule.allowed)])
-        headers.append((b"content-security-policy", f"frame-ancestors {embedders}".encode()))
-    return headers
+def framing(rule: AddressRule) -> list[bytes]:
+    """The part of every content policy that says who may show this server in a frame."""
+    if rule.trusted_proxy:  # a hosted studio is shown in a frame, and whose frame is for its host to say
+        return []
+    return [" ".join(["frame-ancestors 'self'", *(str(origin) for origin in rule.allowed)]).encode()]
 
 
 def _answer(refusal: Refusal, unread: bool) -> PlainTextResponse:

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from fastapi import FastAPI, Request, WebSocket
-from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.datastructures import Headers
 from starlette.staticfiles import NotModifiedResponse
@@ -24,6 +24,7 @@ from starlette.websockets import WebSocketDisconnect, WebSocketDisconnected
 
 from pipelines import FIELDS, gate
 from studio.connection import Connection
+from studio.content_policy import of_small_page, text_of
 from studio.guard import Guard
 from studio.hub import GateFactory, Hub, PipelineFactory, ServerConfig
 from studio.lean import lean
@@ -99,9 +100,12 @@ def _declare_routes(app: FastAPI, hub: Hub) -> None:
             return PlainTextResponse(error.message, error.status)
         return StreamingResponse(parts(found), media_type=MEDIA_TYPE, headers={"Cache-Control": "no-store"})
 
+    clean_page = (ASSETS / "view.html").read_text(encoding="utf-8")
+    clean_policy = text_of(of_small_page(clean_page))
+
     @app.get("/rill/view")
     async def clean() -> Response:
-        return FileResponse(ASSETS / "view.html", headers={"Cache-Control": "no-cache"})
+        return HTMLResponse(clean_page, headers={"Cache-Control": "no-cache", "Content-Security-Policy": clean_policy})
 
     @app.get("/metrics")
     async def metrics() -> Response:

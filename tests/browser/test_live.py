@@ -399,9 +399,9 @@ def test_a_server_that_is_not_there_and_one_that_refuses_are_told_apart(page: Pa
         page.wait("the honest words", lambda: "does not answer" in page.status())
     finally:
         studio.relay.reopen()
-    page.js("rill.connection.url = rill.connection.url.replace('127.0.0.1', 'localhost'); rill.connection.connect()")
+    page.js("rill.connection.url = rill.connection.url.replace('/stream', '/refused'); rill.connection.connect()")
     page.wait("words about the origin", lambda: "refuses a page from" in page.status())
     assert "--trusted-proxy" in page.status()
-    page.js("rill.connection.url = rill.connection.url.replace('localhost', '127.0.0.1'); rill.connection.connect()")
+    page.js("rill.connection.url = rill.connection.url.replace('/refused', '/stream'); rill.connection.connect()")
     page.moves_on()
     page.driver.get_log("browser")  # failed handshakes are errors to the browser

@@ -363,7 +363,8 @@ async def test_security_headers(running: Running) -> None:
     async with httpx.AsyncClient(trust_env=False) as client:
         headers = (await client.get(f"http://{running.host}/healthz")).headers
     assert headers["x-content-type-options"] == "nosniff" and "camera=(self)" in headers["permissions-policy"]
-    assert headers["content-security-policy"] == "frame-ancestors 'self' https://friend.example"
+    policy = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'self' https://friend.example"
+    assert headers["content-security-policy"] == policy
 
 
 async def test_nothing_is_compressed(running: Running) -> None:
