@@ -27,7 +27,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from websockets.typing import Origin, Subprotocol
 
 from pipelines import Mask, Pixels, RillError
-from studio import codec, protocol
+from studio import codec, environment, protocol, token_file
 from studio.limits import Limits
 from studio.pace import Pace
 from studio.protocol import Answer, PictureWish, ProtocolError
@@ -71,8 +71,9 @@ class StudioClient:
     longer kept (a server that has restarted, another one behind the same address) it begins a new one with the settings, mask
     and picture prompt that stood last.
 
-    token: needed, unless `origin` names a page the server accepts. settings: dotted key → value. Raises StudioError from
-    `async with`, and from every method once the session is lost for good.
+    token: needed, unless `origin` names a page the server accepts, or the same user runs the server on this machine: then it is
+    found (studio/token_file.py). settings: dotted key → value. Raises StudioError from `async with`, and from every method once
+    the session is lost for good.
     """
 
     def __init__(
@@ -264,7 +265,7 @@ class StudioClient:
             hello: dict[str, Any] = {
                 "protocol": protocol.VERSION,
                 "client": "studio.client",
-                "token": self._token,
+                "token": self._secret(),
                 "resume": resume,
             }
             hello["picture"] = {"format": self._wish.format, "quality": self._wish.quality}
@@ -282,6 +283,12 @@ class StudioClient:
         self._settled = self._next_id - 1
         self._pace = Pace()
         self._room.set()
+
+    def _secret(self) -> str | None:
+        """The token to show; a server that has restarted may have another one than before."""
+        if self._token is not None or self._origin is not None:
+            return self._token
+        return token_file.for_address(self.url, environment.private_dirs())
 
     @property
     def _address(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -12,6 +13,15 @@ def cache_dir() -> Path:
     if explicit:
         return Path(explicit)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rill"
+
+
+def private_dirs() -> list[Path]:
+    """Where a server leaves its token for programs of its user: XDG_RUNTIME_DIR/rill if there is one, then cache_dir()/run."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    found = [Path(runtime) / "rill"] if runtime and Path(runtime).is_dir() else []
+    with contextlib.suppress(RuntimeError):  # no home
+        found.append(cache_dir() / "run")
+    return found
 
 
 def token() -> str | None:

@@ -27,7 +27,7 @@ class Limits:
     errors_at_once: float = 20.0
     texts_waiting: int = 64
     max_sessions: int = 4
-    max_waiting: int = 16
+    max_waiting: int = 64
     turn_s: float = 120.0
     warning_s: float = 15.0
     max_viewers: int = 8

@@ -19,7 +19,7 @@ from pathlib import Path
 import uvicorn
 
 from pipelines import SafetyChecker, Settings, SettingsError, SpecError, StreamPipeline, StreamSpec, load
-from studio import environment
+from studio import environment, token_file
 from studio.admission import Admission
 from studio.arguments import add_spec_arguments, assignments, safety_of, spec_of
 from studio.change import WHO, ChangeRule
@@ -71,6 +71,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=256,
         help="of these from one address, IPv6 by /64 network; not counted with --trusted-proxy (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-waiting",
+        type=int,
+        default=Limits().max_waiting,
+        help="visitors who may wait in line for a place (default: %(default)s)",
     )
     parser.add_argument(
         "--turn", type=float, default=120.0, metavar="SECONDS", help="length of a visit while others wait (default: %(default)s)"
@@ -147,6 +153,8 @@ def configure(args: argparse.Namespace, token: str | None) -> ServerConfig:
         raise UsageError(f"argument --max-connections: {args.max_connections} is not between 16 and 65536")
     if not 1 <= args.max_per_address <= 65536:
         raise UsageError(f"argument --max-per-address: {args.max_per_address} is not between 1 and 65536")
+    if not 0 <= args.max_waiting <= 10_000:
+        raise UsageError(f"argument --max-waiting: {args.max_waiting} is not between 0 and 10000")
     if not 10 <= args.turn <= 86400:
         raise UsageError(f"argument --turn: {args.turn:g} is not between 10 and 86400")
     if token is not None and len(token) < 16:
@@ -170,6 +178,7 @@ def configure(args: argparse.Namespace, token: str | None) -> ServerConfig:
                 raise UsageError(f"argument --{option}-folder: {folder} is no folder")
     limits = Limits(
         max_sessions=args.max_sessions,
+        max_waiting=args.max_waiting,
         turn_s=args.turn,
         max_connections=args.max_connections,
         max_per_address=args.max_per_address,
@@ -298,7 +307,8 @@ def run(config: ServerConfig, listeners: Sequence[socket.socket], args: argparse
             admitting += [Listener.adopt(one, Admission(config.limits)) for one in private]
             await server.serve(list(admitting))
 
-    asyncio.run(serve())
+    with token_file.offered(public.getsockname()[1], config.token, environment.private_dirs()):
+        asyncio.run(serve())
 
 
 def websocket_options(limits: Limits, admission: Admission | None = None) -> dict[str, object]:

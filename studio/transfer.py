@@ -217,7 +217,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--mask", type=Path, help="painted strength map for --set strength_map.mode=mask; white is full strength")
     made.add_argument("--picture", type=Path, help="picture prompt, for a model with an adapter for it")
-    made.add_argument("--token", help="API token (default: the environment variable RILL_TOKEN)")
+    made.add_argument("--token", help="API token (default: RILL_TOKEN, else that of your own server on this machine)")
     made.add_argument("--format", choices=("jpeg", "png"), default="jpeg", help="how pictures travel")
     made.add_argument("--quality", type=int, choices=range(30, 101), default=90, metavar="30..100", help="of JPEG")
     made.add_argument("--cafile", type=Path, help="certificate to trust, of a server with one of its own making")

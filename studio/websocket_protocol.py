@@ -9,6 +9,7 @@ import asyncio
 import time
 from typing import Any, cast
 
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import ProtocolError
 from websockets.frames import CTRL_OPCODES, Frame, Opcode
@@ -145,6 +146,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.loop.call_later(SHUTDOWN_S, self.transport.abort)
 
     async def send(self, message: Any) -> None:
+        """Raises ClientDisconnected once this protocol has closed: to uvicorn that would be a mistake of the application."""
+        if self.close_sent:
+            raise ClientDisconnected
         await super().send(message)
         if message["type"] == "websocket.accept" and not self.read_paused:
             self.transport.resume_reading()

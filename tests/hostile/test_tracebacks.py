@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,12 +118,12 @@ def test_a_name_that_no_file_can_have_is_no_model(model: str, tmp_path: Path, mo
     assert not ChangeRule("alone", (tmp_path,)).allows(model)
 
 
-async def _say(running: Running, messages: list[str]) -> None:
+async def _say(running: Running, messages: Sequence[str | bytes], text: bool | None = None) -> None:
     """One connection: a hello, these messages, a ping; heard out until the pong or the end."""
     async with joined(running) as peer:
         with contextlib.suppress(ConnectionClosed):
             for message in messages:
-                await peer.socket.send(message)
+                await peer.socket.send(message, text=text)
             await peer.say("ping", t=1)
             await peer.hear_text("pong")
 
@@ -132,6 +132,12 @@ async def _say(running: Running, messages: list[str]) -> None:
 @given(st.lists(SPECS.map(lambda spec: json.dumps({"type": "spec", "spec": spec})), max_size=4))
 def test_spec_messages(running: Running, messages: list[str]) -> None:
     asyncio.run(_say(running, messages))
+
+
+@PATIENT
+@given(st.lists(st.binary(max_size=40), min_size=1, max_size=3))
+def test_text_that_is_not_utf_8(running: Running, messages: list[bytes]) -> None:
+    asyncio.run(_say(running, messages, text=True))
 
 
 async def _hello(running: Running, hello: dict[str, Any]) -> None:

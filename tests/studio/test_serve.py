@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipelines import LoraUse, ModelError, Settings, SettingsError
-from studio import serve
+from studio import serve, token_file
 from studio.arguments import safety_of
 from studio.hub import Hub
 from studio.origin import Origin
@@ -44,6 +44,8 @@ def test_arguments_become_a_configuration() -> None:
     assert (config.spec.width, config.spec.height, config.limits.max_sessions) == (384, 256, 9)
     assert config.rule.allowed == (Origin("https", "a.example", 443), Origin("http", "b", 8080))
     assert config.token == "a-token-of-some-length"
+    assert serve.configure(parsed("--max-waiting", "0"), None).limits.max_waiting == 0
+    assert serve.configure(parsed("--max-waiting", "50"), None).limits.max_waiting == 50
 
 
 def test_what_sessions_start_with() -> None:
@@ -107,6 +109,7 @@ def test_names_that_mean_this_server() -> None:
         (["--size", "500"], "--size"),
         (["--size", "huge"], "--size"),
         (["--max-sessions", "0"], "--max-sessions"),
+        (["--max-waiting", "-1"], "--max-waiting"),
         (["--max-connections", "15"], "--max-connections"),
         (["--max-per-address", "0"], "--max-per-address"),
         (["--allow-origin", "evil"], "--allow-origin"),
@@ -170,7 +173,7 @@ def test_a_process_starts_says_so_and_stops(mini_model: Path, tmp_path: Path) ->
         "--backend",
         "eager",
     ]
-    environment = os.environ | {"RILL_CACHE": str(tmp_path), "RILL_TOKEN": "", "PYTHONUNBUFFERED": "1"}
+    environment = os.environ | {"RILL_CACHE": str(tmp_path), "RILL_TOKEN": "", "XDG_RUNTIME_DIR": "", "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         assert process.stdout is not None
@@ -180,10 +183,12 @@ def test_a_process_starts_says_so_and_stops(mini_model: Path, tmp_path: Path) ->
             assert line, lines
             lines.append(line.strip())
         assert any(line.startswith("Rill is listening on http://127.0.0.1:") for line in lines)
-        assert any(line.startswith("API token") for line in lines)
+        port = next(int(line.split(":")[2].split()[0]) for line in lines if line.startswith("Rill is listening on "))
+        assert f"API token for clients that are not browsers: {token_file.find(port, [tmp_path / 'run'])}" in lines
         assert "is ready: 128x128, eager" in lines[-1]
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 130
+        assert not list((tmp_path / "run").iterdir())
     finally:
         process.kill()
         process.communicate()
