@@ -360,6 +360,7 @@ class Stream:
     def _broken(self, unpacking: bool) -> None:
         """Something of ours failed; every frame under way is given up, and the stream goes on."""
         self._unpacking = self._unpacking and not unpacking
+        self.session.inbox = None
         for frame_id in self.session.in_flight:
             self._failed(Passage(frame_id, self.session.captured(frame_id), 0.0), "model_error", "an internal error", None)
         self._news()

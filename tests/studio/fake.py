@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
@@ -22,10 +22,19 @@ TINTS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 
 
 @dataclass
+class OnItsWay:
+    """A frame in the fake's stream batch, and how many steps it still has to go."""
+
+    frame_id: int
+    pixels: Any
+    left: int
+
+
+@dataclass
 class FakeState:
     settings: Settings
     steps: int = 0
-    ring: deque[Any] = field(default_factory=deque)
+    ring: list[OnItsWay] = field(default_factory=list)
     masks: list[Any] = field(default_factory=list)
     pictures: list[Any] = field(default_factory=list)
 
@@ -35,7 +44,7 @@ class FakeState:
 
     @property
     def frames(self) -> tuple[int, ...]:
-        return tuple(frame_id for frame_id, _ in self.ring)
+        return tuple(frame.frame_id for frame in self.ring)
 
     def set_mask(self, mask: Any) -> None:
         self.masks.append(mask)
@@ -45,7 +54,9 @@ class FakeState:
 
 
 class FakePipeline:
-    """`step_s`: seconds per step. A prompt of "boom" raises. With settings.steps n a picture leaves n-1 frames late."""
+    """`step_s`: seconds per step. A prompt of "boom" raises. With settings.steps n a frame leaves in the n-th step from its own
+    on, whether or not frames enter with the others; it takes those before it along.
+    """
 
     def __init__(self, spec: StreamSpec, step_s: float = 0.0) -> None:
         backend = "eager" if spec.backend == "auto" else spec.backend
@@ -112,11 +123,14 @@ class FakePipeline:
         timings = StageTimings(encode=0.1, denoise=self.step_s * 1000, decode=0.2)
         version, frame = entry.settings.version, entry.frame
         if frame is not None:
-            state.ring.append((frame.id, frame.pixels))
-        leaves = len(state.ring) >= entry.settings.steps if frame is not None else bool(state.ring)
-        if not leaves:
+            state.ring.append(OnItsWay(frame.id, frame.pixels, entry.settings.steps))
+        for one in state.ring:
+            one.left -= 1
+        finished = [one for one in state.ring if one.left <= 0]
+        if not finished:
             return Output(frame.id if frame is not None else -1, version, None, "warming", timings)
-        frame_id, pixels = state.ring.popleft()
+        frame_id, pixels = finished[-1].frame_id, finished[-1].pixels
+        state.ring = [one for one in state.ring if one.frame_id > frame_id]
         height, width = self.spec.height, self.spec.width
         source = np.full((height, width, 3), 128, np.uint8) if pixels is None else pixels
         assert source.shape == (height, width, 3), source.shape
