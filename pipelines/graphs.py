@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from kernels import group_norm_silu, groupnorm, pixels, upsample
 from pipelines.backends import Backend, Graph, Samples
+from pipelines.backends.building import alone
 from pipelines.calibration import CALIBRATED, Calibration
 from pipelines.control import ControlPass
 from pipelines.feature_cache import SHORT
@@ -97,7 +98,11 @@ class Graphs:
         """Make a graph ready; returns at once if it is. Assigning to a dict is atomic, so another thread may be running
         others.
         """
-        if key not in self._graphs:
+        if key in self._graphs:
+            return
+        with alone():  # the example reads weights, which two threads would read twice
+            if key in self._graphs:
+                return
             size = f"{self.spec.width}x{self.spec.height}"
             name = f"{code_version()}/{self.parts.fingerprint}/{key.part}/{key.rows}/{key.branch}/{size}/{self.spec.dtype}"
             samples = self._samples(key)

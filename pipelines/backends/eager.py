@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pipelines import attention
 from pipelines.backends import Graph, Samples
+from pipelines.backends.building import Builder
 from pipelines.layout import ON_CPU, ON_GPU
 from pipelines.types import GpuPath
 
@@ -16,7 +17,7 @@ THREADS = torch.get_num_threads()
 """As the machine or OMP_NUM_THREADS has it, before any backend changed it."""
 
 
-class EagerBackend:
+class EagerBackend(Builder):
     name = "eager"
 
     def __init__(self, device: torch.device, dtype: torch.dtype, path: GpuPath = GpuPath()) -> None:  # noqa: B008 - frozen
@@ -28,7 +29,7 @@ class EagerBackend:
         self.layout = ON_GPU if self.on_gpu else ON_CPU
         self._memory = torch.channels_last if path.channels_last or not self.on_gpu else torch.contiguous_format
 
-    def build(self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor], samples: Samples | None = None) -> Graph:
+    def _build(self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor], samples: Samples | None = None) -> Graph:
         return self._graph(self._module(make))
 
     def _module(self, make: Callable[[], nn.Module]) -> nn.Module:

@@ -3,18 +3,19 @@
 int8 is NNCF's post-training quantisation of weights and activations, calibrated with the inputs that the graph is going to meet;
 what loses too much that way (`KEPT_IN_FLOATS`) stays in floats.
 
-Two things are kept on disk between starts: the converted graph (IR, with the weights in fp16 as shipped) and OpenVINO's
-compiled blob. Both names hold the fingerprint of the weights, so new weights never meet old graphs.
+Compiled graphs are kept on disk between starts (`store`), with the weights in fp16 as shipped. Names hold the fingerprint of the
+weights, so new weights never meet old graphs. OpenVINO's own cache is not used: it computes with whatever it finds there. Of
+files with 64 bytes inverted, a .bin and a .blob were both taken, and the results were noise.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import logging
 import math
 import os
-import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -25,12 +26,15 @@ import numpy as np
 import openvino as ov
 import openvino.opset13 as ops
 import torch
+from openvino._offline_transformations import compress_model_transformation
 from openvino.preprocess import PrePostProcessor
 from torch import Tensor, nn
 
 from kernels import groupnorm, upsample
 from pipelines import heap
 from pipelines.backends import Graph, Samples
+from pipelines.backends.building import Builder
+from pipelines.backends.store import LIMIT, GraphStore, Hold
 from pipelines.layout import ON_CPU
 
 HALVED_BELOW = 64 * 64
@@ -78,50 +82,72 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class OpenVinoBackend:
+class OpenVinoBackend(Builder):
     name = "openvino"
     device = torch.device("cpu")
     layout = ON_CPU
     torch_threads = 1
 
-    def __init__(self, dtype: str, cache_dir: Path | None) -> None:
+    def __init__(self, dtype: str, cache_dir: Path | None, disk: int = LIMIT) -> None:
         self.precision = "bf16" if dtype == "bfloat16" else "f32"
         self.cores = usable_cores()
-        self.cache_dir = cache_dir
+        self.store = None if cache_dir is None else GraphStore(cache_dir / "openvino", disk)
 
-    def build(self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor], samples: Samples | None = None) -> Graph:
-        config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": self.precision}
-        path = self._ir_path(key if samples is None else f"{key} {KEPT_IN_FLOATS}")
-        if path is not None and path.exists():
-            model = _core().read_model(path)
-        else:
-            model = self._convert(make, example, samples is None)
-            if self.precision == "bf16":
-                model = _with_features_as_computed(model, example)
-            if samples is not None:
-                model = _quantised(model, samples())
-            heap.trim()
-            if path is not None:
-                _save(model, path)
-                model = _core().read_model(path)  # in the precision of the file: every start computes what this one does
-        if path is not None:
-            config["CACHE_DIR"] = str(path.parent)
-        parts = 2 if self.cores % 2 == 0 and _worth_halving(model) else 1
-        if parts == 1:
-            config["PERFORMANCE_HINT"] = "LATENCY"
-        else:
-            model.reshape({index: [port.shape[0] // parts, *list(port.shape)[1:]] for index, port in enumerate(model.inputs)})
-            config |= {"NUM_STREAMS": parts, "INFERENCE_NUM_THREADS": self.cores}
-        compiled = _core().compile_model(model, "CPU", config)
-        del model
+    def _build(self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor], samples: Samples | None = None) -> Graph:
+        name = self._name(key if samples is None else f"{key} {KEPT_IN_FLOATS}")
+        compiled, parts = self._found(name) or self._kept(name, *self._compiled(self.model(make, example, samples)))
         heap.trim()
-        return _graph(compiled, parts)
+        return _graph(compiled, parts, None if self.store is None else self.store.hold(name))
 
-    def _ir_path(self, key: str) -> Path | None:
-        if self.cache_dir is None:
+    def model(self, make: Callable[[], nn.Module], example: Sequence[Tensor], samples: Samples | None = None) -> Any:
+        """The graph in OpenVINO's own form, before it is compiled; its weights in half precision, as they are kept on disk."""
+        model = self._convert(make, example, samples is None)
+        if self.precision == "bf16":
+            model = _with_features_as_computed(model, example)
+        if samples is not None:
+            model = _quantised(model, samples())
+        compress_model_transformation(model)
+        heap.trim()
+        return model
+
+    def _compiled(self, model: Any) -> tuple[Any, int]:
+        """The model compiled, and into how many parts its rows are cut."""
+        parts = 2 if self.cores % 2 == 0 and _worth_halving(model) else 1
+        if parts > 1:
+            model.reshape({index: [port.shape[0] // parts, *list(port.shape)[1:]] for index, port in enumerate(model.inputs)})
+        return _core().compile_model(model, "CPU", self._config(parts)), parts
+
+    def _config(self, parts: int) -> dict[str, Any]:
+        config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": self.precision}
+        if parts == 1:
+            return config | {"PERFORMANCE_HINT": "LATENCY"}
+        return config | {"NUM_STREAMS": parts, "INFERENCE_NUM_THREADS": self.cores}
+
+    def _name(self, key: str) -> str:
+        """Another version, processor or number of cores compiles another graph."""
+        processor = [_core().get_property("CPU", name) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")]
+        about = f"{ov.__version__} {torch.__version__} {processor} {self.cores} {self.precision} {key}"
+        return hashlib.sha256(about.encode()).hexdigest()[:24] + ".graph"
+
+    def _found(self, name: str) -> tuple[Any, int] | None:
+        """As `_compiled`, from disk; None if there is none that OpenVINO takes."""
+        content = None if self.store is None else self.store.read(name)
+        if self.store is None or content is None:
             return None
-        digest = hashlib.sha256(f"{ov.__version__} {torch.__version__} {key}".encode()).hexdigest()[:24]
-        return self.cache_dir / "openvino" / f"{digest}.xml"
+        parts = content[0]
+        try:
+            return _core().import_model(content[1:], "CPU", self._config(parts)), parts
+        except Exception as error:  # whatever it finds wrong, the graph can be built
+            self.store.discard(name, f"is not taken ({str(error).splitlines()[0][:200]})")
+            return None
+
+    def _kept(self, name: str, compiled: Any, parts: int) -> tuple[Any, int]:
+        """What is given, written to disk where there is a store."""
+        if self.store is not None:
+            content = io.BytesIO()
+            compiled.export_model(content)
+            self.store.write(name, bytes([parts]) + content.getbuffer())
+        return compiled, parts
 
     def _convert(self, make: Callable[[], nn.Module], example: Sequence[Tensor], floats: bool) -> Any:
         module = groupnorm.rewrite(make().float().eval())
@@ -158,16 +184,6 @@ def _quantised(model: Any, samples: Sequence[tuple[Tensor, ...]]) -> Any:
     return nncf.quantize(model, data, subset_size=len(samples), preset=nncf.QuantizationPreset.MIXED, ignored_scope=floats)
 
 
-def _save(model: Any, path: Path) -> None:
-    """Written beside and renamed, so that a start that dies half-way leaves no half graph."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        part = Path(folder) / path.name
-        ov.save_model(model, part, compress_to_fp16=True)
-        os.replace(part.with_suffix(".bin"), path.with_suffix(".bin"))
-        os.replace(part, path)
-
-
 def _worth_halving(model: Any) -> bool:
     """Whether an even batch of small latents (the first input) meets a network of small weights."""
     latents = model.inputs[0]
@@ -184,8 +200,9 @@ TORCH = {ov.Type.f32: torch.float32, ov.Type.bf16: torch.bfloat16, ov.Type.u8: t
 """The types of what graphs give."""
 
 
-def _graph(compiled: Any, parts: int = 1) -> Graph:
-    """The compiled model as a graph; parts: what a call's rows are cut into, to be computed beside each other."""
+def _graph(compiled: Any, parts: int = 1, hold: Hold | None = None) -> Graph:
+    """The compiled model as a graph; parts: what a call's rows are cut into, to be computed beside each other. hold: of
+    its file."""
     requests = [compiled.create_infer_request() for _ in range(parts)]
     taken = [port.element_type == ov.Type.bf16 for port in compiled.inputs]
     given = [([parts * port.shape[0], *list(port.shape)[1:]], TORCH[port.element_type]) for port in compiled.outputs]
@@ -203,6 +220,7 @@ def _graph(compiled: Any, parts: int = 1) -> Graph:
                 started.callback(request.wait)
         return outputs
 
+    run.hold = hold  # type: ignore[attr-defined]
     return run
 
 
