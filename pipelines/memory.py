@@ -10,9 +10,6 @@ has been watched. Half the widths at 256 had built no picture after five minutes
 
 from __future__ import annotations
 
-import json
-import math
-import struct
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +20,11 @@ import torch
 
 from pipelines import heap
 from pipelines.loader import ModelParts
-from pipelines.types import MemoryShortError, ModelError, StreamSpec
+from pipelines.loader.files import read_header
+from pipelines.types import MemoryShortError, StreamSpec
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 4}  # int8: the buffers around its convolutions are floats
 READ_AS = 4  # float32, in which text encoders are kept, and what OpenVINO converts
-MAX_HEADER = 100_000_000  # as the safetensors library has it
 FEED_FORWARD = 8  # a transformer's gated feed-forward holds 2·4·C numbers per token
 TRACED = 8  # hidden states of its last block, in float32, while a full autoencoder's decoder is traced
 ALIVE = 4  # the same while it decodes: the block's input, a layer's input and output, what the convolution works in
@@ -62,19 +59,9 @@ class Stored:
 
 def stored(path: Path) -> Stored:
     """What a .safetensors file holds, from its header alone. ModelError for a file that is none or is cut short."""
-    try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > MAX_HEADER:
-                raise ValueError(f"a header of {length} bytes")
-            tensors = json.loads(file.read(length))
-        entries = [entry for name, entry in tensors.items() if name != "__metadata__"]
-        end = max((int(entry["data_offsets"][1]) for entry in entries), default=0)
-        if path.stat().st_size < 8 + length + end:
-            raise ValueError(f"{path.stat().st_size} bytes where its header says {8 + length + end}")
-        return Stored(sum(math.prod(entry["shape"]) for entry in entries), end, len(entries))
-    except (OSError, struct.error, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise ModelError(f"{path.parent.name}/{path.name}: is no whole safetensors file ({error})") from error
+    tensors, _ = read_header(path, f"{path.parent.name}/{path.name}")
+    count, size = sum(info.count for info in tensors.values()), sum(info.bytes for info in tensors.values())
+    return Stored(count, size, len(tensors))
 
 
 def stored_in(files: Iterable[Path]) -> Stored:

@@ -53,6 +53,17 @@ class ModelFolder:
         except OSError as error:
             raise ModelError(f"{self.name}/{name}: {error.strerror or error}") from error
 
+    def files(self, name: str, pattern: str, most: int = MAX_BYTES) -> list[Path]:
+        """The files of the folder `name` whose names match, sorted; none if there is no such folder.
+
+        Raises ModelError for one that leads out, is no plain file or has more than `most` bytes.
+        """
+        found = sorted(path.name for path in self.path(name).glob(pattern))
+        for file in found:
+            if require_file(self.path(f"{name}/{file}"), f"{self.name}/{name}/{file}") > most:
+                raise ModelError(f"{self.name}/{name}/{file}: is larger than {most / 2**20:g} MB")
+        return [self.path(f"{name}/{file}") for file in found]
+
     def json(self, name: str, most: int = MAX_BYTES) -> dict[str, Any]:
         """The JSON object of at most `most` bytes in the file `name`."""
         return read_json(self.path(name), f"{self.name}/{name}", most)
@@ -71,11 +82,14 @@ def read_json(path: Path, label: str, most: int = MAX_BYTES) -> dict[str, Any]:
     return parse_json(read_bytes(path, label, most), label)
 
 
-def parse_json(content: bytes | str, label: str) -> dict[str, Any]:
-    """A JSON object that nests no deeper than MAX_DEPTH. Raises ModelError, which begins with `label`."""
+def parse_json(content: bytes | str, label: str, unique: bool = False) -> dict[str, Any]:
+    """A JSON object that nests no deeper than MAX_DEPTH. Raises ModelError, which begins with `label`.
+
+    unique: no name may stand twice in an object; otherwise the last one counts.
+    """
     try:
         text = content if isinstance(content, str) else content.decode("utf-8")
-        value = json.loads(text, parse_constant=_no_constant)
+        value = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_no_doubles if unique else None)
     except RecursionError:
         raise ModelError(f"{label}: nests deeper than {MAX_DEPTH} levels") from None
     except ValueError as error:
@@ -120,6 +134,13 @@ def require_file(path: Path, label: str) -> int:
 
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is no number of JSON")
+
+
+def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        raise ValueError("a name stands in it twice")
+    return content
 
 
 def _depth_exceeds(value: object, most: int) -> bool:

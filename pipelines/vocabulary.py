@@ -4,11 +4,11 @@ lists, and painted looks, which `painter/config.json` lists."""
 from __future__ import annotations
 
 import functools
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.reader import ModelFolder
 from pipelines.types import ModelError
 
 FILE = "looks.json"
@@ -55,25 +55,15 @@ def read_vocabulary(folder: Path) -> Vocabulary:
     """The list in a model's folder, read once. ModelError, which names the field, for one that is not as it should be."""
     listed = _read(folder, FILE)
     if not set(listed) <= set(KINDS):
-        raise ModelError(f"{FILE}: must be a JSON object with the keys {', '.join(KINDS)}")
+        raise ModelError(f"{FILE}: may have the keys {', '.join(KINDS)}")
     painted = _painted(_read(folder, PAINTER).get("looks") or {})
     return Vocabulary(**{kind: _words(kind, listed.get(kind, [])) for kind in KINDS}, painted=painted)
 
 
 def _read(folder: Path, name: str) -> dict[str, Any]:
     """The JSON object in a file of the folder; empty where there is none. Raises ModelError."""
-    path = folder / name
-    if not path.is_file():
-        return {}
-    try:
-        if path.stat().st_size > LARGEST:
-            raise ModelError(f"{name}: is larger than {LARGEST} bytes")
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{name}: is not readable: {error}") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{name}: must be a JSON object")
-    return content
+    inside = ModelFolder(folder)
+    return inside.json(name, LARGEST) if inside.has(name) else {}
 
 
 def _words(kind: str, entries: Any) -> tuple[Word, ...]:

@@ -1,21 +1,20 @@
-"""Files of a checkpoint, looked at before any library opens them: paths that stay inside, JSON, safetensors headers.
+"""Weights of a checkpoint, looked at before any library opens them: which files, and what their safetensors headers say.
 
 Knows no torch and no network. Everything raises ModelError that names the file.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
+from pipelines.reader import ModelFolder, parse_json, require_file
 from pipelines.types import ModelError
 
-MAX_JSON = 16 * 2**20  # the largest published one, a tokenizer's vocabulary, has 1 MB
 MAX_HEADER = 16 * 2**20  # SDXL's largest file has a header of 0.4 MB
 BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "U16": 16, "I16": 16, "F16": 16, "BF16": 16,
@@ -63,31 +62,8 @@ class Weights:
         return max(counts, key=lambda name: counts[name]) if counts else "F32"
 
 
-class Folder:
-    """A checkpoint folder. Nothing outside it is ever opened, whatever names and links inside it say.
-
-    The hub's cache keeps a snapshot's files as links to blobs beside it, so there the repository's cache folder is the limit.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.name = path.name
-        self.root = path.resolve()
-        caches = (at.parent for at in self.root.parents if at.name == "snapshots" and (at.parent / "blobs").is_dir())
-        self.limit = next(caches, self.root)
-
-    def path(self, name: str) -> Path:
-        """The file or folder `name`, which need not exist. Raises ModelError if it is not inside."""
-        pure = PurePosixPath(name)
-        path = (self.root / pure).resolve()
-        if pure.is_absolute() or ".." in pure.parts or not path.is_relative_to(self.limit):
-            raise ModelError(f"{self.name}/{name}: leads out of the model folder")
-        return path
-
-    def has(self, name: str) -> bool:
-        return self.path(name).exists()
-
-    def json(self, name: str) -> dict[str, Any]:
-        return read_json(self.path(name), f"{self.name}/{name}")
+class Folder(ModelFolder):
+    """A checkpoint folder: what `ModelFolder` reads, and weights."""
 
     def weights(self, part: str) -> Weights:
         """The weights of a part, "" for files of the folder itself. Raises ModelError, naming pickled ones if there are
@@ -135,21 +111,6 @@ def choose_weights(names: Iterable[str]) -> str | None:
     return min(others) if others else None
 
 
-def read_json(path: Path, label: str) -> dict[str, Any]:
-    """Raises ModelError for what is no JSON object of at most MAX_JSON bytes."""
-    try:
-        if path.stat().st_size > MAX_JSON:
-            raise ModelError(f"{label}: is larger than {MAX_JSON >> 20} MB")
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelError(f"{label}: is missing") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{label}: is not readable JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{label}: is not a JSON object")
-    return content
-
-
 def read_weights(paths: Iterable[Path], label: str) -> Weights:
     """The headers of safetensors files, read without opening the tensors. Raises ModelError."""
     tensors: dict[str, TensorInfo] = {}
@@ -171,8 +132,8 @@ def read_header(path: Path, label: str) -> tuple[dict[str, TensorInfo], dict[str
 
     Raises ModelError for a file that is missing, cut short, or whose header does not describe exactly its bytes.
     """
+    size = require_file(path, label)
     try:
-        size = path.stat().st_size
         with path.open("rb") as file:
             start = file.read(8)
             length = struct.unpack("<Q", start)[0] if len(start) == 8 else -1
@@ -183,12 +144,12 @@ def read_header(path: Path, label: str) -> tuple[dict[str, TensorInfo], dict[str
         raise ModelError(f"{label}: {error.strerror or error}") from error
     if length < 0 or len(raw) < length:
         raise ModelError(f"{label}: is cut short; it ends within its header")
+    header = parse_json(raw, f"{label}: its header", unique=True)
     try:
-        header = json.loads(raw, object_pairs_hook=_no_doubles)
-        metadata = header.pop("__metadata__", {})
+        metadata = {str(key): str(value) for key, value in header.pop("__metadata__", {}).items()}
         spans = sorted((_span(entry), name, entry) for name, entry in header.items())
         tensors = {name: TensorInfo(entry["dtype"], tuple(entry["shape"])) for _, name, entry in spans}
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelError(f"{label}: its header is not one of safetensors: {error}") from error
     end = 0
     for (first, last), name, _ in spans:
@@ -198,7 +159,7 @@ def read_header(path: Path, label: str) -> tuple[dict[str, TensorInfo], dict[str
     if 8 + length + end != size:
         state = "is cut short" if size < 8 + length + end else "is longer than its header says"
         raise ModelError(f"{label}: {state}: {size} bytes, of {8 + length + end}")
-    return tensors, {str(key): str(value) for key, value in metadata.items()}
+    return tensors, metadata
 
 
 def _span(entry: Mapping[str, Any]) -> tuple[int, int]:
@@ -209,10 +170,3 @@ def _span(entry: Mapping[str, Any]) -> tuple[int, int]:
     if any(isinstance(number, bool) or not isinstance(number, int) or number < 0 for number in numbers):
         raise ValueError("a shape or an offset is no whole number")
     return first, last
-
-
-def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        raise ValueError("a name stands in it twice")
-    return content

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from pipelines.loader import networks
+from pipelines.loader import networks, vocabulary
 from pipelines.loader.files import Folder, Weights
 from pipelines.types import ModelError
 
@@ -70,9 +70,8 @@ class FolderCheckpoint:
     def text_encoder(self, part: str) -> tuple[Any, nn.Module]:
         """(tokenizer, encoder in float32) of text_encoder or text_encoder_2."""
         kind = CLASSES[part][0]
-        tokenizer = part.replace("text_encoder", "tokenizer")
-        encoder = networks.pretrained_encoder(kind, self.folder.path(part), self.weights[part], f"{self.name}/{part}")
-        return networks.tokenizer(self.folder.path(tokenizer), f"{self.name}/{tokenizer}"), encoder
+        tokenizer = vocabulary.read_tokenizer(self.folder, part.replace("text_encoder", "tokenizer"))
+        return tokenizer, networks.clip_encoder(kind, self.configs[part], self.weights[part], f"{self.name}/{part}")
 
     def _check_part(self, part: str) -> None:
         entry = self.index.get(part)

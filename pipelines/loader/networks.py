@@ -7,7 +7,6 @@ never exists twice, nor in float32. Every tensor must fit: nothing is left at ra
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -22,6 +21,11 @@ from pipelines.types import ModelError
 AUTOENCODERS = ("CosineAutoencoder", "AutoencoderKL", "AutoencoderTiny")
 IGNORED = ("position_ids",)  # buffers of old text encoders, which newer ones make themselves
 OLD_ATTENTION = {"query.": "to_q.", "key.": "to_k.", "value.": "to_v.", "proj_attn.": "to_out.0."}
+CLIP_FIELDS = (
+    "vocab_size", "hidden_size", "intermediate_size", "projection_dim", "num_hidden_layers", "num_attention_heads",
+    "max_position_embeddings", "hidden_act", "layer_norm_eps", "attention_dropout", "initializer_range", "initializer_factor",
+    "pad_token_id", "bos_token_id", "eos_token_id", "num_channels", "image_size", "patch_size",
+)  # fmt: skip
 SHOWN = 3  # names in an error
 
 LOADING_ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, NotImplementedError, SafetensorError)
@@ -109,21 +113,47 @@ def read(weights: Weights) -> dict[str, Tensor]:
     return tensors
 
 
-def pretrained_encoder(kind: str, folder: Path, weights: Weights, label: str) -> nn.Module:
-    """A CLIP encoder of texts or pictures in float32: half precision is slow or missing on a CPU, and it runs once per prompt."""
+def clip_encoder(kind: str, config: Mapping[str, Any], weights: Weights, label: str) -> nn.Module:
+    """A CLIP encoder of texts or pictures in float32: half precision is slow or missing on a CPU, and it runs once per prompt.
+
+    kind: CLIPTextModel, CLIPTextModelWithProjection or CLIPVisionModelWithProjection. Raises ModelError.
+    """
     import transformers
 
-    quiet()
-    variant = "fp16" if ".fp16" in weights.files[0].name else None
+    made = transformers.CLIPVisionConfig if "Vision" in kind else transformers.CLIPTextConfig
     try:
-        module, about = getattr(transformers, kind).from_pretrained(
-            folder,
-            variant=variant,
-            dtype=torch.float32,
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-            trust_remote_code=False,
+        described = made(**_known(config))
+    except LOADING_ERRORS as error:
+        raise ModelError(f"{label}/config.json: describes no {kind}: {error}") from error
+    return _loaded(getattr(transformers, kind), described, weights, label)
+
+
+def safety_checker(config: Mapping[str, Any], weights: Weights, label: str, side: int) -> nn.Module:
+    """The published safety checker in float32, for pictures of side x side pixels. Raises ModelError."""
+    import transformers
+    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+
+    vision = {**(config.get("vision_config") or {}), **(config.get("vision_config_dict") or {})}
+    try:
+        described = transformers.CLIPConfig(vision_config=_known(vision), projection_dim=int(config.get("projection_dim", 512)))
+    except LOADING_ERRORS as error:
+        raise ModelError(f"{label}/config.json: describes no safety checker: {error}") from error
+    if described.vision_config.image_size != side:
+        raise ModelError(f"{label}: sees pictures of {described.vision_config.image_size} pixels, not of {side}")
+    return _loaded(StableDiffusionSafetyChecker, described, weights, label)
+
+
+def _known(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that describe a CLIP network; others name adapters, kernels or code, which are never looked for."""
+    return {name: config[name] for name in CLIP_FIELDS if name in config}
+
+
+def _loaded(cls: Any, config: Any, weights: Weights, label: str) -> nn.Module:
+    """A network of transformers with these weights, in float32. It is given tensors and no folder, so it opens no file."""
+    quiet()
+    try:
+        module, about = cls.from_pretrained(
+            None, config=config, state_dict=read(weights), dtype=torch.float32, local_files_only=True, output_loading_info=True
         )
     except LOADING_ERRORS as error:
         raise ModelError(f"{label}: cannot be loaded: {error}") from error
@@ -133,35 +163,8 @@ def pretrained_encoder(kind: str, folder: Path, weights: Weights, label: str) ->
         raise ModelError(
             f"{label}: weights and configuration differ: {_some('missing', missing)}{_some('unfit', unfit)}".rstrip("; ")
         )
-    return module.eval().requires_grad_(False)
-
-
-def pretrained_safety_checker(folder: Path, weights: Weights, label: str, side: int) -> nn.Module:
-    """The published safety checker in float32, for pictures of side x side pixels. Raises ModelError."""
-    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
-
-    quiet()
-    variant = "fp16" if ".fp16" in weights.files[0].name else None
-    options = {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
-    try:
-        module, about = StableDiffusionSafetyChecker.from_pretrained(folder, variant=variant, dtype=torch.float32, **options)
-    except LOADING_ERRORS as error:
-        raise ModelError(f"{label}: cannot be loaded: {error}") from error
-    missing = sorted(name for name in about["missing_keys"] if not name.endswith(IGNORED))
-    if missing or about["mismatched_keys"]:
-        raise ModelError(f"{label}: weights and configuration differ: {_some('missing', missing)}".rstrip("; "))
-    if module.config.vision_config.image_size != side:
-        raise ModelError(f"{label}: sees pictures of {module.config.vision_config.image_size} pixels, not of {side}")
-    return module.eval().requires_grad_(False)
-
-
-def tokenizer(folder: Path, label: str) -> Any:
-    from transformers import CLIPTokenizer
-
-    try:
-        return CLIPTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except LOADING_ERRORS as error:
-        raise ModelError(f"{label}: cannot be loaded: {error}") from error
+    loaded: nn.Module = module.eval().requires_grad_(False)
+    return loaded
 
 
 def quiet() -> None:

@@ -87,7 +87,7 @@ class ModelParts:
         """Pictures to calibrate an int8 variant with, where the model's folder has them."""
         if not isinstance(self.checkpoint, FolderCheckpoint):
             return ()
-        return tuple(sorted((self.checkpoint.folder.root / CALIBRATION).glob("*.jpg")))
+        return tuple(self.checkpoint.folder.files(CALIBRATION, "*.jpg"))
 
     @property
     def latent_channels(self) -> int:

@@ -82,7 +82,7 @@ class PictureFiles:
         """Reads the picture encoder. Slow. Raises ModelError."""
         tensors = networks.read(self.weights)
         projection = Projection(*(tensors[name] for name in PROJECTION))
-        model = networks.pretrained_encoder("CLIPVisionModelWithProjection", self._folder.root, self._encoder, self._folder.name)
+        model = networks.clip_encoder("CLIPVisionModelWithProjection", self.config, self._encoder, self._folder.name)
         side = int(self.config.get("image_size", 224))
 
         @torch.inference_mode()

@@ -43,9 +43,8 @@ class SafetyChecker:
             raise ModelError(f"{folder.name}/feature_extractor/preprocessor_config.json: lacks a mean and deviation") from error
         self._device = torch.device(device)
         weights = folder.weights("safety_checker")
-        self._model = networks.pretrained_safety_checker(
-            folder.path("safety_checker"), weights, f"{folder.name}/safety_checker", self._side
-        ).to(self._device)
+        described = folder.json("safety_checker/config.json")
+        self._model = networks.safety_checker(described, weights, f"{folder.name}/safety_checker", self._side).to(self._device)
 
     @torch.inference_mode()
     def __call__(self, pictures: Sequence[Pixels]) -> list[bool]:

@@ -16,8 +16,9 @@ import torch
 from torch import nn
 
 from pipelines.loader import networks, vocabulary
-from pipelines.loader.files import TensorInfo, read_json, read_weights
+from pipelines.loader.files import TensorInfo, read_weights
 from pipelines.models import ASSETS
+from pipelines.reader import read_json
 from pipelines.types import ModelError
 
 LAYOUTS = {family: ASSETS / "layouts" / family for family in ("sd15", "sd21", "sdxl")}

@@ -141,7 +141,7 @@ def edit_map(model: Path, change: Callable[[dict], object]) -> None:
 
 
 BAD_SHARDS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "missing shard": (lambda m: next((m / "unet").glob("*-of-*")).unlink(), "No such file"),
+    "missing shard": (lambda m: next((m / "unet").glob("*-of-*")).unlink(), "is missing"),
     "traversal": (lambda m: edit_map(m, lambda w: w.update(x="../../w.safetensors")), "no file name beside it"),
     "absolute": (lambda m: edit_map(m, lambda w: w.update(x="/tmp/w.safetensors")), "no file name beside it"),
     "pickle shard": (lambda m: edit_map(m, lambda w: w.update(x="w.bin")), "no file name beside it"),

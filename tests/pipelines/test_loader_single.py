@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from pipelines import ModelError, ModelParts, describe
 from pipelines.loader import networks, single, vocabulary
-from pipelines.loader.files import read_json
+from pipelines.reader import read_json
 from tests.ldm import write_single_file
 from tests.miniature import save_family
 

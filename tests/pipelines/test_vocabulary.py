@@ -72,7 +72,7 @@ def test_prompts_are_those_of_the_looks(tmp_path: Path) -> None:
     [
         ("{", "not readable"),
         ([], "JSON object"),
-        ({"looks": [], "styles": []}, "JSON object with the keys looks, modifiers, scenes"),
+        ({"looks": [], "styles": []}, "may have the keys looks, modifiers, scenes"),
         ({"looks": {}}, "looks must be a list"),
         ({"looks": [LOOK, "oil"]}, r"looks\[1\]"),
         ({"scenes": [{**LOOK, "prompt": ""}]}, r"scenes\[0\]"),
