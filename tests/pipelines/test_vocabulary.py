@@ -42,7 +42,7 @@ def test_painted_looks_are_read_and_count_among_the_prompts(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([], "must be a JSON object"),
+        ([], "is not a JSON object"),
         ({"looks": ["ink"]}, "looks must be an object"),
         ({"looks": {"ink": {}}}, "'ink' must be an object of rows and shares"),
         ({"looks": {"ink": {"0": 0.5}}}, "sum to 1"),
