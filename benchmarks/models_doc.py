@@ -42,8 +42,8 @@ their styles. `style.amount` sets how much paint is laid over the picture, live.
 `app.py models` lists what is present, `app.py models --check MODEL` says what something is and whether it would load. Models that
 are not here yet are downloaded on first use, with a progress bar; `--offline` (or `HF_HUB_OFFLINE=1`) forbids it. Only
 safetensors are read, no code of a repository is ever run, and every header, path and class is checked before anything is loaded.
-Files of a model's folder are read by Rill alone: plain ones of at most 16 MB beside the weights, JSON of at most 32 levels, and no
-link may lead out of the folder. What libraries look for by themselves (adapters, chat templates, generation settings, code,
+Files of a model's folder are read by Rill alone: plain ones of at most 16 MB beside the weights, JSON of at most 32 levels, and
+no link may lead out of the folder. What libraries look for by themselves (adapters, chat templates, generation settings, code,
 pickles) is never opened; a test watches which files are.
 
 None of these weights could be loaded where Rill was made, which has no access to the hub: the loading code is tested on
