@@ -2,6 +2,7 @@
 
 import { iconButton, make } from "./dom.js";
 import { History, blendAt } from "./history.js";
+import { composing } from "./shortcuts.js";
 import { asked, chosen, known } from "./vocabulary.js";
 
 const RESTED = 3000; // ms after which a prompt counts as meant
@@ -36,9 +37,17 @@ export function ask(host, studio) {
   });
   addEventListener("keydown", (event) => {
     if ((event.key !== "ArrowUp" && event.key !== "ArrowDown") || !event.target.closest?.("#rill-prompt")) return;
+    if (composing(event) || event.shiftKey || event.ctrlKey || event.metaKey || event.altKey || !atEdge(event.target, event.key)) return;
     event.preventDefault();
     use(event.key === "ArrowUp" ? history.older(studio.settings.values.prompt) : history.newer(studio.settings.values.prompt));
   });
+}
+
+/** In a box of several rows the arrows move the caret, until it is at the first or the last character. */
+function atEdge(box, key) {
+  const { lineHeight, paddingTop } = getComputedStyle(box);
+  if (box.scrollHeight - 2 * parseFloat(paddingTop) < 1.8 * parseFloat(lineHeight)) return true;
+  return box.selectionStart === (key === "ArrowUp" ? 0 : box.value.length);
 }
 
 /** A button that opens a list above it; `fill(close)` makes what it shows. */

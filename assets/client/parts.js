@@ -3,6 +3,7 @@
 export { top } from "./top.js";
 export { stage } from "./stage.js";
 export { ask, travel } from "./ask.js";
+export { controls } from "./controls.js";
 export { looks } from "./looks.js";
 export { source } from "./picker.js";
 export { picture } from "./condition.js";

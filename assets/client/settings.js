@@ -1,12 +1,13 @@
-// The settings as the server acknowledged them, and the patches on their way. Pure but for the two callbacks and the timer
-// that it is given: `send(patch, request)` returns false while nobody listens, `changed(keys)` reports what controls must show.
+// The settings as the server acknowledged them, and the patches on their way. Pure but for its callbacks and the timer that it is
+// given: `send(patch, request)` returns false while nobody listens, `changed(keys)` reports what controls must show, `settled()`
+// that the acknowledged values are others than before, whoever moved them, `refused(field, message)` what the server refused.
 
-const TEXT_DELAY = 180; // ms of rest before a half-typed prompt is sent
+const TEXT_DELAY = 180; // ms of rest before what is half typed is sent
 const QUICK_DELAY = 15; // sliders: several moves of one animation frame are one patch
 
 export class SettingsStore {
-  constructor({ send, changed = () => {}, refused = () => {}, later = setTimeout, cancel = clearTimeout }) {
-    Object.assign(this, { send, changed, refused, later, cancel });
+  constructor({ send, changed = () => {}, settled = () => {}, refused = () => {}, later = setTimeout, cancel = clearTimeout }) {
+    Object.assign(this, { send, changed, settled, refused, later, cancel });
     this.fields = {};
     this.values = {}; // acknowledged
     this.shown = {}; // what the controls show
@@ -15,23 +16,44 @@ export class SettingsStore {
     this.inFlight = null; // { request, patch }
     this.requests = 0;
     this.timer = null;
+    this.held = null; // { key, composing } of the control in which somebody types
   }
 
-  /** The user moved a control. Several moves before the server answers become one patch. */
-  set(key, value) {
+  /** The user moved a control. Several moves before the server answers become one patch; what is `typed` rests before it is sent. */
+  set(key, value, typed = false) {
     const field = this.fields[key];
     const fit = field ? coerce(field, value) : value;
     if (fit === undefined) return;
     this.shown[key] = value;
     this.pending[key] = fit;
-    this.#schedule(field?.kind === "text" ? TEXT_DELAY : QUICK_DELAY);
+    this.#schedule(typed || field?.kind === "text" ? TEXT_DELAY : QUICK_DELAY);
   }
 
   /** Something other than its control changed a value (a chip, a share link): the control has to follow at once. */
   put(key, value) {
     this.set(key, value);
     this.shown[key] = undefined;
+    if (this.held?.key === key && !this.held.composing) this.held = null;
     this.#schedule(0);
+  }
+
+  /** Somebody types in the control of `key`: until its release no answer of the server changes what it shows. */
+  hold(key, composing = false) {
+    this.held = { key, composing };
+  }
+
+  /** The control was left: it shows what is acknowledged, and what was typed there leaves without rest. */
+  release(key) {
+    if (this.held?.key !== key) return;
+    this.held = null;
+    this.#report();
+    if (key in this.pending) this.#schedule(0);
+  }
+
+  /** What was typed has become invalid: an earlier value that was not sent yet is not meant any more. */
+  drop(key) {
+    delete this.pending[key];
+    this.shown[key] = undefined;
   }
 
   welcome({ version, values }, fields) {
@@ -72,14 +94,17 @@ export class SettingsStore {
   }
 
   #accept(version, values) {
+    const before = this.values;
     this.version = version;
     this.values = values;
     this.#report();
+    if (Object.keys(values).some((key) => !same(values[key], before[key]))) this.settled();
   }
 
   #report() {
     const open = { ...(this.inFlight?.patch ?? {}), ...this.pending };
-    const keys = Object.keys(this.values).filter((key) => !(key in open) && !same(this.shown[key], this.values[key]));
+    const free = (key) => !(key in open) && key !== this.held?.key;
+    const keys = Object.keys(this.values).filter((key) => free(key) && !same(this.shown[key], this.values[key]));
     for (const key of keys) this.shown[key] = this.values[key];
     if (keys.length) this.changed(keys);
   }
@@ -98,6 +123,15 @@ export class SettingsStore {
     this.pending = {};
     this.inFlight = { request, patch };
   }
+}
+
+/** What the `text` of a number's box is worth: { value }, or { wrong } with what is allowed. `field` may be unknown yet. */
+export function entry(field, text, { low = field?.low ?? -Infinity, high = field?.high ?? Infinity } = {}) {
+  const value = text.trim() === "" ? NaN : Number(text);
+  const whole = field?.kind === "integer";
+  if (value >= low && value <= high && Number.isFinite(value) && (!whole || Number.isInteger(value))) return { value };
+  const range = Number.isFinite(high - low) ? ` from ${low} to ${high}` : "";
+  return { wrong: `Only ${whole ? "a whole number" : "a number"}${range}.` };
 }
 
 /** `value` as the declared type, kept inside the declared range; undefined if it cannot be (an empty number box). */

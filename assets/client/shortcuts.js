@@ -2,22 +2,32 @@
 
 import { make } from "./dom.js";
 
-const TYPING = "input:not([type=range], [type=checkbox], [type=radio]), textarea, select, [contenteditable]";
+const TYPING = "input:not([type=range], [type=checkbox], [type=radio], [type=button]), textarea, select, [role=textbox], [role=combobox]";
+const OWN = "button, [type=checkbox], [type=radio], summary, a"; // what the space bar presses
+
+/** Whether a key belongs to an input method that is at work. */
+export const composing = ({ isComposing, keyCode }) => isComposing || keyCode === 229;
+
+/** Whether what has the focus takes keys as text: none of them is a shortcut then. */
+const typing = (target) => target instanceof Element && (target.isContentEditable || target.closest(TYPING) !== null);
 
 /** `keys`: [key, words, action] for every shortcut; `?` opens the sheet. Returns what opens it. */
 export function shortcuts(keys) {
   const sheet = helpSheet(keys);
   const table = new Map(keys.map(([key, , action]) => [key, action]));
+  let pressed = null; // what a pointer pressed and so has the focus: the space bar is not meant for it
+  addEventListener("pointerdown", ({ target }) => (pressed = target.closest?.(`${OWN}, label`)), true);
+  addEventListener("focusin", ({ target }) => (pressed = pressed?.contains(target) ? pressed : null), true);
+  const spaceIsIts = (target) => target.closest?.(OWN) && !pressed?.contains(target);
   addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
-    const { target } = event;
-    if (target.closest?.(TYPING)) return;
-    if (event.key === " " && target.closest?.("button, [type=checkbox], [type=radio], summary, a")) return; // their own key
+    if (event.ctrlKey || event.metaKey || event.altKey || composing(event) || document.querySelector("dialog[open]")) return;
+    const [target] = event.composedPath();
     const action = table.get(event.key);
-    if (!action) return;
+    if (!action || typing(target) || (event.key === " " && spaceIsIts(target))) return;
     event.preventDefault();
-    action();
+    if (!event.repeat) action();
   });
+  addEventListener("keyup", (event) => event.key === " " && pressed?.contains(event.target) && event.preventDefault(), true); // some browsers press then
   return () => sheet.showModal();
 }
 

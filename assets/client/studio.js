@@ -59,6 +59,7 @@ export class Studio extends EventTarget {
     this.settings = new SettingsStore({
       send: (patch, request) => this.#send(patch, request),
       changed: (keys) => this.#controlsChanged(keys),
+      settled: () => this.say("settings", this.settings.values),
       refused: (field, message) => this.notice(message.startsWith(field) ? message : `${field}: ${message}`, true),
       later: (callback, ms) => setTimeout(callback, ms),
       cancel: (timer) => clearTimeout(timer),
@@ -214,7 +215,6 @@ export class Studio extends EventTarget {
 
   #controlsChanged(keys) {
     for (const key of keys) this.changes.add(key);
-    this.say("settings", this.settings.values);
     this.bridge?.();
   }
 
@@ -237,9 +237,9 @@ export class Studio extends EventTarget {
     return result;
   }
 
-  /** For Gradio: the user moved the control of `key`. */
-  input(key, value) {
-    this.settings.set(key, value);
+  /** The user moved the control of `key`, or `typed` there. */
+  input(key, value, typed = false) {
+    this.settings.set(key, value, typed);
     if (key === "strength_map.mode" && value === "mask") this.say("paint", "mask");
   }
 }

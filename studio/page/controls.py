@@ -1,8 +1,7 @@
-"""One Gradio control per declared setting. A change goes straight to the browser's socket: no request to Gradio is made."""
+"""One Gradio control per declared setting. The browser's client listens to the controls by their ids."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,19 +24,11 @@ class Controls:
     made: dict[str, Component] = field(default_factory=dict)
 
     def make(self, key: str, label: str, **options: Any) -> Component | None:
-        """The control of one setting, wired to the socket; None if this setting is not declared or already has its control."""
+        """The control of one setting; None if this setting is not declared or already has its control."""
         if key not in self.fields or key in self.made:
             return None
         control = self._build(key, label, **options)
         self.made[key] = control
-        control.input(
-            fn=None,
-            inputs=[control],
-            js=f"(value) => {{ window.rill && window.rill.input({json.dumps(key)}, value); }}",
-            queue=False,
-            show_progress="hidden",
-            api_visibility="private",
-        )
         return control
 
     def rest(self) -> list[str]:

@@ -123,6 +123,7 @@ def build(fields: Mapping[str, Any], spec: Any, info: Any) -> gr.Blocks:
                 _keep()
                 reset = gr.Button("Reset all settings", size="sm", elem_id="rill-reset")
                 reset.click(fn=None, js=RESET, queue=False, api_visibility="private")
+        part("controls", keys=" ".join(controls.made))
         stage.change(
             fn=None,
             outputs=list(controls.made.values()),

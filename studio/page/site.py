@@ -27,6 +27,7 @@ MODULES = (
     "encoder",
     "dom",
     "settings",
+    "controls",
     "sources",
     "stats",
     "view",

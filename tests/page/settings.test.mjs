@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { SettingsStore, coerce } from "../../assets/client/settings.js";
+import { SettingsStore, coerce, entry } from "../../assets/client/settings.js";
 
 const FIELDS = {
   prompt: { kind: "text", limit: 10 },
@@ -13,12 +13,13 @@ const VALUES = { prompt: "oil", strength: 0.5, steps: 1, "gate.enabled": false, 
 
 /** A store whose timers run by hand and whose line can be cut. */
 function stage() {
-  const log = { sent: [], changed: [], refused: [] };
+  const log = { sent: [], changed: [], refused: [], settled: 0 };
   const timers = new Map();
   let number = 0;
   const store = new SettingsStore({
     send: (patch, request) => log.online !== false && (log.sent.push({ patch, request }), true),
     changed: (keys) => log.changed.push(keys),
+    settled: () => (log.settled += 1),
     refused: (field, message) => log.refused.push([field, message]),
     later: (callback, ms) => (timers.set(++number, { callback, ms }), number),
     cancel: (id) => timers.delete(id),
@@ -30,7 +31,7 @@ function stage() {
     }
   };
   store.welcome({ version: 0, values: { ...VALUES } }, FIELDS);
-  log.changed.length = 0;
+  log.changed.length = log.settled = 0;
   return { store, log, run, timers };
 }
 
@@ -115,4 +116,69 @@ test("values are made to fit their declaration, or ignored", () => {
   assert.equal(coerce(FIELDS.mode, "z"), undefined);
   assert.equal(coerce(FIELDS.prompt, "0123456789abc"), "0123456789");
   assert.equal(coerce(FIELDS["gate.enabled"], 1), true);
+});
+
+test("every acknowledged change is reported, own and foreign, and nothing that changes nothing", () => {
+  const { store, log, run } = stage();
+  store.set("prompt", "sea");
+  run();
+  store.acknowledged({ version: 1, values: { ...VALUES, prompt: "sea" }, request: 1 });
+  assert.deepEqual([log.settled, log.changed], [1, []], "the control shows it already, others do not know it yet");
+  store.acknowledged({ version: 2, values: { ...VALUES, prompt: "sea", steps: 4 } });
+  assert.deepEqual([log.settled, log.changed], [2, [["steps"]]]);
+  store.acknowledged({ version: 3, values: { ...VALUES, prompt: "sea", steps: 4 } });
+  store.acknowledged({ version: 2, values: { ...VALUES } });
+  assert.equal(log.settled, 2);
+});
+
+test("a control in which somebody types is changed by no answer until it is left", () => {
+  const { store, log, run } = stage();
+  store.hold("prompt");
+  store.set("prompt", "a sea", true);
+  run();
+  store.acknowledged({ version: 1, values: { ...VALUES, prompt: "cut", steps: 2 }, request: 1 });
+  assert.deepEqual(log.changed, [["steps"]]);
+  store.release("steps");
+  assert.deepEqual(log.changed.length, 1);
+  store.release("prompt");
+  assert.deepEqual(log.changed.at(-1), ["prompt"]);
+  store.release("prompt");
+  assert.equal(log.changed.length, 2);
+});
+
+test("a chip changes the control in which somebody has typed, but not text that is being composed", () => {
+  for (const [composing, changed] of [[false, [["prompt"]]], [true, []]]) {
+    const { store, log, run } = stage();
+    store.hold("prompt", composing);
+    store.put("prompt", "clay");
+    run();
+    store.acknowledged({ version: 1, values: { ...VALUES, prompt: "clay" }, request: 1 });
+    assert.deepEqual(log.changed, changed);
+  }
+});
+
+test("what was typed leaves when the control is left, and an invalid rest of it takes it back", () => {
+  const { store, log, run, timers } = stage();
+  store.hold("steps");
+  store.set("steps", 2, true);
+  assert.ok([...timers.values()][0].ms >= 100, "a number that is typed rests as a text does");
+  store.release("steps");
+  assert.equal([...timers.values()][0].ms, 0);
+  store.drop("steps");
+  run();
+  assert.deepEqual(log.sent, []);
+  store.release("steps");
+  store.acknowledged({ version: 1, values: { ...VALUES } });
+  assert.deepEqual(log.changed, [["steps"]], "the control shows what holds");
+});
+
+test("a box of numbers takes what is allowed and says what is", () => {
+  assert.deepEqual(entry(FIELDS.strength, "0.5"), { value: 0.5 });
+  assert.deepEqual(entry(FIELDS.strength, "1e-1"), { value: 0.1 });
+  assert.deepEqual(entry(FIELDS.steps, " 8 "), { value: 8 });
+  for (const text of ["", " ", "-", "9", "0", "2.5", "Infinity", "x"]) assert.match(entry(FIELDS.steps, text).wrong, /whole number from 1 to 8/);
+  for (const text of ["", "-0.1", "1.01", "1e9"]) assert.match(entry(FIELDS.strength, text).wrong, /from 0 to 1/);
+  assert.match(entry(FIELDS.steps, "5", { low: 1, high: 4 }).wrong, /from 1 to 4/, "an engine may end earlier");
+  assert.deepEqual(entry(undefined, "-5"), { value: -5 }, "a range that is not known is the server's to judge");
+  assert.ok(entry(undefined, "").wrong);
 });

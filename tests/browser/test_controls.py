@@ -1,0 +1,236 @@
+"""Every control by every road that a person has: keys, clipboard, dictation, input methods, drops, fingers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from tests.browser.chrome import Page
+from tests.browser.conftest import Studio
+from tests.browser.hands import Hands
+
+pytestmark = pytest.mark.browser
+
+TEXTS = ("prompt", "prompt_b", "negative")
+ANOTHER = """const { settings } = rill;
+  settings.acknowledged({ version: settings.version, values: { ...settings.values, prompt: 'another' } })"""
+UNKNOWN = """const { settings } = rill; // the page knows no range any more, the server does
+  arguments[0].removeAttribute('min');
+  settings.fields = { ...settings.fields, seed: { ...settings.fields.seed, low: undefined } }"""
+SHOWN = "<style>.rill-body, .rill-body .block, .rill-absent { display: block !important }</style>"
+
+
+@pytest.fixture
+def hands(page: Page, studio: Studio) -> Iterator[Hands]:
+    page.js("document.querySelector('#rill-second button').click()")
+    page.js("document.head.insertAdjacentHTML('beforeend', arguments[0])", SHOWN)
+    page.wait("the second prompt", lambda: page.js("return Boolean(document.querySelector('#rill-blend input'))"))
+    acting = Hands(page, studio)
+    yield acting
+    page.js("document.activeElement?.blur(); rill.reset()")
+    acting.at_rest()
+
+
+@pytest.mark.parametrize("key", TEXTS)
+def test_every_way_to_edit_a_text_reaches_the_server(hands: Hands, key: str) -> None:
+    box = hands.element(key)
+    hands.clear()
+    hands.received(key, "")
+    hands.paste("red and green")
+    hands.received(key, "red and green")
+    hands.press(Keys.BACKSPACE)
+    hands.received(key, "red and gree")
+    hands.press(Keys.HOME)
+    hands.press(Keys.DELETE)
+    hands.received(key, "ed and gree")
+    hands.press(Keys.ARROW_RIGHT * 3, holding=Keys.SHIFT)
+    hands.command("cut", "x")
+    hands.received(key, "and gree")
+    hands.command("undo", "z")
+    hands.received(key, "ed and gree")
+    hands.clear()
+    hands.dictate("a dictated sea")
+    hands.received(key, "a dictated sea")
+    hands.clear()
+    hands.drop("a dropped sky", box)
+    hands.received(key, "a dropped sky")
+    hands.at_rest()
+    assert box.get_attribute("value") == "a dropped sky"
+
+
+@pytest.mark.parametrize("key", TEXTS)
+def test_half_composed_text_is_never_sent(hands: Hands, key: str) -> None:
+    hands.element(key)
+    hands.clear()
+    hands.received(key, "")
+    before = len(hands.sent(key))
+    hands.compose("う", "うみ", "うみの")
+    hands.page.js("return new Promise((done) => setTimeout(done, 400))")  # longer than a text rests before it is sent
+    assert hands.sent(key)[before:] == [] and hands.settings().flat()[key] == ""
+    hands.dictate("海の")
+    hands.received(key, "海の")
+    assert hands.sent(key)[before:] == ["海の"]
+
+
+def test_a_typed_prompt_reaches_the_history_and_unmarks_the_look(hands: Hands) -> None:
+    page = hands.page
+    page.driver.find_element(By.CSS_SELECTOR, ".rill-part-looks button:nth-child(2)").click()
+    pressed = "return [...document.querySelectorAll('.rill-part-looks [aria-pressed=true]')].map((item) => item.textContent)"
+    page.wait("the look", lambda: page.js(pressed) == ["green"])
+    hands.element("prompt")
+    hands.clear()
+    hands.press("a typed prompt")
+    hands.received("prompt", "a typed prompt")
+    page.wait("no look", lambda: page.js(pressed) == [])
+    kept = "return JSON.parse(localStorage.getItem('rill.prompts') ?? '[]')[0]"
+    page.wait("the history", lambda: page.js(kept) == "a typed prompt")
+    hands.clear()
+    hands.press("red")
+    page.wait("the look that was typed", lambda: page.js(pressed) == ["red"])
+
+
+def test_numbers_by_keys_paste_and_wheel_of_the_keyboard(hands: Hands) -> None:
+    hands.element("strength", "input[type=range]")
+    hands.press(Keys.HOME)
+    hands.received("strength", 0)
+    hands.press(Keys.END)
+    hands.received("strength", 1)
+    hands.press(Keys.ARROW_LEFT, Keys.ARROW_DOWN)
+    hands.received("strength", pytest.approx(0.98))
+    box = hands.element("strength", "input[type=number]")
+    hands.press("a", holding=Keys.CONTROL)
+    hands.paste("0.25")
+    hands.received("strength", 0.25)
+    hands.press(Keys.ARROW_UP)
+    hands.received("strength", pytest.approx(0.26))
+    hands.press(Keys.BACKSPACE)
+    hands.received("strength", 0.2)
+    slider = hands.page.driver.find_element(By.CSS_SELECTOR, "#rill-strength input[type=range]")
+    assert float(slider.get_attribute("value")) == pytest.approx(0.2)
+    assert box.get_attribute("value") == "0.2"
+    seed = hands.element("seed")
+    hands.clear()
+    hands.dictate("123")
+    hands.received("seed", 123)
+    hands.press(Keys.ARROW_DOWN)
+    hands.received("seed", 122)
+    assert seed.get_attribute("value") == "122"
+
+
+INVALID = [
+    ("strength", "", "0 to 1"),
+    ("strength", "7", "0 to 1"),
+    ("strength", "-", "0 to 1"),
+    ("seed", "", "0 to 4294967295"),
+    ("seed", "-5", "0 to 4294967295"),
+    ("seed", "1.5", "whole number"),
+    ("steps", "0", "whole number from 1"),
+    ("steps", "99", "whole number from 1"),
+]
+
+
+@pytest.mark.parametrize(("key", "text", "words"), INVALID)
+def test_an_invalid_number_is_said_is_not_sent_and_does_not_stay(hands: Hands, key: str, text: str, words: str) -> None:
+    before, sent = hands.settings().flat()[key], len(hands.sent(key))
+    box = hands.element(key, "input[type=number]")
+    hands.press("a", holding=Keys.CONTROL)
+    if text:
+        hands.dictate(text)
+    else:
+        hands.press(Keys.BACKSPACE)
+    block = f"#rill-{key}"
+    said = "return document.querySelector(arguments[0] + ' .rill-wrong:not([hidden])')?.textContent ?? ''"
+    hands.page.wait("the words", lambda: words in hands.page.js(said, block))
+    assert box.get_attribute("aria-invalid") == "true"
+    hands.press(Keys.TAB)
+    hands.page.wait("the value again", lambda: box.get_attribute("value") == str(before))
+    assert box.get_attribute("aria-invalid") is None
+    hands.at_rest()
+    assert hands.sent(key)[sent:] == [] and hands.settings().flat()[key] == before
+    hands.element(key, "input[type=number]")
+    hands.press("a", holding=Keys.CONTROL)
+    hands.press("1")
+    hands.received(key, 1)
+    assert hands.page.js(said, block) == ""
+
+
+def test_a_text_that_was_cut_at_its_limit_is_said(hands: Hands) -> None:
+    hands.element("prompt")
+    hands.clear()
+    limit = hands.page.js("return rill.settings.fields.prompt.limit")
+    hands.paste("a" * (limit + 50))
+    hands.received("prompt", "a" * limit)
+    said = hands.page.driver.find_element(By.CSS_SELECTOR, "#rill-prompt .rill-wrong")
+    assert str(limit) in said.text
+    hands.press(Keys.BACKSPACE)
+    hands.page.wait("no words", lambda: not said.is_displayed())
+
+
+def test_switches_and_choices_by_keys(hands: Hands) -> None:
+    box = hands.element("gate.enabled", "input[type=checkbox]")
+    for key, wanted in ((Keys.SPACE, True), (Keys.ENTER, False), (Keys.SPACE, True)):
+        hands.press(key)
+        hands.received("gate.enabled", wanted)
+        assert box.is_selected() is wanted
+    hands.element("guidance_mode", "input[value=none]")
+    options = hands.page.js("return rill.settings.fields.guidance_mode.options")
+    hands.press(Keys.ARROW_RIGHT)
+    hands.received("guidance_mode", options[1])
+    hands.press(Keys.ARROW_LEFT, Keys.ARROW_LEFT)
+    hands.received("guidance_mode", options[-1])
+    hands.at_rest()
+    selected = "#rill-guidance-mode input:checked"
+    shown = "return [...document.querySelectorAll(arguments[0])].map((item) => item.value)"
+    hands.page.wait("one choice", lambda: hands.page.js(shown, selected) == [options[-1]])
+
+
+def test_fingers_move_sliders_and_press_switches(hands: Hands) -> None:
+    page = hands.page
+    with hands.touchscreen():
+        hands.element("cache.enabled", "input[type=checkbox]")
+        hands.tap("#rill-cache-enabled input")
+        hands.received("cache.enabled", True)
+        hands.element("noise.mode", "input[value=walk]")
+        hands.tap("#rill-noise-mode input[value=walk]")
+        hands.received("noise.mode", "walk")
+        hands.element("strength", "input[type=range]")
+        box = page.box("#rill-strength input[type=range]")
+        middle = box["y"] + box["height"] / 2
+        hands.touch(
+            (box["x"] + box["width"] / 2, middle), (box["x"] + box["width"] * 0.7, middle), (box["x"] + box["width"] - 1, middle)
+        )
+        hands.received("strength", 1)
+
+
+def test_the_caret_of_a_focused_control_never_jumps(hands: Hands) -> None:
+    """The server answers with another value while somebody types: the control keeps what is typed until it is left."""
+    page = hands.page
+    box = hands.element("prompt")
+    hands.clear()
+    hands.press("red sea")
+    hands.press(Keys.HOME)
+    hands.received("prompt", "red sea")
+    page.js(ANOTHER)
+    hands.press("a ")
+    assert box.get_attribute("value") == "a red sea"
+    assert page.js("return document.activeElement.selectionStart") == 2
+    hands.received("prompt", "a red sea")
+    page.js(ANOTHER)
+    hands.press(Keys.TAB)
+    page.wait("what was acknowledged", lambda: box.get_attribute("value") == "another")
+
+
+def test_what_the_server_refuses_is_said_and_taken_back_when_the_control_is_left(hands: Hands) -> None:
+    page = hands.page
+    before = hands.settings().flat()["seed"]
+    box = hands.element("seed")
+    page.js(UNKNOWN, box)
+    hands.press("a", holding=Keys.CONTROL)
+    hands.dictate("-5")
+    page.wait("the refusal", lambda: "seed" in page.notice())
+    assert box.get_attribute("value") == "-5"
+    hands.press(Keys.TAB)
+    page.wait("the value again", lambda: box.get_attribute("value") == str(before))
