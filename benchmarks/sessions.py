@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import secrets
 import threading
 import time
@@ -25,7 +26,7 @@ from pipelines import Frame, Mask, Pixels, Settings, StreamPipeline, StreamSpec,
 from studio.client import StudioClient
 from studio.environment import cache_dir
 from studio.owner import Job, Owner, Turned
-from studio.scheduler import Scheduler, Waiting
+from studio.scheduler import Part, Policy, Scheduler
 from studio.telemetry import percentile
 
 FRAMES = 24
@@ -38,9 +39,12 @@ WARM_S = 2.0
 
 
 class Everybody(Scheduler):
-    """All who wait share one step, up to the widest."""
+    """All who wait share one step, with all of their frames, up to the widest."""
 
-    def _fill(self, order: Sequence[Waiting]) -> Sequence[Waiting]:
+    def __init__(self) -> None:
+        super().__init__(Policy(part=math.inf))
+
+    def _fill(self, order: Sequence[Part]) -> Sequence[Part]:
         return order[: self.policy.widest]
 
 

@@ -4,7 +4,7 @@ What the studio may use is exported here and nowhere else.
 """
 
 from pipelines import gate, media, quality
-from pipelines.engine import Entry, StreamPipeline, load
+from pipelines.engine import StreamPipeline, load
 from pipelines.loader import PUBLISHED as PUBLISHED_SAFETY_CHECKER
 from pipelines.loader import ModelParts, SafetyChecker
 from pipelines.loader import Report as ModelReport
@@ -15,6 +15,7 @@ from pipelines.naming import describe
 from pipelines.registry import EXTRAS, REGISTRY
 from pipelines.settings import FIELDS, Settings, parse_assignment
 from pipelines.state import StreamState
+from pipelines.turn import Entry
 from pipelines.types import (
     STAGES,
     Frame,

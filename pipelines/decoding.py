@@ -41,9 +41,8 @@ class PictureDecoder:
         """The pictures in order; still on their way on a GPU. Until the painter's graph is ready they come without paint."""
         if not finished:
             return []
-        ready = self._graphs.ready(GraphKey("paint", 1))
-        order = sorted(range(len(finished)), key=lambda index: ready and finished[index].painted)
-        plain = [finished[index] for index in order if not (ready and finished[index].painted)]
+        order = sorted(range(len(finished)), key=lambda index: self.paints(finished[index]))
+        plain = [finished[index] for index in order if not self.paints(finished[index])]
         painted = [finished[index] for index in order[len(plain) :]]
         with self._transfer.lane("decode", *(one.latent for one in finished)):
             made = [run(group) for run, group in ((self._decoded, plain), (self._painted, painted)) if group]
@@ -52,6 +51,10 @@ class PictureDecoder:
             pictures = _hidden(self._safety, [picture.numpy() for picture in pictures])
         places = {index: place for place, index in enumerate(order)}
         return [pictures[places[index]] for index in range(len(finished))]
+
+    def paints(self, finished: Finished) -> bool:
+        """Whether a picture is going to be painted."""
+        return finished.painted and self._graphs.ready(GraphKey("paint", 1))
 
     def _decoded(self, finished: Sequence[Finished]) -> Tensor:
         """uint8 [B, H, W, 3]"""

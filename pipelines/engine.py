@@ -6,10 +6,11 @@ it knows no clock but the stopwatch of its own stages, no sockets, no threads.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from torch import Tensor
 from kernels.stream_step import stream_step
 from pipelines import backends, feature_cache, forecast, guidance, hints, memory, picture_prompt, probe, transfer
 from pipelines.conditioning import Additions, Condition, Conditions, PromptCache, Text
-from pipelines.decoding import Finished, PictureDecoder, Safety
+from pipelines.decoding import PictureDecoder, Safety
 from pipelines.graphs import GraphKey, Graphs, steered
 from pipelines.loader import ModelParts
 from pipelines.models import ModelInfo
@@ -28,7 +29,8 @@ from pipelines.noise import SessionNoise
 from pipelines.passes import Passes, stack
 from pipelines.settings import Settings
 from pipelines.state import Move, Row, StreamState
-from pipelines.stream_batch import Departure, InFlight
+from pipelines.stream_batch import InFlight
+from pipelines.turn import Entry, Turn
 from pipelines.types import (
     Frame,
     GpuPath,
@@ -41,40 +43,6 @@ from pipelines.types import (
     StreamSpec,
     Verdict,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One session's turn in a step. frame None lets what is in flight move on without a new frame (end of a clip)."""
-
-    state: StreamState
-    frame: Frame | None
-    settings: Settings
-
-
-@dataclass(slots=True)
-class Turn:
-    """An entry on its way through a step."""
-
-    entry: Entry
-    condition: Condition
-    negative: Condition
-    departure: Departure = field(default_factory=Departure)
-
-    def finished(self) -> Finished | None:
-        """What leaves the stream batch in this step, with the style that the settings ask for now."""
-        frame, style = self.departure.frame, self.condition.style
-        if frame is None or frame.x0 is None:
-            return None
-        return Finished(
-            frame.x0, None if style is None else replace(style, amount=style.amount * self.entry.settings.style.amount)
-        )
-
-    def frames(self) -> list[InFlight]:
-        """Whom the next UNet call serves: all in flight, or in sequential mode the newest alone until it is done."""
-        ring = self.entry.state.ring.frames
-        chosen = ring if self.entry.settings.stream_batch.enabled else ring[-1:]
-        return [frame for frame in chosen if not frame.finished]
 
 
 class StreamPipeline:
@@ -96,10 +64,11 @@ class StreamPipeline:
         self._kernels = path.kernels
         self.schedule = parts.schedule
         self.branches = parts.branches
-        self.worked: forecast.Work = Counter()  # rows that the last step took, by UNet call
+        self.worked: forecast.Work = Counter()  # rows that the last step took, by call
         self._recent: deque[forecast.Work] = deque(maxlen=8)
         self._unmeasured = 0
-        self.measured: tuple[forecast.Work, float] | None = None  # rows and seconds of the newest step that has just ended
+        # Rows and seconds of each stage of the newest step that has just ended.
+        self.measured: list[tuple[forecast.Work, float]] | None = None
         place = self.transfer.place
         nothing = picture_prompt.none(parts.picture_tokens, parts.embedding_shape[1])
         self._passes = Passes(self.graphs, self.schedule, None if nothing is None else place(nothing))
@@ -176,45 +145,73 @@ class StreamPipeline:
             self.step([Entry(state, Frame(index, 0.0, grey), settings)])
 
     def demand(self, state: StreamState | None, frame: Frame | None, settings: Settings) -> forecast.Work:
-        """The rows that a step with this frame will need for this session (None: one that has not begun), by UNet call."""
-        return forecast.work(state, frame, settings, bool(settings.control.scale) and self.graphs.parts.has_control)
+        """The rows that a step with this frame will need for this session (None: one that has not begun), by call; where its turn
+        has begun, what is left of it."""
+        if state is not None and state.turn is not None:
+            settings = state.turn.entry.settings
+        controlled = bool(settings.control.scale) and self.graphs.parts.has_control
+        if state is not None and state.turn is not None:
+            return forecast.rest(state.turn, controlled, self._painted(settings))
+        return forecast.work(state, frame, settings, controlled, self._painted(settings))
 
     def step(self, entries: Sequence[Entry]) -> list[Output]:
         """One answer per entry, in order; frames of different sessions, prompts and noise levels share each UNet call.
 
         If it raises, no frame was admitted and none has moved: the same entries may be stepped again, one by one.
         """
+        outputs = [output for output in self.advance(entries) if output is not None]
+        if len(outputs) < len(entries):
+            raise ValueError("an entry that limits its rows is for `advance`")
+        return outputs
+
+    def advance(self, entries: Sequence[Entry]) -> list[Output | None]:
+        """As `step`, but no more than `rows` of each entry's work is done. None for a turn that is not over: it goes on with the
+        next entry of its state. If it raises, no frame of these turns was admitted, in an earlier part neither.
+        """
         if torch.get_num_threads() != self.graphs.backend.torch_threads:
             torch.set_num_threads(self.graphs.backend.torch_threads)
-        saved = [entry.state.ring.save() for entry in entries]
+        turns = []
+        for entry in entries:
+            if entry.state.turn is None:
+                entry.state.turn = Turn(entry, entry.state.ring.save())
+            turns.append(entry.state.turn)
+            turns[-1].left = math.inf if entry.rows is None else entry.rows
         try:
-            return self._step(entries)
+            return self._advance(turns)
         except BaseException:
-            for entry, frames in zip(entries, saved, strict=True):
-                entry.state.ring.restore(frames)
+            for turn in turns:
+                turn.undo()
             raise
 
     @torch.inference_mode()
-    def _step(self, entries: Sequence[Entry]) -> list[Output]:
-        for entry in entries:
-            self._probe(entry)
+    def _advance(self, turns: Sequence[Turn]) -> list[Output | None]:
+        fresh = [turn for turn in turns if turn.conditions is None]
+        for turn in fresh:
+            self._probe(turn.entry)
         self.worked = Counter()
         self.transfer.begin()
-        latents = self._encode([entry.frame for entry in entries if entry.frame is not None and entry.frame.pixels is not None])
+        latents = self._encode(fresh)
         with self.transfer.lane("denoise", *latents.values()):
-            self._admit(entries, latents)
-            turns = [self._turn(entry) for entry in entries]
+            self._admit([turn.entry for turn in fresh], latents)
+            for turn in fresh:
+                turn.conditions = self._told(turn.entry)
             self._denoise(turns)
-            for turn in turns:
+            over = [turn for turn in turns if turn.ends()]
+            for turn in over:
                 turn.departure = turn.entry.state.ring.depart()
-        leaving = [(turn.departure.frame, finished) for turn in turns if (finished := turn.finished()) is not None]
+        leaving = [(turn.departure.frame, finished) for turn in over if (finished := turn.finished()) is not None]
         made = self._decode([finished for _, finished in leaving])
+        for _, finished in leaving:
+            self.worked[forecast.PAINT if self._decode.paints(finished) else forecast.DECODE] += 1
         pictures = {id(frame): picture for (frame, _), picture in zip(leaving, made, strict=True)}
         timings = self.transfer.end()
         self._note(timings)
-        for entry in entries:
-            entry.state.probe.worked(timings.encode + timings.denoise + timings.decode, entry.settings.probe)
-        return [self._output(turn, pictures, timings) for turn in turns]
+        for turn in turns:
+            turn.took(timings)
+            turn.entry.state.probe.worked(timings.encode + timings.denoise + timings.decode, turn.entry.settings.probe)
+        for turn in over:
+            turn.entry.state.turn = None
+        return [self._output(turn, pictures) if turn in over else None for turn in turns]
 
     def _note(self, timings: StageTimings) -> None:
         """Put the stages' time beside the rows of the step that took it: on CUDA an earlier one than was just launched."""
@@ -223,7 +220,7 @@ class StreamPipeline:
         behind, self.measured = self.transfer.behind, None
         if 0 <= behind < self._unmeasured:  # else no other step is over since the last time
             self._unmeasured = behind
-            self.measured = self._recent[-1 - behind], (timings.encode + timings.denoise + timings.decode) / 1000
+            self.measured = forecast.stages(self._recent[-1 - behind], timings)
 
     def _probe(self, entry: Entry) -> None:
         """Make the unaccelerated picture of the entry's frame, if its session's probe asks for one now."""
@@ -231,21 +228,26 @@ class StreamPipeline:
         if frame is None or not state.probe.due(entry.settings.probe):
             return
         start = time.perf_counter()
-        (answer,) = self._step([Entry(state.shadow(), frame, probe.reference(entry.settings))])
-        if answer.pixels is not None:
+        (answer,) = self._advance([Turn(Entry(state.shadow(), frame, probe.reference(entry.settings)), [])])
+        if answer is not None and answer.pixels is not None:
             state.probe.expect(frame.id, answer.pixels, (time.perf_counter() - start) * 1000)
 
     def close(self) -> None:
         """Release graphs and weights."""
         self.graphs.clear()
 
-    def _encode(self, frames: Sequence[Frame]) -> dict[int, Tensor]:
-        """The clean latent [C, h, w] of each frame, by its identity."""
+    def _encode(self, turns: Sequence[Turn]) -> dict[int, Tensor]:
+        """The clean latent [C, h, w] of each turn's frame, by its identity."""
+        seen = [turn for turn in turns if turn.entry.frame is not None and turn.entry.frame.pixels is not None]
+        frames = [turn.entry.frame for turn in seen if turn.entry.frame is not None]
         if not frames:
             return {}
         with self.transfer.lane("encode"):
             pixels = self.transfer.upload([self._checked(frame) for frame in frames])
             encoded = self.graphs.run("encode", (pixels,))[0]
+        self.worked[forecast.ENCODE] += len(frames)
+        for turn in seen:
+            turn.left -= 1
         return {id(frame): latent for frame, latent in zip(frames, encoded, strict=True)}
 
     def _admit(self, entries: Sequence[Entry], latents: Mapping[int, Tensor]) -> None:
@@ -275,7 +277,8 @@ class StreamPipeline:
             raise ValueError(f"frame {frame.id}: pixels must be uint8 of shape {shape}")
         return frame.pixels
 
-    def _turn(self, entry: Entry) -> Turn:
+    def _told(self, entry: Entry) -> tuple[Condition, Condition]:
+        """What the UNet is told: under the prompt, and under the negative one."""
         state, settings = entry.state, entry.settings
         text = self._prompts.blend(settings)
         if entry.frame is not None:
@@ -283,17 +286,17 @@ class StreamPipeline:
         elif state.travel.current is not None:
             text = state.travel.current
         negative = self._conditions.additions.negative(self._prompts, settings)
-        return Turn(entry, self._conditions(text, settings), self._conditions(negative, settings))
+        return self._conditions(text, settings), self._conditions(negative, settings)
 
     def _denoise(self, turns: Sequence[Turn]) -> None:
-        """One UNet call moves every chosen frame one level; sequential sessions come back until their frame is done."""
-        waiting, calls_before = [turn for turn in turns if turn.frames()], 0
-        while waiting:
-            moving = [(turn, frame) for turn in waiting for frame in turn.frames()]
-            rows = [row for turn in waiting for row in self._rows(turn)]
-            predictions, calls_before = self._passes.predict(rows, self.worked, calls_before), calls_before + 1
-            self._absorb(moving, predictions)
-            waiting = [turn for turn in waiting if not turn.entry.settings.stream_batch.enabled and turn.frames()]
+        """One UNet call moves every chosen frame one level, as far as this step goes; sequential sessions come back until their
+        frame is done."""
+        calls_before = 0
+        while any(taken := [turn.take(self._rows) for turn in turns]):
+            predictions = self._passes.predict([row for rows in taken for row in rows], self.worked, calls_before)
+            calls_before += 1
+            moving = [(turn, frame) for turn, rows in zip(turns, taken, strict=True) for frame in turn.learn(rows, predictions)]
+            self._absorb(moving, {key: value for turn in turns for key, value in turn.predictions.items()})
 
     def _absorb(self, moving: Sequence[tuple[Turn, InFlight]], predictions: Mapping[tuple[int, bool], Tensor]) -> None:
         """Move every frame one level on: all that one pass can take at once, the others each for itself."""
@@ -322,12 +325,15 @@ class StreamPipeline:
             )
             for place, (turn, frame, _) in enumerate(members):
                 turn.entry.state.settle(frame, x0[place], None if x is None else x[place])
+        for turn, _ in moving:
+            turn.predictions.clear()
 
     def _rows(self, turn: Turn) -> list[Row]:
+        assert turn.conditions is not None
         settings = turn.entry.settings
         passes = [GraphKey(part, 1, branch) for part, branch in feature_cache.passes(settings.cache)]
         caching = all(map(self.graphs.ready, self._steered(passes, settings)))
-        return turn.entry.state.rows(turn.frames(), settings, turn.condition, turn.negative, caching)
+        return turn.entry.state.rows(turn.moving, settings, *turn.conditions, caching)
 
     def _text(self, prompt: str) -> Text:
         """A prompt as the networks take it: a painted look's name becomes the painter's style."""
@@ -336,8 +342,8 @@ class StreamPipeline:
         encoded = tuple(map(place, self.graphs.parts.encode_prompt(words)))
         return Text(encoded, None if style is None else replace(style, numbers=place(style.numbers)))
 
-    def _output(self, turn: Turn, pictures: Mapping[int, Picture], timings: StageTimings) -> Output:
-        entry, leaving = turn.entry, turn.departure.frame
+    def _output(self, turn: Turn, pictures: Mapping[int, Picture]) -> Output:
+        entry, leaving, timings = turn.entry, turn.departure.frame, turn.timings
         version = entry.settings.version
         if leaving is None:
             frame_id = entry.frame.id if entry.frame is not None else -1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -112,6 +113,7 @@ class StreamState:
     likeness: dict[int, Likeness] = field(default_factory=dict)
     probe: Probe = field(default_factory=Probe)
     travel: Travel = field(default_factory=Travel)
+    turn: Any = None  # pipelines.turn.Turn, where it goes on in a later step
 
     @property
     def in_flight(self) -> int:

@@ -1,7 +1,7 @@
 """The model's one owner: a thread that does nothing but the model. Nobody else ever calls into the engine's step.
 
-Each turn takes the freshest frames of those sessions into one step that the scheduler chooses (studio/scheduler.py). Between two
-turns the pipeline may be swapped for another one.
+Each turn takes the freshest frames of those sessions into one step that the scheduler chooses (studio/scheduler.py), or parts
+of them: a frame that has begun stays here until its last part is done. Between two turns the pipeline may be swapped.
 """
 
 from __future__ import annotations
@@ -65,6 +65,15 @@ class Held:
     picture: Pixels | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A job of whose frame some parts are done, or that is in the present step. taken_at: when its first step began."""
+
+    job: Job
+    taken_at: float
+    rows: int | None = None  # that it may have in the present step; None for all
+
+
 Lost = Mapping[str, tuple[int, ...]]
 """Session → ids of its frames that were inside the stream batch of a pipeline that went."""
 
@@ -97,6 +106,7 @@ class Owner:
         self._wake = threading.Condition()
         self._waiting: dict[str, Job] = {}
         self._since: dict[str, float] = {}  # when the first of the jobs came that have waited in each other's place
+        self._begun: dict[str, Begun] = {}
         self._gone: set[str] = set()
         self._states: dict[str, Held] = {}
         self._failed: set[str] = set()
@@ -190,7 +200,9 @@ class Owner:
             swap, self._swap = self._swap, None
         if swap is None:
             return
-        lost = {name: held.state.frames for name, held in self._states.items() if held.state.in_flight}
+        begun = {name: one.job.frame.id for name, one in self._begun.items() if one.job.frame is not None}  # these begin anew
+        frames = {name: tuple(id for id in held.state.frames if id != begun.get(name)) for name, held in self._states.items()}
+        lost = {name: ids for name, ids in frames.items() if ids}
         self._states.clear()
         self._failed.clear()
         self._scheduler = self._make_scheduler()  # nothing is known of what the new one's steps take
@@ -201,70 +213,99 @@ class Owner:
         swap.done.set_result(None)
         swap.told(lost)
 
-    def _next(self) -> list[Job] | None:
+    def _next(self) -> list[Begun] | None:
         """The next step's jobs; blocks until there is something to do. None at the end, no jobs for a mere swap or farewell."""
         with self._wake:
-            while not (self._waiting or self._closed or self._gone or self._swap):
+            while not (self._waiting or self._begun or self._closed or self._gone or self._swap):
                 self._wake.wait()
             for session in self._gone:
                 self._states.pop(session, None)
+                self._begun.pop(session, None)
                 self._failed.discard(session)
                 self._since.pop(session, None)
                 self._scheduler.forget(session)
             self._gone.clear()
             if self._closed:
                 return None
-            waiting = list(self._waiting.values())
+            waiting = {name: (job, self._since[name]) for name, job in self._waiting.items()}
+        waiting |= {name: (begun.job, begun.job.ready_at) for name, begun in self._begun.items()}
         pipeline = self.loaded.result()
-        demands = [self._demand(pipeline, job) for job in waiting]
+        demands = [self._demand(pipeline, job, since) for job, since in waiting.values()]
         chosen = self._scheduler.choose(demands)
-        soon = self._scheduler.expect([demand for demand in demands if demand.session not in chosen])
+        rest = [one for one in demands if chosen.get(one.session, 0) < max(1, sum(one.demand.values()))]
+        soon = [session for session in self._scheduler.expect(rest) if session not in chosen and session not in self._begun]
+        wanted = {one.session: sum(one.demand.values()) for one in demands}
+        now = self._clock()
         with self._wake:  # who has a fresher frame by now enters with that one
-            jobs = [self._waiting.pop(session) for session in chosen if session in self._waiting]
+            jobs = [self._take(session, rows if rows < wanted[session] else None, now) for session, rows in chosen.items()]
             nearing = [self._waiting[session] for session in soon if session in self._waiting]
         for job in nearing:
             job.near()
-        return jobs
+        return [job for job in jobs if job is not None]
 
-    def _demand(self, pipeline: StreamPipeline, job: Job) -> Waiting:
+    def _take(self, session: str, rows: int | None, now: float) -> Begun | None:
+        """The session's job for the next step; None if the session is over."""
+        begun = self._begun.get(session)
+        if begun is not None:
+            return replace(begun, rows=rows)
+        job = self._waiting.pop(session, None)
+        return None if job is None else Begun(job, now, rows)
+
+    def _demand(self, pipeline: StreamPipeline, job: Job, since: float) -> Waiting:
         held = self._states.get(job.session)
         state = None if held is None else held.state
-        return Waiting(job.session, self._since[job.session], pipeline.demand(state, job.frame, job.holder.settings))
+        return Waiting(job.session, since, pipeline.demand(state, job.frame, job.holder.settings))
 
-    def _turn(self, pipeline: StreamPipeline, jobs: list[Job]) -> None:
+    def _turn(self, pipeline: StreamPipeline, jobs: list[Begun]) -> None:
         if not jobs:
             return
-        self._stepping_since = taken_at = self._clock()
+        self._stepping_since = self._clock()
         outcomes = self._step(pipeline, jobs)
         self._stepping_since = None
         if pipeline.measured is not None and not any(isinstance(outcome, str) for outcome in outcomes):
-            self._scheduler.observe(*pipeline.measured)
+            for work, seconds in pipeline.measured:
+                self._scheduler.observe(work, seconds)
         self.load = self._scheduler.load
         self.stepped(len(jobs))
-        for job, outcome in zip(jobs, outcomes, strict=True):
-            held = self._states.get(job.session)
-            wait_ms = (taken_at - job.ready_at) * 1000
-            output, error = (outcome, None) if isinstance(outcome, Output) else (None, outcome)
-            job.done(Turned(output, error, 0 if held is None else held.state.in_flight, wait_ms, taken_at))
+        for begun, outcome in zip(jobs, outcomes, strict=True):
+            self._settle(begun, outcome)
 
-    def _step(self, pipeline: StreamPipeline, jobs: list[Job]) -> list[Output | str]:
-        """One outcome per job: its Output, or what went wrong. A session that fails loses its state, the others keep theirs."""
+    def _settle(self, begun: Begun, outcome: Output | str | None) -> None:
+        """A job is done, or goes on in a later step."""
+        job = begun.job
+        if outcome is None:
+            self._begun[job.session] = begun
+            return
+        self._begun.pop(job.session, None)
+        held = self._states.get(job.session)
+        wait_ms = (begun.taken_at - job.ready_at) * 1000
+        output, error = (outcome, None) if isinstance(outcome, Output) else (None, outcome)
+        job.done(Turned(output, error, 0 if held is None else held.state.in_flight, wait_ms, begun.taken_at))
+
+    def _step(self, pipeline: StreamPipeline, jobs: list[Begun]) -> list[Output | str | None]:
+        """One outcome per job: its Output, what went wrong, or None if it goes on in a later step. A session that fails loses its
+        state, the others keep theirs."""
         try:
-            return list(pipeline.step([self._entry(pipeline, job) for job in jobs]))
+            return list(pipeline.advance([self._entry(pipeline, begun) for begun in jobs]))
         except Exception as error:  # a model may fail in any way; which session it was shows when each is run alone
             failure = error
-        if len(jobs) > 1:
-            return [outcome for job in jobs for outcome in self._step(pipeline, [job])]
-        session = jobs[0].session
+        for begun in jobs:
+            self._scheduler.restart(begun.job.session)
+        if len(jobs) > 1:  # whole, since a part that goes well shows nothing of the one that failed
+            return [outcome for begun in jobs for outcome in self._step(pipeline, [replace(begun, rows=None)])]
+        session = jobs[0].job.session
         self._states.pop(session, None)
         if session not in self._failed:  # once per session: it may fail on every frame
             self._failed.add(session)
             log.error("session %s: the model failed", session, exc_info=None if isinstance(failure, RillError) else failure)
         return [str(failure) if isinstance(failure, RillError) else f"the model failed on this frame ({type(failure).__name__})"]
 
-    def _entry(self, pipeline: StreamPipeline, job: Job) -> Entry:
+    def _entry(self, pipeline: StreamPipeline, begun: Begun) -> Entry:
+        job = begun.job
         settings, mask, picture = job.holder.settings, job.holder.mask, job.holder.picture  # the snapshot of this step
         held = self._states.get(job.session)
+        if held is not None and held.state.turn is not None:
+            return Entry(held.state, job.frame, settings, begun.rows)
         if held is None:
             held = self._states[job.session] = Held(pipeline.open(settings))
         if mask is not held.mask:
@@ -273,7 +314,7 @@ class Owner:
         if picture is not held.picture:
             held.state.set_picture(picture)
             held.picture = picture
-        return Entry(held.state, _fitted(job.frame, pipeline.spec), settings)
+        return Entry(held.state, _fitted(job.frame, pipeline.spec), settings, begun.rows)
 
 
 def _fitted(frame: Frame | None, spec: StreamSpec) -> Frame | None:

@@ -1,27 +1,36 @@
-"""Which waiting sessions enter the next step. Pure: no clock, no threads, no tensors; a function of what it was told.
+"""Which waiting sessions enter the next step, and with how much of their frame. Pure: no clock, no threads, no tensors; a
+function of what it was told.
 
-A session waits with its freshest frame, whose demand is known: so many rows of this or that kind of pass. Three questions:
+A session waits with its freshest frame, whose demand is known: so many rows of this or that kind of pass. Four questions:
 
 - **Whose turn is it?** Device time is shared by start-time fair queueing (Goyal, Vin, Cheng: SIGCOMM 1996), as the virtual
   token counter does for continuous batching (Sheng et al.: OSDI 2024, arXiv 2401.00588). A session's tag is the device time
   that it has had; who waits with the smallest tag is the head, and the head is always served. Whoever asks for more rows gets
   fewer frames, not more device. A session that comes back starts at the head's tag: idling earns no credit. Nobody's tag runs
-  more than `lead` (the dearest frame of any session) ahead of the head's, so what was taken while nobody else wanted it is not
-  held against anyone for long.
+  more than `lead` (the dearest part of any session's frame) ahead of the head's, so what was taken while nobody else wanted it is
+  not held against anyone for long.
+- **How much of its frame?** A client with one or two frames under way has nothing in the line while its answer travels. If a
+  frame seven times as dear began at that moment, as a whole, the client would get an eighth of the device and not half. So a
+  frame that costs more than `part` times what the cheapest frame of another present session costs is done in parts of at most
+  that much, one row at least, and others enter between them. Who is alone is never divided.
 - **How many with it?** Steps get dearer with rows, and everybody in a step waits for all of it. Of the batches that cost at most
   `stretch` times what the head would cost alone, the smallest is taken that does nearly as much work per second as the best.
-  A CPU, where two rows cost nearly twice one, takes few; a GPU takes as many as its curve is flat for.
+  A CPU, where two rows cost nearly twice one, takes few; a GPU takes as many as its curve is flat for. A part rides with
+  another head only if its session has not had more than that one: else the lighter one would wait for it in each of its steps.
 - **Which?** Rows of one kind of pass share its calls. So besides "the next n in the order of tags", "the next n of the head's
   kind" is weighed, by the same measure.
 
-What a batch costs is measured, step by step (`Costs`).
+What a batch costs is measured, stage by stage (`Costs`).
 
-Bound (tests hold it to that): a waiting session enters after at most Σⱼ (⌊lead / cⱼ⌋ + 1) steps over the others j, cⱼ what j's
-frames cost alone: each of those steps is headed by some j with a smaller tag, whose tag it raises by cⱼ.
+Bound (tests hold it to that): while a session waits, the other sessions j head steps for at most Σⱼ (lead + pⱼ) seconds of
+their own cost, pⱼ j's dearest part: such a step is headed by a j with a smaller tag, and raises it by what the part costs. So
+at most Σⱼ (⌊lead / cⱼ⌋ + 1) steps pass, cⱼ j's cheapest part; who rides with a head makes its step `stretch` times as long at
+most. A session that comes back while another's part is computed waits for no more than that part until it may be the head.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -44,17 +53,21 @@ class Waiting:
 @dataclass(frozen=True, slots=True)
 class Policy:
     """stretch: a step may cost so many times what its head would alone. least_s: or this, where that is less; shorter waits are
-    not seen. slack: share of work per second that is given up for a shorter step. widest: sessions in a step.
+    not seen. slack: share of work per second that is given up for a shorter step. widest: sessions in a step. part: a part of a
+    frame may cost so many times the cheapest frame of another session. present_s: who waited within so many seconds of device
+    time is present.
     """
 
     stretch: float = 3.0
+    part: float = 1.25
+    present_s: float = 1.0
     least_s: float = 0.010
     slack: float = 0.05
     widest: int = 16
 
 
 class Costs:
-    """Seconds that a call of some kind takes with so many rows, learnt from whole steps: medians of the last few.
+    """Seconds that a call of some kind takes with so many rows, learnt from stages of steps: medians of the last few.
 
     Between measured row counts it is interpolated. Beyond the largest, more rows are believed to be free, up to twice as many:
     so larger batches get tried. What has not been seen for long is forgotten, and gets tried again.
@@ -63,7 +76,7 @@ class Costs:
     PRIOR_S = 0.020  # one row of anything, before the first step
     LEAST_S = 1e-6  # a clock may be coarse; nothing is free
     SAMPLES = 9
-    MEMORY = 500  # steps
+    MEMORY = 1500  # stages of steps
 
     def __init__(self) -> None:
         self._seen: dict[Hashable, dict[int, deque[float]]] = {}
@@ -79,7 +92,7 @@ class Costs:
         return all(rows <= 2 * max(self._seen.get(kind, {0: None})) for (kind, _), rows in demand.items())
 
     def observe(self, demand: Demand, seconds: float) -> None:
-        """A step with this demand took so long. What several calls took together is split as it was expected to be."""
+        """A step, or a stage of it, with this demand took so long. What several calls took together is split as expected."""
         expected = {call: self._call(call[0], rows) for call, rows in demand.items() if rows}
         total = sum(expected.values())
         self._steps += 1
@@ -108,6 +121,20 @@ class Costs:
         return low + (median(seen[above]) - low) * (rows - below) / (above - below)
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a session would do in the next step: the first `rows` of what it waits with. cost: seconds, alone. divided: the frame
+    is done in several parts. last: this one ends it."""
+
+    session: str
+    tag: float
+    demand: Demand
+    rows: int
+    cost: float
+    divided: bool
+    last: bool
+
+
 class Scheduler:
     """Chooses, and remembers what everybody has had. Belongs to one model's owner."""
 
@@ -115,70 +142,108 @@ class Scheduler:
         self.policy = policy or Policy()
         self.costs = Costs()
         self._tags: dict[str, float] = {}  # device seconds had, on the scale of `_now`
-        self._charges: dict[str, float] = {}  # what each session's last frame cost
+        self._charges: dict[str, float] = {}  # what each session's last part cost
+        self._frames: dict[str, float] = {}  # what its last whole frame cost
+        self._begun: dict[str, float] = {}  # what the parts of its present frame have cost so far
+        self._seen: dict[str, float] = {}  # when it waited last, in device seconds
+        self._spent = 0.0
         self._now = 0.0  # the tag of the last head
 
     @property
     def lead(self) -> float:
-        """How far a tag may run ahead of the head's, in seconds: the dearest frame of any session."""
+        """How far a tag may run ahead of the head's, in seconds: the dearest part of any session."""
         return max(self._charges.values(), default=0.0)
 
     @property
     def load(self) -> tuple[int, float]:
         """Sessions that have been served, and the seconds that one frame of each takes, together."""
-        return len(self._charges), sum(self._charges.values())
+        return len(self._charges), sum(self._frames.get(session, charge) for session, charge in self._charges.items())
 
-    def choose(self, waiting: Sequence[Waiting]) -> list[str]:
-        """The sessions of the next step, the head first; nobody if nobody waits. They are charged for it at once."""
+    def choose(self, waiting: Sequence[Waiting]) -> dict[str, int]:
+        """The sessions of the next step, the head first, and how many rows of their demand they may have in it; nobody if nobody
+        waits. They are charged for it at once. Who gets less than it asked for waits again with what is left.
+        """
         if not waiting:
-            return []
-        order = self._order(waiting)
-        self._now = self._tag(order[0].session)
-        chosen = self._fill(order)
-        charges = {one.session: self.costs.of(one.demand) for one in chosen}
-        self._charges |= charges
+            return {}
+        for one in waiting:
+            self._seen[one.session] = self._spent
+        parts = self._parts(waiting)
+        self._now = parts[0].tag
+        chosen = self._fill(parts)
+        self._charges |= {part.session: part.cost for part in chosen}
         lead = self.lead
-        for session, charge in charges.items():
-            self._tags[session] = min(self._tag(session) + charge, self._now + lead)
-        return list(charges)
+        for part in chosen:
+            self._tags[part.session] = min(part.tag + part.cost, self._now + lead)
+            self._begun[part.session] = self._begun.get(part.session, 0.0) + part.cost
+            if part.last:
+                self._frames[part.session] = self._begun.pop(part.session)
+        return {part.session: part.rows for part in chosen}
 
     def expect(self, waiting: Sequence[Waiting]) -> list[str]:
         """Whom `choose` would choose if these were all who wait; nobody is charged."""
-        return [one.session for one in self._fill(self._order(waiting))] if waiting else []
+        return [part.session for part in self._fill(self._parts(waiting))] if waiting else []
 
     def observe(self, demand: Demand, seconds: float) -> None:
-        """The last step had these rows, and took so long."""
+        """The last step, or a stage of it, had these rows, and took so long."""
+        self._spent += seconds
         self.costs.observe(demand, seconds)
+
+    def restart(self, session: str) -> None:
+        """Its frame begins anew: the parts that were done are lost."""
+        self._begun.pop(session, None)
 
     def forget(self, session: str) -> None:
         """The session is over."""
-        self._tags.pop(session, None)
-        self._charges.pop(session, None)
-
-    def _order(self, waiting: Sequence[Waiting]) -> list[Waiting]:
-        return sorted(waiting, key=lambda one: (self._tag(one.session), one.ready_at))
+        for known in (self._tags, self._charges, self._frames, self._begun, self._seen):
+            known.pop(session, None)
 
     def _tag(self, session: str) -> float:
         return max(self._tags.get(session, self._now), self._now)
 
-    def _fill(self, order: Sequence[Waiting]) -> Sequence[Waiting]:
+    def _parts(self, waiting: Sequence[Waiting]) -> list[Part]:
+        """What everybody who waits would do next, in the order of tags."""
+        frames = {one.session: self._begun.get(one.session, 0.0) + self.costs.of(one.demand) for one in waiting}
+        frames |= {session: cost for session, cost in self._frames.items() if self._present(session)}
+        cheapest = sorted(frames, key=frames.__getitem__)[:2]
+        order = sorted(waiting, key=lambda one: (self._tag(one.session), one.ready_at))
+        return [self._part(one, min((frames[s] for s in cheapest if s != one.session), default=math.inf)) for one in order]
+
+    def _present(self, session: str) -> bool:
+        return self._spent - self._seen.get(session, -1e9) <= self.policy.present_s
+
+    def _part(self, one: Waiting, cheapest: float) -> Part:
+        """The whole of what it waits with, or as many rows as may be done at a time beside somebody with frames that cheap."""
+        whole = sum(one.demand.values())
+        bound = self.policy.part * cheapest
+        demand, rows = one.demand, whole
+        if cheapest < math.inf and not self._fits(demand, bound):
+            rows = next((n for n in range(whole - 1, 1, -1) if self._fits(first(demand, n), bound)), 1)
+            demand = first(demand, rows)
+        divided, last = rows < whole or one.session in self._begun, rows >= whole
+        return Part(one.session, self._tag(one.session), demand, rows, self.costs.of(demand), divided, last)
+
+    def _fits(self, demand: Demand, bound: float) -> bool:
+        return self.costs.of(demand) <= bound and self.costs.allows(demand)
+
+    def _fill(self, order: Sequence[Part]) -> Sequence[Part]:
         """The head's batch: the smallest of those within bounds that do nearly the most work per second."""
         head, policy = order[0], self.policy
+        order = [one for one in order if not one.divided or one.tag <= head.tag]
         kin = [one for one in order if {kind for kind, _ in one.demand} <= {kind for kind, _ in head.demand}]
         orders = [order] if len(kin) == len(order) else [order, kin]
-        bound = max(policy.stretch * self.costs.of(head.demand), policy.least_s)
+        bound = max(policy.stretch * head.cost, policy.least_s)
         batches = [batch for each in orders for batch in self._prefixes(each, bound)]
         enough = (1.0 - policy.slack) * max(batch.rate for batch in batches)
         return min(
             (batch for batch in batches if batch.rate >= enough), key=lambda batch: (len(batch.members), -batch.rate)
         ).members
 
-    def _prefixes(self, order: Sequence[Waiting], bound: float) -> Iterable[_Batch]:
+    def _prefixes(self, order: Sequence[Part], bound: float) -> Iterable[_Batch]:
         rows: Counter[Any] = Counter()
         work = 0.0
         for count, one in enumerate(order[: self.policy.widest], 1):
             rows.update(one.demand)
-            work += self.costs.of(one.demand)
+            work += one.cost
             cost = self.costs.of(rows)
             if count == 1 or (cost <= bound and self.costs.allows(rows)):
                 yield _Batch(order[:count], work / cost if cost else 1.0)
@@ -188,5 +253,16 @@ class Scheduler:
 class _Batch:
     """rate: seconds of work, had everybody been alone, per second."""
 
-    members: Sequence[Waiting]
+    members: Sequence[Part]
     rate: float
+
+
+def first(demand: Demand, rows: int) -> Demand:
+    """The first so many rows of a demand."""
+    taken: dict[Any, int] = {}
+    for call, count in demand.items():
+        if rows <= 0:
+            break
+        taken[call] = min(count, rows)
+        rows -= count
+    return taken

@@ -41,14 +41,14 @@ class Watch:
 
     def __call__(self, spec: StreamSpec) -> StreamPipeline:
         made = load(spec)
-        original = made.step
+        original = made.advance
 
         def step(entries: Any) -> Any:
             answers = original(entries)
             self.pipeline, self.settings, self.picture = made, entries[0].settings, entries[0].state.picture
             return answers
 
-        made.step = step  # type: ignore[method-assign]
+        made.advance = step  # type: ignore[method-assign]
         return made
 
     @property

@@ -37,6 +37,8 @@ class FakeState:
     ring: list[OnItsWay] = field(default_factory=list)
     masks: list[Any] = field(default_factory=list)
     pictures: list[Any] = field(default_factory=list)
+    turn: Any = None  # the entry that goes on in a later step
+    done: int = 0  # rows of it
 
     @property
     def in_flight(self) -> int:
@@ -54,11 +56,12 @@ class FakeState:
 
 
 class FakePipeline:
-    """`step_s`: seconds per step. A prompt of "boom" raises. With settings.steps n a frame leaves in the n-th step from its own
-    on, whether or not frames enter with the others; it takes those before it along.
+    """`step_s`: seconds per step. `rows`: of the work of a frame with the prompt "heavy", others have one. A prompt of "boom"
+    raises. With settings.steps n a frame leaves in the n-th step from its own on, whether or not frames enter with the others;
+    it takes those before it along.
     """
 
-    def __init__(self, spec: StreamSpec, step_s: float = 0.0) -> None:
+    def __init__(self, spec: StreamSpec, step_s: float = 0.0, rows: int = 8) -> None:
         backend = "eager" if spec.backend == "auto" else spec.backend
         self.spec = replace(spec, backend=backend, dtype="float32" if spec.dtype == "auto" else spec.dtype, device="cpu")
         self.info = SimpleNamespace(
@@ -67,7 +70,8 @@ class FakePipeline:
             vocabulary=Vocabulary((), (Word("night", "Night", "at night", "light"),), (Word("sea", "Sea", "sea", "scene"),)),
         )  # fmt: skip
         self.step_s = step_s
-        self.measured: tuple[Counter[Any], float] | None = None
+        self.rows = rows
+        self.measured: list[tuple[Counter[Any], float]] | None = None
         self.rehearsed: list[Settings] = []
         self.threads: set[str] = set()
         self.batches: list[int] = []
@@ -100,10 +104,18 @@ class FakePipeline:
         return state
 
     def demand(self, state: Any, frame: Any, settings: Settings) -> Counter[Any]:
-        return Counter({("full", 0): 1})
+        return Counter({("full", 0): self._left(state, settings)})
 
-    def step(self, entries: Sequence[Entry]) -> list[Output]:
-        self.measured = Counter({("full", 0): len(entries)}), self.step_s
+    def _left(self, state: Any, settings: Settings) -> int:
+        begun = None if state is None else state.turn
+        prompt = settings.prompt if begun is None else begun.settings.prompt
+        return (self.rows if prompt == "heavy" else 1) - (0 if state is None else state.done)
+
+    def advance(self, entries: Sequence[Entry]) -> list[Output | None]:
+        states: list[Any] = [entry.state for entry in entries]
+        rows = [self._left(entry.state, entry.settings) for entry in entries]
+        rows = [left if entry.rows is None else min(left, entry.rows) for left, entry in zip(rows, entries, strict=True)]
+        self.measured = [(Counter({("full", 0): sum(rows)}), self.step_s)]
         self.threads.add(threading.current_thread().name)
         self.batches.append(len(entries))
         self.entered.set()
@@ -111,8 +123,19 @@ class FakePipeline:
         if self.step_s:
             time.sleep(self.step_s)
         if any(entry.settings.prompt == "boom" for entry in entries):
+            for state in states:
+                state.turn, state.done = None, 0
             raise RuntimeError("boom")
-        return [self._one(entry) for entry in entries]
+        return [self._part(entry, count) for entry, count in zip(entries, rows, strict=True)]
+
+    def _part(self, entry: Entry, rows: int) -> Output | None:
+        state: Any = entry.state
+        state.turn = state.turn or entry
+        state.done += rows
+        if self._left(state, entry.settings):
+            return None
+        entry, state.turn, state.done = state.turn, None, 0
+        return self._one(entry)
 
     def close(self) -> None:
         self.closed = True

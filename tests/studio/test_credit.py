@@ -263,14 +263,14 @@ async def test_when_its_turn_is_near_a_client_sends_a_fresh_picture(running: Run
     """Three sessions, one in a step: while the model is with the second, the third's turn is near."""
     pipeline, entered, go = running.pipeline, threading.Semaphore(0), threading.Semaphore(0)
     running.hub.fleet.owners[0]._scheduler.policy = Policy(widest=1)
-    step = pipeline.step
+    step = pipeline.advance
 
     def slowly(entries: Any) -> Any:
         entered.release()
         assert go.acquire(timeout=20)
         return step(entries)
 
-    pipeline.step = slowly  # type: ignore[method-assign]
+    pipeline.advance = slowly  # type: ignore[method-assign]
     async with joined(running) as first, joined(running) as second, joined(running) as third:
         try:
             await first.send_frame(GREY)

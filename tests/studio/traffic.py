@@ -1,7 +1,8 @@
 """A discrete-event simulation of one device and the sessions that want it, for tests of the scheduler.
 
-Sessions send frames at given times; a frame that still waits is replaced by the next (newest wins). The device steps whoever the
-scheduler chooses; what a step truly costs is told to the scheduler afterwards, and only then.
+Sessions send frames at given times, or so long after an answer (`answers`); a frame that still waits is replaced by the next
+(newest wins). The device steps whoever the scheduler chooses, with as much of their frames; what a step truly costs is told to
+the scheduler afterwards, and only then.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from studio.scheduler import Demand, Waiting
+from studio.scheduler import Demand, Waiting, first
 
 FULL = ("full", 0)
 SHORT = ("short", 0)
@@ -93,13 +94,26 @@ GPU = Curve(
 """A made-up GPU: small batches are nearly free, large ones cost by the row."""
 
 
+def answers() -> Times:
+    """A frame at the beginning, and then one for each answer: see Client.think_s."""
+    return iter([0.0])
+
+
 @dataclass
 class Client:
+    """think_s: so long after an answer the next frame comes; None where frames come by the clock alone."""
+
     times: Times
     demands: Demands
+    think_s: float | None = None
     served: int = 0
     arrived: float | None = None  # of the frame that waits
     since: float = 0.0  # when the session began to wait
+    left: Demand | None = None  # of a frame of which parts are done
+    begun: float = 0.0  # when that frame arrived
+
+    def wants(self) -> Demand:
+        return self.demands(self.served) if self.left is None else self.left
 
 
 @dataclass
@@ -136,7 +150,9 @@ def simulate(
 ) -> Report:
     """Run for so long; what happens before `warm_up` is not reported."""
     report, now = Report(seconds - warm_up), 0.0
-    events = [(next(client.times), name) for name, client in clients.items()]
+    events: list[tuple[float, str]] = []
+    for name, client in clients.items():
+        events += [(at, name) for at in client.times] if client.think_s is not None else [(next(client.times), name)]
     heapq.heapify(events)
     passed: Counter[str] = Counter()
 
@@ -147,33 +163,40 @@ def simulate(
             if client.arrived is None:
                 client.since = at
             client.arrived = at
-            heapq.heappush(events, (next(client.times), name))
+            if client.think_s is None:
+                heapq.heappush(events, (next(client.times), name))
 
     while now < seconds:
         arrivals(now)
-        waiting = {name: client for name, client in clients.items() if client.arrived is not None}
-        chosen = scheduler.choose([Waiting(n, c.arrived or 0.0, c.demands(c.served)) for n, c in waiting.items()])
+        waiting = {name: client for name, client in clients.items() if client.arrived is not None or client.left is not None}
+        chosen = scheduler.choose([Waiting(n, c.since, c.wants()) for n, c in waiting.items()])
         if not chosen:
             assert not waiting, "the device idles although somebody waits"
             now = events[0][0]
             continue
+        taken = {name: first(clients[name].wants(), count) for name, count in chosen.items()}
         rows: Counter[Any] = Counter()
-        for name in chosen:
-            rows.update(clients[name].demands(clients[name].served))
+        for demand in taken.values():
+            rows.update(demand)
         took = truth(rows)
         for name in set(waiting) - set(chosen):
             passed[name] += 1
             if now >= warm_up:
                 report.overtaken[name] = max(report.overtaken[name], passed[name])
-        for name in chosen:
+        for name, demand in taken.items():
             client, passed[name] = clients[name], 0
-            if now >= warm_up:
-                report.frames[name] += 1
-                report.device_s[name] += truth(client.demands(client.served))
-                report.latencies[name].append(now + took - (client.arrived or 0.0))
-                report.waits[name].append(now - client.since)
-            client.arrived = None
-            client.served += 1
+            report.device_s[name] += truth(demand) if now >= warm_up else 0.0
+            if client.left is None:
+                report.waits[name] += [now - client.since] if now >= warm_up else []
+                client.begun, client.arrived = client.arrived or 0.0, None
+            client.left = Counter(client.wants()) - Counter(demand) or None
+            if client.left is None:
+                client.served += 1
+                if now >= warm_up:
+                    report.frames[name] += 1
+                    report.latencies[name].append(now + took - client.begun)
+                if client.think_s is not None:
+                    heapq.heappush(events, (now + took + client.think_s, name))
         if now >= warm_up:
             report.steps.append((now, took, tuple(chosen)))
             report.busy += took
@@ -188,8 +211,9 @@ class Everybody:
     def __init__(self, widest: int = 16) -> None:
         self.widest = widest
 
-    def choose(self, waiting: Sequence[Waiting]) -> list[str]:
-        return [one.session for one in sorted(waiting, key=lambda one: one.ready_at)[: self.widest]]
+    def choose(self, waiting: Sequence[Waiting]) -> dict[str, int]:
+        chosen = sorted(waiting, key=lambda one: one.ready_at)[: self.widest]
+        return {one.session: sum(one.demand.values()) for one in chosen}
 
     def observe(self, demand: Demand, seconds: float) -> None:
         pass
