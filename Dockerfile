@@ -1,7 +1,7 @@
 # Two images from one file:
 #   docker build -t rill .                      on a CPU (the default, and what a hosted Docker Space builds)
 #   docker build -t rill:gpu --target gpu .     on an NVIDIA GPU; run it with --gpus all
-# Run:  docker run --rm -p 127.0.0.1:7860:7860 rill
+# Run:  docker run --rm -p 127.0.0.1:7860:7860 rill       and open the link that it prints
 
 FROM python:3.11-slim AS base
 ENV PYTHONUNBUFFERED=1 \
@@ -35,8 +35,9 @@ USER rill
 EXPOSE 7860
 HEALTHCHECK --interval=30s --timeout=5s --start-period=300s \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:7860/healthz', timeout=4)"]
-# SPACE_HOST is set by the host of a Docker Space, which is a proxy that can be trusted.
-CMD ["sh", "-c", "exec python app.py serve --host 0.0.0.0 --port 7860 ${SPACE_HOST:+--trusted-proxy}"]
+# SPACE_HOST is set by the host of a Docker Space, which is a proxy that can be trusted; a Space is a public demo. Elsewhere a browser
+# needs the link that is printed (docs/security.md).
+CMD ["sh", "-c", "exec python app.py serve --host 0.0.0.0 --port 7860 ${SPACE_HOST:+--trusted-proxy --public}"]
 
 FROM packages-cpu AS cpu
 COPY . .
@@ -44,4 +45,4 @@ USER rill
 EXPOSE 7860
 HEALTHCHECK --interval=30s --timeout=5s --start-period=120s \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:7860/healthz', timeout=4)"]
-CMD ["sh", "-c", "exec python app.py serve --host 0.0.0.0 --port 7860 ${SPACE_HOST:+--trusted-proxy}"]
+CMD ["sh", "-c", "exec python app.py serve --host 0.0.0.0 --port 7860 ${SPACE_HOST:+--trusted-proxy --public}"]

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 from deploy.gateway import Gateway, listen
 from pipelines import SpecError
-from studio import environment
+from studio import door, environment, token_file
 from studio.arguments import add_spec_arguments, spec_of
 from studio.change import ChangeRule
 from studio.hub import ServerConfig
 from studio.limits import Limits
 from studio.origin import AddressRule
-from studio.serve import UsageError, answering_names, parse_origins
+from studio.serve import UsageError, answering_names, entry, parse_origins
 
 if TYPE_CHECKING:
     from deploy.ray_serve import Cluster
@@ -46,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--drain", type=float, default=120.0, metavar="SECONDS", help="how long a replica that goes waits for its visitors"
     )
     parser.add_argument("--allow-origin", action="append", default=[], metavar="ORIGIN")
+    door.add_arguments(parser)
     parser.add_argument("--trusted-proxy", action="store_true", help="believe X-Forwarded-Proto and X-Forwarded-Host")
     add_spec_arguments(parser)
 
@@ -65,8 +66,8 @@ def cluster_of(args: argparse.Namespace) -> Cluster:
     except SpecError as error:
         raise UsageError(str(error)) from error
     rule = AddressRule(answering_names(args.host, args.trusted_proxy), parse_origins(args.allow_origin), args.trusted_proxy)
-    token = environment.token()
-    given: dict[str, Any] = {} if token is None else {"token": token}
+    token, (public, users) = environment.token(), entry(args)
+    given: dict[str, Any] = {"public": public, "users": users} | ({} if token is None else {"token": token})
     # What one replica's visitors changed would be unlike the others.
     config = ServerConfig(spec, Limits(max_sessions=args.sessions), rule, changes=ChangeRule("never"), **given)
     host = args.replica_host or (None if args.address else "127.0.0.1")
@@ -78,7 +79,7 @@ def keep_local() -> None:
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 
-async def pass_on(handle: Any, host: str, port: int) -> None:
+async def pass_on(handle: Any, host: str, port: int, config: ServerConfig) -> None:
     """The gateway, until a signal."""
     from deploy.ray_serve import RayPlaces
 
@@ -86,9 +87,14 @@ async def pass_on(handle: Any, host: str, port: int) -> None:
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, stop.set)
     server = await listen(Gateway(RayPlaces(handle)), host, port)
-    print(f"Rill is listening on http://{host}:{server.sockets[0].getsockname()[1]}", flush=True)
-    async with server:
-        await stop.wait()
+    bound = server.sockets[0].getsockname()[1]
+    address, known = f"http://{host}:{bound}", environment.token() is not None
+    print(f"Rill is listening on {address}", flush=True)
+    for line in door.words(config.public, bool(config.users), address, None if known else config.token):
+        print(line, flush=True)
+    with token_file.offered(bound, config.token, environment.private_dirs()):
+        async with server:
+            await stop.wait()
 
 
 def main(argv: Sequence[str]) -> int:
@@ -111,7 +117,7 @@ def main(argv: Sequence[str]) -> int:
         return 2
     handle = ray_serve.start(cluster, args.address)
     try:
-        asyncio.run(pass_on(handle, args.host, args.port))
+        asyncio.run(pass_on(handle, args.host, args.port, cluster.config))
     finally:
         ray_serve.stop()
     return 0

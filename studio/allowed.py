@@ -17,6 +17,7 @@ GET = frozenset({"GET"})
 OWN: Mapping[str, frozenset[str]] = {
     "/healthz": GET,
     "/metrics": GET,
+    "/rill/login": GET | {"POST"},
     "/rill/view": GET | {"POST"},
     "/rill/view.mjpeg": GET,
 }
@@ -38,6 +39,18 @@ FOLDERS = ("/assets/", "/static/js/", "/rill/client/", "/rill/samples/", "/rill/
 
 METRICS: Mapping[str, frozenset[str]] = {path: OWN[path] for path in ("/healthz", "/metrics")}
 """All that the private port of `--metrics-port` answers."""
+
+WITHOUT_LOGIN = frozenset(
+    {
+        ("GET", "/healthz"),
+        ("GET", "/favicon.ico"),
+        ("GET", "/rill/login"),
+        ("POST", "/rill/login"),
+        ("GET", "/rill/view"),
+        ("GET", "/rill/view.mjpeg"),
+    }
+)
+"""Requests that need no login where one is asked for: the page to sign in, health, and views, which have tokens of their own."""
 
 _FILE = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}/){0,3}[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
 

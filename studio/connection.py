@@ -52,7 +52,7 @@ BUILD_WAIT_S = 3.0
 
 
 class Connection:
-    """Runs one connection. `must_show_token`: it came without an Origin."""
+    """Runs one connection. `must_show_token`: it came without an Origin, or has not signed in."""
 
     def __init__(self, socket: Socket, hub: Hub, must_show_token: bool) -> None:
         self._socket = socket
@@ -100,7 +100,7 @@ class Connection:
 
     async def _enter(self, hello: Hello) -> tuple[Seat, Stream]:
         if self._must_show_token and hello.token is None:
-            raise Refusal("unauthorized", "without an Origin the API token is needed", field="token")
+            raise Refusal("unauthorized", "who has not signed in on the page needs the API token", field="token")
         if hello.token is not None and not self._hub.token_valid(hello.token):
             raise Refusal("unauthorized", "the token is wrong", field="token")
         self._has_token = hello.token is not None

@@ -4,17 +4,17 @@ security headers. Nothing that is refused here reaches a route.
 
 from __future__ import annotations
 
-import hmac
+import time
 from dataclasses import dataclass
 
 from fastapi.responses import PlainTextResponse
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from studio import body
-from studio.allowed import METRICS, PAGE, allowed, plain_path, websocket_allowed
+from studio.allowed import METRICS, PAGE, WITHOUT_LOGIN, allowed, plain_path, websocket_allowed
 from studio.content_policy import FILES, text_of
+from studio.door import LOGIN, Door
 from studio.limits import Limits
 from studio.origin import AddressRule, host_allowed, own_origin
 
@@ -49,6 +49,9 @@ class Refusal:
 UNKNOWN = Refusal(404, "there is nothing at this address")
 WRONG_HOST = Refusal(400, "this server does not answer to that Host")
 NEEDS_TOKEN = Refusal(401, "the API token is needed, as Authorization: Bearer", (("www-authenticate", "Bearer"),))
+NEEDS_LOGIN = Refusal(401, "sign in first, or show the API token as Authorization: Bearer", (("www-authenticate", "Bearer"),))
+TO_LOGIN = Refusal(303, "sign in first", (("location", LOGIN.removeprefix("/")), ("cache-control", "no-store")))
+"""Relative, since a proxy may have put the studio below a path that is not known here."""
 
 
 class Guard:
@@ -58,11 +61,11 @@ class Guard:
     """
 
     def __init__(
-        self, app: ASGIApp, rule: AddressRule, token: str, limits: Limits | None = None, metrics_port: int | None = None
+        self, app: ASGIApp, rule: AddressRule, door: Door, limits: Limits | None = None, metrics_port: int | None = None
     ) -> None:
         self._app = app
         self._rule = rule
-        self._token = token.encode()
+        self._door = door
         self._limits = limits or Limits()
         self._metrics_port = metrics_port
         self._framing = framing(rule)
@@ -111,9 +114,11 @@ class Guard:
             return None if allowed(scope["method"], path, METRICS, ()) else UNKNOWN
         if not allowed(scope["method"], path):
             return UNKNOWN
-        if path == "/metrics" and not self._has_token(scope):
-            return NEEDS_TOKEN
-        return None
+        if path == "/metrics":
+            return None if self._door.has_token(scope["headers"]) else NEEDS_TOKEN
+        if (scope["method"], path) in WITHOUT_LOGIN or self._door.admits(scope["headers"], time.time()):
+            return None
+        return TO_LOGIN if path == "/" else NEEDS_LOGIN
 
     def _host_allowed(self, scope: Scope) -> bool:
         try:
@@ -121,10 +126,6 @@ class Guard:
         except ValueError:
             return False
         return host_allowed(own, self._rule)
-
-    def _has_token(self, scope: Scope) -> bool:
-        kind, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
-        return kind.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), self._token)
 
     def _dressed(self, send: Send) -> Send:
         """`send` with the security headers on every answer, and without those that would open it to other pages."""

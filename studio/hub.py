@@ -43,7 +43,7 @@ RETURN_AGAIN_S = 60.0
 class ServerConfig:
     """What one server is started with. The token is a random one unless given. name: which of several servers behind one address
     this is; clients that come back say it. devices: a model on each instead of on the spec's. opening: what sessions start with.
-    metrics_port: a port of its own for /metrics, where no token is needed.
+    metrics_port: a port of its own for /metrics, where no token is needed. public, users: of studio.door.Door.
     """
 
     spec: StreamSpec = field(default_factory=StreamSpec)
@@ -56,6 +56,8 @@ class ServerConfig:
     devices: tuple[str, ...] = ()
     opening: Settings = field(default_factory=Settings)
     metrics_port: int | None = None
+    public: bool = True
+    users: Mapping[str, str] = field(default_factory=dict)
 
     def each(self, spec: StreamSpec) -> list[StreamSpec]:
         """The specs of the pipelines that serve `spec`, one per device."""

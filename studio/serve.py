@@ -19,7 +19,7 @@ from pathlib import Path
 import uvicorn
 
 from pipelines import SafetyChecker, Settings, SettingsError, SpecError, StreamPipeline, StreamSpec, load
-from studio import environment, token_file
+from studio import door, environment, token_file
 from studio.admission import Admission
 from studio.arguments import add_spec_arguments, assignments, safety_of, spec_of
 from studio.change import WHO, ChangeRule
@@ -84,6 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-origin", action="append", default=[], metavar="ORIGIN", help="another page that may connect; may be repeated"
     )
+    door.add_arguments(parser)
     parser.add_argument("--trusted-proxy", action="store_true", help="believe X-Forwarded-Proto and X-Forwarded-Host")
     parser.add_argument(
         "--spec-changes",
@@ -187,7 +188,27 @@ def configure(args: argparse.Namespace, token: str | None) -> ServerConfig:
     changes = ChangeRule(who, tuple(args.model_folder), tuple(args.lora_folder))
     words = blocked_words(args.blocked_words)
     opening = opening_settings(args)
-    return ServerConfig(spec, limits, rule, token or secrets.token_urlsafe(24), changes, words, devices=devices, opening=opening)
+    public, users = entry(args)
+    return ServerConfig(
+        spec,
+        limits,
+        rule,
+        token or secrets.token_urlsafe(24),
+        changes,
+        words,
+        devices=devices,
+        opening=opening,
+        public=public,
+        users=users,
+    )
+
+
+def entry(args: argparse.Namespace) -> tuple[bool, dict[str, str]]:
+    """(public, users) of --public, --login, --host and --trusted-proxy. Raises UsageError."""
+    try:
+        return door.chosen(args, reachable=args.trusted_proxy or not _is_loopback(args.host))
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def opening_settings(args: argparse.Namespace) -> Settings:
@@ -345,8 +366,9 @@ async def _announce(server: uvicorn.Server, hub: Hub, address: str, token: str) 
         await asyncio.sleep(0.02)
     state = "" if hub.fleet.loaded.done() else "  (the model is still loading)"
     print(f"Rill is listening on {address}{state}", flush=True)
-    if environment.token() is None:
-        print(f"API token for clients that are not browsers: {token}", flush=True)
+    known = environment.token() is not None
+    for line in door.words(hub.config.public, bool(hub.config.users), address, None if known else token):
+        print(line, flush=True)
     while not (loaded := hub.fleet.loaded).done():
         await asyncio.sleep(0.05)
     if (error := loaded.exception()) is not None:

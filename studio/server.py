@@ -9,8 +9,10 @@ import asyncio
 import contextlib
 import hashlib
 import importlib.util
+import logging
 import mimetypes
 import os
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -25,14 +27,18 @@ from starlette.websockets import WebSocketDisconnect, WebSocketDisconnected
 from pipelines import FIELDS, gate
 from studio.connection import Connection
 from studio.content_policy import of_small_page, text_of
+from studio.door import COOKIE_S, LOGIN, Attempts, Door, fields
+from studio.door import page as page_of
 from studio.guard import Guard
 from studio.hub import GateFactory, Hub, PipelineFactory, ServerConfig
 from studio.lean import lean
-from studio.origin import judge
+from studio.origin import judge, own_origin
 from studio.protocol import PATH, SUBPROTOCOL
 from studio.shutdown import in_own_thread
 from studio.sockets import Disconnected
 from studio.views import MEDIA_TYPE, ViewError, parts
+
+log = logging.getLogger("rill")
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 
@@ -60,7 +66,9 @@ def create_app(
 
     app = FastAPI(title="Rill", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.hub = hub
-    _declare_routes(app, hub)
+    door = Door(config.token, config.public, config.users)
+    _declare_routes(app, hub, door)
+    _declare_login(app, hub, door)
     for name in STATIC:
         if (ASSETS / name).is_dir():
             app.mount(f"/rill/{name}", FreshFiles(directory=ASSETS / name), name=name)
@@ -71,14 +79,14 @@ def create_app(
         pipeline = hub.pipeline
         app = page.mount(app, fields=FIELDS, spec=hub.spec(), info=None if pipeline is None else pipeline.info)
     # Last, and so before everything else.
-    app.add_middleware(Guard, rule=config.rule, token=config.token, limits=config.limits, metrics_port=config.metrics_port)
+    app.add_middleware(Guard, rule=config.rule, door=door, limits=config.limits, metrics_port=config.metrics_port)
     return app
 
 
-def _declare_routes(app: FastAPI, hub: Hub) -> None:
+def _declare_routes(app: FastAPI, hub: Hub, door: Door) -> None:
     @app.websocket(PATH)
     async def stream(websocket: WebSocket) -> None:
-        await _serve(websocket, hub)
+        await _serve(websocket, hub, door)
 
     @app.get("/healthz")
     async def health() -> Response:
@@ -112,13 +120,53 @@ def _declare_routes(app: FastAPI, hub: Hub) -> None:
         return Response(hub.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
+def _declare_login(app: FastAPI, hub: Hub, door: Door) -> None:
+    template = (ASSETS / "login.html").read_text(encoding="utf-8")
+    policy, attempts, rule = text_of(of_small_page(template)), Attempts(), hub.config.rule
+    above = {"Cache-Control": "no-store", "Location": "../"}  # relative: a proxy may have put the studio below a path
+
+    def asking(status: int, message: str = "") -> Response:
+        headers = {"Cache-Control": "no-store", "Content-Security-Policy": policy}
+        return HTMLResponse(page_of(template, door, message), status, headers)
+
+    @app.get(LOGIN)
+    async def ask() -> Response:
+        return Response(status_code=303, headers=above) if door.public else asking(200)
+
+    @app.post(LOGIN)
+    async def enter(request: Request) -> Response:
+        if judge(request.scope["scheme"], request.scope["headers"], rule) in ("foreign", "host"):
+            return asking(403, "This page came from another site.")
+        address = _address(request, rule.trusted_proxy)
+        if not attempts.take(address, hub.clock()):
+            return asking(429, "Too many attempts. Please wait a minute.")
+        if not door.opens(fields(await request.body())):
+            hub.metrics.refusals.labels("login").inc()
+            log.warning("somebody at %s could not sign in", address)
+            return asking(401, "That is not right. Please try again.")
+        answer = Response(status_code=303, headers=above)
+        own = own_origin(request.scope["scheme"], request.scope["headers"], rule.trusted_proxy)
+        path = request.scope.get("root_path", "") + "/"
+        secure = own.scheme == "https"
+        value = door.cookie(time.time())
+        answer.set_cookie(door.cookie_name, value, COOKIE_S, path=path, secure=secure, httponly=True, samesite="lax")
+        return answer
+
+
+def _address(request: Request, trusted_proxy: bool) -> str:
+    """Whose attempts to sign in these are: behind a proxy, the address that the proxy itself saw."""
+    forwarded = request.headers.getlist("x-forwarded-for") if trusted_proxy else []
+    seen = ",".join(forwarded).rpartition(",")[2].strip()
+    return seen or (request.client.host if request.client else "")
+
+
 async def _sweep(hub: Hub) -> None:
     while True:
         await asyncio.sleep(1.0)
         hub.sweep()
 
 
-async def _serve(websocket: WebSocket, hub: Hub) -> None:
+async def _serve(websocket: WebSocket, hub: Hub, door: Door) -> None:
     standing = judge(websocket.scope["scheme"], websocket.scope["headers"], hub.config.rule)
     refusals = {"foreign": (403, "this Origin may not connect"), "host": (400, "this server does not answer to that Host")}
     refusal = refusals.get(standing)
@@ -130,7 +178,8 @@ async def _serve(websocket: WebSocket, hub: Hub) -> None:
         await websocket.send_denial_response(PlainTextResponse(reason, status))
         return
     await websocket.accept(SUBPROTOCOL)
-    await Connection(WebSocketSocket(websocket), hub, must_show_token=standing == "absent").run()
+    stranger = standing == "absent" or not door.admits(websocket.scope["headers"], time.time())
+    await Connection(WebSocketSocket(websocket), hub, must_show_token=stranger).run()
 
 
 class WebSocketSocket:

@@ -5,7 +5,7 @@ const PAUSES = [0.5, 1, 2, 4, 8]; // seconds between attempts, each with some ch
 const ENDS = {
   1009: "The server refused a message as too large. Please reload the page.",
   4400: "The server did not understand this page. Please reload it: it may be older than the server.",
-  4401: "This server asks for a token that this page does not have.",
+  4401: "This server asks you to sign in. Please reload the page.",
   4409: "This session went on in another tab or window.",
   4500: "The model cannot be loaded",
 };

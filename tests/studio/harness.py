@@ -8,7 +8,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,8 @@ class Running:
         devices: tuple[str, ...] = (),
         opening: Settings | None = None,
         metrics: bool = False,
+        public: bool = True,
+        users: Mapping[str, str] | None = None,
         **fake: Any,
     ) -> None:
         spec = StreamSpec(width=SIZE, height=SIZE, backend=backend, dtype=dtype)
@@ -64,6 +66,8 @@ class Running:
             devices=devices,
             opening=opening or Settings(),
             metrics_port=self.metrics_port if metrics else None,
+            public=public,
+            users=users or {},
         )
         app = create_app(config, factory or (lambda spec: self.pipeline), with_page=with_page)
         self.app = app

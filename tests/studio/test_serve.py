@@ -48,6 +48,40 @@ def test_arguments_become_a_configuration() -> None:
     assert serve.configure(parsed("--max-waiting", "50"), None).limits.max_waiting == 50
 
 
+@pytest.mark.parametrize(
+    ("arguments", "public"),
+    [
+        ((), True),
+        (("--host", "localhost"), True),
+        (("--host", "127.0.0.2"), True),
+        (("--host", "::1"), True),
+        (("--host", "0.0.0.0"), False),
+        (("--host", "::"), False),
+        (("--host", "192.168.1.5"), False),
+        (("--host", "studio.lan"), False),
+        (("--trusted-proxy",), False),
+        (("--host", "0.0.0.0", "--public"), True),
+        (("--trusted-proxy", "--public"), True),
+    ],
+)
+def test_who_can_be_reached_from_elsewhere_asks_for_the_token(arguments: tuple[str, ...], public: bool) -> None:
+    config = serve.configure(parsed(*arguments), None)
+    assert config.public == public and config.users == {}
+
+
+def test_a_login_holds_everywhere(tmp_path: Path) -> None:
+    (tmp_path / "ada").write_text("correct horse\n")
+    config = serve.configure(parsed("--login", f"ada:{tmp_path / 'ada'}"), None)
+    assert not config.public and config.users == {"ada": "correct horse"}
+
+
+def test_a_hosted_space_is_public_and_no_other_container() -> None:
+    commands = [line for line in (ROOT / "Dockerfile").read_text().splitlines() if line.startswith("CMD") and "app.py" in line]
+    assert len(commands) == 2
+    for command in commands:
+        assert "${SPACE_HOST:+--trusted-proxy --public}" in command and command.count("--public") == 1
+
+
 def test_what_sessions_start_with() -> None:
     assert serve.configure(parsed(), None).opening.flat() == Settings().flat() | {"cache.enabled": True}
     assert serve.configure(parsed("--model", "sd-turbo"), None).opening.flat() == Settings().flat()
@@ -118,6 +152,9 @@ def test_names_that_mean_this_server() -> None:
         (["--model-folder", "no/such/folder"], "--model-folder"),
         (["--lora-folder", "no/such/folder"], "--lora-folder"),
         (["--lora", "ink:much"], "--lora"),
+        (["--login", "ada"], "--login"),
+        (["--login", "ada:no/such/file"], "--login"),
+        (["--login", "ada:file", "--public"], "--public"),
         (["--lora", "ink:7"], "--lora"),
         (["--lora", "ink", "--lora", "ink:0.5"], "--lora"),
         (["--ssl-certfile", "x.pem", "--ssl-keyfile", "y.pem"], "x.pem is no file"),
