@@ -337,7 +337,7 @@ def websocket_options(limits: Limits, admission: Admission | None = None) -> dic
 
     admission: that of the listener; without one its listener admits everybody.
     """
-    admission = admission or Admission(limits)
+    admission = Admission(limits) if admission is None else admission  # one without entries is false
     return {
         "http": partial(HttpProtocol, admission),
         "timeout_keep_alive": limits.keep_alive_s,

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from studio.admission import LONG_S, SERVED, Admission, Entry, State, grouped
 from studio.limits import Limits
+from tests.studio.harness import joined, serving
 
 LIMITS = Limits(max_connections=12, max_per_address=8, max_before_hello=5)
 
@@ -151,3 +152,9 @@ def test_whatever_happens_the_books_are_right(steps: list[tuple[str, int, State,
 )
 def test_what_counts_as_one_address(address: str, group: str) -> None:
     assert grouped(address) == group
+
+
+async def test_a_servers_connections_are_in_its_admissions_books() -> None:
+    with serving() as running:
+        async with joined(running):
+            assert [entry.state for entry in running.admission._entries.values()] == ["open"]
