@@ -40,6 +40,7 @@ class Limits:
     keep_alive_s: float = 5.0
     close_s: float = 5.0
     write_s: float = 30.0
+    end_s: float = 30.0
     frames_per_s: float = 1000.0
     controls_per_s: float = 10.0
     controls_at_once: float = 50.0

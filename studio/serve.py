@@ -183,6 +183,7 @@ def configure(args: argparse.Namespace, token: str | None) -> ServerConfig:
         turn_s=args.turn,
         max_connections=args.max_connections,
         max_per_address=args.max_per_address,
+        end_s=1.5,  # then the process ends hard
     )
     who = args.spec_changes or ("token" if args.trusted_proxy else "alone")
     changes = ChangeRule(who, tuple(args.model_folder), tuple(args.lora_folder))

@@ -62,7 +62,7 @@ def create_app(
             yield
         finally:
             sweeper.cancel()
-            await in_own_thread(hub.close)
+            await in_own_thread(hub.close, hub.limits.end_s)
 
     app = FastAPI(title="Rill", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.hub = hub

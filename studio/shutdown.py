@@ -11,7 +11,6 @@ import contextlib
 import logging
 import os
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -27,19 +26,9 @@ CODES = {signal.SIGTERM: 0, signal.SIGINT: 130}
 END_S = 4.0
 """From the signal to the hard end."""
 
-CLOSE_S = 2.5
-"""From the signal to the end of waiting for connections and for the model's threads."""
-
 
 class Server(uvicorn.Server):
-    """uvicorn's server without signal handlers of its own (those of `Shutdown` stand), and with a bound on its end."""
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        try:
-            async with asyncio.timeout(CLOSE_S):
-                await super().shutdown(sockets)
-        except TimeoutError:
-            log.warning("the model's threads are still busy after %g s; the server ends without them", CLOSE_S)
+    """uvicorn's server without signal handlers of its own (those of `Shutdown` stand)."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -49,11 +38,12 @@ class Server(uvicorn.Server):
 class Shutdown:
     """`handled` is a context in which the signals end `server`, once there is one, and before that the process."""
 
-    def __init__(self, leave: Callable[[int], None] = os._exit) -> None:
+    def __init__(self, leave: Callable[[int], None] = os._exit, end_s: float = END_S) -> None:
         self.server: uvicorn.Server | None = None
         self.code = 0
         self._signalled = False
         self._leave = leave
+        self._end_s = end_s
 
     @contextlib.contextmanager
     def handled(self) -> Iterator[None]:
@@ -73,7 +63,7 @@ class Shutdown:
             return
         self._signalled = True
         self.server.should_exit = True
-        timer = threading.Timer(END_S, self.end_hard)
+        timer = threading.Timer(self._end_s, self.end_hard)
         timer.daemon = True
         timer.start()
 
@@ -93,14 +83,12 @@ class Shutdown:
         return self.code
 
 
-async def in_own_thread(work: Callable[[], None]) -> None:
-    """Run `work`, and raise what it raises. When the caller is cancelled it goes on alone, and nobody waits for its thread."""
+async def in_own_thread(work: Callable[[], None], seconds: float) -> None:
+    """Run `work`, and raise what it raises. After `seconds` it goes on alone, and nobody waits for its thread."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[None] = loop.create_future()
 
     def settle(error: BaseException | None) -> None:
-        if done.done():
-            return
         done.set_result(None) if error is None else done.set_exception(error)
 
     def run() -> None:
@@ -113,4 +101,8 @@ async def in_own_thread(work: Callable[[], None]) -> None:
             loop.call_soon_threadsafe(settle, error)
 
     threading.Thread(target=run, name="rill-close", daemon=True).start()
-    await done
+    await asyncio.wait([done], timeout=seconds)
+    if not done.done():
+        log.warning("the model's threads are still busy after %g s; the server ends without them", seconds)
+        return
+    done.result()
