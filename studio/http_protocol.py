@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import Any
 
 import h11
@@ -13,6 +14,9 @@ from studio.admission import Admission, Entry, State
 SHUTDOWN_S = 0.5
 """An answer that is under way when the server ends has so long; endless ones, such as MJPEG, never end by themselves."""
 
+HEADER_LINES = 128
+HEADER_BYTES = 16 * 1024
+
 
 class HttpProtocol(H11Protocol):
     """Says to the admission in which state its connection is."""
@@ -21,6 +25,7 @@ class HttpProtocol(H11Protocol):
         super().__init__(**options)
         self._admission = admission
         self._entry: Entry | None = None
+        self._head = Counter[str]()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -29,8 +34,20 @@ class HttpProtocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         if self._entry is not None and self._entry.state == "idle":
             self._enter("opening")
+        if self.conn.their_state is h11.IDLE and not self._small(data):
+            self.send_400_response("The request's headers are too large.")
+            return
         super().data_received(data)
         self._enter(self._state())
+
+    def _small(self, data: bytes) -> bool:
+        """Do the headers so far keep the bounds? h11 looks at the size only if they are incomplete, and never at their number."""
+        head, end, _ = data.partition(b"\r\n\r\n")
+        self._head += Counter(lines=head.count(b"\n"), bytes=len(head))
+        small = self._head["lines"] <= HEADER_LINES and self._head["bytes"] <= HEADER_BYTES
+        if end:
+            self._head.clear()
+        return small
 
     def on_response_complete(self) -> None:
         super().on_response_complete()

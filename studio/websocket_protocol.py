@@ -31,7 +31,7 @@ class CountedProtocol(ServerProtocol):
     def __init__(self, limits: Limits, **options: Any) -> None:
         super().__init__(**options)
         self._most_fragments = limits.max_fragments
-        self._frames = Bucket(limits.frames_per_s, 2 * limits.frames_per_s)
+        self._frames = Bucket(limits.frames_per_s, limits.frames_per_s)
         self._controls = Bucket(limits.controls_per_s, limits.controls_at_once)
         self._fragments = 0
 

@@ -130,7 +130,7 @@ async def test_one_read_costs_no_more_frames_than_the_limits_allow(kind: str, pa
     opened = await Opened().accepted()
     assert len(FLOODS[kind]) > READ - 400
     opened.protocol.data_received(FLOODS[kind])
-    assert len(parsed) <= 2 * LIMITS.frames_per_s + LIMITS.controls_at_once + 1
+    assert len(parsed) <= LIMITS.frames_per_s + LIMITS.controls_at_once + 1
     *_, error, close = opened.answers()
     assert json.loads(error.data)["code"] == "flood" and close.opcode is CLOSE
     assert opened.client.close_rcvd is not None and opened.client.close_rcvd.code == CLOSE_CODES["flood"]
