@@ -32,12 +32,16 @@ LONG_S = 10.0
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """One connection; `drop` closes it at once. `since` is when it entered its state, in seconds of the admission's clock."""
+    """One connection; `drop` closes it at once. `since` is when it entered its state, in seconds of the admission's clock.
+
+    gone: it has been dropped or closed, and is counted no more.
+    """
 
     address: str
     drop: Callable[[], None]
     since: float
     state: State = "opening"
+    gone: bool = False
 
 
 class Admission:
@@ -54,9 +58,10 @@ class Admission:
         self._entries: dict[int, Entry] = {}
         self._here: Counter[str] = Counter()
         self._waiting: dict[str, dict[Entry, None]] = {}  # the unproven of each address, the oldest first
-        self._dropped: set[Entry] = set()
 
-    def __len__(self) -> int:
+    @property
+    def total(self) -> int:
+        """Connections that are kept."""
         return self._here.total()
 
     @property
@@ -69,7 +74,7 @@ class Admission:
         group = grouped(address)
         if self._here[group] >= self._most_here and not self._make_room(group):
             return f"its address has {self._most_here} connections"
-        if len(self) >= self._most and not self._make_room():
+        if self.total >= self._most and not self._make_room():
             return f"there are {self._most} connections"
         if self.unproven >= self.limits.max_before_hello:
             self._make_room()
@@ -84,7 +89,7 @@ class Admission:
 
     def enter(self, entry: Entry, state: State) -> None:
         """The connection is in this state from now on; if it already is, since before."""
-        if state == entry.state or entry in self._dropped:
+        if entry.gone or state == entry.state:
             return
         entry.state, entry.since = state, self._clock()
         self._forget_waiting(entry)
@@ -96,13 +101,12 @@ class Admission:
         entry = self._entries.pop(descriptor, None)
         if entry is not None:
             self._uncount(entry)
-            self._dropped.discard(entry)
 
     def sweep(self) -> None:
         """Close the connections that have been in one state for too long; call it about once a second."""
         now, late = self._clock(), Counter[str]()
         for entry in list(self._entries.values()):
-            if entry not in self._dropped and now - entry.since > self._limit(entry.state):
+            if not entry.gone and now - entry.since > self._limit(entry.state):
                 late[entry.state] += 1
                 self._drop(entry)
         for state, count in late.items():
@@ -138,19 +142,19 @@ class Admission:
         endless = (
             entry
             for entry in self._entries.values()
-            if entry.state == "answering" and entry not in self._dropped and group in (None, entry.address)
+            if entry.state == "answering" and not entry.gone and group in (None, entry.address)
         )
         oldest = min(endless, key=lambda entry: entry.since, default=None)
         return oldest if oldest is not None and self._clock() - oldest.since > LONG_S else None
 
     def _drop(self, entry: Entry) -> None:
         self._uncount(entry)
-        self._dropped.add(entry)
         entry.drop()
 
     def _uncount(self, entry: Entry) -> None:
-        if entry in self._dropped:
+        if entry.gone:
             return
+        entry.gone = True
         self._here[entry.address] -= 1
         if not self._here[entry.address]:
             del self._here[entry.address]

@@ -108,7 +108,7 @@ class Listener(socket.socket):
     def _sweep(self) -> None:
         self._sweeping = False
         self.admission.sweep()
-        if len(self.admission):
+        if self.admission.total:
             self._keep_sweeping()
 
 
