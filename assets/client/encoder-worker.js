@@ -18,6 +18,7 @@ function surface(width, height) {
 async function encode({ id, capturedAt, picture, crop, width, height, mirror, quality }) {
   const drawing = surface(width, height);
   drawing.setTransform(mirror ? -1 : 1, 0, 0, 1, mirror ? width : 0, 0);
+  drawing.clearRect(0, 0, width, height); // what shines through a transparent picture is black, never the frame before
   drawing.drawImage(picture, crop.x, crop.y, crop.width, crop.height, 0, 0, width, height);
   picture.close();
   drawing.setTransform(1, 0, 0, 1, 0, 0);

@@ -61,7 +61,10 @@ function liveWords(link, now) {
   if (!link.source) return { tone: "warn", text: "Connected. Choose an input to begin.", action: null };
   if (link.turnEnds) return { tone: "warn", text: `Live. Others are waiting: your turn ends in ${Math.max(0, Math.ceil((link.turnEnds - now) / 1000))} s.`, action: null };
   const silent = link.waitingSince === null ? 0 : (now - link.waitingSince) / 1000;
+  if (!link.seenPicture) {
+    const since = silent > 3 ? `, ${Math.round(silent)} s so far` : ""; // a model's first step prepares what later ones reuse
+    return { tone: "busy", text: `Connected. The first picture is on its way${since}.`, action: null };
+  }
   if (silent > 3) return { tone: "warn", text: `The server has not answered for ${Math.round(silent)} s.`, action: null };
-  if (!link.seenPicture) return { tone: "busy", text: "Connected. The first picture is on its way.", action: null };
   return { tone: "good", text: link.resumed ? "Live again, session restored" : "Live", action: null };
 }

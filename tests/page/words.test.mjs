@@ -37,7 +37,10 @@ test("the status is true in every state", () => {
   assert.equal(words({ ...live, paused: true }, 0).text, "Paused");
   assert.match(words({ ...live, source: null }, 0).text, /Choose an input/);
   assert.match(words({ ...live, waitingSince: 1000 }, 6000).text, /not answered for 5 s/);
-  assert.match(words({ ...live, seenPicture: false }, 0).text, /first picture/);
+  const first = { ...live, seenPicture: false };
+  assert.match(words(first, 0).text, /first picture is on its way\./);
+  const slow = words({ ...first, waitingSince: 1000 }, 8000);
+  assert.deepEqual([slow.tone, /first picture is on its way, 7 s so far/.test(slow.text)], ["busy", true], slow.text);
   assert.match(words({ ...live, state: "lost", reason: "The connection was lost.", retryAt: 2000 }, 500).text, /lost\. Trying again in 2 s/);
   assert.match(words({ ...live, state: "full", reason: "All places are taken.", retryAt: 1 }, 500).text, /taken\. Trying again now/);
   assert.match(words({ ...live, state: "loading", elapsed: 12.4, reason: "" }, 0).text, /loading \(12 s\)/);
