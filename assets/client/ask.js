@@ -28,6 +28,7 @@ export function ask(host, studio) {
   studio.addEventListener("settings", () => shown.forEach(({ paint }) => paint()));
   host.append(words.button, before.button, iconButton("dice", "Surprise me (r)", () => studio.surprise()), before.list, words.list);
 
+  studio.addEventListener("remember", ({ detail: prompt }) => history.add(prompt));
   let timer = null;
   studio.addEventListener("settings", ({ detail: { prompt } }) => {
     if (prompt === history.last) return;

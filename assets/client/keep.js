@@ -15,6 +15,7 @@ export class Keep {
     this.studio = studio;
     this.moves = null; // what is done while a recording runs
     this.recorder = new Recorder((state) => studio.say("recording", state));
+    studio.addEventListener("answer", () => this.recorder.painted());
     this.replaying = [];
   }
 
@@ -32,11 +33,18 @@ export class Keep {
   }
 
   async snapshot() {
-    download(new Blob([await this.picture()], { type: "image/png" }), `${stamp()}.png`);
+    if (!this.studio.seenPicture) return this.studio.notice("There is no picture to save yet.", true);
+    return this.#save(new Blob([await this.picture()], { type: "image/png" }), `${stamp()}.png`, "with its settings inside");
   }
 
   saveSettings() {
-    download(new Blob([this.text], { type: "application/json" }), `${stamp()}.json`);
+    this.#save(new Blob([this.text], { type: "application/json" }), `${stamp()}.json`, "all settings");
+  }
+
+  /** Hands a file to the browser, and says so: where downloads are silent nobody would know. */
+  #save(blob, name, what) {
+    download(blob, name);
+    this.studio.notice(`Saved ${name}: ${what}, ${size(blob)}. It is among your downloads.`, true);
   }
 
   /** Takes a snapshot, a settings file or a performance; true if it was one of ours. */
@@ -67,19 +75,21 @@ export class Keep {
     if (!recorder.active) {
       if (!recorder.start(studio.view.canvas)) return studio.notice("This browser cannot record a canvas.", true);
       this.moves = new Moves(studio.settings.values, performance.now());
-      return null;
+      return studio.notice("Recording the output. Press Stop or v to end it.", true);
     }
     this.made = { moves: this.moves.finish(performance.now()), name: stamp() };
     this.moves = null;
     return recorder.stop().then((video) => {
       this.made.video = video;
-      download(video, `${this.made.name}.${video.type.includes("mp4") ? "mp4" : "webm"}`);
+      const { seconds } = this.made.moves;
+      this.#save(video, `${this.made.name}.${video.type.includes("mp4") ? "mp4" : "webm"}`, `${seconds.toFixed(0)} s of video`);
       studio.say("recording", this.made);
     });
   }
 
   saveMoves() {
-    download(new Blob([JSON.stringify(this.made.moves, null, 1)], { type: "application/json" }), `${this.made.name}-moves.json`);
+    const { moves, name } = this.made;
+    this.#save(new Blob([JSON.stringify(moves, null, 1)], { type: "application/json" }), `${name}-moves.json`, `${moves.moves.length} moves`);
   }
 
   /** Does again what a performance holds, in its own time, on the present input. */
@@ -88,7 +98,7 @@ export class Keep {
     this.restore(settings);
     const later = (at, work) => this.replaying.push(setTimeout(work, at * 1000));
     const { settings: store } = this.studio;
-    for (const { at, patch } of moves) later(at, () => Object.entries(fitting(patch, store.fields)).forEach(([key, value]) => store.put(key, value)));
+    for (const { at, patch } of moves) later(at, () => Object.entries(fitting(patch, store.fields)).forEach(([key, value]) => store.held?.key === key || store.put(key, value))); // the hand is stronger
     later(seconds, () => this.stopReplay());
     this.studio.say("replay", { seconds, moves: moves.length });
   }
@@ -144,6 +154,8 @@ async function views(studio, host) {
   const open = make("a", { className: "rill-link", href: clean, target: "_blank", rel: "noopener", textContent: "Open it" });
   return host.replaceChildren(row("Clean page", clean), row("MJPEG, for OBS", `${base}.mjpeg${where}${where ? "&" : "?"}token=${token}`), open);
 }
+
+const size = ({ size: bytes }) => (bytes < 1e6 ? `${Math.ceil(bytes / 1000)} kB` : `${(bytes / 1e6).toFixed(1)} MB`);
 
 const stamp = () => `rill-${new Date().toISOString().slice(0, 19).replaceAll(":", "-")}`;
 

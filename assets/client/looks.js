@@ -4,8 +4,9 @@ import { make } from "./dom.js";
 import { fitting } from "./share.js";
 
 const MANIFEST = new URL("../presets/presets.json", import.meta.url);
+const EDGE = 40; // pixels at the end of the row that fade out
 const BLENDED = 0.3; // of all surprises are two looks at once
-const PLAIN = { prompt_b: "", blend: 0 }; // what a look undoes unless it says otherwise
+const PLAIN = { blend: 0 }; // what a look undoes unless it says otherwise; a second prompt stays written, but not mixed in
 
 /** A patch that nobody expected: one look or two, how strong, and new noise. `chance()` gives 0..1. */
 export function surprise(looks, current, chance) {
@@ -41,7 +42,25 @@ export function looks(host, studio) {
   const manifest = fetchManifest();
   let shown = [];
   const apply = (settings) => {
+    keepSecond(settings.prompt_b);
     for (const [key, value] of Object.entries(fitting({ ...PLAIN, ...settings }, studio.settings.fields))) studio.settings.put(key, value);
+  };
+  /** A look that brings a second prompt replaces one that somebody wrote: that one is kept among the earlier prompts. */
+  const keepSecond = (next) => {
+    const own = (studio.settings.wanted().prompt_b ?? "").trim();
+    const known = shown.some(({ settings }) => settings.prompt === own || settings.prompt_b === own);
+    if (!next || !own || own === next || known) return;
+    studio.say("remember", own);
+    studio.notice(`This look has a second prompt of its own. Yours, “${own}”, is among the earlier prompts.`, true);
+  };
+  let seen = null; // the look that was last brought into view
+  const bring = () => {
+    const chosen = [...host.children].find((item) => item.getAttribute("aria-pressed") === "true") ?? null;
+    if (chosen && chosen !== seen) {
+      const [row, one] = [host, chosen].map((item) => item.getBoundingClientRect());
+      if (one.left < row.left || one.right > row.right - EDGE) host.scrollBy({ left: one.left - row.left - (row.width - one.width) / 2, behavior: "smooth" });
+    }
+    seen = chosen;
   };
   const paint = () => {
     const { prompt = "", prompt_b: second = "", blend = 0 } = studio.settings.values;
@@ -49,6 +68,7 @@ export function looks(host, studio) {
       const same = settings.prompt === prompt.trim() && (settings.prompt_b ?? "") === (blend > 0 ? second : "");
       host.children[index].setAttribute("aria-pressed", String(same));
     });
+    bring();
   };
   host.addEventListener("wheel", (event) => {
     if (event.deltaX || host.scrollWidth <= host.clientWidth) return;

@@ -5,6 +5,7 @@ export { stage } from "./stage.js";
 export { ask, travel } from "./ask.js";
 export { controls } from "./controls.js";
 export { looks } from "./looks.js";
+export { mixture } from "./mixture.js";
 export { source } from "./picker.js";
 export { picture } from "./condition.js";
 export { quality, strip } from "./strip.js";

@@ -14,17 +14,27 @@ export class Recorder {
     return this.media !== null;
   }
 
-  /** False if this browser cannot. */
+  /** False if this browser cannot; nothing of it is left then. */
   start(canvas) {
     const type = globalThis.MediaRecorder && TYPES.find((name) => MediaRecorder.isTypeSupported(name));
     if (!type || !canvas.captureStream) return false;
-    this.stream = canvas.captureStream(0);
-    [this.track] = this.stream.getVideoTracks();
-    this.media = new MediaRecorder(this.stream, { mimeType: type, videoBitsPerSecond: BITS });
-    this.chunks = [];
-    this.media.ondataavailable = ({ data }) => data.size && this.chunks.push(data);
-    this.media.start(1000);
-    this.track.requestFrame();
+    const stream = canvas.captureStream(0);
+    const [track] = stream.getVideoTracks();
+    const frames = [track, stream].find((each) => each.requestFrame); // the track's by the standard, the stream's in Firefox
+    if (!frames) return false;
+    const chunks = [];
+    let media;
+    try {
+      media = new MediaRecorder(stream, { mimeType: type, videoBitsPerSecond: BITS });
+      media.ondataavailable = ({ data }) => data.size && chunks.push(data);
+      media.start(1000);
+    } catch (error) {
+      if (!(error instanceof DOMException)) throw error;
+      track.stop();
+      return false;
+    }
+    Object.assign(this, { stream, frames, media, chunks });
+    frames.requestFrame();
     this.began = performance.now();
     this.timer = setInterval(() => this.#tell(), 1000);
     this.#tell();
@@ -33,14 +43,14 @@ export class Recorder {
 
   /** A new picture is on the canvas. */
   painted() {
-    if (this.media) this.track.requestFrame();
+    if (this.media) this.frames.requestFrame();
   }
 
   /** Resolves with the video. */
   stop() {
     const { media, chunks, stream } = this;
     clearInterval(this.timer);
-    this.track.requestFrame(); // the last picture lasts until here
+    this.frames.requestFrame(); // the last picture lasts until here
     const done = new Promise((resolve) => (media.onstop = () => resolve(new Blob(chunks, { type: media.mimeType }))));
     media.stop();
     this.media = null;

@@ -86,6 +86,13 @@ class TimedSource {
   }
 }
 
+/** The last picture of a camera or a screen that has ended, as a source of the same kind: prompt and sliders still work on it. */
+export function held({ kind, label, element, width, height, deviceId, away }) {
+  const canvas = Object.assign(document.createElement("canvas"), { width, height });
+  canvas.getContext("2d", { alpha: false }).drawImage(element, 0, 0, width, height);
+  return Object.assign(new TimedSource(kind, label, canvas, width, height), { held: true, deviceId, away });
+}
+
 /** Each opener resolves with a source that has shown its first picture, or throws what the browser threw. */
 export const openers = {
   async camera({ deviceId = null } = {}) {

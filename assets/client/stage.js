@@ -29,7 +29,8 @@ export function stage(host, studio, trigger) {
   const inset = make("div", { className: "rill-inset", aria: { label: "Input", role: "group" } }, holder, layer.canvas, mask.canvas);
   const veil = make("div", { className: "rill-veil" });
   const notice = make("div", { className: "rill-notice", hidden: true, aria: { role: "alert" } });
-  const frame = make("div", { className: "rill-frame", dataset: { view: "inset" } }, picture, inset, wiper(), veil, notice);
+  const recording = make("div", { className: "rill-recording", hidden: true, aria: { hidden: "true" } });
+  const frame = make("div", { className: "rill-frame", dataset: { view: "inset" } }, picture, inset, wiper(), veil, recording, notice);
   const { bar, brush, turn, keys } = easel(studio, () => setPainting(null));
   const box = make("div", { className: "rill-stagebox" }, frame, bar);
   host.append(box, make("div", { id: "rill-nursery", aria: { hidden: "true" } }));
@@ -46,7 +47,13 @@ export function stage(host, studio, trigger) {
     if (studio.source?.kind === "paint" && !studio.opening && studio.source !== paper) setPainting("colour");
     paper = studio.source;
   });
-  studio.addEventListener("notice", ({ detail: { text, brief } }) => {
+  studio.addEventListener("recording", ({ detail: { active = false, seconds = 0 } }) => {
+    recording.hidden = !active;
+    write(recording, `Recording ${seconds.toFixed(0)} s`);
+  });
+  studio.addEventListener("notice", ({ detail: { text, brief, about } }) => {
+    if (!text && about !== notice.about) return; // what it took back is not what is said now
+    notice.about = about;
     showNotice(notice, text);
     clearTimeout(notice.timer);
     if (brief) notice.timer = setTimeout(() => showNotice(notice, ""), BRIEF);
@@ -109,7 +116,7 @@ export function stage(host, studio, trigger) {
     });
     const save = iconButton("snapshot", "Save this picture with its settings (s)", () => studio.keep.snapshot());
     const share = iconButton("share", "Copy a link to these settings (l)", () => copyLink(share, studio));
-    const full = iconButton("full", "Full screen (f)", () => fullscreen(box));
+    const full = iconButton("full", "Full screen (f)", () => fullscreen(host.closest("#rill-left") ?? box)); // with the prompt
     const prompt = () => document.querySelector("#rill-prompt textarea, #rill-prompt input")?.focus();
     const open = shortcuts([
       [" ", "Pause, go on", () => pause.click()],

@@ -9,7 +9,7 @@ import { messages } from "./protocol.js";
 import { Pump } from "./pump.js";
 import { SettingsStore } from "./settings.js";
 import { fromHash, toHash } from "./share.js";
-import { cameraGranted, openers, surroundings } from "./sources.js";
+import { cameraGranted, cameras, held, onCameraChange, openers, surroundings } from "./sources.js";
 import { Respec } from "./spec.js";
 import { watchTrial } from "./speed.js";
 import { Stats } from "./stats.js";
@@ -18,6 +18,11 @@ import * as parts from "./parts.js";
 
 const SAMPLE = new URL("../samples/sample.mp4", import.meta.url).href;
 const HEALTH = new URL("../../healthz", import.meta.url).href;
+const RETURNS = [0, 1000, 3000]; // ms before each attempt to open a camera that is back: some are listed before they give pictures
+const ENDED = {
+  camera: "The camera gives no pictures any more. Its last one stays; it goes on by itself when the camera is back, or choose an input.",
+  screen: "Screen sharing has ended. The last picture stays until you choose an input.",
+};
 
 function address() {
   const url = new URL("../stream", import.meta.url);
@@ -78,9 +83,9 @@ export class Studio extends EventTarget {
     this.dispatchEvent(new CustomEvent(name, { detail }));
   }
 
-  /** A sentence on top of the output; a `brief` one goes away by itself. */
-  notice(text, brief = false) {
-    this.say("notice", { text, brief });
+  /** A sentence on top of the output; a `brief` one goes away by itself. An empty text takes back what was said `about` the same. */
+  notice(text, brief = false, about = "") {
+    this.say("notice", { text, brief, about });
   }
 
   /** What link.words() needs to describe the present state. */
@@ -99,6 +104,7 @@ export class Studio extends EventTarget {
       const { state } = this.connection.link;
       if (!document.hidden && (state === "ended" || state === "lost") && this.connection.resume) this.connection.connect();
     });
+    onCameraChange(() => this.#cameraIsBack());
     this.#firstSource();
   }
 
@@ -111,6 +117,7 @@ export class Studio extends EventTarget {
   async choose(kind, options = {}, { quiet = false } = {}) {
     const turn = (this.turn = (this.turn ?? 0) + 1);
     this.opening += 1;
+    if (!quiet) this.notice("", false, "source"); // whatever kept an earlier input away
     this.say("source");
     try {
       const where = surroundings(kind);
@@ -124,7 +131,7 @@ export class Studio extends EventTarget {
       return true;
     } catch (error) {
       if (!(error instanceof DOMException)) throw error;
-      if (!quiet && turn === this.turn) this.notice(explain(kind, error, surroundings(kind)));
+      if (!quiet && turn === this.turn) this.notice(explain(kind, error, surroundings(kind)), false, "source");
       return false;
     } finally {
       this.opening -= 1;
@@ -138,11 +145,24 @@ export class Studio extends EventTarget {
     this.pump.mirror = source.kind === "camera" && (this.mirror ?? !source.away);
     this.pump.use(source);
     old?.stop();
-    source.onend = () => {
-      this.notice(source.kind === "screen" ? "Screen sharing has ended." : "The camera was disconnected.");
-      this.choose("sample");
+    source.onend = async () => {
+      if (source !== this.source) return;
+      this.#use(await held(source).begin());
+      this.notice(ENDED[source.kind], false, "source");
+      this.say("source");
     };
-    this.notice("");
+    this.notice("", false, "source");
+  }
+
+  /** Goes on with a camera that went away, if it is there again and nobody has chosen anything else. */
+  async #cameraIsBack() {
+    for (const pause of RETURNS) {
+      await new Promise((resolve) => setTimeout(resolve, pause));
+      const { source } = this;
+      if (!source?.held || source.kind !== "camera" || this.opening) return;
+      const there = (await cameras()).some(({ deviceId }) => deviceId === source.deviceId);
+      if (there && (await this.choose("camera", { deviceId: source.deviceId }, { quiet: true }))) return;
+    }
   }
 
   setMirror(mirror) {
@@ -199,7 +219,6 @@ export class Studio extends EventTarget {
     if (!(await this.view.show(answer))) return;
     const painted = performance.now();
     this.stats.shown(painted, painted - answer.capturedAt * 1000, painted - now);
-    this.keep.recorder.painted();
     if (!this.seenPicture) {
       this.seenPicture = true;
       this.say("link");

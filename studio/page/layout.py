@@ -140,6 +140,8 @@ def _prompt(controls: Controls) -> None:
         with gr.Row(elem_id="rill-ask"):
             controls.make("prompt", "Prompt", placeholder="What the picture shall become", lines=1, autofocus=False)
             part("ask")
+        if "prompt_b" in controls.fields:
+            part("mixture")
         part("looks")
 
 
