@@ -116,7 +116,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self.transport.write(pong)
 
     def handle_parser_exception(self) -> None:
-        """What cannot be parsed ends the connection. Nothing more is read; the peer has a moment to read why."""
+        """What cannot be parsed ends the connection; the peer has a moment to read why, and more of a flood is not read."""
         if self._failed:
             return
         self._failed = True
@@ -127,7 +127,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.queue.put_nowait({"type": "websocket.disconnect", "code": close.code, "reason": close.reason})
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = True
-        self.transport.pause_reading()
+        if close.code == CLOSE_CODES["flood"]:
+            self.transport.pause_reading()
         if self.close_timer is not None:
             self.close_timer.cancel()
         self.close_timer = self.loop.call_later(LINGER_S, self.transport.abort)
