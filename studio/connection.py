@@ -393,4 +393,5 @@ class Connection:
             self._keep_turn(stream, now)
             stream.count()
             report = stream.window.report(now, session.totals, session.drops)
-            stream.say(pack_text("telemetry", **report, sessions=hub.registry.connected))
+            refused = hub.refusal(self._has_token)
+            stream.say(pack_text("telemetry", **report, sessions=hub.registry.connected, refused=refused))

@@ -142,8 +142,12 @@ class Hub:
                 "loras": list(dict.fromkeys([*(use.name for use in started.loras), *rule.loras()])),
             }
         change = {**self._offered, **choices(pipeline.spec)}
-        refusal = rule.refusal(self.registry.connected, token)
+        refusal = self.refusal(token)
         return facts(pipeline) | {"change": change if refusal is None else {**change, "refused": refusal}}
+
+    def refusal(self, token: bool) -> str | None:
+        """Why a client that has, or has not, shown the token may not change the spec now, None if it may."""
+        return self.config.changes.refusal(self.registry.connected, token)
 
     @property
     def max_connections(self) -> int:

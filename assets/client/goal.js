@@ -2,6 +2,7 @@
 
 import { make, write } from "./dom.js";
 import { agreement, begin, built, decide, ladder, sizeOf, smaller } from "./hold.js";
+import { entry } from "./settings.js";
 import { PROBE, put } from "./speed.js";
 import { age } from "./trial.js";
 
@@ -109,11 +110,23 @@ export function hold(host, studio) {
     const { value = 0, unit: words = "", ...range } = GOALS[kind.value] ?? {};
     goal.hidden = !kind.value;
     Object.assign(target, range, { value });
+    wanted = value;
     write(unit, words);
     owed = held?.release() ?? owed;
     held = null;
   });
-  target.addEventListener("change", () => held?.again());
+  let wanted = 0; // the last goal that is one
+  target.addEventListener("input", () => {
+    const { value, wrong } = entry({ kind: "number" }, target.value, { low: Number(target.min), high: Number(target.max) });
+    target.setAttribute("aria-invalid", String(Boolean(wrong)));
+    if (wrong) return write(said, wrong);
+    wanted = value;
+    return held?.again();
+  });
+  target.addEventListener("blur", () => {
+    target.value = wanted;
+    target.removeAttribute("aria-invalid");
+  });
 
   studio.addEventListener("summary", ({ detail: summary }) => {
     const { respec } = studio;
@@ -130,7 +143,7 @@ export function hold(host, studio) {
       goal.hidden = true;
       return studio.notice(`Holding has ended: ${why}`, true);
     }
-    held.look(summary, Number(target.value));
-    write(said, held.words);
+    held.look(summary, wanted);
+    if (target.getAttribute("aria-invalid") !== "true") write(said, held.words);
   });
 }

@@ -82,7 +82,7 @@ export class Keep {
     return recorder.stop().then((video) => {
       this.made.video = video;
       const { seconds } = this.made.moves;
-      this.#save(video, `${this.made.name}.${video.type.includes("mp4") ? "mp4" : "webm"}`, `${seconds.toFixed(0)} s of video`);
+      this.#save(video, `${this.made.name}.${video.type.includes("mp4") ? "mp4" : "webm"}`, `${seconds.toFixed(1)} s of video`);
       studio.say("recording", this.made);
     });
   }

@@ -18,6 +18,15 @@ export class Respec {
     this.changed();
   }
 
+  /** Whether a change may be asked for has changed: others have come or gone. `refused` is the reason, or null. */
+  permit(refused) {
+    const reason = refused ?? "";
+    if (reason === this.refused) return;
+    if (!this.asked) this.words = reason;
+    this.refused = reason;
+    this.changed();
+  }
+
   /** Asks for a change; nothing shown changes before the server says so. */
   ask(changes) {
     const differs = Object.entries(changes).some(([key, value]) => JSON.stringify(this.spec?.[key]) !== JSON.stringify(value));

@@ -54,7 +54,10 @@ export class Studio extends EventTarget {
       reference: (reference) => this.say("reference", reference),
       settings: (message) => this.settings.acknowledged(message),
       pause: ({ paused }) => this.#pausedByServer(paused),
-      telemetry: (message) => this.say("telemetry", (this.telemetry = message)),
+      telemetry: (message) => {
+        this.respec.permit(message.refused);
+        this.say("telemetry", (this.telemetry = message));
+      },
       building: (message) => this.respec.building(message),
       spec: (message) => this.#respecced(message),
       error: (message) => this.respec.failed(message) || this.settings.failed(message) || this.notice(message.message, true),

@@ -10,6 +10,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from selenium import webdriver
 from selenium.webdriver import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -43,6 +44,7 @@ def test_the_prompt_is_written_in_full_screen(page: Page, studio: Studio) -> Non
     )
     height = page.js("return innerHeight")
     assert page.js("return document.fullscreenElement.contains(document.querySelector('#rill-prompt'))")
+    assert prompt["x"] >= 0 and prompt["x"] + prompt["width"] <= page.js("return innerWidth")
     assert prompt["y"] + prompt["height"] <= height and page.box("#rill-output")["height"] > height / 2
     keys(page, "/")
     page.wait("the focus", lambda: page.js("return document.activeElement.closest('#rill-prompt') !== null"))
@@ -249,3 +251,15 @@ def test_the_chosen_look_is_brought_into_view(page: Page) -> None:
       const one = document.querySelector('.rill-part-looks [aria-pressed=true]')?.getBoundingClientRect();
       return Boolean(one) && one.left >= row.left && one.right <= row.right"""
     page.wait("the last look in view", lambda: value(page, "prompt") == "blue" and page.js(inside))
+
+
+def test_the_boxes_of_the_first_visitor_close_when_another_comes(page: Page, studio: Studio, visitor: webdriver.Chrome) -> None:
+    disabled = "return [...document.querySelectorAll('.rill-part-spec select')].map((box) => box.disabled)"
+    page.wait("open boxes", lambda: not any(page.js(disabled)))
+    try:
+        Page(visitor, studio.url).open().live()
+        page.wait("closed boxes", lambda: all(page.js(disabled)))
+        assert "2 visitors" in page.driver.find_element(By.CSS_SELECTOR, ".rill-part-spec .rill-said").text
+    finally:
+        visitor.get("about:blank")
+    page.wait("open boxes again", lambda: not any(page.js(disabled)))

@@ -293,7 +293,9 @@ def test_a_frame_rate_out_of_reach_moves_settings_and_says_why(page: Page) -> No
     page.wait("two steps", lambda: value(page, "steps") == 2)
     hold = ".rill-part-hold"
     put(page, f"{hold} select", "fps")
-    put(page, f"{hold} input", 120)
+    put(page, f"{hold} input", "", "input")
+    page.wait("what is allowed", lambda: "from 1 to 120" in page.driver.find_element(By.CSS_SELECTOR, hold).text)
+    put(page, f"{hold} input", 120, "input")
     page.wait("a move", lambda: value(page, "steps") == 1, 30)
     page.wait("its reason", lambda: "missed 120.0 fps" in page.driver.find_element(By.CSS_SELECTOR, hold).text)
     put(page, f"{hold} select", "")

@@ -99,3 +99,11 @@ test("the same LoRAs are not asked for again", () => {
   respec.ask({ loras: weighed(loras, "a", 0.5) });
   assert.deepEqual(sent[0].changes, { loras: [{ name: "a", weight: 0.5 }] });
 });
+
+test("the boxes close while others are there and open again when they have gone", () => {
+  const { respec } = begun();
+  const seen = [];
+  respec.changed = () => seen.push([respec.refused, respec.words]);
+  for (const refused of [null, "2 visitors share it", "2 visitors share it", null, undefined]) respec.permit(refused);
+  assert.deepEqual(seen, [["2 visitors share it", "2 visitors share it"], ["", ""]]);
+});

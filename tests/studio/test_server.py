@@ -209,6 +209,18 @@ async def test_ping_and_telemetry(shared: Running) -> None:
         assert telemetry["bytes_in_per_s"] > 0 and telemetry["sessions"] >= 1
 
 
+async def test_telemetry_says_whether_the_spec_may_be_changed_as_others_come_and_go() -> None:
+    with serving(Limits(telemetry_s=0.05)) as running:
+        async with joined(running) as first:
+            assert (await first.hear_text("telemetry"))["refused"] is None
+            async with joined(running):
+                while not (report := await first.hear_text("telemetry"))["refused"]:
+                    assert report["sessions"] == 1
+                assert "2 visitors" in report["refused"]
+            while (report := await first.hear_text("telemetry"))["refused"]:
+                assert report["sessions"] == 2
+
+
 async def test_a_failing_model_hurts_one_session_only(shared: Running) -> None:
     async with joined(shared) as good, joined(shared, settings={"prompt": "boom"}) as bad:
         before = len(shared.pipeline.opened)
