@@ -1,6 +1,7 @@
 """Makes the pocket model from nothing: data, autoencoder, denoiser, perception, namer, refinement, export, sheet.
 
     python -m training
+    python -m training painter      the painter behind the decoder (training/painter)
 
 Every part continues where an interrupted run stopped. On two CPU cores with AMX this takes under two hours.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import torch
@@ -21,6 +23,11 @@ from training.sheet import write_sheet
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["painter"]:
+        from training.painter.__main__ import main as painter
+
+        painter(sys.argv[2:])
+        return
     layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__, formatter_class=layout)
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder for everything that training writes")

