@@ -3,7 +3,8 @@
 #   docker build -t rill:gpu --target gpu .     on an NVIDIA GPU; run it with --gpus all
 # Run:  docker run --rm -p 127.0.0.1:7860:7860 rill       and open the link that it prints
 
-FROM python:3.11-slim AS base
+# An exact tag; its digest is not pinned.
+FROM python:3.11.14-slim-trixie AS base
 ENV PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     PIP_NO_CACHE_DIR=1 \
@@ -14,20 +15,21 @@ ENV PYTHONUNBUFFERED=1 \
     RILL_CACHE=/home/rill/.cache/rill
 RUN useradd --create-home --uid 1000 rill
 WORKDIR /app
-COPY requirements.txt requirements-gpu.txt ./
+COPY requirements.txt ./
+COPY locks locks
 
 FROM base AS packages-gpu
 # torch.compile calls a C compiler when a kernel is built for the first time.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends gcc libc6-dev \
     && rm -rf /var/lib/apt/lists/*
-RUN pip install "$(grep '^torch==' requirements.txt)" \
-    && pip install -r requirements.txt -r requirements-gpu.txt
+RUN python -m locks.install_torch --build default \
+    && pip install --require-hashes --no-deps -r locks/gpu.txt
 
 FROM base AS packages-cpu
 # torch first and alone, from the index without CUDA: the default build is larger by some gigabytes.
-RUN pip install --index-url https://download.pytorch.org/whl/cpu "$(grep '^torch==' requirements.txt)" \
-    && pip install -r requirements.txt
+RUN python -m locks.install_torch --build cpu \
+    && pip install --require-hashes --no-deps -r locks/run.txt
 
 FROM packages-gpu AS gpu
 COPY . .

@@ -1,32 +1,36 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Both stamps name the requirements they were made from, so a changed pin installs again.
+# Both stamps name the locks they were made from, so a changed pin installs again.
 RUN_STAMP := $(VENV)/.installed-run
 DEV_STAMP := $(VENV)/.installed-dev
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+HASHED := --require-hashes --no-deps
 ARGS ?=
 # Tests use one thread each; a file's tests stay together, since they share what is slow to make.
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-.PHONY: install install-dev run test check bench train clean
+.PHONY: install install-dev lock run test check bench train clean
 
 install: $(RUN_STAMP)
 install-dev: $(DEV_STAMP)
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
 
-# torch first and alone: a resolver that sees it beside a range may pull the CUDA build.
-$(RUN_STAMP): requirements.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet $$(grep '^torch==' requirements.txt)
-	$(BIN)/python -m pip install --quiet -r requirements.txt
+# torch first and alone, in the build for this machine: the locks hold everything else, and no CUDA packages.
+$(RUN_STAMP): requirements.txt locks/run.txt locks/install_torch.py | $(BIN)/python
+	$(BIN)/python -m locks.install_torch
+	$(PIP) install $(HASHED) -r locks/run.txt
 	touch $@
 
-$(DEV_STAMP): requirements-dev.txt $(RUN_STAMP)
-	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+$(DEV_STAMP): locks/dev.txt $(RUN_STAMP)
+	$(PIP) install $(HASHED) -r locks/dev.txt
 	touch $@
+
+lock: $(DEV_STAMP)  ## make locks/*.txt anew after a changed pin
+	$(BIN)/python -m locks
 
 run: $(RUN_STAMP)  ## start the studio on the shipped model
 	$(BIN)/python app.py serve $(ARGS)
