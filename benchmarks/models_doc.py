@@ -12,7 +12,7 @@ HEAD = """# Models
 
 `--model` takes
 
-- a registered name from the table below, with `@commit` where the table says main;
+- a registered name from the table below, with `@COMMIT` where the table names none, or `@main`, which follows the newest;
 - the id of a hub repository in the diffusers layout, `owner/name`, or `owner/name@commit`;
 - a local folder in the diffusers layout, or a single `.safetensors` file of SD 1.5, SD 2 or SDXL;
 - any of them with more added by `+`: an extra by name (`FOLDER+lcm-lora:0.8+taesd`), a LoRA as local file, hub id or
@@ -48,10 +48,10 @@ pickles) is never opened; a test watches which files are.
 
 None of these weights could be loaded where Rill was made, which has no access to the hub: the loading code is tested on
 miniatures in exactly the published layouts. A commit is pinned where several independent public sources name the same one, or a
-copy of the hub's own page shows the very files at it. Where the table says main, none could be confirmed, and the newest commit
-is taken unless the name says another (`instaflow@COMMIT`); `app.py models` says so, too. A licence marked
-with ? could not be found on a copy of the hub's own pages for every part, and is what is commonly stated. Licences change: read
-those of the repositories before you use a model.
+copy of the hub's own page shows the very files at it. Where the table says none, none could be confirmed. Such a model is not
+loaded unless its name says which commit (`instaflow@COMMIT`), or that the newest is meant, whatever it is (`instaflow@main`);
+`app.py models` says so, too. A licence marked with ? could not be found on a copy of the hub's own pages for every part, and is
+what is commonly stated. Licences change: read those of the repositories before you use a model.
 
 This page is generated from `pipelines/registry.py` by `python -m benchmarks.models_doc`; a test keeps them the same.
 
@@ -98,7 +98,7 @@ def _licence(entry: ModelInfo | Extra) -> str:
 
 def _at(place: object) -> str:
     revision = getattr(place, "revision", None)
-    return "main" if revision is None else f"`{revision[:8]}`"
+    return "none" if revision is None else f"`{revision[:8]}`"
 
 
 def _source(info: ModelInfo) -> str:

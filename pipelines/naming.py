@@ -18,14 +18,14 @@ MAX_STRENGTH = 4.0
 def describe(name: str) -> ModelInfo:
     """What `--model` means.
 
-    A registered name, with @commit where the registry knows none; a hub id (owner/name, or owner/name@commit); a local folder or
-    .safetensors file. More may be added with "+": a registered extra ("lcm-lora:0.8", "taesd"); a LoRA as hub id,
-    owner/name/file.safetensors or local file with its strength (":0.8"); a ControlNet ("control=" and a folder or hub id); an
-    adapter for picture prompts ("picture=" and a folder that holds its file and image_encoder/); or a prediction type. A local
-    path that exists is taken whole. Opens nothing. Raises ModelError.
+    A registered name, with @commit where the registry knows none (there @main follows the newest; without either it is refused);
+    a hub id (owner/name, or owner/name@commit); a local folder or .safetensors file. More may be added with "+": a registered
+    extra ("lcm-lora:0.8", "taesd"); a LoRA as hub id, owner/name/file.safetensors or local file with its strength (":0.8"); a
+    ControlNet ("control=" and a folder or hub id); an adapter for picture prompts ("picture=" and a folder that holds its file
+    and image_encoder/); or a prediction type. A local path that exists is taken whole. Opens nothing. Raises ModelError.
     """
     if name in REGISTRY:
-        return REGISTRY[name]
+        return _pinned(REGISTRY[name])
     if Path(name).expanduser().exists():
         return local(Path(name).expanduser())
     first, *extras = name.split("+")
@@ -54,13 +54,25 @@ def _registered(name: str) -> ModelInfo | None:
     """The entry of a name, or of NAME@COMMIT: then at that commit, where the registry knows none."""
     plain, at, commit = name.partition("@")
     info = REGISTRY.get(plain)
-    if info is None or not at:
-        return info
+    if info is None:
+        return None
+    if not at:
+        return _pinned(info)
     if not info.unpinned or re.fullmatch(REVISION, commit) is None:
         what = "is pinned to commits already" if not info.unpinned else f"has no commit {commit!r}"
         raise ModelError(f"{plain}: {what}; name another version by its repository, owner/name@commit")
     pinned = {name: dataclasses.replace(getattr(info, name), revision=commit) for name in info.unpinned}
     return dataclasses.replace(info, name=name, **pinned)
+
+
+def _pinned(info: ModelInfo) -> ModelInfo:
+    """The entry itself. Raises ModelError for one with a part of which no commit is known: its branch may change at any time."""
+    if not info.unpinned:
+        return info
+    repos = ", ".join(getattr(info, part).repo for part in info.unpinned)
+    raise ModelError(
+        f"{info.name}: Rill knows no commit of {repos}; name one, {info.name}@COMMIT, or follow its newest with {info.name}@main"
+    )
 
 
 def _unregistered(name: str) -> ModelInfo:

@@ -2,7 +2,7 @@
 
 Facts are from the model cards and the authors' code as of November 2026. A revision is given where the same commit was found in
 several independent public sources, or with the very files on a page of the hub; None means that none could be confirmed: then
-the main branch is taken, unless the name says which commit to take (NAME@COMMIT).
+the name must say which commit to take (NAME@COMMIT), or that the main branch is followed (NAME@main).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from pipelines import ModelError, ModelInfo, ModelParts, ModelReport
+from pipelines import REGISTRY, ModelError, ModelInfo, ModelParts, ModelReport, describe
 
 
 def catalogue(models: Iterable[ModelInfo]) -> list[dict[str, Any]]:
@@ -18,7 +18,7 @@ def _entry(info: ModelInfo) -> dict[str, Any]:
     prompts: tuple[str, ...] = ()
     try:
         prompts = info.prompts
-        ModelParts(info, offline=True)
+        ModelParts(describe(info.name) if info.name in REGISTRY else info, offline=True)
         state = "present"
     except ModelError as error:
         state = f"not usable: {error}"
@@ -53,10 +53,15 @@ def table(entries: Iterable[dict[str, Any]]) -> list[str]:
     width = max((len(row["name"]) for row in rows), default=0)
     lines = []
     for row in rows:
-        state = "present" if row["state"] == "present" else "to download" if "downloaded" in row["state"] else row["state"]
+        missing = "to name" if row["unpinned"] else "to download" if "downloaded" in row["state"] else row["state"]
+        state = "present" if row["state"] == "present" else missing
         steps = f"1-{row['max_steps']}" if row["max_steps"] > 1 else "1"
         lines.append(f"{row['name']:<{width}}  {row['native_size']:>4} px  {steps:>3} steps  {state:<11}  {row['licence']}")
-        pin = f" (no commit is known: its newest; {row['name']}@COMMIT takes another)" if row["unpinned"] else ""
+        pin = (
+            f" (no commit is known: {row['name']}@COMMIT names one, {row['name']}@main follows the newest)"
+            if row["unpinned"]
+            else ""
+        )
         lines.append(f"{'':<{width}}  {row['title']}{pin}")
     return lines
 

@@ -9,7 +9,20 @@ from pipelines.models import Hub, Lora
 
 
 def test_registered_names_are_entries() -> None:
-    assert all(describe(name) is info for name, info in REGISTRY.items())
+    assert all(describe(name) is info for name, info in REGISTRY.items() if not info.unpinned)
+
+
+@pytest.mark.parametrize("more", ["", "+taesdxl", "+sample"])
+def test_no_registered_name_follows_a_branch_by_itself(more: str) -> None:
+    unpinned = [info for info in REGISTRY.values() if info.unpinned]
+    assert unpinned
+    for info in unpinned:
+        with pytest.raises(ModelError, match=f"^{info.name}: Rill knows no commit of .*{info.name}@COMMIT.*{info.name}@main"):
+            describe(info.name + (more if info.family == "sdxl" else ""))
+        assert not describe(f"{info.name}@main").unpinned
+    places = [getattr(info, part) for info in REGISTRY.values() if not info.unpinned for part in ("base", "unet", "autoencoder")]
+    places += [lora.place for info in REGISTRY.values() for lora in info.loras]
+    assert all(place.revision for place in places if isinstance(place, Hub))
 
 
 def test_hub_ids_may_pin_a_commit() -> None:

@@ -13,7 +13,7 @@ from diffusers import AutoencoderTiny, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pipelines import REGISTRY, ModelInfo, Pixels, Settings, StreamPipeline, StreamSpec, load
+from pipelines import REGISTRY, ModelInfo, Pixels, Settings, StreamPipeline, StreamSpec, describe, load
 from pipelines.loader import parts
 from pipelines.models import Hub, Place
 from pipelines.unet import guidance_embedding
@@ -103,10 +103,10 @@ def theirs(info: ModelInfo, found: dict[Place, Path]) -> Any:
 
 
 def expected(info: ModelInfo, pipe: Any, settings: Settings, pixels: Pixels, pipeline: StreamPipeline) -> Tensor:
-    noise, plan = pipeline.open(settings).noise, PLANS[info.name]
+    noise, plan = pipeline.open(settings).noise, PLANS[info.name.removesuffix("@main")]
     options = {"timestep_cond": guidance_embedding(torch.tensor([7.0]), 16)} if info.name.startswith("lcm") else {}
     network = plain(pipe, settings.prompt, SIZE, **options)
-    if info.name == "instaflow":  # its published sampler: noise and one velocity, at t = 1000
+    if info.name == "instaflow@main":  # its published sampler: noise and one velocity, at t = 1000
         with torch.no_grad():
             return noise.level(0) + network(noise.level(0)[None], 1000, 0)
     return denoised(pipe, network, settings, pixels, noise, plan.clean, plan.timesteps, plan.told)
@@ -114,12 +114,13 @@ def expected(info: ModelInfo, pipe: Any, settings: Settings, pixels: Pixels, pip
 
 @pytest.mark.parametrize("name", PLANS)
 def test_a_registered_model_draws_what_diffusers_parts_draw(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    info = REGISTRY[name]
+    asked = f"{name}@main" if REGISTRY[name].unpinned else name
+    info = describe(asked)
     found = save(info, tmp_path)
     monkeypatch.setattr(parts, "locate", lambda place, offline: found[place])
     settings = BASE.patched({"steps": len(PLANS[name].timesteps)})
-    pipeline = load(StreamSpec(name, SIZE, SIZE, "eager", "float32"))
-    assert pipeline.info is info
+    pipeline = load(StreamSpec(asked, SIZE, SIZE, "eager", "float32"))
+    assert pipeline.info == info
     source = frames(3)
     with decoded(pipeline) as latents:
         answers = stream(pipeline, settings, source)
