@@ -212,12 +212,12 @@ async def test_ping_and_telemetry(shared: Running) -> None:
 async def test_telemetry_says_whether_the_spec_may_be_changed_as_others_come_and_go() -> None:
     with serving(Limits(telemetry_s=0.05)) as running:
         async with joined(running) as first:
-            assert (await first.hear_text("telemetry"))["refused"] is None
+            assert "refused" not in await first.hear_text("telemetry")
             async with joined(running):
-                while not (report := await first.hear_text("telemetry"))["refused"]:
+                while "refused" not in (report := await first.hear_text("telemetry")):
                     assert report["sessions"] == 1
                 assert "2 visitors" in report["refused"]
-            while (report := await first.hear_text("telemetry"))["refused"]:
+            while "refused" in (report := await first.hear_text("telemetry")):
                 assert report["sessions"] == 2
 
 
