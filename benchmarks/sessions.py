@@ -1,9 +1,10 @@
 """Many sessions on one device: frames in sum, the slowest session's share, and what everybody waits, with the scheduler and with
 steps for all who wait.
 
-Two parts. *Owner*: cameras of `--rate` pictures a second hand their frames to the model's owner, newest wins, without codec and
+Three parts. *Owner*: cameras of `--rate` pictures a second hand their frames to the model's owner, newest wins, without codec and
 socket; the policies and numbers of sessions take turns in blocks. *Socket*: the whole studio, `app.py serve` in a process of its
-own and as many clients, which share the machine with it.
+own and as many clients, which share the machine with it. *Neighbour*: there, a visitor with one step beside one with four steps
+and full guidance, each as a share of what it gets alone; clients that keep their pace, and clients with one frame under way.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import math
 import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -34,6 +35,8 @@ EACH = 8
 MOST_S = 40.0
 START_S = 120.0
 SETTLE_S = 10.0
+LIGHT: Mapping[str, object] = {"steps": 1}
+HEAVY: Mapping[str, object] = {"steps": 4, "guidance": 1.5, "guidance_mode": "full"}
 WARM_S = 2.0
 """So long the scheduler learns what steps cost, off the clock."""
 
@@ -146,13 +149,22 @@ def cut(cameras: Sequence[Camera], steps: Sequence[tuple[float, int]], since: fl
     return Block(end - since, [len(found) for found in inside], [ms for found in inside for ms in found], mean)
 
 
-async def visit(url: str, token: str, sessions: int, pictures: Sequence[Pixels], seconds: float) -> Block:
-    """As many clients on a running studio, each as fast as it gets credit."""
+async def visit(
+    url: str,
+    token: str,
+    sessions: int,
+    pictures: Sequence[Pixels],
+    seconds: float,
+    each: Sequence[Mapping[str, object]] = (),
+    one_at_a_time: bool = False,
+) -> Block:
+    """As many clients on a running studio, each as fast as it gets credit, or with one frame under way. each: their settings."""
     latencies: list[list[float]] = [[] for _ in range(sessions)]
     seen, counted = [asyncio.Event() for _ in range(sessions)], asyncio.Event()
 
     async def one(index: int) -> None:
-        settings = {"seed": index}
+        settings = {"seed": index} | dict(each[index] if each else {})
+        answered = asyncio.Event()
         async with StudioClient(url, token=token, settings=settings) as client:
             if client.welcome["model"]["prompts"]:
                 looks = client.welcome["model"]["prompts"]
@@ -161,13 +173,17 @@ async def visit(url: str, token: str, sessions: int, pictures: Sequence[Pixels],
             async def send() -> None:
                 count = 3 * index
                 while True:
+                    answered.clear()
                     await client.frame(pictures[count % len(pictures)])
+                    if one_at_a_time:
+                        await answered.wait()
                     count += 1
 
             sending = asyncio.create_task(send())
             try:
                 while True:
                     shown = await client.shown()
+                    answered.set()
                     if shown.pixels is not None:
                         seen[index].set()
                         if counted.is_set():
@@ -242,6 +258,46 @@ def through_socket(args: argparse.Namespace, pictures: Sequence[Pixels]) -> dict
     return {str(count): summary(found, blocks[args.socket[0]]) for count, found in blocks.items()}
 
 
+def through_neighbour(args: argparse.Namespace, pictures: Sequence[Pixels]) -> dict[str, Any]:
+    """What a light visitor and a heavy one get beside each other, of what each gets alone in the same round."""
+    token = secrets.token_urlsafe(24)
+    options = ["--model", args.model, "--size", str(args.size), "--backend", args.backend, "--dtype", args.dtype]
+    options += ["--set", "cache.enabled=false"]
+    found: dict[str, Any] = {}
+    with studio(options, token) as server:
+
+        def rates(one_at_a_time: bool, *each: Mapping[str, object]) -> list[float]:
+            block = asyncio.run(visit(server.url, token, len(each), pictures, args.seconds, each, one_at_a_time))
+            return [count / block.seconds for count in block.counts]
+
+        asyncio.run(visit(server.url, token, 2, pictures, SETTLE_S, (LIGHT, HEAVY)))  # graphs are built meanwhile
+        for name, one_at_a_time in (("paced", False), ("one frame under way", True)):
+            light: list[float] = []
+            heavy: list[float] = []
+            both: list[list[float]] = []
+            for _ in range(args.blocks):
+                light += rates(one_at_a_time, LIGHT)
+                heavy += rates(one_at_a_time, HEAVY)
+                both.append(rates(one_at_a_time, LIGHT, HEAVY))
+            found[name] = {
+                "light_alone": middle(light, 2),
+                "heavy_alone": middle(heavy, 2),
+                "light_share": middle(ratios([pair[0] for pair in both], light)),
+                "heavy_share": middle(ratios([pair[1] for pair in both], heavy)),
+            }
+    return found
+
+
+def shares(found: dict[str, Any]) -> str:
+    lines = ["", "a light visitor beside a heavy neighbour: share of the lone rate"]
+    for name, f in found.items():
+        lines.append(
+            f"  {name:<20} light {f['light_share']:.2f} of {f['light_alone']} frames/s   heavy {f['heavy_share']:.2f} of "
+            f"{f['heavy_alone']}"
+        )
+    return "\n".join(lines)
+
+
 def table(name: str, found: dict[str, Any]) -> str:
     lines = ["", name]
     for count, f in found.items():
@@ -254,8 +310,9 @@ def table(name: str, found: dict[str, Any]) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int, default=512)
-    parser.add_argument("--sessions", type=positive, nargs="+", default=[1, 4, 16, 32])
+    parser.add_argument("--sessions", type=positive, nargs="*", default=[1, 4, 16, 32], help="on the model's owner")
     parser.add_argument("--socket", type=positive, nargs="*", default=[1, 4], help="numbers of clients on the whole studio")
+    parser.add_argument("--neighbour", action=argparse.BooleanOptionalAction, default=True, help="the third part")
     parser.add_argument("--rate", type=float, default=60.0, help="pictures a second of each camera")
     parser.add_argument("--blocks", type=positive, default=2, help="measured blocks per cell")
     parser.add_argument("--seconds", type=float, default=4.0, help="of one block")
@@ -265,12 +322,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> dict[str, Any]:
     about = machine.describe()
     pictures = list(clips.clip("handheld", args.size, args.size, frames=FRAMES))
-    owner = through_owner(args, pictures)
-    for policy in POLICIES:
-        print(table(f"owner, {policy}", owner[policy]), flush=True)
     found = {"machine": about, "model": args.model, "size": args.size, "camera_rate": args.rate, "blocks": args.blocks}
-    found |= {"seconds": args.seconds, "owner": owner}
+    found |= {"seconds": args.seconds}
+    if args.sessions:
+        found["owner"] = through_owner(args, pictures)
+        for policy in POLICIES:
+            print(table(f"owner, {policy}", found["owner"][policy]), flush=True)
     if args.socket:
         found["socket"] = through_socket(args, pictures)
         print(table("whole studio over its socket", found["socket"]), flush=True)
+    if args.neighbour:
+        found["neighbour"] = through_neighbour(args, pictures)
+        print(shares(found["neighbour"]), flush=True)
     return found

@@ -67,6 +67,9 @@ def test_sessions(capsys: pytest.CaptureFixture[str], mini_model: Path, monkeypa
         assert found["1"]["ratio_to_one"] == 1.0 and found["3"]["sessions_per_step"] >= 1.0
         assert found["3"]["frames_per_s"] > 0.0 and found["3"]["latency_p50_ms"] <= found["3"]["latency_p95_ms"]
     assert 0.0 < result["socket"]["2"]["slowest_share_of_mean"] <= 1.0
+    assert list(result["neighbour"]) == ["paced", "one frame under way"]
+    for found in result["neighbour"].values():
+        assert found["light_alone"] > 0.0 and found["light_share"] >= 0.0 and found["heavy_share"] >= 0.0
 
 
 def test_what_happened_between_two_moments() -> None:

@@ -5,6 +5,7 @@ loop, the codec pool, the model and the socket move one piece on whenever a rand
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable
@@ -17,8 +18,9 @@ import pytest
 from pipelines import Settings, StreamSpec
 from studio.limits import Limits
 from studio.metrics import Metrics
-from studio.owner import Job, Owner
+from studio.owner import Begun, Owner
 from studio.protocol import VERDICTS, Answer, pack_frame
+from studio.scheduler import Costs, Demand, Policy, Scheduler, Waiting
 from studio.session import Session
 from studio.stream import Stream
 from studio.works import Works
@@ -74,6 +76,24 @@ class Gate:
         self._known = False
 
 
+class PerRow(Costs):
+    """A second per row, whatever steps take."""
+
+    def of(self, demand: Demand) -> float:
+        return float(sum(demand.values()))
+
+    def allows(self, demand: Demand) -> bool:
+        return True
+
+
+def beside_a_light_neighbour() -> Scheduler:
+    """Heavy frames are done a row at a time."""
+    scheduler = Scheduler(Policy(present_s=math.inf))
+    scheduler.costs = PerRow()
+    scheduler.choose([Waiting("neighbour", 0.0, {("full", 0): 1})])
+    return scheduler
+
+
 class World:
     """One client that keeps to its credit, mostly, and everything between its frames and their answers."""
 
@@ -83,13 +103,13 @@ class World:
         of_model, of_pool, of_loop = (0.02, 0.1, 0.5), (0.3, 1.0), (0.3, 1.0)
         self.speeds = [self.dice.choice(speeds) for speeds in (of_model, of_pool, of_loop)]
         self.pool, self.loop, self.gate = Pool(), Loop(), Gate()
-        self.owner = Owner(lambda: FakePipeline(SPEC), lambda: self.now)  # type: ignore[arg-type,return-value]
+        self.owner = Owner(lambda: FakePipeline(SPEC), lambda: self.now, beside_a_light_neighbour)  # type: ignore[arg-type,return-value]
         self.owner.loaded.set_result(FakePipeline(SPEC))  # type: ignore[arg-type]
         self.session = Session("s", Limits(credit=self.credit), Settings())
         works: Any = Works(self.owner, self.pool, self.session.limits, Metrics(), lambda: self.now, lambda: SPEC)  # type: ignore[arg-type]
         self.stream = asyncio.run(self.made(works))
         self.stream._loop = self.loop  # type: ignore[assignment]
-        self.jobs: list[Job] = []
+        self.jobs: list[Begun] = []
         self.sent = self.settled = self.shown = 0
         self.ends: dict[int, Counter[str]] = defaultdict(Counter)
         put = self.session._put
@@ -127,7 +147,7 @@ class World:
         self.stream.receive(pack_frame(self.sent, captured_at, form, picture), self.now)
 
     def patch(self) -> None:
-        prompt = self.dice.choices(["plain", "boom"], [9, 1])[0]
+        prompt = self.dice.choices(["plain", "heavy", "boom"], [6, 3, 1])[0]
         self.session.settings = self.session.settings.patched({"steps": self.dice.randint(1, 4), "prompt": prompt})
 
     def pause(self) -> None:
@@ -172,7 +192,11 @@ class World:
     def advance(self) -> None:
         """One piece of work somewhere: several wait, and any may be the next."""
         step = self.step if self.jobs else self.take
-        waits = (bool(self.jobs or self.owner._waiting or self.owner._swap), bool(self.pool.tasks), bool(self.loop.calls))
+        waits = (
+            bool(self.jobs or self.owner._waiting or self.owner._begun or self.owner._swap),
+            bool(self.pool.tasks),
+            bool(self.loop.calls),
+        )
         could = [(work, speed) for work, speed, one in zip((step, self.work, self.call), self.speeds, waits, strict=True) if one]
         if could:
             self.dice.choices([work for work, _ in could], [speed for _, speed in could])[0]()
@@ -207,7 +231,8 @@ class World:
 
     def settle_down(self) -> None:
         """Everything that is under way is done: nothing is in flight, and the client has all of its credit."""
-        while self.pool.tasks or self.loop.calls or self.jobs or self.owner._waiting or self.owner._swap:
+        owner = self.owner
+        while self.pool.tasks or self.loop.calls or self.jobs or owner._waiting or owner._begun or owner._swap:
             self.advance()
         assert self.session.in_flight == () and self.session.inbox is None and not self.stream._unpacking
         if self.stream.attached:
