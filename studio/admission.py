@@ -19,13 +19,16 @@ from studio.limits import Limits
 
 log = logging.getLogger("rill")
 
-State = Literal["opening", "request", "answering", "blocked", "idle", "hello", "open", "closing"]
+State = Literal["opening", "request", "answering", "blocked", "idle", "hello", "open", "unread", "closing"]
 """opening: before the end of the request's headers, TLS included; request: before the end of its body; answering: an HTTP answer
 is made or sent; blocked: the peer does not read it; idle: between two requests; hello: a websocket before its first message;
-open: a websocket after it; closing.
+open: a websocket after it; unread: one whose peer does not read what was sent; closing.
 """
 
-SERVED = ("answering", "open")
+SERVED = ("answering", "open", "unread")
+UNREAD = ("blocked", "unread")
+"""In these `since` is when the peer read something last."""
+
 LONG_S = 10.0
 """An HTTP answer that takes longer is an endless one; it has to go where all places are taken by such."""
 
@@ -35,6 +38,7 @@ class Entry:
     """One connection; `drop` closes it at once. `since` is when it entered its state, in seconds of the admission's clock.
 
     gone: it has been dropped or closed, and is counted no more.
+    unsent: how many bytes wait to be sent; seen: how many there were at the last sweep.
     """
 
     address: str
@@ -42,6 +46,14 @@ class Entry:
     since: float
     state: State = "opening"
     gone: bool = False
+    unsent: Callable[[], int] = lambda: 0
+    seen: int = 0
+
+    def look(self, now: float) -> None:
+        """A peer that has read something since the last look has time again. What was read by and by is as good as at once."""
+        before, self.seen = self.seen, self.unsent()
+        if self.state in UNREAD and self.seen < before:
+            self.since = now
 
 
 class Admission:
@@ -106,6 +118,7 @@ class Admission:
         """Close the connections that have been in one state for too long; call it about once a second."""
         now, late = self._clock(), Counter[str]()
         for entry in list(self._entries.values()):
+            entry.look(now)
             if not entry.gone and now - entry.since > self._limit(entry.state):
                 late[entry.state] += 1
                 self._drop(entry)
@@ -122,6 +135,7 @@ class Admission:
             "opening": limits.header_s,
             "request": limits.body_s + limits.close_s,  # the studio refuses it before
             "blocked": limits.write_s,
+            "unread": limits.write_s,
             "idle": limits.keep_alive_s + limits.close_s,  # uvicorn closes it before
             "hello": limits.hello_s + limits.close_s,  # the studio refuses it before
             "closing": limits.close_s,

@@ -343,7 +343,6 @@ class Connection:
         stream.wake.set()
 
     async def _write(self, stream: Stream) -> None:
-        metrics = self._hub.metrics.bytes.labels("out")
         while True:
             await stream.wake.wait()
             stream.wake.clear()
@@ -351,20 +350,21 @@ class Connection:
             while (message := stream.texts.get_nowait() if not stream.texts.empty() else stream.session.post()) is not None:
                 if isinstance(message, Answer):
                     await self._send_answer(stream, message)
-                    continue
-                await self._socket.send(message)
-                stream.window.sent(len(message))
-                metrics.inc(len(message))
+                else:
+                    await self._send(stream, message)
 
-    async def _send_answer(self, stream: Stream, answer: Answer) -> None:
-        clock, packed_at = self._hub.clock, stream.packed_at
-        message = pack_answer(answer)
+    async def _send(self, stream: Stream, message: str | bytes) -> None:
+        """Until the peer has taken most of it. What is made meanwhile waits in the outbox, where the newest picture wins."""
         stream.session.blocked = True
         await self._socket.send(message)
         stream.session.blocked = False
-        stream.send_ms = max(0.0, clock() - packed_at) * 1000
         stream.window.sent(len(message))
         self._hub.metrics.bytes.labels("out").inc(len(message))
+
+    async def _send_answer(self, stream: Stream, answer: Answer) -> None:
+        packed_at = stream.packed_at
+        await self._send(stream, pack_answer(answer))
+        stream.send_ms = max(0.0, self._hub.clock() - packed_at) * 1000
         if answer.verdict in ("generated", "cached"):
             stream.window.answered(answer.timings)
             self._hub.metrics.timings(answer.timings)

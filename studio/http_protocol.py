@@ -10,6 +10,7 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from studio.admission import Admission, Entry, State
+from studio.send_buffer import bounded
 
 SHUTDOWN_S = 0.5
 """An answer that is under way when the server ends has so long; endless ones, such as MJPEG, never end by themselves."""
@@ -29,6 +30,7 @@ class HttpProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        bounded(transport)
         self._entry = entry_of(self._admission, transport)
 
     def data_received(self, data: bytes) -> None:
@@ -97,5 +99,5 @@ def entry_of(admission: Admission, transport: asyncio.Transport) -> Entry | None
     found = transport.get_extra_info("socket")
     entry = None if found is None else admission.find(found.fileno())
     if entry is not None:
-        entry.drop = transport.abort
+        entry.drop, entry.unsent = transport.abort, transport.get_write_buffer_size
     return entry

@@ -21,7 +21,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Res
 from fastapi.staticfiles import StaticFiles
 from starlette.datastructures import Headers
 from starlette.staticfiles import NotModifiedResponse
-from starlette.types import Scope
+from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect, WebSocketDisconnected
 
 from pipelines import FIELDS, gate
@@ -36,7 +36,7 @@ from studio.origin import judge, own_origin
 from studio.protocol import PATH, SUBPROTOCOL
 from studio.shutdown import in_own_thread
 from studio.sockets import Disconnected
-from studio.views import MEDIA_TYPE, ViewError, parts
+from studio.views import MEDIA_TYPE, ViewError, Views, parts
 
 log = logging.getLogger("rill")
 
@@ -102,11 +102,7 @@ def _declare_routes(app: FastAPI, hub: Hub, door: Door) -> None:
 
     @app.get("/rill/view.mjpeg")
     async def pictures(token: str = "") -> Response:
-        try:
-            found = hub.views.find(token)
-        except ViewError as error:
-            return PlainTextResponse(error.message, error.status)
-        return StreamingResponse(parts(found), media_type=MEDIA_TYPE, headers={"Cache-Control": "no-store"})
+        return Watching(hub.views, token)
 
     clean_page = (ASSETS / "view.html").read_text(encoding="utf-8")
     clean_policy = text_of(of_small_page(clean_page))
@@ -180,6 +176,22 @@ async def _serve(websocket: WebSocket, hub: Hub, door: Door) -> None:
     await websocket.accept(SUBPROTOCOL)
     stranger = standing == "absent" or not door.admits(websocket.scope["headers"], time.time())
     await Connection(WebSocketSocket(websocket), hub, must_show_token=stranger).run()
+
+
+class Watching(Response):
+    """A session's pictures for one viewer, whose place is held for exactly as long as the answer lasts."""
+
+    def __init__(self, views: Views, token: str) -> None:
+        super().__init__()
+        self._views, self._token = views, token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            with self._views.place(self._token) as view:
+                pictures = StreamingResponse(parts(view), media_type=MEDIA_TYPE, headers={"Cache-Control": "no-store"})
+                await pictures(scope, receive, send)
+        except ViewError as error:
+            await PlainTextResponse(error.message, error.status)(scope, receive, send)
 
 
 class WebSocketSocket:

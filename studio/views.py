@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 
 from studio.stream import Stream
@@ -50,14 +50,19 @@ class Views:
         """The token of a session's view; the same one each time."""
         return self._views.setdefault(name, View(stream)).token
 
-    def find(self, token: str) -> View:
-        """Raises ViewError 404, and 503 when `most` are looking already."""
+    @contextlib.contextmanager
+    def place(self, token: str) -> Iterator[View]:
+        """A viewer's place while the context lasts. Raises ViewError 404, and 503 when all `most` places are taken."""
         found = [view for view in self._views.values() if secrets.compare_digest(view.token.encode(), token.encode())]
         if not found:
             raise ViewError(404, "this view does not exist, or its session has ended")
         if found[0].viewers >= self.most:
             raise ViewError(503, "as many as this server allows are watching already")
-        return found[0]
+        found[0].viewers += 1
+        try:
+            yield found[0]
+        finally:
+            found[0].viewers -= 1
 
     def end(self, name: str) -> None:
         """The session is over, and so are its views."""
@@ -70,7 +75,6 @@ class Views:
 async def parts(view: View) -> AsyncIterator[bytes]:
     """The session's pictures as parts of a multipart answer, from the present one on, until its end; slow readers miss some."""
     news = view.stream.watch()
-    view.viewers += 1
     try:
         yield f"--{BOUNDARY}\r\n".encode()
         while not view.over:
@@ -81,7 +85,6 @@ async def parts(view: View) -> AsyncIterator[bytes]:
                 async with asyncio.timeout(AGAIN_S):
                     await news.wait()
     finally:
-        view.viewers -= 1
         view.stream.unwatch(news)
 
 

@@ -109,8 +109,15 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         elif output:
             self._pong = output[-1]
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._entry is not None and self._entry.state == "open":
+            self._enter("unread")
+
     def resume_writing(self) -> None:
         super().resume_writing()
+        if self._entry is not None and self._entry.state == "unread":
+            self._admission.enter(self._entry, "open")
         pong, self._pong = self._pong, None
         if pong is not None and not self.close_sent and not self.transport.is_closing():
             self.transport.write(pong)
@@ -151,6 +158,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self.close_sent:
             raise ClientDisconnected
         await super().send(message)
+        if message["type"] == "websocket.send":
+            await self.writable.wait()  # whoever sends learns that the peer does not read, and sends what is new by then
         if message["type"] == "websocket.accept" and not self.read_paused:
             self.transport.resume_reading()
         self._closing()

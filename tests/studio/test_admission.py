@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from studio.admission import LONG_S, SERVED, Admission, Entry, State, grouped
+from studio.admission import LONG_S, SERVED, UNREAD, Admission, Entry, State, grouped
 from studio.limits import Limits
 from tests.studio.harness import joined, serving
 
@@ -83,7 +83,7 @@ def test_endless_answers_make_room_once_they_are_old() -> None:
 
 
 @pytest.mark.parametrize("state", get_args(State))
-def test_every_state_but_being_served_has_a_time_limit(state: State) -> None:
+def test_every_state_but_being_served_and_reading_has_a_time_limit(state: State) -> None:
     world = World()
     stays = world.come(state="open")
     descriptor = world.come(state=state)
@@ -92,7 +92,23 @@ def test_every_state_but_being_served_has_a_time_limit(state: State) -> None:
     assert world.dropped == []
     world.now = 3600.0
     world.admission.sweep()
-    assert world.dropped == ([] if state in SERVED else [descriptor]) and stays not in world.dropped
+    assert world.dropped == ([] if state in ("answering", "open") else [descriptor]) and stays not in world.dropped
+
+
+@pytest.mark.parametrize("state", UNREAD)
+def test_a_peer_that_reads_slowly_stays_and_one_that_stops_goes(state: State) -> None:
+    world = World()
+    descriptor = world.come(state=state) or 0
+    entry = world.admission.find(descriptor)
+    assert entry is not None
+    for second in range(1, 100):
+        entry.unsent = lambda left=1000 - second: left  # type: ignore[misc]
+        world.now = float(second)
+        world.admission.sweep()
+    assert world.dropped == []
+    world.now = 99.0 + LIMITS.write_s + 1.0
+    world.admission.sweep()
+    assert world.dropped == [descriptor]
 
 
 def test_a_trickle_does_not_renew_the_time() -> None:

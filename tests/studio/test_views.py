@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ import pytest
 
 from studio import codec
 from studio.limits import Limits
+from studio.views import ViewError, Views
 from tests.studio.harness import SIZE, Peer, Running, coloured, joined, serving
 
 RED, BLUE = coloured(200, 20, 20), coloured(20, 20, 200)
@@ -90,11 +93,52 @@ async def test_only_so_many_watch_and_who_leaves_makes_room(shared: Running) -> 
         assert (await asyncio.to_thread(ask, shared, f"/rill/view.mjpeg?token={token}"))[0] == 503
         viewers.pop().answer.close()
         async with asyncio.timeout(10):
-            while shared.hub.views.find.__self__._views[peer.welcome["session"]].viewers > 1:  # type: ignore[attr-defined]
+            while shared.hub.views._views[peer.welcome["session"]].viewers > 1:
                 await peer.round(RED)
         await asyncio.to_thread(lambda: Viewer(shared, token).picture())
         await peer.say("bye")
         await peer.closed()
+
+
+async def test_however_many_come_at_once_only_so_many_watch(shared: Running) -> None:
+    async with joined(shared) as peer:
+        await peer.round(RED)
+        request = f"GET /rill/view.mjpeg?token={await token_of(shared, peer)} HTTP/1.1\r\nHost: {shared.host}\r\n\r\n".encode()
+
+        async def come() -> tuple[bytes, asyncio.StreamWriter]:
+            reader, writer = await asyncio.open_connection("127.0.0.1", shared.port)
+            writer.write(request)
+            async with asyncio.timeout(20):
+                return (await reader.readline()).split()[1], writer
+
+        came = await asyncio.gather(*(come() for _ in range(60)))
+        assert sorted(status for status, _ in came) == [b"200"] * 2 + [b"503"] * 58
+        for _, writer in came:
+            writer.close()
+            await writer.wait_closed()
+        async with asyncio.timeout(10):
+            while shared.hub.views._views[peer.welcome["session"]].viewers:
+                await peer.round(RED)
+        await peer.say("bye")
+        await peer.closed()
+
+
+def test_a_viewer_that_is_refused_or_fails_takes_no_place() -> None:
+    views = Views(1)
+    stream: Any = SimpleNamespace(look=lambda: None)
+    token = views.token("s", stream)
+    for _ in range(3):
+        with contextlib.suppress(RuntimeError), views.place(token):
+            with pytest.raises(ViewError) as caught, views.place(token):
+                pass
+            assert caught.value.status == 503
+            raise RuntimeError("the connection broke")
+    with views.place(token) as view:
+        assert view.viewers == 1
+    views.end("s")
+    with pytest.raises(ViewError) as caught, views.place(token):
+        pass
+    assert caught.value.status == 404 and view.viewers == 0
 
 
 async def test_a_token_can_do_nothing_but_look(shared: Running) -> None:
