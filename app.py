@@ -16,7 +16,7 @@ DEFAULT_COMMAND = "serve"
 
 def build_parser() -> argparse.ArgumentParser:
     from studio import serve
-    from studio.arguments import add_settings_arguments, add_spec_arguments
+    from studio.arguments import add_graph_arguments, add_settings_arguments, add_spec_arguments
 
     parser = argparse.ArgumentParser(prog="app.py", description="Rill, a live diffusion studio.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
@@ -25,6 +25,7 @@ def build_parser() -> argparse.ArgumentParser:
     render.add_argument("input", type=Path)
     render.add_argument("output", type=Path)
     add_spec_arguments(render)
+    add_graph_arguments(render)
     add_settings_arguments(render)
     render.add_argument("--mask", type=Path, help="painted strength map for --set strength_map.mode=mask; white is full strength")
     render.add_argument("--picture", type=Path, help="picture prompt, for a model with an adapter for it (docs/models.md)")
@@ -49,7 +50,7 @@ def run_serve(args: argparse.Namespace) -> int:
 def run_render(args: argparse.Namespace) -> int:
     from pipelines import SpecError, load, media
     from studio import recording
-    from studio.arguments import safety_of, settings_of, spec_of
+    from studio.arguments import graph_limits_of, safety_of, settings_of, spec_of
     from studio.environment import cache_dir
     from studio.render import Plan, render
 
@@ -64,7 +65,7 @@ def run_render(args: argparse.Namespace) -> int:
     media.check_output(args.output)
     if args.input.resolve() == args.output.resolve():
         raise SpecError("OUTPUT", "is the same file as INPUT")
-    pipeline = load(spec, cache_dir(), args.offline, safety_of(args))
+    pipeline = load(spec, cache_dir(), args.offline, safety_of(args), graphs=graph_limits_of(args))
     pipeline.check(plan.settings)
     result, made = render(pipeline, plan, args.input, args.output)
     if args.record is not None:

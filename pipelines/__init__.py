@@ -19,6 +19,7 @@ from pipelines.turn import Entry
 from pipelines.types import (
     STAGES,
     Frame,
+    GraphLimits,
     HostPicture,
     LoraUse,
     Mask,
@@ -45,6 +46,7 @@ __all__ = [
     "STAGES",
     "Entry",
     "Frame",
+    "GraphLimits",
     "HostPicture",
     "LoraUse",
     "Mask",

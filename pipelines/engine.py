@@ -34,6 +34,7 @@ from pipelines.turn import Entry, Turn
 from pipelines.types import (
     Frame,
     GpuPath,
+    GraphLimits,
     Output,
     Picture,
     Pixels,
@@ -55,10 +56,11 @@ class StreamPipeline:
         cache_dir: Path | None,
         safety: Safety | None = None,
         path: GpuPath = GpuPath(),  # noqa: B008 - frozen
+        graphs: GraphLimits = GraphLimits(),  # noqa: B008 - frozen
     ) -> None:
         self.spec = spec
         self.info: ModelInfo = parts.info
-        self.graphs = Graphs(parts, spec, backends.create(spec, cache_dir, path))
+        self.graphs = Graphs(parts, spec, backends.create(spec, cache_dir, path, graphs.disk), graphs.memory)
         self.transfer = transfer.of(self.graphs.backend.device, path)
         self._decode = PictureDecoder(self.graphs, self.transfer, safety)
         self._kernels = path.kernels
@@ -127,7 +129,9 @@ class StreamPipeline:
 
     def prepare(self, settings: Settings, sessions: int = 1) -> None:
         """Build now whatever these settings need, so that no step pays for it. Slow the first time."""
-        for key in self.graphs_for(settings, sessions):
+        needed = self.graphs_for(settings, sessions)
+        self.graphs.need(needed)
+        for key in needed:
             self.graphs.build(key)
         with self.transfer.lane("denoise"):
             self._prompts.blend(settings)
@@ -177,7 +181,8 @@ class StreamPipeline:
             turns.append(entry.state.turn)
             turns[-1].left = math.inf if entry.rows is None else entry.rows
         try:
-            return self._advance(turns)
+            with self.graphs.held.step():
+                return self._advance(turns)
         except BaseException:
             for turn in turns:
                 turn.undo()
@@ -366,12 +371,13 @@ def load(
     offline: bool = False,
     safety: Safety | None = None,
     path: GpuPath = GpuPath(),  # noqa: B008 - frozen
+    graphs: GraphLimits = GraphLimits(),  # noqa: B008 - frozen
 ) -> StreamPipeline:
     """The pipeline of a spec. Slow: reads the model, downloads it first where it must, and builds the graphs of a plain stream.
 
     cache_dir: where compiled graphs stay between starts; None keeps nothing. offline: nothing is downloaded. safety: what it
-    flags is shown black. path: parts of the way through a GPU, for benchmarks. Raises SpecError, ModelError, and MemoryShortError
-    before anything is read that would not fit.
+    flags is shown black. path: parts of the way through a GPU, for benchmarks. graphs: what more graphs may take. Raises
+    SpecError, ModelError, and MemoryShortError before anything is read that would not fit.
     """
     resolved = backends.resolve(spec)
     parts = ModelParts(with_loras(describe(spec.model), spec.loras), offline)
@@ -379,7 +385,9 @@ def load(
         if getattr(spec, name) % parts.size_multiple:
             raise SpecError(name, f"{getattr(spec, name)} does not fit this model; multiples of {parts.size_multiple} do")
     resolved = backends.quantised(spec, resolved, bool(parts.calibration))
-    memory.require(memory.estimate_of(parts, resolved), memory.free_bytes)
-    pipeline = StreamPipeline(resolved, parts, cache_dir, safety, path)
+    memory.require(memory.with_graphs(memory.estimate_of(parts, resolved), graphs.memory or 0), memory.free_bytes)
+    pipeline = StreamPipeline(resolved, parts, cache_dir, safety, path, graphs)
     pipeline.prepare(Settings())
+    if graphs.memory is None:
+        pipeline.graphs.held.budget = memory.free_bytes(resolved.device) // memory.GRAPHS_SHARE
     return pipeline

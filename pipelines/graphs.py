@@ -6,7 +6,7 @@ Building is slow (seconds) and may happen in another thread while the ready ones
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -16,11 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from kernels import group_norm_silu, groupnorm, pixels, upsample
-from pipelines.backends import Backend, Graph, Samples
+from pipelines import memory
+from pipelines.backends import Backend, Samples
 from pipelines.backends.building import alone
 from pipelines.calibration import CALIBRATED, Calibration
 from pipelines.control import ControlPass
 from pipelines.feature_cache import SHORT
+from pipelines.graph_budget import ReadyGraphs
 from pipelines.loader import SPATIAL_FACTOR, ModelParts
 from pipelines.modulation import ModulationPass, modulation_size
 from pipelines.pixels import DecodePixels, EncodePixels, PaintPixels
@@ -40,6 +42,9 @@ class GraphKey:
     rows: int
     branch: int | None = None
 
+
+PLAIN = frozenset(GraphKey(part, 1) for part in ("encode", "decode", "modulate", "full"))
+"""With these every frame can be made, so they are always kept; a model's own need of memory counts them."""
 
 CONTROLLED = {part: f"controlled-{part}" for part in ("full", *SHORT, "encoder")}
 """Passes that take a ControlNet's residuals. The decoder alone takes skips that hold them already."""
@@ -83,51 +88,74 @@ def code_version() -> str:
 class Graphs:
     """Builds and runs graphs. `run` takes any number of rows; `build` makes one bucket ready."""
 
-    def __init__(self, parts: ModelParts, spec: StreamSpec, backend: Backend) -> None:
+    def __init__(self, parts: ModelParts, spec: StreamSpec, backend: Backend, budget: int | None = None) -> None:
+        """budget: bytes of all graphs beside PLAIN ones; None is no limit."""
         self.parts = parts
         self.spec = spec
         self.backend = backend
         self.latent_shape = (parts.latent_channels, spec.height // SPATIAL_FACTOR, spec.width // SPATIAL_FACTOR)
         self._calibration = Calibration(parts, spec)
-        self._graphs: dict[GraphKey, Graph] = {}
+        self._weights: dict[tuple[str, int | None], int] = {}  # numbers that a graph of a kind holds, once one has been built
+        self.held: ReadyGraphs[GraphKey] = ReadyGraphs(lambda key: key in PLAIN, budget)
 
     def ready(self, key: GraphKey) -> bool:
-        return key in self._graphs
+        return key in self.held
 
-    def build(self, key: GraphKey) -> None:
-        """Make a graph ready; returns at once if it is. Assigning to a dict is atomic, so another thread may be running
-        others.
+    @property
+    def bytes(self) -> int:
+        """Estimated memory of the graphs that the budget is for."""
+        return self.held.bytes
+
+    def need(self, keys: Iterable[GraphKey]) -> None:
+        """These are needed from now on, so they stay, and no others are. Any thread."""
+        self.held.need(keys)
+
+    def build(self, key: GraphKey, ahead: bool = False, must: bool = False) -> bool:
+        """Make a graph ready, in any thread; returns at once if it is. False if there is no memory for it.
+
+        ahead: nobody needs it yet, so no other leaves for it. must: it is built whatever memory it takes.
         """
-        if key in self._graphs:
-            return
+        if key in self.held:
+            return True
         with alone():  # the example reads weights, which two threads would read twice
-            if key in self._graphs:
-                return
+            if key in self.held:
+                return True
+            if not self.held.room(key, self._bytes(key), ahead) and not must:
+                return False
             size = f"{self.spec.width}x{self.spec.height}"
             name = f"{code_version()}/{self.parts.fingerprint}/{key.part}/{key.rows}/{key.branch}/{size}/{self.spec.dtype}"
             samples = self._samples(key)
             if samples is not None:  # other pictures make another graph
                 name += "/" + self._calibration.version
-            self._graphs[key] = self.backend.build(name, self._maker(key), self._example(key), samples)
+            graph = self.backend.build(name, self._maker(key), self._example(key), samples)
+            self._weights[key.part, key.branch] = getattr(graph, "weights", 0)
+            self.held.add(key, graph, self._bytes(key))
+            return True
+
+    def _bytes(self, key: GraphKey) -> int:
+        """What a graph takes; before there has been one of its kind, with the weights of the largest."""
+        weights = self._weights.get((key.part, key.branch), max(self._weights.values(), default=0))
+        parts, pictures = self.parts, key.part in ("encode", "decode", "paint")
+        return memory.graph_bytes(weights, parts.unet_config, parts.vae_config, self.spec, key.rows, pictures)
 
     def run(self, part: str, inputs: tuple[Tensor, ...], branch: int | None = None) -> tuple[Tensor, ...]:
         """Rows along dimension 0 of every input, laid over ready buckets; outputs in the same order."""
         count, layout = inputs[0].shape[0], self.backend.layout
-        ready = tuple(size for size in layout.buckets if GraphKey(part, size, branch) in self._graphs)
+        ready = tuple(size for size in layout.buckets if self.held.has(GraphKey(part, size, branch)))
         if not ready or 1 not in ready:
-            self.build(GraphKey(part, 1, branch))
+            self.build(GraphKey(part, 1, branch), must=True)
             ready = (1, *ready)
         chunks: list[tuple[Tensor, ...]] = []
         start = 0
         for size in layout.lay(count, ready):
             end = min(start + size, count)
-            outputs = self._graphs[GraphKey(part, size, branch)](*(padded(value[start:end], size) for value in inputs))
+            outputs = self.held.take(GraphKey(part, size, branch))(*(padded(value[start:end], size) for value in inputs))
             chunks.append(outputs if end - start == size else tuple(output[: end - start] for output in outputs))
             start = end
         return chunks[0] if len(chunks) == 1 else tuple(torch.cat(column) for column in zip(*chunks, strict=True))
 
     def clear(self) -> None:
-        self._graphs.clear()
+        self.held.clear()
 
     def _samples(self, key: GraphKey) -> Samples | None:
         """What a graph in int8 is calibrated with; None for one that stays in floats."""

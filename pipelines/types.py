@@ -145,6 +145,19 @@ class StreamSpec:
         object.__setattr__(self, "loras", lora_uses(self.loras))
 
 
+GRAPHS_ON_DISK = 10_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class GraphLimits:
+    """What compiled graphs may take, in bytes. memory: those beside the plain ones of one row, which are always there; None is a
+    fourth of what is free once the model is loaded. disk: the files that they are kept in between starts.
+    """
+
+    memory: int | None = None
+    disk: int = GRAPHS_ON_DISK
+
+
 @dataclass(frozen=True, slots=True)
 class GpuPath:
     """Parts of the way through a GPU. All are in use unless a benchmark takes one away; on a CPU they mean nothing.

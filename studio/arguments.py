@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines import PUBLISHED_SAFETY_CHECKER, LoraUse, SafetyChecker, Settings, SpecError, StreamSpec, parse_assignment
+from pipelines import (
+    PUBLISHED_SAFETY_CHECKER,
+    GraphLimits,
+    LoraUse,
+    SafetyChecker,
+    Settings,
+    SpecError,
+    StreamSpec,
+    parse_assignment,
+)
 
 
 def add_spec_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +43,38 @@ def add_spec_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backend", default="auto", choices=StreamSpec.BACKENDS)
     parser.add_argument("--dtype", default="auto", choices=StreamSpec.DTYPES)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+
+
+def add_graph_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--graph-memory",
+        type=gigabytes,
+        metavar="GB",
+        help="memory for compiled graphs beside the plain ones of one row, least recently used out first (default: a fourth of "
+        "what is free once the model is loaded)",
+    )
+    parser.add_argument(
+        "--graph-disk",
+        type=gigabytes,
+        default=GraphLimits().disk,
+        metavar="GB",
+        help=f"size of the files that compiled graphs are kept in between starts (default: {GraphLimits().disk / 1e9:g})",
+    )
+
+
+def gigabytes(text: str) -> int:
+    """Bytes. Raises ArgumentTypeError."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0.0 <= value <= 10_000.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not between 0 and 10000 gigabytes")
+    return round(value * 1e9)
+
+
+def graph_limits_of(args: argparse.Namespace) -> GraphLimits:
+    return GraphLimits(args.graph_memory, args.graph_disk)
 
 
 def add_settings_arguments(parser: argparse.ArgumentParser) -> None:

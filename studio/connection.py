@@ -116,7 +116,7 @@ class Connection:
             await self._welcome(hello, seat, stream)
         except (Refusal, Disconnected):
             stream.detach()
-            self._hub.registry.leave(seat, self._hub.clock()) if hello.resume is not None else self._hub.end(seat)
+            self._hub.leave(seat) if hello.resume is not None else self._hub.end(seat)
             raise
         return seat, stream
 
@@ -249,7 +249,7 @@ class Connection:
             seat.session.detach()
             self._hub.end(seat)
         else:
-            self._hub.registry.leave(seat, self._hub.clock())
+            self._hub.leave(seat)
         stream.count()
         log.info("session %s: %s", seat.session.name, "ended" if self._bye else "left")
 

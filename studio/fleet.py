@@ -47,6 +47,11 @@ class Fleet:
         """The pipeline that serves a session, once all are loaded."""
         return self._homes.get(session, self.owners[0]).loaded.result(0)
 
+    def pipelines(self) -> list[StreamPipeline]:
+        """Those that are loaded."""
+        done = [owner.loaded for owner in self.owners if owner.loaded.done()]
+        return [loaded.result() for loaded in done if loaded.exception() is None]
+
     def runs(self, pipeline: StreamPipeline) -> bool:
         """Is it one of those that run, or has another taken its place?"""
         return any(owner.loaded.done() and owner.loaded.result(0) is pipeline for owner in self.owners)

@@ -9,7 +9,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -17,6 +17,7 @@ from pipelines import FIELDS, REGISTRY, RillError, Settings, StreamPipeline, Str
 from studio import codec
 from studio.change import ChangeRule, build, choices, explained, facts, fitted, merged
 from studio.fleet import Fleet
+from studio.graph_needs import GraphNeeds
 from studio.limits import Limits
 from studio.metrics import Metrics
 from studio.origin import AddressRule
@@ -32,6 +33,9 @@ from studio.works import GateLike, Works
 
 log = logging.getLogger("rill")
 
+CLOSE_S = 2.0
+"""So long the end of a server waits for the graph that is being built."""
+
 STALLED_S = 60.0
 """A step that takes longer than this is reported as stalled."""
 
@@ -43,6 +47,7 @@ RETURN_AGAIN_S = 60.0
 class ServerConfig:
     """What one server is started with. The token is a random one unless given. name: which of several servers behind one address
     this is; clients that come back say it. devices: a model on each instead of on the spec's. opening: what sessions start with.
+    ahead: graphs for several visitors are built while nobody is here.
     metrics_port: a port of its own for /metrics, where no token is needed. public, users: of studio.door.Door.
     """
 
@@ -55,6 +60,7 @@ class ServerConfig:
     name: str | None = None
     devices: tuple[str, ...] = ()
     opening: Settings = field(default_factory=Settings)
+    ahead: bool = False
     metrics_port: int | None = None
     public: bool = True
     users: Mapping[str, str] = field(default_factory=dict)
@@ -66,12 +72,6 @@ class ServerConfig:
 
 PipelineFactory = Callable[[StreamSpec], StreamPipeline]
 GateFactory = Callable[[int], GateLike]
-
-
-def _nothing() -> Future[None]:
-    done: Future[None] = Future()
-    done.set_result(None)
-    return done
 
 
 class Hub:
@@ -92,8 +92,7 @@ class Hub:
         self.views = Views(self.limits.max_viewers)
         self.metrics = Metrics()
         self.connections = 0
-        self._builder = ThreadPoolExecutor(1, thread_name_prefix="rill-builder")
-        self._building: tuple[Hashable, Future[None]] = ((), _nothing())
+        self._graphs = GraphNeeds(self.fleet, self.registry)
         self._factory = factory
         self._changer = ThreadPoolExecutor(1, thread_name_prefix="rill-changer")
         self._changing: asyncio.Task[ProtocolError | None] | None = None
@@ -107,7 +106,14 @@ class Hub:
         self.metrics.watch("rill_sessions", "Connected sessions.", lambda: self.registry.connected)
         self.metrics.watch("rill_sessions_kept", "Sessions, those in their grace period included.", lambda: len(self.registry))
         self.metrics.watch("rill_waiting", "Visitors who wait for a place.", lambda: len(self.line))
+        self.metrics.watch("rill_graph_bytes", "Memory of graphs beside the plain ones.", lambda: self._graphs.bytes)
         self.metrics.watch("rill_model_ready", "1 if the model is loaded.", lambda: float(self.pipeline is not None))
+
+    def start(self) -> None:
+        """Begin to load the model."""
+        for owner in self.fleet.owners:
+            owner.loaded.add_done_callback(lambda _: self._prepare_ahead())
+        self.fleet.start(self.metrics.batch.observe)
 
     @property
     def pipeline(self) -> StreamPipeline | None:
@@ -197,6 +203,7 @@ class Hub:
     def resume(self, token: str) -> tuple[Seat, Stream]:
         """An earlier session. Raises RegistryError."""
         seat = self.registry.resume(token, self.clock())
+        self._graphs.presence()
         return seat, self._streams[seat.session.name]
 
     def view(self, resume: str) -> str | None:
@@ -206,22 +213,17 @@ class Hub:
 
     def prepare(self, settings: Settings, session: str) -> Future[None]:
         """Build the graphs that this session's settings use best, beside the stream that keeps running on those it has."""
-        pipeline, beside = self.fleet.pipeline(session), self.fleet.neighbours(session)
-        present = sum(seat.session.name in beside for seat in self.registry.present())
-        wanted = pipeline.graphs_for(settings, max(1, present))
-        keys = tuple(key for key in wanted if not pipeline.graphs.ready(key))
+        return self._graphs.prepare(settings, session)
 
-        def work_off() -> None:
-            for key in keys:
-                if self.fleet.runs(pipeline):
-                    pipeline.graphs.build(key)
+    def _prepare_ahead(self) -> None:
+        """Any thread."""
+        if self.config.ahead:
+            self._graphs.ahead(self.config.opening)
 
-        asked = (pipeline.spec.device, keys)
-        if asked == self._building[0] and not self._building[1].done():
-            return self._building[1]  # a slider asks many times for the same
-        work: Future[None] = self._builder.submit(work_off) if keys else _nothing()
-        self._building = (asked, work)
-        return work
+    def leave(self, seat: Seat) -> None:
+        """The connection is gone without a bye: the seat is kept warm, but nothing more is built for it."""
+        self.registry.leave(seat, self.clock())
+        self._graphs.drop(seat.session.name)
 
     def change(
         self, changes: Mapping[str, object], asker: str, token: bool, request: int | None
@@ -327,7 +329,7 @@ class Hub:
             await asyncio.gather(*map(asyncio.wrap_future, self.fleet.swap(pipelines, tell)))
         finally:
             self._incoming = ()
-        self._building = ((), _nothing())
+        self._prepare_ahead()
         for seat in self.registry.present():
             self.prepare(seat.session.settings, seat.session.name)
 
@@ -353,10 +355,11 @@ class Hub:
     def close(self) -> None:
         """Stop the model thread, then the pool it feeds. Blocks."""
         self._closed = True
-        self._builder.shutdown(wait=False, cancel_futures=True)
         self._changer.shutdown(wait=False, cancel_futures=True)
+        self._graphs.close(0.0)
         self.fleet.close()
-        self._builder.shutdown(wait=True)
+        if not self._graphs.close(CLOSE_S):
+            log.warning("a graph is still being built; the server does not wait for it")
         self._changer.shutdown(wait=True)
         self.pool.shutdown(wait=True, cancel_futures=True)
 
@@ -364,3 +367,4 @@ class Hub:
         self._streams.pop(seat.session.name, None)
         self.views.end(seat.session.name)
         self.fleet.forget(seat.session.name)
+        self._graphs.drop(seat.session.name)

@@ -21,7 +21,7 @@ import uvicorn
 from pipelines import SafetyChecker, Settings, SettingsError, SpecError, StreamPipeline, StreamSpec, load
 from studio import door, environment, token_file
 from studio.admission import Admission
-from studio.arguments import add_spec_arguments, assignments, safety_of, spec_of
+from studio.arguments import add_graph_arguments, add_spec_arguments, assignments, graph_limits_of, safety_of, spec_of
 from studio.change import WHO, ChangeRule
 from studio.http_protocol import HttpProtocol
 from studio.hub import Hub, ServerConfig
@@ -53,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--port", type=int, default=7860, help="0 takes a free one (default: %(default)s)")
     add_spec_arguments(parser)
+    add_graph_arguments(parser)
     parser.add_argument(
         "--set",
         dest="assignments",
@@ -199,6 +200,7 @@ def configure(args: argparse.Namespace, token: str | None) -> ServerConfig:
         words,
         devices=devices,
         opening=opening,
+        ahead=True,
         public=public,
         users=users,
     )
@@ -299,7 +301,8 @@ def run(config: ServerConfig, listeners: Sequence[socket.socket], args: argparse
 
     def factory(spec: StreamSpec) -> StreamPipeline:
         # What a visitor changes to is never downloaded: it may be gigabytes. LoRAs of the hub are those the server began with.
-        return load(spec, environment.cache_dir(), args.offline or spec.model != config.spec.model, safety())
+        offline, graphs = args.offline or spec.model != config.spec.model, graph_limits_of(args)
+        return load(spec, environment.cache_dir(), offline, safety(), graphs=graphs)
 
     public, *private = listeners
     app = create_app(config, factory)

@@ -53,7 +53,7 @@ def create_app(
     `app.state.hub` is the Hub. with_page False leaves Gradio out (tests, headless servers).
     """
     hub = Hub(config, factory, make_gate)
-    hub.fleet.start(hub.metrics.batch.observe)
+    hub.start()
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pipelines.backends import eight_bit, precision
 from pipelines.layout import Layout
-from pipelines.types import GpuPath, SpecError, StreamSpec
+from pipelines.types import GRAPHS_ON_DISK, GpuPath, SpecError, StreamSpec
 
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 """OpenVINO and NNCF report every graph to their makers, from a process that they fork for it, unless this module of theirs is
@@ -95,12 +95,17 @@ def _cpu_dtype(backend: str) -> str:
     return "bfloat16" if pays() else "float32"
 
 
-def create(spec: StreamSpec, cache_dir: Path | None, path: GpuPath = GpuPath()) -> Backend:  # noqa: B008 - frozen
-    """The backend of a resolved spec."""
+def create(
+    spec: StreamSpec,
+    cache_dir: Path | None,
+    path: GpuPath = GpuPath(),  # noqa: B008 - frozen
+    disk: int = GRAPHS_ON_DISK,
+) -> Backend:
+    """The backend of a resolved spec. disk: bytes that graphs below cache_dir may take."""
     if spec.backend == "openvino":
         from pipelines.backends.openvino import OpenVinoBackend
 
-        return OpenVinoBackend(spec.dtype, cache_dir)
+        return OpenVinoBackend(spec.dtype, cache_dir, disk)
     eight = spec.dtype == "int8"
     floats = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     dtype = torch.bfloat16 if eight else floats[spec.dtype]

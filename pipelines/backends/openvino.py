@@ -16,6 +16,7 @@ import io
 import logging
 import math
 import os
+import struct
 import warnings
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -34,13 +35,22 @@ from kernels import groupnorm, upsample
 from pipelines import heap
 from pipelines.backends import Graph, Samples
 from pipelines.backends.building import Builder
-from pipelines.backends.store import LIMIT, GraphStore, Hold
+from pipelines.backends.store import GraphStore, Hold
 from pipelines.layout import ON_CPU
+from pipelines.types import GRAPHS_ON_DISK
 
 HALVED_BELOW = 64 * 64
 """Positions of a latent up to which an even batch runs as two halves beside each other, each on half of the cores. Layers so
 small are over before a second core has taken its share. Four rows of pocket at 256 x 256 took 29.5 ms whole and 27.7 in halves
 (one row 9.6; two cores of an AMD EPYC), at 512 x 512 107.8 and 104.1 (one row 28.9)."""
+
+ABOUT = struct.Struct("<BQ")
+"""What stands before OpenVINO's bytes in a file: into how many parts rows are cut, how many numbers the weights are."""
+
+ONE_POOL = "EXCLUSIVE_ASYNC_REQUESTS"
+"""Graphs of this property compute in one pool of threads, one call at a time, which is what the engine does. Without it each has
+a pool of its own: 2 to 3 threads, of which one is left, which waits. One row of pocket at 192 x 192 took 14.3 and 14.5 ms without
+and 14.5 and 13.6 with it (the fastest of 500 calls of each in turn, two cores shared with others)."""
 
 HALVED_WEIGHTS = 50_000_000
 """Weights up to which that is done: each half reads all of them, which costs nothing where they stay in the cache."""
@@ -88,16 +98,16 @@ class OpenVinoBackend(Builder):
     layout = ON_CPU
     torch_threads = 1
 
-    def __init__(self, dtype: str, cache_dir: Path | None, disk: int = LIMIT) -> None:
+    def __init__(self, dtype: str, cache_dir: Path | None, disk: int = GRAPHS_ON_DISK) -> None:
         self.precision = "bf16" if dtype == "bfloat16" else "f32"
         self.cores = usable_cores()
         self.store = None if cache_dir is None else GraphStore(cache_dir / "openvino", disk)
 
     def _build(self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor], samples: Samples | None = None) -> Graph:
         name = self._name(key if samples is None else f"{key} {KEPT_IN_FLOATS}")
-        compiled, parts = self._found(name) or self._kept(name, *self._compiled(self.model(make, example, samples)))
+        found = self._found(name) or self._kept(name, *self._compiled(self.model(make, example, samples)))
         heap.trim()
-        return _graph(compiled, parts, None if self.store is None else self.store.hold(name))
+        return _graph(*found, None if self.store is None else self.store.hold(name))
 
     def model(self, make: Callable[[], nn.Module], example: Sequence[Tensor], samples: Samples | None = None) -> Any:
         """The graph in OpenVINO's own form, before it is compiled; its weights in half precision, as they are kept on disk."""
@@ -110,17 +120,18 @@ class OpenVinoBackend(Builder):
         heap.trim()
         return model
 
-    def _compiled(self, model: Any) -> tuple[Any, int]:
-        """The model compiled, and into how many parts its rows are cut."""
-        parts = 2 if self.cores % 2 == 0 and _worth_halving(model) else 1
+    def _compiled(self, model: Any) -> tuple[Any, int, int]:
+        """The model compiled, into how many parts its rows are cut, and how many numbers its weights are."""
+        weights = _weights(model)
+        parts = 2 if self.cores % 2 == 0 and weights <= HALVED_WEIGHTS and _halvable(model) else 1
         if parts > 1:
             model.reshape({index: [port.shape[0] // parts, *list(port.shape)[1:]] for index, port in enumerate(model.inputs)})
-        return _core().compile_model(model, "CPU", self._config(parts)), parts
+        return _core().compile_model(model, "CPU", self._config(parts)), parts, weights
 
     def _config(self, parts: int) -> dict[str, Any]:
         config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": self.precision}
         if parts == 1:
-            return config | {"PERFORMANCE_HINT": "LATENCY"}
+            return config | {"PERFORMANCE_HINT": "LATENCY", ONE_POOL: True}
         return config | {"NUM_STREAMS": parts, "INFERENCE_NUM_THREADS": self.cores}
 
     def _name(self, key: str) -> str:
@@ -129,25 +140,25 @@ class OpenVinoBackend(Builder):
         about = f"{ov.__version__} {torch.__version__} {processor} {self.cores} {self.precision} {key}"
         return hashlib.sha256(about.encode()).hexdigest()[:24] + ".graph"
 
-    def _found(self, name: str) -> tuple[Any, int] | None:
+    def _found(self, name: str) -> tuple[Any, int, int] | None:
         """As `_compiled`, from disk; None if there is none that OpenVINO takes."""
         content = None if self.store is None else self.store.read(name)
         if self.store is None or content is None:
             return None
-        parts = content[0]
         try:
-            return _core().import_model(content[1:], "CPU", self._config(parts)), parts
+            parts, weights = ABOUT.unpack_from(content)
+            return _core().import_model(content[ABOUT.size :], "CPU", self._config(parts)), parts, weights
         except Exception as error:  # whatever it finds wrong, the graph can be built
             self.store.discard(name, f"is not taken ({str(error).splitlines()[0][:200]})")
             return None
 
-    def _kept(self, name: str, compiled: Any, parts: int) -> tuple[Any, int]:
+    def _kept(self, name: str, compiled: Any, parts: int, weights: int) -> tuple[Any, int, int]:
         """What is given, written to disk where there is a store."""
         if self.store is not None:
             content = io.BytesIO()
             compiled.export_model(content)
-            self.store.write(name, bytes([parts]) + content.getbuffer())
-        return compiled, parts
+            self.store.write(name, ABOUT.pack(parts, weights) + content.getbuffer())
+        return compiled, parts, weights
 
     def _convert(self, make: Callable[[], nn.Module], example: Sequence[Tensor], floats: bool) -> Any:
         module = groupnorm.rewrite(make().float().eval())
@@ -184,25 +195,27 @@ def _quantised(model: Any, samples: Sequence[tuple[Tensor, ...]]) -> Any:
     return nncf.quantize(model, data, subset_size=len(samples), preset=nncf.QuantizationPreset.MIXED, ignored_scope=floats)
 
 
-def _worth_halving(model: Any) -> bool:
-    """Whether an even batch of small latents (the first input) meets a network of small weights."""
+def _weights(model: Any) -> int:
+    """How many numbers a model's weights are."""
+    return sum(math.prod(node.get_output_shape(0)) for node in model.get_ops() if node.get_type_name() == "Constant")
+
+
+def _halvable(model: Any) -> bool:
+    """Whether it takes an even batch of small latents (the first input)."""
     latents = model.inputs[0]
     rows = {port.shape[0] if len(port.shape) else 1 for port in model.inputs}
     if len(rows) != 1 or rows.pop() % 2 or len(latents.shape) != 4 or latents.element_type == ov.Type.u8:
         return False
-    if latents.shape[2] * latents.shape[3] > HALVED_BELOW:
-        return False
-    weights = sum(math.prod(node.get_output_shape(0)) for node in model.get_ops() if node.get_type_name() == "Constant")
-    return weights <= HALVED_WEIGHTS
+    return bool(latents.shape[2] * latents.shape[3] <= HALVED_BELOW)
 
 
 TORCH = {ov.Type.f32: torch.float32, ov.Type.bf16: torch.bfloat16, ov.Type.u8: torch.uint8}
 """The types of what graphs give."""
 
 
-def _graph(compiled: Any, parts: int = 1, hold: Hold | None = None) -> Graph:
-    """The compiled model as a graph; parts: what a call's rows are cut into, to be computed beside each other. hold: of
-    its file."""
+def _graph(compiled: Any, parts: int = 1, weights: int = 0, hold: Hold | None = None) -> Graph:
+    """The compiled model as a graph; parts: what a call's rows are cut into, to be computed beside each other. weights:
+    how many numbers it holds. hold: of its file."""
     requests = [compiled.create_infer_request() for _ in range(parts)]
     taken = [port.element_type == ov.Type.bf16 for port in compiled.inputs]
     given = [([parts * port.shape[0], *list(port.shape)[1:]], TORCH[port.element_type]) for port in compiled.outputs]
@@ -220,7 +233,7 @@ def _graph(compiled: Any, parts: int = 1, hold: Hold | None = None) -> Graph:
                 started.callback(request.wait)
         return outputs
 
-    run.hold = hold  # type: ignore[attr-defined]
+    run.hold, run.weights = hold, weights  # type: ignore[attr-defined]
     return run
 
 

@@ -18,14 +18,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
+from pipelines.types import GRAPHS_ON_DISK
+
 log = logging.getLogger("rill")
 
 HEADER = struct.Struct("<8sQI")  # magic, bytes of the content, their CRC-32
 MAGIC = b"rillgrf1"
 PART = ".part"
 ABANDONED_S = 3600.0  # a part that is older was left by a process that died
-LIMIT = 10_000_000_000
-"""Bytes that all files take together unless another limit is given: about 250 graphs of pocket's UNet, 5 of SD-Turbo's."""
 
 
 class Hold:
@@ -40,7 +40,7 @@ class GraphStore:
 
     _reported: ClassVar[set[tuple[Path, str]]] = set()
 
-    def __init__(self, folder: Path, limit: int = LIMIT) -> None:
+    def __init__(self, folder: Path, limit: int = GRAPHS_ON_DISK) -> None:
         self.folder, self.limit = folder, limit
 
     def hold(self, name: str) -> Hold:

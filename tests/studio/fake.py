@@ -81,7 +81,13 @@ class FakePipeline:
         self.hold.set()
         self.entered = threading.Event()
         self.closed = False
-        self.graphs = SimpleNamespace(ready=lambda key: key in self.built, build=self.built.append)
+        self.graphs = SimpleNamespace(
+            ready=lambda key: key in self.built,
+            build=lambda key, ahead=False: self.built.append(key),
+            bytes=0,
+            need=lambda keys: setattr(self, "needed", set(keys)),
+        )
+        self.needed: set[int] = set()
 
     def graphs_for(self, settings: Settings, sessions: int = 1) -> tuple[int, ...]:
         return tuple(range(1, settings.steps + 1))

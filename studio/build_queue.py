@@ -1,0 +1,122 @@
+"""What is built beside the stream: one thread, and in its queue one place per session.
+
+A session's new request takes the place of its older one; sessions take turns, one piece of work each; who leaves takes the rest
+of the request along. What is built ahead of need comes when nobody waits, and only while it may.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+log = logging.getLogger("rill")
+
+W = TypeVar("W")
+
+
+@dataclass(slots=True)
+class Request(Generic[W]):
+    """asked: the work as it was asked for; left: what is still to be done. done: over, in whatever way."""
+
+    asked: tuple[W, ...]
+    left: list[W]
+    done: Future[None]
+
+    def end(self) -> None:
+        if not self.done.done():
+            self.done.set_result(None)
+
+
+class BuildQueue(Generic[W]):
+    """`build` is called in the queue's thread, one piece of work after the other; its errors are logged. Any thread may ask.
+
+    may_idle: whether work that nobody waits for may be done now.
+    """
+
+    def __init__(self, build: Callable[[W], object], may_idle: Callable[[], bool] = lambda: True) -> None:
+        self._build, self._may_idle = build, may_idle
+        self._wake = threading.Condition()
+        self._requests: dict[str, Request[W]] = {}  # in the order of their turns
+        self._ahead: list[W] = []
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="rill-builder", daemon=True)
+        self._thread.start()
+
+    def ask(self, session: str, work: Sequence[W]) -> Future[None]:
+        """Do this for a session, instead of what it asked for before. The Future ends with the work, or when it is dropped."""
+        with self._wake:
+            waiting = self._requests.get(session)
+            if waiting is not None and waiting.asked == tuple(work):
+                return waiting.done  # a slider asks many times for the same
+            if waiting is not None:
+                waiting.end()
+            request = Request(tuple(work), list(work), Future())
+            if work and not self._closed:
+                self._requests[session] = request  # in its old turn, if it had one
+                self._wake.notify()
+            else:
+                self._requests.pop(session, None)
+                request.end()
+            return request.done
+
+    def ahead(self, work: Sequence[W]) -> None:
+        """Do this while nobody waits, instead of what was to be done so before."""
+        with self._wake:
+            self._ahead = list(work)
+            self._wake.notify()
+
+    def look(self) -> None:
+        """Whether work ahead of need may be done has changed."""
+        with self._wake:
+            self._wake.notify()
+
+    def drop(self, session: str) -> None:
+        """The session has left: what it still waits for is not done."""
+        with self._wake:
+            request = self._requests.pop(session, None)
+            if request is not None:
+                request.end()
+
+    def close(self, timeout_s: float) -> bool:
+        """End after the present piece of work. False if that takes longer: the thread keeps no process alive."""
+        with self._wake:
+            self._closed = True
+            for request in self._requests.values():
+                request.end()
+            self._requests.clear()
+            self._ahead.clear()
+            self._wake.notify()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _next(self) -> tuple[str, Request[W] | None, W] | None:
+        """The next piece of work, and whose it is; blocks until there is one. None at the end."""
+        with self._wake:
+            while not self._closed:
+                if self._requests:
+                    session = next(iter(self._requests))
+                    request = self._requests.pop(session)
+                    self._requests[session] = request  # behind all others
+                    return session, request, request.left.pop(0)
+                if self._ahead and self._may_idle():
+                    return "", None, self._ahead.pop(0)
+                self._wake.wait()
+            return None
+
+    def _run(self) -> None:
+        while (found := self._next()) is not None:
+            session, request, work = found
+            try:
+                self._build(work)
+            except Exception:  # a compiler may fail in any way; others wait for the rest
+                log.exception("a graph cannot be built: %s", work)
+            del found, work  # or this thread would hold a pipeline that is no longer in use
+            with self._wake:
+                if request is not None and not request.left:
+                    request.end()
+                    if self._requests.get(session) is request:
+                        del self._requests[session]
