@@ -92,6 +92,7 @@ export function travel(host, studio) {
     const from = studio.settings.values.blend ?? 0;
     const began = performance.now();
     const length = Math.min(120, Math.max(1, Number(seconds.value) || 5));
+    seconds.value = length; // what is taken, where the box held none or too much
     timer = setInterval(() => {
       const blend = blendAt(from, to, length, (performance.now() - began) / 1000);
       studio.settings.put("blend", blend);
