@@ -42,11 +42,12 @@ class FakeState:
 
     @property
     def in_flight(self) -> int:
-        return len(self.ring)
+        return len(self.frames)
 
     @property
     def frames(self) -> tuple[int, ...]:
-        return tuple(frame.frame_id for frame in self.ring)
+        begun = () if self.turn is None or self.turn.frame is None else (self.turn.frame.id,)
+        return (*(frame.frame_id for frame in self.ring), *begun)
 
     def set_mask(self, mask: Any) -> None:
         self.masks.append(mask)

@@ -8,7 +8,7 @@ import asyncio
 import heapq
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -26,7 +26,7 @@ from tests.studio.harness import Peer, Running, coloured, joined, serving
 STEP_S = 0.057  # one row of pocket at 512x512 on two cores; two rows take twice that
 ENCODE_S, TRAVEL_S, UNPACK_S = 0.0015, 0.003, 0.003
 GREY = coloured(100, 100, 100)
-ROW = {("full", 0): 1}
+FULL = ("full", 0)
 
 
 @dataclass
@@ -35,6 +35,8 @@ class Client:
 
     session: Session
     pace: Pace | None = None
+    rows: int = 1  # of each of its frames
+    left: int = 0  # of the one that has begun
     settled: int = 0
     sent: int = 0
     encoding: bool = False
@@ -48,15 +50,19 @@ class Client:
 class World:
     """Clients on one device, in simulated seconds."""
 
-    def __init__(self, clients: int, travel_s: float = TRAVEL_S, credit: int = 2, paced: bool = False) -> None:
+    def __init__(
+        self, clients: int, travel_s: float = TRAVEL_S, credit: int = 2, paced: bool = False, rows: Sequence[int] = ()
+    ) -> None:
         sessions = [Session(f"s{n}", Limits(credit=credit), Settings()) for n in range(clients)]
-        self.clients = [Client(session, Pace() if paced else None) for session in sessions]
+        each = rows or [1] * clients
+        self.clients = [Client(session, Pace() if paced else None, rows) for session, rows in zip(sessions, each, strict=True)]
         self.now = self.idle_s = 0.0
         self._travel_s = travel_s
         self._scheduler = Scheduler()
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
         self._waiting: dict[str, tuple[Client, int, float]] = {}
+        self._begun: dict[str, tuple[Client, int, float]] = {}
         self._busy = False
         self._free_since = 0.0
 
@@ -123,30 +129,41 @@ class World:
         self._step()
 
     def _step(self) -> None:
-        if self._busy or not self._waiting:
+        candidates = self._waiting | self._begun
+        if self._busy or not candidates:
             return
-        demands = [Waiting(name, ready_at, ROW) for name, (_, _, ready_at) in self._waiting.items()]
+        demands = [Waiting(name, at, {FULL: client.left or client.rows}) for name, (client, _, at) in candidates.items()]
         chosen = self._scheduler.choose(demands)
-        jobs = [self._waiting.pop(name) for name in chosen]
-        for name in self._scheduler.expect([demand for demand in demands if demand.session not in chosen]):
-            client = self._waiting[name][0]
-            client.session.refresh()
-            self._post(client)
-        for client, frame_id, _ in jobs:
-            client.ages.append(self.now - client.captured[frame_id])
+        for name, rows in chosen.items():
+            if name not in self._begun:
+                self._begin(name)
+            self._begun[name][0].left -= rows
+        rest = [demand for demand in demands if demand.session not in chosen]
+        for name in self._scheduler.expect(rest):
+            if name not in self._begun:
+                client = self._waiting[name][0]
+                client.session.refresh()
+                self._post(client)
         self._busy = True
         self.idle_s += self.now - self._free_since
-        self._after(STEP_S * len(jobs), lambda: self._stepped(jobs))
+        rows = sum(chosen.values())
+        self._after(STEP_S * rows, lambda: self._stepped(list(chosen), rows))
 
-    def _stepped(self, jobs: list[tuple[Client, int, float]]) -> None:
+    def _begin(self, name: str) -> None:
+        self._begun[name] = client, frame_id, _ = self._waiting.pop(name)
+        client.left = client.rows
+        client.ages.append(self.now - client.captured[frame_id])
+
+    def _stepped(self, chosen: list[str], rows: int) -> None:
         self._busy = False
         self._free_since = self.now
-        self._scheduler.observe({("full", 0): len(jobs)}, STEP_S * len(jobs))
+        self._scheduler.observe({FULL: rows}, STEP_S * rows)
+        done = [self._begun.pop(name) for name in chosen if not self._begun[name][0].left]
         self._step()  # packing takes a moment: the next step begins first
-        for client, frame_id, _ in jobs:
+        for client, frame_id, _ in done:
             client.made += 1
             served_ms = 1000 * (self.now - client.captured[frame_id] - ENCODE_S - self._travel_s)
-            timings = (0.0, 0.0, 0.0, 0.0, 1000 * STEP_S * len(jobs), 0.0, 0.0, 0.0, 0.0, served_ms)
+            timings = (0.0, 0.0, 0.0, 0.0, 1000 * STEP_S * client.rows, 0.0, 0.0, 0.0, 0.0, served_ms)
             client.session.answer(frame_id, Answer(frame_id, client.captured[frame_id], 0, 0, "generated", timings=timings))
             self._post(client)
 
@@ -176,6 +193,17 @@ def test_clients_send_few_pictures_that_nobody_sees_and_the_newest_are_shown(cli
     assert world.sent_per_picture <= most
     for client in world.clients:
         assert middle(client.ages) <= 1.05 * STEP_S, "older than one step when it enters"
+
+
+@pytest.mark.parametrize(("credit", "paced"), [(1, False), (2, False), (2, True)])
+@pytest.mark.parametrize("heavy", [1, 2])
+def test_a_light_client_beside_heavy_ones_keeps_its_share(credit: int, paced: bool, heavy: int) -> None:
+    """One row beside eight, whether a client keeps its pace, has two frames under way, or one as the page has."""
+    alone = World(1, credit=credit, paced=paced).run(40.0).made
+    world = World(1 + heavy, credit=credit, paced=paced, rows=[1, *[8] * heavy]).run(40.0)
+    light, *others = world.clients
+    assert light.made >= 0.9 / (1 + heavy) * alone
+    assert min(client.made for client in others) >= 0.8 / (1 + heavy) * 40.0 / (8 * STEP_S) and world.idle_s < 0.2
 
 
 @pytest.mark.parametrize("credit", [1, 3, 4])
