@@ -44,13 +44,16 @@ WITHOUT_LOGIN = frozenset(
     {
         ("GET", "/healthz"),
         ("GET", "/favicon.ico"),
+        ("GET", "/manifest.json"),
+        ("GET", "/pwa_icon"),
         ("GET", "/rill/login"),
         ("POST", "/rill/login"),
         ("GET", "/rill/view"),
         ("GET", "/rill/view.mjpeg"),
     }
 )
-"""Requests that need no login where one is asked for: the page to sign in, health, and views, which have tokens of their own."""
+"""Requests that need no login where one is asked for: the page to sign in, health, name and icon (which browsers ask for without
+cookies), and views, which have tokens of their own."""
 
 _FILE = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}/){0,3}[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -26,7 +25,7 @@ from studio.limits import Limits
 from studio.listener import Listener
 from studio.origin import AddressRule
 from studio.protocol import Answer, PictureWish
-from studio.serve import websocket_options
+from studio.serve import listen, websocket_options
 from studio.server import create_app
 from tests.studio.fake import FakePipeline
 
@@ -55,7 +54,7 @@ class Running:
     ) -> None:
         spec = StreamSpec(width=SIZE, height=SIZE, backend=backend, dtype=dtype)
         self.pipeline = FakePipeline(spec, **fake)
-        self._listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(2 if metrics else 1)]
+        self._listeners = [listen("127.0.0.1", 0) for _ in range(2 if metrics else 1)]
         self.port, self.metrics_port = (listener.getsockname()[1] for listener in (self._listeners * 2)[:2])
         config = ServerConfig(
             spec,
