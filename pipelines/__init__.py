@@ -5,6 +5,7 @@ What the studio may use is exported here and nowhere else.
 
 from pipelines import gate, media, quality
 from pipelines.engine import StreamPipeline, load
+from pipelines.graphs import GraphKey
 from pipelines.loader import PUBLISHED as PUBLISHED_SAFETY_CHECKER
 from pipelines.loader import ModelParts, SafetyChecker
 from pipelines.loader import Report as ModelReport
@@ -46,6 +47,7 @@ __all__ = [
     "STAGES",
     "Entry",
     "Frame",
+    "GraphKey",
     "GraphLimits",
     "HostPicture",
     "LoraUse",

@@ -83,6 +83,10 @@ class ReadyGraphs(Generic[K]):
         if needed != self._needed:
             self._needed, self._refused = needed, frozenset()
 
+    def fits(self, key: K, size: int, ahead: bool = False) -> bool:
+        """Whether `room` would make room."""
+        return self.budget is None or self._kept(key) or self._leaving(size, ahead) is not None
+
     def room(self, key: K, size: int, ahead: bool = False) -> bool:
         """Make room for a graph of about `size` bytes; False where that cannot be done, which is reported.
 
@@ -90,8 +94,7 @@ class ReadyGraphs(Generic[K]):
         """
         if self.budget is None or self._kept(key):
             return True
-        stay = self._sizes.keys() if ahead else self._needed
-        gone = leaving(dict(self._sizes), dict(self._used), set(stay), size, self.budget)
+        gone = self._leaving(size, ahead)
         if gone is None:
             if not ahead and key not in self._refused:
                 self._refused |= {key}
@@ -101,7 +104,8 @@ class ReadyGraphs(Generic[K]):
                 )
             return False
         for one in gone:
-            self._remove(one)
+            log.info("%s leaves: another graph takes its memory", one)
+            self.remove(one)
         return True
 
     def add(self, key: K, graph: Graph, size: int) -> None:
@@ -117,7 +121,11 @@ class ReadyGraphs(Generic[K]):
         self._sizes.clear()
         self._used.clear()
 
-    def _remove(self, key: K) -> None:
-        log.info("%s leaves: another graph takes its memory", key)
+    def _leaving(self, size: int, ahead: bool) -> list[K] | None:
+        sizes = dict(self._sizes)
+        return leaving(sizes, dict(self._used), sizes.keys() if ahead else self._needed, size, self.budget or 0)
+
+    def remove(self, key: K) -> None:
+        """A running step keeps it until its end."""
         self._sizes.pop(key, None)
         self._graphs = {one: graph for one, graph in self._graphs.items() if one != key}

@@ -122,15 +122,28 @@ class Graphs:
                 return True
             if not self.held.room(key, self._bytes(key), ahead) and not must:
                 return False
-            size = f"{self.spec.width}x{self.spec.height}"
-            name = f"{code_version()}/{self.parts.fingerprint}/{key.part}/{key.rows}/{key.branch}/{size}/{self.spec.dtype}"
-            samples = self._samples(key)
-            if samples is not None:  # other pictures make another graph
-                name += "/" + self._calibration.version
-            graph = self.backend.build(name, self._maker(key), self._example(key), samples)
+            graph = self.backend.build(self._name(key), self._maker(key), self._example(key), self._samples(key))
             self._weights[key.part, key.branch] = getattr(graph, "weights", 0)
             self.held.add(key, graph, self._bytes(key))
             return True
+
+    def evict(self, key: GraphKey) -> None:
+        """Give its memory back, where it is ready; its file stays."""
+        with alone():
+            self.held.remove(key)
+
+    def portable(self, key: GraphKey, ahead: bool = False) -> bool:
+        """Whether another process could build a graph for this one, by leaving it on disk; False if `build` would not build it.
+        ahead: as there."""
+        if not self.held.fits(key, self._bytes(key), ahead):
+            return False
+        return self.backend.portable(self._name(key), self._samples(key) is not None)
+
+    def _name(self, key: GraphKey) -> str:
+        size = f"{self.spec.width}x{self.spec.height}"
+        name = f"{code_version()}/{self.parts.fingerprint}/{key.part}/{key.rows}/{key.branch}/{size}/{self.spec.dtype}"
+        # other pictures make another graph
+        return name if self._samples(key) is None else f"{name}/{self._calibration.version}"
 
     def _bytes(self, key: GraphKey) -> int:
         """What a graph takes; before there has been one of its kind, with the weights of the largest."""

@@ -17,6 +17,8 @@ log = logging.getLogger("rill")
 
 W = TypeVar("W")
 
+REST_S = 30.0
+
 
 @dataclass(slots=True)
 class Request(Generic[W]):
@@ -34,11 +36,20 @@ class Request(Generic[W]):
 class BuildQueue(Generic[W]):
     """`build` is called in the queue's thread, one piece of work after the other; its errors are logged. Any thread may ask.
 
-    may_idle: whether work that nobody waits for may be done now.
+    may_idle: whether work that nobody waits for may be done now. interrupt: called, with the queue locked, when the present piece
+    of work is no longer wanted, or when it is ahead of need and somebody waits; it is done again then. rest: called in the
+    queue's thread when there has been nothing to do for REST_S.
     """
 
-    def __init__(self, build: Callable[[W], object], may_idle: Callable[[], bool] = lambda: True) -> None:
-        self._build, self._may_idle = build, may_idle
+    def __init__(
+        self,
+        build: Callable[[W], object],
+        may_idle: Callable[[], bool] = lambda: True,
+        interrupt: Callable[[], None] = lambda: None,
+        rest: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._build, self._may_idle, self._interrupt, self._rest = build, may_idle, interrupt, rest
+        self._present: tuple[str | None, W] | None = None  # whose work is being done; None is ahead of need
         self._wake = threading.Condition()
         self._requests: dict[str, Request[W]] = {}  # in the order of their turns
         self._ahead: list[W] = []
@@ -54,6 +65,7 @@ class BuildQueue(Generic[W]):
                 return waiting.done  # a slider asks many times for the same
             if waiting is not None:
                 waiting.end()
+            self._overtake(session, work)
             request = Request(tuple(work), list(work), Future())
             if work and not self._closed:
                 self._requests[session] = request  # in its old turn, if it had one
@@ -80,6 +92,7 @@ class BuildQueue(Generic[W]):
             request = self._requests.pop(session, None)
             if request is not None:
                 request.end()
+            self._overtake(session, ())
 
     def close(self, timeout_s: float) -> bool:
         """End after the present piece of work. False if that takes longer: the thread keeps no process alive."""
@@ -89,9 +102,22 @@ class BuildQueue(Generic[W]):
                 request.end()
             self._requests.clear()
             self._ahead.clear()
+            self._interrupt()
             self._wake.notify()
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
+
+    def _overtake(self, session: str, work: Sequence[W]) -> None:
+        """A session wants this now, and nothing else."""
+        if self._present is None:
+            return
+        owner, doing = self._present
+        if owner is None and work and doing not in work:
+            self._ahead.insert(0, doing)
+        elif owner != session or doing in work:
+            return
+        self._present = None
+        self._interrupt()
 
     def _next(self) -> tuple[str, Request[W] | None, W] | None:
         """The next piece of work, and whose it is; blocks until there is one. None at the end."""
@@ -101,10 +127,13 @@ class BuildQueue(Generic[W]):
                     session = next(iter(self._requests))
                     request = self._requests.pop(session)
                     self._requests[session] = request  # behind all others
-                    return session, request, request.left.pop(0)
+                    self._present = session, request.left.pop(0)
+                    return session, request, self._present[1]
                 if self._ahead and self._may_idle():
-                    return "", None, self._ahead.pop(0)
-                self._wake.wait()
+                    self._present = None, self._ahead.pop(0)
+                    return "", None, self._present[1]
+                if not self._wake.wait(REST_S):
+                    self._rest()
             return None
 
     def _run(self) -> None:
@@ -116,6 +145,7 @@ class BuildQueue(Generic[W]):
                 log.exception("a graph cannot be built: %s", work)
             del found, work  # or this thread would hold a pipeline that is no longer in use
             with self._wake:
+                self._present = None
                 if request is not None and not request.left:
                     request.end()
                     if self._requests.get(session) is request:

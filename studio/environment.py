@@ -28,6 +28,12 @@ def _log_once(message: str) -> None:
     log.warning(message)
 
 
+def of_child() -> dict[str, str]:
+    """The environment of a process of ours that runs one of the studio's modules, wherever this one was started."""
+    root = str(Path(__file__).resolve().parents[1])
+    return os.environ | {"PYTHONPATH": os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])}
+
+
 def private_dirs() -> list[Path]:
     """Where a server leaves its token for programs of its user: XDG_RUNTIME_DIR/rill if there is one, then cache_dir()/run."""
     runtime = os.environ.get("XDG_RUNTIME_DIR")

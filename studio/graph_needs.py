@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipelines import Settings, StreamPipeline
+from studio.aside import Aside
 from studio.build_queue import BuildQueue
 from studio.change import fitted
 from studio.fleet import Fleet
@@ -27,10 +28,12 @@ class Work:
 class GraphNeeds:
     """Belongs to the event loop, but for `ahead`."""
 
-    def __init__(self, fleet: Fleet, registry: Registry) -> None:
-        self._fleet, self._registry = fleet, registry
+    def __init__(self, fleet: Fleet, registry: Registry, aside: Aside | None = None) -> None:
+        """aside: where graphs are built that can be; None builds all of them in this process."""
+        self._fleet, self._registry, self._aside = fleet, registry, aside
         self._empty = True
-        self._queue: BuildQueue[Work] = BuildQueue(self._build, lambda: self._empty)
+        hooks = () if aside is None else (aside.interrupt, aside.stop)
+        self._queue: BuildQueue[Work] = BuildQueue(self._build, lambda: self._empty, *hooks)
 
     @property
     def bytes(self) -> int:
@@ -66,6 +69,8 @@ class GraphNeeds:
 
     def close(self, timeout_s: float) -> bool:
         """Nothing more is built. False if the present graph takes longer than that."""
+        if self._aside is not None:
+            self._aside.close()
         return self._queue.close(timeout_s)
 
     def _needed(self, instead: Mapping[str, Settings] | None = None) -> dict[str, tuple[StreamPipeline, tuple[Any, ...]]]:
@@ -81,5 +86,11 @@ class GraphNeeds:
 
     def _build(self, work: Work) -> None:
         """In the queue's thread."""
-        if self._fleet.runs(work.pipeline):
-            work.pipeline.graphs.build(work.key, ahead=work.ahead)
+        if not self._fleet.runs(work.pipeline):
+            return
+        graphs = work.pipeline.graphs
+        fate = "failed"
+        if self._aside is not None and not graphs.ready(work.key) and graphs.portable(work.key, work.ahead):
+            fate = self._aside.build(work.pipeline.spec, work.key)
+        if fate != "interrupted":
+            graphs.build(work.key, ahead=work.ahead)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from pipelines import FIELDS, REGISTRY, RillError, Settings, StreamPipeline, StreamSpec, gate, release_memory
 from studio import codec
+from studio.aside import Aside
 from studio.change import ChangeRule, build, choices, explained, facts, fitted, merged
 from studio.fleet import Fleet
 from studio.graph_needs import GraphNeeds
@@ -47,7 +48,7 @@ RETURN_AGAIN_S = 60.0
 class ServerConfig:
     """What one server is started with. The token is a random one unless given. name: which of several servers behind one address
     this is; clients that come back say it. devices: a model on each instead of on the spec's. opening: what sessions start with.
-    ahead: graphs for several visitors are built while nobody is here.
+    ahead: graphs for several visitors are built while nobody is here, and all of them in a process of their own.
     metrics_port: a port of its own for /metrics, where no token is needed. public, users: of studio.door.Door.
     """
 
@@ -92,7 +93,7 @@ class Hub:
         self.views = Views(self.limits.max_viewers)
         self.metrics = Metrics()
         self.connections = 0
-        self._graphs = GraphNeeds(self.fleet, self.registry)
+        self._graphs = GraphNeeds(self.fleet, self.registry, Aside() if config.ahead else None)
         self._factory = factory
         self._changer = ThreadPoolExecutor(1, thread_name_prefix="rill-changer")
         self._changing: asyncio.Task[ProtocolError | None] | None = None

@@ -47,6 +47,10 @@ class Backend(Protocol):
         a graph in int8 of openvino, which alone takes them."""
         ...
 
+    def portable(self, key: str, calibrated: bool) -> bool:
+        """Whether that graph (calibrated: there are samples for it) is not on disk yet, but would be found there."""
+        ...
+
 
 def resolve(spec: StreamSpec) -> StreamSpec:
     """The spec without "auto": openvino on a CPU, compile on a GPU; bfloat16 where the CPU is faster in it. Raises SpecError."""

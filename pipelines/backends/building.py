@@ -53,6 +53,10 @@ class Builder(ABC):
         with alone():
             return self._build(key, make, example, samples)
 
+    def portable(self, key: str, calibrated: bool) -> bool:
+        """As `Backend.portable`: nothing is kept on disk."""
+        return False
+
     @abstractmethod
     def _build(
         self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor], samples: Samples | None = None

@@ -104,7 +104,7 @@ class OpenVinoBackend(Builder):
         self.store = None if cache_dir is None else GraphStore(cache_dir / "openvino", disk)
 
     def _build(self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor], samples: Samples | None = None) -> Graph:
-        name = self._name(key if samples is None else f"{key} {KEPT_IN_FLOATS}")
+        name = self._name(key, samples is not None)
         found = self._found(name) or self._kept(name, *self._compiled(self.model(make, example, samples)))
         heap.trim()
         return _graph(*found, None if self.store is None else self.store.hold(name))
@@ -134,8 +134,12 @@ class OpenVinoBackend(Builder):
             return config | {"PERFORMANCE_HINT": "LATENCY", ONE_POOL: True}
         return config | {"NUM_STREAMS": parts, "INFERENCE_NUM_THREADS": self.cores}
 
-    def _name(self, key: str) -> str:
+    def portable(self, key: str, calibrated: bool) -> bool:
+        return self.store is not None and not self.store.refuses and not self.store.has(self._name(key, calibrated))
+
+    def _name(self, key: str, calibrated: bool) -> str:
         """Another version, processor or number of cores compiles another graph."""
+        key = f"{key} {KEPT_IN_FLOATS}" if calibrated else key
         processor = [_core().get_property("CPU", name) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")]
         about = f"{ov.__version__} {torch.__version__} {processor} {self.cores} {self.precision} {key}"
         return hashlib.sha256(about.encode()).hexdigest()[:24] + ".graph"

@@ -42,6 +42,7 @@ class GraphStore:
 
     def __init__(self, folder: Path, limit: int = GRAPHS_ON_DISK) -> None:
         self.folder, self.limit = folder, limit
+        self.refuses = False  # whether the last file could not be written
 
     def hold(self, name: str) -> Hold:
         """Keep that file while the answer is referred to."""
@@ -50,6 +51,10 @@ class GraphStore:
         if hold is None:
             hold = _held[path] = Hold()
         return hold
+
+    def has(self, name: str) -> bool:
+        """Whether there is a file of that name, whole or not."""
+        return os.path.exists(self.folder / name)
 
     def read(self, name: str) -> bytes | None:
         """The content of that name, None if there is none that is whole."""
@@ -76,10 +81,12 @@ class GraphStore:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._put(path, content)
         except OSError as error:
+            self.refuses = True
             self._report(f"graphs cannot be kept there and are built anew at each start ({_reason(error)})", self.folder)
             return False
         self._trim(path)
-        return path.exists()
+        self.refuses = not path.exists()
+        return not self.refuses
 
     def discard(self, name: str, why: str) -> None:
         """Remove a file that is of no use."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from studio import build_queue
 from studio.build_queue import BuildQueue
 
 LIMIT_S = 20
@@ -17,7 +18,9 @@ class Site:
         self.built: list[str] = []
         self.entered, self.go = threading.Semaphore(0), threading.Semaphore(0)
         self.idle = True
-        self.queue: BuildQueue[str] = BuildQueue(self.build, lambda: self.idle)
+        self.interrupts = 0
+        self.rested = threading.Event()
+        self.queue: BuildQueue[str] = BuildQueue(self.build, lambda: self.idle, self.interrupt, self.rested.set)
 
     def build(self, name: str) -> None:
         self.entered.release()
@@ -25,6 +28,9 @@ class Site:
         self.built.append(name)
         if name == "bad":
             raise RuntimeError("a compiler's whim")
+
+    def interrupt(self) -> None:
+        self.interrupts += 1
 
     def busy(self) -> None:
         """Until the thread builds the next one."""
@@ -115,6 +121,46 @@ def test_work_ahead_of_need_waits_until_nobody_is_here(site: Site) -> None:
     site.free()
     late.result(LIMIT_S)
     assert site.built[:4] == ["a1", "a2", "x", "a3"], "who comes meanwhile comes first"
+
+
+@pytest.mark.parametrize("work, interrupts", [(["b"], 1), (["b", "a1"], 0), ([], 1)])
+def test_what_is_no_longer_wanted_is_interrupted(site: Site, work: list[str], interrupts: int) -> None:
+    site.queue.ask("a", ["a1", "a2"])
+    site.busy()
+    site.queue.ask("other", ["c"])
+    assert site.interrupts == 0, "one session's request is no reason to end another's"
+    site.queue.ask("a", work)
+    assert site.interrupts == interrupts
+    site.queue.drop("a")
+    assert site.interrupts == 1, "once for each piece of work"
+
+
+def test_work_ahead_of_need_makes_way_and_is_done_again(site: Site) -> None:
+    site.queue.ahead(["x", "y"])
+    site.busy()
+    need = site.queue.ask("a", ["a1"])
+    assert site.interrupts == 1
+    site.free()
+    need.result(LIMIT_S)
+    for _ in range(3):
+        site.busy()  # a1, x again, y
+    assert site.built[:3] == ["x", "a1", "x"]
+
+
+def test_work_ahead_of_need_that_somebody_needs_goes_on(site: Site) -> None:
+    site.queue.ahead(["x"])
+    site.busy()
+    need = site.queue.ask("a", ["x", "a1"])
+    assert site.interrupts == 0
+    site.free()
+    need.result(LIMIT_S)
+
+
+def test_who_has_nothing_to_do_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build_queue, "REST_S", 0.001)
+    site = Site()
+    assert site.rested.wait(LIMIT_S)
+    assert site.queue.close(LIMIT_S)
 
 
 def test_the_end_does_not_wait_for_ever() -> None:
