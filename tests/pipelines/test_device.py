@@ -123,6 +123,23 @@ def test_a_stream_stays_on_the_device_and_waits_for_nothing(pipeline: StreamPipe
         assert state.previous_x0 is not None and state.previous_x0.device == DEVICE
 
 
+@pytest.mark.parametrize("patch", CASES, ids=lambda patch: " ".join(map(str, patch)) or "plain")
+def test_frames_that_are_done_in_parts_stay_on_the_device_too(pipeline: StreamPipeline, patch: dict[str, Any]) -> None:
+    settings = Settings().patched(patch)
+    pipeline.prepare(settings, 2)
+    heavy, light = pipeline.open(settings), pipeline.open(Settings())
+    with Moves():
+        for index, picture in enumerate(PICTURES):
+            frame, cut, parts = Frame(index, index / 10, picture), None, 0
+            while cut is None:
+                beside = Frame(100 * index + parts, index / 10, picture)
+                cut, whole = pipeline.advance([Entry(heavy, frame, settings, 1), Entry(light, beside, Settings())])
+                assert whole is not None and isinstance(whole.pixels, DevicePicture)
+                parts += 1
+            assert parts > 1 and isinstance(cut.pixels, DevicePicture | None)
+    assert heavy.previous_x0 is not None and heavy.previous_x0.device == DEVICE
+
+
 def test_text_to_image(pipeline: StreamPipeline) -> None:
     settings = Settings()
     (output,) = pipeline.step([Entry(pipeline.open(settings), Frame(0, 0.0, None), settings)])
