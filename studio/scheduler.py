@@ -80,6 +80,7 @@ class Costs:
 
     def __init__(self) -> None:
         self._seen: dict[Hashable, dict[int, deque[float]]] = {}
+        self._middle: dict[Hashable, dict[int, float]] = {}  # the medians of those
         self._last: dict[tuple[Hashable, int], int] = {}
         self._steps = 0
 
@@ -100,25 +101,26 @@ class Costs:
             rows = demand[kind, place]
             samples = self._seen.setdefault(kind, {}).setdefault(rows, deque(maxlen=self.SAMPLES))
             samples.append(max(seconds, self.LEAST_S) * share / total)
+            self._middle.setdefault(kind, {})[rows] = median(samples)
             self._last[kind, rows] = self._steps
         self._forget()
 
     def _forget(self) -> None:
         for (kind, rows), step in list(self._last.items()):
             if self._steps - step > self.MEMORY and len(self._seen[kind]) > 1:
-                del self._seen[kind][rows], self._last[kind, rows]
+                del self._seen[kind][rows], self._middle[kind][rows], self._last[kind, rows]
 
     def _call(self, kind: Hashable, rows: int) -> float:
-        seen = self._seen.get(kind)
+        seen = self._middle.get(kind)
         if not seen:
             return self.PRIOR_S * rows
         if rows in seen:
-            return median(seen[rows])
+            return seen[rows]
         below, above = max((n for n in seen if n < rows), default=0), min((n for n in seen if n > rows), default=0)
         if not above:
-            return median(seen[below])
-        low = median(seen[below]) if below else 0.0
-        return low + (median(seen[above]) - low) * (rows - below) / (above - below)
+            return seen[below]
+        low = seen[below] if below else 0.0
+        return low + (seen[above] - low) * (rows - below) / (above - below)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,25 +204,37 @@ class Scheduler:
 
     def _parts(self, waiting: Sequence[Waiting]) -> list[Part]:
         """What everybody who waits would do next, in the order of tags."""
-        frames = {one.session: self._begun.get(one.session, 0.0) + self.costs.of(one.demand) for one in waiting}
-        frames |= {session: cost for session, cost in self._frames.items() if self._present(session)}
+        frames = {session: cost for session, cost in self._frames.items() if self._present(session)}
+        for one in waiting:
+            if one.session not in frames:
+                frames[one.session] = self._begun.get(one.session, 0.0) + self.costs.of(one.demand)
         cheapest = sorted(frames, key=frames.__getitem__)[:2]
         order = sorted(waiting, key=lambda one: (self._tag(one.session), one.ready_at))
-        return [self._part(one, min((frames[s] for s in cheapest if s != one.session), default=math.inf)) for one in order]
+        known: dict[Any, tuple[Demand, int, float]] = {}  # many wait with the same
+        parts = []
+        for one in order:
+            beside = min((frames[session] for session in cheapest if session != one.session), default=math.inf)
+            key = beside, *one.demand.items()
+            if key not in known:
+                known[key] = self._cut(one.demand, beside)
+            parts.append(self._part(one, *known[key]))
+        return parts
 
     def _present(self, session: str) -> bool:
-        return self._spent - self._seen.get(session, -1e9) <= self.policy.present_s
+        return self._spent - self._seen.get(session, -math.inf) <= self.policy.present_s
 
-    def _part(self, one: Waiting, cheapest: float) -> Part:
-        """The whole of what it waits with, or as many rows as may be done at a time beside somebody with frames that cheap."""
-        whole = sum(one.demand.values())
+    def _part(self, one: Waiting, demand: Demand, rows: int, cost: float) -> Part:
+        last = rows >= sum(one.demand.values())
+        return Part(one.session, self._tag(one.session), demand, rows, cost, not last or one.session in self._begun, last)
+
+    def _cut(self, demand: Demand, cheapest: float) -> tuple[Demand, int, float]:
+        """All of a demand, or as many rows as may be done at a time beside somebody with frames that cheap, and their cost."""
+        rows = sum(demand.values())
         bound = self.policy.part * cheapest
-        demand, rows = one.demand, whole
         if cheapest < math.inf and not self._fits(demand, bound):
-            rows = next((n for n in range(whole - 1, 1, -1) if self._fits(first(demand, n), bound)), 1)
+            rows = next((n for n in range(rows - 1, 1, -1) if self._fits(first(demand, n), bound)), 1)
             demand = first(demand, rows)
-        divided, last = rows < whole or one.session in self._begun, rows >= whole
-        return Part(one.session, self._tag(one.session), demand, rows, self.costs.of(demand), divided, last)
+        return demand, rows, self.costs.of(demand)
 
     def _fits(self, demand: Demand, bound: float) -> bool:
         return self.costs.of(demand) <= bound and self.costs.allows(demand)
