@@ -12,6 +12,7 @@ import hmac
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from urllib.parse import parse_qs
 
@@ -20,6 +21,7 @@ from studio.limits import Bucket
 
 LOGIN = "/rill/login"
 COOKIE_S = 24 * 3600
+MAX_COOKIES = 4
 MIN_PASSWORD = 8
 ATTEMPTS_AT_ONCE, ATTEMPTS_PER_S = 10, 0.1
 ADDRESSES = 4096
@@ -62,13 +64,12 @@ class Door:
         known = self.users.get(form.get("name", ""))
         return _same(form.get("password", ""), known or self.token) and known is not None
 
-    def _cookies(self, headers: Iterable[tuple[bytes, bytes]]) -> Iterable[str]:
-        for name, value in headers:
-            if name == b"cookie":
-                for pair in value.decode("latin-1").split(";"):
-                    key, _, found = pair.strip().partition("=")
-                    if key == self.cookie_name:
-                        yield found
+    def _cookies(self, headers: Iterable[tuple[bytes, bytes]]) -> list[str]:
+        """This door's cookies; a browser sends one for each path that has it, and more than a few are nobody's."""
+        texts = b";".join(value for name, value in headers if name == b"cookie").decode("latin-1")
+        pairs = (pair.strip().partition("=") for pair in texts.split(";")) if texts else ()
+        ours = self.cookie_name if texts else ""
+        return list(islice((value for name, _, value in pairs if name == ours), MAX_COOKIES))
 
     def _good(self, cookie: str, now: float) -> bool:
         until, _, signature = cookie.partition(".")

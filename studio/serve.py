@@ -149,6 +149,8 @@ def configure(args: argparse.Namespace, token: str | None) -> ServerConfig:
     for option, port in (("port", args.port), ("metrics-port", args.metrics_port)):
         if port is not None and not 0 <= port <= 65535:
             raise UsageError(f"argument --{option}: {port} is not between 0 and 65535")
+    if args.port == args.metrics_port != 0:
+        raise UsageError(f"argument --metrics-port: {args.port} is the studio's own port, which is told apart by its number")
     if not 1 <= args.max_sessions <= 64:
         raise UsageError(f"argument --max-sessions: {args.max_sessions} is not between 1 and 64")
     if not 16 <= args.max_connections <= 65536:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
+from pipelines import StreamSpec
 from studio.allowed import LISTED, WITHOUT_LOGIN
 from studio.door import ATTEMPTS_AT_ONCE, Door
+from studio.hub import ServerConfig
 from studio.origin import AddressRule
+from studio.server import create_app
 from tests.hostile.test_routes import METHODS, asked, filled, walk
+from tests.studio.fake import FakePipeline
 from tests.studio.harness import TOKEN, Running, connected, serving
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -148,6 +155,30 @@ async def test_behind_a_proxy_guessing_is_counted_by_visitor_and_cookies_are_sec
             assert answer.status_code == 429
             answer = await visitor.post("/rill/login", data={"token": TOKEN}, headers={"X-Forwarded-For": "2.2.2.2, 3.3.3.3"})
             assert answer.status_code == 303 and "Secure" in answer.headers["set-cookie"]
+
+
+async def test_below_a_path_everything_is_as_at_the_root() -> None:
+    """Another application may hold the studio at a path of its own."""
+    pipeline = FakePipeline(StreamSpec(width=128, height=128))
+    app = create_app(ServerConfig(token=TOKEN, public=False), lambda spec: pipeline, with_page=False)
+    transport = httpx.ASGITransport(Starlette(routes=[Mount("/studio", app)]))
+    try:
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:7860") as visitor:
+            start = await visitor.get("/studio/")
+            assert str(start.next_request and start.next_request.url) == "http://127.0.0.1:7860/studio/rill/login"
+            answer = await visitor.post("/studio/rill/login", data={"token": TOKEN}, headers={"Origin": "http://127.0.0.1:7860"})
+            assert str(answer.next_request and answer.next_request.url) == "http://127.0.0.1:7860/studio/"
+            assert "Path=/studio/" in answer.headers["set-cookie"]
+            assert (await visitor.get("/studio/rill/client/studio.js")).status_code == 200
+            for path in (
+                "/studio/gradio_api/info",
+                "/studio/rill/client/%2e%2e/login.html",
+                "/studio//healthz",
+                "/studio/studio/healthz",
+            ):
+                assert (await visitor.get(path)).status_code == 404, path
+    finally:
+        await asyncio.to_thread(app.state.hub.close)
 
 
 async def test_a_public_server_asks_for_nothing() -> None:

@@ -42,6 +42,12 @@ def test_a_cookie_is_good_for_its_time_and_at_its_door() -> None:
         assert other.cookie_name != GATED.cookie_name
 
 
+def test_only_a_few_cookies_are_looked_at() -> None:
+    good = GATED.cookie(NOW)
+    assert GATED.admits(with_cookie("x", "y", good), NOW) and GATED.admits(with_cookie(f"x; {GATED.cookie_name}={good}"), NOW)
+    assert not GATED.admits(with_cookie(*"x" * 1000, good), NOW)
+
+
 @given(st.text(st.characters(codec="latin-1", exclude_characters=";\r\n"), max_size=100))
 def test_no_other_cookie_is_good(value: str) -> None:
     assert not GATED.admits(with_cookie(value), NOW)

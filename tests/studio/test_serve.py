@@ -140,6 +140,7 @@ def test_names_that_mean_this_server() -> None:
     [
         (["--port", "70000"], "--port"),
         (["--metrics-port", "-1"], "--metrics-port"),
+        (["--metrics-port", "7861", "--port", "7861"], "--metrics-port"),
         (["--size", "500"], "--size"),
         (["--size", "huge"], "--size"),
         (["--max-sessions", "0"], "--max-sessions"),
