@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks import ablation, browser, engine, gpu, kernels, live, loading, machine, peers, scaling, sessions
+from benchmarks import ablation, browser, building, engine, gpu, kernels, live, loading, machine, peers, scaling, sessions
 from pipelines import RillError, SettingsError, SpecError
 
 BENCHMARKS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], dict[str, Any]], str]] = {
@@ -18,6 +18,7 @@ BENCHMARKS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], Callable[
     "ablation": (ablation.add_arguments, ablation.main, "each acceleration alone, all, all but each: speed and likeness"),
     "scaling": (scaling.add_arguments, scaling.main, "sessions in one step, sizes, steps"),
     "sessions": (sessions.add_arguments, sessions.main, "many sessions on one device: sum, shares, latency"),
+    "building": (building.add_arguments, building.main, "rates and latency while graphs are built, and once they are there"),
     "peers": (peers.add_arguments, peers.main, "the same weights through other people's pipelines"),
     "browser": (browser.add_arguments, browser.main, "make run to the first picture, glass to glass in Chromium"),
     "loading": (loading.add_arguments, loading.main, "a checkpoint of SD-Turbo's size to its first frame: time and memory"),

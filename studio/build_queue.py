@@ -137,16 +137,23 @@ class BuildQueue(Generic[W]):
             return None
 
     def _run(self) -> None:
-        while (found := self._next()) is not None:
-            session, request, work = found
-            try:
-                self._build(work)
-            except Exception:  # a compiler may fail in any way; others wait for the rest
-                log.exception("a graph cannot be built: %s", work)
-            del found, work  # or this thread would hold a pipeline that is no longer in use
-            with self._wake:
-                self._present = None
-                if request is not None and not request.left:
-                    request.end()
-                    if self._requests.get(session) is request:
-                        del self._requests[session]
+        while self._work_on():
+            pass  # between two pieces this thread holds none, nor the pipeline that it is for
+
+    def _work_on(self) -> bool:
+        """Do the next piece of work. False at the end."""
+        found = self._next()
+        if found is None:
+            return False
+        session, request, work = found
+        try:
+            self._build(work)
+        except Exception:  # a compiler may fail in any way; others wait for the rest
+            log.exception("a graph cannot be built: %s", work)
+        with self._wake:
+            self._present = None
+            if request is not None and not request.left:
+                request.end()
+                if self._requests.get(session) is request:
+                    del self._requests[session]
+        return True

@@ -72,6 +72,15 @@ def test_sessions(capsys: pytest.CaptureFixture[str], mini_model: Path, monkeypa
         assert found["light_alone"] > 0.0 and found["light_share"] >= 0.0 and found["heavy_share"] >= 0.0
 
 
+def test_building(capsys: pytest.CaptureFixture[str], mini_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "WARM_S", 0.3)
+    result = closing(capsys, "building", "--model", str(mini_model), *PLAIN, "--clients", "2", "--seconds", "0.7")
+    for name in ("building", "warm"):
+        assert result[name]["frames_per_s"] > 0.0 and result[name]["rss_mb"] > 0 and result[name]["threads"] > 0
+        assert not result[name]["built_meanwhile"], "eager has nothing to build elsewhere"
+    assert result["rate_ratio"] > 0.0
+
+
 def test_what_happened_between_two_moments() -> None:
     one, other = (sessions.Camera(name, Settings()) for name in "ab")
     one.answers = [(1.0, 5.0), (2.0, 7.0), (9.0, 1.0)]

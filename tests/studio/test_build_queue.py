@@ -1,6 +1,8 @@
 """The queue of what is built: one place per session, turns, and nothing for who has left."""
 
+import gc
 import threading
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -161,6 +163,25 @@ def test_who_has_nothing_to_do_rests(monkeypatch: pytest.MonkeyPatch) -> None:
     site = Site()
     assert site.rested.wait(LIMIT_S)
     assert site.queue.close(LIMIT_S)
+
+
+class Piece:
+    """Work that can be referred to weakly."""
+
+
+def test_what_is_done_is_held_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = threading.Event()
+    monkeypatch.setattr(build_queue, "REST_S", 0.001)
+    built: BuildQueue[Piece] = BuildQueue(lambda piece: waits.clear(), rest=waits.set)
+    work = [Piece(), Piece()]
+    held = [weakref.ref(piece) for piece in work]
+    built.ask("a", work).result(LIMIT_S)
+    del work
+    waits.clear()
+    assert waits.wait(LIMIT_S), "the thread waits again"
+    gc.collect()
+    assert [ref() for ref in held] == [None, None], "a pipeline that has gone would stay in memory"
+    assert built.close(LIMIT_S)
 
 
 def test_the_end_does_not_wait_for_ever() -> None:
