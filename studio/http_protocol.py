@@ -20,7 +20,7 @@ HEADER_BYTES = 16 * 1024
 
 
 class HttpProtocol(H11Protocol):
-    """Says to the admission in which state its connection is."""
+    """Reports the state of its connection to the admission."""
 
     def __init__(self, admission: Admission, **options: Any) -> None:
         super().__init__(**options)

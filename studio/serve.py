@@ -39,6 +39,9 @@ log = logging.getLogger("rill")
 OPENING: dict[str, dict[str, object]] = {"pocket": {"cache.enabled": True}}
 """Accelerations that are on from the start, where their cost in quality has been measured on the model (`bench ablation`)."""
 
+MOST = 65536
+BOUNDS = {"max_sessions": (1, 64), "max_waiting": (0, 10_000), "max_connections": (1, MOST), "max_per_address": (1, MOST)}
+
 LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -67,12 +70,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--max-sessions", type=int, default=4, help="visitors at a time (default: %(default)s)")
     parser.add_argument("--max-connections", type=int, default=1024, help="TCP connections at a time (default: %(default)s)")
-    parser.add_argument(
-        "--max-per-address",
-        type=int,
-        default=256,
-        help="of these from one address, IPv6 by /64 network; not counted with --trusted-proxy (default: %(default)s)",
-    )
+    per_address = "of these from one address, IPv6 by /64 network; not counted with --trusted-proxy (default: %(default)s)"
+    parser.add_argument("--max-per-address", type=int, default=256, help=per_address)
     parser.add_argument(
         "--max-waiting",
         type=int,
@@ -151,16 +150,9 @@ def configure(args: argparse.Namespace, token: str | None) -> ServerConfig:
             raise UsageError(f"argument --{option}: {port} is not between 0 and 65535")
     if args.port == args.metrics_port != 0:
         raise UsageError(f"argument --metrics-port: {args.port} is the studio's own port, which is told apart by its number")
-    if not 1 <= args.max_sessions <= 64:
-        raise UsageError(f"argument --max-sessions: {args.max_sessions} is not between 1 and 64")
-    if not 16 <= args.max_connections <= 65536:
-        raise UsageError(f"argument --max-connections: {args.max_connections} is not between 16 and 65536")
-    if not 1 <= args.max_per_address <= 65536:
-        raise UsageError(f"argument --max-per-address: {args.max_per_address} is not between 1 and 65536")
-    if not 0 <= args.max_waiting <= 10_000:
-        raise UsageError(f"argument --max-waiting: {args.max_waiting} is not between 0 and 10000")
-    if not 10 <= args.turn <= 86400:
-        raise UsageError(f"argument --turn: {args.turn:g} is not between 10 and 86400")
+    for name, (least, most) in (BOUNDS | {"turn": (10, 86400)}).items():
+        if not least <= (value := getattr(args, name)) <= most:
+            raise UsageError(f"argument --{name.replace('_', '-')}: {value:g} is not between {least} and {most}")
     if token is not None and len(token) < 16:
         raise UsageError("the environment variable RILL_TOKEN is too short; 16 characters or more are needed")
     if (args.ssl_certfile is None) != (args.ssl_keyfile is None):
@@ -188,6 +180,8 @@ def configure(args: argparse.Namespace, token: str | None) -> ServerConfig:
         max_per_address=args.max_per_address,
         end_s=1.5,  # then the process ends hard
     )
+    if (needed := args.max_waiting + 2 * args.max_sessions + limits.max_before_hello) > args.max_connections:
+        raise UsageError(f"argument --max-connections: {needed} at least are needed for --max-sessions and --max-waiting")
     who = args.spec_changes or ("token" if args.trusted_proxy else "alone")
     changes = ChangeRule(who, tuple(args.model_folder), tuple(args.lora_folder))
     words = blocked_words(args.blocked_words)

@@ -55,7 +55,7 @@ class CountedProtocol(ServerProtocol):
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
-    """Says to the admission in which state its connection is."""
+    """Reports the state of its connection to the admission."""
 
     conn: CountedProtocol
 

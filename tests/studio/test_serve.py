@@ -46,6 +46,8 @@ def test_arguments_become_a_configuration() -> None:
     assert config.token == "a-token-of-some-length"
     assert serve.configure(parsed("--max-waiting", "0"), None).limits.max_waiting == 0
     assert serve.configure(parsed("--max-waiting", "50"), None).limits.max_waiting == 50
+    few = serve.configure(parsed("--max-connections", "280", "--max-waiting", "16", "--max-per-address", "9"), None).limits
+    assert (few.max_connections, few.max_per_address) == (280, 9)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +147,10 @@ def test_names_that_mean_this_server() -> None:
         (["--size", "huge"], "--size"),
         (["--max-sessions", "0"], "--max-sessions"),
         (["--max-waiting", "-1"], "--max-waiting"),
-        (["--max-connections", "15"], "--max-connections"),
+        (["--max-connections", "0"], "--max-connections"),
+        (["--max-connections", "70000"], "--max-connections"),
+        (["--max-connections", "279", "--max-waiting", "16"], "--max-connections: 280 at least"),
+        (["--max-waiting", "5000"], "--max-connections: 5264 at least"),
         (["--max-per-address", "0"], "--max-per-address"),
         (["--allow-origin", "evil"], "--allow-origin"),
         (["--allow-origin", "*"], "--allow-origin"),
