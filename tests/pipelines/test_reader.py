@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import CLIPTokenizer
 
-from pipelines import ModelError, ModelParts, SafetyChecker, describe
+from pipelines import REGISTRY, ModelError, ModelParts, SafetyChecker, describe
 from pipelines.loader.vocabulary import read_tokenizer
 from pipelines.reader import MAX_BYTES, MAX_DEPTH, ModelFolder, parse_json
 from tests.miniature import save_adapter, save_control, save_family, save_safety_checker
@@ -151,6 +151,19 @@ def test_a_tokenizer_json_passes_the_reader_too(model: Path) -> None:
         with pytest.raises(ModelError, match=words) as caught:
             load(str(model))
         assert str(caught.value).startswith("model/tokenizer/tokenizer.json: "), case
+        restored(path, kept)
+    load(str(model))
+
+
+def test_the_shipped_model_s_painter_passes_the_reader_too(tmp_path: Path) -> None:
+    model = Path(shutil.copytree(REGISTRY["pocket"].base, tmp_path / "model"))
+    path = model / "painter" / "config.json"
+    kept = path.read_bytes()
+    for case, (damage, words) in {**ANY, **JSON}.items():
+        damage(path)
+        with pytest.raises(ModelError, match=words) as caught:
+            ModelParts(describe(str(model)))
+        assert str(caught.value).startswith("model/painter/config.json: "), case
         restored(path, kept)
     load(str(model))
 
