@@ -91,7 +91,7 @@ def test_holding_a_frame_rate_out_of_reach_takes_a_smaller_size_and_gives_it_bac
     goal = own.driver.find_element(By.CSS_SELECTOR, ".rill-part-hold")
     Select(goal.find_element(By.TAG_NAME, "select")).select_by_visible_text("Hold a frame rate")
     own.js(
-        "const goal = arguments[0]; goal.value = 120; goal.dispatchEvent(new Event('change'))",
+        "const goal = arguments[0]; goal.value = 120; goal.dispatchEvent(new Event('input'))",
         goal.find_element(By.TAG_NAME, "input"),
     )
     time.sleep(8)
