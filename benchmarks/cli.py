@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks import ablation, browser, building, engine, gpu, kernels, live, loading, machine, peers, scaling, sessions
+from benchmarks import ablation, browser, building, engine, gpu, kernels, live, loading, machine, peers, scaling, sessions, soak
 from pipelines import RillError, SettingsError, SpecError
 
 BENCHMARKS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], dict[str, Any]], str]] = {
@@ -24,6 +24,7 @@ BENCHMARKS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], Callable[
     "loading": (loading.add_arguments, loading.main, "a checkpoint of SD-Turbo's size to its first frame: time and memory"),
     "gpu": (gpu.add_arguments, gpu.main, "published shapes on a GPU, part by part, beside other engines (also: bench --gpu)"),
     "kernels": (kernels.add_arguments, kernels.main, "each fused operation against torch.compile's own fusion"),
+    "soak": (soak.add_arguments, soak.main, "clients that change any setting every second: longest wait, memory, threads"),
     "live": (live.add_arguments, live.main, "the studio over its socket against render, and its memory"),
 }
 

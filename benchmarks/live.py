@@ -65,6 +65,14 @@ class Studio:
     def rss(self) -> int:
         return int(self.process.memory_info().rss)
 
+    def said(self) -> list[str]:
+        """The lines that it has written since the last look."""
+        found = []
+        with contextlib.suppress(queue.Empty):
+            while (line := self._lines.get_nowait()) is not None:
+                found.append(line.rstrip())
+        return found
+
     def stop(self) -> None:
         self._child.terminate()
         try:

@@ -1,6 +1,8 @@
 """Each benchmark from its command line on a miniature model: the closing JSON has its fields. Nothing here asserts speed."""
 
+import asyncio
 import json
+import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,11 @@ import pytest
 from PIL import Image
 
 import app
-from benchmarks import ablation, cli, live, machine, peers, scaling, sessions, streamdiffusion_peer
-from pipelines import Settings
+from benchmarks import ablation, cli, live, machine, peers, scaling, sessions, soak, streamdiffusion_peer
+from pipelines import FIELDS, Settings
 from studio import serve
+from studio.client import StudioError
+from studio.protocol import declare
 
 PLAIN = ["--size", "128", "--backend", "eager", "--dtype", "float32"]
 
@@ -79,6 +83,72 @@ def test_building(capsys: pytest.CaptureFixture[str], mini_model: Path, monkeypa
         assert result[name]["frames_per_s"] > 0.0 and result[name]["rss_mb"] > 0 and result[name]["threads"] > 0
         assert not result[name]["built_meanwhile"], "eager has nothing to build elsewhere"
     assert result["rate_ratio"] > 0.0
+
+
+def test_soak(capsys: pytest.CaptureFixture[str], mini_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(soak, "LEFT_S", 0.1)
+    monkeypatch.setattr(soak, "SIDES", (128, 192))
+    options = ["--clients", "2", "--minutes", "0.1", "--every", "0.2", "--resize", "0.5", "--serve", "--turn 60"]
+    result = closing(capsys, "soak", "--model", str(mini_model), *PLAIN, *options)
+    assert len(result["clients"]) == 2 and result["errors"] == {} and result["server_errors"] == []
+    assert all(client["answers"] and client["changes"] for client in result["clients"])
+    assert result["longest_wait_s"] == max(client["longest_wait_s"] for client in result["clients"]) > 0.0
+    assert result["memory"]["peak_mib"] >= result["memory"]["warm_mib"] > 0.0
+    assert min(result["threads"].values()) > 0
+
+
+def test_random_values_are_allowed_and_reach_the_ends() -> None:
+    dice = random.Random(1)
+    declared = declare(FIELDS, Settings().flat())
+    seen: dict[str, set[object]] = {key: set() for key in declared}
+    for _ in range(200):
+        for key, rule in declared.items():
+            value = soak.value_of(rule, dice, ["oil painting"])
+            Settings().patched({key: value})
+            seen[key].add(value)
+    assert {"oil painting"} < seen["prompt"] and seen["steps"] == set(range(1, 9)) and {0.0, 1.0} <= seen["strength"]
+    assert seen["gate.enabled"] == {True, False} and seen["noise.mode"] == {"fixed", "walk"}
+    with pytest.raises(ValueError, match="colour"):
+        soak.value_of({"kind": "colour"}, dice)
+
+
+def test_waits_count_from_the_answer_before_or_from_the_first_frame_after_it() -> None:
+    now = 0.0
+    waits = soak.Waits(lambda: now)
+    now = 5.0
+    waits.sent()
+    now = 6.0
+    waits.sent()
+    now = 7.0
+    waits.answered(more=True)
+    assert waits.longest == 2.0
+    now = 8.0
+    waits.answered(more=False)
+    now = 100.0
+    waits.look()
+    assert waits.longest == 2.0, "nothing was under way"
+    waits.sent()
+    now = 150.0
+    waits.look()
+    assert waits.longest == 50.0, "and still no answer"
+
+
+async def test_works_side_by_side_end_together_with_the_first_that_fails() -> None:
+    ended = []
+
+    async def endless() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(True)
+
+    async def broken() -> None:
+        raise StudioError("lost", "idle")
+
+    with pytest.raises(StudioError, match="lost"):
+        await soak.side_by_side([endless(), broken()])
+    await soak.side_by_side([endless()], 0.01)
+    assert len(ended) == 2
 
 
 def test_what_happened_between_two_moments() -> None:
