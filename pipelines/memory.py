@@ -84,8 +84,8 @@ def graph_bytes(
     """What one more graph takes in a resolved spec. weights: numbers that it holds for itself, 0 where all share a module's.
     pictures: it is one of the autoencoder's, else of the UNet's.
 
-    Measured as the growth of the process's unique set size (`psutil`, heap trimmed) by a build and ten runs: graphs of pocket at
-    512 x 512 in float32, estimated / measured in MB: full, 1 row 153 / 143 without buffers, 2 rows 169 / 168, 4 rows 199 / 190.
+    Watched as the growth of the process's resident set (psutil) by reading a graph from disk and ten runs: full passes of pocket
+    at 512 x 512 in float32, estimated / measured in MB: two rows 163 / 168, four rows 187 / 190.
     """
     size = BYTES["bfloat16" if spec.device != "cpu" and spec.dtype == "int8" else spec.dtype]
     held = ALIVE * rows * _decoded(vae, spec.width, spec.height) if pictures else _passing(unet, spec.width, spec.height, rows)
