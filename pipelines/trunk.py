@@ -27,7 +27,7 @@ class Styled(nn.Module):
 
     def __init__(self, in_channels: int, channels: int, start: int, normalised: bool = True) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
+        self.conv = nn.Conv2d(in_channels, channels, 3, padding=1, padding_mode="reflect", bias=False)
         self.start, self.channels, self.normalised = start, channels, normalised
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
@@ -70,8 +70,8 @@ class TrunkPainter(ModelMixin, ConfigMixin):
     def forward(self, picture: Tensor, style: Tensor) -> Tensor:
         """Paints pictures.
 
-        picture: [B, 3, H, W], nominally in [-1, 1] (beyond it is cut), H and W multiples of 4. style: [B, N] or [1, N].
-        Returns [B, 3, H, W] in [-1, 1].
+        picture: [B, 3, H, W], nominally in [-1, 1] (beyond it is cut), H and W multiples of 4, at least 8. style: [B, N]
+        or [1, N]. Returns [B, 3, H, W] in [-1, 1].
         """
         picture = picture.clamp(-1, 1)
         h = F.relu(self.from_picture(F.pixel_unshuffle(picture, REDUCTION), style))

@@ -15,7 +15,7 @@ from training.painter import crops, meter
 from training.painter.lessons import Looks, Teacher
 from training.painter.repaint import SIDE, middle
 
-SHOWN = 12  # looks of each kind on one sheet; each sheet shows the next ones
+SHOWN = 6  # looks of each kind on one sheet; each sheet shows the next ones
 
 
 def picture(x: Tensor) -> crops.Picture:

@@ -179,3 +179,13 @@ def test_the_published_network_and_the_trunk_take_the_same_pictures() -> None:
     x = torch.rand(1, 3, 16, 16) * 2 - 1
     for model in (Painter(channels=4, blocks=1, num_styles=1), TrunkPainter(channels=8, num_blocks=1, looks=["a"])):
         assert model(x, torch.zeros(1, model.style_numbers)).shape == x.shape
+
+
+@torch.no_grad()
+def test_a_flat_picture_stays_flat_up_to_its_border() -> None:
+    """Padding by zeros would draw a frame."""
+    torch.manual_seed(0)
+    model = TrunkPainter(channels=8, num_blocks=1, looks=["a"])
+    model.styles.data.add_(torch.randn_like(model.styles))
+    painted = model(torch.full((1, 3, 32, 32), 0.3), model.styles)
+    assert painted.std((2, 3)).max() < 1e-3
