@@ -30,12 +30,18 @@ class Styled(nn.Module):
         self.conv = nn.Conv2d(in_channels, channels, 3, padding=1, padding_mode="reflect", bias=False)
         self.start, self.channels, self.normalised = start, channels, normalised
 
-    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+    def forward(self, x: Tensor, style: Tensor, kept: bool = False, folded: Tensor | None = None) -> Tensor:
+        """kept: without the normalisation, as the style holds its statistics. folded [B, N]: where such a style is written."""
         h = self.conv(x)
-        if self.normalised:
-            h = F.instance_norm(h, eps=EPS)
         middle, end = self.start + self.channels, self.start + 2 * self.channels
         gamma, beta = style[:, self.start : middle, None, None], style[:, middle:end, None, None]  # [B, C, 1, 1] each
+        if self.normalised and not kept:
+            if folded is not None:
+                variance, mean = torch.var_mean(h.float(), dim=(2, 3), keepdim=True, unbiased=False)
+                scale = gamma * (variance + EPS).rsqrt()
+                folded[:, self.start : middle] = scale.flatten(1)
+                folded[:, middle:end] = (beta - scale * mean).flatten(1)
+            h = F.instance_norm(h, eps=EPS)
         return h * gamma + beta
 
 
@@ -67,19 +73,28 @@ class TrunkPainter(ModelMixin, ConfigMixin):
     def _layers(self) -> list[Styled]:
         return [module for module in self.modules() if isinstance(module, Styled)]
 
-    def forward(self, picture: Tensor, style: Tensor) -> Tensor:
+    def forward(self, picture: Tensor, style: Tensor, kept: bool = False, folded: Tensor | None = None) -> Tensor:
         """Paints pictures.
 
         picture: [B, 3, H, W], nominally in [-1, 1] (beyond it is cut), H and W multiples of 4, at least 8. style: [B, N]
-        or [1, N]. Returns [B, 3, H, W] in [-1, 1].
+        or [1, N]. kept: the style is one of `fold`, so nothing is measured. folded: see `fold`. Returns [B, 3, H, W] in [-1, 1].
         """
         picture = picture.clamp(-1, 1)
-        h = F.relu(self.from_picture(F.pixel_unshuffle(picture, REDUCTION), style))
+        h = F.relu(self.from_picture(F.pixel_unshuffle(picture, REDUCTION), style, kept, folded))
         for first, second in zip(self.middle[::2], self.middle[1::2], strict=True):
-            h = h + second(F.relu(first(h, style)), style)
-        h = F.relu(self.to_half(_double(h), style))
+            h = h + second(F.relu(first(h, style, kept, folded)), style, kept, folded)
+        h = F.relu(self.to_half(_double(h), style, kept, folded))
         h = F.relu(self.to_full(torch.cat([_double(h), picture], dim=1), style))
         return torch.tanh(self.to_picture(h, style))
+
+    def fold(self, picture: Tensor, style: Tensor) -> Tensor:
+        """The style [B, N] that paints without statistics as `style` paints this picture with them: γ/σ and β − γμ/σ.
+
+        A stream may keep it (a moving average of it, too) over frames of one scene: the normalisations then cost nothing.
+        """
+        folded = style.expand(len(picture), -1).clone()
+        self(picture, style, folded=folded)
+        return folded
 
     def style(self, look: str) -> Tensor:
         """The numbers [N] of a look. Raises ValueError for an unknown one."""

@@ -7,11 +7,13 @@ published  the published network, converted, to assets/pocket/painter
 sources    photographs, people, paintings and clips out of packages, with a manifest
 repaint    what pocket makes of the photographs
 train      the trunk of our own
+judge      lattice, grain and likeness to the teacher of every look on held-out photographs, to runs/painter/trunk/judged.json
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,15 +22,16 @@ import torch
 
 from pipelines.painter import Painter
 from training.loop import Run
-from training.painter import crops, hed, losses, packages, published, repaint, sources
+from training.painter import crops, hed, judge, losses, packages, published, repaint, sources
 from training.painter.lessons import SHIFTS, Class, Looks, Teacher
 from training.painter.sheet import Sheets, held_out
 from training.painter.source import Source
 from training.painter.train import Config, Trainer, run_folder
 
-STAGES = ("published", "sources", "repaint", "train")
+STAGES = ("published", "sources", "repaint", "train", "judge")
 PAINTING_SIDE = 400  # pixels of a painting's shorter side when its strokes are measured
 ON_SHEETS = ("P009-amateur_selfie", "explore_monuments-tajMahal", "erase-kitten")
+JUDGED = (*ON_SHEETS, "skimage-astronaut", "skimage-coffee", "P010-studio_portrait")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -42,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     for stage in STAGES if args.stage is None else (args.stage,):
-        {"published": _published, "sources": _sources, "repaint": _repaint, "train": _train}[stage](args)
+        {"published": _published, "sources": _sources, "repaint": _repaint, "train": _train, "judge": _judge}[stage](args)
 
 
 def _published(args: argparse.Namespace) -> None:
@@ -61,6 +64,30 @@ def _repaint(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
+    trainer, sheets = _trainer(args)
+    trainer.train(sheets, 3600 * args.hours)
+
+
+def _judge(args: argparse.Namespace) -> None:
+    """Of the averaged weights of the run's checkpoint."""
+    trainer, sheets = _trainer(args)
+    model, looks = trainer.averaged(), trainer.lessons.looks
+    found = _sources(args)
+    pictures = held_out(
+        [args.runs / "painter/sources" / source.path for name in JUDGED for source in found if source.name == name]
+    )
+
+    def paint(x: torch.Tensor, look: str) -> torch.Tensor:
+        painted: torch.Tensor = model(x[None], model.style(look)[None])[0]
+        return painted
+
+    figures = {"step": trainer.step, **judge.judge(paint, looks.names, pictures, sheets.teacher.paint, set(looks.published))}
+    (run_folder(args.runs) / "judged.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    print(json.dumps(figures))
+
+
+def _trainer(args: argparse.Namespace) -> tuple[Trainer, Sheets]:
+    """The run as it stands in its folder, and its sheets."""
     config = Config()
     folder, found = args.runs / "painter/sources", _sources(args)
     chosen = sources.choose(found, "photographs", "people", held_out=False)
@@ -78,8 +105,7 @@ def _train(args: argparse.Namespace) -> None:
     run = Run(run_folder(args.runs))
     trainer = Trainer(config, school, features, [_grams(features, folder / source.path) for source in paintings], run)
     shown = [folder / source.path for name in ON_SHEETS for source in found if source.name == name]
-    sheets = Sheets(run.folder, held_out(shown), looks, Teacher(teacher, repaint.SIDE))
-    trainer.train(sheets, 3600 * args.hours)
+    return trainer, Sheets(run.folder, held_out(shown), looks, Teacher(teacher, repaint.SIDE))
 
 
 @torch.no_grad()

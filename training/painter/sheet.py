@@ -8,19 +8,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
 
 from pipelines.trunk import TrunkPainter
 from training.painter import crops, meter
+from training.painter.judge import difference, picture
 from training.painter.lessons import Looks, Teacher
 from training.painter.repaint import SIDE, middle
 
 SHOWN = 6  # looks of each kind on one sheet; each sheet shows the next ones
-
-
-def picture(x: Tensor) -> crops.Picture:
-    """[3, H, W] in [-1, 1] to uint8 [H, W, 3]."""
-    return np.asarray(((x.permute(1, 2, 0).numpy() + 1) * 127.5 + 0.5).clip(0, 255).astype(np.uint8))
 
 
 def held_out(paths: list[Path]) -> list[crops.Picture]:
@@ -72,5 +67,5 @@ class Sheets:
         if theirs is not None:
             found["teacher lattice"] = round(meter.lattice(theirs), 2)
             found["teacher grain"] = np.round(meter.grain(theirs, photograph), 1).tolist()
-            found["difference"] = round(float(np.abs(ours.astype(float) - theirs).mean()), 1)
+            found["difference"] = round(difference(ours, theirs), 1)
         return found

@@ -6,10 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from pipelines.painter import Painter
-from pipelines.trunk import TrunkPainter
 from training.loop import Run
-from training.painter import crops, losses, meter
+from training.painter import crops, judge, losses, meter
 from training.painter.crops import Photograph
 from training.painter.hed import gram
 from training.painter.lessons import SHIFTS, Class, Looks
@@ -153,39 +151,14 @@ def test_windows_keep_their_twin_in_step() -> None:
         assert a.shape == (64, 64, 3)
 
 
-def test_trunk_rows_are_independent_and_sizes_are_free() -> None:
-    torch.manual_seed(0)
-    model = TrunkPainter(channels=8, num_blocks=1, half_channels=4, full_channels=4, looks=["a", "b"]).eval()
-    model.styles.data.add_(torch.randn_like(model.styles))
-    pictures = torch.rand(2, 3, 24, 40) * 2 - 1
-    with torch.no_grad():
-        together = model(pictures, model.styles)
-        for row in range(2):
-            torch.testing.assert_close(together[row : row + 1], model(pictures[row : row + 1], model.styles[row : row + 1]))
-    assert together.shape == pictures.shape and together.abs().max() <= 1
-    assert (together[0] - model(pictures[:1], model.styles[1:])[0]).abs().mean() > 0.01
-    with pytest.raises(ValueError, match="'c' is none of a, b"):
-        model.style("c")
+def test_judged_looks_have_figures_and_the_closest_pair() -> None:
+    """A look that is its teacher's is near 0, one that leaves the photograph as it is near 1."""
+    photograph = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8), (0, 0), 5)
 
+    def paint(x: torch.Tensor, look: str) -> torch.Tensor:
+        return {"negative": -x, "none": x, "dim": x * 0.9}[look]
 
-def test_trunk_saves_and_loads(tmp_path) -> None:
-    model = TrunkPainter(channels=8, num_blocks=1, looks=["a"])
-    model.save_pretrained(tmp_path)
-    again = TrunkPainter.from_pretrained(tmp_path)
-    assert all(torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items())
-
-
-def test_the_published_network_and_the_trunk_take_the_same_pictures() -> None:
-    x = torch.rand(1, 3, 16, 16) * 2 - 1
-    for model in (Painter(channels=4, blocks=1, num_styles=1), TrunkPainter(channels=8, num_blocks=1, looks=["a"])):
-        assert model(x, torch.zeros(1, model.style_numbers)).shape == x.shape
-
-
-@torch.no_grad()
-def test_a_flat_picture_stays_flat_up_to_its_border() -> None:
-    """Padding by zeros would draw a frame."""
-    torch.manual_seed(0)
-    model = TrunkPainter(channels=8, num_blocks=1, looks=["a"])
-    model.styles.data.add_(torch.randn_like(model.styles))
-    painted = model(torch.full((1, 3, 32, 32), 0.3), model.styles)
-    assert painted.std((2, 3)).max() < 1e-3
+    found = judge.judge(paint, ["negative", "none", "dim"], [photograph], lambda x, _: -x, {"negative", "none"})
+    assert found["looks"]["negative"]["near"] == 0 and found["looks"]["none"]["near"] == 1
+    assert found["looks"]["none"]["photograph"] == 0 and "near" not in found["looks"]["dim"]
+    assert found["closest"]["looks"] == ["none", "dim"]
