@@ -129,7 +129,7 @@ def main(arguments: Sequence[str]) -> int:
         print("holding", flush=True)
         time.sleep(ENDLESS_S)
 
-    def load(spec: Any, *_: object) -> FakePipeline:
+    def load(spec: Any, *_: object, **options: object) -> FakePipeline:
         if hold == "load":
             busy()
         pipeline = FakePipeline(spec)
