@@ -125,7 +125,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser()
     serve.add_arguments(parser)
 
-    def busy(*_: object) -> None:
+    def busy(*_: object, **options: object) -> None:
         print("holding", flush=True)
         time.sleep(ENDLESS_S)
 
