@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import app
-from benchmarks import ablation, cli, live, machine, peers, scaling, sessions, soak, streamdiffusion_peer
+from benchmarks import ablation, building, cli, live, machine, peers, scaling, sessions, soak, streamdiffusion_peer
 from pipelines import FIELDS, Settings
 from studio import serve
 from studio.client import StudioError
@@ -78,6 +78,7 @@ def test_sessions(capsys: pytest.CaptureFixture[str], mini_model: Path, monkeypa
 
 def test_building(capsys: pytest.CaptureFixture[str], mini_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "WARM_S", 0.3)
+    monkeypatch.setattr(building, "QUIET_S", 0.3)
     result = closing(capsys, "building", "--model", str(mini_model), *PLAIN, "--clients", "2", "--seconds", "0.7")
     for name in ("building", "warm"):
         assert result[name]["frames_per_s"] > 0.0 and result[name]["rss_mb"] > 0 and result[name]["threads"] > 0
