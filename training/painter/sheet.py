@@ -27,7 +27,9 @@ class Sheets:
 
     def __init__(self, folder: Path, photographs: list[crops.Picture], looks: Looks, teacher: Teacher) -> None:
         self.folder, self.photographs, self.looks, self.teacher = folder, photographs, looks, teacher
-        self.turn = 0
+        self.lines = folder / "sheets.jsonl"
+        # A resumed run goes on with the next looks.
+        self.turn = len(self.lines.read_text(encoding="utf-8").splitlines()) if self.lines.exists() else 0
 
     @torch.no_grad()
     def __call__(self, model: TrunkPainter, step: int) -> None:
@@ -53,7 +55,7 @@ class Sheets:
         padded = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0))) for row in rows]
         sheet = cv2.cvtColor(np.concatenate(padded), cv2.COLOR_RGB2BGR)
         cv2.imwrite(str(self.folder / f"sheet-{step:06}.jpg"), sheet, [cv2.IMWRITE_JPEG_QUALITY, 92])
-        with (self.folder / "sheets.jsonl").open("a") as file:
+        with self.lines.open("a") as file:
             file.write(json.dumps({"step": step, "looks": names, "figures": figures}) + "\n")
 
     def _next(self, looks: tuple[str, ...]) -> list[str]:

@@ -1,16 +1,20 @@
 """Lessons, losses, the meter and a short run: what the painter's training stands on."""
 
+import json
+
 import cv2
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from pipelines.trunk import TrunkPainter
 from training.loop import Run
 from training.painter import crops, judge, losses, meter
 from training.painter.crops import Photograph
 from training.painter.hed import gram
 from training.painter.lessons import SHIFTS, Class, Looks
+from training.painter.sheet import Sheets
 from training.painter.train import Config, Trainer, _overlap
 
 SIDE = 128
@@ -162,3 +166,15 @@ def test_judged_looks_have_figures_and_the_closest_pair() -> None:
     assert found["looks"]["negative"]["near"] == 0 and found["looks"]["none"]["near"] == 1
     assert found["looks"]["none"]["photograph"] == 0 and "near" not in found["looks"]["dim"]
     assert found["closest"]["looks"] == ["none", "dim"]
+
+
+def test_sheets_go_on_with_the_next_looks_after_a_restart(tmp_path) -> None:
+    looks = Looks(tuple(f"look {k}" for k in range(8)), ("wave",))
+    photograph = np.full((64, 64, 3), 90, np.uint8)
+    model = TrunkPainter(channels=8, num_blocks=1, looks=looks.names).eval()
+    shown = []
+    for step in (10, 20):
+        Sheets(tmp_path, [photograph], looks, Inverter())(model, step)
+        shown.append(json.loads((tmp_path / "sheets.jsonl").read_text().splitlines()[-1])["looks"][0])
+        assert (tmp_path / f"sheet-{step:06}.jpg").stat().st_size > 1000
+    assert shown == [[f"look {k}" for k in range(6)], [f"look {k}" for k in (6, 7, 0, 1, 2, 3)]]
