@@ -19,7 +19,7 @@ from torch import Tensor
 
 from benchmarks import gpu_state, machine
 from benchmarks.measure import positive
-from kernels import group_norm_silu, pixels, similarity, stream_step
+from kernels import group_norm_silu, pixels, stream_step
 
 Call = Callable[[], object]
 
@@ -64,7 +64,6 @@ def cases(size: int, rows: int, device: torch.device) -> Iterator[Case]:
         norm = (h, 32, drawn(channels).to(half), drawn(channels).to(half), 1e-5, drawn(rows, channels).to(half))
         reference, kernel = group_norm_silu.group_norm_silu_reference, group_norm_silu.group_norm_silu
         yield Case("group norm + silu", f"{rows} x {channels} x {side}²", reference, kernel, norm)
-    yield Case("similarity", text, similarity.similarity_reference, similarity.similarity, (given, pictures(), 8), False)
 
 
 def clock(call: Call, repeats: int, on_gpu: bool) -> float:

@@ -7,11 +7,9 @@ from torch import Tensor
 
 from kernels.group_norm_silu import group_norm_silu_reference
 from kernels.pixels import enter_reference, leave_reference
-from kernels.similarity import similarity_reference
 from kernels.stream_step import Level, stream_step_reference
 from kernels.triton_group_norm_silu import group_norm_silu_kernel
 from kernels.triton_pixels import enter_kernel, leave_kernel
-from kernels.triton_similarity import similarity_kernel
 from kernels.triton_stream_step import stream_step_kernel
 
 
@@ -90,16 +88,3 @@ def test_group_norm_silu_in_half_precision() -> None:
     expected = group_norm_silu_reference(x.float(), 32, weight.float(), bias.float(), 1e-5)
     assert found.dtype == torch.float16
     torch.testing.assert_close(found.float(), expected, rtol=2e-3, atol=4e-3)
-
-
-@pytest.mark.parametrize("shape, tiles", [((2, 64, 64), 8), ((1, 40, 72), 4), ((3, 6, 10), 2)])
-def test_similarity(shape: tuple[int, int, int], tiles: int) -> None:
-    a, b = pictures(*shape, 3, seed=1), pictures(*shape, 3, seed=2)
-    b[0] = a[0]
-    for one, reference in zip(similarity_kernel(a, b, tiles), similarity_reference(a, b, tiles), strict=True):
-        torch.testing.assert_close(one, reference, rtol=1e-5, atol=1e-5)
-
-
-def test_black_pictures_are_alike() -> None:
-    black, grey = torch.zeros(1, 8, 8, 3, dtype=torch.uint8), torch.full((1, 8, 8, 3), 9, dtype=torch.uint8)
-    assert similarity_kernel(black, black, 2)[0].item() == 1.0 and similarity_kernel(black, grey, 2)[0].item() == 0.0

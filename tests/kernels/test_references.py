@@ -7,8 +7,6 @@ from torch import nn
 
 from kernels.group_norm_silu import NormActivation, group_norm_silu
 from kernels.pixels import enter, leave
-from kernels.similarity import similarity
-from pipelines import gate
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (2, 64, 48, 3), np.uint8)
 
@@ -49,14 +47,3 @@ def test_kernels_take_the_place_of_silu_only(activation: nn.Module) -> None:
     layer.kernels = True
     torch.testing.assert_close(layer(x), plain)
     torch.testing.assert_close(plain, activation(norm(x)))
-
-
-def test_similarity_is_the_gates_measure() -> None:
-    a, b = PICTURES[:1, :, :, :], PICTURES[1:]
-    cosine, change = similarity(torch.from_numpy(a), torch.from_numpy(b))
-    x, y = a[0].astype(np.float32) / 255, b[0].astype(np.float32) / 255
-    assert float(cosine[0]) == pytest.approx(gate.cosine(x, y), abs=1e-5)
-    tile = np.abs(x[8:16, 6:12] - y[8:16, 6:12]).mean()
-    assert float(change[0, 1, 1]) == pytest.approx(tile, abs=1e-6)
-    with pytest.raises(ValueError, match="tiles"):
-        similarity(torch.from_numpy(a), torch.from_numpy(a), 7)
