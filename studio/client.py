@@ -166,7 +166,9 @@ class StudioClient:
             self._check()
             self._room.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._room.wait(), None if math.isinf(delay) else delay)
+                # Not asyncio.wait_for: in Python 3.11 it loses a cancellation that comes together with the event.
+                async with asyncio.timeout(None if math.isinf(delay) else delay):
+                    await self._room.wait()
         self._check()
         frame_id, self._next_id = self._next_id, self._next_id + 1
         # The picture counts as captured when there was room for it, had encoding begun just then.
@@ -236,7 +238,8 @@ class StudioClient:
         reply = self._requests[request] = asyncio.get_running_loop().create_future()
         try:
             await self._live().send(question(request))
-            message = await asyncio.wait_for(reply, timeout)
+            async with asyncio.timeout(timeout):
+                message = await reply
         except (ConnectionClosed, TimeoutError) as error:
             raise StudioError("the server did not answer this request") from error
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -14,6 +15,16 @@ settings.load_profile("steady")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threads that wait for each other lose to any neighbour on a busy machine
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+
+@pytest.fixture(autouse=True)
+def plain_logs() -> None:
+    """What earlier tests in this process did to the loggers is over: levels, filters, switches."""
+    logging.disable(logging.NOTSET)
+    logging.getLogger().setLevel(logging.WARNING)
+    rill = logging.getLogger("rill")
+    rill.disabled, rill.propagate, rill.filters = False, True, []
+    rill.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

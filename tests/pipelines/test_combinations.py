@@ -77,6 +77,9 @@ def _values(sizes: list[int], i: int, j: int) -> list[tuple[int, int, int, int]]
 
 CASES = covering()
 
+TOLERANCE = {"openvino": 6e-3, "compiled": 2e-3}
+"""Of the largest number of a latent. OpenVINO's graphs hold their weights in half precision, also where none are kept on disk."""
+
 
 def patch_of(case: Case) -> dict[str, object]:
     patch: dict[str, object] = {"prompt": "ink", "guidance": 1.4, "strength": 0.4, "seed": 3}
@@ -161,7 +164,7 @@ def test_every_pair_of_switches_draws_what_eager_draws(
         assert [answer[:2] for answer in got] == [answer[:2] for answer in answers], patch
         for (_, _, latent), (_, _, reference) in zip(got, answers, strict=True):
             if latent is not None and reference is not None:
-                assert (latent - reference).abs().max() < 2e-3 * reference.abs().max(), patch
+                assert (latent - reference).abs().max() < TOLERANCE[backend] * reference.abs().max(), patch
 
 
 def test_every_case_answers_every_frame_that_passed_the_gate(

@@ -11,6 +11,7 @@ from benchmarks import clips
 from pipelines import Entry, Frame, Output, Pixels, Settings, StreamPipeline, StreamSpec, StreamState, load
 from pipelines.conditioning import Condition
 from pipelines.stream_batch import InFlight
+from pipelines.turn import Turn
 
 SIZE = 128
 CLIP = clips.clip("handheld", SIZE, SIZE)
@@ -234,8 +235,8 @@ def test_a_negative_row_that_stayed_away_brings_nothing_stale_back(pipeline: Str
 
 
 def rows(pipeline: StreamPipeline, state: StreamState, settings: Settings) -> Sequence[object]:
-    turn = pipeline._turn(Entry(state, None, settings))
-    return state.rows(turn.frames(), settings, turn.condition, turn.negative, True)
+    entry = Entry(state, None, settings)
+    return state.rows(Turn(entry, []).frames(), settings, *pipeline._told(entry), True)
 
 
 def test_sessions_of_every_kind_share_a_step(pipeline: StreamPipeline, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -233,3 +233,20 @@ async def exchange(client: StudioClient, value: int) -> Shown:
     while (shown := await client.shown()).answer.settled < frame_id:
         pass
     return shown
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+async def test_who_waits_for_room_can_be_cancelled_at_the_moment_when_there_is_some(
+    turns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(StudioClient, "_delay", 60.0)
+    client = StudioClient("http://127.0.0.1:1")
+    waiting = asyncio.create_task(client.frame(None))
+    while not client._room._waiters:  # type: ignore[attr-defined]
+        await asyncio.sleep(0)
+    client._room.set()
+    for _ in range(turns):  # of the event loop between the event and the cancellation
+        await asyncio.sleep(0)
+    waiting.cancel()
+    done, _ = await asyncio.wait([waiting], timeout=5)
+    assert done and waiting.cancelled()

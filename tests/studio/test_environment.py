@@ -28,5 +28,6 @@ def test_a_user_without_a_home_has_no_cache_and_is_told_once(
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.setattr(Path, "home", homeless)
+    environment._log_once.cache_clear()
     assert environment.cache_dir() is None and environment.cache_dir() is None
     assert len(caplog.records) == 1 and "RILL_CACHE" in caplog.text
