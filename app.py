@@ -15,8 +15,8 @@ DEFAULT_COMMAND = "serve"
 
 
 def build_parser() -> argparse.ArgumentParser:
-    from studio import serve
-    from studio.arguments import add_graph_arguments, add_settings_arguments, add_spec_arguments
+    from studio.cli import serve
+    from studio.cli.arguments import add_graph_arguments, add_settings_arguments, add_spec_arguments
 
     parser = argparse.ArgumentParser(prog="app.py", description="Rill, a live diffusion studio.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
@@ -42,17 +42,17 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run_serve(args: argparse.Namespace) -> int:
-    from studio import serve
+    from studio.cli import serve
 
     return serve.main(args)
 
 
 def run_render(args: argparse.Namespace) -> int:
     from pipelines import SpecError, load, media
-    from studio import recording
-    from studio.arguments import graph_limits_of, safety_of, settings_of, spec_of
+    from studio.cli.arguments import graph_limits_of, safety_of, settings_of, spec_of
     from studio.environment import cache_dir
-    from studio.render import Plan, render
+    from studio.files import recording
+    from studio.files.render import Plan, render
 
     spec = spec_of(args)
     timeline = recording.read_timeline(args.timeline) if args.timeline else ()
@@ -76,7 +76,7 @@ def run_render(args: argparse.Namespace) -> int:
 
 def run_models(args: argparse.Namespace) -> int:
     from pipelines import REGISTRY, inspect_model
-    from studio.catalogue import catalogue, lines_of, look_line, looks, table
+    from studio.model.catalogue import catalogue, lines_of, look_line, looks, table
 
     if args.looks:
         for look in looks(REGISTRY.values()):

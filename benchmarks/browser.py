@@ -23,7 +23,7 @@ import psutil
 
 from benchmarks import clips, machine
 from benchmarks import page as figures
-from studio.arguments import assignments
+from studio.cli.arguments import assignments
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("latency", "slider", "charts", "recording", "memory", "ready")

@@ -22,7 +22,7 @@ from benchmarks import clips, machine
 from benchmarks.live import Studio, studio
 from benchmarks.measure import add_model_arguments, positive
 from benchmarks.sessions import FRAMES, Block, visit
-from studio.telemetry import percentile
+from studio.stream.telemetry import percentile
 
 QUIET_S = 10.0
 LONGEST_S = 900.0

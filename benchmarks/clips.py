@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipelines.media import ClipReader
-from pipelines.types import Pixels
+from pipelines.values.types import Pixels
 
 FPS = 25.0
 PAUSE_S = 2.0

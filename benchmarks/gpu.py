@@ -20,8 +20,8 @@ from benchmarks import gpu_lanes, gpu_peers, gpu_state, machine, shapes
 from benchmarks.measure import middle, positive, ratios
 from kernels import attention
 from pipelines import RillError, SpecError, StreamPipeline, StreamSpec, load
-from pipelines.backends import eight_bit
-from pipelines.types import GpuPath
+from pipelines.graphs.backends import eight_bit
+from pipelines.values.types import GpuPath
 
 WHOLE = GpuPath()
 NEEDS = "bench --gpu needs an NVIDIA GPU and a CUDA build of torch (docs/gpu.md); --tiny runs it in miniature without one"

@@ -13,7 +13,7 @@ import torch
 
 from benchmarks.measure import MODEL_STAGES, middle, percentile, ratios
 from pipelines import Entry, Frame, Picture, Pixels, Settings, StreamPipeline, quality
-from pipelines.graphs import GraphKey
+from pipelines.graphs.graphs import GraphKey
 
 PROMPT = "oil painting"
 MIN_STEPS = 4
@@ -114,7 +114,8 @@ def unet_times(pipeline: StreamPipeline, most: int, repeats: int) -> dict[str, f
 
 
 def per_call(times: dict[str, float]) -> float | None:
-    """What a call costs beside its rows, in rows: c₀/c₁ of the line c₀ + c₁·rows through the times; for pipelines/layout.py."""
+    """What a call costs beside its rows, in rows: c₀/c₁ of the line c₀ + c₁·rows through the times; for
+    pipelines/graphs/layout.py."""
     if len(times) < 2:
         return None
     slope, offset = np.polyfit([int(size) for size in times], list(times.values()), 1)

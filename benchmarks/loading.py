@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks import machine
 from pipelines import RillError
-from pipelines.models import ASSETS
+from pipelines.values.models import ASSETS
 
 ROOT = Path(__file__).resolve().parents[1]
 SHAPES = {"sd-turbo": 1, "half": 2}
@@ -38,8 +38,8 @@ def save(folder: Path, shape: str) -> None:
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    from pipelines.loader import networks, vocabulary
-    from pipelines.loader.single import LAYOUTS
+    from pipelines.checkpoints.loader import networks, vocabulary
+    from pipelines.checkpoints.loader.single import LAYOUTS
 
     networks.quiet()
     layout, by = LAYOUTS["sd21"], SHAPES[shape]
@@ -85,10 +85,11 @@ def measure(folder: Path, backend: str, dtype: str, size: int, cache: Path) -> d
     when the model has been unloaded. cache: where compiled graphs are looked for, and left."""
     import numpy as np
 
-    from pipelines import Entry, Frame, Settings, StreamSpec, backends, load, release_memory
-    from pipelines.loader import ModelParts
-    from pipelines.memory import estimate_of
-    from pipelines.naming import describe
+    from pipelines import Entry, Frame, Settings, StreamSpec, load, release_memory
+    from pipelines.checkpoints.loader import ModelParts
+    from pipelines.checkpoints.naming import describe
+    from pipelines.graphs import backends
+    from pipelines.graphs.memory import estimate_of
 
     spec = StreamSpec(str(folder), size, size, backend, dtype)
     for name in LIBRARIES:

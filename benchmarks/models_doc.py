@@ -1,11 +1,11 @@
-"""Writes docs/models.md from the entries in pipelines/registry.py: `python -m benchmarks.models_doc`."""
+"""Writes docs/models.md from the entries in pipelines/checkpoints/registry.py: `python -m benchmarks.models_doc`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from pipelines import EXTRAS, REGISTRY, ModelInfo
-from pipelines.models import Extra
+from pipelines.values.models import Extra
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "models.md"
 HEAD = """# Models
@@ -53,7 +53,7 @@ loaded unless its name says which commit (`instaflow@COMMIT`), or that the newes
 `app.py models` says so, too. A licence marked with ? could not be found on a copy of the hub's own pages for every part, and is
 what is commonly stated. Licences change: read those of the repositories before you use a model.
 
-This page is generated from `pipelines/registry.py` by `python -m benchmarks.models_doc`; a test keeps them the same.
+This page is generated from `pipelines/checkpoints/registry.py` by `python -m benchmarks.models_doc`; a test keeps them the same.
 
 | name | from | at | licence | predicts | trained at t | size | steps |
 |---|---|---|---|---|---|---|---|

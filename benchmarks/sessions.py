@@ -26,9 +26,9 @@ from benchmarks.measure import add_model_arguments, middle, positive, ratios
 from pipelines import Frame, Mask, Pixels, Settings, StreamPipeline, StreamSpec, load
 from studio.client import StudioClient
 from studio.environment import cache_dir
-from studio.owner import Job, Owner, Turned
-from studio.scheduler import Part, Policy, Scheduler
-from studio.telemetry import percentile
+from studio.model.owner import Job, Owner, Turned
+from studio.model.scheduler import Part, Policy, Scheduler
+from studio.stream.telemetry import percentile
 
 FRAMES = 24
 EACH = 8

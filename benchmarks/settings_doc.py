@@ -1,4 +1,4 @@
-"""Writes docs/settings.md from the declarations in pipelines/settings.py: `python -m benchmarks.settings_doc`."""
+"""Writes docs/settings.md from the declarations in pipelines/values/settings.py: `python -m benchmarks.settings_doc`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ HEAD = """# Live settings
 
 Every setting may change between two frames of a running stream: on the page, in a `settings` message (docs/protocol.md), or with
 `--set KEY=VALUE` on the command line. A patch is taken whole or refused whole, with the field named. This page is generated from
-`pipelines/settings.py` by `python -m benchmarks.settings_doc`; a test keeps them the same.
+`pipelines/values/settings.py` by `python -m benchmarks.settings_doc`; a test keeps them the same.
 
 | setting | allowed | default | meaning |
 |---|---|---|---|

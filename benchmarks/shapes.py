@@ -32,8 +32,8 @@ def save(folder: Path, shape: str, tiny: bool = False, full_autoencoder: bool = 
     from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-    from pipelines.loader import networks, vocabulary
-    from pipelines.loader.single import LAYOUTS
+    from pipelines.checkpoints.loader import networks, vocabulary
+    from pipelines.checkpoints.loader.single import LAYOUTS
 
     networks.quiet()
     name, other = SHAPES[shape]

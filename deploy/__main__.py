@@ -18,13 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 from deploy.gateway import Gateway, listen
 from pipelines import SpecError
-from studio import door, environment, token_file
-from studio.arguments import add_spec_arguments, spec_of
-from studio.change import ChangeRule
-from studio.hub import ServerConfig
-from studio.limits import Limits
-from studio.origin import AddressRule
-from studio.serve import UsageError, answering_names, entry, parse_origins
+from studio import environment
+from studio.cli.arguments import add_spec_arguments, spec_of
+from studio.cli.serve import UsageError, answering_names, entry, parse_origins
+from studio.model.change import ChangeRule
+from studio.visit.hub import ServerConfig
+from studio.web import login
+from studio.wire import token_file
+from studio.wire.limits import Limits
+from studio.wire.origin import AddressRule
 
 if TYPE_CHECKING:
     from deploy.ray_serve import Cluster
@@ -46,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--drain", type=float, default=120.0, metavar="SECONDS", help="how long a replica that goes waits for its visitors"
     )
     parser.add_argument("--allow-origin", action="append", default=[], metavar="ORIGIN")
-    door.add_arguments(parser)
+    login.add_arguments(parser)
     parser.add_argument("--trusted-proxy", action="store_true", help="believe X-Forwarded-Proto and X-Forwarded-Host")
     add_spec_arguments(parser)
 
@@ -90,7 +92,7 @@ async def pass_on(handle: Any, host: str, port: int, config: ServerConfig) -> No
     bound = server.sockets[0].getsockname()[1]
     address, known = f"http://{host}:{bound}", environment.token() is not None
     print(f"Rill is listening on {address}", flush=True)
-    for line in door.words(config.public, bool(config.users), address, None if known else config.token):
+    for line in login.words(config.public, bool(config.users), address, None if known else config.token):
         print(line, flush=True)
     with token_file.offered(bound, config.token, environment.private_dirs()):
         async with server:

@@ -38,8 +38,8 @@ from ray.serve.request_router import FIFOMixin, PendingRequest, RequestRouter, R
 from deploy.gateway import PlaceError
 from pipelines import load
 from studio import environment
-from studio.hub import Hub, ServerConfig
-from studio.serve import websocket_options
+from studio.cli.serve import websocket_options
+from studio.visit.hub import Hub, ServerConfig
 
 APPLICATION = "rill"
 GRACE_S = 30.0
@@ -90,7 +90,7 @@ class Studio:
     """One replica: the app, its model and its sessions, on a port of its own."""
 
     def __init__(self, cluster: Cluster) -> None:
-        from studio.server import create_app  # imports Gradio
+        from studio.web.server import create_app  # imports Gradio
 
         self._host = ray.util.get_node_ip_address() if cluster.host is None else cluster.host
         listen_on(self._host)

@@ -1,43 +1,51 @@
 """Tensors in, tensors out: the streaming engine and its techniques. Knows no web, no threads, no environment variables.
 
-What the studio may use is exported here and nowhere else.
+What the studio may use is exported here and nowhere else. An export is imported when it is first
+used (PEP 562), so that a program that needs settings alone does not wait for torch.
 """
 
-from pipelines import gate, media, quality
-from pipelines.engine import StreamPipeline, load
-from pipelines.graphs import GraphKey
-from pipelines.loader import PUBLISHED as PUBLISHED_SAFETY_CHECKER
-from pipelines.loader import ModelParts, SafetyChecker
-from pipelines.loader import Report as ModelReport
-from pipelines.loader import inspect as inspect_model
-from pipelines.memory import release as release_memory
-from pipelines.models import ModelInfo
-from pipelines.naming import describe
-from pipelines.registry import EXTRAS, REGISTRY
-from pipelines.settings import FIELDS, Settings, parse_assignment
-from pipelines.state import StreamState
-from pipelines.turn import Entry
-from pipelines.types import (
-    STAGES,
-    Frame,
-    GraphLimits,
-    HostPicture,
-    LoraUse,
-    Mask,
-    MemoryShortError,
-    ModelError,
-    Output,
-    Picture,
-    Pixels,
-    Quality,
-    RillError,
-    SettingsError,
-    SpecError,
-    StageTimings,
-    StreamSpec,
-    Verdict,
-)
-from pipelines.vocabulary import Vocabulary, Word
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipelines import media
+    from pipelines.checkpoints.loader import PUBLISHED as PUBLISHED_SAFETY_CHECKER
+    from pipelines.checkpoints.loader import ModelParts, SafetyChecker
+    from pipelines.checkpoints.loader import Report as ModelReport
+    from pipelines.checkpoints.loader import inspect as inspect_model
+    from pipelines.checkpoints.naming import describe
+    from pipelines.checkpoints.registry import EXTRAS, REGISTRY
+    from pipelines.engine.engine import StreamPipeline, load
+    from pipelines.engine.state import StreamState
+    from pipelines.engine.turn import Entry
+    from pipelines.graphs.graphs import GraphKey
+    from pipelines.graphs.memory import release as release_memory
+    from pipelines.techniques import gate, quality
+    from pipelines.values.models import ModelInfo
+    from pipelines.values.settings import FIELDS, Settings, parse_assignment
+    from pipelines.values.types import (
+        STAGES,
+        Frame,
+        GraphLimits,
+        HostPicture,
+        LoraUse,
+        Mask,
+        MemoryShortError,
+        ModelError,
+        Output,
+        Picture,
+        Pixels,
+        Quality,
+        RillError,
+        SettingsError,
+        SpecError,
+        StageTimings,
+        StreamSpec,
+        Verdict,
+    )
+    from pipelines.values.vocabulary import Vocabulary, Word
 
 __all__ = [
     "EXTRAS",
@@ -82,3 +90,60 @@ __all__ = [
     "quality",
     "release_memory",
 ]
+
+_MODULES = {"media": "pipelines.media", "gate": "pipelines.techniques.gate", "quality": "pipelines.techniques.quality"}
+_HOMES = {
+    "pipelines.engine.engine": {"StreamPipeline": "StreamPipeline", "load": "load"},
+    "pipelines.graphs.graphs": {"GraphKey": "GraphKey"},
+    "pipelines.checkpoints.loader": {
+        "PUBLISHED_SAFETY_CHECKER": "PUBLISHED",
+        "ModelParts": "ModelParts",
+        "SafetyChecker": "SafetyChecker",
+        "ModelReport": "Report",
+        "inspect_model": "inspect",
+    },
+    "pipelines.graphs.memory": {"release_memory": "release"},
+    "pipelines.values.models": {"ModelInfo": "ModelInfo"},
+    "pipelines.checkpoints.naming": {"describe": "describe"},
+    "pipelines.checkpoints.registry": {"EXTRAS": "EXTRAS", "REGISTRY": "REGISTRY"},
+    "pipelines.values.settings": {"FIELDS": "FIELDS", "Settings": "Settings", "parse_assignment": "parse_assignment"},
+    "pipelines.engine.state": {"StreamState": "StreamState"},
+    "pipelines.engine.turn": {"Entry": "Entry"},
+    "pipelines.values.types": {
+        "STAGES": "STAGES",
+        "Frame": "Frame",
+        "GraphLimits": "GraphLimits",
+        "HostPicture": "HostPicture",
+        "LoraUse": "LoraUse",
+        "Mask": "Mask",
+        "MemoryShortError": "MemoryShortError",
+        "ModelError": "ModelError",
+        "Output": "Output",
+        "Picture": "Picture",
+        "Pixels": "Pixels",
+        "Quality": "Quality",
+        "RillError": "RillError",
+        "SettingsError": "SettingsError",
+        "SpecError": "SpecError",
+        "StageTimings": "StageTimings",
+        "StreamSpec": "StreamSpec",
+        "Verdict": "Verdict",
+    },
+    "pipelines.values.vocabulary": {"Vocabulary": "Vocabulary", "Word": "Word"},
+}
+"""module → exported name → its name there"""
+
+_WHERE = {name: (module, there) for module, names in _HOMES.items() for name, there in names.items()}
+
+
+def __getattr__(name: str) -> Any:
+    """The export `name`. Raises AttributeError for others."""
+    if name in _MODULES:
+        found = import_module(_MODULES[name])
+    elif name in _WHERE:
+        module, there = _WHERE[name]
+        found = getattr(import_module(module), there)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = found
+    return found

@@ -16,7 +16,7 @@ import av
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from pipelines.types import Pixels, RillError
+from pipelines.values.types import Pixels, RillError
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 CLIPS = (".mp4", ".webm", ".mov", ".mkv", ".avi", ".gif", ".y4m", ".mjpeg", ".m4v")

@@ -12,7 +12,7 @@ from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from torch import Tensor
 
 from pipelines import Pixels, Settings
-from pipelines.noise import SessionNoise
+from pipelines.techniques.noise import SessionNoise
 
 Network = Callable[[Tensor, int, int], Tensor]
 """(x, timestep, row) to what the network says; row 0 has the prompt, row 1 the negative one."""

@@ -1,7 +1,9 @@
 """The direction of imports: app → studio → pipelines → kernels; training, benchmarks, deploy stand above it."""
 
 import ast
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -95,3 +97,87 @@ def test_only_the_loader_imports_model_loaders() -> None:
             assert not tops(path) & {"diffusers", "transformers"}, path
     for path in sources("studio"):
         assert "from_pretrained" not in path.read_text(encoding="utf-8"), path
+
+
+def modules() -> dict[str, Path]:
+    """Every module of ours by its dotted name."""
+    found = {}
+    for layer in ALLOWED:
+        for path in sources(layer):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imported(path: Path, known: Iterable[str]) -> set[str]:
+    """The modules of ours that a file imports when it is imported: not within a function, nor for types alone."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    later = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        or (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    ]
+    skipped = {id(inner) for node in later for inner in ast.walk(node)}
+    names = set()
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= (
+                inner if inner <= set(known) else {node.module, *inner}
+            )  # a package that only leads to its modules is no import
+    return names & set(known)
+
+
+def circles(graph: Mapping[str, set[str]]) -> list[list[str]]:
+    """Groups of nodes that reach each other."""
+
+    def reach(start: str) -> set[str]:
+        seen: set[str] = set()
+        todo = list(graph.get(start, ()))
+        while todo:
+            node = todo.pop()
+            if node not in seen:
+                seen.add(node)
+                todo += graph.get(node, ())
+        return seen
+
+    reached = {node: reach(node) for node in graph}
+    groups = {
+        frozenset(other for other in reached[node] if node in reached.get(other, ())) for node in graph if node in reached[node]
+    }
+    return sorted(sorted(group) for group in groups)
+
+
+def test_no_circle_between_files() -> None:
+    known = modules()
+    graph = {name: imported(path, known) - {name} for name, path in known.items()}
+    assert circles(graph) == []
+
+
+@pytest.mark.parametrize("layer", ["studio", "pipelines"])
+def test_no_circle_between_rooms(layer: str) -> None:
+    known = {name: path for name, path in modules().items() if name.startswith(f"{layer}.")}
+
+    def room(name: str) -> str:
+        return name.split(".")[1]
+
+    graph: dict[str, set[str]] = {}
+    for name, path in known.items():
+        graph.setdefault(room(name), set()).update({room(other) for other in imported(path, known)} - {room(name)})
+    assert len(graph) > 5 and circles(graph) == []
+
+
+def test_circles_are_found() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}, "e": {"e"}}) == [["a", "b", "c"], ["e"]]
+
+
+@pytest.mark.parametrize("module", ["studio.client", "studio.stream.session"])
+def test_the_ground_floor_needs_no_torch(module: str) -> None:
+    code = f"import sys, {module}; print(*({{'torch', 'diffusers', 'transformers', 'openvino'}} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.split() == []

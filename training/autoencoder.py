@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from pipelines.cosine_autoencoder import CosineAutoencoder
+from pipelines.networks.cosine_autoencoder import CosineAutoencoder
 from training import data
 from training.looks import LOOKS
 

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from pipelines.cosine_autoencoder import CosineAutoencoder
+from pipelines.networks.cosine_autoencoder import CosineAutoencoder
 from training import autoencoder, data, lessons
 from training.lessons import DREAM, Dreams, Lessons, Mixture, Scenes
 from training.loop import Average, Run, channels_last, mixed, optimise

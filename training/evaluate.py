@@ -31,8 +31,8 @@ import cv2
 import torch
 from torch import Generator, Tensor
 
-from pipelines.cosine_autoencoder import CosineAutoencoder
-from pipelines.vocabulary import Word, read_vocabulary
+from pipelines.networks.cosine_autoencoder import CosineAutoencoder
+from pipelines.values.vocabulary import Word, read_vocabulary
 from training import classifier, measures, photographs, pictures, scenes
 from training.autoencoder import psnr
 from training.classifier import Classifier

@@ -16,9 +16,10 @@ import diffusers
 import torch
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from pipelines import schedule, vocabulary
-from pipelines.cosine_autoencoder import CosineAutoencoder
-from pipelines.loader.folder import FolderCheckpoint
+from pipelines.checkpoints.loader.folder import FolderCheckpoint
+from pipelines.networks.cosine_autoencoder import CosineAutoencoder
+from pipelines.techniques import schedule
+from pipelines.values import vocabulary
 from training import aids, autoencoder, perception, words
 from training.denoiser import Denoiser
 from training.loop import Run, averaged, channels_last
@@ -37,7 +38,7 @@ INDEX = {
     "text_encoder": ["transformers", "CLIPTextModel"],
     "tokenizer": ["transformers", "CLIPTokenizer"],
     "unet": ["diffusers", "UNet2DConditionModel"],
-    "vae": ["pipelines.cosine_autoencoder", "CosineAutoencoder"],
+    "vae": ["pipelines.networks.cosine_autoencoder", "CosineAutoencoder"],
 }
 
 

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from pipelines.cosine_autoencoder import CosineAutoencoder
+from pipelines.networks.cosine_autoencoder import CosineAutoencoder
 from training import autoencoder, data, export, lessons
 from training.autoencoder import with_looks
 from training.denoiser import Denoiser, DenoiserConfig, encoded
@@ -58,7 +58,7 @@ def fit(convolution: nn.Conv2d, pairs: Iterable[tuple[Tensor, Tensor]], ridge: f
 def take_over(model: Denoiser, older: Denoiser, ends: bool = False) -> None:
     """Copies everything but the first and the last convolution, or those too (`ends`); embeddings word by word.
 
-    A place (pipelines.place) that the older model lacks stays as it is.
+    A place (pipelines.networks.position_bias) that the older model lacks stays as it is.
     """
     kept = older.state_dict()
     for name, value in model.state_dict().items():

@@ -19,7 +19,7 @@ import torch
 from torch import Generator, Tensor, nn
 from tqdm import tqdm
 
-from pipelines.backends.precision import pays_in_torch
+from pipelines.graphs.backends.precision import pays_in_torch
 
 
 def mixed(device: str) -> torch.autocast:

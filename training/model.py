@@ -1,5 +1,5 @@
 """Builds the untrained parts of the pocket model: tokenizer, text encoder, UNet and scheduler, stock classes but for places
-(pipelines.place).
+(pipelines.networks.position_bias).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from diffusers import LCMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from pipelines import place
+from pipelines.networks import position_bias
 from training.words import vocabulary_words
 
 VOCABULARY = 2048  # ids; those beyond the tokenizer's tokens are spare
@@ -21,7 +21,9 @@ CONTEXT = 24  # tokens of a prompt, start and end included
 WIDTH = 128  # of a text embedding
 TIMESTEPS = 1000
 SNR_FACTOR = 3.0
-TIMESTEP_POWER = 3.0  # see pipelines.schedule: what later steps noise anew they must draw anew (docs/experiments.md 20, 21)
+TIMESTEP_POWER = (
+    3.0  # see pipelines.techniques.schedule: what later steps noise anew they must draw anew (docs/experiments.md 20, 21)
+)
 PLACES = {
     "conv_in": 32,
     **{f"down_blocks.{k}.downsamplers.0.conv": side for k, side in enumerate((32, 16, 8))},
@@ -107,9 +109,9 @@ def build_unet(latent_channels: int) -> UNet2DConditionModel:
         cross_attention_dim=WIDTH, attention_head_dim=8, norm_num_groups=32, addition_embed_type="text",
         addition_embed_type_num_heads=8, resnet_time_scale_shift="scale_shift",
     )  # fmt: skip
-    place.add(unet, PLACES)
+    position_bias.add(unet, PLACES)
     for name in PLACES:  # not zeros: until places differ, the borders are the easier way to find one's own, at one size
-        torch.nn.init.normal_(unet.get_parameter(name + place.NAME), std=0.02)
+        torch.nn.init.normal_(unet.get_parameter(name + position_bias.NAME), std=0.02)
     return unet
 
 

@@ -2,9 +2,9 @@
 
     python -m training.quantise --weights assets/pocket
 
-The variant itself is built at the first start on a CPU without bfloat16 (`pipelines/calibration.py`, NNCF) and kept in the cache
-folder. Against float32: SSIM and PSNR of what is made of held-out photographs over all looks, and milliseconds a frame, in one
-run.
+The variant itself is built at the first start on a CPU without bfloat16 (`pipelines/graphs/calibration.py`, NNCF) and kept in
+the cache folder. Against float32: SSIM and PSNR of what is made of held-out photographs over all looks, and milliseconds a
+frame, in one run.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from pipelines import Entry, Frame, Pixels, Settings, StreamPipeline, StreamSpec, load, quality
-from pipelines.loader.parts import CALIBRATION
+from pipelines.checkpoints.loader.parts import CALIBRATION
 from training import data, photographs
 from training.pictures import to_image
 

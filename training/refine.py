@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from pipelines.cosine_autoencoder import CosineAutoencoder
+from pipelines.networks.cosine_autoencoder import CosineAutoencoder
 from training import aids, autoencoder, classifier, lessons, perception
 from training.autoencoder import picture_loss
 from training.bands import in_the_amount_of

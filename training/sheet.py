@@ -12,8 +12,8 @@ import torch
 from PIL import ImageDraw
 from torch import Generator, Tensor
 
-from pipelines.cosine_autoencoder import CosineAutoencoder
-from pipelines.schedule import falling
+from pipelines.networks.cosine_autoencoder import CosineAutoencoder
+from pipelines.techniques.schedule import falling
 from training import photographs, pictures, words
 from training.denoiser import Denoiser
 from training.looks import LOOKS

@@ -1,20 +1,20 @@
 // The live studio in the page: wires source, pump, connection, settings and view; every part of the page mounts from here.
 
-import { Connection } from "./connection.js";
-import { Keep } from "./keep.js";
-import { Layer } from "./layer.js";
-import { Masking } from "./masking.js";
-import { explain } from "./media.js";
-import { messages } from "./protocol.js";
-import { Pump } from "./pump.js";
-import { SettingsStore } from "./settings.js";
-import { fromHash, toHash } from "./share.js";
-import { cameraGranted, cameras, held, onCameraChange, openers, surroundings } from "./sources.js";
-import { Respec } from "./spec.js";
-import { watchTrial } from "./speed.js";
-import { Stats } from "./stats.js";
-import { View } from "./view.js";
-import * as parts from "./parts.js";
+import { Connection } from "./wire/connection.js";
+import { Keep } from "./parts/keep.js";
+import { Layer } from "./flow/layer.js";
+import { Masking } from "./flow/masking.js";
+import { explain } from "./pure/media.js";
+import { messages } from "./wire/protocol.js";
+import { Pump } from "./flow/pump.js";
+import { SettingsStore } from "./pure/settings.js";
+import { fromHash, toHash } from "./pure/share.js";
+import { cameraGranted, cameras, held, onCameraChange, openers, surroundings } from "./flow/sources.js";
+import { Respec } from "./parts/spec.js";
+import { watchTrial } from "./parts/speed.js";
+import { Stats } from "./pure/stats.js";
+import { View } from "./flow/view.js";
+import * as parts from "./parts/parts.js";
 
 const SAMPLE = new URL("../samples/sample.mp4", import.meta.url).href;
 const HEALTH = new URL("../../healthz", import.meta.url).href;

@@ -13,9 +13,9 @@ from PIL import Image
 import app
 from benchmarks import ablation, building, cli, live, machine, peers, scaling, sessions, soak, streamdiffusion_peer
 from pipelines import FIELDS, Settings
-from studio import serve
+from studio.cli import serve
 from studio.client import StudioError
-from studio.protocol import declare
+from studio.wire.protocol import declare
 
 PLAIN = ["--size", "128", "--backend", "eager", "--dtype", "float32"]
 

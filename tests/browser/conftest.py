@@ -14,10 +14,10 @@ import uvicorn
 from selenium import webdriver
 
 from pipelines import StreamSpec
-from studio.hub import Hub, ServerConfig
-from studio.limits import Limits
-from studio.serve import websocket_options
-from studio.server import create_app
+from studio.cli.serve import websocket_options
+from studio.visit.hub import Hub, ServerConfig
+from studio.web.server import create_app
+from studio.wire.limits import Limits
 from tests.browser import chrome
 from tests.browser.chrome import Page
 from tests.browser.relay import Relay

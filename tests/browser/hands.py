@@ -11,7 +11,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from pipelines import Settings
-from studio.page.controls import element_id
+from studio.web.page.controls import element_id
 from tests.browser.chrome import Page
 from tests.browser.conftest import Studio
 

@@ -15,8 +15,8 @@ from selenium.webdriver.common.keys import Keys
 
 from benchmarks import page as figures
 from pipelines import FIELDS
-from studio.limits import Limits
-from studio.page.controls import element_id
+from studio.web.page.controls import element_id
+from studio.wire.limits import Limits
 from tests.browser import chrome
 from tests.browser.chrome import Page
 from tests.browser.conftest import Studio

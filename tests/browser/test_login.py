@@ -9,7 +9,7 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from studio.limits import Limits
+from studio.wire.limits import Limits
 from tests.browser.chrome import Page
 from tests.browser.conftest import Studio
 

@@ -17,8 +17,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select
 
 from pipelines import Pixels, Settings, StreamPipeline, StreamSpec, load
-from studio.change import ChangeRule
-from studio.limits import Limits
+from studio.model.change import ChangeRule
+from studio.wire.limits import Limits
 from tests.browser import chrome
 from tests.browser.chrome import Page
 from tests.browser.conftest import Studio

@@ -11,7 +11,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select
 
 from pipelines import MemoryShortError, StreamSpec
-from studio.limits import Limits
+from studio.wire.limits import Limits
 from tests.browser.chrome import Page
 from tests.browser.conftest import Studio
 from tests.studio.fake import FakePipeline

@@ -19,8 +19,8 @@ import pytest
 
 from deploy.__main__ import add_arguments, cluster_of, keep_local
 from deploy.gateway import Gateway, listen
+from studio.cli.serve import UsageError
 from studio.client import Shown, StudioClient
-from studio.serve import UsageError
 
 keep_local()
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from websockets.frames import Frame, Opcode
 
-from studio.protocol import PATH, SUBPROTOCOL
+from studio.wire.protocol import PATH, SUBPROTOCOL
 
 BURST = 256 * 1024
 HELLO = json.dumps({"type": "hello", "protocol": 1}).encode()

@@ -118,7 +118,8 @@ def until(reached: Callable[[], bool], what: str) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    from studio import serve, server
+    from studio.cli import serve
+    from studio.web import server
     from tests.studio.fake import FakePipeline
 
     hold, *rest = arguments

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 import pytest
 from websockets.exceptions import WebSocketException
 
-from studio.admission import Admission
-from studio.limits import Limits
-from studio.listener import PER_TURN, Listener, affordable
+from studio.wire.admission import Admission
+from studio.wire.limits import Limits
+from studio.wire.listener import PER_TURN, Listener, affordable
 from tests.hostile.service import Service, service, until
 from tests.studio.harness import coloured, joined, serving
 
@@ -112,8 +112,8 @@ async def test_a_refused_connection_is_answered_and_closed() -> None:
 
 def test_fewer_connections_where_the_system_allows_fewer_files(monkeypatch: pytest.MonkeyPatch) -> None:
     allowed = {"soft": 100, "hard": 100}
-    monkeypatch.setattr("studio.listener.resource.getrlimit", lambda _: (allowed["soft"], allowed["hard"]))
-    monkeypatch.setattr("studio.listener.resource.setrlimit", lambda _, pair: allowed.update(soft=pair[0]))
+    monkeypatch.setattr("studio.wire.listener.resource.getrlimit", lambda _: (allowed["soft"], allowed["hard"]))
+    monkeypatch.setattr("studio.wire.listener.resource.setrlimit", lambda _, pair: allowed.update(soft=pair[0]))
     assert affordable(1024) == 50
     allowed["hard"] = 100_000
     assert affordable(1024) == 1024 and allowed["soft"] == 1024 + 256

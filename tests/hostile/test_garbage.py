@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 from websockets.frames import Opcode
 
-from studio.protocol import pack_frame
+from studio.wire.protocol import pack_frame
 from tests.hostile.attacks import HELLO, frame, handshake, send, sockets
 from tests.hostile.service import Service, service, until
 from tests.studio.harness import coloured, connected, joined

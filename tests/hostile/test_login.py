@@ -11,11 +11,11 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from pipelines import StreamSpec
-from studio.allowed import LISTED, WITHOUT_LOGIN
-from studio.door import ATTEMPTS_AT_ONCE, Door
-from studio.hub import ServerConfig
-from studio.origin import AddressRule
-from studio.server import create_app
+from studio.visit.hub import ServerConfig
+from studio.web.allowed import LISTED, WITHOUT_LOGIN
+from studio.web.login import ATTEMPTS_AT_ONCE, Door
+from studio.web.server import create_app
+from studio.wire.origin import AddressRule
 from tests.hostile.test_routes import METHODS, asked, filled, walk
 from tests.studio.fake import FakePipeline
 from tests.studio.harness import TOKEN, Running, connected, serving

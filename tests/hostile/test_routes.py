@@ -17,10 +17,10 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
 
-from studio.allowed import FOLDERS, LISTED, LOOK, PAGE, allowed, plain_path
-from studio.guard import UNKNOWN
-from studio.limits import Limits
-from studio.protocol import PATH, SUBPROTOCOL
+from studio.web.allowed import FOLDERS, LISTED, LOOK, PAGE, allowed, plain_path
+from studio.web.guard import UNKNOWN
+from studio.wire.limits import Limits
+from studio.wire.protocol import PATH, SUBPROTOCOL
 from tests.studio.harness import TOKEN, Running, serving
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")

@@ -13,7 +13,7 @@ from queue import Queue
 import httpx
 import uvicorn
 
-from studio.shutdown import Server, Shutdown
+from studio.web.shutdown import Server, Shutdown
 from tests.hostile.service import ENDLESS_S, PATIENCE_S, Service, service
 from tests.studio.harness import connected, joined
 

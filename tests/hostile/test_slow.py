@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from websockets.frames import Opcode
 
-from studio.limits import Limits
+from studio.wire.limits import Limits
 from tests.hostile.attacks import HELLO, frame, handshake
 from tests.hostile.service import until
 from tests.studio.harness import Running, joined, serving

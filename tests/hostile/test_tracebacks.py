@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from websockets.exceptions import ConnectionClosed
 
 from pipelines import FIELDS, StreamSpec
-from studio.change import CHANGEABLE, ChangeRule, merged
-from studio.limits import Limits
-from studio.protocol import ProtocolError
+from studio.model.change import CHANGEABLE, ChangeRule, merged
+from studio.wire.limits import Limits
+from studio.wire.protocol import ProtocolError
 from tests.studio.fake import FakePipeline
 from tests.studio.harness import TOKEN, Running, connected, joined, serving
 

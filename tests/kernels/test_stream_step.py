@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from kernels.stream_step import Level, denoised, linear, stream_step
-from pipelines.schedule import noised
+from pipelines.techniques.schedule import noised
 
 TYPES = ["epsilon", "sample", "v_prediction", "flow", "flow_reversed"]
 

@@ -6,7 +6,7 @@ from diffusers.models.upsampling import Upsample2D
 from torch import nn
 
 from kernels.upsample import TransposedUpsample, rewrite
-from pipelines import place
+from pipelines.networks import position_bias
 
 
 def kinds(module: nn.Module) -> list[str]:
@@ -36,7 +36,7 @@ def test_an_upsampler_of_diffusers_is_rewritten_and_computes_the_same() -> None:
 
 def test_a_place_is_added_to_the_large_picture() -> None:
     block = nn.ModuleDict({"up": Upsample2D(6, use_conv=True)})
-    place.add(block, {"up.conv": 4})
+    position_bias.add(block, {"up.conv": 4})
     nn.init.normal_(block["up"].conv.place)
     x = torch.randn(2, 6, 8, 8)
     expected = block["up"](x)

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { DWELL, agreement, begin, built, decide, ladder, sizeOf, smaller } from "../../assets/client/hold.js";
+import { DWELL, agreement, begin, built, decide, ladder, sizeOf, smaller } from "../../assets/client/pure/hold.js";
 
 const VALUES = { steps: 2, "gate.enabled": false, "gate.threshold": 0.98, "cache.enabled": false, "cache.interval": 3, "cache.branch": 0, "cache.policy": "interval" };
 

@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import zlib from "node:zlib";
-import { History, blendAt } from "../../assets/client/history.js";
-import { looksFor, surprise } from "../../assets/client/looks.js";
-import { Moves, parseMoves } from "../../assets/client/moves.js";
-import { crc32, textOf, withText } from "../../assets/client/png.js";
-import { fitting } from "../../assets/client/share.js";
+import { History, blendAt } from "../../assets/client/pure/history.js";
+import { looksFor, surprise } from "../../assets/client/parts/looks.js";
+import { Moves, parseMoves } from "../../assets/client/pure/moves.js";
+import { crc32, textOf, withText } from "../../assets/client/pure/png.js";
+import { fitting } from "../../assets/client/pure/share.js";
 
 function chunk(type, data) {
   const body = Buffer.concat([Buffer.from(type, "latin1"), data]);

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { Pacer, Rhythm, TARGET, mostInFlight, nextHold } from "../../assets/client/pacer.js";
-import { percentile } from "../../assets/client/stats.js";
+import { Pacer, Rhythm, TARGET, mostInFlight, nextHold } from "../../assets/client/pure/pacer.js";
+import { percentile } from "../../assets/client/pure/stats.js";
 
 const stages = (model) => ({ encode: 0, denoise: model, decode: 0 });
 const answerTo = (id, settled = id, more = {}) => ({ id, settled, verdict: "generated", wait: 0, stages: stages(20), ...more });

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { ANSWER_HEADER, FORMAT, decodeAnswer, decodeReference, encodeFrame, encodeMask, encodePicture, messages } from "../../assets/client/protocol.js";
+import { ANSWER_HEADER, FORMAT, decodeAnswer, decodeReference, encodeFrame, encodeMask, encodePicture, messages } from "../../assets/client/wire/protocol.js";
 
 const FROM_PYTHON = process.env.RILL_ANSWER_HEX; // made by studio.protocol, see test_client.py
 const FRAME_TO_PYTHON = process.env.RILL_FRAME_HEX;

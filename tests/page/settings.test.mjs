@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { SettingsStore, coerce, entry } from "../../assets/client/settings.js";
+import { SettingsStore, coerce, entry } from "../../assets/client/pure/settings.js";
 
 const FIELDS = {
   prompt: { kind: "text", limit: 10 },

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { Stats, percentile } from "../../assets/client/stats.js";
-import { STAGES } from "../../assets/client/protocol.js";
+import { Stats, percentile } from "../../assets/client/pure/stats.js";
+import { STAGES } from "../../assets/client/wire/protocol.js";
 
 const stages = (denoise) => Object.fromEntries(STAGES.map((stage) => [stage, stage === "denoise" ? denoise : 1]));
 const answer = (verdict, denoise = 10) => ({ verdict, stages: stages(denoise), wait: 2, quality: null });

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from studio import protocol
-from studio.lean import lean
+from studio.web.minify import lean
+from studio.wire import protocol
 
 HERE = Path(__file__).parent
 CLIENT = HERE.parents[1] / "assets" / "client"
-FILES = sorted(path for path in CLIENT.iterdir() if path.is_file())
+FILES = sorted(path for path in CLIENT.rglob("*") if path.is_file())
 
 
 def header_fixtures() -> dict[str, str]:
@@ -50,7 +50,9 @@ def served(folder: Path) -> Path:
     client.mkdir(parents=True)
     tests.mkdir(parents=True)
     for path in FILES:
-        (client / path.name).write_bytes(lean(path, path.stat().st_mtime_ns) or path.read_bytes())
+        copy = client / path.relative_to(CLIENT)
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_bytes(lean(path, path.stat().st_mtime_ns) or path.read_bytes())
     for path in HERE.glob("*.test.mjs"):
         shutil.copy(path, tests)
     return tests

@@ -13,10 +13,10 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from pipelines import FIELDS, StreamSpec
-from studio.page import mount
-from studio.page.controls import Controls, element_id, slider_step
-from studio.page.layout import build
-from studio.page.site import head, in_event_loop
+from studio.web.page import mount
+from studio.web.page.controls import Controls, element_id, slider_step
+from studio.web.page.layout import build
+from studio.web.page.site import head, in_event_loop
 
 
 def config_of(fields: Mapping[str, Any], spec: StreamSpec | None) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { Trial, age, effectWords, sides } from "../../assets/client/trial.js";
+import { Trial, age, effectWords, sides } from "../../assets/client/pure/trial.js";
 
 const answer = (verdict, ms, quality = null) => ({ verdict, quality, stages: { encode: ms / 4, denoise: ms / 2, decode: ms / 4 } });
 

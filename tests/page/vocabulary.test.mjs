@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { asked, chosen, known } from "../../assets/client/vocabulary.js";
+import { asked, chosen, known } from "../../assets/client/pure/vocabulary.js";
 
 const model = {
   prompts: ["oil painting", "ink drawing"],

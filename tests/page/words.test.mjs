@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { phrase } from "../../assets/client/effects.js";
-import { afterClose, pauseBefore, words } from "../../assets/client/link.js";
-import { centreCrop, explain } from "../../assets/client/media.js";
+import { phrase } from "../../assets/client/parts/effects.js";
+import { afterClose, pauseBefore, words } from "../../assets/client/wire/link.js";
+import { centreCrop, explain } from "../../assets/client/pure/media.js";
 
 const live = { state: "live", source: {}, seenPicture: true, paused: false, waitingSince: null, reason: "", retryAt: null };
 const here = { secure: true, embedded: false, supported: true };

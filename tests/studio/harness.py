@@ -17,16 +17,17 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosedError
 
 from pipelines import Settings, StreamSpec
-from studio import codec, protocol
-from studio.admission import Admission
-from studio.change import ChangeRule
-from studio.hub import Hub, ServerConfig
-from studio.limits import Limits
-from studio.listener import Listener
-from studio.origin import AddressRule
-from studio.protocol import Answer, PictureWish
-from studio.serve import listen, websocket_options
-from studio.server import create_app
+from studio.cli.serve import listen, websocket_options
+from studio.model.change import ChangeRule
+from studio.pictures import codec
+from studio.visit.hub import Hub, ServerConfig
+from studio.web.server import create_app
+from studio.wire import protocol
+from studio.wire.admission import Admission
+from studio.wire.limits import Limits
+from studio.wire.listener import Listener
+from studio.wire.origin import AddressRule
+from studio.wire.protocol import Answer, PictureWish
 from tests.studio.fake import FakePipeline
 
 TOKEN = "a-token-for-the-tests"

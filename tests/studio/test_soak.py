@@ -10,7 +10,7 @@ import numpy as np
 
 from pipelines import Pixels
 from studio.client import StudioClient, StudioError
-from studio.limits import Limits
+from studio.wire.limits import Limits
 from tests.studio.harness import SIZE, TOKEN, Running, serving
 
 CLIENTS = 3

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from studio.scheduler import Demand, Waiting, first
+from studio.model.scheduler import Demand, Waiting, first
 
 FULL = ("full", 0)
 SHORT = ("short", 0)

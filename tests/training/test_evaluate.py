@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipelines import schedule
-from pipelines.cosine_autoencoder import CosineAutoencoder
-from pipelines.vocabulary import Word
+from pipelines.networks.cosine_autoencoder import CosineAutoencoder
+from pipelines.techniques import schedule
+from pipelines.values.vocabulary import Word
 from training import evaluate, photographs
 from training.classifier import Classifier
 from training.denoiser import Denoiser

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipelines.cosine_autoencoder import CosineAutoencoder
+from pipelines.networks.cosine_autoencoder import CosineAutoencoder
 from training import autoencoder, export, grow, lessons
 from training.denoiser import Denoiser
 from training.model import tokenize

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipelines.loader.folder import FolderCheckpoint
-from pipelines.vocabulary import read_vocabulary
+from pipelines.checkpoints.loader.folder import FolderCheckpoint
+from pipelines.values.vocabulary import read_vocabulary
 from training import autoencoder, classifier, evaluate, measures, photographs
 from training.evaluate import Subject
 from training.export import LIMIT, weight_bytes

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Generator
 
-from pipelines.cosine_autoencoder import CosineAutoencoder
-from pipelines.vocabulary import read_vocabulary
+from pipelines.networks.cosine_autoencoder import CosineAutoencoder
+from pipelines.values.vocabulary import read_vocabulary
 from training import aids, autoencoder, classifier, denoiser, lessons, perception, refine
 from training.classifier import Classifier
 from training.critic import Critic, judged

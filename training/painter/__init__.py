@@ -1,1 +1,1 @@
-"""How the painter is made: the network that draws strokes and shapes behind the decoder (pipelines/painter.py)."""
+"""How the painter is made: the network that draws strokes and shapes behind the decoder (pipelines/networks/painter.py)."""

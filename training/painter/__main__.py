@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from pipelines.painter import Painter
+from pipelines.networks.painter import Painter
 from training.loop import Run
 from training.painter import crops, hed, judge, losses, packages, published, repaint, sources
 from training.painter.lessons import SHIFTS, Class, Looks, Teacher

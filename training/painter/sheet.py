@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import torch
 
-from pipelines.trunk import TrunkPainter
+from pipelines.networks.trunk import TrunkPainter
 from training.painter import crops, meter
 from training.painter.judge import difference, picture
 from training.painter.lessons import Looks, Teacher

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipelines.trunk import TrunkPainter
+from pipelines.networks.trunk import TrunkPainter
 from training.loop import Average, Run, mixed
 from training.painter import losses
 from training.painter.hed import Features

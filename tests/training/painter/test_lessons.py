@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipelines.trunk import TrunkPainter
+from pipelines.networks.trunk import TrunkPainter
 from training.loop import Run
 from training.painter import crops, judge, losses, meter
 from training.painter.crops import Photograph

@@ -1,0 +1,43 @@
+// Runs in a worker: draws one picture in the model's size and encodes it. Off the main thread because there Chromium
+// encodes canvases in idle time only.
+
+import { FORMAT, encodeFrame } from "../wire/protocol.js";
+
+let canvas = null;
+let context = null;
+let overlay = null; // what is painted over every picture, as the user sees it: not mirrored with the camera
+
+function surface(width, height) {
+  if (canvas?.width !== width || canvas?.height !== height) {
+    canvas = new OffscreenCanvas(width, height);
+    context = canvas.getContext("2d", { alpha: false, willReadFrequently: true });
+  }
+  return context;
+}
+
+async function encode({ id, capturedAt, picture, crop, width, height, mirror, quality }) {
+  const drawing = surface(width, height);
+  drawing.setTransform(mirror ? -1 : 1, 0, 0, 1, mirror ? width : 0, 0);
+  drawing.clearRect(0, 0, width, height); // what shines through a transparent picture is black, never the frame before
+  drawing.drawImage(picture, crop.x, crop.y, crop.width, crop.height, 0, 0, width, height);
+  picture.close();
+  drawing.setTransform(1, 0, 0, 1, 0, 0);
+  if (overlay) drawing.drawImage(overlay, 0, 0, width, height);
+  const blob = await canvas.convertToBlob({ type: "image/jpeg", quality });
+  return encodeFrame(id, capturedAt, FORMAT.jpeg, await blob.arrayBuffer());
+}
+
+onmessage = async ({ data }) => {
+  if ("overlay" in data) {
+    overlay?.close();
+    overlay = data.overlay;
+    return;
+  }
+  let message = null;
+  try {
+    message = await encode(data);
+  } catch (error) {
+    if (!(error instanceof DOMException)) throw error; // a picture without pixels: the input is just changing
+  }
+  postMessage({ id: data.id, message }, message ? [message] : []);
+};

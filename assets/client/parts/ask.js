@@ -1,0 +1,114 @@
+// Beside the prompt: what was asked before, and something that nobody asked for. And timed travel to the second prompt.
+
+import { iconButton, make } from "./dom.js";
+import { History, blendAt } from "../pure/history.js";
+import { composing } from "./shortcuts.js";
+import { asked, chosen, known } from "../pure/vocabulary.js";
+
+const RESTED = 3000; // ms after which a prompt counts as meant
+const STEP = 100; // ms between two steps of a travel
+
+export function ask(host, studio) {
+  const history = new History(storage());
+  const use = (prompt) => {
+    if (prompt !== null) studio.settings.put("prompt", prompt);
+  };
+  const before = menu(host, "recent", "Earlier prompts (arrow up in the prompt)", "Earlier prompts", (close) =>
+    history.items.length ? history.items.map((prompt) => make("button", {
+      type: "button",
+      textContent: prompt,
+      on: { click: () => (use(prompt), close()) },
+    })) : [make("p", { textContent: "Prompts that you keep for three seconds are remembered here, in this browser." })]);
+  let shown = [];
+  const words = menu(host, "words", "Words that the model knows", "Known words", () => {
+    const groups = known(studio.welcome?.model ?? {});
+    shown = groups.map((group) => wordGroup(group, groups, studio, use));
+    return shown.length ? shown.map(({ row }) => row) : [make("p", { textContent: "This model lists no words." })];
+  });
+  studio.addEventListener("settings", () => shown.forEach(({ paint }) => paint()));
+  host.append(words.button, before.button, iconButton("dice", "Surprise me (r)", () => studio.surprise()), before.list, words.list);
+
+  studio.addEventListener("remember", ({ detail: prompt }) => history.add(prompt));
+  let timer = null;
+  studio.addEventListener("settings", ({ detail: { prompt } }) => {
+    if (prompt === history.last) return;
+    history.last = prompt;
+    clearTimeout(timer);
+    timer = setTimeout(() => history.add(prompt), RESTED);
+  });
+  addEventListener("keydown", (event) => {
+    if ((event.key !== "ArrowUp" && event.key !== "ArrowDown") || !event.target.closest?.("#rill-prompt")) return;
+    if (composing(event) || event.shiftKey || event.ctrlKey || event.metaKey || event.altKey || !atEdge(event.target, event.key)) return;
+    event.preventDefault();
+    use(event.key === "ArrowUp" ? history.older(studio.settings.values.prompt) : history.newer(studio.settings.values.prompt));
+  });
+}
+
+/** In a box of several rows the arrows move the caret, until it is at the first or the last character. */
+function atEdge(box, key) {
+  const { lineHeight, paddingTop } = getComputedStyle(box);
+  if (box.scrollHeight - 2 * parseFloat(paddingTop) < 1.8 * parseFloat(lineHeight)) return true;
+  return box.selectionStart === (key === "ArrowUp" ? 0 : box.value.length);
+}
+
+/** A button that opens a list above it; `fill(close)` makes what it shows. */
+function menu(host, name, tooltip, label, fill) {
+  const list = make("div", { className: "rill-menu", hidden: true, aria: { role: "group", label } });
+  const button = iconButton(name, tooltip, () => show(list.hidden));
+  const show = (open) => {
+    list.hidden = !open;
+    button.setAttribute("aria-expanded", String(open));
+    if (open) list.replaceChildren(...fill(() => show(false)));
+  };
+  button.setAttribute("aria-expanded", "false");
+  addEventListener("pointerdown", ({ target }) => list.hidden || list.contains(target) || button.contains(target) || show(false));
+  host.addEventListener("keydown", ({ key }) => key === "Escape" && !list.hidden && show(false));
+  return { button, list };
+}
+
+function wordGroup({ title, kind, words }, groups, studio, use) {
+  const prompt = () => studio.settings.values.prompt ?? "";
+  const buttons = words.map((word) => make("button", {
+    type: "button",
+    className: "rill-chip",
+    textContent: word,
+    on: { click: () => use(chosen(prompt(), word, kind, groups)) },
+  }));
+  const paint = () => buttons.forEach((button, index) => button.setAttribute("aria-pressed", String(asked(prompt(), words[index], kind))));
+  paint();
+  return { paint, row: make("div", { className: "rill-known", aria: { role: "group", label: title } }, make("p", { textContent: title }), ...buttons) };
+}
+
+/** Two buttons that carry the blend to one prompt or the other over some seconds. */
+export function travel(host, studio) {
+  const seconds = make("input", { type: "number", min: 1, max: 120, value: 5, className: "rill-number", aria: { label: "Seconds" } });
+  let timer = null;
+  const stop = () => {
+    clearInterval(timer);
+    timer = null;
+  };
+  const go = (to) => {
+    stop();
+    const from = studio.settings.values.blend ?? 0;
+    const began = performance.now();
+    const length = Math.min(120, Math.max(1, Number(seconds.value) || 5));
+    seconds.value = length; // what is taken, where the box held none or too much
+    timer = setInterval(() => {
+      const blend = blendAt(from, to, length, (performance.now() - began) / 1000);
+      studio.settings.put("blend", blend);
+      if (blend === to) stop();
+    }, STEP);
+  };
+  const button = (text, to) => make("button", { type: "button", className: "rill-plain", textContent: text, on: { click: () => go(to) } });
+  host.append(button("← To the first", 0), button("To the second →", 1), make("label", { className: "rill-check" }, "in", seconds, "s"));
+  document.addEventListener("input", ({ target }) => target.closest?.("#rill-blend") && stop(), true); // the hand is stronger than the clock
+}
+
+function storage() {
+  try {
+    localStorage.getItem("rill.prompts");
+    return localStorage;
+  } catch {
+    return null; // a frame whose storage is blocked: remembered until the page goes
+  }
+}

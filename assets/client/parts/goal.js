@@ -1,0 +1,149 @@
+// "Hold": the user names a frame rate or a likeness, and settings and size move to keep it. What moves when is decided in hold.js.
+
+import { make, write } from "./dom.js";
+import { agreement, begin, built, decide, ladder, sizeOf, smaller } from "../pure/hold.js";
+import { entry } from "../pure/settings.js";
+import { PROBE, put } from "./speed.js";
+import { age } from "../pure/trial.js";
+
+const GOALS = {
+  fps: { value: 20, min: 1, max: 120, step: 1, unit: "pictures a second" },
+  quality: { value: 0.95, min: 0.5, max: 1, step: 0.005, unit: "SSIM against the unaccelerated picture" },
+};
+
+const seconds = () => performance.now() / 1000;
+
+/** One goal that is held from now on. */
+class Holding {
+  constructor(studio, kind) {
+    const { respec, settings: { values } } = studio;
+    Object.assign(this, { studio, kind, asked: null, why: "", at: 0 });
+    // A likeness is measured against the same size and would not miss the pixels, so only a frame rate moves them.
+    const sizes = kind === "fps" && respec.spec && !respec.refused ? [sizeOf(respec.spec), ...smaller(respec.spec)] : [];
+    this.agreed = sizes[0] ?? null;
+    this.rungs = ladder(values, sizes);
+    this.before = { ...this.rungs[0].patch, ...Object.fromEntries(Object.keys(PROBE).map((key) => [key, values[key]])) };
+    if (kind === "quality") put(studio, PROBE);
+    this.again();
+  }
+
+  get #rung() {
+    return this.rungs[this.state.rung];
+  }
+
+  /** Another value of the goal: nothing seen so far counts, and no rung is blocked. */
+  again() {
+    this.state = { ...begin(seconds()), rung: this.state?.rung ?? 0 };
+  }
+
+  /** Puts the user's settings back; returns the size to go back to, or null. */
+  release() {
+    put(this.studio, this.before);
+    const [{ size }] = this.rungs;
+    return size !== null && (this.asked !== null || size !== sizeOf(this.studio.respec.spec)) ? size : null;
+  }
+
+  /** Why holding has ended by somebody else's hand, or null. */
+  disturbed() {
+    const { settings, respec } = this.studio;
+    const moved = Object.entries(this.#rung.patch).some(([key, value]) => key in settings.values && settings.values[key] !== value);
+    if (!settings.busy && moved) return "you changed a setting that it moves.";
+    return this.#size(respec) === "ended" ? "another size was chosen." : null;
+  }
+
+  #size({ spec, asked }) {
+    const { agreed, asked: mine } = this;
+    return agreement({ wanted: this.#rung.size, agreed, asked: mine }, sizeOf(spec), asked);
+  }
+
+  /** One look at the telemetry. */
+  look(summary, value) {
+    const { respec } = this.studio;
+    const standing = this.#size(respec);
+    if (standing === "go") {
+      Object.assign(this, { agreed: sizeOf(respec.spec), asked: null });
+      return this.#decide(this.kind === "fps" ? summary.shown : (summary.quality?.ssim ?? null), value);
+    }
+    if (standing === "ask") {
+      this.asked = this.#rung.size;
+      askSize(respec, this.asked);
+    } else if (standing === "refused") {
+      this.rungs = this.rungs.filter(({ size }) => size === sizeOf(respec.spec));
+      Object.assign(this, { asked: null, why: respec.words || "another size was refused", at: performance.now() });
+      this.state = { ...this.state, rung: this.rungs.length - 1 };
+    }
+    this.state = built(this.state, seconds());
+  }
+
+  #decide(figure, value) {
+    const { state, change } = decide(this.state, { kind: this.kind, value }, figure, this.rungs, seconds());
+    this.state = state;
+    if (!change) return;
+    Object.assign(this, { why: change.why, at: performance.now() });
+    put(this.studio, this.#rung.patch);
+  }
+
+  get words() {
+    const { words } = this.#rung;
+    return this.why ? `Now ${words}: ${this.why}, ${age(performance.now() - this.at)}.` : `Now ${words}. Watching …`;
+  }
+}
+
+function askSize(respec, size) {
+  const [width, height] = size.split("x").map(Number);
+  respec.ask({ width, height });
+}
+
+/** The part of the page: what to hold, how much of it, and what was chosen and why. */
+export function hold(host, studio) {
+  const kind = make("select", { className: "rill-select", aria: { label: "What to hold" } },
+    ...[["", "Hold nothing"], ["fps", "Hold a frame rate"], ["quality", "Hold a likeness"]].map(([value, textContent]) => make("option", { value, textContent })));
+  const target = make("input", { type: "number", className: "rill-number", aria: { label: "Goal" } });
+  const unit = make("span");
+  const goal = make("label", { className: "rill-check", hidden: true }, target, unit);
+  const said = make("p", { className: "rill-remark", aria: { live: "polite" } });
+  host.append(make("div", { className: "rill-sourceline" }, kind, goal), said);
+  let held = null;
+  let owed = null; // the size to go back to, as soon as no other change is under way
+
+  kind.addEventListener("change", () => {
+    const { value = 0, unit: words = "", ...range } = GOALS[kind.value] ?? {};
+    goal.hidden = !kind.value;
+    Object.assign(target, range, { value });
+    wanted = value;
+    write(unit, words);
+    owed = held?.release() ?? owed;
+    held = null;
+  });
+  let wanted = 0; // the last goal that is one
+  target.addEventListener("input", () => {
+    const { value, wrong } = entry({ kind: "number" }, target.value, { low: Number(target.min), high: Number(target.max) });
+    target.setAttribute("aria-invalid", String(Boolean(wrong)));
+    if (wrong) return write(said, wrong);
+    wanted = value;
+    return held?.again();
+  });
+  target.addEventListener("blur", () => {
+    target.value = wanted;
+    target.removeAttribute("aria-invalid");
+  });
+
+  studio.addEventListener("summary", ({ detail: summary }) => {
+    const { respec } = studio;
+    if (studio.paused || studio.link.state !== "live" || studio.trial) return;
+    if (!held && respec.asked) return;
+    if (owed) askSize(respec, owed);
+    else if (!held && kind.value && !studio.settings.busy) held = new Holding(studio, kind.value);
+    owed = null;
+    if (!held) return write(said, "");
+    const why = held.disturbed();
+    if (why) {
+      held = null; // the user's hand is stronger
+      kind.value = "";
+      goal.hidden = true;
+      return studio.notice(`Holding has ended: ${why}`, true);
+    }
+    held.look(summary, wanted);
+    if (target.getAttribute("aria-invalid") !== "true") write(said, held.words);
+  });
+}

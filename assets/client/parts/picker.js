@@ -1,0 +1,105 @@
+// The input: what the pictures come from, and the few choices that belong to it.
+
+import { cameras, onCameraChange } from "../flow/sources.js";
+import { icon, iconButton, make, write } from "./dom.js";
+
+const KINDS = [
+  ["camera", "Camera"],
+  ["screen", "Screen"],
+  ["sample", "Sample"],
+  ["clip", "Clip"],
+  ["picture", "Picture"],
+  ["paint", "Paint"],
+  ["prompt", "Prompt only"],
+];
+const ACCEPT = { clip: "video/*", picture: "image/*" };
+
+export function source(host, studio) {
+  const files = make("input", { type: "file", hidden: true, aria: { label: "File to use as input" } });
+  const pick = (kind) => {
+    if (!(kind in ACCEPT)) return studio.choose(kind);
+    files.accept = ACCEPT[kind];
+    files.onchange = () => files.files[0] && studio.choose(kind, { file: files.files[0] });
+    files.value = "";
+    return files.click();
+  };
+  const buttons = KINDS.map(([kind, label]) => make("button", {
+    type: "button",
+    className: "rill-kind",
+    dataset: { kind },
+    aria: { pressed: "false" },
+    on: { click: () => pick(kind) },
+  }, icon(kind), make("span", { textContent: label })));
+  const lines = [cameraLine(studio), fileLine(studio), clipLine(studio)];
+  host.append(make("div", { className: "rill-kinds", aria: { role: "group", label: "Input" } }, ...buttons), ...lines.map(({ line }) => line), files);
+
+  studio.addEventListener("source", () => {
+    const kind = studio.source?.kind ?? null;
+    for (const button of buttons) button.setAttribute("aria-pressed", String(button.dataset.kind === kind));
+    host.dataset.busy = String(studio.opening > 0);
+    for (const { update } of lines) update(studio.source);
+  });
+}
+
+function cameraLine(studio) {
+  const device = make("select", { className: "rill-select", aria: { label: "Camera" }, on: { change: () => studio.choose("camera", { deviceId: device.value }) } });
+  const mirrored = make("input", { type: "checkbox", checked: true, on: { change: () => studio.setMirror(mirrored.checked) } });
+  const line = make("div", { className: "rill-sourceline", hidden: true }, device, make("label", { className: "rill-check" }, mirrored, "Mirror"));
+  const list = async () => {
+    if (studio.source?.kind !== "camera") return;
+    const current = studio.source.deviceId;
+    const found = await cameras();
+    device.replaceChildren(...found.map(({ deviceId, label }) => make("option", { value: deviceId, textContent: label, selected: deviceId === current })));
+    device.disabled = found.length < 2;
+  };
+  onCameraChange(list);
+  const update = (now) => {
+    line.hidden = now?.kind !== "camera";
+    if (line.hidden) return;
+    mirrored.checked = studio.pump.mirror;
+    list();
+  };
+  return { line, update };
+}
+
+function fileLine() {
+  const line = make("div", { className: "rill-sourceline rill-file", hidden: true });
+  const update = (now) => {
+    line.hidden = now?.kind !== "clip" && now?.kind !== "picture";
+    write(line, line.hidden ? "" : now.label);
+  };
+  return { line, update };
+}
+
+/** Hold, seek and loop of a clip. */
+function clipLine() {
+  let video = null;
+  const hold = iconButton("pause", "Hold the clip", () => (video.paused ? video.play() : video.pause()));
+  const seek = make("input", { type: "range", min: 0, max: 1, step: "any", value: 0, aria: { label: "Position in the clip" } });
+  seek.addEventListener("input", () => (video.currentTime = seek.value));
+  const time = make("span", { className: "rill-time" });
+  const loop = iconButton("loop", "Play in a loop", () => {
+    video.loop = !video.loop;
+    if (video.loop && video.ended) video.play();
+    paint();
+  });
+  const line = make("div", { className: "rill-sourceline rill-clip", hidden: true }, hold, seek, time, loop);
+  function paint() {
+    if (!video) return;
+    hold.paint(video.paused ? "play" : "pause", video.paused ? "Play the clip" : "Hold the clip");
+    loop.setAttribute("aria-pressed", String(video.loop));
+    seek.max = video.duration;
+    if (document.activeElement !== seek || !video.paused) seek.value = video.currentTime;
+    write(time, `${clock(video.currentTime)} / ${clock(video.duration)}`);
+  }
+  const update = (now) => {
+    for (const name of ["timeupdate", "pause", "playing"]) video?.removeEventListener(name, paint);
+    video = now?.seekable ? now.element : null;
+    line.hidden = video === null;
+    for (const name of ["timeupdate", "pause", "playing"]) video?.addEventListener(name, paint);
+    paint();
+  };
+  return { line, update };
+}
+
+const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;

@@ -1,0 +1,88 @@
+"""What a model is, and whether it would load, without reading its weights: `app.py models --check`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines.checkpoints.loader import networks
+from pipelines.checkpoints.loader.folder import FolderCheckpoint, summarise
+from pipelines.checkpoints.loader.parts import SPATIAL_FACTOR, ModelParts
+from pipelines.checkpoints.naming import describe
+from pipelines.networks.unet import check_supported
+from pipelines.values.types import ModelError
+
+WIDTHS = {768: "Stable Diffusion 1.5", 1024: "Stable Diffusion 2.1", 2048: "Stable Diffusion XL"}
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """facts: what is known of a model, by name, in the order to show. problem: why it would not load, None if it would."""
+
+    name: str
+    facts: dict[str, Any]
+    problem: str | None
+
+
+def inspect(name: str, offline: bool = True) -> Report:
+    """Everything about `name` (as `--model` takes it) that its configuration and the headers of its files say."""
+    facts: dict[str, Any] = {}
+    try:
+        parts = ModelParts(describe(name), offline)
+        facts |= _facts(parts)
+        _fits(parts)
+    except ModelError as error:
+        return Report(name, facts, str(error))
+    return Report(name, facts, None)
+
+
+def family(unet: dict[str, Any]) -> str:
+    """The family that a UNet's configuration belongs to, in words."""
+    base = WIDTHS.get(unet.get("cross_attention_dim", 0), "Stable Diffusion, of its own sizes")
+    if unet.get("mid_block_type", "") is None:
+        base += ", without a mid block (SDXS)"
+    if unet.get("time_cond_proj_dim") is not None:
+        base += ", with a guidance embedding (LCM)"
+    return base
+
+
+def _facts(parts: ModelParts) -> dict[str, Any]:
+    unet, schedule = parts.unet_config, parts.schedule
+    is_folder = isinstance(parts.checkpoint, FolderCheckpoint)
+    facts: dict[str, Any] = {
+        "layout": "diffusers folder" if is_folder else "single file",
+        "family": family(unet),
+        "prediction": schedule.prediction,
+        "text": f"{parts.embedding_shape[0]} tokens of {parts.embedding_shape[1]}"
+        + (f", pooled to {parts.pooled_size}" if parts.pooled_size else ""),
+        "latents": f"{parts.latent_channels} channels, {parts.vae_config['_class_name']}",
+        "channels": list(unet["block_out_channels"]),
+        "native_size": int(unet.get("sample_size") or 64) * SPATIAL_FACTOR,
+        "size_multiple": parts.size_multiple,
+    }
+    for lora in parts.loras:
+        layers = ", ".join(f"{count} layers of {part}" for part, count in lora.layers.items())
+        facts[f"lora {lora.name}"] = f"{layers}; ranks {min(lora.ranks)} to {max(lora.ranks)}, weight {lora.strength:g}"
+    if schedule.trained:
+        facts["trained_timesteps"] = list(schedule.trained)
+    if isinstance(parts.checkpoint, FolderCheckpoint):
+        facts |= {part: summarise(weights) for part, weights in parts.checkpoint.weights.items()}
+    else:
+        facts["file"] = summarise(parts.checkpoint.file)
+    return facts
+
+
+def _fits(parts: ModelParts) -> None:
+    """Raises ModelError for networks that the passes cannot compute, and for weights that do not fit the configuration."""
+    for part, config, weights in parts.plan():
+        shapes = {networks.modern_name(name): info.shape for name, info in weights.tensors.items()} if weights is not None else {}
+        network = networks.empty(str(config["_class_name"]), config, f"{parts.name}/{part}", shapes)
+        if part == "unet":
+            try:
+                check_supported(network)
+            except ValueError as error:
+                raise ModelError(f"{parts.name}/unet: {error}") from error
+            for lora in parts.loras:
+                lora.targets(part, network, config)
+        if weights is not None:
+            networks.check_fit(network, shapes, f"{parts.name}/{part}")

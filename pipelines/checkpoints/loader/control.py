@@ -1,0 +1,55 @@
+"""A ControlNet's folder in the diffusers layout, checked against the UNet that it shall steer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from pipelines.checkpoints.loader import networks
+from pipelines.checkpoints.loader.files import Folder
+from pipelines.networks.controlnet import SUPPORTED
+from pipelines.values.types import ModelError
+
+SHARED = ("in_channels", "block_out_channels", "layers_per_block", "cross_attention_dim", "down_block_types")
+"""Fields of the configuration in which a ControlNet must equal its UNet: its residuals are added to the UNet's skips."""
+
+DEFAULTS: dict[str, Any] = {
+    "controlnet_conditioning_channel_order": "rgb",
+    "global_pool_conditions": False,
+    "conditioning_channels": 3,
+}
+
+
+class ControlFolder:
+    """A ControlNet on disk, its configuration and header checked, its weights not read. Raises ModelError."""
+
+    def __init__(self, path: Path, unet_config: Mapping[str, Any]) -> None:
+        if not path.is_dir():
+            raise ModelError(f"{path.name}: a ControlNet is a folder with config.json and a .safetensors file")
+        folder = Folder(path)
+        self.name = folder.name
+        self.config = folder.json("config.json")
+        kind = self.config.get("_class_name")
+        if kind != "ControlNetModel":
+            raise ModelError(f"{self.name}/config.json: {kind!r} is not ControlNetModel")
+        for field, allowed in SUPPORTED.items():
+            value = self.config.get(field, DEFAULTS.get(field))
+            if value not in allowed:
+                only = ", ".join(map(repr, allowed))
+                raise ModelError(f"{self.name}/config.json: {field} = {value!r} is not supported; {only} is")
+        for field in (*SHARED, "addition_embed_type"):
+            mine, theirs = _plain(self.config.get(field)), _plain(unet_config.get(field))
+            if mine != theirs:
+                raise ModelError(f"{self.name}: is for another model: {field} is {mine}, the UNet has {theirs}")
+        self.weights = folder.weights("")
+
+    def network(self) -> nn.Module:
+        """In the files' own dtype."""
+        return networks.build("ControlNetModel", self.config, networks.read(self.weights), self.name)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

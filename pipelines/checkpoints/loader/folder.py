@@ -1,0 +1,102 @@
+"""A checkpoint folder in the diffusers layout: which parts it has, what they are, and how they become modules."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from pipelines.checkpoints.loader import networks, vocabulary
+from pipelines.checkpoints.loader.files import Folder, Weights
+from pipelines.values.types import ModelError
+
+PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+SECOND = ("text_encoder_2", "tokenizer_2")
+CLASSES: dict[str, tuple[str, ...]] = {
+    "unet": ("UNet2DConditionModel",),
+    "vae": networks.AUTOENCODERS,
+    "text_encoder": ("CLIPTextModel",),
+    "text_encoder_2": ("CLIPTextModelWithProjection",),
+    "painter": ("Painter",),
+    "tokenizer": ("CLIPTokenizer", "CLIPTokenizerFast"),
+    "tokenizer_2": ("CLIPTokenizer", "CLIPTokenizerFast"),
+}
+"""What each part may be. A scheduler may be any: its configuration is read as data, its code is never run."""
+
+
+class FolderCheckpoint:
+    """A folder whose layout, classes and headers have been checked; nothing of it is loaded yet. Raises ModelError."""
+
+    def __init__(self, path: Path) -> None:
+        if not path.is_dir():
+            raise ModelError(f"{path}: no such model folder")
+        self.folder = Folder(path)
+        self.name = self.folder.name
+        self.index = self.folder.json("model_index.json")
+        for part in PARTS:
+            self._check_part(part)
+        self.configs = {part: self.folder.json(f"{part}/config.json") for part in ("unet", "vae", "text_encoder")}
+        self.scheduler = self.folder.json("scheduler/scheduler_config.json")
+        if networks.pools_text(self.configs["unet"]):
+            for part in SECOND:
+                self._check_part(part)
+            self.configs["text_encoder_2"] = self.folder.json("text_encoder_2/config.json")
+        if self.folder.has("painter/config.json"):
+            self.configs["painter"] = self.folder.json("painter/config.json")
+        for part, config in self.configs.items():
+            self._check_class(part, config)
+        self.weights = {part: self.folder.weights(part) for part in self.configs}
+
+    @property
+    def empty_is_zero(self) -> bool:
+        """Whether no negative prompt means an embedding of zeros, not that of the empty text (SDXL)."""
+        return bool(self.index.get("force_zeros_for_empty_prompt", False))
+
+    def files(self, part: str) -> Iterator[Path]:
+        yield from self.weights[part].files
+
+    def digest(self, part: str) -> bytes:
+        return hashlib.sha256(json.dumps(self.configs[part], sort_keys=True).encode()).digest()
+
+    def network(self, part: str) -> nn.Module:
+        """unet, vae or painter."""
+        kind = str(self.configs[part]["_class_name"])
+        return networks.build(kind, self.configs[part], networks.read(self.weights[part]), f"{self.name}/{part}")
+
+    def text_encoder(self, part: str) -> tuple[Any, nn.Module]:
+        """(tokenizer, encoder in float32) of text_encoder or text_encoder_2."""
+        kind = CLASSES[part][0]
+        tokenizer = vocabulary.read_tokenizer(self.folder, part.replace("text_encoder", "tokenizer"))
+        return tokenizer, networks.clip_encoder(kind, self.configs[part], self.weights[part], f"{self.name}/{part}")
+
+    def _check_part(self, part: str) -> None:
+        entry = self.index.get(part)
+        if entry is None:
+            raise ModelError(f"{self.name}/model_index.json: has no entry {part!r}")
+        if not (isinstance(entry, list) and len(entry) == 2):
+            raise ModelError(f"{self.name}/model_index.json: {part} is no pair of library and class")
+        if part in CLASSES and entry[1] is not None and entry[1] not in CLASSES[part]:
+            raise ModelError(f"{self.name}/model_index.json: {part}: {entry[1]!r} is not one of {', '.join(CLASSES[part])}")
+        if not self.folder.has(part):
+            name = {"scheduler": "scheduler_config.json"}.get(part, "config.json")
+            raise ModelError(
+                f"{self.name}/{part}/{name}: is missing" if "tokenizer" not in part else f"{self.name}/{part}: is missing"
+            )
+
+    def _check_class(self, part: str, config: dict[str, Any]) -> None:
+        if part.startswith("text_encoder"):
+            architectures = config.get("architectures") or [CLASSES[part][0]]
+            config.setdefault("_class_name", architectures[0])
+        kind = config.get("_class_name")
+        if kind not in CLASSES[part]:
+            raise ModelError(f"{self.name}/{part}/config.json: {kind!r} is not one of {', '.join(CLASSES[part])}")
+
+
+def summarise(weights: Weights) -> str:
+    """ "3.4 GB, F16, 2 files"."""
+    files = f", {len(weights.files)} files" if len(weights.files) > 1 else ""
+    return f"{weights.bytes / 1e9:.2f} GB, {weights.dtype}{files}"

@@ -1,0 +1,142 @@
+"""Files of the Hugging Face hub: what is needed of a repository, downloaded once, at one commit, with a readable error.
+
+Only configuration, vocabulary and safetensors are ever asked for: no code, nothing pickled. What is downloaded lies in the hub's
+own cache, shared with every other program on the machine.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
+
+from pipelines.checkpoints.loader.files import PICKLED, choose_weights
+from pipelines.values.models import Hub, Place
+from pipelines.values.types import ModelError
+
+T = TypeVar("T")
+
+
+class Unreachable(ModelError):
+    """The hub does not answer; what was downloaded before may still do."""
+
+
+CONFIGURATION = ("model_index.json", "config.json", "scheduler_config.json", "preprocessor_config.json")
+VOCABULARY = (
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+PARTS = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
+
+
+def locate(place: Place, offline: bool) -> Path:
+    """A folder or file on this machine; downloaded first if it is the hub's and not there yet. Raises ModelError.
+
+    offline: use what was downloaded before, and ask nobody; so does HF_HUB_OFFLINE, which the hub's library reads.
+    """
+    from huggingface_hub import is_offline_mode
+
+    if isinstance(place, Path):
+        return place.expanduser()
+    offline = offline or is_offline_mode()
+    if place.file:
+        return _file(place, offline)
+    return _snapshot(place, offline)
+
+
+def _file(hub: Hub, offline: bool) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    if not hub.file.endswith((".safetensors", ".json")):
+        raise ModelError(f"{hub}: only .safetensors files are loaded")
+    return Path(
+        _asked(hub, offline, lambda: hf_hub_download(hub.repo, hub.file, revision=hub.revision, local_files_only=offline))
+    )
+
+
+def _snapshot(hub: Hub, offline: bool) -> Path:
+    from huggingface_hub import HfApi, snapshot_download
+
+    if offline:
+        return _asked(hub, offline, lambda: _downloaded(hub))
+    try:
+        about = _asked(hub, offline, lambda: HfApi().model_info(hub.repo, revision=hub.revision))
+    except Unreachable as unreachable:
+        try:
+            return _snapshot(hub, offline=True)
+        except ModelError:
+            raise unreachable from None
+    names = [sibling.rfilename for sibling in about.siblings or ()]
+    patterns = needed(names)
+    if not any(name.endswith(".safetensors") for name in patterns):
+        pickled = [name for name in names if name.endswith(PICKLED)]
+        reason = f"only pickled weights ({pickled[0]}), which are refused" if pickled else "no .safetensors file"
+        raise ModelError(f"{hub}: {reason}")
+    # The commit that was listed, so that a push in between cannot mix two versions.
+    return Path(_asked(hub, offline, lambda: snapshot_download(hub.repo, revision=about.sha, allow_patterns=patterns)))
+
+
+def _downloaded(hub: Hub) -> Path:
+    """The folder of an earlier download. Raises what the hub's library does."""
+    from huggingface_hub import errors, snapshot_download
+
+    try:
+        return Path(snapshot_download(hub.repo, revision=hub.revision, local_files_only=True))
+    except errors.IncompleteSnapshotError as error:
+        # It misses what was left out on purpose, too. What a model lacks is said by name when the folder is checked.
+        return Path(error.snapshot_path)
+
+
+def needed(names: Iterable[str]) -> list[str]:
+    """The files of a repository that a model is loaded from: configuration, vocabulary, and one set of weights per part."""
+    by_folder: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        pure = PurePosixPath(name)
+        if len(pure.parts) <= 2:
+            by_folder[pure.parts[0] if len(pure.parts) == 2 else ""].append(pure.name)
+    wanted: list[str] = []
+    has_parts = "unet" in by_folder
+    for folder, files in by_folder.items():
+        if folder and folder not in PARTS:
+            continue
+        prefix = f"{folder}/" if folder else ""
+        wanted += [prefix + name for name in files if name in CONFIGURATION or (folder and name in VOCABULARY)]
+        chosen = choose_weights(files) if folder or not has_parts else None  # beside the parts lie single files of the same
+        if chosen is not None:
+            wanted.append(prefix + chosen)
+            stem = chosen.partition(".")[0]
+            if chosen.endswith(".json"):
+                wanted += [prefix + name for name in files if name.startswith(stem) and "-of-" in name]
+    return sorted(wanted)
+
+
+def _asked(hub: Hub, offline: bool, ask: Callable[[], T]) -> T:
+    """The answer to a call of the hub's library, its many exceptions turned into one sentence."""
+    from huggingface_hub import errors
+
+    at = f"{hub}" if hub.revision is None else f"{hub} at {hub.revision}"
+    try:
+        return ask()
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
+        if offline or isinstance(error, errors.OfflineModeIsEnabled):
+            raise ModelError(f"{at}: is not downloaded yet, and downloads are switched off") from error
+        raise ModelError(f"{at}: is not downloaded yet, and the hub cannot be reached") from error
+    except errors.GatedRepoError as error:
+        raise ModelError(f"{at}: asks for a licence to be accepted on its page; log in with `hf auth login` then") from error
+    except errors.RepositoryNotFoundError as error:
+        raise ModelError(f"{at}: there is no such repository on the hub, or it is private") from error
+    except errors.RevisionNotFoundError as error:
+        raise ModelError(f"{at}: the repository has no such revision") from error
+    except errors.EntryNotFoundError as error:
+        raise ModelError(f"{at}: the repository has no such file") from error
+    except (errors.HfHubHTTPError, errors.HFValidationError) as error:
+        raise ModelError(f"{at}: the hub refuses: {str(error).splitlines()[0]}") from error
+    except errors.HTTPError as error:  # type: ignore[attr-defined]  # of the client under the hub's library
+        raise Unreachable(f"{at}: is not downloaded yet, and the hub cannot be reached: {error}") from error
+    except OSError as error:
+        raise ModelError(f"{at}: cannot be downloaded: {(str(error) or repr(error)).splitlines()[0]}") from error

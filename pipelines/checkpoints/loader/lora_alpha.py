@@ -1,0 +1,95 @@
+"""What a LoRA's metadata says of its strengths: `lora_adapter_metadata`, in which diffusers keeps the configuration of peft.
+
+A layer's share is alpha / rank · B·A, with rsLoRA alpha / √rank (arXiv 2312.03732). Adapters that plain fusing would apply
+wrongly are refused.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipelines.checkpoints.loader.lora_names import PREFIXES
+from pipelines.values.reader import parse_json
+from pipelines.values.types import ModelError
+
+KEY = "lora_adapter_metadata"
+LAYER = re.compile(r"\^?[A-Za-z0-9_.]{1,300}")
+CHANGED_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga", "mica")
+"""Ways to initialise a LoRA that change the weights beneath it, too, so that it does not fit the published ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """Of one part: alpha and rank of most layers (None: not said), those of single ones by name, whether it is rsLoRA."""
+
+    alpha: float | None = None
+    rank: int | None = None
+    alphas: Mapping[str, float] = field(default_factory=dict)
+    ranks: Mapping[str, float] = field(default_factory=dict)
+    rooted: bool = False
+
+    def alpha_of(self, layer: str) -> float | None:
+        """layer: its name in the network, with dots."""
+        return _of(self.alphas, layer, self.alpha)
+
+    def rank_of(self, layer: str) -> float | None:
+        return _of(self.ranks, layer, self.rank)
+
+    def scale(self, alpha: float, rank: int) -> float:
+        return alpha / (math.sqrt(rank) if self.rooted else rank)
+
+
+def stated(metadata: Mapping[str, str], label: str) -> dict[str, Stated]:
+    """By part. Raises ModelError, which begins with `label`, for metadata that is broken or asks for more than plain fusing."""
+    label = f"{label}: {KEY}"
+    content = parse_json(metadata[KEY], label) if metadata.get(KEY) else {}
+    fields: dict[str, dict[str, Any]] = {}
+    for key, value in content.items():
+        part, _, name = key.partition(".")
+        if part not in PREFIXES or not name:
+            raise ModelError(f"{label}: {key!r} belongs to no part of a Stable Diffusion model")
+        fields.setdefault(part, {})[name] = value
+    return {part: _stated(values, f"{label}: {part}") for part, values in fields.items()}
+
+
+def _stated(values: Mapping[str, Any], label: str) -> Stated:
+    for kind in ("use_dora", "lora_bias", "alora_invocation_tokens", "use_qalora"):
+        if values.get(kind):
+            raise ModelError(f"{label}: {kind} is not a plain LoRA, and is not read")
+    begun = values.get("init_lora_weights")
+    if isinstance(begun, str) and begun.startswith(CHANGED_BASE):
+        raise ModelError(f"{label}: init_lora_weights {begun!r} changes the weights beneath the LoRA, which are not in the file")
+    alpha, rank = (_number(values[name], f"{label}.{name}") if name in values else None for name in ("lora_alpha", "r"))
+    alphas, ranks = (_numbers(values.get(name), f"{label}.{name}") for name in ("alpha_pattern", "rank_pattern"))
+    return Stated(alpha, None if rank is None else int(rank), alphas, ranks, bool(values.get("use_rslora")))
+
+
+def _numbers(value: Any, label: str) -> dict[str, float]:
+    if not isinstance(value, dict | None):
+        raise ModelError(f"{label}: must hold a number for each layer")
+    numbers = {}
+    for layer, number in (value or {}).items():
+        if LAYER.fullmatch(layer) is None:  # peft takes regular expressions; a file shall not bring its own
+            raise ModelError(f"{label}: {layer!r} is not the name of a layer")
+        numbers[layer] = _number(number, f"{label}: {layer}")
+    return numbers
+
+
+def _number(value: Any, label: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ModelError(f"{label}: {value!r} is not a positive number")
+    return float(value)
+
+
+def _of(numbers: Mapping[str, float], layer: str, otherwise: float | None) -> float | None:
+    """The first number whose name is the layer's or, without ^ before it, the end of it."""
+    for name, number in numbers.items():
+        plain = name.removeprefix("^").removeprefix("text_model.")
+        whole = layer.removeprefix("text_model.")
+        if whole == plain or (not name.startswith("^") and whole.endswith(f".{plain}")):
+            return number
+    return otherwise

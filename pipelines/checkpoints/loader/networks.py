@@ -1,0 +1,191 @@
+"""Configuration and checked weights to modules. The place where diffusers' and transformers' classes are made.
+
+A network is laid out without memory and then takes the tensors of the file as they are, so a half-precision checkpoint
+never exists twice, nor in float32. Every tensor must fit: nothing is left at random values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from pipelines.checkpoints.loader.files import Weights
+from pipelines.networks import position_bias
+from pipelines.values.types import ModelError
+
+AUTOENCODERS = ("CosineAutoencoder", "AutoencoderKL", "AutoencoderTiny")
+IGNORED = ("position_ids",)  # buffers of old text encoders, which newer ones make themselves
+OLD_ATTENTION = {"query.": "to_q.", "key.": "to_k.", "value.": "to_v.", "proj_attn.": "to_out.0."}
+CLIP_FIELDS = (
+    "vocab_size", "hidden_size", "intermediate_size", "projection_dim", "num_hidden_layers", "num_attention_heads",
+    "max_position_embeddings", "hidden_act", "layer_norm_eps", "attention_dropout", "initializer_range", "initializer_factor",
+    "pad_token_id", "bos_token_id", "eos_token_id", "num_channels", "image_size", "patch_size",
+)  # fmt: skip
+SHOWN = 3  # names in an error
+
+LOADING_ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, NotImplementedError, SafetensorError)
+"""What the libraries raise for files that are not what they claim to be."""
+
+
+def pools_text(unet_config: Mapping[str, Any]) -> bool:
+    """Whether a UNet takes pooled text and time ids (SDXL)."""
+    return unet_config.get("addition_embed_type") == "text_time"
+
+
+def empty(
+    kind: str, config: Mapping[str, Any], label: str, shapes: Mapping[str, tuple[int, ...]] = MappingProxyType({})
+) -> nn.Module:
+    """The network of a configuration, on no device: shapes without memory. Raises ModelError.
+
+    shapes: of the tensors that it shall take; those of place biases (pipelines.networks.position_bias) ask for what no
+    configuration tells.
+    """
+    try:
+        with torch.device("meta"):
+            module: nn.Module = _class(kind).from_config(dict(config))
+        position_bias.add(module, position_bias.cells_of(shapes.items()))
+        return module
+    except LOADING_ERRORS as error:
+        raise ModelError(f"{label}/config.json: describes no {kind}: {error}") from error
+
+
+def _class(kind: str) -> Any:
+    if kind == "CosineAutoencoder":
+        from pipelines.networks.cosine_autoencoder import CosineAutoencoder
+
+        return CosineAutoencoder
+    if kind == "Painter":
+        from pipelines.networks.painter import Painter
+
+        return Painter
+    import diffusers
+
+    quiet()
+    return getattr(diffusers, kind)
+
+
+def build(kind: str, config: Mapping[str, Any], tensors: Mapping[str, Tensor], label: str) -> nn.Module:
+    """A network with these tensors, in their dtype, in evaluation mode. Raises ModelError for what is missing or unfit."""
+    renamed = {modern_name(name): tensor for name, tensor in tensors.items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in renamed.items()}
+    module = empty(kind, config, label, shapes)
+    check_fit(module, shapes, label)
+    module.load_state_dict(renamed, strict=True, assign=True)
+    return module.eval().requires_grad_(False)
+
+
+def check_fit(module: nn.Module, shapes: Mapping[str, tuple[int, ...]], label: str) -> None:
+    """Raises ModelError if tensors of these names and shapes are not exactly the module's."""
+    wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    missing = sorted(wanted.keys() - shapes.keys())
+    extra = sorted(shapes.keys() - wanted.keys())
+    if missing or extra:
+        raise ModelError(
+            f"{label}: weights and configuration differ: {_some('missing', missing)}{_some('unknown', extra)}".rstrip("; ")
+        )
+    for name, shape in wanted.items():
+        if shapes[name] != shape:
+            raise ModelError(f"{label}: {name} has shape {list(shapes[name])}; the configuration asks for {list(shape)}")
+
+
+def modern_name(name: str) -> str:
+    """An autoencoder's attention had other names before 2023; the published files still have."""
+    if ".attentions." in name and "block" in name:
+        for old, new in OLD_ATTENTION.items():
+            if f".{old}" in name and "transformer_blocks" not in name:
+                return name.replace(f".{old}", f".{new}")
+    return name
+
+
+def read(weights: Weights) -> dict[str, Tensor]:
+    """All tensors, as they are in the files."""
+    tensors: dict[str, Tensor] = {}
+    for path in weights.files:
+        try:
+            with safe_open(path, framework="pt") as file:
+                tensors.update({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+        except LOADING_ERRORS as error:
+            raise ModelError(f"{path.name}: cannot be read: {error}") from error
+    return tensors
+
+
+def clip_encoder(kind: str, config: Mapping[str, Any], weights: Weights, label: str) -> nn.Module:
+    """A CLIP encoder of texts or pictures in float32: half precision is slow or missing on a CPU, and it runs once per prompt.
+
+    kind: CLIPTextModel, CLIPTextModelWithProjection or CLIPVisionModelWithProjection. Raises ModelError.
+    """
+    import transformers
+
+    made = transformers.CLIPVisionConfig if "Vision" in kind else transformers.CLIPTextConfig
+    try:
+        described = made(**_known(config))
+    except LOADING_ERRORS as error:
+        raise ModelError(f"{label}/config.json: describes no {kind}: {error}") from error
+    return _loaded(getattr(transformers, kind), described, weights, label)
+
+
+def safety_checker(config: Mapping[str, Any], weights: Weights, label: str, side: int) -> nn.Module:
+    """The published safety checker in float32, for pictures of side x side pixels. Raises ModelError."""
+    import transformers
+    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+
+    vision = {**(config.get("vision_config") or {}), **(config.get("vision_config_dict") or {})}
+    try:
+        described = transformers.CLIPConfig(vision_config=_known(vision), projection_dim=int(config.get("projection_dim", 512)))
+    except LOADING_ERRORS as error:
+        raise ModelError(f"{label}/config.json: describes no safety checker: {error}") from error
+    if described.vision_config.image_size != side:
+        raise ModelError(f"{label}: sees pictures of {described.vision_config.image_size} pixels, not of {side}")
+    return _loaded(StableDiffusionSafetyChecker, described, weights, label)
+
+
+def _known(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that describe a CLIP network; others name adapters, kernels or code, which are never looked for."""
+    return {name: config[name] for name in CLIP_FIELDS if name in config}
+
+
+def _loaded(cls: Any, config: Any, weights: Weights, label: str) -> nn.Module:
+    """A network of transformers with these weights, in float32. It is given tensors and no folder, so it opens no file."""
+    quiet()
+    try:
+        module, about = cls.from_pretrained(
+            None, config=config, state_dict=read(weights), dtype=torch.float32, local_files_only=True, output_loading_info=True
+        )
+    except LOADING_ERRORS as error:
+        raise ModelError(f"{label}: cannot be loaded: {error}") from error
+    missing = sorted(name for name in about["missing_keys"] if not name.endswith(IGNORED))
+    if missing or about["mismatched_keys"]:
+        unfit = sorted(str(entry[0]) for entry in about["mismatched_keys"])
+        raise ModelError(
+            f"{label}: weights and configuration differ: {_some('missing', missing)}{_some('unfit', unfit)}".rstrip("; ")
+        )
+    loaded: nn.Module = module.eval().requires_grad_(False)
+    return loaded
+
+
+def quiet() -> None:
+    """No notices of the libraries between our own lines, and no progress bars but those of downloads; errors still come as
+    exceptions."""
+    import diffusers.utils.logging as diffusers_logging
+    import transformers.utils.logging as transformers_logging
+    from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars  # type: ignore[attr-defined]
+
+    hidden = are_progress_bars_disabled()
+
+    diffusers_logging.set_verbosity_error()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()  # the hub's, too
+    if not hidden:
+        enable_progress_bars()
+
+
+def _some(what: str, names: list[str]) -> str:
+    if not names:
+        return ""
+    rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{what} {', '.join(names[:SHOWN])}{rest}; "

@@ -1,0 +1,312 @@
+"""The parts an engine is made of, out of whatever a model's entry names: checkpoint, other UNet, tiny autoencoder, LoRAs.
+
+Everything is checked before anything is loaded: layout, classes, that every file stays inside its folder, that headers describe
+their files, that no pickled weights are needed. Parts are loaded on first use: with graphs cached on disk a start reads no
+UNet weights at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipelines.checkpoints.loader import networks, text
+from pipelines.checkpoints.loader.control import ControlFolder
+from pipelines.checkpoints.loader.files import Folder, Weights, read_header, read_weights
+from pipelines.checkpoints.loader.folder import FolderCheckpoint
+from pipelines.checkpoints.loader.hub import locate
+from pipelines.checkpoints.loader.lora import LoraFile, fuse
+from pipelines.checkpoints.loader.picture import Look, PictureFiles
+from pipelines.checkpoints.loader.single import SingleFileCheckpoint
+from pipelines.techniques import schedule
+from pipelines.techniques.styles import StyleBook
+from pipelines.values.models import Hub, ModelInfo, PictureAdapter
+from pipelines.values.types import ModelError
+
+CALIBRATION = "calibration"
+"""Pictures beside the weights, for calibrating an int8 variant."""
+
+TIME_IDS = 6  # original height and width, top and left of the crop, target height and width
+SPATIAL_FACTOR = 8  # pixels per latent cell, in every model of the Stable Diffusion kind
+FUSED = "each layer's own alpha, "
+"""How LoRAs are fused, in the fingerprint: graphs that were built with another arithmetic are not taken from the disk."""
+HASHED_WHOLE = 256 * 2**20  # larger weight files are told apart by size, time and header
+
+
+class Replacement:
+    """Weights that take the place of a checkpoint's part: a UNet file, or an autoencoder's folder."""
+
+    def __init__(self, path: Path, config: dict[str, Any]) -> None:
+        self.name = path.name
+        if path.is_dir():
+            folder = Folder(path)
+            self.weights: Weights = folder.weights("")
+            self.config = folder.json("config.json")
+        else:
+            self.weights = read_weights([path], path.name)
+            self.config = config
+
+
+class ModelParts:
+    """A checked model. Raises ModelError, naming the file or field, from the constructor or from the part that is broken.
+
+    offline: load only what is on this machine already. Otherwise what is missing is downloaded, with a progress bar.
+    """
+
+    def __init__(self, info: ModelInfo, offline: bool = False) -> None:
+        self.info = info
+        base = locate(info.base, offline)
+        is_file = base.suffix == ".safetensors" or base.is_file()
+        self.checkpoint = SingleFileCheckpoint(base, info.prediction) if is_file else FolderCheckpoint(base)
+        self.name = self.checkpoint.name
+        self._unet = None if info.unet is None else Replacement(locate(info.unet, offline), self.checkpoint.configs["unet"])
+        self._vae = None if info.autoencoder is None else Replacement(locate(info.autoencoder, offline), {})
+        self.loras = tuple(LoraFile(locate(lora.place, offline), lora.strength) for lora in info.loras)
+        for lora in self.loras:
+            if strange := sorted(lora.layers.keys() - self.checkpoint.configs.keys()):
+                raise ModelError(f"{lora.name}: is for another model: it has layers for {strange[0]}, which {self.name} lacks")
+        self.unet_config = self.checkpoint.configs["unet"] if self._unet is None else self._unet.config
+        self.vae_config = self.checkpoint.configs["vae"] if self._vae is None else self._vae.config
+        if self.vae_config.get("_class_name") not in networks.AUTOENCODERS:
+            kinds = ", ".join(networks.AUTOENCODERS)
+            raise ModelError(f"{self.name}: autoencoder {self.vae_config.get('_class_name')!r} is not one of {kinds}")
+        self.vocabulary = info.vocabulary
+        self.schedule = schedule.from_config(self.checkpoint.scheduler, info.trained_timesteps, info.prediction, info.shift)
+        self._check_sizes()
+        self._control = None if info.control is None else ControlFolder(locate(info.control, offline), self.unet_config)
+        self._picture = None if info.picture is None else PictureFiles(*_adapter(info.picture, offline), self.unet_config)
+
+    @cached_property
+    def calibration(self) -> tuple[Path, ...]:
+        """Pictures to calibrate an int8 variant with, where the model's folder has them."""
+        if not isinstance(self.checkpoint, FolderCheckpoint):
+            return ()
+        return tuple(self.checkpoint.folder.files(CALIBRATION, "*.jpg"))
+
+    @property
+    def latent_channels(self) -> int:
+        return int(self.unet_config["in_channels"])
+
+    @property
+    def size_multiple(self) -> int:
+        """Width and height in pixels must be multiples of this: each level of the UNet but the last halves the latent."""
+        return int(SPATIAL_FACTOR * 2 ** (len(self.unet_config["down_block_types"]) - 1))
+
+    @property
+    def network_files(self) -> tuple[Path, ...]:
+        """What the graphs are made of; a file that holds several parts stands here once."""
+        return tuple(dict.fromkeys(self._files()))
+
+    @property
+    def encoder_files(self) -> tuple[Path, ...]:
+        """What is read for text and picture encoders alone, beside the vocabulary."""
+        texts = (path for part in self.checkpoint.configs if part.startswith("text") for path in self.checkpoint.files(part))
+        pictures = () if self._picture is None else self._picture.encoder_files
+        return tuple(path for path in dict.fromkeys((*texts, *pictures)) if path not in self.network_files)
+
+    @property
+    def branches(self) -> int:
+        """Re-entry points of the feature cache: one per up layer."""
+        layers, blocks = self.unet_config["layers_per_block"], len(self.unet_config["up_block_types"])
+        per_block = layers if isinstance(layers, list) else [layers] * blocks
+        return sum(count + 1 for count in per_block)
+
+    @property
+    def embedding_shape(self) -> tuple[int, int]:
+        """(L, D) of a prompt embedding."""
+        return int(self.checkpoint.configs["text_encoder"]["max_position_embeddings"]), int(
+            self.unet_config["cross_attention_dim"]
+        )
+
+    @property
+    def pooled_size(self) -> int | None:
+        """P of the pooled text, None for a UNet that takes none."""
+        if not networks.pools_text(self.unet_config):
+            return None
+        times = TIME_IDS * int(self.unet_config["addition_time_embed_dim"])
+        return int(self.unet_config["projection_class_embeddings_input_dim"]) - times
+
+    @property
+    def w_size(self) -> int | None:
+        """W of the guidance embedding of a distilled LCM, None for a UNet without one."""
+        size = self.unet_config.get("time_cond_proj_dim")
+        return None if size is None else int(size)
+
+    @property
+    def added_sizes(self) -> tuple[int, ...]:
+        """Sizes of the passes' added inputs, in their order: pooled text, time ids, guidance embedding."""
+        pooled = () if self.pooled_size is None else (self.pooled_size, TIME_IDS)
+        return pooled if self.w_size is None else (*pooled, self.w_size)
+
+    @property
+    def has_control(self) -> bool:
+        """Whether a ControlNet belongs to it."""
+        return self._control is not None
+
+    @property
+    def picture_tokens(self) -> int:
+        """T of a picture prompt, 0 without an adapter for them."""
+        return 0 if self._picture is None else self._picture.tokens
+
+    @property
+    def empty_is_zero(self) -> bool:
+        """Whether no negative prompt means a text of zeros (SDXL) instead of the empty prompt's."""
+        return self.checkpoint.empty_is_zero
+
+    @property
+    def upcasts_autoencoder(self) -> bool:
+        """Whether the autoencoder overflows in float16 and has to be computed in float32 there (SDXL's own)."""
+        return bool(self.vae_config.get("force_upcast", False)) and self.vae_config["_class_name"] == "AutoencoderKL"
+
+    def time_ids(self, width: int, height: int) -> Tensor | None:
+        """SDXL's size conditions [6], for an uncropped picture of this size in pixels; None for a UNet that takes none."""
+        if self.pooled_size is None:
+            return None
+        return torch.tensor([height, width, 0, 0, height, width], dtype=torch.float32)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes whenever the weights or the configuration of the UNet or the autoencoder change."""
+        digest = hashlib.sha256()
+        for part in ("unet", "vae", *(("painter",) if self.has_painter else ())):
+            digest.update(self.checkpoint.digest(part))
+        for path in self._files():
+            _hash(path, digest)
+        for lora in self.loras:
+            digest.update(f"{FUSED}{lora.strength}".encode())
+        return digest.hexdigest()[:20]
+
+    @cached_property
+    def unet(self) -> nn.Module:
+        """In the files' own dtype, with every LoRA in its weights."""
+        if self._unet is None:
+            unet = self.checkpoint.network("unet")
+        else:
+            tensors = networks.read(self._unet.weights)
+            unet = networks.build("UNet2DConditionModel", self.unet_config, tensors, self._unet.name)
+        fuse(self.loras, "unet", unet, self.unet_config)
+        if self._picture is not None:
+            self._picture.install(unet)
+        return unet
+
+    @cached_property
+    def control(self) -> nn.Module:
+        """The ControlNet, in the files' own dtype. Only where `has_control`."""
+        if self._control is None:
+            raise ModelError(f"{self.name}: has no ControlNet")
+        return self._control.network()
+
+    @cached_property
+    def look(self) -> Look:
+        """Picture to its tokens and those of no picture. Only where there are `picture_tokens`."""
+        if self._picture is None:
+            raise ModelError(f"{self.name}: has no adapter for picture prompts")
+        return self._picture.look()
+
+    @cached_property
+    def vae(self) -> nn.Module:
+        """In the files' own dtype."""
+        if self._vae is None:
+            return self.checkpoint.network("vae")
+        return networks.build(self.vae_config["_class_name"], self.vae_config, networks.read(self._vae.weights), self._vae.name)
+
+    @property
+    def has_painter(self) -> bool:
+        """Whether a painter follows the decoder."""
+        return isinstance(self.checkpoint, FolderCheckpoint) and "painter" in self.checkpoint.configs
+
+    @cached_property
+    def painter(self) -> nn.Module:
+        """The painter, in the files' own dtype. Only where `has_painter`."""
+        if not self.has_painter:
+            raise ModelError(f"{self.name}: has no painter")
+        return self.checkpoint.network("painter")
+
+    @cached_property
+    def style_table(self) -> Tensor:
+        """[S, N], float32: the numbers of the painter's own styles."""
+        return self.painter.get_buffer("styles").float()
+
+    @cached_property
+    def styles(self) -> StyleBook:
+        """The painted looks that a prompt may name; empty without a painter. Raises ModelError for one that mixes a style that
+        the painter lacks."""
+        if not self.has_painter:
+            return StyleBook()
+        for look in self.vocabulary.painted:
+            if any(row >= len(self.style_table) for row, _ in look.paint):
+                raise ModelError(
+                    f"{self.name}/painter/config.json: {look.prompt!r} mixes a row beyond {len(self.style_table) - 1}"
+                )
+        return StyleBook(self.vocabulary.painted, self.style_table)
+
+    @cached_property
+    def encode_prompt(self) -> text.Encode:
+        """Prompt to what the UNet takes of it: (embedding [L, D],), or (embedding, pooled [P]) for SDXL; float32."""
+        length = self.embedding_shape[0]
+        parts = ("text_encoder",) if self.pooled_size is None else ("text_encoder", "text_encoder_2")
+        pairs = [self.checkpoint.text_encoder(part) for part in parts]
+        for part, (_, encoder) in zip(parts, pairs, strict=True):
+            fuse(self.loras, part, encoder, self.unet_config)
+        return text.two_encoders(pairs, length) if len(pairs) == 2 else text.one_encoder(*pairs[0], length)
+
+    def plan(self) -> Iterator[tuple[str, dict[str, Any], Weights | None]]:
+        """(part, configuration, weights) of UNet, autoencoder and painter; weights None where a single file has other names."""
+        inside = self.checkpoint.weights if isinstance(self.checkpoint, FolderCheckpoint) else {}
+        for part, config, other in (("unet", self.unet_config, self._unet), ("vae", self.vae_config, self._vae)):
+            yield part, config, inside.get(part) if other is None else other.weights
+        if self.has_painter:
+            yield "painter", self.checkpoint.configs["painter"], inside["painter"]
+
+    def _files(self) -> Iterator[Path]:
+        for part, other in (("unet", self._unet), ("vae", self._vae)):
+            yield from self.checkpoint.files(part) if other is None else other.weights.files
+        if self.has_painter:
+            yield from self.checkpoint.files("painter")
+        for lora in self.loras:
+            yield from lora.weights.files
+        if self._control is not None:
+            yield from self._control.weights.files
+        if self._picture is not None:
+            yield from self._picture.weights.files
+
+    def _check_sizes(self) -> None:
+        """Parts that fit each other: channels of the latents, widths of the texts."""
+        latents = self.vae_config.get("latent_channels")
+        if latents != self.latent_channels:
+            raise ModelError(
+                f"{self.name}: the UNet takes {self.latent_channels} latent channels, the autoencoder makes {latents}"
+            )
+        configs = self.checkpoint.configs
+        widths = [configs[part]["hidden_size"] for part in configs if part.startswith("text_encoder")]
+        taken = self.unet_config.get("cross_attention_dim")
+        if sum(widths) != taken:
+            raise ModelError(f"{self.name}: the UNet takes texts of width {taken}; the text encoder makes {sum(widths)}")
+        if self.pooled_size is not None and configs["text_encoder_2"]["projection_dim"] != self.pooled_size:
+            raise ModelError(
+                f"{self.name}: text_encoder_2 pools to {configs['text_encoder_2']['projection_dim']}, not {self.pooled_size}"
+            )
+
+
+def _adapter(adapter: PictureAdapter, offline: bool) -> tuple[Path, Path]:
+    """The adapter's file or folder, and its picture encoder's folder: a file of the hub stands for the folder that it is in."""
+    encoder = locate(adapter.encoder, offline)
+    if isinstance(adapter.encoder, Hub):
+        beside = adapter.encoder.file.rpartition("/")[0] + "/config.json"
+        encoder = locate(Hub(adapter.encoder.repo, adapter.encoder.revision, beside), offline).parent
+    return locate(adapter.weights, offline), encoder
+
+
+def _hash(path: Path, digest: Any) -> None:
+    stat = path.stat()
+    if stat.st_size <= HASHED_WHOLE:
+        digest.update(path.read_bytes())
+        return
+    tensors, _ = read_header(path, path.name)
+    digest.update(f"{sorted(tensors.items())} {stat.st_size} {stat.st_mtime_ns}".encode())

@@ -1,0 +1,119 @@
+"""An adapter for picture prompts in the published layout of IP-Adapter: image projection and, for every cross-attention of the
+UNet, two matrices, in one file; beside it a CLIP picture encoder. Variants that see more than one embedding are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipelines.checkpoints.loader import networks
+from pipelines.checkpoints.loader.files import PICKLED, Folder, Weights, read_weights
+from pipelines.networks.picture_prompt import PictureAttention, Projection
+from pipelines.values.types import ModelError, Pixels
+
+PROJECTION = ("image_proj.proj.weight", "image_proj.proj.bias", "image_proj.norm.weight", "image_proj.norm.bias")
+MEAN = (0.48145466, 0.4578275, 0.40821073)  # of CLIP's training pictures, per channel
+STD = (0.26862954, 0.26130258, 0.27577711)
+CROSS = "attn2.processor"
+
+Look = Callable[[Pixels], tuple[Tensor, Tensor]]
+"""A picture, uint8 [height, width, 3], to its tokens and those of no picture, [T, D] each."""
+
+
+class PictureFiles:
+    """An adapter and its picture encoder on disk, headers checked against the UNet's configuration. Raises ModelError.
+
+    path: a .safetensors file, or a folder that holds one. encoder: the folder with config.json and weights.
+    """
+
+    def __init__(self, path: Path, encoder: Path, unet_config: dict[str, Any]) -> None:
+        self.name = path.name
+        if path.suffix in PICKLED:
+            raise ModelError(f"{self.name}: is pickled, and reading a pickle may run code; only .safetensors are loaded")
+        self.weights: Weights = Folder(path).weights("") if path.is_dir() else read_weights([path], self.name)
+        width = int(unet_config["cross_attention_dim"])
+        shapes = {name: info.shape for name, info in self.weights.tensors.items()}
+        strangers = [name for name in shapes if name not in PROJECTION and not _is_attention(name)]
+        missing = [name for name in PROJECTION if name not in shapes]
+        if missing or strangers:
+            what = f"holds {strangers[0]!r}" if strangers else f"lacks {missing[0]!r}"
+            raise ModelError(f"{self.name}: {what}; plain IP-Adapters alone are read, not the plus, full and face kinds")
+        self.tokens, rest = divmod(shapes[PROJECTION[0]][0], width)
+        if rest or shapes[PROJECTION[2]] != (width,):
+            raise ModelError(
+                f"{self.name}: is for another model: its tokens have {shapes[PROJECTION[2]][0]} numbers, the UNet takes {width}"
+            )
+        self._folder = Folder(encoder)
+        self.config = self._folder.json("config.json")
+        self._encoder = self._folder.weights("")
+        size = self.config.get("projection_dim")
+        if size != shapes[PROJECTION[0]][1]:
+            raise ModelError(
+                f"{self.name}: is for another picture encoder: it takes {shapes[PROJECTION[0]][1]} numbers, "
+                f"{self._folder.name} makes {size}"
+            )
+
+    @property
+    def encoder_files(self) -> tuple[Path, ...]:
+        """Of the picture encoder."""
+        return self._encoder.files
+
+    def install(self, unet: Any) -> None:
+        """Give every cross-attention of the UNet its two matrices, in the UNet's dtype. Raises ModelError if they do not fit."""
+        tensors, dtype = networks.read(self.weights), next(unet.parameters()).dtype
+        used = set(PROJECTION)
+        for index, name in enumerate(unet.attn_processors):
+            if not name.endswith(CROSS):
+                continue
+            attention = unet.get_submodule(name.removesuffix(".processor"))
+            pair = [self._matrix(tensors, f"ip_adapter.{index}.to_{side}_ip.weight", attention, used) for side in "kv"]
+            attention.set_processor(PictureAttention(self.tokens, *(matrix.to(dtype) for matrix in pair)))
+        if rest := sorted(tensors.keys() - used):
+            raise ModelError(f"{self.name}: is for another model: the UNet has no place for {rest[0]!r}")
+
+    def look(self) -> Look:
+        """Reads the picture encoder. Slow. Raises ModelError."""
+        tensors = networks.read(self.weights)
+        projection = Projection(*(tensors[name] for name in PROJECTION))
+        model = networks.clip_encoder("CLIPVisionModelWithProjection", self.config, self._encoder, self._folder.name)
+        side = int(self.config.get("image_size", 224))
+
+        @torch.inference_mode()
+        def encode(picture: Pixels) -> tuple[Tensor, Tensor]:
+            embedding = model(pixel_values=view(picture, side)[None]).image_embeds[0].float()
+            return projection(embedding), projection(torch.zeros_like(embedding))
+
+        return encode
+
+    def _matrix(self, tensors: dict[str, Tensor], name: str, attention: nn.Module, used: set[str]) -> Tensor:
+        wanted = tuple(attention.get_parameter("to_k.weight").shape)
+        if name not in tensors:
+            raise ModelError(f"{self.name}: is for another model: it lacks {name!r}")
+        shape = tuple(tensors[name].shape)
+        if shape != wanted:
+            raise ModelError(f"{self.name}: is for another model: {name} has shape {list(shape)}, not {list(wanted)}")
+        used.add(name)
+        return tensors[name]
+
+
+def _is_attention(name: str) -> bool:
+    return name.startswith("ip_adapter.") and name.endswith((".to_k_ip.weight", ".to_v_ip.weight"))
+
+
+def view(picture: Pixels, side: int, mean: Sequence[float] = MEAN, std: Sequence[float] = STD) -> Tensor:
+    """The middle of a picture as CLIP sees it: [3, side, side]; mean and deviation per channel."""
+    x = torch.from_numpy(picture.astype(np.float32)).permute(2, 0, 1)[None] / 255
+    height, width = x.shape[2:]
+    scale = side / min(height, width)
+    size = (max(side, round(height * scale)), max(side, round(width * scale)))
+    x = F.interpolate(x, size, mode="bicubic", antialias=True).clamp(0, 1)[0]
+    top, left = (size[0] - side) // 2, (size[1] - side) // 2
+    middle, spread = (torch.tensor(values)[:, None, None] for values in (mean, std))
+    return (x[:, top : top + side, left : left + side] - middle) / spread

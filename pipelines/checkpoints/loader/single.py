@@ -1,0 +1,146 @@
+"""A single .safetensors file in the original Stable Diffusion layout, as most fine-tunes are passed around.
+
+Such a file holds weights only. What family it is follows from its tensors; the family's configuration and vocabulary ship with
+Rill (assets/layouts), so no network is asked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from pipelines.checkpoints.loader import networks, vocabulary
+from pipelines.checkpoints.loader.files import TensorInfo, read_weights
+from pipelines.values.models import ASSETS
+from pipelines.values.reader import read_json
+from pipelines.values.types import ModelError
+
+LAYOUTS = {family: ASSETS / "layouts" / family for family in ("sd15", "sd21", "sdxl")}
+"""Where each family's configuration lies, in the diffusers layout without weights."""
+
+UNET = "model.diffusion_model."
+CROSS_ATTENTION = (
+    "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight",
+    "input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight",
+)
+ENCODERS = {"cond_stage_model.transformer.": "sd15", "cond_stage_model.model.": "sd21", "conditioner.embedders.1.model.": "sdxl"}
+FOREIGN = {
+    "double_blocks.": "Flux", "joint_blocks.": "Stable Diffusion 3", "conditioner.embedders.0.model.": "the SDXL refiner",
+    "control_model.": "a ControlNet", "lora_": "a LoRA", ".lora": "a LoRA", "ip_adapter.": "an IP-Adapter",
+    "down_blocks.": "a network alone, without text encoder and autoencoder", "decoder.": "an autoencoder alone",
+}  # fmt: skip
+
+
+class SingleFileCheckpoint:
+    """A file whose header has been checked and whose family is known; nothing of it is loaded yet. Raises ModelError."""
+
+    def __init__(self, path: Path, prediction: str | None = None) -> None:
+        if not path.is_file():
+            raise ModelError(f"{path}: no such model file")
+        if path.suffix != ".safetensors":
+            raise ModelError(f"{path.name}: only .safetensors files are loaded; others may run code when they are opened")
+        self.name = path.name
+        self.file = read_weights([path], path.name)
+        self.family = family_of(self.file.tensors, self.name)
+        layout = LAYOUTS[self.family]
+        self.layout = layout
+        parts = ("unet", "vae", "text_encoder") + (("text_encoder_2",) if self.family == "sdxl" else ())
+        self.configs = {part: read_json(layout / part / "config.json", f"{self.family}/{part}/config.json") for part in parts}
+        self.scheduler = read_json(layout / "scheduler" / "scheduler_config.json", f"{self.family}/scheduler")
+        self._note_prediction(prediction)
+        self.index: dict[str, Any] = {"_class_name": "single file"}
+
+    @property
+    def empty_is_zero(self) -> bool:
+        return self.family == "sdxl"
+
+    def files(self, part: str) -> Iterator[Path]:
+        yield from self.file.files
+
+    def digest(self, part: str) -> bytes:
+        return hashlib.sha256(json.dumps(self.configs[part], sort_keys=True).encode()).digest()
+
+    def network(self, part: str) -> nn.Module:
+        """unet or vae, in the file's own dtype, by diffusers' own conversion of names."""
+        from diffusers.loaders import single_file_utils
+
+        convert = {"unet": single_file_utils.convert_ldm_unet_checkpoint, "vae": single_file_utils.convert_ldm_vae_checkpoint}[
+            part
+        ]
+        networks.quiet()
+        config = self.configs[part]
+        try:
+            tensors = convert(networks.read(self.file), config)
+        except networks.LOADING_ERRORS as error:
+            raise ModelError(f"{self.name}: its {part} cannot be converted: {error}") from error
+        return networks.build(str(config["_class_name"]), config, tensors, f"{self.name}: {part}")
+
+    def text_encoder(self, part: str) -> tuple[Any, nn.Module]:
+        """(tokenizer, encoder in float32) of text_encoder or text_encoder_2."""
+        import transformers
+        from diffusers.loaders.single_file_utils import create_diffusers_clip_model_from_ldm
+
+        networks.quiet()
+        cls = getattr(transformers, "CLIPTextModelWithProjection" if part == "text_encoder_2" else "CLIPTextModel")
+        try:
+            module = create_diffusers_clip_model_from_ldm(
+                cls,
+                networks.read(self.file),
+                subfolder=part,
+                config=str(self.layout),
+                torch_dtype=torch.float32,
+                local_files_only=True,
+            )
+        except networks.LOADING_ERRORS as error:
+            raise ModelError(f"{self.name}: its {part} cannot be converted: {error}") from error
+        empty = [name for name, value in module.state_dict().items() if value.is_meta]
+        if empty:
+            raise ModelError(f"{self.name}: its {part} misses {empty[0]}")
+        pads_with_zero = part == "text_encoder_2" or self.family == "sd21"
+        length = int(self.configs[part]["max_position_embeddings"])
+        return vocabulary.tokenizer(
+            self.layout, length, "!" if pads_with_zero else "<|endoftext|>"
+        ), module.eval().requires_grad_(False)
+
+    def _note_prediction(self, prediction: str | None) -> None:
+        """Files say their prediction type in a tensor called v_pred, or in their metadata; of SD 2 many say nothing."""
+        said = self.file.metadata.get("modelspec.prediction_type", "")
+        if "v_pred" in self.file.tensors or said.startswith("v"):
+            self.scheduler["prediction_type"] = "v_prediction"
+        elif said.startswith("eps"):
+            self.scheduler["prediction_type"] = "epsilon"
+        elif self.family == "sd21" and prediction is None:
+            raise ModelError(
+                f"{self.name}: SD 2 files predict noise or velocity, and this one does not say which; add +epsilon (2.1-base, "
+                "SD-Turbo) or +v_prediction (2.1 at 768 px) to its name"
+            )
+        if "ztsnr" in self.file.tensors:
+            self.scheduler["rescale_betas_zero_snr"] = True
+
+
+def family_of(tensors: Mapping[str, TensorInfo], name: str) -> str:
+    """sd15, sd21 or sdxl. Raises ModelError that says what else the file seems to be."""
+    families = [family for prefix, family in ENCODERS.items() if any(key.startswith(prefix) for key in tensors)]
+    entry = tensors.get(f"{UNET}input_blocks.0.0.weight")
+    if not families or entry is None:
+        seems = next((what for key, what in FOREIGN.items() if any(key in tensor for tensor in tensors)), "of no known layout")
+        raise ModelError(f"{name}: is not a whole Stable Diffusion 1, 2 or XL model; it seems to be {seems}")
+    if entry.shape[1] != 4:
+        what = {9: "inpainting", 8: "instruction or depth"}.get(entry.shape[1], "unknown")
+        raise ModelError(f"{name}: its UNet takes {entry.shape[1]} channels ({what} model); 4 are supported")
+    family = families[-1]
+    config = read_json(LAYOUTS[family] / "unet" / "config.json", f"{family}/unet/config.json")
+    width = next((tensors[UNET + key].shape[1] for key in CROSS_ATTENTION if UNET + key in tensors), None)
+    if width != config["cross_attention_dim"] or entry.shape[0] != config["block_out_channels"][0]:
+        raise ModelError(
+            f"{name}: looks like {family}, but its UNet has other sizes (cross-attention {width}, {entry.shape[0]} channels)"
+        )
+    if not any(key.startswith("first_stage_model.") for key in tensors):
+        raise ModelError(f"{name}: holds no autoencoder (first_stage_model.*)")
+    return family

@@ -1,0 +1,112 @@
+"""CLIP's tokenizer, out of the files of a model's folder, or for single files out of its merges alone.
+
+The vocabulary follows from the merges. Token numbers: 256 bytes, the same at the end of a word, one for each merge, then the two
+special tokens. The library is given what the files say, never the folder: it would read chat templates and other files, too.
+"""
+
+from __future__ import annotations
+
+import gzip
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pipelines.values.models import ASSETS
+from pipelines.values.reader import ModelFolder
+from pipelines.values.types import ModelError
+
+MERGES = ASSETS / "layouts" / "merges.txt.gz"
+SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token")
+FLAGS = ("lstrip", "rstrip", "single_word", "normalized")
+START, END = "<|startoftext|>", "<|endoftext|>"
+
+
+@cache
+def merges() -> tuple[tuple[str, str], ...]:
+    """In the order in which they apply."""
+    lines = gzip.decompress(MERGES.read_bytes()).decode("utf-8").splitlines()
+    return tuple((first, second) for first, second in (line.split(" ") for line in lines))
+
+
+def tokens(pairs: tuple[tuple[str, str], ...]) -> dict[str, int]:
+    """Every token and its number."""
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    letters = list(bytes_to_unicode().values())
+    names = [*letters, *(f"{letter}</w>" for letter in letters), *(first + second for first, second in pairs), START, END]
+    return {name: number for number, name in enumerate(names)}
+
+
+def tokenizer(layout: Path, length: int, pad: str) -> Any:
+    """The tokenizer of a family: `length` tokens of context, padded with `pad`. A folder `tokenizer` in the layout goes first."""
+    from transformers import CLIPTokenizer
+
+    if (layout / "tokenizer").is_dir():
+        return read_tokenizer(ModelFolder(layout), "tokenizer")
+    return CLIPTokenizer(vocab=tokens(merges()), merges=list(merges()), pad_token=pad, model_max_length=length)
+
+
+def read_tokenizer(folder: ModelFolder, part: str) -> Any:
+    """The CLIPTokenizer whose files lie in the folder `part`: tokenizer.json, or vocab.json and merges.txt. Raises ModelError."""
+    from transformers import CLIPTokenizer
+
+    label = f"{folder.name}/{part}"
+
+    def read(name: str) -> dict[str, Any]:
+        return folder.json(f"{part}/{name}") if folder.has(f"{part}/{name}") else {}
+
+    config, whole = read("tokenizer_config.json"), read("tokenizer.json")
+    try:
+        added, special = _added(config, read("special_tokens_map.json"), read("added_tokens.json"), whole)
+        if whole:
+            words, pairs = whole["model"]["vocab"], [_pair(merge) for merge in whole["model"]["merges"]]
+        else:
+            words, pairs = folder.json(f"{part}/vocab.json"), _merges(folder.text(f"{part}/merges.txt"))
+        limit = {"model_max_length": int(config["model_max_length"])} if "model_max_length" in config else {}
+        made = CLIPTokenizer(vocab=words, merges=pairs, added_tokens_decoder=added, **special, **limit)
+        made("a")  # what is missing in a vocabulary shows with the first text
+        return made
+    except ModelError:
+        raise
+    except Exception as error:  # the tokenizers library raises Exception itself
+        raise ModelError(f"{label}: holds no tokenizer of CLIP: {error or type(error).__name__}") from error
+
+
+def _added(
+    config: dict[str, Any], special_map: dict[str, Any], added: dict[str, Any], whole: dict[str, Any]
+) -> tuple[dict[int, Any], dict[str, Any]]:
+    """(tokens beside the vocabulary by number, the special ones by their role), in the library's order of precedence."""
+    decoder = config.get("added_tokens_decoder")
+    if decoder is not None:
+        numbered = {int(number): _token(token) for number, token in decoder.items()}
+    else:
+        config = {**config, **special_map}
+        named = {str(_token(config[role])) for role in SPECIAL if config.get(role)}
+        numbered = {
+            int(number): _token({"content": text, "special": text in named, "normalized": text not in named})
+            for text, number in added.items()
+        }
+        numbered |= {token["id"]: _token(token) for token in whole.get("added_tokens", ())}
+    by_text = {str(token): token for token in numbered.values()}
+    roles = {role: _token(config[role]) for role in SPECIAL if config.get(role)}
+    return numbered, {role: by_text.get(str(token), token) for role, token in roles.items()}
+
+
+def _token(value: Any) -> Any:
+    """A token as files write it, a text or an object, as the library takes it."""
+    from transformers import AddedToken
+
+    if isinstance(value, str):
+        return value
+    flags = {flag: bool(value[flag]) for flag in FLAGS if flag in value}
+    return AddedToken(str(value["content"]), special=bool(value.get("special", True)), **flags)
+
+
+def _merges(text: str) -> list[tuple[str, str]]:
+    lines = (line.rstrip("\r") for line in text.split("\n"))
+    return [_pair(line) for line in lines if line and not line.startswith("#version")]
+
+
+def _pair(merge: Any) -> tuple[str, str]:
+    first, second = merge.split(" ") if isinstance(merge, str) else merge
+    return str(first), str(second)

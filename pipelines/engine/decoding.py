@@ -1,0 +1,74 @@
+"""The last stage of a step: finished latents to pictures, painted where a look asks for paint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipelines.engine.device import Transfer
+from pipelines.engine.passes import stack
+from pipelines.graphs.graphs import GraphKey, Graphs
+from pipelines.techniques.styles import Style
+from pipelines.values.types import HostPicture, Picture, Pixels
+
+Safety = Callable[[Sequence[Pixels]], Sequence[bool]]
+"""Says of each picture, uint8 [height, width, 3], whether it is to be hidden."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A latent [C, h, w] that is done, and the style to paint it in; style None or amount 0 leaves it unpainted."""
+
+    latent: Tensor
+    style: Style | None = None
+
+    @property
+    def painted(self) -> bool:
+        return self.style is not None and self.style.amount > 0.0
+
+
+class PictureDecoder:
+    """Runs decoder and painter. Painted and unpainted pictures of one step take one call each."""
+
+    def __init__(self, graphs: Graphs, transfer: Transfer, safety: Safety | None) -> None:
+        self._graphs, self._transfer, self._safety = graphs, transfer, safety
+
+    def __call__(self, finished: Sequence[Finished]) -> list[Picture]:
+        """The pictures in order; still on their way on a GPU. Until the painter's graph is ready they come without paint."""
+        if not finished:
+            return []
+        order = sorted(range(len(finished)), key=lambda index: self.paints(finished[index]))
+        plain = [finished[index] for index in order if not self.paints(finished[index])]
+        painted = [finished[index] for index in order[len(plain) :]]
+        with self._transfer.lane("decode", *(one.latent for one in finished)):
+            made = [run(group) for run, group in ((self._decoded, plain), (self._painted, painted)) if group]
+            pictures = self._transfer.download(made[0] if len(made) == 1 else torch.cat(made))
+        if self._safety is not None:
+            pictures = _hidden(self._safety, [picture.numpy() for picture in pictures])
+        places = {index: place for place, index in enumerate(order)}
+        return [pictures[places[index]] for index in range(len(finished))]
+
+    def paints(self, finished: Finished) -> bool:
+        """Whether a picture is going to be painted."""
+        return finished.painted and self._graphs.ready(GraphKey("paint", 1))
+
+    def _decoded(self, finished: Sequence[Finished]) -> Tensor:
+        """uint8 [B, H, W, 3]"""
+        return self._graphs.run("decode", (stack([one.latent for one in finished]),))[0]
+
+    def _painted(self, finished: Sequence[Finished]) -> Tensor:
+        """uint8 [B, H, W, 3]"""
+        styles = [one.style for one in finished if one.style is not None]
+        amount = self._transfer.place(torch.tensor([style.amount for style in styles]))
+        latents = stack([one.latent for one in finished])
+        return self._graphs.run("paint", (latents, stack([style.numbers for style in styles]), amount))[0]
+
+
+def _hidden(safety: Safety, pictures: Sequence[Pixels]) -> list[Picture]:
+    """The pictures, black where the safety checker hides one. It looks at every picture, so here a GPU is waited for."""
+    hides = safety(pictures)
+    return [HostPicture(np.zeros_like(seen) if hide else seen) for seen, hide in zip(pictures, hides, strict=True)]

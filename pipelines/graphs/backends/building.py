@@ -1,0 +1,67 @@
+"""One graph at a time in a process: tracing patches torch while it runs, and compilers keep state of their own.
+
+Two threads that converted at once failed, 3 of 3 times, with a RuntimeError. So the turn belongs to the backend's `build`, which
+no backend overrides: each says in `_build` how it is done.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import final
+
+from torch import Tensor, nn
+
+from pipelines.graphs.backends import Graph, Samples
+
+
+class Turn:
+    """A lock for one thread at a time, which may take it again. Who waits longest is not passed by who had it last: a queue of
+    graphs would keep everybody else out until its end."""
+
+    def __init__(self) -> None:
+        self._next, self._lock = threading.Lock(), threading.Lock()
+        self._owner: int | None = None
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        me = threading.get_ident()
+        if self._owner == me:
+            yield
+            return
+        with self._next:
+            self._lock.acquire()
+        self._owner = me
+        try:
+            yield
+        finally:
+            self._owner = None
+            self._lock.release()
+
+
+_TURN = Turn()
+
+
+class Builder(ABC):
+    """What all backends build with."""
+
+    @final
+    def build(self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor], samples: Samples | None = None) -> Graph:
+        """As `Backend.build`. Waits while another thread of the process builds."""
+        with alone():
+            return self._build(key, make, example, samples)
+
+    def portable(self, key: str, calibrated: bool) -> bool:
+        """As `Backend.portable`: nothing is kept on disk."""
+        return False
+
+    @abstractmethod
+    def _build(
+        self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor], samples: Samples | None = None
+    ) -> Graph: ...
+
+
+alone = _TURN.taken
+"""The turn, for what belongs to a graph besides its building: weights that are read, an example of its inputs."""

@@ -1,0 +1,68 @@
+"""The plain backend: the module itself, in channels-last, in one dtype."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from pipelines.graphs.backends import Graph, Samples
+from pipelines.graphs.backends.building import Builder
+from pipelines.graphs.layout import ON_CPU, ON_GPU
+from pipelines.networks import attention
+from pipelines.values.types import GpuPath
+
+THREADS = torch.get_num_threads()
+"""As the machine or OMP_NUM_THREADS has it, before any backend changed it."""
+
+
+class EagerBackend(Builder):
+    name = "eager"
+
+    def __init__(self, device: torch.device, dtype: torch.dtype, path: GpuPath = GpuPath()) -> None:  # noqa: B008 - frozen
+        self.device = device
+        self.torch_threads = THREADS
+        self.dtype = dtype
+        self.path = path
+        self.on_gpu = device.type == "cuda"
+        self.layout = ON_GPU if self.on_gpu else ON_CPU
+        self._memory = torch.channels_last if path.channels_last or not self.on_gpu else torch.contiguous_format
+
+    def _build(self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor], samples: Samples | None = None) -> Graph:
+        return self._graph(self._module(make))
+
+    def _module(self, make: Callable[[], nn.Module]) -> nn.Module:
+        """The module on the device, in its dtype, as the parts of the path in use have it."""
+        module = make()
+        module.to(self.device, self._dtype_of(module), memory_format=self._memory).eval()  # type: ignore[call-overload]
+        if self.on_gpu:
+            attention.choose(module, self.path.attention)
+            for part in module.modules():
+                if hasattr(part, "kernels"):
+                    setattr(part, "kernels", self.path.kernels)  # noqa: B010 - modules are typed to hold tensors
+        return module
+
+    def _dtype_of(self, module: nn.Module) -> torch.dtype:
+        return torch.float32 if self.dtype == torch.float16 and getattr(module, "upcast", False) else self.dtype
+
+    def _graph(self, module: nn.Module) -> Graph:
+        dtype = self._dtype_of(module)
+
+        def run(*inputs: Tensor) -> tuple[Tensor, ...]:
+            outputs = module(*(self._enter(value, dtype) for value in inputs))
+            return tuple(_left(place, value) for place, value in enumerate(outputs))
+
+        return run
+
+    def _enter(self, value: Tensor, dtype: torch.dtype) -> Tensor:
+        value = value.to(self.device, non_blocking=self.on_gpu)  # a GPU stages what comes from pageable memory, nobody waits
+        if not value.is_floating_point():
+            return value
+        value = value.to(dtype)
+        return value.contiguous(memory_format=self._memory) if value.ndim == 4 else value
+
+
+def _left(place: int, value: Tensor) -> Tensor:
+    """An output as the engine takes it. Hidden states, behind the first, stay as they are: only another graph will take them."""
+    return value if value.dtype == torch.uint8 or place else value.float()

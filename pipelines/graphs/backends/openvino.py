@@ -1,0 +1,255 @@
+"""OpenVINO on the CPU: bf16 where the processor is faster in it (`precision`), float32 or int8 elsewhere.
+
+int8 is NNCF's post-training quantisation of weights and activations, calibrated with the inputs that the graph is going to meet;
+what loses too much that way (`KEPT_IN_FLOATS`) stays in floats.
+
+Compiled graphs are kept on disk between starts (`store`), with the weights in fp16 as shipped. Names hold the fingerprint of the
+weights, so new weights never meet old graphs. OpenVINO's own cache is not used: it computes with whatever it finds there. Of
+files with 64 bytes inverted, a .bin and a .blob were both taken, and the results were noise.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import logging
+import math
+import os
+import struct
+import warnings
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+import openvino.opset13 as ops
+import torch
+from openvino._offline_transformations import compress_model_transformation
+from openvino.preprocess import PrePostProcessor
+from torch import Tensor, nn
+
+from kernels import groupnorm, upsample
+from pipelines.graphs import malloc_trim
+from pipelines.graphs.backends import Graph, Samples
+from pipelines.graphs.backends.building import Builder
+from pipelines.graphs.backends.store import GraphStore, Hold
+from pipelines.graphs.layout import ON_CPU
+from pipelines.values.types import GRAPHS_ON_DISK
+
+HALVED_BELOW = 64 * 64
+"""Positions of a latent up to which an even batch runs as two halves beside each other, each on half of the cores. Layers so
+small are over before a second core has taken its share. Four rows of pocket at 256 x 256 took 29.5 ms whole and 27.7 in halves
+(one row 9.6; two cores of an AMD EPYC), at 512 x 512 107.8 and 104.1 (one row 28.9)."""
+
+ABOUT = struct.Struct("<BQ")
+"""What stands before OpenVINO's bytes in a file: into how many parts rows are cut, how many numbers the weights are."""
+
+ONE_POOL = "EXCLUSIVE_ASYNC_REQUESTS"
+"""Graphs of this property compute in one pool of threads, one call at a time, which is what the engine does. Without it each has
+a pool of its own: 2 to 3 threads, of which one is left, which waits. One row of pocket at 192 x 192 took 14.3 and 14.5 ms without
+and 14.5 and 13.6 with it (the fastest of 500 calls of each in turn, two cores shared with others)."""
+
+HALVED_WEIGHTS = 50_000_000
+"""Weights up to which that is done: each half reads all of them, which costs nothing where they stay in the cache."""
+
+KEPT_IN_FLOATS = [".*synthesis.*", ".*ReduceMean_[123]"]
+"""Names of nodes that int8 leaves alone: what draws the pixels, and a normalisation's statistics but for the means of channels
+(`kernels.groupnorm`: of their groups, of squares, of these by groups). Eight bits are few for a square: 28.4 to 31.6 dB, and no
+slower (docs/experiments.md 23)."""
+
+
+@cache
+def _core() -> Any:
+    core = ov.Core()
+    core.set_property({"CACHE_MODE": "OPTIMIZE_SPEED"})
+    return core
+
+
+@cache
+def supports(kind: str) -> bool:
+    """Whether the processor computes in BF16, INT8, ... as OpenVINO names them."""
+    return kind in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def convolutions(precision: str, channels: int, side: int) -> Callable[[], object]:
+    """A compiled graph of four 3 x 3 convolutions over `channels` planes of side x side values, to be timed; "f32" or "bf16"."""
+    rng = np.random.default_rng(0)
+    taken = value = ops.parameter([1, channels, side, side], np.float32)
+    for _ in range(4):
+        weight = (rng.standard_normal((channels, channels, 3, 3)) / (3 * channels**0.5)).astype(np.float32)
+        value = ops.convolution(value, ops.constant(weight), [1, 1], [1, 1], [1, 1], [1, 1])
+    config = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
+    request = _core().compile_model(ov.Model([value], [taken]), "CPU", config).create_infer_request()
+    request.set_input_tensor(ov.Tensor(rng.standard_normal((1, channels, side, side)).astype(np.float32)))
+    return lambda: request.infer()
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class OpenVinoBackend(Builder):
+    name = "openvino"
+    device = torch.device("cpu")
+    layout = ON_CPU
+    torch_threads = 1
+
+    def __init__(self, dtype: str, cache_dir: Path | None, disk: int = GRAPHS_ON_DISK) -> None:
+        self.precision = "bf16" if dtype == "bfloat16" else "f32"
+        self.cores = usable_cores()
+        self.store = None if cache_dir is None else GraphStore(cache_dir / "openvino", disk)
+
+    def _build(self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor], samples: Samples | None = None) -> Graph:
+        name = self._name(key, samples is not None)
+        found = self._found(name) or self._kept(name, *self._compiled(self.model(make, example, samples)))
+        malloc_trim.trim()
+        return _graph(*found, None if self.store is None else self.store.hold(name))
+
+    def model(self, make: Callable[[], nn.Module], example: Sequence[Tensor], samples: Samples | None = None) -> Any:
+        """The graph in OpenVINO's own form, before it is compiled; its weights in half precision, as they are kept on disk."""
+        model = self._convert(make, example, samples is None)
+        if self.precision == "bf16":
+            model = _with_features_as_computed(model, example)
+        if samples is not None:
+            model = _quantised(model, samples())
+        compress_model_transformation(model)
+        malloc_trim.trim()
+        return model
+
+    def _compiled(self, model: Any) -> tuple[Any, int, int]:
+        """The model compiled, into how many parts its rows are cut, and how many numbers its weights are."""
+        weights = _weights(model)
+        parts = 2 if self.cores % 2 == 0 and weights <= HALVED_WEIGHTS and _halvable(model) else 1
+        if parts > 1:
+            model.reshape({index: [port.shape[0] // parts, *list(port.shape)[1:]] for index, port in enumerate(model.inputs)})
+        return _core().compile_model(model, "CPU", self._config(parts)), parts, weights
+
+    def _config(self, parts: int) -> dict[str, Any]:
+        config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": self.precision}
+        if parts == 1:
+            return config | {"PERFORMANCE_HINT": "LATENCY", ONE_POOL: True}
+        return config | {"NUM_STREAMS": parts, "INFERENCE_NUM_THREADS": self.cores}
+
+    def portable(self, key: str, calibrated: bool) -> bool:
+        return self.store is not None and not self.store.refuses and not self.store.has(self._name(key, calibrated))
+
+    def _name(self, key: str, calibrated: bool) -> str:
+        """Another version, processor or number of cores compiles another graph."""
+        key = f"{key} {KEPT_IN_FLOATS}" if calibrated else key
+        processor = [_core().get_property("CPU", name) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")]
+        about = f"{ov.__version__} {torch.__version__} {processor} {self.cores} {self.precision} {key}"
+        return hashlib.sha256(about.encode()).hexdigest()[:24] + ".graph"
+
+    def _found(self, name: str) -> tuple[Any, int, int] | None:
+        """As `_compiled`, from disk; None if there is none that OpenVINO takes."""
+        content = None if self.store is None else self.store.read(name)
+        if self.store is None or content is None:
+            return None
+        try:
+            parts, weights = ABOUT.unpack_from(content)
+            return _core().import_model(content[ABOUT.size :], "CPU", self._config(parts)), parts, weights
+        except Exception as error:  # whatever it finds wrong, the graph can be built
+            self.store.discard(name, f"is not taken ({str(error).splitlines()[0][:200]})")
+            return None
+
+    def _kept(self, name: str, compiled: Any, parts: int, weights: int) -> tuple[Any, int, int]:
+        """What is given, written to disk where there is a store."""
+        if self.store is not None:
+            content = io.BytesIO()
+            compiled.export_model(content)
+            self.store.write(name, ABOUT.pack(parts, weights) + content.getbuffer())
+        return compiled, parts, weights
+
+    def _convert(self, make: Callable[[], nn.Module], example: Sequence[Tensor], floats: bool) -> Any:
+        module = groupnorm.rewrite(make().float().eval())
+        if floats:  # OpenVINO computes no transposed convolution in int8: 3.7 ms of a UNet where plain ones take 2.2
+            module = upsample.rewrite(module)
+        with torch.inference_mode(), warnings.catch_warnings():
+            # Tracing warns of every shape check in diffusers; the shapes of these graphs are fixed on purpose.
+            warnings.simplefilter("ignore")
+            model = ov.convert_model(module, example_input=tuple(example))
+        model.reshape({index: list(value.shape) for index, value in enumerate(example)})
+        return model
+
+
+def _with_features_as_computed(model: Any, example: Sequence[Tensor]) -> Any:
+    """What one graph hands to another (hidden states after the first output, and where they come in again, behind the text) stays
+    in bf16: half the memory to move, and no conversion. Short pass of branch 1 at 512²: 4.4 to 3.8 ms (pocket, two cores).
+    """
+    steps = PrePostProcessor(model)
+    behind = next((index for index, value in enumerate(example) if value.ndim == 3), len(example))
+    for index, value in enumerate(example):
+        if index > behind and value.ndim == 4:
+            steps.input(index).tensor().set_element_type(ov.Type.bf16)
+    for index in range(1, len(model.outputs)):
+        steps.output(index).tensor().set_element_type(ov.Type.bf16)
+    return steps.build()
+
+
+def _quantised(model: Any, samples: Sequence[tuple[Tensor, ...]]) -> Any:
+    import nncf
+
+    data = nncf.Dataset([[value.numpy() for value in sample] for sample in samples])
+    floats = nncf.IgnoredScope(patterns=KEPT_IN_FLOATS, validate=False)
+    nncf.set_log_level(logging.ERROR)
+    return nncf.quantize(model, data, subset_size=len(samples), preset=nncf.QuantizationPreset.MIXED, ignored_scope=floats)
+
+
+def _weights(model: Any) -> int:
+    """How many numbers a model's weights are."""
+    return sum(math.prod(node.get_output_shape(0)) for node in model.get_ops() if node.get_type_name() == "Constant")
+
+
+def _halvable(model: Any) -> bool:
+    """Whether it takes an even batch of small latents (the first input)."""
+    latents = model.inputs[0]
+    rows = {port.shape[0] if len(port.shape) else 1 for port in model.inputs}
+    if len(rows) != 1 or rows.pop() % 2 or len(latents.shape) != 4 or latents.element_type == ov.Type.u8:
+        return False
+    return bool(latents.shape[2] * latents.shape[3] <= HALVED_BELOW)
+
+
+TORCH = {ov.Type.f32: torch.float32, ov.Type.bf16: torch.bfloat16, ov.Type.u8: torch.uint8}
+"""The types of what graphs give."""
+
+
+def _graph(compiled: Any, parts: int = 1, weights: int = 0, hold: Hold | None = None) -> Graph:
+    """The compiled model as a graph; parts: what a call's rows are cut into, to be computed beside each other. weights:
+    how many numbers it holds. hold: of its file."""
+    requests = [compiled.create_infer_request() for _ in range(parts)]
+    taken = [port.element_type == ov.Type.bf16 for port in compiled.inputs]
+    given = [([parts * port.shape[0], *list(port.shape)[1:]], TORCH[port.element_type]) for port in compiled.outputs]
+
+    def run(*inputs: Tensor) -> tuple[Tensor, ...]:
+        values = [_laid_out(value, half) for value, half in zip(inputs, taken, strict=True)]  # alive until the call is over
+        outputs = tuple(torch.empty(shape, dtype=dtype) for shape, dtype in given)
+        with contextlib.ExitStack() as started:  # whatever fails, none reads or writes any more when this is left
+            for index, request in enumerate(requests):
+                for place, value in enumerate(outputs):
+                    request.set_output_tensor(place, _shared(value.chunk(parts)[index]))
+                for place, value in enumerate(values):
+                    request.set_input_tensor(place, _shared(value.chunk(parts)[index]))
+                request.start_async()
+                started.callback(request.wait)
+        return outputs
+
+    run.hold, run.weights = hold, weights  # type: ignore[attr-defined]
+    return run
+
+
+def _laid_out(value: Tensor, half: bool) -> Tensor:
+    """As a graph takes it: contiguous, and bfloat16 just where it says so."""
+    if half or value.dtype == torch.bfloat16:
+        value = value.to(torch.bfloat16 if half else torch.float32)
+    return value.contiguous()
+
+
+def _shared(value: Tensor) -> Any:
+    """The tensor's own memory. NumPy knows no bfloat16, so that passes as integers of 16 bits."""
+    if value.dtype == torch.bfloat16:
+        return ov.Tensor(value.view(torch.int16).numpy(), ov.Shape(list(value.shape)), ov.Type.bf16)
+    return ov.Tensor(value.numpy(), shared_memory=True)

@@ -1,0 +1,252 @@
+"""The static graphs of one pipeline: which exist, which batch sizes they take, what runs on them.
+
+Building is slow (seconds) and may happen in another thread while the ready ones keep running.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from kernels import group_norm_silu, groupnorm, pixels, upsample
+from pipelines.checkpoints.loader import SPATIAL_FACTOR, ModelParts
+from pipelines.graphs import memory
+from pipelines.graphs.backends import Backend, Samples
+from pipelines.graphs.backends.building import alone
+from pipelines.graphs.calibration import CALIBRATED, Calibration
+from pipelines.graphs.graph_budget import ReadyGraphs
+from pipelines.networks.controlnet import ControlPass
+from pipelines.networks.modulation import ModulationPass, modulation_size
+from pipelines.networks.pixels import DecodePixels, EncodePixels, PaintPixels
+from pipelines.techniques.feature_cache import SHORT
+from pipelines.values.types import StreamSpec
+
+
+@dataclass(frozen=True, slots=True)
+class GraphKey:
+    """part: encode, decode; paint, decoder and painter in one; modulate, what the resnets take; full, or with a branch a full
+    pass that keeps its deep feature, shallow, which takes it, and relay, which takes it and keeps that of the next branch out;
+    encoder, a full pass that keeps its skips, and decoder, which takes them; controlled-full, -shallow, -relay and -encoder,
+    which take a ControlNet's residuals too; control, the ControlNet, with a branch what a shallow pass needs of it.
+    branch: re-entry point of the feature cache.
+    """
+
+    part: str
+    rows: int
+    branch: int | None = None
+
+
+PLAIN = frozenset(GraphKey(part, 1) for part in ("encode", "decode", "modulate", "full"))
+"""With these every frame can be made, so they are always kept; a model's own need of memory counts them."""
+
+CONTROLLED = {part: f"controlled-{part}" for part in ("full", *SHORT, "encoder")}
+"""Passes that take a ControlNet's residuals. The decoder alone takes skips that hold them already."""
+
+
+def steered(key: GraphKey) -> tuple[GraphKey, ...]:
+    """What a pass needs where a ControlNet has a say: the pass that takes its residuals, and the ControlNet's own."""
+    if key.part not in CONTROLLED:
+        return ()
+    taken = key.branch if key.part in SHORT else None
+    return GraphKey(CONTROLLED[key.part], key.rows, key.branch), GraphKey("control", key.rows, taken)
+
+
+def padded(value: Tensor, size: int) -> Tensor:
+    """The rows of `value` and its last one again, up to `size` rows."""
+    missing = size - value.shape[0]
+    return value if not missing else torch.cat([value, value[-1:].expand(missing, *value.shape[1:])])
+
+
+@cache
+def code_version() -> str:
+    """Changes with whatever a traced graph depends on besides the weights: a graph kept on disk must not outlive its code."""
+    digest = hashlib.sha256(version("diffusers").encode())
+    here = Path(__file__).parent
+    own = (
+        "unet.py",
+        "modulation.py",
+        "position_bias.py",
+        "controlnet.py",
+        "picture_prompt.py",
+        "pixels.py",
+        "cosine_autoencoder.py",
+        "painter.py",
+    )
+    operations = (Path(module.__file__ or "") for module in (groupnorm, group_norm_silu, pixels, upsample))
+    for path in (*(here.parent / "networks" / name for name in own), here / "backends" / "openvino.py", *operations):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+class Graphs:
+    """Builds and runs graphs. `run` takes any number of rows; `build` makes one bucket ready."""
+
+    def __init__(self, parts: ModelParts, spec: StreamSpec, backend: Backend, budget: int | None = None) -> None:
+        """budget: bytes of all graphs beside PLAIN ones; None is no limit."""
+        self.parts = parts
+        self.spec = spec
+        self.backend = backend
+        self.latent_shape = (parts.latent_channels, spec.height // SPATIAL_FACTOR, spec.width // SPATIAL_FACTOR)
+        self._calibration = Calibration(parts, spec)
+        self._weights: dict[tuple[str, int | None], int] = {}  # numbers that a graph of a kind holds, once one has been built
+        self.held: ReadyGraphs[GraphKey] = ReadyGraphs(lambda key: key in PLAIN, budget)
+
+    def ready(self, key: GraphKey) -> bool:
+        return key in self.held
+
+    @property
+    def bytes(self) -> int:
+        """Estimated memory of the graphs that the budget is for."""
+        return self.held.bytes
+
+    def need(self, keys: Iterable[GraphKey]) -> None:
+        """These are needed from now on, so they stay, and no others are. Any thread."""
+        self.held.need(keys)
+
+    def build(self, key: GraphKey, ahead: bool = False, must: bool = False) -> bool:
+        """Make a graph ready, in any thread; returns at once if it is. False if there is no memory for it.
+
+        ahead: nobody needs it yet, so no other leaves for it. must: it is built whatever memory it takes.
+        """
+        if key in self.held:
+            return True
+        with alone():  # the example reads weights, which two threads would read twice
+            if key in self.held:
+                return True
+            if not self.held.room(key, self._bytes(key), ahead) and not must:
+                return False
+            graph = self.backend.build(self._name(key), self._maker(key), self._example(key), self._samples(key))
+            self._weights[key.part, key.branch] = getattr(graph, "weights", 0)
+            self.held.add(key, graph, self._bytes(key))
+            return True
+
+    def evict(self, key: GraphKey) -> None:
+        """Give its memory back, where it is ready; its file stays."""
+        with alone():
+            self.held.remove(key)
+
+    def portable(self, key: GraphKey, ahead: bool = False) -> bool:
+        """Whether another process could build a graph for this one, by leaving it on disk; False if `build` would not build it.
+        ahead: as there."""
+        if not self.held.fits(key, self._bytes(key), ahead):
+            return False
+        return self.backend.portable(self._name(key), self._samples(key) is not None)
+
+    def _name(self, key: GraphKey) -> str:
+        size = f"{self.spec.width}x{self.spec.height}"
+        name = f"{code_version()}/{self.parts.fingerprint}/{key.part}/{key.rows}/{key.branch}/{size}/{self.spec.dtype}"
+        # other pictures make another graph
+        return name if self._samples(key) is None else f"{name}/{self._calibration.version}"
+
+    def _bytes(self, key: GraphKey) -> int:
+        """What a graph takes; before there has been one of its kind, with the weights of the largest."""
+        weights = self._weights.get((key.part, key.branch), max(self._weights.values(), default=0))
+        parts, pictures = self.parts, key.part in ("encode", "decode", "paint")
+        return memory.graph_bytes(weights, parts.unet_config, parts.vae_config, self.spec, key.rows, pictures)
+
+    def run(self, part: str, inputs: tuple[Tensor, ...], branch: int | None = None) -> tuple[Tensor, ...]:
+        """Rows along dimension 0 of every input, laid over ready buckets; outputs in the same order."""
+        count, layout = inputs[0].shape[0], self.backend.layout
+        ready = tuple(size for size in layout.buckets if self.held.has(GraphKey(part, size, branch)))
+        if not ready or 1 not in ready:
+            self.build(GraphKey(part, 1, branch), must=True)
+            ready = (1, *ready)
+        chunks: list[tuple[Tensor, ...]] = []
+        start = 0
+        for size in layout.lay(count, ready):
+            end = min(start + size, count)
+            outputs = self.held.take(GraphKey(part, size, branch))(*(padded(value[start:end], size) for value in inputs))
+            chunks.append(outputs if end - start == size else tuple(output[: end - start] for output in outputs))
+            start = end
+        return chunks[0] if len(chunks) == 1 else tuple(torch.cat(column) for column in zip(*chunks, strict=True))
+
+    def clear(self) -> None:
+        self.held.clear()
+
+    def _samples(self, key: GraphKey) -> Samples | None:
+        """What a graph in int8 is calibrated with; None for one that stays in floats."""
+        calibrated = self.spec.dtype == "int8" and self.spec.backend == "openvino"
+        if not calibrated or key.part not in CALIBRATED or self.parts.picture_tokens:
+            return None
+        return lambda: self._calibration(key.part, key.rows, key.branch)
+
+    def _maker(self, key: GraphKey) -> Callable[[], nn.Module]:
+        from pipelines.networks.unet import (
+            DecoderPass,
+            FullPass,
+            ShallowPass,
+        )  # imports diffusers: only when a graph is really built
+
+        parts, branch = self.parts, key.branch
+        match key.part.removeprefix("controlled-"):
+            case "encode":
+                return lambda: EncodePixels(parts.vae, parts.upcasts_autoencoder)
+            case "decode":
+                return lambda: DecodePixels(parts.vae, parts.upcasts_autoencoder)
+            case "paint":
+                return lambda: PaintPixels(parts.vae, parts.painter, parts.upcasts_autoencoder)
+            case "modulate":
+                return lambda: ModulationPass(parts.unet)
+            case "control":
+                return lambda: ControlPass(parts.control, None if branch is None else branch + 1)
+            case "full":
+                return lambda: FullPass(parts.unet, branch)
+            case "shallow" if branch is not None:
+                return lambda: ShallowPass(parts.unet, branch)
+            case "relay" if branch:
+                return lambda: ShallowPass(parts.unet, branch, branch - 1)
+            case "encoder":
+                return lambda: FullPass(parts.unet, keep_encoder=True)
+            case "decoder":
+                return lambda: DecoderPass(parts.unet)
+        raise ValueError(f"no graph of kind {key}")
+
+    def _example(self, key: GraphKey) -> tuple[Tensor, ...]:
+        rows, spec = key.rows, self.spec
+        generator = torch.Generator().manual_seed(0)
+        if key.part == "encode":
+            return (torch.zeros(rows, spec.height, spec.width, 3, dtype=torch.uint8),)
+        latents = torch.randn(rows, *self.latent_shape, generator=generator)
+        if key.part == "decode":
+            return (latents,)
+        if key.part == "paint":
+            return latents, self.parts.style_table[:1].expand(rows, -1).contiguous(), torch.ones(rows)
+        length, width = self.parts.embedding_shape
+        text = torch.randn(rows, length, width, generator=generator)
+        t = torch.full((rows,), 500, dtype=torch.int64)
+        added = tuple(torch.rand(rows, size, generator=generator) for size in self.parts.added_sizes)
+        if key.part == "modulate":
+            return t, text, *added
+        if key.part == "control":
+            hint = torch.rand(rows, 3, spec.height, spec.width, generator=generator)
+            return latents, t, text, hint, torch.ones(rows), *(added[:2] if self.parts.pooled_size is not None else ())
+        modulation = torch.randn(rows, modulation_size(self.parts.unet_config), generator=generator)
+        behind = self.parts.picture_tokens + 1 if self.parts.picture_tokens else 0
+        embedding = torch.randn(rows, length + behind, width, generator=generator)
+        taken = (torch.randn(rows, *shape, generator=generator) for shape in self._shapes(key))
+        return (modulation, embedding, *taken) if key.part == "decoder" else (latents, modulation, embedding, *taken)
+
+    def _shapes(self, key: GraphKey) -> list[tuple[int, ...]]:
+        """Shapes [C, h, w] of what a pass takes of an earlier one, then of a ControlNet."""
+        if key.part in ("full", "encoder"):
+            return []
+        from pipelines.networks.unet import deep_shape, skip_shapes
+
+        unet, (height, width) = self.parts.unet, self.latent_shape[1:]
+        skips = skip_shapes(unet, height, width)
+        match key.part:
+            case "decoder":
+                return [skips[-1], *skips]
+            case "controlled-full" | "controlled-encoder":
+                return [*skips, skips[-1]]
+            case "shallow" | "relay" | "controlled-shallow" | "controlled-relay" if key.branch is not None:
+                deep = deep_shape(unet, key.branch, height, width)
+                return [deep, *(skips[: key.branch + 1] if key.part.startswith("controlled-") else ())]
+        raise ValueError(f"no graph of kind {key}")

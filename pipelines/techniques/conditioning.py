@@ -1,0 +1,197 @@
+"""Prompt to what a row is told: encoded once, remembered, blended, completed by what else the model takes.
+
+A text encoder runs for a prompt that was never seen; everything after that is arithmetic on remembered tensors. What the UNet's
+resnets are told of prompt and timestep is remembered, too.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from pipelines.networks.unet import guidance_embedding
+from pipelines.techniques import guidance, styles
+from pipelines.techniques.styles import Style
+from pipelines.values.settings import Settings
+
+CACHED_PROMPTS = 256  # SD 1.5: 77·768 floats = 0.24 MB each, 60 MB at most
+CACHED_CONDITIONS = 64
+CACHED_LEVELS = 16  # of one condition; SDXL: 28,000 floats = 0.1 MB each
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Text:
+    """A prompt as the networks take it.
+
+    encoded: the text encoders' embedding [L, D], and for a model that takes it the pooled text [P]. style: of the painter that
+    follows the decoder; None for a picture that is not painted.
+    """
+
+    encoded: tuple[Tensor, ...]
+    style: Style | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Condition:
+    """What one row is told beside its latent and its timestep.
+
+    embedding: [L, D]. added: what else the UNet takes of pooled text [P], time ids [6], guidance embedding [W], in this order.
+    guidance: the γ that the guidance embedding says, None for a model without one. style: of the painter, None for none. levels:
+    the modulations [M] computed from it so far, by timestep.
+    """
+
+    embedding: Tensor
+    added: tuple[Tensor, ...] = ()
+    guidance: float | None = None
+    style: Style | None = None
+    levels: OrderedDict[int, Tensor] = field(default_factory=OrderedDict)
+
+    def modulation(self, timestep: int, compute: Callable[[int, Condition], Tensor]) -> Tensor:
+        """What the resnets are told at a timestep: remembered, or computed now."""
+        if timestep not in self.levels:
+            self.levels[timestep] = compute(timestep, self)
+            if len(self.levels) > CACHED_LEVELS:
+                self.levels.popitem(last=False)
+        return self.levels[timestep]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Additions:
+    """What a model is told beside the text: time_ids [6] of SDXL, and γ in an embedding of w_size numbers (distilled LCM).
+
+    empty_is_zero: no negative prompt is a text of zeros, not that of the empty prompt.
+    """
+
+    time_ids: Tensor | None = None
+    w_size: int | None = None
+    empty_is_zero: bool = False
+
+    def negative(self, prompts: PromptCache, settings: Settings) -> Text:
+        """The text of the negative row."""
+        if self.empty_is_zero and not settings.negative.strip():
+            return prompts.blank()
+        return prompts(settings.negative)
+
+    def complete(self, text: Text, settings: Settings) -> Condition:
+        """The condition of a row with this text."""
+        embedding, *added = text.encoded
+        if self.time_ids is not None:
+            added.append(self.time_ids)
+        if self.w_size is None:
+            return Condition(embedding, tuple(added), None, text.style)
+        scale = self.told(settings)
+        told = guidance_embedding(torch.tensor([scale - 1.0]), self.w_size)[0]
+        added.append(told.to(embedding.device, non_blocking=True))
+        return Condition(embedding, tuple(added), scale, text.style)
+
+    def told(self, settings: Settings) -> float:
+        """γ as the network itself hears it: 1 where guidance works on rows, so that it is not applied twice."""
+        return 1.0 if guidance.active(settings) else settings.guidance
+
+
+class Conditions:
+    """The conditions of the texts last seen, for all sessions of a pipeline: what was computed from one stays with it."""
+
+    def __init__(self, additions: Additions, limit: int = CACHED_CONDITIONS) -> None:
+        self.additions = additions
+        self._limit = limit
+        self._known: OrderedDict[Hashable, tuple[Text, Condition]] = OrderedDict()
+
+    def __call__(self, text: Text, settings: Settings) -> Condition:
+        """The condition of a text. The text is known by identity: PromptCache hands out the same one for the same words."""
+        key = (id(text), None if self.additions.w_size is None else self.additions.told(settings))
+        if key not in self._known:  # the text is kept with it, so that its id is not given to another
+            self._known[key] = (text, self.additions.complete(text, settings))
+            if len(self._known) > self._limit:
+                self._known.popitem(last=False)
+        self._known.move_to_end(key)
+        return self._known[key][1]
+
+
+class PromptCache:
+    """Remembers the texts of the most recently used prompts, for all sessions of a pipeline."""
+
+    def __init__(self, encode: Callable[[str], Text], limit: int = CACHED_PROMPTS) -> None:
+        self._encode = encode
+        self._limit = limit
+        self._known: OrderedDict[Hashable, Text] = OrderedDict()
+        self.encoded = 0  # how often the encoder really ran
+
+    def __call__(self, prompt: str) -> Text:
+        words = " ".join(prompt.split())
+        return self._remembered(words, lambda: self._encoded(words))
+
+    def blend(self, settings: Settings) -> Text:
+        """A session's prompt mixed with prompt_b by blend."""
+        if not settings.prompt_b or settings.blend == 0.0:
+            return self(settings.prompt)
+        if settings.blend == 1.0:
+            return self(settings.prompt_b)
+        key = (settings.prompt, settings.prompt_b, settings.blend, settings.blend_mode)
+        one, other = self(settings.prompt), self(settings.prompt_b)
+        return self._remembered(key, lambda: mixed(one, other, settings.blend, settings))
+
+    def blank(self) -> Text:
+        """A text of zeros, which SDXL was trained to take for no negative prompt."""
+        return self._remembered(None, lambda: Text(tuple(map(torch.zeros_like, self("").encoded))))
+
+    def _encoded(self, words: str) -> Text:
+        self.encoded += 1
+        return self._encode(words)
+
+    def _remembered(self, key: Hashable, make: Callable[[], Text]) -> Text:
+        if key not in self._known:
+            self._known[key] = make()
+            if len(self._known) > self._limit:
+                self._known.popitem(last=False)
+        self._known.move_to_end(key)
+        return self._known[key]
+
+
+@dataclass(slots=True)
+class Travel:
+    """One session's way from prompt to prompt, timed by the frames' own clock so that a replay takes the same way."""
+
+    words: tuple[str, str] | None = None
+    origin: Text | None = None
+    current: Text | None = None
+    began: float = 0.0
+    weight: float = 1.0
+
+    def at(self, target: Text, settings: Settings, now: float) -> Text:
+        """The text at `now` seconds: `target`, or on the way to it for settings.travel seconds after a change of
+        words. A change on the way sets out from where it is."""
+        words = (settings.prompt, settings.prompt_b)
+        if words != self.words:
+            self.origin = self.current if settings.travel > 0 else None
+            self.words, self.began = words, now
+        self.weight = (
+            1.0 if self.origin is None or not settings.travel else min(max((now - self.began) / settings.travel, 0.0), 1.0)
+        )
+        if self.weight == 1.0 or self.origin is None:
+            self.origin, self.current = None, target
+        else:
+            self.current = mixed(self.origin, target, self.weight, settings)
+        return self.current
+
+
+def mixed(a: Text, b: Text, weight: float, settings: Settings) -> Text:
+    """The text at `weight` (0..1) on the way from a to b: each encoded tensor by the mode of blending, the style linearly."""
+    mix: Callable[[Tensor, Tensor, float], Tensor] = spherical if settings.blend_mode == "spherical" else torch.lerp
+    encoded = tuple(mix(one, other, weight) for one, other in zip(a.encoded, b.encoded, strict=True))
+    return Text(encoded, styles.mixed((a.style, 1.0 - weight), (b.style, weight)))
+
+
+def spherical(a: Tensor, b: Tensor, weight: float) -> Tensor:
+    """Slerp per token [.., D] (Shoemake 1985), lengths mixed linearly; nearly parallel or opposite tokens are mixed linearly."""
+    length_a, length_b = a.norm(dim=-1, keepdim=True), b.norm(dim=-1, keepdim=True)
+    unit_a, unit_b = a / length_a.clamp_min(1e-8), b / length_b.clamp_min(1e-8)
+    cosine = (unit_a * unit_b).sum(-1, keepdim=True).clamp(-1, 1)
+    angle = torch.arccos(cosine)
+    sine = torch.sin(angle)
+    direction = (torch.sin((1 - weight) * angle) * unit_a + torch.sin(weight * angle) * unit_b) / sine.clamp_min(1e-8)
+    return torch.where(sine < 1e-3, torch.lerp(a, b, weight), direction * torch.lerp(length_a, length_b, weight))

@@ -1,0 +1,130 @@
+"""Guidance: none, full, and the residual kinds that need fewer UNet rows.
+
+In ε-space classifier-free guidance is ε̂ = ε_u + γ(ε_c − ε_u). Because x̂₀ = (x − s·ε)/a is affine in ε with the same x, it
+is exactly x̂₀ = x̂₀_u + γ(x̂₀_c − x̂₀_u); that form is used here since it stays finite where a → 0 and is the same for every
+prediction type.
+
+Residual guidance (RCFG, StreamDiffusion, arXiv 2312.12491) replaces the negative row by a stock noise r: ε_u = δ·r. Here r is
+the noise that the row itself was noised with, r = (x − a·x₀*)/s with x₀* the clean latent that the row was made from: the
+source at the first level, the previous level's result afterwards. So nothing is fed back from frame to frame; public code that
+carries r over at one step multiplies it by √((1−ᾱ)/ᾱ)·(1+(γ−1)δ) a frame and diverges. And at later levels the negative is not
+pulled back to the source again and again, as it is if x₀* stays the source.
+
+What a negative row says beyond x₀* is its residual, D = x̂₀_u − x₀*. Wherever the row stays away, x̂₀_u = x₀* + D with
+
+- self-negative: D = 0;
+- one-time negative: D of this frame's first level;
+- adaptive: D of this level, from the frame in which the row was last asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from pipelines.techniques.feature_cache import SCENE_CUT, drift
+from pipelines.techniques.gate import Thumb
+from pipelines.values.settings import Settings
+
+
+def active(settings: Settings) -> bool:
+    """Whether guidance changes anything: γ = 1 is the conditional prediction itself."""
+    return settings.guidance_mode != "none" and settings.guidance != 1.0
+
+
+def needs_negative_row(settings: Settings, level: int, has_source: bool, dropped: bool = False) -> bool:
+    """Whether the row at `level` needs an unconditional row beside it.
+
+    Self-negative needs a source picture; from a prompt alone it falls back to one-time. `dropped`: see `Likeness.drops`.
+    """
+    if not active(settings):
+        return False
+    match settings.guidance_mode:
+        case "full":
+            return True
+        case "adaptive":
+            return not dropped
+        case "self":
+            return not has_source and level == 0
+        case _:
+            return level == 0
+
+
+def rows(settings: Settings, levels: int) -> int:
+    """Rows of one UNet call for one session with a frame at each of `levels` levels, sources given."""
+    return levels + sum(needs_negative_row(settings, level, has_source=True) for level in range(levels))
+
+
+def residual_negative(x: Tensor, anchor: Tensor, delta: float, a: Tensor, s: Tensor) -> Tensor:
+    """x̂₀_u of residual guidance: from ε_u = δ·(x − a·x₀*)/s with x₀* = anchor. At δ = 1 it is the anchor itself."""
+    if delta == 1.0:
+        return anchor
+    return anchor + (1.0 - delta) * (x - a * anchor) / a
+
+
+def combine(conditional: Tensor, negative: Tensor, scale: float) -> Tensor:
+    """x̂₀ = x̂₀_u + γ(x̂₀_c − x̂₀_u)."""
+    return torch.lerp(negative, conditional, scale)
+
+
+def alike(a: Tensor, b: Tensor) -> Tensor:
+    """Cosine of two tensors of one shape, -1..1, as a tensor []; 0 with one that is zero."""
+    return (a * b).sum() / (a.norm() * b.norm()).clamp_min(1e-12)
+
+
+RECHECK = 8
+"""Frames after which adaptive guidance asks the negative row again."""
+
+STAGGER = 2
+"""Frames between the first questions of two levels, so that a stream batch does not ask all of them in one step."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Likeness:
+    """What adaptive guidance knows of one level of one session (adaptive guidance, arXiv 2312.12487, drops rows between the
+    steps of one picture; with few steps a frame the decision is carried from frame to frame).
+
+    key, thumb: the conditioning and the input under which the row was last asked. residual: D of then, [C, h, w]. cosine:
+    between the guided result with the row and what the residual before it would have made of it, to be asked for with the next
+    frame, when a GPU has it. age: frames since. due: age
+    at which it is asked again.
+    """
+
+    key: Hashable
+    thumb: Thumb | None
+    residual: Tensor
+    cosine: Callable[[], float]
+    due: int = RECHECK
+    age: int = 0
+
+    def drops(self, key: Hashable, thumb: Thumb | None, threshold: float) -> bool:
+        """Whether the negative row may stay away from a frame with this conditioning and input."""
+        valid = self.key == key and self.age < self.due and drift(thumb, self.thumb) <= SCENE_CUT
+        return valid and self.cosine() >= threshold
+
+    def aged(self) -> Likeness:
+        return replace(self, age=self.age + 1)
+
+
+def asked(
+    before: Likeness | None,
+    level: int,
+    key: Hashable,
+    thumb: Thumb | None,
+    residual: Tensor,
+    x0: Tensor,
+    anchor: Tensor,
+    scale: float,
+    read: Callable[[Tensor], Callable[[], float]],
+) -> Likeness:
+    """The likeness after a level's negative row has spoken: residual D, x0 the conditional prediction, anchor x₀*. read: starts
+    the way of a number to the host."""
+    if before is None or before.key != key:
+        known, due = torch.zeros_like(residual), RECHECK - STAGGER * level % RECHECK
+    else:
+        known, due = before.residual, RECHECK
+    cosine = alike(combine(x0, anchor + residual, scale), combine(x0, anchor + known, scale))
+    return Likeness(key, thumb, residual, read(cosine), due)

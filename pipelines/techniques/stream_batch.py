@@ -1,0 +1,100 @@
+"""Frames in flight at different noise levels, each with its own identity and its own way still to go.
+
+StreamDiffusion (arXiv 2312.12491) keeps a ring of n latents of fixed length. Here every frame carries its own timesteps, so
+the number of steps may change while frames are under way, sessions with different steps share a batch, and nothing is shown
+before it is done: the first n−1 answers are "warming", not brown pictures.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from pipelines.techniques.feature_cache import CacheKey
+from pipelines.techniques.gate import Thumb
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Kept:
+    """What a frame's full pass at `level` left for its later levels: features of one row, without the batch dimension, and
+    the latent x = a·x₀ + s·ε that the pass saw."""
+
+    key: CacheKey
+    level: int
+    x: Tensor
+    a: Tensor
+    s: Tensor
+    features: tuple[Tensor, ...]
+
+
+@dataclass(slots=True)
+class InFlight:
+    """One frame on its way. x: its latent [C, h, w] at `timesteps[level]`; source: its clean latent, None for prompt-only."""
+
+    frame_id: int
+    x: Tensor
+    source: Tensor | None
+    timesteps: tuple[int, ...]
+    level: int = 0
+    anchor: Tensor | None = None  # x₀*: the clean latent that x was noised from
+    residual: Tensor | None = None  # one-time guidance: what the negative row said beyond the anchor
+    x0: Tensor | None = None  # newest prediction
+    thumb: Thumb | None = None  # of the input, where a technique asked for it
+    map: Tensor | None = None  # share of the strength per pixel, [1, h, w]
+    omega_map: Tensor | None = None  # share of ω's effect per pixel, [1, h, w]
+    painting: int = 0  # which of the session's painted maps was there when it came
+    hint: Tensor | None = None  # the map that a ControlNet holds it to, [3, H, W]
+    picture: tuple[Tensor, Tensor] | None = None  # tokens of the picture prompt and of no picture, [T, D] each
+    reused: bool = False  # one of its levels made do with features of another pass
+    kept: Mapping[bool, Kept] = field(default_factory=dict)  # by whether of the negative row; replaced, never changed in place
+
+    @property
+    def timestep(self) -> int:
+        return self.timesteps[self.level]
+
+    @property
+    def finished(self) -> bool:
+        return self.level >= len(self.timesteps)
+
+
+@dataclass(slots=True)
+class Departure:
+    """What one step let out: the newest finished frame, and older ones that it overtook (live change to fewer steps)."""
+
+    frame: InFlight | None = None
+    superseded: tuple[int, ...] = ()
+
+
+@dataclass(slots=True)
+class Ring:
+    """The frames of one session in order of their ids; at most as many as a frame has steps."""
+
+    frames: list[InFlight] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def admit(self, frame: InFlight) -> None:
+        if self.frames and frame.frame_id <= self.frames[-1].frame_id:
+            raise ValueError(f"frame {frame.frame_id} after {self.frames[-1].frame_id}: ids must rise")
+        self.frames.append(frame)
+
+    def depart(self) -> Departure:
+        """Take out the newest finished frame and everything older than it."""
+        finished = [frame for frame in self.frames if frame.finished]
+        if not finished:
+            return Departure()
+        newest = finished[-1]
+        superseded = tuple(frame.frame_id for frame in self.frames if frame.frame_id < newest.frame_id)
+        self.frames = [frame for frame in self.frames if frame.frame_id > newest.frame_id]
+        return Departure(newest, superseded)
+
+    def save(self) -> list[InFlight]:
+        """What `restore` needs to undo everything that happens after this call."""
+        return [dataclasses.replace(frame) for frame in self.frames]
+
+    def restore(self, saved: list[InFlight]) -> None:
+        self.frames = saved

@@ -1,0 +1,270 @@
+"""Live settings: declared once, validated, swapped whole between frames. Knows no engine, no web.
+
+On the wire and on the command line a setting is a dotted key ("strength", "gate.threshold"); in code it is an attribute of a
+frozen dataclass. Declarations carry range and meaning, from which errors, docs/settings.md and the page are made.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipelines.values.types import SettingsError
+
+MAX_PROMPT = 500
+MAX_SEED = 2**32 - 1
+
+Value = bool | int | float | str
+
+MAPS = ("canny", "soft-edge", "depth-like")
+"""Maps that a ControlNet may follow, as hints.py makes them."""
+
+
+def number(default: float, low: float, high: float, doc: str) -> Any:
+    return field(default=default, metadata={"kind": "number", "low": low, "high": high, "doc": doc})
+
+
+def integer(default: int, low: int, high: int, doc: str) -> Any:
+    return field(default=default, metadata={"kind": "integer", "low": low, "high": high, "doc": doc})
+
+
+def flag(default: bool, doc: str) -> Any:
+    return field(default=default, metadata={"kind": "flag", "doc": doc})
+
+
+def choice(default: str, options: tuple[str, ...], doc: str) -> Any:
+    return field(default=default, metadata={"kind": "choice", "options": options, "doc": doc})
+
+
+def text(default: str, doc: str, limit: int = MAX_PROMPT) -> Any:
+    return field(default=default, metadata={"kind": "text", "limit": limit, "doc": doc})
+
+
+@dataclass(frozen=True, slots=True)
+class StreamBatchSettings:
+    enabled: bool = flag(True, "Denoise frames at different levels in one UNet call. Without it the steps run in sequence.")
+
+
+@dataclass(frozen=True, slots=True)
+class GateSettings:
+    enabled: bool = flag(False, "Show the last picture again when the input has hardly changed.")
+    threshold: float = number(0.98, 0.5, 0.9999, "Similarity η above which a frame may be skipped.")
+    max_skip: int = integer(10, 1, 300, "Most frames skipped in a row.")
+    tile_threshold: float = number(
+        0.02, 0.001, 1.0, "Mean change of one tile (0..1 of full scale) that always lets a frame through."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class CacheSettings:
+    enabled: bool = flag(False, "Reuse features that an earlier UNet pass of the same session has made.")
+    reuse: str = choice(
+        "frames",
+        ("frames", "steps", "encoder"),
+        "frames: deep features of an earlier frame at the same level; steps: of an earlier level of the same frame; encoder: the "
+        "whole way down of an earlier level of the same frame. The last two need two steps or more.",
+    )
+    policy: str = choice("interval", ("interval", "adaptive"), "Full pass every k-th frame, or when the input has drifted.")
+    interval: int = integer(
+        3,
+        1,
+        30,
+        "Full pass every k-th frame (policy interval); most frames between full passes (adaptive); else every k-th level.",
+    )
+    drift: float = number(
+        0.06, 0.001, 1.0, "Mean change of the input thumbnail since the cached pass (0..1) that forces a full pass."
+    )
+    branch: int = integer(1, 0, 11, "Re-entry point: 0 recomputes least; higher recomputes more of the UNet.")
+    cascade: bool = flag(
+        True,
+        "Every second frame between full passes takes the next re-entry point out, from what the frame before kept there (reuse "
+        "frames, branch 1 or more, interval 3 or more).",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseSettings:
+    mode: str = choice("fixed", ("fixed", "walk"), "fixed: one noise per level for the session; walk: it wanders slowly.")
+    walk_rate: float = number(0.02, 0.0, 0.5, "Radians of the spherical walk per frame.")
+    motion: float = number(0.0, 0.0, 1.0, "How far fast motion lowers the strength (motion-aware strength).")
+    warm_start: float = number(0.0, 0.0, 0.9, "Share of the previous result mixed into the frame's latent before noising.")
+
+
+@dataclass(frozen=True, slots=True)
+class StrengthMapSettings:
+    mode: str = choice("off", ("off", "motion", "mask"), "Strength per pixel: by motion, or by a painted mask (white is full).")
+    still: float = number(0.3, 0.0, 1.0, "Share of the strength where the input stands still (mode motion).")
+
+
+@dataclass(frozen=True, slots=True)
+class OmegaMapSettings:
+    mode: str = choice(
+        "off", ("off", "motion", "mask"), "ω per pixel: where it moves, or by the painted mask (white is all of ω)."
+    )
+    still: float = number(0.0, 0.0, 1.0, "Share of ω's effect where the input stands still (mode motion).")
+
+
+@dataclass(frozen=True, slots=True)
+class ControlSettings:
+    scale: float = number(1.0, 0.0, 2.0, "How strictly the model's ControlNet holds the picture to a map of the input; 0 is off.")
+    map: str = choice("canny", MAPS, "The map that the ControlNet was trained on: thin lines, soft edges, or near and far.")
+
+
+@dataclass(frozen=True, slots=True)
+class PictureSettings:
+    scale: float = number(0.6, 0.0, 2.0, "How much the picture prompt counts beside the words; 0 is off.")
+
+
+@dataclass(frozen=True, slots=True)
+class StyleSettings:
+    amount: float = number(1.0, 0.0, 1.0, "How much of a painted look is laid over the picture beneath; 0 is none.")
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeSettings:
+    enabled: bool = flag(False, "Compare every k-th frame with the unaccelerated result of the same frame.")
+    every: int = integer(30, 1, 600, "Fewest frames between two comparisons.")
+    share: float = number(0.1, 0.01, 0.9, "Largest share of the model's time that comparisons may take.")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What may change between two frames of one session. Build changed copies with `patched`."""
+
+    version: int = 0
+    prompt: str = text("oil painting", "What the picture shall become.")
+    prompt_b: str = text("", "Second prompt, mixed in by `blend`.")
+    blend: float = number(0.0, 0.0, 1.0, "0 is all prompt, 1 is all prompt_b.")
+    blend_mode: str = choice("linear", ("linear", "spherical"), "How two prompts are mixed.")
+    travel: float = number(0.0, 0.0, 60.0, "Seconds over which a changed prompt takes over; 0 is at once.")
+    negative: str = text("", "What the picture shall not be; needs guidance.")
+    guidance: float = number(1.5, 0.0, 10.0, "Guidance scale γ of the guidance mode; 1 is the conditional prediction itself.")
+    guidance_mode: str = choice(
+        "none",
+        ("none", "full", "self", "one-time", "adaptive"),
+        "none: one row; full: a negative row per level; self, one-time: residual guidance; adaptive: full, as seldom as will do.",
+    )
+    guidance_delta: float = number(1.0, 0.0, 1.5, "Residual strength δ of self and one-time guidance.")
+    guidance_alike: float = number(
+        0.98, 0.5, 1.0, "Adaptive: cosine of the guided results with and without the negative row, from which it is dropped."
+    )
+    strength: float = number(0.5, 0.0, 1.0, "How far the input is noised before it is denoised; at 1 nothing of it remains.")
+    omega: float = number(
+        1.0, 0.6, 1.4, "Granularity ω, scales the predicted noise: below 1 more grain and detail, above 1 plainer."
+    )
+    steps: int = integer(1, 1, 8, "Denoising steps per frame.")
+    seed: int = integer(0, 0, MAX_SEED, "Seed of the session's noise.")
+    stream_batch: StreamBatchSettings = field(default_factory=StreamBatchSettings)
+    gate: GateSettings = field(default_factory=GateSettings)
+    cache: CacheSettings = field(default_factory=CacheSettings)
+    noise: NoiseSettings = field(default_factory=NoiseSettings)
+    strength_map: StrengthMapSettings = field(default_factory=StrengthMapSettings)
+    omega_map: OmegaMapSettings = field(default_factory=OmegaMapSettings)
+    control: ControlSettings = field(default_factory=ControlSettings)
+    picture: PictureSettings = field(default_factory=PictureSettings)
+    style: StyleSettings = field(default_factory=StyleSettings)
+    probe: ProbeSettings = field(default_factory=ProbeSettings)
+
+    def patched(self, patch: Mapping[str, object]) -> Settings:
+        """A copy with the dotted keys of `patch` replaced and the version raised by one.
+
+        All or nothing: raises SettingsError naming the first bad key; unknown keys are errors.
+        """
+        own: dict[str, Any] = {}
+        groups: dict[str, dict[str, Any]] = {}
+        for key, value in patch.items():
+            declaration = FIELDS.get(key)
+            if declaration is None:
+                raise SettingsError(key, f"unknown setting; known are {', '.join(FIELDS)}")
+            checked = check(key, value, declaration.metadata)
+            group, _, name = key.rpartition(".")
+            (groups.setdefault(group, {}) if group else own)[name] = checked
+        for group, changes in groups.items():
+            own[group] = dataclasses.replace(getattr(self, group), **changes)
+        return dataclasses.replace(self, version=self.version + 1, **own)
+
+    def flat(self) -> dict[str, Value]:
+        """Every setting by its dotted key, in declaration order, without the version."""
+        return {key: _get(self, key) for key in FIELDS}
+
+
+def _get(settings: Settings, key: str) -> Any:
+    value: Any = settings
+    for part in key.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _declared(cls: type, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any]]]:
+    for item in dataclasses.fields(cls):
+        if item.metadata:
+            yield prefix + item.name, item
+        elif isinstance(item.default_factory, type) and dataclasses.is_dataclass(item.default_factory):
+            yield from _declared(item.default_factory, f"{prefix}{item.name}.")
+
+
+FIELDS: dict[str, dataclasses.Field[Any]] = dict(_declared(Settings))
+"""Every live setting by its dotted key; `metadata` holds kind, range and doc."""
+
+
+def check(key: str, value: object, rule: Mapping[str, Any]) -> Value:
+    """`value` as the declared type, or SettingsError naming `key` and what is allowed. JSON types in, no coercion of strings."""
+    kind = rule["kind"]
+    if kind == "flag":
+        if isinstance(value, bool):
+            return value
+        raise SettingsError(key, f"{_brief(value)} is not true or false")
+    if kind == "choice":
+        if isinstance(value, str) and value in rule["options"]:
+            return value
+        raise SettingsError(key, f"{_brief(value)} is not one of {', '.join(rule['options'])}")
+    if kind == "text":
+        if not isinstance(value, str):
+            raise SettingsError(key, f"{_brief(value)} is not text")
+        if len(value) > rule["limit"]:
+            raise SettingsError(key, f"is {len(value)} characters long; {rule['limit']} are allowed")
+        if any((ord(char) < 32 and char not in "\t\n") or 0xD800 <= ord(char) < 0xE000 for char in value):
+            raise SettingsError(key, "holds control characters")
+        return value
+    return _check_number(key, value, rule)
+
+
+def _check_number(key: str, value: object, rule: Mapping[str, Any]) -> int | float:
+    low, high, whole = rule["low"], rule["high"], rule["kind"] == "integer"
+    allowed = f"{'a whole number' if whole else 'a number'} from {low} to {high} is allowed"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise SettingsError(key, f"{_brief(value)} is not a number; {allowed}")
+    try:
+        inside = math.isfinite(value) and low <= value <= high
+    except OverflowError:
+        inside = False
+    if not inside or (whole and value != int(value)):
+        raise SettingsError(key, f"{_brief(value)} is out of range; {allowed}")
+    return int(value) if whole else float(value)
+
+
+def _brief(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 40 else shown[:37] + "..."
+
+
+def parse_assignment(assignment: str) -> tuple[str, Value]:
+    """("gate.enabled", True) from "gate.enabled=true". Raises SettingsError; the value is checked by `patched`."""
+    key, equals, raw = assignment.partition("=")
+    key = key.strip()
+    if not equals:
+        raise SettingsError(key or assignment, "must be given as KEY=VALUE")
+    declaration = FIELDS.get(key)
+    if declaration is None:
+        raise SettingsError(key, f"unknown setting; known are {', '.join(FIELDS)}")
+    if declaration.metadata["kind"] in ("text", "choice"):
+        return key, raw
+    try:
+        value = json.loads(raw.strip().lower())
+    except (ValueError, RecursionError):
+        value = raw
+    return key, check(key, value, declaration.metadata)

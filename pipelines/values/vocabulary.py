@@ -1,0 +1,103 @@
+"""What a model can be asked for: looks, what may be added to them and scenes from nothing, which `looks.json` in its folder
+lists, and painted looks, which `painter/config.json` lists."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.values.reader import ModelFolder
+from pipelines.values.types import ModelError
+
+FILE = "looks.json"
+LARGEST = 1_000_000  # bytes
+KINDS = ("looks", "modifiers", "scenes")
+PAINTER = "painter/config.json"
+UNDERPAINTING = "photo"
+"""The prompt of the picture beneath the paint."""
+
+FIELDS = ("name", "title", "prompt", "group")
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One thing to ask for: a name for programs, a title for people, a prompt that asks for it, the group that it belongs to."""
+
+    name: str
+    title: str
+    prompt: str
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
+class PaintedLook(Word):
+    """A look that the painter draws. paint: (row in the painter's table of styles, share) of each style that it mixes; shares sum
+    to 1. over: the prompt of the picture beneath the paint."""
+
+    paint: tuple[tuple[int, float], ...]
+    over: str = UNDERPAINTING
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """All that a model says it knows; empty for a folder without a list."""
+
+    looks: tuple[Word, ...] = ()
+    modifiers: tuple[Word, ...] = ()
+    scenes: tuple[Word, ...] = ()
+    painted: tuple[PaintedLook, ...] = ()
+
+
+@functools.lru_cache(maxsize=32)
+def read_vocabulary(folder: Path) -> Vocabulary:
+    """The list in a model's folder, read once. ModelError, which names the field, for one that is not as it should be."""
+    listed = _read(folder, FILE)
+    if not set(listed) <= set(KINDS):
+        raise ModelError(f"{FILE}: may have the keys {', '.join(KINDS)}")
+    painted = _painted(_read(folder, PAINTER).get("looks") or {})
+    return Vocabulary(**{kind: _words(kind, listed.get(kind, [])) for kind in KINDS}, painted=painted)
+
+
+def _read(folder: Path, name: str) -> dict[str, Any]:
+    """The JSON object in a file of the folder; empty where there is none. Raises ModelError."""
+    inside = ModelFolder(folder)
+    return inside.json(name, LARGEST) if inside.has(name) else {}
+
+
+def _words(kind: str, entries: Any) -> tuple[Word, ...]:
+    if not isinstance(entries, list):
+        raise ModelError(f"{FILE}: {kind} must be a list")
+    words = []
+    for index, entry in enumerate(entries):
+        if (
+            not isinstance(entry, dict)
+            or set(entry) != set(FIELDS)
+            or not all(isinstance(entry[f], str) and entry[f] for f in FIELDS)
+        ):
+            raise ModelError(f"{FILE}: {kind}[{index}] must have the texts {', '.join(FIELDS)} and nothing else")
+        words.append(Word(**entry))
+    names = [word.name for word in words]
+    if len(set(names)) < len(names):
+        raise ModelError(f"{FILE}: {kind} has a name twice")
+    return tuple(words)
+
+
+def _painted(looks: Any) -> tuple[PaintedLook, ...]:
+    """Painted looks of {prompt: {row of the table of styles: share}}."""
+    if not isinstance(looks, dict):
+        raise ModelError(f"{PAINTER}: looks must be an object")
+    made = []
+    for prompt, shares in looks.items():
+        if not (isinstance(shares, dict) and all(map(_is_share, shares.items())) and abs(sum(shares.values()) - 1) < 1e-6):
+            raise ModelError(f"{PAINTER}: looks: {prompt!r} must be an object of rows and shares that sum to 1")
+        paint = tuple((int(row), float(share)) for row, share in shares.items())
+        made.append(PaintedLook(prompt.replace(" ", "-"), prompt.capitalize(), prompt, "painted", paint))
+    return tuple(made)
+
+
+def _is_share(pair: tuple[str, Any]) -> bool:
+    """(row as JSON has keys, share)?"""
+    row, share = pair
+    return row.isascii() and row.isdigit() and isinstance(share, int | float) and not isinstance(share, bool)

@@ -1,0 +1,5 @@
+"""The Python client. `python -m studio.client` streams a file through a running studio."""
+
+from studio.client.client import Shown, StudioClient, StudioError, stream_url
+
+__all__ = ["Shown", "StudioClient", "StudioError", "stream_url"]

@@ -1,0 +1,397 @@
+"""A client in Python with the browser's abilities, and a command that streams a file through a running studio.
+
+async with StudioClient("http://127.0.0.1:7860", token=token, settings={"prompt": "oil painting"}) as client:
+    await client.frame(pixels)              # waits until there is credit
+    shown = await client.shown()            # the next answer, decoded
+
+python -m studio.client URL INPUT OUTPUT [--pace max|source] [--prompt TEXT] [--set KEY=VALUE] [--mask PICTURE] [--token TOKEN]
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import random
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlencode, urlsplit, urlunsplit
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+from websockets.typing import Origin, Subprotocol
+
+from pipelines import Mask, Pixels, RillError
+from studio import environment
+from studio.client.pace import Pace
+from studio.pictures import codec
+from studio.wire import protocol, token_file
+from studio.wire.limits import Limits
+from studio.wire.protocol import Answer, PictureWish, ProtocolError
+
+RETRY_CODES = (1001, 1006, 1011, 1012, 4408, 4503)
+PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
+ANSWERS_WAITING = 8
+
+
+class StudioError(RillError):
+    """The server refused, or cannot be reached. `code` as in docs/protocol.md, "" where there is none."""
+
+    def __init__(self, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One answer: pixels is None where the last picture is to be shown again; latency_ms is from capture to decoded."""
+
+    answer: Answer
+    pixels: Pixels | None
+    latency_ms: float
+
+
+def stream_url(url: str) -> str:
+    """ws:// or wss:// address of the stream below an http(s) or ws(s) address. Raises StudioError."""
+    parts = urlsplit(url if "://" in url else f"http://{url}")
+    scheme = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}.get(parts.scheme)
+    if scheme is None or not parts.hostname:
+        raise StudioError(f"{url}: is no http(s) or ws(s) address")
+    if parts.query or parts.fragment or parts.username:
+        raise StudioError(f"{url}: an address only; the token is given apart from it")
+    path = parts.path.rstrip("/")
+    return urlunsplit((scheme, parts.netloc, path if path.endswith(protocol.PATH) else path + protocol.PATH, "", ""))
+
+
+class StudioClient:
+    """One session on a server. Reconnects by itself when the connection breaks, and resumes the session. Where that is no
+    longer kept (a server that has restarted, another one behind the same address) it begins a new one with the settings, mask
+    and picture prompt that stood last.
+
+    token: needed, unless `origin` names a page the server accepts, or the same user runs the server on this machine: then it is
+    found (studio/wire/token_file.py). settings: dotted key → value. Raises StudioError from `async with`, and from every method
+    once the session is lost for good.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        settings: Mapping[str, object] | None = None,
+        picture: PictureWish | None = None,
+        origin: str | None = None,
+        tls: ssl.SSLContext | None = None,
+        reconnects: int = 5,
+    ) -> None:
+        self.url = stream_url(url)
+        self.welcome: dict[str, Any] = {}
+        self.telemetry: dict[str, Any] = {}
+        self.errors: list[dict[str, Any]] = []
+        self._token, self._origin, self._tls, self._reconnects = token, origin, tls, reconnects
+        self._settings = dict(settings or {})
+        self._wish = picture or PictureWish()
+        self._next_id, self._settled = 1, 0
+        self._pace = Pace()
+        self._room = asyncio.Event()
+        self._answers: asyncio.Queue[Answer | None] = asyncio.Queue(ANSWERS_WAITING)
+        self._painted: dict[str, bytes] = {}
+        self._requests: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._captured: dict[int, float] = {}
+        self._failure: StudioError | None = None
+        self._socket: ClientConnection | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        await self._connect(None)
+        self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._ping())]
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._socket is not None:
+            with contextlib.suppress(ConnectionClosed):
+                await self._socket.send(protocol.pack_text("bye"))
+            await self._socket.close()
+
+    # What a user does.
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels that the stream works in."""
+        return self.welcome["spec"]["width"], self.welcome["spec"]["height"]
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The settings as the server last said they stand."""
+        return dict(self.welcome["settings"]["values"])
+
+    @property
+    def settled(self) -> int:
+        """All frames up to this id are done with."""
+        return self._settled
+
+    @property
+    def sent(self) -> int:
+        """The id of the frame sent last; 0 before the first."""
+        return self._next_id - 1
+
+    @property
+    def room(self) -> bool:
+        """May a frame leave now: is there credit for it, and will it not merely wait behind others' turns?"""
+        return self._delay == 0.0
+
+    @property
+    def _delay(self) -> float:
+        return self._pace.delay(self.sent - self._settled, self.welcome["limits"]["credit"], time.monotonic())
+
+    async def frame(self, pixels: Pixels | None) -> int:
+        """Send uint8 pixels [H, W, 3], or None for a picture from the prompt alone; waits for credit, and while others have their
+        turns (studio/client/pace.py). Returns the frame's id.
+
+        The picture is taken to be as new as the moment when it may leave. Where it is not to age while it waits here, take it
+        when `room` says so.
+        """
+        started = time.monotonic()
+        picture, form = b"", "none"
+        if pixels is not None:
+            picture, form = await asyncio.to_thread(codec.encode, pixels, self._wish), self._wish.format
+        encoding = time.monotonic() - started
+        while (delay := self._delay) > 0.0:
+            self._check()
+            self._room.clear()
+            with contextlib.suppress(TimeoutError):
+                # Not asyncio.wait_for: in Python 3.11 it loses a cancellation that comes together with the event.
+                async with asyncio.timeout(None if math.isinf(delay) else delay):
+                    await self._room.wait()
+        self._check()
+        frame_id, self._next_id = self._next_id, self._next_id + 1
+        # The picture counts as captured when there was room for it, had encoding begun just then.
+        self._captured[frame_id] = captured_at = time.monotonic() - encoding
+        self._pace.sent(frame_id - 1 - self._settled, captured_at)
+        with contextlib.suppress(ConnectionClosed):  # the reader deals with that; this frame is lost
+            await self._live().send(protocol.pack_frame(frame_id, captured_at, form, picture))
+        return frame_id
+
+    async def shown(self) -> Shown:
+        """The next answer, decoded. Raises StudioError when the session is lost."""
+        answer = await self._answers.get()
+        if answer is None:
+            self._answers.put_nowait(None)
+            raise self._failure or StudioError("the session is over")
+        pixels = None
+        if answer.format != "none":
+            pixels = await asyncio.to_thread(codec.read, memoryview(answer.picture), answer.format, Limits())
+        captured_at = self._captured.get(answer.frame_id, answer.captured_at)
+        for frame_id in [frame_id for frame_id in self._captured if frame_id < answer.frame_id - 64]:
+            del self._captured[frame_id]
+        return Shown(answer, pixels, (time.monotonic() - captured_at) * 1000)
+
+    async def patch(self, changes: Mapping[str, object]) -> dict[str, Any]:
+        """Change settings; returns all of them as they now stand. Raises StudioError bad_settings."""
+        message = await self._ask(lambda request: protocol.pack_text("settings", patch=dict(changes), request=request))
+        return dict(message["values"])
+
+    async def change(self, **changes: object) -> dict[str, Any]:
+        """Change the stream's spec for everybody who shares the server: model, loras, width, height, backend, dtype.
+
+        Returns the whole new spec; pictures that `shown` gives from then on have its size. Waits for as long as the new pipeline
+        is being built, ten minutes at most; frames may be sent meanwhile. Raises StudioError: forbidden, busy or bad_spec.
+        """
+        message = await self._ask(lambda request: protocol.pack_text("spec", spec=changes, request=request), 600.0)
+        return dict(message["spec"])
+
+    async def mask(self, mask: Mask | Pixels | None) -> None:
+        """The painted strength map of mode "mask", uint8 [H, W] or [H, W, 3], white for full strength; None removes it.
+
+        It holds for the frames sent after this call. Raises StudioError bad_mask.
+        """
+        png = b"" if mask is None else await asyncio.to_thread(codec.encode_mask, mask)
+        self._painted["mask"] = protocol.pack_mask(0, png)
+        await self._ask(lambda request: protocol.pack_mask(request, png))
+
+    async def picture(self, pixels: Pixels | None) -> None:
+        """The picture prompt, uint8 [H, W, 3]: what the result shall be like; None removes it.
+
+        It holds for the frames sent after this call, where the model has an adapter for it. Raises StudioError bad_picture.
+        """
+        png = b"" if pixels is None else await asyncio.to_thread(codec.encode, pixels, protocol.PictureWish("png"))
+        form = "png" if png else "none"
+        self._painted["picture"] = protocol.pack_picture(0, form, png)
+        await self._ask(lambda request: protocol.pack_picture(request, form, png))
+
+    async def pause(self, paused: bool) -> None:
+        """Have the server drop frames, or take them again."""
+        self._check()
+        with contextlib.suppress(ConnectionClosed):
+            await self._live().send(protocol.pack_text("pause", paused=paused))
+
+    async def _ask(self, question: Callable[[int], str | bytes], timeout: float = 10.0) -> dict[str, Any]:
+        """Send what `question` makes of a request number; the answer that bears it. Raises StudioError, also for an error."""
+        self._check()
+        request = max(self._requests, default=0) + 1
+        reply = self._requests[request] = asyncio.get_running_loop().create_future()
+        try:
+            await self._live().send(question(request))
+            async with asyncio.timeout(timeout):
+                message = await reply
+        except (ConnectionClosed, TimeoutError) as error:
+            raise StudioError("the server did not answer this request") from error
+        finally:
+            del self._requests[request]
+        if message["type"] == "error":
+            raise StudioError(message["message"], message["code"])
+        return message
+
+    # What goes on behind.
+
+    async def _connect(self, resume: str | None) -> None:
+        self.errors = [
+            error for error in self.errors if not error.get("fatal")
+        ]  # those of an earlier connection explain no new end
+        try:
+            self._socket = await connect(
+                self._address,
+                subprotocols=[Subprotocol(protocol.SUBPROTOCOL)],
+                origin=None if self._origin is None else Origin(self._origin),
+                compression=None,
+                max_size=16 * 1024 * 1024,
+                max_queue=4,
+                proxy=None,
+                ssl=self._tls,
+            )
+            hello: dict[str, Any] = {
+                "protocol": protocol.VERSION,
+                "client": "studio.client",
+                "token": self._secret(),
+                "resume": resume,
+            }
+            hello["picture"] = {"format": self._wish.format, "quality": self._wish.quality}
+            if resume is None and self._settings:
+                hello["settings"] = self._settings
+            await self._socket.send(protocol.pack_text("hello", **hello))
+            await self._await_welcome(self._socket)
+            if resume is None:
+                for message in self._painted.values():
+                    await self._socket.send(message)
+        except ConnectionClosed as error:
+            raise StudioError(*self._why(error)) from error
+        except (OSError, InvalidHandshake, InvalidURI, TimeoutError) as error:
+            raise StudioError(f"{self.url}: {error}", "unreachable") from error
+        self._settled = self._next_id - 1
+        self._pace = Pace()
+        self._room.set()
+
+    def _secret(self) -> str | None:
+        """The token to show; a server that has restarted may have another one than before."""
+        if self._token is not None or self._origin is not None:
+            return self._token
+        return token_file.for_address(self.url, environment.private_dirs())
+
+    @property
+    def _address(self) -> str:
+        """Where to connect: a server that is one of several is named, so that whoever stands before them finds the session."""
+        at = self.welcome.get("at")
+        return f"{self.url}?{urlencode({'at': at})}" if at else self.url
+
+    async def _await_welcome(self, socket: ClientConnection) -> None:
+        while True:
+            async with asyncio.timeout(60):
+                message = protocol.parse_server_text(str(await socket.recv(decode=True)))
+            if message["type"] == "welcome":
+                self.welcome = message
+                self._next_id = max(self._next_id, message["last_frame_id"] + 1)
+                return
+            if message["type"] == "error":
+                self.errors.append(message)
+
+    async def _read(self) -> None:
+        try:
+            while True:
+                try:
+                    async for message in self._live():
+                        await self._take(message)
+                    raise StudioError("the server ended the session")
+                except ConnectionClosed as error:
+                    await self._reconnect(error)
+        except (StudioError, ProtocolError) as error:
+            self._failure = error if isinstance(error, StudioError) else StudioError(f"the server breaks the protocol: {error}")
+            self._room.set()
+            await self._answers.put(None)
+
+    async def _take(self, message: str | bytes) -> None:
+        if isinstance(message, bytes):
+            answer = protocol.parse_answer(message)
+            self._settled = max(self._settled, answer.settled)
+            self._pace.answered(answer, self._captured.get(answer.settled, answer.captured_at), time.monotonic())
+            self._room.set()
+            await self._answers.put(answer)
+            return
+        text = protocol.parse_server_text(message)
+        kind = text["type"]
+        if kind == "settings":
+            self.welcome["settings"] = {"version": text["version"], "values": text["values"]}
+        elif kind == "spec":
+            self.welcome |= {name: text[name] for name in ("spec", "model", "settings", "fields")}
+        elif kind == "error":
+            self.errors = [*self.errors[-31:], text]
+        elif kind == "telemetry":
+            self.telemetry = text
+        waiting = self._requests.get(text.get("request", -1))
+        if waiting is not None and not waiting.done() and kind != "building":
+            waiting.set_result(text)
+
+    async def _reconnect(self, cause: ConnectionClosed) -> None:
+        message, code = self._why(cause)
+        if cause.rcvd is not None and cause.rcvd.code not in RETRY_CODES:
+            raise StudioError(message, code)
+        for attempt in range(self._reconnects):
+            await asyncio.sleep(PAUSES_S[min(attempt, len(PAUSES_S) - 1)] * random.uniform(0.5, 1.0))
+            try:
+                await self._take_up()
+            except StudioError as error:
+                if error.code not in ("unreachable", "full"):
+                    raise
+            else:
+                for waiting in self._requests.values():
+                    if not waiting.done():
+                        waiting.set_exception(StudioError("the connection broke before this request was answered"))
+                lost = self._next_id - 1
+                return await self._answers.put(Answer(lost, self._captured.get(lost, 0.0), lost, 0, "dropped", "unsent"))
+        raise StudioError(message, code)
+
+    async def _take_up(self) -> None:
+        """The session, or another one like it. Raises StudioError."""
+        try:
+            await self._connect(self.welcome["resume"])
+        except StudioError as error:
+            if error.code != "resume_expired":
+                raise
+            self._settings = self.values
+            await self._connect(None)
+
+    async def _ping(self) -> None:
+        while True:
+            await asyncio.sleep(self.welcome["limits"]["ping_s"])
+            with contextlib.suppress(ConnectionClosed):
+                await self._live().send(protocol.pack_text("ping", t=time.monotonic()))
+
+    def _why(self, error: ConnectionClosed) -> tuple[str, str]:
+        fatal = next((text for text in reversed(self.errors) if text.get("fatal")), None)
+        if fatal is not None:
+            return str(fatal["message"]), str(fatal["code"])
+        return f"{self.url}: {error}", error.rcvd.reason if error.rcvd is not None else ""
+
+    def _live(self) -> ClientConnection:
+        assert self._socket is not None, "use `async with`"
+        return self._socket
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure

@@ -1,0 +1,244 @@
+"""A file through a running studio and back into a file: what `python -m studio.client` does.
+
+The time of reading and writing files does not count: pictures are read in chunks, streamed with the clock running, and written
+when it stands still. Every source frame gets a picture in the output; one that was dropped shows the picture before it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import ssl
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipelines import HostPicture, Pixels, RillError, SettingsError, StageTimings, StreamSpec, media
+from studio import environment
+from studio.cli.arguments import assignments
+from studio.client import Shown, StudioClient, StudioError
+from studio.files.render import OrderedOutput, Source, open_source
+from studio.files.summary import Summary
+from studio.pictures import codec
+from studio.stream.telemetry import percentile
+from studio.wire.protocol import TIMINGS, PictureWish
+
+CHUNK_BYTES = 72 * 1024 * 1024
+"""96 pictures of 512x512: the pause between chunks costs less than one percent, and three chunks fit into memory anywhere."""
+
+MAX_LAG = 8
+"""No stream batch holds more frames; so many copies of the last one bring all of them home."""
+
+
+class Transfer:
+    """One clip on its way. `pace` max sends as fast as answers come, source as fast as the clip plays."""
+
+    def __init__(self, client: StudioClient, source: Source, output: OrderedOutput, pace: str) -> None:
+        self.client = client
+        self.source = source
+        self.pace = pace
+        self.summary = Summary()
+        self.wall_s = 0.0
+        self.latencies: list[float] = []
+        self.outside: list[float] = []
+        self._output = output
+        self._size = client.size  # of the file, whatever becomes of the stream
+        self._writes: list[Callable[[], None]] = []  # what the output is told once the clock stands
+        self._open: dict[int, int] = {}  # frame id → place in the clip, while no picture is decided for it
+        self._done = 0  # all answers up to this frame id have been seen
+        self._progress = asyncio.Event()
+
+    async def run(self) -> None:
+        """The whole clip. Raises StudioError, MediaError."""
+        width, height = self.client.size
+        size = max(8, CHUNK_BYTES // (width * height * 3))
+        pictures = iter(self.source.pictures)
+        chunk = await asyncio.to_thread(lambda: list(itertools.islice(pictures, size)))
+        while chunk:
+            following = await asyncio.to_thread(lambda: list(itertools.islice(pictures, size)))
+            started = time.perf_counter()
+            await self._stream(chunk, last=not following)
+            self.wall_s += time.perf_counter() - started
+            await asyncio.to_thread(self._write)
+            chunk = following
+
+    def result(self) -> dict[str, Any]:
+        """The closing JSON object: render's, and latencies in ms from capture to decoded; `outside` is what neither the model nor
+        waiting for it took (steps 1 only: with more, a picture waits for its successors)."""
+        seen = self.summary.verdicts
+        self.summary.dropped = max(0, self.summary.frames - seen["generated"] - seen["cached"] - seen["skipped"])
+        result = self.summary.result(StreamSpec(**self.client.welcome["spec"]), self.client.values["seed"], self.wall_s)
+        latency = {"p50": percentile(self.latencies, 0.5), "p95": percentile(self.latencies, 0.95)}
+        if self.client.values["steps"] == 1:
+            latency["outside"] = percentile(self.outside, 0.5)
+        result["latency_ms"] = {name: round(value, 2) if value == value else None for name, value in latency.items()}
+        return result
+
+    async def _stream(self, chunk: Sequence[Pixels], last: bool) -> None:
+        sender = asyncio.create_task(self._send(chunk, last))
+        receiver = asyncio.create_task(self._receive())
+        try:
+            await asyncio.wait([sender, receiver], return_when=asyncio.FIRST_COMPLETED)
+            (sender if sender.done() else receiver).result()
+        finally:
+            for task in (sender, receiver):
+                task.cancel()
+            await asyncio.gather(sender, receiver, return_exceptions=True)
+
+    async def _send(self, chunk: Sequence[Pixels], last: bool) -> None:
+        started = time.monotonic()
+        for index, pixels in enumerate(chunk):
+            place, self.summary.frames = self.summary.frames, self.summary.frames + 1
+            self._writes.append(lambda place=place: self._output.expect(place))  # type: ignore[misc]
+            if self.pace == "source":
+                await asyncio.sleep(max(0.0, started + index / self.source.fps - time.monotonic()))
+            if self.pace == "source" and not self.client.room:
+                self._repeat(place)
+                continue
+            frame_id = await self.client.frame(pixels)
+            self._open[frame_id] = place
+            if frame_id == 1:
+                await self._settle()  # the engine's first step may be slow; nothing shall queue behind it
+        await self._settle()
+        if last:
+            await self._flush(chunk[-1])
+
+    async def _settle(self) -> None:
+        """Until every frame sent so far has been answered, or given up."""
+        while self._done < self.client.sent:
+            self._progress.clear()
+            await self._progress.wait()
+
+    async def _flush(self, pixels: Pixels) -> None:
+        """Bring home what is still in the stream batch; the copies sent for it have no place in the clip."""
+        if self.client.values["steps"] > 1:
+            for _ in range(MAX_LAG):
+                if not self._open:
+                    break
+                await self.client.frame(pixels)
+                await self._settle()
+        for frame_id in list(self._open):
+            self._repeat(self._open.pop(frame_id))
+
+    async def _receive(self) -> None:
+        while True:
+            shown = await self.client.shown()
+            self._take(shown)
+            self._done = max(self._done, shown.answer.settled)
+            self._progress.set()
+
+    def _take(self, shown: Shown) -> None:
+        answer, frame_id = shown.answer, shown.answer.frame_id
+        if shown.pixels is None:
+            if answer.verdict != "warming" and frame_id in self._open:
+                self.summary.verdicts[answer.verdict] += 1
+                self._repeat(self._open.pop(frame_id))
+            return
+        for lost in [earlier for earlier in self._open if earlier < frame_id]:  # pictures never go back in time
+            self._repeat(self._open.pop(lost))
+        if frame_id not in self._open:
+            return
+        place, picture = self._open.pop(frame_id), HostPicture(codec.fit(shown.pixels, *self._size))
+        self._writes.append(lambda: self._output.deliver(place, picture))
+        self.summary.verdicts[answer.verdict] += 1
+        times = dict(zip(TIMINGS, answer.timings, strict=True))
+        wait, _ = times.pop("wait"), times.pop("total")
+        self.summary.add_timings(StageTimings(**times))
+        self.latencies.append(shown.latency_ms)
+        self.outside.append(shown.latency_ms - wait - times["encode"] - times["denoise"] - times["decode"])
+
+    def _repeat(self, place: int) -> None:
+        self._writes.append(lambda: self._output.repeat(place))
+
+    def _write(self) -> None:
+        for write in self._writes:
+            write()
+        self._writes.clear()
+
+
+async def transfer(args: argparse.Namespace) -> dict[str, Any]:
+    """Stream args.input through args.url into args.output. Raises RillError."""
+    settings = assignments(args.assignments) | ({} if args.prompt is None else {"prompt": args.prompt})
+    media.check_output(args.output)
+    if not args.input.is_file():
+        raise media.MediaError(f"{args.input}: no such file")
+    tls = ssl.create_default_context(cafile=args.cafile) if args.cafile is not None else None
+    wish = PictureWish(args.format, args.quality)
+    token = args.token if args.token is not None else environment.token()
+    async with StudioClient(args.url, token=token, settings=settings, picture=wish, tls=tls) as client:
+        if args.spec:
+            await client.change(**dict(args.spec))
+        if args.mask is not None:
+            await client.mask(await asyncio.to_thread(media.read_picture, args.mask, *client.size))
+        if args.picture is not None:
+            await client.picture(await asyncio.to_thread(media.read_picture, args.picture, codec.PROMPT_SIDE, codec.PROMPT_SIDE))
+        source = open_source(args.input, *client.size)
+        writer = media.open_writer(args.output, source.fps, *client.size)
+        try:
+            running = Transfer(client, source, OrderedOutput(writer), args.pace)
+            await running.run()
+        finally:
+            writer.close()
+        if not running.summary.frames:
+            raise media.MediaError(f"{args.input}: holds no picture")
+        return running.result()
+
+
+def part_of_spec(text: str) -> tuple[str, Any]:
+    """("width", 256) from "width=256". Raises ArgumentTypeError; whether the value is allowed is for the server to say."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} must be given as KEY=VALUE")
+    try:
+        return key, json.loads(value) if value.isdecimal() or key == "loras" else value
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{value!r} is not JSON") from None
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments of `python -m studio.client`."""
+    made = argparse.ArgumentParser(prog="python -m studio.client", description="Stream a file through a running studio.")
+    made.add_argument("url", help="address of the studio, http(s):// or ws(s)://")
+    made.add_argument("input", type=Path)
+    made.add_argument("output", type=Path)
+    made.add_argument("--pace", choices=("max", "source"), default="max", help="as fast as it goes, or as the clip plays")
+    made.add_argument("--prompt", help="what the picture shall become")
+    made.add_argument("--set", dest="assignments", action="append", default=[], metavar="KEY=VALUE", help="any live setting")
+    made.add_argument(
+        "--spec",
+        type=part_of_spec,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change model, loras (as JSON), width, height, backend, dtype",
+    )
+    made.add_argument("--mask", type=Path, help="painted strength map for --set strength_map.mode=mask; white is full strength")
+    made.add_argument("--picture", type=Path, help="picture prompt, for a model with an adapter for it")
+    made.add_argument("--token", help="API token (default: RILL_TOKEN, else that of your own server on this machine)")
+    made.add_argument("--format", choices=("jpeg", "png"), default="jpeg", help="how pictures travel")
+    made.add_argument("--quality", type=int, choices=range(30, 101), default=90, metavar="30..100", help="of JPEG")
+    made.add_argument("--cafile", type=Path, help="certificate to trust, of a server with one of its own making")
+    return made
+
+
+def main(argv: Sequence[str]) -> int:
+    """Exit code 0; 1 if the studio or a file failed; 2 for a wrong argument."""
+    args = parser().parse_args(argv)
+    try:
+        print(json.dumps(asyncio.run(transfer(args))))
+    except (SettingsError, ssl.SSLError) as error:
+        print(f"studio.client: {error}", file=sys.stderr)
+        return 2
+    except StudioError as error:
+        print(f"studio.client: {error}", file=sys.stderr)
+        return 2 if error.code in ("bad_settings", "bad_spec", "bad_mask", "unauthorized", "forbidden") else 1
+    except (RillError, OSError) as error:
+        print(f"studio.client: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0

@@ -1,0 +1,220 @@
+"""File to file, no server: a picture or a clip through the engine, every source frame answered in order."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from pipelines import Entry, Frame, Output, Picture, Pixels, Settings, StageTimings, StreamPipeline, gate, media
+from studio.files.recording import Digest, Moment, Recording, RecordingError
+from studio.files.summary import Summary
+from studio.pictures.codec import PROMPT_SIDE, decode_mask, decode_prompt, encode, encode_mask
+from studio.wire.limits import Limits
+from studio.wire.protocol import PictureWish
+
+
+@dataclass(slots=True)
+class Slot:
+    """A source frame's place in the output: its own picture, or (repeat) the one before it."""
+
+    frame_id: int
+    picture: Picture | None = None
+    repeat: bool = False
+
+
+class OrderedOutput:
+    """Writes one picture per source frame in source order, though the stream batch answers late."""
+
+    def __init__(self, writer: media.Writer, digest: Digest | None = None) -> None:
+        self._writer = writer
+        self._digest = digest
+        self._waiting: deque[Slot] = deque()
+        self._last: Pixels | None = None
+
+    def expect(self, frame_id: int) -> None:
+        self._waiting.append(Slot(frame_id))
+
+    def repeat(self, frame_id: int) -> None:
+        """This frame shows the picture before it again."""
+        for slot in self._waiting:
+            if slot.frame_id == frame_id:
+                slot.repeat = True
+        self._flush()
+
+    def deliver(self, frame_id: int, picture: Picture) -> None:
+        for slot in self._waiting:
+            if slot.frame_id == frame_id:
+                slot.picture = picture
+        self._flush()
+
+    def _flush(self) -> None:
+        while self._waiting and (self._waiting[0].repeat or self._waiting[0].picture is not None):
+            slot = self._waiting.popleft()
+            if slot.picture is not None:
+                self._last = slot.picture.numpy()
+            if self._last is not None:
+                self._writer.write(self._last)
+                if self._digest is not None:
+                    self._digest.add(self._last)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Pictures with the rate at which they are to be shown, in frames per second; count 0 if the file does not say."""
+
+    pictures: Iterator[Pixels]
+    fps: float
+    count: int
+
+
+def open_source(path: Path, width: int, height: int) -> Source:
+    """Raises MediaError when the file cannot be opened."""
+    if media.is_picture(path):
+        return Source(iter([media.read_picture(path, width, height)]), 1.0, 1)
+    clip = media.ClipReader(path, width, height)
+    return Source(iter(clip), clip.fps, clip.frames)
+
+
+class Renderer:
+    """One session fed from a file. The time of reading and writing files is not counted.
+
+    timeline: settings, masks and picture prompts, each before its frame. replayed: the gate's verdicts come from the timeline, no
+    die is thrown.
+    """
+
+    def __init__(
+        self,
+        pipeline: StreamPipeline,
+        settings: Settings,
+        output: OrderedOutput,
+        timeline: Iterable[Moment] = (),
+        replayed: bool = False,
+    ) -> None:
+        self.pipeline = pipeline
+        self.settings = settings
+        self.output = output
+        self.summary = Summary()
+        self.moments: list[Moment] = []
+        self.wall_s = 0.0
+        self._timeline = {moment.frame: moment for moment in timeline}
+        self._replayed = replayed
+        self._state = pipeline.open(settings)
+        self._gate = gate.Gate(settings.seed)
+
+    def feed(self, frame: Frame) -> None:
+        """Settings and mask of the moment, then the gate, then one step; the answers go to the output."""
+        planned = self._timeline.get(frame.id, Moment(frame.id))
+        if planned.patch:
+            self._change(planned.patch)
+        if planned.mask is not None:
+            self._state.set_mask(decode_mask(planned.mask, Limits()) if planned.mask else None)
+            self._gate.forget()
+        if planned.picture is not None:
+            self._state.set_picture(decode_prompt(planned.picture, "png", Limits()) if planned.picture else None)
+            self._gate.forget()
+        self.summary.frames += 1
+        self.output.expect(frame.id)
+        start = time.perf_counter()
+        skipped = planned.skipped if self._replayed else self._skips(frame)
+        if planned.patch or skipped or planned.mask is not None or planned.picture is not None:
+            self.moments.append(replace(planned, skipped=skipped))
+        if not skipped:
+            return self._step(frame, start)
+        elapsed = time.perf_counter() - start
+        self.wall_s += elapsed
+        self.summary.add(Output(frame.id, self.settings.version, None, "skipped", StageTimings(gate=elapsed * 1000)))
+        self.output.repeat(frame.id)
+
+    def drain(self) -> None:
+        """Bring home what is still in flight."""
+        while self._state.in_flight:
+            self._step(None, time.perf_counter())
+
+    def _change(self, patch: dict[str, Any]) -> None:
+        settings = self.settings.patched(patch)
+        self.pipeline.check(settings)
+        self.pipeline.prepare(settings)
+        self.settings = settings
+
+    def _skips(self, frame: Frame) -> bool:
+        return self.settings.gate.enabled and self._gate.ask(frame.pixels, self.settings.gate, self.settings.version).skip
+
+    def _step(self, frame: Frame | None, start: float) -> None:
+        (answer,) = self.pipeline.step([Entry(self._state, frame, self.settings)])
+        self.wall_s += time.perf_counter() - start
+        self.summary.add(answer)
+        for lost in answer.superseded:
+            self.output.repeat(lost)
+        if answer.pixels is not None:
+            self.output.deliver(answer.frame_id, answer.pixels)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a render does beside its files: settings at the start, changes on the way, a record to follow.
+
+    mask: a picture of the painted strength map (mode "mask") that holds from the first frame on; white is full strength.
+    picture: the picture prompt that holds from the first frame on.
+    """
+
+    settings: Settings
+    timeline: tuple[Moment, ...] = ()
+    mask: Path | None = None
+    replay: Recording | None = None
+    picture: Path | None = None
+
+
+def render(pipeline: StreamPipeline, plan: Plan, source_path: Path, target: Path) -> tuple[dict[str, Any], Recording]:
+    """The whole file through the engine: the closing JSON object, and the record that makes the same bytes again.
+
+    Raises MediaError (what was made before a break is kept), SettingsError for a timeline the model cannot do, RecordingError if
+    a replay does not give the recorded bytes.
+    """
+    spec = pipeline.spec
+    pipeline.prepare(plan.settings)
+    source = open_source(source_path, spec.width, spec.height)
+    timeline = plan.timeline
+    if plan.mask is not None:
+        timeline = beginning(timeline, mask=encode_mask(media.read_picture(plan.mask, spec.width, spec.height)))
+    if plan.picture is not None:
+        seen = media.read_picture(plan.picture, PROMPT_SIDE, PROMPT_SIDE)
+        timeline = beginning(timeline, picture=encode(seen, PictureWish("png")))
+    writer = media.open_writer(target, source.fps, spec.width, spec.height)
+    read, shown = Digest(), Digest()
+    renderer = Renderer(pipeline, plan.settings, OrderedOutput(writer, shown), timeline, plan.replay is not None)
+    try:
+        with tqdm(total=source.count or None, unit="frame", disable=not sys.stderr.isatty()) as bar:
+            for index, pixels in enumerate(source.pictures):
+                read.add(pixels)
+                renderer.feed(Frame(index, index / source.fps, pixels))
+                bar.update()
+        renderer.drain()
+    finally:
+        writer.close()
+    if not renderer.summary.frames:
+        raise media.MediaError(f"{source_path}: holds no picture")
+    made = Recording(spec, plan.settings, tuple(renderer.moments), renderer.summary.frames, read.text(), shown.text())
+    if plan.replay is not None:
+        _compare(plan.replay, made)
+    return renderer.summary.result(spec, plan.settings.seed, renderer.wall_s), made
+
+
+def beginning(timeline: tuple[Moment, ...], **pngs: bytes) -> tuple[Moment, ...]:
+    """The timeline with this mask or picture prompt from frame 0 on, until it says otherwise."""
+    first = next((moment for moment in timeline if moment.frame == 0), Moment(0))
+    given = {name: png for name, png in pngs.items() if getattr(first, name) is None}
+    return (replace(first, **given), *(moment for moment in timeline if moment.frame))  # type: ignore[arg-type]
+
+
+def _compare(recorded: Recording, made: Recording) -> None:
+    if made.source != recorded.source:
+        raise RecordingError("the input is not the one that was recorded")
+    if made.digest != recorded.digest:
+        raise RecordingError("the pictures differ from the recorded ones: another machine, thread count, version or model")

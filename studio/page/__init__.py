@@ -1,5 +1,0 @@
-"""The studio's page: Gradio Blocks beside the websocket. Frames never pass through here: assets/client moves them."""
-
-from studio.page.site import mount
-
-__all__ = ["mount"]

@@ -1,0 +1,397 @@
+"""One websocket from hello to close. Knows the protocol and the hub; knows no web framework: a Socket is all it needs.
+
+enter:  hello → token → model → seat → welcome
+serve:  reader, writer and watch side by side, until the first of them ends
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import Any
+
+from pipelines import FIELDS, RillError, Settings, SettingsError
+from studio.model.change import fitted
+from studio.stream.stream import Stream
+from studio.visit.hub import Hub
+from studio.visit.seats import RegistryError, Seat
+from studio.visit.visitor import Visitor
+from studio.wire.limits import Bucket
+from studio.wire.protocol import (
+    CLOSE_CODES,
+    NORMAL,
+    VERSION,
+    Answer,
+    Bye,
+    Hello,
+    Patch,
+    Pause,
+    Ping,
+    ProtocolError,
+    References,
+    SpecChange,
+    declare,
+    error_text,
+    is_mask,
+    is_picture,
+    pack_answer,
+    pack_text,
+    parse_text,
+)
+from studio.wire.refusal import Refusal
+from studio.wire.sockets import Disconnected, Socket
+
+log = logging.getLogger("rill")
+
+
+BUILD_WAIT_S = 3.0
+"""A welcome waits so long for the graphs of unusual settings: most are in the cache, the others take up to a minute."""
+
+
+class Connection:
+    """Runs one connection. `must_show_token`: it came without an Origin, or has not signed in."""
+
+    def __init__(self, socket: Socket, hub: Hub, must_show_token: bool) -> None:
+        self._socket = socket
+        self._hub = hub
+        self._must_show_token = must_show_token
+        limits = hub.limits
+        self._messages = Bucket(limits.messages_per_s, 2 * limits.messages_per_s)
+        self._bytes = Bucket(limits.bytes_per_s, 2 * limits.bytes_per_s)
+        self._errors = Bucket(limits.errors_per_s, limits.errors_at_once)
+        self._heard_at = self._frame_at = hub.clock()
+        self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._bye = False
+        self._turn_told = False
+        self._hearing: asyncio.Future[str | bytes] | None = None
+        self._has_token = False
+        self._following: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """The whole life of the connection. Returns when it is closed."""
+        try:
+            hello = await self._hello()
+            with self._hub.counted():
+                seat, stream = await self._enter(hello)
+                await self._serve(seat, stream)
+                await self._socket.close(NORMAL, "")  # after a bye; everything else ends with an exception
+        except Refusal as refusal:
+            await self._refuse(refusal)
+        except Disconnected:
+            pass
+        finally:
+            if self._hearing is not None:
+                self._hearing.cancel()
+                await asyncio.gather(self._hearing, return_exceptions=True)
+
+    async def _refuse(self, refusal: Refusal) -> None:
+        self._hub.metrics.refusals.labels(refusal.code).inc()
+        try:
+            async with asyncio.timeout(5.0):  # a peer that does not read shall not hold us
+                await self._socket.send(error_text(refusal.code, refusal.message, fatal=True, field=refusal.field))
+                await self._socket.close(refusal.close, refusal.code)
+        except (Disconnected, TimeoutError):
+            pass
+
+    # Enter.
+
+    async def _enter(self, hello: Hello) -> tuple[Seat, Stream]:
+        if self._must_show_token and hello.token is None:
+            raise Refusal("unauthorized", "who has not signed in on the page needs the API token", field="token")
+        if hello.token is not None and not self._hub.token_valid(hello.token):
+            raise Refusal("unauthorized", "the token is wrong", field="token")
+        self._has_token = hello.token is not None
+        await self._model()
+        try:
+            if hello.resume is not None:
+                seat, stream = self._hub.resume(hello.resume)
+            else:
+                seat, stream = await self._place(hello.wait)
+        except RegistryError as error:
+            raise Refusal(error.code, str(error)) from error
+        try:
+            await self._welcome(hello, seat, stream)
+        except (Refusal, Disconnected):
+            stream.detach()
+            self._hub.leave(seat) if hello.resume is not None else self._hub.end(seat)
+            raise
+        return seat, stream
+
+    async def _place(self, wait: bool) -> tuple[Seat, Stream]:
+        """A place of one's own, after waiting in line if the client would. Raises RegistryError, Refusal, Disconnected."""
+        if not len(self._hub.line):
+            try:
+                return self._hub.open(self._hub.opening)
+            except RegistryError:
+                if not wait:
+                    raise
+        elif not wait:
+            raise RegistryError("full", "others are waiting for a place; try again later")
+        visitor = Visitor(self._socket, self._hub, self._messages)
+        try:
+            return await visitor.wait()
+        finally:
+            self._hearing = visitor.hearing
+
+    async def _hello(self) -> Hello:
+        try:
+            async with asyncio.timeout(self._hub.limits.hello_s):
+                message = await self._socket.receive()
+        except TimeoutError as error:
+            raise Refusal("timeout", f"no hello within {self._hub.limits.hello_s:g} s") from error
+        if isinstance(message, bytes):
+            raise Refusal("bad_message", "the first message must be hello, and text")
+        try:
+            hello = parse_text(message)
+        except ProtocolError as error:
+            raise Refusal("bad_message", error.message, field=error.field) from error
+        if not isinstance(hello, Hello):
+            raise Refusal("bad_message", "the first message must be hello", field="type")
+        return hello
+
+    async def _model(self) -> None:
+        hub = self._hub
+        while not (loaded := hub.fleet.loaded).done():  # where there are several devices, one after the other
+            await self._await(loaded, "the model is being loaded", hub.started_at)
+        error = loaded.exception()
+        if error is not None:
+            message = str(error) if isinstance(error, RillError) else f"the model cannot be loaded ({type(error).__name__})"
+            raise Refusal("model_failed", message)
+        while (change := hub.returning()) is not None:
+            await self._await(change, "the model is being loaded", hub.clock())
+
+    async def _await(self, work: Future[Any] | asyncio.Future[Any], message: str, since: float) -> None:
+        """Until `work` is done, however it ends; the client hears once a second that it goes on."""
+        # Not asyncio.wrap_future: cancelling this connection would cancel the work that all are waiting for.
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+        work.add_done_callback(lambda _: None if loop.is_closed() else loop.call_soon_threadsafe(ended.set))
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await ended.wait()
+                return
+            await self._socket.send(pack_text("loading", message=message, elapsed_s=round(self._hub.clock() - since, 1)))
+
+    async def _welcome(self, hello: Hello, seat: Seat, stream: Stream) -> None:
+        session, limits, hub = seat.session, self._hub.limits, self._hub
+        try:
+            settings = session.settings.patched(hello.settings) if hello.settings else session.settings
+            hub.check(settings)
+        except SettingsError as error:
+            raise Refusal("bad_settings", str(error), field=error.field, close=CLOSE_CODES["bad_message"]) from error
+        with contextlib.suppress(TimeoutError):  # the graphs at hand will do meanwhile
+            async with asyncio.timeout(BUILD_WAIT_S):
+                await self._await(hub.prepare(settings, session.name), "graphs are being built for these settings", hub.clock())
+        settings, _ = fitted(settings, hub.check)  # another pipeline may have come meanwhile
+        session.settings, session.wish = settings, hello.picture
+        seat.takeover = self._taken_over
+        stream.attach()
+        await self._socket.send(
+            pack_text(
+                "welcome",
+                protocol=VERSION,
+                session=session.name,
+                resume=seat.resume,
+                at=hub.config.name,
+                resumed=hello.resume is not None,
+                grace_s=limits.grace_s,
+                last_frame_id=session.last_id,
+                paused=session.paused,
+                limits=limits.public(),
+                **hub.facts(self._has_token),
+                settings={"version": settings.version, "values": settings.flat()},
+                fields=declare(FIELDS, hub.opening.flat()),
+            )
+        )
+        log.info(
+            "session %s: %s%s", session.name, "resumed" if hello.resume else "begun", f" by {hello.client}" * bool(hello.client)
+        )
+
+    def _taken_over(self) -> None:
+        self._stop(Refusal("taken_over", "this session went on in another connection"))
+
+    def _stop(self, refusal: Refusal) -> None:
+        if not self._end.done():
+            self._end.set_exception(refusal)
+
+    # Serve.
+
+    async def _serve(self, seat: Seat, stream: Stream) -> None:
+        stream.complain = self._complain
+        self._frame_at = self._heard_at = self._hub.clock()
+        tasks = [
+            asyncio.ensure_future(self._read(stream)),
+            asyncio.ensure_future(self._write(stream)),
+            asyncio.ensure_future(self._watch(stream)),
+        ]
+        try:
+            done, _ = await asyncio.wait([*tasks, self._end], return_when=asyncio.FIRST_COMPLETED)
+            for ended in done:
+                ended.result()
+        finally:
+            if self._following is not None:
+                tasks.append(self._following)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            if not self._end.cancel():
+                self._end.exception()  # seen, if it came too late to matter
+            self._leave(seat, stream)
+
+    def _leave(self, seat: Seat, stream: Stream) -> None:
+        if seat.takeover != self._taken_over:
+            return  # somebody else sits here now
+        stream.detach()
+        if self._bye:
+            seat.session.detach()
+            self._hub.end(seat)
+        else:
+            self._hub.leave(seat)
+        stream.count()
+        log.info("session %s: %s", seat.session.name, "ended" if self._bye else "left")
+
+    async def _read(self, stream: Stream) -> None:
+        clock, metrics = self._hub.clock, self._hub.metrics.bytes.labels("in")
+        while not self._bye:
+            # What was listened for while waiting is heard first.
+            message = await (self._socket.receive() if self._hearing is None else self._hearing)
+            self._hearing = None
+            self._heard_at = now = clock()
+            metrics.inc(len(message))
+            stream.window.received(len(message))
+            if not (self._messages.take(1, now) and self._bytes.take(len(message), now)):
+                raise Refusal("flood", "more messages or bytes per second than this server takes")
+            try:
+                if isinstance(message, bytes) and is_mask(message):
+                    await self._reply(stream, await stream.paint(message))
+                elif isinstance(message, bytes) and is_picture(message):
+                    await self._reply(stream, await stream.show(message))
+                elif isinstance(message, bytes):
+                    self._frame_at = now
+                    stream.receive(message, now)
+                else:
+                    await self._obey(stream, message)
+            except ProtocolError as error:
+                self._hub.metrics.errors.labels(error.code).inc()
+                await self._reply(stream, error_text(error.code, error.message, field=error.field, request=error.request))
+                self._complain(error.code)
+
+    def _complain(self, code: str) -> None:
+        """Count a mistake of the client's; too many end the connection. The model's failures are not its mistakes."""
+        if code != "model_error" and not self._errors.take(1, self._hub.clock()):
+            self._stop(Refusal("bad_message", "too many errors"))
+
+    async def _obey(self, stream: Stream, text: str) -> None:
+        session = stream.session
+        match parse_text(text):
+            case Patch(patch, request):
+                session.settings = self._patched(session.settings, patch, request)
+                self._hub.prepare(session.settings, session.name)
+                version, values = session.settings.version, session.settings.flat()
+                await self._reply(stream, pack_text("settings", version=version, values=values, request=request))
+            case SpecChange(changes, request):
+                self._change(stream, changes, request)
+            case Pause(paused):
+                session.pause(paused)
+                await self._reply(stream, pack_text("pause", paused=paused))
+            case References(wanted):
+                session.references = wanted
+                await self._reply(stream, pack_text("references", wanted=wanted))
+            case Ping(t):
+                await self._reply(stream, pack_text("pong", t=t))
+            case Bye():
+                self._bye = True
+            case Hello():
+                raise ProtocolError("hello is said once", field="type")
+
+    def _patched(self, settings: Settings, patch: object, request: int | None) -> Settings:
+        assert isinstance(patch, dict)
+        try:
+            changed = settings.patched(patch)
+            self._hub.check(changed)
+        except SettingsError as error:
+            raise ProtocolError(str(error), code="bad_settings", field=error.field, request=request) from error
+        return changed
+
+    def _change(self, stream: Stream, changes: Mapping[str, object], request: int | None) -> None:
+        """Begin a change of the spec, and follow it while this connection lasts. It goes on without it."""
+        try:
+            work = self._hub.change(changes, stream.session.name, self._has_token, request)
+        except ProtocolError as error:
+            error.request = request
+            raise
+        self._following = asyncio.create_task(self._follow(stream, work, request))
+
+    async def _follow(self, stream: Stream, work: asyncio.Task[ProtocolError | None], request: int | None) -> None:
+        """Say once a second that it goes on, and in the end why it failed; that it is done is said to everybody."""
+        since = self._hub.clock()
+        while not work.done():
+            elapsed = round(self._hub.clock() - since, 1)
+            stream.say(pack_text("building", message="the new pipeline is being built", elapsed_s=elapsed, request=request))
+            await asyncio.wait([work], timeout=1.0)
+        error = None if work.cancelled() else work.result()
+        if error is not None:
+            self._hub.metrics.errors.labels(error.code).inc()
+            await self._reply(stream, error_text(error.code, error.message, field=error.field, request=request))
+
+    async def _reply(self, stream: Stream, text: str) -> None:
+        # Who asks but does not read is not read from either, once the queue is full.
+        await stream.texts.put(text)
+        stream.wake.set()
+
+    async def _write(self, stream: Stream) -> None:
+        while True:
+            await stream.wake.wait()
+            stream.wake.clear()
+            # Texts first, looked for again after each answer: the answers behind a new spec were made under it.
+            while (message := stream.texts.get_nowait() if not stream.texts.empty() else stream.session.post()) is not None:
+                if isinstance(message, Answer):
+                    await self._send_answer(stream, message)
+                else:
+                    await self._send(stream, message)
+
+    async def _send(self, stream: Stream, message: str | bytes) -> None:
+        """Until the peer has taken most of it. What is made meanwhile waits in the outbox, where the newest picture wins."""
+        stream.session.blocked = True
+        await self._socket.send(message)
+        stream.session.blocked = False
+        stream.window.sent(len(message))
+        self._hub.metrics.bytes.labels("out").inc(len(message))
+
+    async def _send_answer(self, stream: Stream, answer: Answer) -> None:
+        packed_at = stream.packed_at
+        await self._send(stream, pack_answer(answer))
+        stream.send_ms = max(0.0, self._hub.clock() - packed_at) * 1000
+        if answer.verdict in ("generated", "cached"):
+            stream.window.answered(answer.timings)
+            self._hub.metrics.timings(answer.timings)
+
+    def _keep_turn(self, stream: Stream, now: float) -> None:
+        """While others wait a turn has an end: it is announced, then it comes, and the place is free."""
+        line = self._hub.line
+        end = line.ends(self._hub.registry.turns()).get(stream.session.name)
+        if end is not None and now >= end:
+            self._bye = True  # nothing is kept: the place is somebody else's now
+            raise Refusal("turn_over", "your turn is over, because others were waiting")
+        left = None if end is None else round(end - now, 1)
+        if left is not None or self._turn_told:
+            stream.say(pack_text("turn", ends_in_s=left, waiting=len(line)))
+        self._turn_told = left is not None
+
+    async def _watch(self, stream: Stream) -> None:
+        hub, limits, session = self._hub, self._hub.limits, stream.session
+        while True:
+            await asyncio.sleep(limits.telemetry_s)
+            now = hub.clock()
+            if now - self._heard_at > 3 * limits.ping_s:
+                raise Refusal("timeout", f"nothing heard for {3 * limits.ping_s:g} s")
+            if now - self._frame_at > limits.idle_s:
+                raise Refusal("idle", f"no frame for {limits.idle_s:g} s")
+            self._keep_turn(stream, now)
+            stream.count()
+            report = stream.window.report(now, session.totals, session.drops)
+            refused = hub.refusal(self._has_token)
+            stream.say(pack_text("telemetry", **report, sessions=hub.registry.connected, refused=refused))

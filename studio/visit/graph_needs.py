@@ -1,0 +1,96 @@
+"""Which graphs the sessions present need, and that they are built: who comes, goes or changes settings changes the answer."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines import Settings, StreamPipeline
+from studio.model.build_process import Aside
+from studio.model.build_queue import BuildQueue
+from studio.model.change import fitted
+from studio.model.fleet import Fleet
+from studio.visit.seats import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A graph to be built. ahead: nobody needs it yet."""
+
+    pipeline: StreamPipeline
+    key: Any
+    ahead: bool = False
+
+
+class GraphNeeds:
+    """Belongs to the event loop, but for `ahead`."""
+
+    def __init__(self, fleet: Fleet, registry: Registry, aside: Aside | None = None) -> None:
+        """aside: where graphs are built that can be; None builds all of them in this process."""
+        self._fleet, self._registry, self._aside = fleet, registry, aside
+        self._empty = True
+        hooks = () if aside is None else (aside.interrupt, aside.stop)
+        self._queue: BuildQueue[Work] = BuildQueue(self._build, lambda: self._empty, *hooks)
+
+    @property
+    def bytes(self) -> int:
+        """Estimated memory of the graphs beside those that are always there."""
+        return sum(pipeline.graphs.bytes for pipeline in self._fleet.pipelines())
+
+    def prepare(self, settings: Settings, session: str) -> Future[None]:
+        """Build the graphs that this session's settings use best, beside the stream that keeps running on those it has."""
+        pipeline, keys = self._needed({session: settings})[session]
+        return self._queue.ask(session, [Work(pipeline, key) for key in keys if not pipeline.graphs.ready(key)])
+
+    def drop(self, session: str) -> None:
+        """The session has left: nothing more is built for it."""
+        self._queue.drop(session)
+        self.presence()
+
+    def presence(self) -> None:
+        """Somebody has come or gone."""
+        self._empty = not self._registry.connected
+        if len(self._fleet.pipelines()) == len(self._fleet.owners):
+            self._needed()
+        self._queue.look()
+
+    def ahead(self, opening: Settings) -> None:
+        """Begin to build what several visitors at once will need, as long as nobody is here. Any thread."""
+        wanted = [
+            Work(pipeline, key, ahead=True)
+            for pipeline in self._fleet.pipelines()
+            for count in range(1, self._registry.limits.max_sessions + 1)
+            for key in pipeline.graphs_for(fitted(opening, pipeline.check)[0], count)
+        ]
+        self._queue.ahead(list(dict.fromkeys(wanted)))
+
+    def close(self, timeout_s: float) -> bool:
+        """Nothing more is built. False if the present graph takes longer than that."""
+        if self._aside is not None:
+            self._aside.close()
+        return self._queue.close(timeout_s)
+
+    def _needed(self, instead: Mapping[str, Settings] | None = None) -> dict[str, tuple[StreamPipeline, tuple[Any, ...]]]:
+        """The graphs that each session present uses best, by its name; the pipelines keep these. instead: settings that sessions
+        are about to have."""
+        wishes = {seat.session.name: seat.session.settings for seat in self._registry.present()} | dict(instead or {})
+        on = {name: self._fleet.pipeline(name) for name in wishes}
+        counts = Counter(map(id, on.values()))
+        found = {name: (on[name], on[name].graphs_for(wish, counts[id(on[name])])) for name, wish in wishes.items()}
+        for pipeline in self._fleet.pipelines():
+            pipeline.graphs.need(key for other, keys in found.values() if other is pipeline for key in keys)
+        return found
+
+    def _build(self, work: Work) -> None:
+        """In the queue's thread."""
+        if not self._fleet.runs(work.pipeline):
+            return
+        graphs = work.pipeline.graphs
+        fate = "failed"
+        if self._aside is not None and not graphs.ready(work.key) and graphs.portable(work.key, work.ahead):
+            fate = self._aside.build(work.pipeline.spec, work.key)
+        if fate != "interrupted":
+            graphs.build(work.key, ahead=work.ahead)

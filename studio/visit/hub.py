@@ -1,0 +1,372 @@
+"""What all connections of one server share: the model's owners, the codec pool, the sessions, the bounds."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import logging
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+from pipelines import FIELDS, REGISTRY, RillError, Settings, StreamPipeline, StreamSpec, gate, release_memory
+from studio.model.build_process import Aside
+from studio.model.change import ChangeRule, build, choices, explained, facts, fitted, merged
+from studio.model.fleet import Fleet
+from studio.model.owner import Lost
+from studio.pictures import codec
+from studio.stream.metrics import Metrics
+from studio.stream.services import GateLike, Works
+from studio.stream.stream import Stream
+from studio.visit.blocklist import WordFilter
+from studio.visit.graph_needs import GraphNeeds
+from studio.visit.line import Line
+from studio.visit.seats import Registry, Seat
+from studio.visit.views import Views
+from studio.wire.limits import Limits
+from studio.wire.origin import AddressRule
+from studio.wire.protocol import ProtocolError, declare, pack_text
+from studio.wire.refusal import Refusal
+
+log = logging.getLogger("rill")
+
+CLOSE_S = 2.0
+"""So long the end of a server waits for the graph that is being built."""
+
+STALLED_S = 60.0
+"""A step that takes longer than this is reported as stalled."""
+
+RETURN_AGAIN_S = 60.0
+"""A return to the operator's spec that has failed is tried again after this time, if nobody has come meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """What one server is started with. The token is a random one unless given. name: which of several servers behind one address
+    this is; clients that come back say it. devices: a model on each instead of on the spec's. opening: what sessions start with.
+    ahead: graphs for several visitors are built while nobody is here, and all of them in a process of their own.
+    metrics_port: a port of its own for /metrics, where no token is needed. public, users: of studio.web.login.Door.
+    """
+
+    spec: StreamSpec = field(default_factory=StreamSpec)
+    limits: Limits = field(default_factory=Limits)
+    rule: AddressRule = field(default_factory=AddressRule)
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
+    changes: ChangeRule = field(default_factory=ChangeRule)
+    words: WordFilter = field(default_factory=WordFilter)
+    name: str | None = None
+    devices: tuple[str, ...] = ()
+    opening: Settings = field(default_factory=Settings)
+    ahead: bool = False
+    metrics_port: int | None = None
+    public: bool = True
+    users: Mapping[str, str] = field(default_factory=dict)
+
+    def each(self, spec: StreamSpec) -> list[StreamSpec]:
+        """The specs of the pipelines that serve `spec`, one per device."""
+        return [replace(spec, device=device) for device in self.devices] or [spec]
+
+
+PipelineFactory = Callable[[StreamSpec], StreamPipeline]
+GateFactory = Callable[[int], GateLike]
+
+
+class Hub:
+    """One per app. Everything but `fleet` and `pool` belongs to the event loop."""
+
+    def __init__(self, config: ServerConfig, factory: PipelineFactory, make_gate: GateFactory = gate.Gate) -> None:
+        self.config = config
+        self.limits = config.limits
+        self.clock = time.perf_counter
+        self.started_at = self.clock()
+        self.make_gate = make_gate
+        self.fleet = Fleet(factory, config.each(config.spec), self.clock)
+        # Two are enough to hide the codec behind the model; more would take cores from it.
+        workers = min(4, max(2, (os.cpu_count() or 2) // 2))
+        self.pool = ThreadPoolExecutor(workers, thread_name_prefix="rill-codec", initializer=codec.quiet_threads)
+        self.registry = Registry(self.limits)
+        self.line = Line(self.limits.max_waiting, self.limits.turn_s, self.limits.warning_s)
+        self.views = Views(self.limits.max_viewers)
+        self.metrics = Metrics()
+        self.connections = 0
+        self._graphs = GraphNeeds(self.fleet, self.registry, Aside() if config.ahead else None)
+        self._factory = factory
+        self._changer = ThreadPoolExecutor(1, thread_name_prefix="rill-changer")
+        self._changing: asyncio.Task[ProtocolError | None] | None = None
+        self._operators: StreamSpec | None = None  # what ran before visitors changed it; None while that runs
+        self._return_at = 0.0
+        self._closed = False
+        self._incoming: Sequence[StreamPipeline] = ()
+        self._offered: dict[str, list[str]] = {}
+        self._works = Works(self.fleet, self.pool, self.limits, self.metrics, self.clock, self.spec)
+        self._streams: dict[str, Stream] = {}
+        self.metrics.watch("rill_sessions", "Connected sessions.", lambda: self.registry.connected)
+        self.metrics.watch("rill_sessions_kept", "Sessions, those in their grace period included.", lambda: len(self.registry))
+        self.metrics.watch("rill_waiting", "Visitors who wait for a place.", lambda: len(self.line))
+        self.metrics.watch("rill_graph_bytes", "Memory of graphs beside the plain ones.", lambda: self._graphs.bytes)
+        self.metrics.watch("rill_model_ready", "1 if the model is loaded.", lambda: float(self.pipeline is not None))
+
+    def start(self) -> None:
+        """Begin to load the model."""
+        for owner in self.fleet.owners:
+            owner.loaded.add_done_callback(lambda _: self._prepare_ahead())
+        self.fleet.start(self.metrics.batch.observe)
+
+    @property
+    def pipeline(self) -> StreamPipeline | None:
+        """The pipeline once it is loaded; where there are several, alike but for their device, the first once all are."""
+        loaded = self.fleet.loaded
+        return loaded.result() if loaded.done() and loaded.exception() is None else None
+
+    def spec(self) -> StreamSpec:
+        """What runs, or what was asked for while nothing runs yet."""
+        return self.config.spec if self.pipeline is None else self.pipeline.spec
+
+    def check(self, settings: Settings) -> None:
+        """Raises SettingsError for what the pipeline cannot do, or the one that is about to follow it, and for words that the
+        server does not take."""
+        self.config.words.check(settings)
+        for pipeline in (self.pipeline, *self._incoming[:1]):
+            if pipeline is not None:
+                pipeline.check(settings)
+
+    @property
+    def opening(self) -> Settings:
+        """What a session starts with: the configuration's, as far as the pipeline takes it."""
+        return fitted(self.config.opening, self.check)[0]
+
+    def facts(self, token: bool) -> dict[str, object]:
+        """What a welcome says of the pipeline, and of what may be changed by a client that has, or has not, shown the token."""
+        pipeline, rule = self.fleet.loaded.result(0), self.config.changes
+        if not self._offered:
+            started = self.config.spec
+            self._offered = {
+                "model": list(dict.fromkeys([started.model, *rule.models()])),
+                "loras": list(dict.fromkeys([*(use.name for use in started.loras), *rule.loras()])),
+            }
+        change = {**self._offered, **choices(pipeline.spec)}
+        refusal = self.refusal(token)
+        return facts(pipeline) | {"change": change if refusal is None else {**change, "refused": refusal}}
+
+    def refusal(self, token: bool) -> str | None:
+        """Why a client that has, or has not, shown the token may not change the spec now, None if it may."""
+        return self.config.changes.refusal(self.registry.connected, token)
+
+    @property
+    def max_connections(self) -> int:
+        """Open sockets that have said hello."""
+        return 2 * self.limits.max_sessions + self.limits.max_waiting + 16
+
+    @contextlib.contextmanager
+    def counted(self) -> Iterator[None]:
+        """One of `connections` while it lasts. Raises Refusal full. Those without hello are counted by
+        studio/wire/admission.py."""
+        if self.connections >= self.max_connections:
+            raise Refusal("full", "too many connections; try again later")
+        self.connections += 1
+        try:
+            yield
+        finally:
+            self.connections -= 1
+
+    def token_valid(self, token: str) -> bool:
+        """Is this the API token? Takes the same time for every wrong one."""
+        return hmac.compare_digest(token.encode("utf-8", "surrogatepass"), self.config.token.encode())
+
+    def health(self) -> tuple[int, dict[str, object]]:
+        """HTTP status and body of /healthz: public, so it names no path and no reason; those are in the log."""
+        loaded = self.fleet.loaded
+        if not loaded.done():
+            return 503, {"status": "loading", "seconds": round(self.clock() - self.started_at, 1)}
+        if loaded.exception() is not None:
+            return 500, {"status": "failed"}
+        if self.fleet.stalled_s() > STALLED_S:
+            return 503, {"status": "stalled", "seconds": round(self.fleet.stalled_s(), 1)}
+        name = loaded.result().info.name
+        model = name if name in REGISTRY else "custom"
+        return 200, {"status": "ok", "model": model, "sessions": self.registry.connected}
+
+    def open(self, settings: Settings) -> tuple[Seat, Stream]:
+        """A new session. Raises RegistryError."""
+        seat, evicted = self.registry.open(settings)
+        seat.began = self.clock()
+        self._return_at = 0.0
+        if evicted is not None:
+            self._forget(evicted)
+            self._return(but=1)
+        self.fleet.place(seat.session.name)
+        stream = self._streams[seat.session.name] = Stream(seat.session, self._works, self.make_gate(settings.seed))
+        return seat, stream
+
+    def resume(self, token: str) -> tuple[Seat, Stream]:
+        """An earlier session. Raises RegistryError."""
+        seat = self.registry.resume(token, self.clock())
+        self._graphs.presence()
+        return seat, self._streams[seat.session.name]
+
+    def view(self, resume: str) -> str | None:
+        """The view-only token of the session with that resume token; None if there is no such session."""
+        seat = self.registry.holder(resume)
+        return None if seat is None else self.views.token(seat.session.name, self._streams[seat.session.name])
+
+    def prepare(self, settings: Settings, session: str) -> Future[None]:
+        """Build the graphs that this session's settings use best, beside the stream that keeps running on those it has."""
+        return self._graphs.prepare(settings, session)
+
+    def _prepare_ahead(self) -> None:
+        """Any thread."""
+        if self.config.ahead:
+            self._graphs.ahead(self.config.opening)
+
+    def leave(self, seat: Seat) -> None:
+        """The connection is gone without a bye: the seat is kept warm, but nothing more is built for it."""
+        self.registry.leave(seat, self.clock())
+        self._graphs.drop(seat.session.name)
+
+    def change(
+        self, changes: Mapping[str, object], asker: str, token: bool, request: int | None
+    ) -> asyncio.Task[ProtocolError | None]:
+        """Begin to change the spec for everybody. The task results in what went wrong: then all is as it was.
+
+        asker: the session that asks. Raises ProtocolError: forbidden, busy, or bad_spec.
+        """
+        refusal = self.config.changes.refusal(self.registry.connected, token)
+        if refusal is not None:
+            raise ProtocolError(refusal, code="forbidden", field="spec")
+        if self._changing is not None and not self._changing.done():
+            raise ProtocolError("another change is under way; wait until it is done", code="busy", field="spec")
+        started, rule = self.config.spec, self.config.changes
+        known = {use.name for use in started.loras}
+        spec = merged(
+            self.spec(),
+            changes,
+            lambda model: model == started.model or rule.allows(model),
+            lambda name: name in known or rule.allows_lora(name),
+        )
+        before = self._operators or self.spec()
+
+        def changed() -> None:
+            self._operators = None if self.spec() == before else before
+
+        self._changing = asyncio.create_task(self._change(spec, changes, changed, asker, request))
+        self._changing.add_done_callback(lambda _: self._return())
+        return self._changing
+
+    def returning(self) -> asyncio.Task[ProtocolError | None] | None:
+        """A change that is under way while nobody is here: whoever comes waits for it, and begins with the operator's spec."""
+        under_way = self._changing is not None and not self._changing.done()
+        return self._changing if under_way and not len(self.registry) else None
+
+    def _return(self, but: int = 0) -> None:
+        """Go back to the operator's spec, if all have left (`but` so many who have just come) and another one runs."""
+        under_way = self._changing is not None and not self._changing.done()
+        if self._operators is None or len(self.registry) > but or under_way or self._closed or self.clock() < self._return_at:
+            return
+        self._return_at = self.clock() + RETURN_AGAIN_S
+        log.info("all visitors have left: the pipeline goes back to the operator's spec")
+
+        def changed() -> None:
+            self._operators = None
+
+        self._changing = asyncio.create_task(self._change(self._operators, {}, changed))
+
+    async def _change(
+        self,
+        spec: StreamSpec,
+        changes: Mapping[str, object],
+        changed: Callable[[], None],
+        asker: str | None = None,
+        request: int | None = None,
+    ) -> ProtocolError | None:
+        """asker: the session that asked; None for the way back to the operator's spec. changed: called once `spec` runs."""
+        loop, failure = asyncio.get_running_loop(), None
+        log.info("the pipeline changes to %s", spec)
+        wishes = [seat.session.settings for seat in self.registry.present()] or [self.config.opening]
+        try:
+            pipelines = await loop.run_in_executor(self._changer, build, self._factory, self.config.each(spec), wishes)
+            if asker is not None and not len(self.registry):
+                log.info("the pipeline stays as it is: all visitors have left")
+                self._discard(pipelines)
+            else:
+                await self._swap(pipelines, asker, request)
+                changed()
+        except Exception as error:  # out of memory, a broken file, a compiler's whim: the present pipeline goes on
+            log.error("the pipeline cannot be changed: %s", error, exc_info=not isinstance(error, RillError))
+            failure = explained(error, changes)
+        with contextlib.suppress(RuntimeError):  # the server is stopping
+            self._changer.submit(release_memory)
+        return failure
+
+    def _discard(self, pipelines: Sequence[StreamPipeline]) -> None:
+        for pipeline in pipelines:
+            pipeline.close()
+
+    async def _swap(self, pipelines: Sequence[StreamPipeline], asker: str | None, request: int | None) -> None:
+        """Fit everybody's settings to the pipelines, and have the owners take them; nobody can set what these cannot do."""
+        adjusted = {}
+        try:
+            for name, stream in self._streams.items():
+                settings, reasons = fitted(stream.session.settings, pipelines[0].check)
+                adjusted[name] = (settings, reasons)
+        except BaseException:
+            self._discard(pipelines)
+            raise
+        for name, (settings, _) in adjusted.items():
+            self._streams[name].session.settings = settings
+        self._incoming = pipelines
+
+        def tell(sessions: frozenset[str], lost: Lost) -> None:
+            for name, stream in list(self._streams.items()):
+                if name not in sessions:
+                    continue
+                reasons = adjusted[name][1] if name in adjusted else {}
+                answers = request if name == asker else None
+                stream.swapped(lost.get(name, ()), lambda s=stream, r=reasons, a=answers: self._news(s, r, a))  # type: ignore[misc]
+
+        try:
+            await asyncio.gather(*map(asyncio.wrap_future, self.fleet.swap(pipelines, tell)))
+        finally:
+            self._incoming = ()
+        self._prepare_ahead()
+        for seat in self.registry.present():
+            self.prepare(seat.session.settings, seat.session.name)
+
+    def _news(self, stream: Stream, adjusted: Mapping[str, str], request: int | None) -> str:
+        """The `spec` message for one session."""
+        settings = stream.session.settings
+        values = {"version": settings.version, "values": settings.flat()}
+        told = {"settings": values, "fields": declare(FIELDS, self.opening.flat()), "adjusted": dict(adjusted)}
+        return pack_text("spec", **facts(self.fleet.pipeline(stream.session.name)), **told, request=request)
+
+    def end(self, seat: Seat) -> None:
+        """The session is over: its state goes."""
+        self.registry.end(seat)
+        self._forget(seat)
+        self._return()
+
+    def sweep(self) -> None:
+        """End the sessions whose grace has run out; call it about once a second."""
+        for seat in self.registry.sweep(self.clock()):
+            self._forget(seat)
+        self._return()
+
+    def close(self) -> None:
+        """Stop the model thread, then the pool it feeds. Blocks."""
+        self._closed = True
+        self._changer.shutdown(wait=False, cancel_futures=True)
+        self._graphs.close(0.0)
+        self.fleet.close()
+        if not self._graphs.close(CLOSE_S):
+            log.warning("a graph is still being built; the server does not wait for it")
+        self._changer.shutdown(wait=True)
+        self.pool.shutdown(wait=True, cancel_futures=True)
+
+    def _forget(self, seat: Seat) -> None:
+        self._streams.pop(seat.session.name, None)
+        self.views.end(seat.session.name)
+        self.fleet.forget(seat.session.name)
+        self._graphs.drop(seat.session.name)

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipelines import EXTRAS, REGISTRY, ModelError, describe
+from pipelines.values.models import Hub, Lora
+
+
+def test_registered_names_are_entries() -> None:
+    assert all(describe(name) is info for name, info in REGISTRY.items() if not info.unpinned)
+
+
+@pytest.mark.parametrize("more", ["", "+taesdxl", "+sample"])
+def test_no_registered_name_follows_a_branch_by_itself(more: str) -> None:
+    unpinned = [info for info in REGISTRY.values() if info.unpinned]
+    assert unpinned
+    for info in unpinned:
+        with pytest.raises(ModelError, match=f"^{info.name}: Rill knows no commit of .*{info.name}@COMMIT.*{info.name}@main"):
+            describe(info.name + (more if info.family == "sdxl" else ""))
+        assert not describe(f"{info.name}@main").unpinned
+    places = [getattr(info, part) for info in REGISTRY.values() if not info.unpinned for part in ("base", "unet", "autoencoder")]
+    places += [lora.place for info in REGISTRY.values() for lora in info.loras]
+    assert all(place.revision for place in places if isinstance(place, Hub))
+
+
+def test_hub_ids_may_pin_a_commit() -> None:
+    assert describe("Lykon/dreamshaper-8").base == Hub("Lykon/dreamshaper-8")
+    assert describe("a/b@0123abc").base == Hub("a/b", "0123abc")
+
+
+def test_a_registered_name_may_say_the_commit_that_the_registry_does_not_know() -> None:
+    unpinned = {name for name, info in REGISTRY.items() if info.unpinned}
+    assert unpinned == {"nitro-realism", "nitro-vibrant", "instaflow"}
+    info = describe("nitro-vibrant@0123abc+lcm-lora-sdxl")
+    assert info.unet == Hub("ChenDY/NitroFusion", "0123abc", "nitrosd-vibrant_unet.safetensors") and not info.unpinned
+    assert info.base == REGISTRY["nitro-vibrant"].base and info.shift == 0.5
+    assert describe("instaflow@0123abc").name == "instaflow@0123abc"
+    assert all(extra.place.revision for extra in EXTRAS.values() if isinstance(extra.place, Hub))
+    for name, words in {
+        "sd-turbo@0123abc": "is pinned to commits already",
+        "instaflow@": "no commit ''",
+        "instaflow@a/b": "no commit",
+    }.items():
+        with pytest.raises(ModelError, match=words):
+            describe(name)
+
+
+def test_local_paths_that_exist_win_and_may_hold_a_plus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a" / "b+c").mkdir(parents=True)
+    assert describe("a/b+c").base == Path("a/b+c")
+    assert describe("gone/away.safetensors").base == Path("gone/away.safetensors")
+    assert describe("folder").base == Path("folder")
+    assert describe(str(tmp_path / "absent")).base == tmp_path / "absent"
+
+
+def test_extras_are_added_in_order(tmp_path: Path) -> None:
+    style = tmp_path / "style.safetensors"
+    style.touch()
+    info = describe(f"Lykon/dreamshaper-8+lcm-lora:0.8+taesd+{style}+v_prediction+some/lora/file.safetensors:2")
+    assert info.loras == (
+        Lora(EXTRAS["lcm-lora"].place, 0.8),
+        Lora(style, 1.0),
+        Lora(Hub("some/lora", None, "file.safetensors"), 2.0),
+    )
+    assert info.autoencoder == EXTRAS["taesd"].place and info.prediction == "v_prediction" and info.max_steps == 8
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("sd-turbo+nothing", "known are lcm-lora"),
+        ("sdxl-turbo+lcm-lora", "lcm-lora is for sd15; sdxl-turbo is sdxl"),
+        ("sd-turbo+lcm-lora:much", "not a strength"),
+        ("a/b+lcm-lora:9", "from 0 to 4"),
+        ("a/b+lcm-lora:nan", "from 0 to 4"),
+        ("a/b+c/../d.safetensors", "is no file"),
+        ("a/b+../no-such-file-anywhere", "is no file"),
+        ("a/b+/etc/passwd.safetensors", "is no file"),
+    ],
+)
+def test_extras_that_make_no_sense_are_refused(name: str, words: str) -> None:
+    with pytest.raises(ModelError, match=words):
+        describe(name)
+
+
+@pytest.mark.parametrize(
+    "repo", ["..", "../x", "a/..", "a/b/c", "/etc/passwd", "a", "", "a/b@c", "http://x/y", "a/b\n", "a\\b/c"]
+)
+def test_what_is_no_hub_id_is_refused(repo: str) -> None:
+    with pytest.raises(ModelError, match="not the id"):
+        Hub(repo)
+
+
+@pytest.mark.parametrize("file", ["../x.safetensors", "/x.safetensors", "a/../../x", "a\\b"])
+def test_files_stay_inside_their_repository(file: str) -> None:
+    with pytest.raises(ModelError, match="leads out"):
+        Hub("a/b", None, file)
+
+
+def test_names_that_look_like_hub_ids_but_climb_are_local_paths() -> None:
+    assert describe("../x").base == Path("../x") and describe("a/..x/b").base == Path("a/..x/b")
+
+
+def test_the_registry_is_consistent() -> None:
+    for name, info in REGISTRY.items():
+        assert info.name == name and info.title and info.licence and info.advice and info.prompts
+        assert not info.trained_timesteps or info.max_steps <= len(info.trained_timesteps)
+        assert all(0 <= t < 1000 for t in info.trained_timesteps)
+        for place in (info.base, info.unet, info.autoencoder, *(lora.place for lora in info.loras)):
+            if isinstance(place, Hub):
+                assert place.revision is None or (len(place.revision) == 40 and set(place.revision) <= set("0123456789abcdef"))
+    assert REGISTRY["sdxl-lightning-1step"].prediction == "sample"
+    assert REGISTRY["sdxl-lightning-4step"].trained_timesteps == (999, 749, 499, 249)
+    assert REGISTRY["hyper-sdxl-1step"].trained_timesteps == (800,)

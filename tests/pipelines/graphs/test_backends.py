@@ -1,0 +1,423 @@
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers.models.upsampling import Upsample2D
+from PIL import Image
+from torch import Tensor, nn
+
+from benchmarks import clips
+from kernels.group_norm_silu import NormActivation
+from pipelines import Entry, Frame, ModelParts, Pixels, Settings, SpecError, StreamSpec, describe, load
+from pipelines.graphs import backends
+from pipelines.graphs.backends import openvino as openvino_backend
+from pipelines.graphs.backends import precision
+from pipelines.graphs.backends.compiled import CompileBackend
+from pipelines.graphs.backends.eager import EagerBackend
+from pipelines.graphs.backends.openvino import OpenVinoBackend, convolutions, supports
+from pipelines.graphs.calibration import Calibration
+from pipelines.graphs.graphs import GraphKey
+from pipelines.networks.pixels import DecodePixels
+from pipelines.values.types import GpuPath
+
+SIZE = 128
+CLIP = clips.clip("handheld", SIZE, SIZE)
+
+
+def picture(model: Path, backend: str, dtype: str, cache: Path | None = None) -> Pixels:
+    pipeline = load(StreamSpec(str(model), SIZE, SIZE, backend, dtype), cache)
+    settings = Settings().patched({"strength": 0.3, "steps": 2, "stream_batch.enabled": False})
+    (answer,) = pipeline.step([Entry(pipeline.open(settings), Frame(0, 0.0, CLIP[0]), settings)])
+    assert answer.pixels is not None
+    return answer.pixels.numpy()
+
+
+@pytest.fixture(scope="module")
+def reference(mini_model: Path) -> Pixels:
+    return picture(mini_model, "eager", "float32")
+
+
+@pytest.mark.parametrize(
+    "backend, dtype, tolerance", [("openvino", "float32", 1.0), ("eager", "bfloat16", 6.0), ("openvino", "bfloat16", 6.0)]
+)
+def test_every_backend_draws_the_reference_picture(
+    mini_model: Path, reference: Pixels, backend: str, dtype: str, tolerance: float
+) -> None:
+    other = picture(mini_model, backend, dtype)
+    assert np.abs(other.astype(float) - reference).mean() < tolerance  # grey levels of 255
+
+
+class Affine(nn.Module):
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((1,), scale))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x * self.weight, x + 1
+
+
+def test_graphs_are_kept_on_disk_and_found_again(tmp_path: Path) -> None:
+    example = (torch.ones(2, 3),)
+    first = OpenVinoBackend("float32", tmp_path).build("weights-a", lambda: Affine(2.0), example)
+
+    def unwanted() -> nn.Module:
+        raise AssertionError("the module must not be needed again")
+
+    again = OpenVinoBackend("float32", tmp_path).build("weights-a", unwanted, example)
+    other = OpenVinoBackend("float32", tmp_path).build("weights-b", lambda: Affine(5.0), example)
+    x = torch.arange(6.0).reshape(2, 3)
+    for graph, scale in ((first, 2.0), (again, 2.0), (other, 5.0)):
+        product, plus = graph(x)
+        torch.testing.assert_close(product, x * scale)
+        torch.testing.assert_close(plus, x + 1)
+
+
+def test_every_start_computes_what_the_first_one_did(tmp_path: Path) -> None:
+    """The files hold half precision: a first start that went on with its own weights would be the only one of its kind."""
+    torch.manual_seed(0)
+    module = Counting()
+    x = torch.rand(1, 3, 8, 8)
+    first, again = (OpenVinoBackend("float32", tmp_path).build("k", lambda: module, (x,)) for _ in range(2))
+    assert torch.equal(first(x)[0], again(x)[0])
+
+
+def test_torch_compile_computes_what_eager_does(mini_model: Path) -> None:
+    """On an autoencoder rather than the UNet: Inductor's C++ takes half a minute for the miniature UNet, three seconds for
+    this.
+    """
+    vae = ModelParts(describe(str(mini_model))).vae
+    latents = (torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(0)),)
+    built = [
+        kind(torch.device("cpu"), torch.float32).build("k", lambda: DecodePixels(vae), latents)
+        for kind in (EagerBackend, CompileBackend)
+    ]
+    with torch.inference_mode():
+        eager, compiled = (graph(*latents)[0] for graph in built)
+    assert eager.dtype == compiled.dtype == torch.uint8
+    assert (eager.int() - compiled.int()).abs().max() <= 1
+
+
+def test_openvino_reports_to_nobody() -> None:
+    told = """
+import sys, pipelines.graphs.backends
+from openvino.tools.ovc import telemetry_stub, telemetry_utils
+print(telemetry_utils.tm is telemetry_stub, sys.modules["openvino_telemetry"])
+"""
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "None"]
+
+
+def test_results_survive_the_next_call() -> None:
+    graph = OpenVinoBackend("float32", None).build("k", lambda: Affine(2.0), (torch.ones(2, 3),))
+    kept = graph(torch.ones(2, 3))[0]
+    graph(torch.zeros(2, 3))
+    torch.testing.assert_close(kept, torch.full((2, 3), 2.0))
+
+
+class Mixing(nn.Module):
+    """Rows that know nothing of each other, and say how many they were computed with."""
+
+    def forward(self, x: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+        return x.sin() * text.mean((1, 2))[:, None, None, None], x * 0 + x.shape[0]
+
+
+@pytest.mark.parametrize(
+    "rows, side, cores, together",
+    [(4, 32, 2, 2), (2, 48, 8, 1), (4, 32, 1, 4), (4, 32, 3, 4), (3, 32, 2, 3), (1, 32, 2, 1), (4, 72, 2, 4)],
+)
+def test_an_even_batch_of_small_latents_runs_as_two_halves(
+    rows: int, side: int, cores: int, together: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(openvino_backend.os, "sched_getaffinity", lambda process: set(range(cores)))
+    x, text = torch.randn(rows, 2, side, side), torch.randn(rows, 3, 5)
+    made, found = (OpenVinoBackend("float32", tmp_path).build("k", Mixing, (x, text)) for _ in range(2))
+    for graph, value in ((made, x), (made, -x), (found, x)):
+        product, counted = graph(value, text)
+        torch.testing.assert_close(product, Mixing()(value, text)[0])
+        assert counted.unique().tolist() == [together]
+
+
+def test_networks_of_large_weights_run_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino_backend.os, "sched_getaffinity", lambda process: {0, 1})
+    monkeypatch.setattr(openvino_backend, "HALVED_WEIGHTS", 10)
+    graph = OpenVinoBackend("float32", None).build("k", Counting, (torch.randn(2, 3, 8, 8),))
+    assert graph(torch.randn(2, 3, 8, 8))[1].unique().tolist() == [2]
+
+
+def test_a_quantised_batch_runs_as_two_halves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino_backend.os, "sched_getaffinity", lambda process: {0, 1})
+    x = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    module = Counting().eval()
+    graph = OpenVinoBackend("int8", None).build("k", lambda: module, (x,), lambda: [(x,), (1 - x,)])
+    result, counted = graph(x)
+    assert counted.unique().tolist() == [1]
+    torch.testing.assert_close(result, module(x)[0].detach(), atol=0.05, rtol=0)
+
+
+class Named(nn.Module):
+    """Convolutions with the names that a UNet's and a decoder's have in their graphs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv_in, self.body, self.conv_out = (nn.Conv2d(4, 4, 3, padding=1) for _ in range(3))
+        self.decoder = nn.ModuleDict({name: nn.Conv2d(4, 4, 3, padding=1) for name in ("conv_in", "conv_out")})
+        self.synthesis = nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        x = self.conv_out(self.body(self.conv_in(x).relu()).relu())
+        return (self.synthesis(self.decoder["conv_out"](self.decoder["conv_in"](x).relu())),)
+
+
+def test_int8_leaves_what_draws_pixels_in_floats(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x = torch.rand(1, 4, 16, 16)
+    samples = [(x,), (1 - x,)]
+    quantised = {"conv_in", "body", "conv_out", "decoder.conv_in", "decoder.conv_out"}
+    for dtype, given, expected in (("int8", lambda: samples, quantised), ("float32", None, set())):
+        backend, found = OpenVinoBackend(dtype, tmp_path), set()
+        for node in backend.model(lambda: Named().eval(), (x,), given).get_ops():
+            if node.get_type_name() == "Convolution" and node.input_value(0).get_node().get_type_name() == "FakeQuantize":
+                found.add(node.get_friendly_name().split("/")[0].removeprefix("__module."))
+        assert found == expected
+        backend.build("k", lambda: Named().eval(), (x,), given)
+    assert len(list((tmp_path / "openvino").iterdir())) == 2, "the same name does not hide one kind of graph behind the other"
+
+
+class Normed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.before, self.norm, self.behind = nn.Conv2d(4, 8, 3, padding=1), nn.GroupNorm(2, 8), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        return (self.behind(self.norm(self.before(x))),)
+
+
+def test_int8_reads_a_normalisations_squares_in_floats() -> None:
+    torch.manual_seed(0)
+    x = torch.rand(1, 4, 16, 16)
+    nodes = OpenVinoBackend("int8", None).model(lambda: Normed().eval(), (x,), lambda: [(x,), (1 - x,)]).get_ops()
+    means = [node for node in nodes if node.get_type_name() == "ReduceMean"]
+    assert len(means) == 4, "of channels, of groups; of squares, of these by groups"
+    taken = {node.get_friendly_name().rsplit("/", 1)[1]: node.input_value(0).get_node().get_type_name() for node in means}
+    assert "FakeQuantize" not in {taken[f"ReduceMean_{k}"] for k in (1, 2, 3)}
+    assert sum(node.get_type_name() == "FakeQuantize" for node in nodes) > 2, "the rest is quantised"
+
+
+@pytest.mark.parametrize("dtype, transposed", [("float32", 1), ("bfloat16", 1), ("int8", 0)])
+def test_upsamplers_are_transposed_convolutions_but_in_int8(dtype: str, transposed: int) -> None:
+    torch.manual_seed(0)
+    module = nn.ModuleDict({"up": Upsample2D(4, use_conv=True)}).eval()
+    module.forward = lambda x: (module["up"](x),)  # type: ignore[method-assign]
+    x = torch.rand(1, 4, 16, 16)
+    expected = module(x)[0].detach()
+    samples = (lambda: [(x,), (1 - x,)]) if dtype == "int8" else None
+    backend = OpenVinoBackend(dtype, None)
+    kinds = [node.get_type_name() for node in backend.model(lambda: module, (x,), samples).get_ops()]
+    graph = backend.build("k", lambda: module, (x,), samples)
+    assert (kinds.count("ConvolutionBackpropData"), kinds.count("Interpolate")) == (transposed, 1 - transposed)
+    torch.testing.assert_close(graph(x)[0], expected, rtol=0, atol=1e-3 if dtype == "float32" else 0.05)
+
+
+class Counting(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.layer(x), x * 0 + x.shape[0]
+
+
+class Handing(nn.Module):
+    """A picture and a text to a picture and a hidden state."""
+
+    def forward(self, x: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+        return x + text.mean(), 2 * x
+
+
+class Taking(nn.Module):
+    def forward(self, x: Tensor, text: Tensor, hidden: Tensor) -> tuple[Tensor]:
+        return (x + hidden + text.mean(),)
+
+
+def test_hidden_states_pass_from_graph_to_graph_in_bfloat16() -> None:
+    x, text = torch.rand(1, 2, 4, 4), torch.rand(1, 3, 5)
+    backend = OpenVinoBackend("bfloat16", None)
+    handing = backend.build("h", Handing, (x, text))
+    taking = backend.build("t", Taking, (x, text, x))
+    kept = [handing(value, text) for value in (x, -x)]
+    for value, (out, hidden) in zip((x, -x), kept, strict=True):
+        assert (out.dtype, hidden.dtype) == (torch.float32, torch.bfloat16)
+        torch.testing.assert_close(hidden.float(), 2 * value, rtol=1e-2, atol=1e-2)  # not overwritten by the later call
+        for given in (hidden, 2 * value, hidden[None][:, 0]):  # bfloat16, float32, a view
+            torch.testing.assert_close(taking(value, text, given)[0], 3 * value + text.mean(), rtol=2e-2, atol=3e-2)
+    plain = OpenVinoBackend("float32", None).build("h", Handing, (x, text))
+    assert plain(x, text)[1].dtype == torch.float32
+
+
+def test_auto_is_resolved_from_the_machine() -> None:
+    spec = backends.resolve(StreamSpec(device="cpu"))
+    assert (spec.backend, spec.dtype) == ("openvino", "bfloat16" if precision.pays_in_openvino() else "float32")
+    assert supports("BF16") or spec.dtype == "float32"
+    assert backends.resolve(StreamSpec(device="cpu", backend="eager", dtype="float32")).dtype == "float32"
+
+
+@pytest.mark.parametrize("pays", [True, False])
+def test_bfloat16_is_taken_only_where_it_is_faster(monkeypatch: pytest.MonkeyPatch, pays: bool) -> None:
+    monkeypatch.setattr(precision, "pays_in_openvino", lambda: pays)
+    monkeypatch.setattr(precision, "pays_in_torch", lambda: not pays)
+    assert backends.resolve(StreamSpec(device="cpu")).dtype == ("bfloat16" if pays else "float32")
+    assert backends.resolve(StreamSpec(device="cpu", backend="eager")).dtype == ("float32" if pays else "bfloat16")
+    open_ = StreamSpec(device="cpu")
+    shipped = backends.quantised(open_, backends.resolve(open_), calibrated=True)
+    assert shipped.dtype == ("bfloat16" if pays else "int8" if supports("INT8") and not supports("BF16") else "float32")
+    assert backends.resolve(StreamSpec(device="cpu", dtype="bfloat16")).dtype == "bfloat16", "asked for is asked for"
+
+
+def test_the_gain_is_that_of_the_fastest_calls_without_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, took = [0.0], {"single": iter([9, 9, 6, 4, 5]), "half": iter([1, 1, 2, 8, 3])}
+    monkeypatch.setattr(precision.time, "perf_counter", lambda: clock[0])
+
+    def call(name: str) -> Callable[[], None]:
+        return lambda: clock.__setitem__(0, clock[0] + next(took[name]))
+
+    assert precision.gain(call("single"), call("half"), rounds=3) == 4 / 2
+
+
+def test_the_timed_graph_is_convolutions_in_the_precision_that_is_asked_for() -> None:
+    for kind in ("f32", "bf16"):
+        (result,) = convolutions(kind, 8, 16)().to_tuple()  # type: ignore[attr-defined]
+        assert result.shape == (1, 8, 16, 16) and np.isfinite(result).all() and result.std() > 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"device": "tpu"},
+        {"device": "cpu", "dtype": "float16"},
+        {"device": "cuda", "backend": "openvino"},
+        {"device": "cpu", "backend": "eager", "dtype": "int8"},
+    ],
+)
+def test_impossible_specs_are_refused(change: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(SpecError):
+        backends.resolve(StreamSpec(**change))  # type: ignore[arg-type]
+
+
+def test_int8_on_a_gpu_needs_torchao_and_torch_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(backends.eight_bit, "find_spec", lambda name: None)
+    with pytest.raises(SpecError, match="torchao"):
+        backends.resolve(StreamSpec(device="cuda", dtype="int8"))
+    monkeypatch.setattr(backends.eight_bit, "find_spec", lambda name: object())
+    spec = backends.resolve(StreamSpec(device="cuda", dtype="int8"))
+    assert (spec.backend, spec.dtype) == ("compile", "int8")
+    assert backends.quantised(spec, spec, calibrated=False) == spec, "nothing is calibrated there"
+    with pytest.raises(SpecError, match="compile"):
+        backends.resolve(StreamSpec(device="cuda", backend="eager", dtype="int8"))
+
+
+def test_products_of_transformer_blocks_alone_are_worth_eight_bits() -> None:
+    wide, odd = nn.Linear(32, 64), nn.Linear(32, 60)
+    inside = "up.0.attention.transformer_blocks.0.attn1.to_q"
+    assert backends.eight_bit.worth(wide, inside)
+    assert not backends.eight_bit.worth(wide, "embed.time_embedding.linear_1")
+    assert not backends.eight_bit.worth(odd, inside) and not backends.eight_bit.worth(nn.Conv2d(32, 32, 1), inside)
+
+
+def test_a_gpus_graphs_take_the_parts_of_the_path_that_are_in_use() -> None:
+    class Gpu(EagerBackend):
+        """Would be on CUDA; computes here."""
+
+        def __init__(self, path: GpuPath) -> None:
+            super().__init__(torch.device("cpu"), torch.float32, path)
+            self.on_gpu = True
+            self._memory = torch.channels_last if path.channels_last else torch.contiguous_format
+
+    for path in (GpuPath(), GpuPath(kernels=False, channels_last=False)):
+        layer = NormActivation(nn.GroupNorm(2, 8), nn.SiLU())
+        convolution = nn.Conv2d(8, 8, 3)
+        Gpu(path).build("k", lambda: nn.Sequential(layer, convolution), ())  # noqa: B023 - used at once
+        assert layer.kernels == path.kernels
+        assert convolution.weight.is_contiguous(memory_format=torch.channels_last) == path.channels_last
+
+
+def test_cuda_without_a_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SpecError, match="device"):
+        backends.resolve(StreamSpec(device="cuda"))
+
+
+def test_a_batch_over_several_buckets_is_the_same_as_one_by_one(mini_model: Path) -> None:
+    pipeline = load(StreamSpec(str(mini_model), SIZE, SIZE, "openvino", "float32"))
+    settings = Settings()
+    alone = [pipeline.step([Entry(pipeline.open(settings), Frame(0, 0.0, CLIP[i]), settings)])[0] for i in range(3)]
+    pipeline.prepare(settings, sessions=3)
+    entries = [Entry(pipeline.open(settings), Frame(0, 0.0, CLIP[i]), settings) for i in range(3)]
+    for one, other in zip(alone, pipeline.step(entries), strict=True):
+        assert one.pixels is not None and other.pixels is not None
+        assert np.abs(one.pixels.numpy().astype(int) - other.pixels.numpy()).max() <= 1
+
+
+@pytest.fixture(scope="module")
+def calibrated(mini_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "calibrated"
+    shutil.copytree(mini_model, folder)
+    (folder / "calibration").mkdir()
+    for index in range(5):
+        Image.fromarray(CLIP[7 * index]).save(folder / "calibration" / f"{index}.jpg", quality=95)
+    return folder
+
+
+def test_int8_draws_nearly_the_reference_picture_and_is_kept_on_disk(
+    calibrated: Path, reference: Pixels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = picture(calibrated, "openvino", "int8", tmp_path)
+    assert 0.0 < np.abs(first.astype(float) - reference).mean() < 8.0  # grey levels; equal would mean that nothing was quantised
+    monkeypatch.setattr("nncf.quantize", None)
+    again = picture(calibrated, "openvino", "int8", tmp_path)
+    assert np.abs(again.astype(float) - first).mean() < 0.5  # what is left in floats is kept in float16
+
+
+def test_every_graph_of_int8_is_calibrated_with_inputs_of_its_own_shape(calibrated: Path) -> None:
+    pipeline = load(StreamSpec(str(calibrated), SIZE, SIZE, "openvino", "float32"))
+    samples = Calibration(pipeline.graphs.parts, pipeline.spec)
+    for part, rows, branch in (
+        ("full", 2, None),
+        ("shallow", 2, 1),
+        ("relay", 2, 1),
+        ("encoder", 1, None),
+        ("decoder", 1, None),
+        ("decode", 4, None),
+    ):
+        key = GraphKey(part, rows, branch)
+        shapes = [value.shape for value in pipeline.graphs._example(key)]
+        given = samples(part, rows, branch)
+        assert len(given) == -(-5 // rows)
+        for sample in given:
+            assert [value.shape for value in sample] == shapes
+            assert all(value.isfinite().all() for value in sample)
+    with pytest.raises(ValueError, match="encode"):
+        samples("encode", 1, None)
+
+
+def test_int8_is_taken_where_it_helps_and_refused_where_it_cannot_be_made(
+    mini_model: Path, calibrated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = StreamSpec(device="cpu")
+    in_floats = StreamSpec(device="cpu", backend="openvino", dtype="float32")
+    monkeypatch.setattr(openvino_backend, "supports", lambda kind: kind == "INT8")
+    assert backends.quantised(spec, in_floats, True).dtype == "int8"
+    assert backends.quantised(spec, in_floats, False) == in_floats
+    assert backends.quantised(in_floats, in_floats, True) == in_floats, "float32 was asked for"
+    monkeypatch.setattr(openvino_backend, "supports", lambda kind: False)
+    assert backends.quantised(spec, in_floats, True) == in_floats
+    assert len(ModelParts(describe(str(calibrated))).calibration) == 5 and ModelParts(describe(str(mini_model))).calibration == ()
+    with pytest.raises(SpecError, match="calibrate"):
+        load(StreamSpec(str(mini_model), SIZE, SIZE, "openvino", "int8"))

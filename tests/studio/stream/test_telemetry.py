@@ -1,0 +1,80 @@
+"""Windows of numbers, buckets and metrics: pure, with time as an argument."""
+
+from __future__ import annotations
+
+import json
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from studio.stream.metrics import Metrics
+from studio.stream.telemetry import Window, percentile
+from studio.wire.limits import Bucket, Limits
+from studio.wire.protocol import TIMINGS
+
+
+def test_a_window_reports_itself_and_begins_anew() -> None:
+    window = Window(10.0, {"generated": 5})
+    window.received(1000)
+    window.sent(4000)
+    window.queued(3.0)
+    for value in (1.0, 2.0, 9.0):
+        window.answered((value,) * len(TIMINGS))
+    window.remark({"eta": 0.5, "bad": math.nan})
+    report = window.report(12.0, {"generated": 8, "received": 9}, {"stale": 1})
+    assert report["counts"] == dict.fromkeys(report["counts"], 0) | {"generated": 3, "received": 9}  # type: ignore[call-overload]
+    assert report["fps"] == 1.5 and report["bytes_in_per_s"] == 500 and report["bytes_out_per_s"] == 2000
+    assert report["stage_ms"] == dict.fromkeys(TIMINGS, 2.0) and report["queue_age_ms"] == 3.0
+    assert report["notes"] == {"eta": 0.5} and report["drops"] == {"stale": 1}
+    again = window.report(13.0, {"generated": 8, "received": 9}, {"stale": 1})
+    assert again["fps"] == 0 and again["stage_ms"] == {} and again["queue_age_ms"] is None
+    json.dumps([report, again], allow_nan=False)
+
+
+def test_remarks_are_bounded() -> None:
+    window = Window(0.0, {})
+    for number in range(1000):
+        window.remark({f"n{number}": 1.0})
+    assert len(window.notes) == 32
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=50), st.floats(0, 1))
+def test_percentiles_lie_within(values: list[float], share: float) -> None:
+    assert min(values) <= percentile(values, share) <= max(values)
+    assert percentile(values, 0.0) == min(values) and percentile(values, 1.0) == max(values)
+
+
+def test_percentiles_of_nothing_and_between() -> None:
+    assert math.isnan(percentile([], 0.5)) and percentile([1.0, 2.0], 0.5) == 1.5
+
+
+@given(st.lists(st.tuples(st.floats(0, 2), st.floats(0, 5)), max_size=60))
+def test_a_bucket_never_gives_more_than_rate_and_size_allow(moves: list[tuple[float, float]]) -> None:
+    bucket, now, given_out = Bucket(10.0, 20.0), 0.0, 0.0
+    for wait, amount in moves:
+        now += wait
+        if bucket.take(amount, now):
+            given_out += amount
+    assert given_out <= 20.0 + 10.0 * now + 1e-6
+
+
+def test_a_bucket_fills_up_again_and_survives_a_clock_that_goes_back() -> None:
+    bucket = Bucket(1.0, 2.0)
+    assert bucket.take(2, 0.0) and not bucket.take(1, 0.5) and bucket.take(1, 1.0)
+    assert not bucket.take(1, 0.0) and not bucket.take(1, 0.5) and bucket.take(1, 1.5)
+
+
+def test_metrics_have_a_registry_of_their_own() -> None:
+    one, two = Metrics(), Metrics()
+    one.watch("rill_test", "Help.", lambda: 3.0)
+    one.count({"generated": 1}, {"generated": 4, "received": 9}, one.frames)
+    one.timings((5.0,) * len(TIMINGS))
+    text = one.text().decode()
+    assert 'rill_frames_total{verdict="generated"} 3.0' in text and "rill_test 3.0" in text and "received" not in text
+    assert 'rill_stage_seconds_sum{stage="denoise"} 0.005' in text
+    assert "rill_test" not in two.text().decode()
+
+
+def test_limits_tell_what_a_client_must_know() -> None:
+    assert Limits(credit=2).public()["credit"] == 2 and "max_sessions" not in Limits().public()

@@ -1,0 +1,59 @@
+"""The line of waiting visitors: order, places, fair turns."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from studio.visit.line import Line, LineFull
+
+
+def test_first_come_first_served_and_everybody_knows_their_place() -> None:
+    line = Line(3, 60.0, 10.0)
+    a, b, c = (line.join(now) for now in (0.0, 1.0, 2.0))
+    assert [line.place(ticket) for ticket in (a, b, c)] == [1, 2, 3]
+    with pytest.raises(LineFull):
+        line.join(3.0)
+    line.leave(b)
+    line.leave(b)
+    assert [line.place(ticket) for ticket in (a, c)] == [1, 2] and len(line) == 2
+    with pytest.raises(ValueError, match="not in list"):
+        line.place(b)
+
+
+def test_without_a_line_no_turn_ends() -> None:
+    assert Line(3, 60.0, 10.0).ends({"a": 0.0}) == {}
+
+
+def test_a_turn_lasts_its_time_and_ends_after_a_warning() -> None:
+    line = Line(3, 60.0, 10.0)
+    line.join(5.0)
+    assert line.ends({"new": 4.0, "newer": 5.0}) == {"new": 64.0}
+    assert line.ends({"ancient": -1000.0, "new": 4.0}) == {"ancient": 15.0}
+    line.join(7.0)
+    assert line.ends({"ancient": -1000.0, "new": 4.0}) == {"ancient": 15.0, "new": 64.0}
+    line.join(8.0)
+    assert len(line.ends({"alone": 0.0})) == 1
+
+
+def test_in_a_busy_hour_everybody_gets_the_same_time() -> None:
+    """Two places and five visitors who all want to stay: who is sent out joins the end of the line."""
+    line, rng = Line(8, 60.0, 10.0), random.Random(0)
+    inside: dict[str, float] = {}
+    waiting = [(line.join(rng.random()), name) for name in "abcde"]
+    spent = dict.fromkeys("abcde", 0.0)
+    for second in range(1, 3601):
+        for name, end in line.ends(inside).items():
+            if second >= end:
+                del inside[name]
+                waiting.append((line.join(float(second)), name))
+        while len(inside) < 2 and waiting:
+            ticket, name = waiting.pop(0)
+            assert line.place(ticket) == 1
+            line.leave(ticket)
+            inside[name] = float(second)
+        for name in inside:
+            spent[name] += 1
+    assert max(spent.values()) - min(spent.values()) <= 2 * 62, spent
+    assert sum(spent.values()) == 2 * 3600

@@ -1,0 +1,63 @@
+"""LoRAs added, weighed and removed while a client streams, on a real engine in miniature."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines import LoraUse, StreamSpec, load
+from studio.model.change import ChangeRule
+from studio.pictures import codec
+from studio.wire.protocol import PictureWish
+from tests.miniature import save_family, save_lora
+from tests.studio.harness import SIZE, joined, seen, serving
+
+LAYER = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+NOISE = codec.encode(np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8), PictureWish("png"))
+
+
+def uses(*loras: tuple[Path, float]) -> list[dict[str, object]]:
+    return [{"name": str(path), "weight": weight} for path, weight in loras]
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("backend", ["eager", "openvino"])
+async def test_loras_come_and_go_while_the_picture_moves(tmp_path: Path, backend: str) -> None:
+    generator = torch.Generator().manual_seed(1)
+    factors = [{LAYER: tuple(4 * torch.randn(*size, generator=generator) for size in ((2, 32), (32, 2)))} for _ in range(2)]
+    model, loras = save_family(tmp_path / "model", "sdxs", kl=False), tmp_path / "loras"
+    loras.mkdir()
+    ink, oil = (save_lora(loras / f"{name}.safetensors", pair) for name, pair in zip(("ink", "oil"), factors, strict=True))
+    stranger = save_lora(loras / "stranger.safetensors", {"down_blocks.8.x": factors[0][LAYER]})
+
+    def factory(spec: StreamSpec) -> Any:
+        return load(replace(spec, model=str(model)))
+
+    rule = ChangeRule(lora_folders=(loras,))
+    with serving(factory=factory, backend=backend, dtype="float32", changes=rule) as running:
+        async with joined(running, picture={"format": "png"}, settings={"strength": 0.7}) as peer:
+            assert peer.welcome["change"]["loras"] == list(map(str, (ink, oil, stranger))) and peer.welcome["spec"]["loras"] == []
+            plain = await peer.shown(NOISE)
+            told, before = await peer.change(NOISE, loras=uses((ink, 0.8)))
+            assert told["type"] == "spec" and told["spec"]["loras"] == uses((ink, 0.8))
+            assert before and all(np.array_equal(seen(answer), plain) for answer in before), "the old graphs go on meanwhile"
+            with_ink = await peer.shown(NOISE)
+            assert np.abs(with_ink - plain).max() > 2
+            refused, _ = await peer.change(NOISE, loras=uses((ink, 0.8), (stranger, 1.0)))
+            assert (refused["code"], refused["field"], refused["request"]) == ("bad_spec", "loras", 5)
+            assert "stranger.safetensors: is for another model" in refused["message"]
+            assert np.array_equal(await peer.shown(NOISE), with_ink), "what ran goes on"
+            assert running.hub.spec().loras == (LoraUse(str(ink), 0.8),)
+            await peer.change(NOISE, loras=uses((ink, 0.8), (oil, -0.5)))
+            with_both = await peer.shown(NOISE)
+            assert np.abs(with_both - with_ink).max() > 2
+            await peer.change(NOISE, loras=uses((oil, -0.5), (ink, -0.8)))
+            assert np.abs(await peer.shown(NOISE) - with_both).max() > 2
+            told, _ = await peer.change(NOISE, loras=[])
+            assert told["spec"]["loras"] == []
+            assert np.array_equal(await peer.shown(NOISE), plain)

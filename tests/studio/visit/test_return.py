@@ -1,0 +1,202 @@
+"""What visitors have changed ends with them: when all have left, the pipeline goes back to the operator's spec."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pipelines import ModelError, Settings
+from studio.wire.limits import Limits
+from tests.studio.harness import SIZE, TOKEN, Peer, Running, coloured, connected, joined
+from tests.studio.visit.test_spec import change, shop_serving
+
+GREY = coloured(100, 100, 100)
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not true():
+            await asyncio.sleep(0.01)
+
+
+async def goodbye(peer: Peer) -> None:
+    await peer.say("bye")
+    await peer.closed()
+
+
+def back(running: Running) -> bool:
+    return running.hub.spec().width == SIZE and running.hub.returning() is None
+
+
+async def test_who_comes_after_a_visitor_finds_what_the_operator_started() -> None:
+    with shop_serving(opening=Settings(prompt="green")) as (shop, running):
+        started = running.hub.spec()
+        for changes in ({"width": 192}, {"backend": "openvino", "height": 256}):
+            async with joined(running, settings={"prompt": "red"}) as peer:
+                await change(peer, **changes)
+                await goodbye(peer)
+            async with joined(running) as next_one:
+                spec, values = next_one.welcome["spec"], next_one.welcome["settings"]["values"]
+                assert (spec["width"], spec["height"], spec["backend"]) == (SIZE, SIZE, started.backend)
+                assert values["prompt"] == "green", "settings are the operator's too"
+                assert (await next_one.round(GREY)).verdict == "generated"
+                await goodbye(next_one)
+        assert running.hub.spec() == started and [made.closed for made in shop.made] == [True] * 4 + [False]
+
+
+async def test_a_newcomer_waits_for_the_operators_pipeline() -> None:
+    with shop_serving() as (shop, running):
+        async with joined(running) as peer:
+            await change(peer, width=192)
+            shop.go.clear()
+            shop.asked.clear()
+            await goodbye(peer)
+        assert await asyncio.to_thread(shop.asked.wait, 10)
+        async with connected(running) as first, connected(running) as second:
+            for peer in (first, second):
+                await peer.say("hello", protocol=1)
+                assert (await peer.hear_text("loading", "welcome"))["type"] == "loading"
+            shop.go.set()
+            for peer in (first, second):
+                assert (await peer.hear_text("welcome"))["spec"]["width"] == SIZE
+
+
+async def test_a_session_in_its_grace_keeps_what_it_changed() -> None:
+    with shop_serving() as (shop, running):
+        async with joined(running) as peer:
+            await change(peer, width=192)
+            peer.socket.transport.abort()  # type: ignore[attr-defined]
+        hub = running.hub
+        await until(lambda: hub.registry.connected == 0)
+        hub.clock = lambda: time.perf_counter() + hub.limits.grace_s - 30
+        async with joined(running, resume=peer.welcome["resume"]) as again:
+            assert again.welcome["resumed"] and again.welcome["spec"]["width"] == 192 and len(shop.made) == 2
+            again.socket.transport.abort()  # type: ignore[attr-defined]
+        await until(lambda: hub.registry.connected == 0)
+        hub.clock = lambda: time.perf_counter() + 3 * hub.limits.grace_s
+        await until(lambda: back(running))
+        assert len(shop.made) == 3
+
+
+async def test_it_stays_while_anybody_is_here() -> None:
+    with shop_serving() as (shop, running):
+        async with joined(running) as other:
+            async with joined(running, token=TOKEN) as peer:
+                await change(peer, width=192)
+                await goodbye(peer)
+            running.hub.sweep()
+            async with joined(running) as third:
+                assert third.welcome["spec"]["width"] == 192
+                await goodbye(third)
+            await goodbye(other)
+        await until(lambda: back(running))
+        assert len(shop.made) == 3
+
+
+async def test_a_change_that_is_under_way_when_the_last_one_leaves_is_for_nobody() -> None:
+    with shop_serving() as (shop, running):
+        shop.go.clear()
+        async with joined(running) as peer:
+            await peer.say("spec", spec={"width": 192})
+            assert await asyncio.to_thread(shop.asked.wait, 10)
+            await goodbye(peer)
+        async with connected(running) as newcomer:
+            await newcomer.say("hello", protocol=1)
+            assert (await newcomer.hear_text("loading", "welcome"))["type"] == "loading"
+            shop.go.set()
+            welcome = await newcomer.hear_text("welcome")
+            assert welcome["spec"]["width"] == SIZE
+        assert [made.closed for made in shop.made] == [False, True], "what was built for nobody is closed, and never runs"
+
+
+async def test_a_second_change_that_is_under_way_is_followed_by_the_way_back() -> None:
+    with shop_serving() as (shop, running):
+        async with joined(running) as peer:
+            await change(peer, width=192)
+            shop.go.clear()
+            shop.asked.clear()
+            await peer.say("spec", spec={"width": 256})
+            assert await asyncio.to_thread(shop.asked.wait, 10)
+            await goodbye(peer)
+        shop.go.set()
+        async with joined(running) as newcomer:
+            assert newcomer.welcome["spec"]["width"] == SIZE
+
+
+async def test_back_by_hand_is_back() -> None:
+    with shop_serving() as (shop, running):
+        async with joined(running) as peer:
+            await change(peer, width=192)
+            await change(peer, width=SIZE)
+            await goodbye(peer)
+        await until(lambda: len(running.hub.registry) == 0)
+        running.hub.sweep()
+        assert running.hub.returning() is None and len(shop.made) == 3
+
+
+async def test_a_way_back_that_fails_is_said_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    with shop_serving() as (shop, running):
+        async with joined(running) as peer:
+            await change(peer, width=192)
+            shop.error = ModelError("the disk is gone")
+            with caplog.at_level(logging.INFO, "rill"):
+                await goodbye(peer)
+                await until(lambda: "the disk is gone" in caplog.text and running.hub.returning() is None)
+        running.hub.sweep()
+        assert running.hub.returning() is None, "not every second"
+        async with joined(running) as visitor:
+            assert visitor.welcome["spec"]["width"] == 192 and (await visitor.round(GREY)).verdict == "generated"
+            shop.error = None
+            await goodbye(visitor)
+        await until(lambda: back(running))
+
+
+async def test_a_failed_way_back_is_tried_again_after_a_while_if_nobody_comes() -> None:
+    with shop_serving() as (shop, running):
+        async with joined(running) as peer:
+            await change(peer, width=192)
+            shop.error = ModelError("the disk is gone")
+            shop.asked.clear()
+            await goodbye(peer)
+        assert await asyncio.to_thread(shop.asked.wait, 10)
+        await until(lambda: running.hub.returning() is None)
+        shop.error = None
+        running.hub.clock = lambda: time.perf_counter() + 120
+        await until(lambda: back(running))
+
+
+async def test_who_takes_the_place_of_one_in_grace_is_led_to_the_operators_spec() -> None:
+    with shop_serving(Limits(max_sessions=1)) as (_, running):
+        async with joined(running) as peer:
+            await change(peer, width=192)
+            peer.socket.transport.abort()  # type: ignore[attr-defined]
+        await until(lambda: running.hub.registry.connected == 0)
+        async with joined(running) as newcomer:
+            if newcomer.welcome["spec"]["width"] != SIZE:
+                assert (await newcomer.hear_text("spec"))["spec"]["width"] == SIZE
+            assert (await newcomer.round(GREY)).verdict == "generated"
+
+
+async def test_who_waits_in_line_gets_the_operators_spec() -> None:
+    with shop_serving(Limits(max_sessions=1)) as (_, running):
+        async with joined(running) as peer, connected(running) as waiting:
+            await change(peer, width=192)
+            await waiting.say("hello", protocol=1, wait=True)
+            await waiting.hear_text("waiting")
+            await goodbye(peer)
+            assert (await waiting.hear_text("welcome"))["spec"]["width"] == SIZE
+
+
+async def test_all_devices_go_back() -> None:
+    with shop_serving(devices=("cpu", "cpu")) as (shop, running):
+        async with joined(running) as peer:
+            await change(peer, width=192)
+            await goodbye(peer)
+        await until(lambda: back(running))
+        widths: list[Any] = [owner.loaded.result(0).spec.width for owner in running.hub.fleet.owners]
+        assert widths == [SIZE, SIZE] and [made.closed for made in shop.made] == [True] * 4 + [False] * 2

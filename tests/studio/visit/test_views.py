@@ -1,0 +1,162 @@
+"""View-only tokens and MJPEG over a real server: who may look, what is seen, when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from studio.pictures import codec
+from studio.visit.views import ViewError, Views
+from studio.wire.limits import Limits
+from tests.studio.harness import SIZE, Peer, Running, coloured, joined, serving
+
+RED, BLUE = coloured(200, 20, 20), coloured(20, 20, 200)
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Running]:
+    with serving(Limits(max_sessions=8, max_viewers=2)) as running:
+        yield running
+
+
+def ask(running: Running, path: str, method: str = "GET", **headers: str) -> tuple[int, bytes]:
+    request = urllib.request.Request(f"http://{running.host}{path}", method=method, headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+async def token_of(running: Running, peer: Peer) -> str:
+    headers: dict[str, Any] = {"X-Rill-Resume": peer.welcome["resume"], "Origin": f"http://{running.host}"}
+    status, body = await asyncio.to_thread(ask, running, "/rill/view", "POST", **headers)
+    assert status == 200
+    return str(json.loads(body)["token"])
+
+
+class Viewer:
+    """Reads the parts of an MJPEG answer."""
+
+    def __init__(self, running: Running, token: str) -> None:
+        self.answer = urllib.request.urlopen(f"http://{running.host}/rill/view.mjpeg?token={token}", timeout=5)
+        assert self.answer.headers["Content-Type"] == "multipart/x-mixed-replace; boundary=rill"
+        assert self.answer.readline() == b"--rill\r\n"
+
+    def picture(self) -> tuple[int, ...]:
+        """The mean colour of the next part, all of which is there before the next one begins."""
+        assert self.answer.readline() == b"Content-Type: image/png\r\n"
+        length = int(self.answer.readline().split(b":")[1])
+        assert self.answer.readline() == b"\r\n"
+        pixels = codec.decode(memoryview(self.answer.read(length)), "png", SIZE, SIZE, Limits())
+        assert self.answer.read(10) == b"\r\n--rill\r\n"
+        return tuple(int(value) for value in np.asarray(pixels).reshape(-1, 3).mean(axis=0).round())
+
+    def until(self, colour: tuple[int, ...]) -> None:
+        while self.picture() != colour:
+            pass
+
+
+async def test_a_view_shows_its_session_and_no_other_until_it_ends(shared: Running) -> None:
+    async with joined(shared) as mine, joined(shared) as other:
+        await mine.round(RED)
+        await other.round(BLUE)
+        token = await token_of(shared, mine)
+        assert token == await token_of(shared, mine)
+        assert token not in (mine.welcome["resume"], mine.welcome["session"])
+        viewer = await asyncio.to_thread(Viewer, shared, token)
+        assert await asyncio.to_thread(viewer.picture) == (200, 20, 20)
+        await mine.round(coloured(20, 200, 20))
+        await asyncio.to_thread(viewer.until, (20, 200, 20))
+        await mine.say("bye")
+        await mine.closed()
+        assert await asyncio.to_thread(viewer.answer.read) == b"", "it ends with its session"
+        assert (await asyncio.to_thread(ask, shared, f"/rill/view.mjpeg?token={token}"))[0] == 404
+
+
+async def test_only_so_many_watch_and_who_leaves_makes_room(shared: Running) -> None:
+    async with joined(shared) as peer:
+        await peer.round(RED)
+        token = await token_of(shared, peer)
+        viewers = [await asyncio.to_thread(Viewer, shared, token) for _ in range(2)]
+        for viewer in viewers:
+            await asyncio.to_thread(viewer.picture)
+        assert (await asyncio.to_thread(ask, shared, f"/rill/view.mjpeg?token={token}"))[0] == 503
+        viewers.pop().answer.close()
+        async with asyncio.timeout(10):
+            while shared.hub.views._views[peer.welcome["session"]].viewers > 1:
+                await peer.round(RED)
+        await asyncio.to_thread(lambda: Viewer(shared, token).picture())
+        await peer.say("bye")
+        await peer.closed()
+
+
+async def test_however_many_come_at_once_only_so_many_watch(shared: Running) -> None:
+    async with joined(shared) as peer:
+        await peer.round(RED)
+        request = f"GET /rill/view.mjpeg?token={await token_of(shared, peer)} HTTP/1.1\r\nHost: {shared.host}\r\n\r\n".encode()
+
+        async def come() -> tuple[bytes, asyncio.StreamWriter]:
+            reader, writer = await asyncio.open_connection("127.0.0.1", shared.port)
+            writer.write(request)
+            async with asyncio.timeout(20):
+                return (await reader.readline()).split()[1], writer
+
+        came = await asyncio.gather(*(come() for _ in range(60)))
+        assert sorted(status for status, _ in came) == [b"200"] * 2 + [b"503"] * 58
+        for _, writer in came:
+            writer.close()
+            await writer.wait_closed()
+        async with asyncio.timeout(10):
+            while shared.hub.views._views[peer.welcome["session"]].viewers:
+                await peer.round(RED)
+        await peer.say("bye")
+        await peer.closed()
+
+
+def test_a_viewer_that_is_refused_or_fails_takes_no_place() -> None:
+    views = Views(1)
+    stream: Any = SimpleNamespace(look=lambda: None)
+    token = views.token("s", stream)
+    for _ in range(3):
+        with contextlib.suppress(RuntimeError), views.place(token):
+            with pytest.raises(ViewError) as caught, views.place(token):
+                pass
+            assert caught.value.status == 503
+            raise RuntimeError("the connection broke")
+    with views.place(token) as view:
+        assert view.viewers == 1
+    views.end("s")
+    with pytest.raises(ViewError) as caught, views.place(token):
+        pass
+    assert caught.value.status == 404 and view.viewers == 0
+
+
+async def test_a_token_can_do_nothing_but_look(shared: Running) -> None:
+    async with joined(shared) as peer:
+        token = await token_of(shared, peer)
+        assert not shared.hub.token_valid(token)
+        assert shared.hub.registry.holder(token) is None
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [({"X-Rill-Resume": "wrong"}, 404), ({}, 404), ({"X-Rill-Resume": "wrong", "Origin": "http://evil.example"}, 403)],
+)
+def test_nobody_else_gets_one(shared: Running, headers: dict[str, str], status: int) -> None:
+    assert ask(shared, "/rill/view", "POST", **headers)[0] == status
+
+
+def test_the_clean_page_is_there_and_asks_no_other_host(shared: Running) -> None:
+    status, page = ask(shared, "/rill/view")
+    assert status == 200 and b"view.mjpeg" in page and b"//" not in page.replace(b"// The", b"")
+    assert ask(shared, "/rill/view.mjpeg?token=x")[0] == 404

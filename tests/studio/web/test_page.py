@@ -1,0 +1,65 @@
+"""The page and the stream on one server: neither hides the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from studio.web.server import ASSETS
+from tests.studio.harness import Running, colour, coloured, joined, serving
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Running]:
+    with serving(with_page=True) as server:
+        yield server
+
+
+async def get(running: Running, path: str) -> httpx.Response:
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
+        return await client.get(f"http://{running.host}{path}")
+
+
+async def test_the_page_and_its_files_are_served(running: Running) -> None:
+    page = await get(running, "/")
+    assert page.status_code == 200 and "rill/client/" in page.text
+    script = await get(running, "/rill/client/studio.js")
+    assert script.status_code == 200 and "javascript" in script.headers["content-type"]
+    assert script.headers["cache-control"] == "no-cache" and script.headers["x-content-type-options"] == "nosniff"
+    assert (await get(running, "/healthz")).json()["status"] == "ok"
+    for hidden in ("/rill/client/../../app.py", "/rill/client/%2e%2e/%2e%2e/app.py", "/docs", "/openapi.json"):
+        assert "argparse" not in (await get(running, hidden)).text
+
+
+async def test_the_client_is_small_as_it_is_served(running: Running) -> None:
+    """Without Gradio's own, raw bytes: everything in the client's folder, whether this page asks for it or not."""
+    sizes = {}
+    for path in sorted(path for path in (ASSETS / "client").rglob("*") if path.is_file()):
+        answer = await get(running, f"/rill/client/{path.relative_to(ASSETS / 'client').as_posix()}")
+        assert answer.status_code == 200 and "content-encoding" not in answer.headers
+        sizes[path.name] = len(answer.content)
+    assert 100_000 < sum(sizes.values()) <= 150_000, sizes
+
+
+async def test_a_script_is_sent_once(running: Running) -> None:
+    address = f"http://{running.host}/rill/client/studio.css"
+    async with httpx.AsyncClient(trust_env=False) as client:
+        first = await client.get(address)
+        again = await client.get(address, headers={"If-None-Match": first.headers["etag"]})
+        other = await client.get(address, headers={"If-None-Match": '"another"'})
+        head = await client.head(address)
+    assert first.headers["content-type"].startswith("text/css") and "/*" not in first.text
+    assert (again.status_code, again.content) == (304, b"") and again.headers["etag"] == first.headers["etag"]
+    assert other.status_code == 200 and other.content == first.content
+    assert head.headers["content-length"] == str(len(first.content)) and head.content == b""
+
+
+async def test_the_stream_runs_beside_the_page(running: Running) -> None:
+    async with joined(running, settings={"prompt": "red"}) as peer:
+        assert colour(await peer.round(coloured(100, 100, 100))) == (177, 50, 50)
+
+
+def test_the_browser_client_is_where_the_server_looks_for_it() -> None:
+    assert (ASSETS / "client" / "studio.js").is_file() and (ASSETS / "samples").is_dir()
