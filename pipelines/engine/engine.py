@@ -388,9 +388,10 @@ def load(
         if getattr(spec, name) % parts.size_multiple:
             raise SpecError(name, f"{getattr(spec, name)} does not fit this model; multiples of {parts.size_multiple} do")
     resolved = backends.quantised(spec, resolved, bool(parts.calibration))
-    memory.require(memory.with_graphs(memory.estimate_of(parts, resolved), graphs.memory or 0), memory.free_bytes)
+    needs = memory.estimate_of(parts, resolved)
+    memory.require(memory.with_graphs(needs, graphs.memory or 0), memory.free_bytes)
     pipeline = StreamPipeline(resolved, parts, cache_dir, safety, path, graphs)
     pipeline.prepare(Settings())
     if graphs.memory is None:
-        pipeline.graphs.held.budget = memory.free_bytes(resolved.device) // memory.GRAPHS_SHARE
+        pipeline.graphs.held.budget = memory.default_graphs(needs, memory.free_bytes(resolved.device))
     return pipeline

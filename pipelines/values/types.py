@@ -150,8 +150,9 @@ GRAPHS_ON_DISK = 10_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class GraphLimits:
-    """What compiled graphs may take, in bytes. memory: those beside the plain ones of one row, which are always there; None is a
-    fourth of what is free once the model is loaded. disk: the files that they are kept in between starts.
+    """What compiled graphs may take, in bytes. memory: those beside the plain ones of one row, which are always there; None is
+    2 GB or twice the model, whichever is more, but at most a fourth of what is free once the model is loaded. disk: the files
+    that they are kept in between starts.
     """
 
     memory: int | None = None

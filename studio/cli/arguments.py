@@ -50,8 +50,8 @@ def add_graph_arguments(parser: argparse.ArgumentParser) -> None:
         "--graph-memory",
         type=gigabytes,
         metavar="GB",
-        help="memory for compiled graphs beside the plain ones of one row, least recently used out first (default: a fourth of "
-        "what is free once the model is loaded)",
+        help="memory for compiled graphs beside the plain ones of one row, least recently used out first (default: 2 GB "
+        "or twice the model, whichever is more, but at most a fourth of what is free once the model is loaded)",
     )
     parser.add_argument(
         "--graph-disk",

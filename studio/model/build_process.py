@@ -100,7 +100,8 @@ class Aside:
                 stdout=subprocess.PIPE,
                 text=True,
                 env=environment.of_child(),
-                start_new_session=True,  # Ctrl-C is for the server, which ends it
+                process_group=0,  # Ctrl-C is for the server, which ends it. A session of its own would make nice mean nothing:
+                # Linux shares the processor between sessions first (sched_autogroup), and only then by priority
             )
         except OSError as error:
             log.warning("no process for building graphs can be started: %s", error)

@@ -75,6 +75,19 @@ class BuildQueue(Generic[W]):
                 request.end()
             return request.done
 
+    def revise(self, session: str, work: Sequence[W]) -> None:
+        """The session needs this now, since others came or left. A Future that `ask` returned ends with the new work."""
+        with self._wake:
+            waiting = self._requests.get(session)
+            if self._closed or (waiting is None and not work) or (waiting is not None and waiting.asked == tuple(work)):
+                return
+            self._overtake(session, work)
+            if work:
+                self._requests[session] = Request(tuple(work), list(work), Future() if waiting is None else waiting.done)
+                self._wake.notify()
+            elif waiting is not None:
+                self._requests.pop(session).end()
+
     def ahead(self, work: Sequence[W]) -> None:
         """Do this while nobody waits, instead of what was to be done so before."""
         with self._wake:

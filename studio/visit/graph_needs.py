@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -43,7 +43,7 @@ class GraphNeeds:
     def prepare(self, settings: Settings, session: str) -> Future[None]:
         """Build the graphs that this session's settings use best, beside the stream that keeps running on those it has."""
         pipeline, keys = self._needed({session: settings})[session]
-        return self._queue.ask(session, [Work(pipeline, key) for key in keys if not pipeline.graphs.ready(key)])
+        return self._queue.ask(session, self._missing(pipeline, keys))
 
     def drop(self, session: str) -> None:
         """The session has left: nothing more is built for it."""
@@ -51,10 +51,11 @@ class GraphNeeds:
         self.presence()
 
     def presence(self) -> None:
-        """Somebody has come or gone."""
+        """Somebody has come or gone: all who are present may now need graphs for another number of rows."""
         self._empty = not self._registry.connected
         if len(self._fleet.pipelines()) == len(self._fleet.owners):
-            self._needed()
+            for session, (pipeline, keys) in self._needed().items():
+                self._queue.revise(session, self._missing(pipeline, keys))
         self._queue.look()
 
     def ahead(self, opening: Settings) -> None:
@@ -83,6 +84,10 @@ class GraphNeeds:
         for pipeline in self._fleet.pipelines():
             pipeline.graphs.need(key for other, keys in found.values() if other is pipeline for key in keys)
         return found
+
+    @staticmethod
+    def _missing(pipeline: StreamPipeline, keys: Sequence[Any]) -> list[Work]:
+        return [Work(pipeline, key) for key in keys if not pipeline.graphs.ready(key)]
 
     def _build(self, work: Work) -> None:
         """In the queue's thread."""

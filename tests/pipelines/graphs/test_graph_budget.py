@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pipelines import Entry, Frame, GraphLimits, MemoryShortError, Settings, StreamSpec, load
 from pipelines.engine import engine
+from pipelines.graphs import memory
 from pipelines.graphs.graph_budget import ReadyGraphs, leaving
 from pipelines.graphs.graphs import PLAIN
 
@@ -136,3 +137,15 @@ def test_the_pre_flight_counts_memory_that_is_asked_for(mini_model: Path, monkey
         load(spec, graphs=GraphLimits(memory=5_000_000_000))
     assert load(spec, graphs=GraphLimits(memory=1_000_000_000)).graphs.held.budget == 1_000_000_000
     assert load(spec).graphs.held.budget == 1_000_000_000, "a fourth of what is free"
+
+
+@pytest.mark.parametrize(
+    ("own_gb", "free_gb", "expected_gb"),
+    [(0.5, 22, 2.0), (0.5, 4, 1.0), (8.0, 100, 16.0), (8.0, 40, 10.0), (0.5, 1000, 2.0), (1.0, 0, 0.0)],
+    ids=["small-model", "little-free", "large-model", "large-model-little-free", "huge-machine", "nothing-free"],
+)
+def test_the_default_budget_follows_the_model_and_never_takes_the_machine(
+    own_gb: float, free_gb: float, expected_gb: float
+) -> None:
+    needs = (memory.Need("cpu", 10**12, 0), memory.Need("cuda:0", int(own_gb * 1e9), 0))  # the last place is where it runs
+    assert memory.default_graphs(needs, int(free_gb * 1e9)) == expected_gb * 1e9

@@ -50,6 +50,15 @@ def test_one_process_builds_one_graph_after_the_other(made: Callable[[str], Asid
     assert StreamSpec(**asked["spec"]) == SPEC and GraphKey(**asked["key"]) == KEY
 
 
+def test_the_process_yields_to_the_server_and_ignores_its_terminal(made: Callable[[str], Aside], tmp_path: Path) -> None:
+    path = tmp_path / "ids"
+    ids = "json.dumps([os.getsid(0), os.getpgid(0), os.getpid()])"
+    assert made(f"open({str(path)!r}, 'w').write({ids}); print('built', flush=True)").build(SPEC, KEY) == "built"
+    session, group, process = json.loads(path.read_text())
+    assert session == os.getsid(0), "Linux shares the processor between sessions before it looks at priorities"
+    assert group == process, "a Ctrl-C in the terminal ends the server, which ends its child"
+
+
 @pytest.mark.parametrize("code", ["print('MemoryShortError: no', flush=True)", "sys.exit(3)", "os.kill(os.getpid(), 9)"])
 def test_what_fails_is_said_and_left_to_this_process(made: Callable[[str], Aside], code: str) -> None:
     other = made(code)

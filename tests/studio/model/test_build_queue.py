@@ -60,6 +60,28 @@ def test_a_new_request_takes_the_place_of_the_older_one(site: Site) -> None:
     assert site.built == ["a1", "a4"]
 
 
+def test_a_revised_request_keeps_who_waits_for_it(site: Site) -> None:
+    waiting = site.queue.ask("a", ["a1", "a2", "a3"])
+    site.busy()
+    site.queue.revise("a", ["a4", "a5"])
+    site.queue.revise("b", ["b1"])  # which asked for nothing yet
+    site.queue.revise("c", [])
+    assert not waiting.done() and site.interrupts == 1, "a1 is not needed any more"
+    site.free()
+    waiting.result(LIMIT_S)
+    assert site.built.count("a4") == site.built.count("a5") == 1 and {"a2", "a3"}.isdisjoint(site.built)
+    site.queue.ask("d", ["d1"]).result(LIMIT_S)
+    assert "b1" in site.built
+
+
+def test_a_request_revised_to_nothing_is_over(site: Site) -> None:
+    site.queue.ask("b", ["b1"])
+    site.busy()
+    waiting = site.queue.ask("a", ["a1"])
+    site.queue.revise("a", [])
+    assert waiting.done()
+
+
 def test_the_same_request_is_one(site: Site) -> None:
     first = site.queue.ask("a", ["a1", "a2"])
     site.busy()
