@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import importlib.util
 import logging
-import mimetypes
 import os
 import time
 from collections.abc import AsyncIterator
@@ -19,8 +17,7 @@ from pathlib import Path
 from fastapi import FastAPI, Request, WebSocket
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from fastapi.staticfiles import StaticFiles
-from starlette.datastructures import Headers
-from starlette.staticfiles import NotModifiedResponse
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect, WebSocketDisconnected
 
@@ -32,7 +29,6 @@ from studio.web.content_policy import of_small_page, text_of
 from studio.web.guard import Guard
 from studio.web.login import COOKIE_S, LOGIN, Attempts, Door, fields
 from studio.web.login import page as page_of
-from studio.web.minify import lean
 from studio.web.shutdown import in_own_thread
 from studio.wire.origin import judge, own_origin
 from studio.wire.protocol import PATH, SUBPROTOCOL
@@ -71,7 +67,7 @@ def create_app(
     _declare_login(app, hub, door)
     for name in STATIC:
         if (ASSETS / name).is_dir():
-            app.mount(f"/rill/{name}", FreshFiles(directory=ASSETS / name), name=name)
+            app.mount(f"/rill/{name}", GZipMiddleware(FreshFiles(directory=ASSETS / name)), name=name)
     if with_page and importlib.util.find_spec("studio.web.page") is not None:
         # Gradio reads this when it is imported; the studio makes no outbound request.
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -225,20 +221,11 @@ class WebSocketSocket:
 
 
 class FreshFiles(StaticFiles):
-    """Files that a browser asks for again each time (and gets 304 for): after an update nobody runs half of the old client.
-
-    Scripts and style sheets are served lean.
-    """
+    """Files that a browser asks for again each time (and gets 304 for): after an update nobody runs half of the old client."""
 
     def file_response(
         self, full_path: str | os.PathLike[str], stat_result: os.stat_result, scope: Scope, status_code: int = 200
     ) -> Response:
-        body = lean(Path(full_path), stat_result.st_mtime_ns)
-        if body is None:
-            response = super().file_response(full_path, stat_result, scope, status_code)
-            response.headers["Cache-Control"] = "no-cache"
-            return response
-        headers = {"Cache-Control": "no-cache", "ETag": f'"{hashlib.sha256(body).hexdigest()[:32]}"'}
-        if self.is_not_modified(Headers(headers), Headers(scope=scope)):
-            return NotModifiedResponse(Headers(headers))
-        return Response(body, status_code, headers, mimetypes.guess_type(full_path)[0])
+        response = super().file_response(full_path, stat_result, scope, status_code)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
