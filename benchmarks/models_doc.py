@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 from pipelines import EXTRAS, REGISTRY, ModelInfo
@@ -10,50 +11,61 @@ from pipelines.values.models import Extra
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "models.md"
 HEAD = """# Models
 
-`--model` takes
+`--model` accepts
 
-- a registered name from the table below, with `@COMMIT` where the table names none, or `@main`, which follows the newest;
+- a registered name from the table below; if the table has no commit, add `@COMMIT`, or `@main` for the newest one;
 - the id of a hub repository in the diffusers layout, `owner/name`, or `owner/name@commit`;
 - a local folder in the diffusers layout, or a single `.safetensors` file of SD 1.5, SD 2 or SDXL;
-- any of them with more added by `+`: an extra by name (`FOLDER+lcm-lora:0.8+taesd`), a LoRA as local file, hub id or
-  `owner/name/file.safetensors` with its strength, or a prediction type (`+epsilon`, `+v_prediction`, `+sample`).
+- any of these with parts added by `+`: an extra by name (`FOLDER+lcm-lora:0.8+taesd`); a LoRA as local file, hub id or
+  `owner/name/file.safetensors` with its strength; or a prediction type (`+epsilon`, `+v_prediction`, `+sample`).
 
-LoRAs may also be named with `--lora NAME[:WEIGHT]` (render, serve) or in a `spec` message, several at once, each with a weight
-from -4 to 4. They are read in kohya's layout and in that of diffusers and peft, for the UNet and the text encoders, and fused:
-W + weight · α/r · B·A, with each layer's own rank r and alpha α (a tensor of its own, or `lora_adapter_metadata`; without either
-α = r). A file with a layer that the model lacks, with numbers that are not finite, or of another kind (DoRA, LoHa, LoKr) is
-refused by name; `models --check MODEL+LORA` counts a LoRA's layers. On the page a weight, or a LoRA of the server's
-`--lora-folder`, changes while the stream runs: the model is fused anew beside the one that streams.
+`app.py models` lists the models. `app.py models --check MODEL` identifies a model and reports whether it would load.
 
-Two more parts condition the picture beside the words, each by a registered extra or a name of its own, `FOLDER+canny-sd15` or
-`FOLDER+control=CONTROLNET+picture=ADAPTER`:
+## LoRA
 
-- A **ControlNet** holds the picture to a map of the incoming frame: `control.map` (made by OpenCV: Canny's lines, soft edges, or
-  a depth-like map, which is a stand-in and measures nothing) and `control.scale`, live; 0 is off. The map must be of the
-  kind that the ControlNet was trained on.
-- An **adapter for picture prompts** (IP-Adapter, the plain kind: not plus, full or face) makes the result like a given picture:
-  `--picture FILE` (render, `studio.client`), a picture on the page, or a *picture* message, weighed live by `picture.scale`.
+`--lora NAME[:WEIGHT]` (render, serve) or a `spec` message adds LoRAs, several at once, each with a weight from -4 to 4. Rill
+reads kohya's layout and that of diffusers and peft, for the UNet and the text encoders, and fuses them: W + weight · α/r ·
+B·A, with each layer's own rank r and alpha α (a tensor of its own, or `lora_adapter_metadata`; without either α = r).
 
-A folder may have a **painter** (`painter/config.json` and its weights): a small network behind the decoder that draws strokes and
-lines. `looks` in its configuration maps a prompt to rows of its table of styles and their shares. A prompt that names such a look
-is painted over the look "photo"; other words go to the text encoder, several painted looks mix, and a blend of prompts mixes
-their styles. `style.amount` sets how much paint is laid over the picture, live.
+A file is refused if it has a layer that the model lacks, values that are not finite, or another kind of adapter (DoRA, LoHa,
+LoKr); the error names it. `models --check MODEL+LORA` counts a LoRA's layers. On the page you can change a weight, or choose a
+LoRA of the server's `--lora-folder`, while the stream runs: a second model is fused beside the one that streams.
 
-`app.py models` lists what is present, `app.py models --check MODEL` says what something is and whether it would load. Models that
-are not here yet are downloaded on first use, with a progress bar; `--offline` (or `HF_HUB_OFFLINE=1`) forbids it. Only
-safetensors are read, no code of a repository is ever run, and every header, path and class is checked before anything is loaded.
-Files of a model's folder are read by Rill alone: plain ones of at most 16 MB beside the weights, JSON of at most 32 levels, and
-no link may lead out of the folder. What libraries look for by themselves (adapters, chat templates, generation settings, code,
-pickles) is never opened; a test watches which files are.
+## ControlNet, picture prompt, painter
 
-None of these weights could be loaded where Rill was made, which has no access to the hub: the loading code is tested on
-miniatures in exactly the published layouts. A commit is pinned where several independent public sources name the same one, or a
-copy of the hub's own page shows the very files at it. Where the table says none, none could be confirmed. Such a model is not
-loaded unless its name says which commit (`instaflow@COMMIT`), or that the newest is meant, whatever it is (`instaflow@main`);
-`app.py models` says so, too. A licence marked with ? could not be found on a copy of the hub's own pages for every part, and is
-what is commonly stated. Licences change: read those of the repositories before you use a model.
+A registered extra (`FOLDER+canny-sd15`) or a name (`FOLDER+control=CONTROLNET+picture=ADAPTER`) adds these parts:
 
-This page is generated from `pipelines/checkpoints/registry.py` by `python -m benchmarks.models_doc`; a test keeps them the same.
+- A **ControlNet** makes the picture follow a map of the incoming frame: `control.map` (made by OpenCV: Canny's lines, soft
+  edges,
+  or a depth-like map, which imitates depth and does not measure it) and `control.scale`, both live; 0 is off. The map must be
+  of the kind that the ControlNet was trained on.
+- An **adapter for picture prompts** (plain IP-Adapter; not plus, full or face) makes the result resemble a given picture:
+  `--picture FILE` (render, `studio.client`), a picture on the page, or a *picture* message. `picture.scale` sets its weight,
+  live.
+
+A folder may have a **painter** (`painter/config.json` and its weights): a small network after the decoder that draws strokes
+and lines. `looks` in its configuration maps a prompt to rows of its table of styles and their shares. A prompt that names such
+a look is painted over the look "photo". Other words go to the text encoder. Several painted looks mix, and a blend of prompts
+mixes their styles. `style.amount` sets the amount of paint, live.
+
+## Files and downloads
+
+Missing models are downloaded on first use, with a progress bar; `--offline` (or `HF_HUB_OFFLINE=1`) forbids it. Rill reads only
+safetensors, never runs code of a repository, and checks every header, path and class before it loads anything. Only Rill reads
+files of a model's folder: regular files of at most 16 MB beside the weights, JSON of at most 32 levels, and no link that leaves
+the folder. Files that libraries search for by themselves (adapters, chat templates, generation settings, code, pickles) are
+never opened; a test watches all opened files.
+
+The developers' machines had no access to the hub, so none of these published weights has been loaded yet. The loading code is
+tested on miniatures in exactly the published layouts. A commit is pinned if several independent public sources name the same
+one, or if a copy of the hub's own page shows these files at it. "none" in the table means that no commit could be confirmed.
+Rill loads such a model only if its name contains a commit (`instaflow@COMMIT`) or requests the newest one (`instaflow@main`).
+A licence with ? could not be confirmed on a copy of the hub's own pages for every part; the table has the commonly stated one.
+Licences change: read those of the repositories before you use a model.
+
+## Registered models
+
+`python -m benchmarks.models_doc` generates this page from `pipelines/checkpoints/registry.py`, and a test compares the two.
 
 | name | from | at | licence | predicts | trained at t | size | steps |
 |---|---|---|---|---|---|---|---|
@@ -68,7 +80,7 @@ EXTRAS_HEAD = """
 
 def document() -> str:
     rows = "\n".join(_row(info) for info in REGISTRY.values())
-    notes = "\n".join(f"- **{info.name}**: {info.title}. {info.advice}{_source(info)}" for info in REGISTRY.values())
+    notes = "\n".join(map(_note, REGISTRY.values()))
     extras = "\n".join(map(_extra, EXTRAS.values()))
     return f"{HEAD}{rows}\n\n{notes}\n{EXTRAS_HEAD}{extras}\n"
 
@@ -79,12 +91,11 @@ def _row(info: ModelInfo) -> str:
     shown = "ships with Rill" if isinstance(info.base, Path) else " + ".join(map(str, places))
     pins = "-" if isinstance(info.base, Path) else " + ".join(map(_at, places))
     predicts = info.prediction or ("sample" if info.name == "pocket" else "epsilon")
-    told = f", told t·{info.shift:g}" if info.shift != 1.0 else ""
+    shifted = f", timestep · {info.shift:g}" if info.shift != 1.0 else ""
     trained = ", ".join(map(str, info.trained_timesteps)) or "all"
     steps = f"1-{info.max_steps}" if info.max_steps > 1 else "1"
-    return (
-        f"| `{info.name}` | {shown} | {pins} | {_licence(info)} | {predicts}{told} | {trained} | {info.native_size} | {steps} |"
-    )
+    cells = (f"`{info.name}`", shown, pins, _licence(info), predicts + shifted, trained, str(info.native_size), steps)
+    return f"| {' | '.join(cells)} |"
 
 
 def _extra(extra: Extra) -> str:
@@ -99,6 +110,12 @@ def _licence(entry: ModelInfo | Extra) -> str:
 def _at(place: object) -> str:
     revision = getattr(place, "revision", None)
     return "none" if revision is None else f"`{revision[:8]}`"
+
+
+def _note(info: ModelInfo) -> str:
+    """What the table has no column for, as a list item of lines of at most 128 characters."""
+    note = f"- **{info.name}**: {info.title}. {info.advice}{_source(info)}"
+    return textwrap.fill(note, 128, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def _source(info: ModelInfo) -> str:

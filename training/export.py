@@ -84,7 +84,7 @@ def part_of_the_way(
     the less it keeps of true latents.
 
     What training brought stays nearly whole, and what it made forget is nearly unharmed (Wortsman et al. 2022, arXiv
-    2203.05482; docs/experiments.md 16 and 17). Raises ValueError where the two differ in a tensor's name or shape.
+    2203.05482; docs/experiments/pocket-5-to-8.md, 16 and 17). Raises ValueError where the two differ in a tensor's name or shape.
     """
     finished = load(folder)
     decoder_share = share if decoder_share is None else decoder_share

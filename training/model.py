@@ -21,9 +21,10 @@ CONTEXT = 24  # tokens of a prompt, start and end included
 WIDTH = 128  # of a text embedding
 TIMESTEPS = 1000
 SNR_FACTOR = 3.0
-TIMESTEP_POWER = (
-    3.0  # see pipelines.techniques.schedule: what later steps noise anew they must draw anew (docs/experiments.md 20, 21)
-)
+TIMESTEP_POWER = 3.0
+"""Timesteps fall with this power (pipelines/techniques/schedule.py). A later step must redraw what it noises again: experiments
+20 and 21 in docs/experiments/pocket-9-to-11.md."""
+
 PLACES = {
     "conv_in": 32,
     **{f"down_blocks.{k}.downsamplers.0.conv": side for k, side in enumerate((32, 16, 8))},
@@ -119,8 +120,8 @@ def alphas_cumprod() -> torch.Tensor:
     """ᾱ of the T = 1000 timesteps, float64: the squared cosine (Nichol & Dhariwal 2021), its signal-to-noise ratio times 3.
 
     Half-way, at strength 0.5, the squared cosine has as much noise as signal. With many latent channels, which are hardly
-    redundant, that leaves little of a face; here it is 0.87 of signal to 0.5 of noise (shifted schedules: Hoogeboom et al. 2023,
-    arXiv 2301.11093).
+    redundant, that leaves little of a face; here it is 0.87 of signal to 0.5 of noise (shifted schedules: Hoogeboom et al.
+    2023, arXiv 2301.11093).
     """
     place = (torch.arange(TIMESTEPS + 1, dtype=torch.float64) / TIMESTEPS + 0.008) / 1.008
     bar = torch.cos(place * math.pi / 2) ** 2

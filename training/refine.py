@@ -7,8 +7,9 @@ pictures from the teacher's does not let the mean pass (adversarial distillation
 borrowed network). Pictures are 256 x 256. The rest of the loss is that of the autoencoder plus the difference of local edge
 energy, which keeps lines, dots and hatching crisp where the noise hid their exact place.
 
-Two other methods are there to be compared with it (docs/experiments.md): `regression`, the same without the critic, and `reflow`,
-whose target is what the denoiser itself makes of the same noise in several steps (Liu et al. 2022, arXiv 2209.03003).
+Two other methods are there to be compared with it (docs/experiments/pocket-1-to-4.md, 13): `regression`, the same without the
+critic, and `reflow`, whose target is what the denoiser itself makes of the same noise in several steps (Liu et al. 2022, arXiv
+2209.03003).
 """
 
 from __future__ import annotations
@@ -45,9 +46,9 @@ exact place is to get none of it."""
 
 @dataclass(frozen=True)
 class Weights:
-    """Of the parts of the loss: latents, pixels and the critic's features; means of 8 x 8 pixels; and what does not ask for exact
-    pixels: patterns that repeat with every latent, statistics of features and names (training.perception), how strong the detail
-    is that there is (training.bands), the critic's score.
+    """Of the parts of the loss: latents, pixels and the critic's features; means of 8 x 8 pixels; and what does not ask for
+    exact pixels: patterns that repeat with every latent, statistics of features and names (training.perception), how strong
+    the detail is that there is (training.bands), the critic's score.
 
     A part's say is its gradient, not its value: names and score of dreams have 10 times that of pixels, and latents a tenth.
     """
@@ -145,8 +146,8 @@ def carried_on(
     """Latents x (N, C, h, w) at timesteps t (N,), where about `shares[0]` of the rows have a step behind them, of these
     `shares[1]` a second and so on, and what the last step found in each of these rows, (C, h, w).
 
-    Rows are what the model made of them, noised anew for a later level of two to four. Training on one's own first steps is what
-    keeps the later ones from drifting (backward simulation: Yin et al. 2024, arXiv 2405.14867).
+    Rows are what the model made of them, noised anew for a later level of two to four. Training on one's own first steps is
+    what keeps the later ones from drifting (backward simulation: Yin et al. 2024, arXiv 2405.14867).
     """
     rows = list(range(len(prompts)))
     found: dict[int, Tensor] = {}

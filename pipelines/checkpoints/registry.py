@@ -1,8 +1,8 @@
-"""The models and extras that Rill knows by name: data, from which docs/models.md is made.
+"""The registered models and extras. docs/models.md is generated from this data.
 
-Facts are from the model cards and the authors' code as of November 2026. A revision is given where the same commit was found in
-several independent public sources, or with the very files on a page of the hub; None means that none could be confirmed: then
-the name must say which commit to take (NAME@COMMIT), or that the main branch is followed (NAME@main).
+The facts are from the model cards and the authors' code as of November 2026. A revision is set if several independent public
+sources have the same commit, or if a page of the hub shows these files at it. None means that no commit could be confirmed. Then
+the name must contain a commit (NAME@COMMIT) or request the main branch (NAME@main).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ HYPER_LICENCE = "LICENSE.md of its repository (Open RAIL++-M on its card until A
 TURBO_LICENCE = "Stability AI licence, LICENSE of its repository (its card's tag: sai-nc-community, not for commerce)"
 
 FEW_STEPS = "Trained without guidance: leave guidance off."
-ONE_LEVEL = "Trained at one noise level, so the strength changes nothing: little of the source stays."
+ONE_LEVEL = "Trained at one noise level, so the strength has no effect: little of the source remains."
 
 POCKET = ModelInfo(
     name="pocket",
@@ -35,7 +35,7 @@ POCKET = ModelInfo(
     licence="Apache-2.0",
     licence_seen=True,
     family="pocket",
-    advice="Prompts were dropped in training: every guidance mode works.",
+    advice="Trained with dropped prompts: every guidance mode works.",
 )
 
 PROMPTS = ("oil painting, thick brush strokes", "a marble statue, studio light", "anime, cel shading", "an old photograph, 1920")
@@ -90,7 +90,7 @@ _MODELS = (
         max_steps=8,
         autoencoder=TAESD,
         examples=PROMPTS,
-        advice="The network is told the guidance scale (3 to 10, 8 on its card) with guidance mode none, at no cost in rows.",
+        advice="The network takes the guidance scale as an input (3 to 10, 8 on its card): use guidance mode none.",
         source="arXiv 2310.04378, model card",
     ),
     ModelInfo(
@@ -196,7 +196,7 @@ _MODELS = (
     *(
         ModelInfo(
             name=f"nitro-{look}",
-            title=f"NitroFusion {look.capitalize()}: SDXL in 1 to 4 steps, told a lower timestep",
+            title=f"NitroFusion {look.capitalize()}: SDXL in 1 to 4 steps, with a lowered timestep as input",
             base=SDXL,
             unet=Hub(NITRO, file=f"nitrosd-{look}_unet.safetensors"),
             licence=licence,
@@ -224,7 +224,7 @@ _MODELS = (
         prediction="flow_reversed",
         autoencoder=TAESD,
         examples=PROMPTS,
-        advice=f"{FEW_STEPS} {ONE_LEVEL} The flow's end is at t = 1000, where nothing of the source is left.",
+        advice=f"{FEW_STEPS} {ONE_LEVEL} The flow ends at t = 1000, where nothing of the source remains.",
         source="arXiv 2309.06380, github.com/gnobitab/InstaFlow",
     ),
 )

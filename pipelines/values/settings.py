@@ -1,7 +1,7 @@
-"""Live settings: declared once, validated, swapped whole between frames. Knows no engine, no web.
+"""Live settings: declared once, validated, and replaced as a whole between frames. Independent of the engine and the web server.
 
-On the wire and on the command line a setting is a dotted key ("strength", "gate.threshold"); in code it is an attribute of a
-frozen dataclass. Declarations carry range and meaning, from which errors, docs/settings.md and the page are made.
+On the wire and on the command line a setting is a dotted key ("strength", "gate.threshold"). In code it is an attribute of a
+frozen dataclass. The declarations contain range and meaning. Errors, docs/settings.md and the page are made from them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_SEED = 2**32 - 1
 Value = bool | int | float | str
 
 MAPS = ("canny", "soft-edge", "depth-like")
-"""Maps that a ControlNet may follow, as hints.py makes them."""
+"""Kinds of maps that pipelines/techniques/hints.py can make for a ControlNet."""
 
 
 def number(default: float, low: float, high: float, doc: str) -> Any:
@@ -51,9 +51,9 @@ class StreamBatchSettings:
 
 @dataclass(frozen=True, slots=True)
 class GateSettings:
-    enabled: bool = flag(False, "Show the last picture again when the input has hardly changed.")
+    enabled: bool = flag(False, "Show the last picture again while the input hardly changes.")
     threshold: float = number(0.98, 0.5, 0.9999, "Similarity η above which a frame may be skipped.")
-    max_skip: int = integer(10, 1, 300, "Most frames skipped in a row.")
+    max_skip: int = integer(10, 1, 300, "Maximum number of frames skipped in a row.")
     tile_threshold: float = number(
         0.02, 0.001, 1.0, "Mean change of one tile (0..1 of full scale) that always lets a frame through."
     )
@@ -61,100 +61,113 @@ class GateSettings:
 
 @dataclass(frozen=True, slots=True)
 class CacheSettings:
-    enabled: bool = flag(False, "Reuse features that an earlier UNet pass of the same session has made.")
+    enabled: bool = flag(False, "Reuse features from an earlier UNet pass of the same session.")
     reuse: str = choice(
         "frames",
         ("frames", "steps", "encoder"),
-        "frames: deep features of an earlier frame at the same level; steps: of an earlier level of the same frame; encoder: the "
-        "whole way down of an earlier level of the same frame. The last two need two steps or more.",
+        "frames: deep features of an earlier frame at the same level; steps: those of an earlier level of the same frame; "
+        "encoder: the whole encoder path of an earlier level of the same frame. The last two need two steps or more.",
     )
-    policy: str = choice("interval", ("interval", "adaptive"), "Full pass every k-th frame, or when the input has drifted.")
+    policy: str = choice(
+        "interval",
+        ("interval", "adaptive"),
+        "interval: full pass in every k-th frame; adaptive: full pass when the input has changed.",
+    )
     interval: int = integer(
         3,
         1,
         30,
-        "Full pass every k-th frame (policy interval); most frames between full passes (adaptive); else every k-th level.",
+        "Full pass in every k-th frame (policy interval); maximum number of frames between full passes (adaptive); with reuse "
+        "steps or encoder: full pass at every k-th level.",
     )
     drift: float = number(
         0.06, 0.001, 1.0, "Mean change of the input thumbnail since the cached pass (0..1) that forces a full pass."
     )
-    branch: int = integer(1, 0, 11, "Re-entry point: 0 recomputes least; higher recomputes more of the UNet.")
+    branch: int = integer(1, 0, 11, "Re-entry point: 0 recomputes the least; higher values recompute more of the UNet.")
     cascade: bool = flag(
         True,
-        "Every second frame between full passes takes the next re-entry point out, from what the frame before kept there (reuse "
+        "Every second frame between full passes uses re-entry point branch − 1, with features of the frame before (needs reuse "
         "frames, branch 1 or more, interval 3 or more).",
     )
 
 
 @dataclass(frozen=True, slots=True)
 class NoiseSettings:
-    mode: str = choice("fixed", ("fixed", "walk"), "fixed: one noise per level for the session; walk: it wanders slowly.")
+    mode: str = choice(
+        "fixed", ("fixed", "walk"), "fixed: one noise for each level of the session; walk: the noise changes slowly."
+    )
     walk_rate: float = number(0.02, 0.0, 0.5, "Radians of the spherical walk per frame.")
-    motion: float = number(0.0, 0.0, 1.0, "How far fast motion lowers the strength (motion-aware strength).")
+    motion: float = number(0.0, 0.0, 1.0, "How much fast motion lowers the strength (motion-aware strength).")
     warm_start: float = number(0.0, 0.0, 0.9, "Share of the previous result mixed into the frame's latent before noising.")
 
 
 @dataclass(frozen=True, slots=True)
 class StrengthMapSettings:
-    mode: str = choice("off", ("off", "motion", "mask"), "Strength per pixel: by motion, or by a painted mask (white is full).")
-    still: float = number(0.3, 0.0, 1.0, "Share of the strength where the input stands still (mode motion).")
+    mode: str = choice(
+        "off", ("off", "motion", "mask"), "Strength for each pixel: from motion, or from a painted mask (white is full)."
+    )
+    still: float = number(0.3, 0.0, 1.0, "Share of the strength where the input does not move (mode motion).")
 
 
 @dataclass(frozen=True, slots=True)
 class OmegaMapSettings:
     mode: str = choice(
-        "off", ("off", "motion", "mask"), "ω per pixel: where it moves, or by the painted mask (white is all of ω)."
+        "off", ("off", "motion", "mask"), "ω for each pixel: from motion, or from the painted mask (white is full ω)."
     )
-    still: float = number(0.0, 0.0, 1.0, "Share of ω's effect where the input stands still (mode motion).")
+    still: float = number(0.0, 0.0, 1.0, "Share of ω's effect where the input does not move (mode motion).")
 
 
 @dataclass(frozen=True, slots=True)
 class ControlSettings:
-    scale: float = number(1.0, 0.0, 2.0, "How strictly the model's ControlNet holds the picture to a map of the input; 0 is off.")
+    scale: float = number(
+        1.0, 0.0, 2.0, "How strictly the picture follows a map of the input, by the model's ControlNet; 0 is off."
+    )
     map: str = choice("canny", MAPS, "The map that the ControlNet was trained on: thin lines, soft edges, or near and far.")
 
 
 @dataclass(frozen=True, slots=True)
 class PictureSettings:
-    scale: float = number(0.6, 0.0, 2.0, "How much the picture prompt counts beside the words; 0 is off.")
+    scale: float = number(0.6, 0.0, 2.0, "Weight of the picture prompt beside the text; 0 is off.")
 
 
 @dataclass(frozen=True, slots=True)
 class StyleSettings:
-    amount: float = number(1.0, 0.0, 1.0, "How much of a painted look is laid over the picture beneath; 0 is none.")
+    amount: float = number(1.0, 0.0, 1.0, "Amount of the painted look over the picture below; 0 is none.")
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeSettings:
-    enabled: bool = flag(False, "Compare every k-th frame with the unaccelerated result of the same frame.")
-    every: int = integer(30, 1, 600, "Fewest frames between two comparisons.")
-    share: float = number(0.1, 0.01, 0.9, "Largest share of the model's time that comparisons may take.")
+    enabled: bool = flag(False, "Compare some frames with the unaccelerated result of the same frame.")
+    every: int = integer(30, 1, 600, "Minimum number of frames between two comparisons.")
+    share: float = number(0.1, 0.01, 0.9, "Maximum share of the model's time for comparisons.")
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What may change between two frames of one session. Build changed copies with `patched`."""
+    """The settings of one session. They can change between two frames; `patched` makes a changed copy."""
 
     version: int = 0
-    prompt: str = text("oil painting", "What the picture shall become.")
+    prompt: str = text("oil painting", "Description of the resulting picture.")
     prompt_b: str = text("", "Second prompt, mixed in by `blend`.")
     blend: float = number(0.0, 0.0, 1.0, "0 is all prompt, 1 is all prompt_b.")
     blend_mode: str = choice("linear", ("linear", "spherical"), "How two prompts are mixed.")
-    travel: float = number(0.0, 0.0, 60.0, "Seconds over which a changed prompt takes over; 0 is at once.")
-    negative: str = text("", "What the picture shall not be; needs guidance.")
+    travel: float = number(0.0, 0.0, 60.0, "Seconds for the transition to a changed prompt; 0 is at once.")
+    negative: str = text("", "Description of what the picture shall not show; needs guidance.")
     guidance: float = number(1.5, 0.0, 10.0, "Guidance scale γ of the guidance mode; 1 is the conditional prediction itself.")
     guidance_mode: str = choice(
         "none",
         ("none", "full", "self", "one-time", "adaptive"),
-        "none: one row; full: a negative row per level; self, one-time: residual guidance; adaptive: full, as seldom as will do.",
+        "none: one row; full: a negative row per level; self, one-time: residual guidance; adaptive: full, few negative rows.",
     )
     guidance_delta: float = number(1.0, 0.0, 1.5, "Residual strength δ of self and one-time guidance.")
     guidance_alike: float = number(
-        0.98, 0.5, 1.0, "Adaptive: cosine of the guided results with and without the negative row, from which it is dropped."
+        0.98, 0.5, 1.0, "Adaptive: drop the negative row when the cosine of the guided results with and without it exceeds this."
     )
-    strength: float = number(0.5, 0.0, 1.0, "How far the input is noised before it is denoised; at 1 nothing of it remains.")
+    strength: float = number(
+        0.5, 0.0, 1.0, "How much noise is added to the input before denoising; at 1 nothing of the input remains."
+    )
     omega: float = number(
-        1.0, 0.6, 1.4, "Granularity ω, scales the predicted noise: below 1 more grain and detail, above 1 plainer."
+        1.0, 0.6, 1.4, "Granularity ω, scales the predicted noise: below 1 more grain and detail, above 1 less."
     )
     steps: int = integer(1, 1, 8, "Denoising steps per frame.")
     seed: int = integer(0, 0, MAX_SEED, "Seed of the session's noise.")
@@ -170,9 +183,9 @@ class Settings:
     probe: ProbeSettings = field(default_factory=ProbeSettings)
 
     def patched(self, patch: Mapping[str, object]) -> Settings:
-        """A copy with the dotted keys of `patch` replaced and the version raised by one.
+        """A copy with the values of `patch` (by dotted key) and the version raised by one.
 
-        All or nothing: raises SettingsError naming the first bad key; unknown keys are errors.
+        All or nothing: raises SettingsError with the first bad key. Unknown keys are errors.
         """
         own: dict[str, Any] = {}
         groups: dict[str, dict[str, Any]] = {}
@@ -212,7 +225,10 @@ FIELDS: dict[str, dataclasses.Field[Any]] = dict(_declared(Settings))
 
 
 def check(key: str, value: object, rule: Mapping[str, Any]) -> Value:
-    """`value` as the declared type, or SettingsError naming `key` and what is allowed. JSON types in, no coercion of strings."""
+    """`value` as the declared type. Accepts JSON types; strings are not converted.
+
+    Raises SettingsError, which names `key` and the allowed values.
+    """
     kind = rule["kind"]
     if kind == "flag":
         if isinstance(value, bool):
@@ -228,7 +244,7 @@ def check(key: str, value: object, rule: Mapping[str, Any]) -> Value:
         if len(value) > rule["limit"]:
             raise SettingsError(key, f"is {len(value)} characters long; {rule['limit']} are allowed")
         if any((ord(char) < 32 and char not in "\t\n") or 0xD800 <= ord(char) < 0xE000 for char in value):
-            raise SettingsError(key, "holds control characters")
+            raise SettingsError(key, "contains control characters")
         return value
     return _check_number(key, value, rule)
 

@@ -58,7 +58,7 @@ HALVED_WEIGHTS = 50_000_000
 KEPT_IN_FLOATS = [".*synthesis.*", ".*ReduceMean_[123]"]
 """Names of nodes that int8 leaves alone: what draws the pixels, and a normalisation's statistics but for the means of channels
 (`kernels.groupnorm`: of their groups, of squares, of these by groups). Eight bits are few for a square: 28.4 to 31.6 dB, and no
-slower (docs/experiments.md 23)."""
+slower (docs/experiments/speed.md, 23)."""
 
 
 @cache
