@@ -26,7 +26,7 @@ from benchmarks.measure import add_model_arguments, middle, positive, ratios
 from pipelines import Frame, Mask, Pixels, Settings, StreamPipeline, StreamSpec, load
 from studio.client import StudioClient
 from studio.environment import cache_dir
-from studio.model.owner import Job, Owner, Turned
+from studio.model.owner import Job, JobResult, Owner
 from studio.model.scheduler import Part, Policy, Scheduler
 from studio.stream.telemetry import percentile
 
@@ -77,9 +77,9 @@ class Camera:
     picture: Pixels | None = None
     answers: list[tuple[float, float]] = field(default_factory=list)
 
-    def done(self, taken_at: float, turned: Turned) -> None:
-        if turned.output is not None and turned.output.pixels is not None:
-            turned.output.pixels.numpy()
+    def done(self, taken_at: float, result: JobResult) -> None:
+        if result.output is not None and result.output.pixels is not None:
+            result.output.pixels.numpy()
             now = time.perf_counter()
             self.answers.append((now, (now - taken_at) * 1000))
 
@@ -111,7 +111,7 @@ def film(pipeline: StreamPipeline, policy: str, sessions: int, pictures: Sequenc
     ]
     owner = Owner(lambda: Lent(pipeline), make_scheduler=POLICIES[policy])  # type: ignore[arg-type,return-value]
     steps: list[tuple[float, int]] = []
-    owner.stepped = lambda count: steps.append((time.perf_counter(), count))
+    owner.on_step = lambda count: steps.append((time.perf_counter(), count))
     stop = threading.Event()
 
     def shoot() -> None:

@@ -181,3 +181,18 @@ def test_the_ground_floor_needs_no_torch(module: str) -> None:
     code = f"import sys, {module}; print(*({{'torch', 'diffusers', 'transformers', 'openvino'}} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.split() == []
+
+
+MIRRORED = ("studio/stream", "studio/visit")
+
+
+@pytest.mark.parametrize("room", MIRRORED)
+def test_each_module_of_these_rooms_has_a_test_file_under_its_own_name(room: str) -> None:
+    """Modules that hold nothing but values are left out: a test of them would repeat them."""
+    missing = [
+        path.stem
+        for path in (ROOT / room).glob("*.py")
+        if any(isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) for node in ast.walk(ast.parse(path.read_text("utf-8"))))
+        and not (ROOT / "tests" / room / f"test_{path.stem}.py").is_file()
+    ]
+    assert missing == []

@@ -31,7 +31,7 @@ from studio.client.pace import Pace
 from studio.pictures import codec
 from studio.wire import protocol, token_file
 from studio.wire.limits import Limits
-from studio.wire.protocol import Answer, PictureWish, ProtocolError
+from studio.wire.protocol import Answer, PictureEncoding, ProtocolError
 
 RETRY_CODES = (1001, 1006, 1011, 1012, 4408, 4503)
 PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
@@ -83,7 +83,7 @@ class StudioClient:
         *,
         token: str | None = None,
         settings: Mapping[str, object] | None = None,
-        picture: PictureWish | None = None,
+        picture: PictureEncoding | None = None,
         origin: str | None = None,
         tls: ssl.SSLContext | None = None,
         reconnects: int = 5,
@@ -94,7 +94,7 @@ class StudioClient:
         self.errors: list[dict[str, Any]] = []
         self._token, self._origin, self._tls, self._reconnects = token, origin, tls, reconnects
         self._settings = dict(settings or {})
-        self._wish = picture or PictureWish()
+        self._encoding = picture or PictureEncoding()
         self._next_id, self._settled = 1, 0
         self._pace = Pace()
         self._room = asyncio.Event()
@@ -161,7 +161,7 @@ class StudioClient:
         started = time.monotonic()
         picture, form = b"", "none"
         if pixels is not None:
-            picture, form = await asyncio.to_thread(codec.encode, pixels, self._wish), self._wish.format
+            picture, form = await asyncio.to_thread(codec.encode, pixels, self._encoding), self._encoding.format
         encoding = time.monotonic() - started
         while (delay := self._delay) > 0.0:
             self._check()
@@ -221,7 +221,7 @@ class StudioClient:
 
         It holds for the frames sent after this call, where the model has an adapter for it. Raises StudioError bad_picture.
         """
-        png = b"" if pixels is None else await asyncio.to_thread(codec.encode, pixels, protocol.PictureWish("png"))
+        png = b"" if pixels is None else await asyncio.to_thread(codec.encode, pixels, protocol.PictureEncoding("png"))
         form = "png" if png else "none"
         self._painted["picture"] = protocol.pack_picture(0, form, png)
         await self._ask(lambda request: protocol.pack_picture(request, form, png))
@@ -272,7 +272,7 @@ class StudioClient:
                 "token": self._secret(),
                 "resume": resume,
             }
-            hello["picture"] = {"format": self._wish.format, "quality": self._wish.quality}
+            hello["picture"] = {"format": self._encoding.format, "quality": self._encoding.quality}
             if resume is None and self._settings:
                 hello["settings"] = self._settings
             await self._socket.send(protocol.pack_text("hello", **hello))

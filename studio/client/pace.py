@@ -38,7 +38,7 @@ class Pace:
         self._turns.append(now - self._since)
         self._since = self._not_before = now
         if len(self._turns) == TURNS:
-            step_s, served_s = sum(answer.timings[3:6]) / 1000, answer.timings[9] / 1000  # encode, denoise, decode; at the server
+            step_s, served_s = answer.timings.model / 1000, answer.timings.total / 1000
             travel_s = max(0.0, now - captured_at - served_s)  # both ways
             self._not_before += min(self._turns) - EARLY_STEPS * step_s - travel_s
 

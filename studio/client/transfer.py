@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines import HostPicture, Pixels, RillError, SettingsError, StageTimings, StreamSpec, media
+from pipelines import STAGES, HostPicture, Pixels, RillError, SettingsError, StageTimings, StreamSpec, media
 from studio import environment
 from studio.cli.arguments import assignments
 from studio.client import Shown, StudioClient, StudioError
@@ -25,7 +25,7 @@ from studio.files.render import OrderedOutput, Source, open_source
 from studio.files.summary import Summary
 from studio.pictures import codec
 from studio.stream.telemetry import percentile
-from studio.wire.protocol import TIMINGS, PictureWish
+from studio.wire.protocol import PictureEncoding
 
 CHUNK_BYTES = 72 * 1024 * 1024
 """96 pictures of 512x512: the pause between chunks costs less than one percent, and three chunks fit into memory anywhere."""
@@ -145,11 +145,10 @@ class Transfer:
         place, picture = self._open.pop(frame_id), HostPicture(codec.fit(shown.pixels, *self._size))
         self._writes.append(lambda: self._output.deliver(place, picture))
         self.summary.verdicts[answer.verdict] += 1
-        times = dict(zip(TIMINGS, answer.timings, strict=True))
-        wait, _ = times.pop("wait"), times.pop("total")
-        self.summary.add_timings(StageTimings(**times))
+        times = answer.timings
+        self.summary.add_timings(StageTimings(**{stage: getattr(times, stage) for stage in STAGES}))
         self.latencies.append(shown.latency_ms)
-        self.outside.append(shown.latency_ms - wait - times["encode"] - times["denoise"] - times["decode"])
+        self.outside.append(shown.latency_ms - times.wait - times.model)
 
     def _repeat(self, place: int) -> None:
         self._writes.append(lambda: self._output.repeat(place))
@@ -167,9 +166,9 @@ async def transfer(args: argparse.Namespace) -> dict[str, Any]:
     if not args.input.is_file():
         raise media.MediaError(f"{args.input}: no such file")
     tls = ssl.create_default_context(cafile=args.cafile) if args.cafile is not None else None
-    wish = PictureWish(args.format, args.quality)
+    encoding = PictureEncoding(args.format, args.quality)
     token = args.token if args.token is not None else environment.token()
-    async with StudioClient(args.url, token=token, settings=settings, picture=wish, tls=tls) as client:
+    async with StudioClient(args.url, token=token, settings=settings, picture=encoding, tls=tls) as client:
         if args.spec:
             await client.change(**dict(args.spec))
         if args.mask is not None:

@@ -17,7 +17,7 @@ from studio.files.recording import Digest, Moment, Recording, RecordingError
 from studio.files.summary import Summary
 from studio.pictures.codec import PROMPT_SIDE, decode_mask, decode_prompt, encode, encode_mask
 from studio.wire.limits import Limits
-from studio.wire.protocol import PictureWish
+from studio.wire.protocol import PictureEncoding
 
 
 @dataclass(slots=True)
@@ -185,7 +185,7 @@ def render(pipeline: StreamPipeline, plan: Plan, source_path: Path, target: Path
         timeline = beginning(timeline, mask=encode_mask(media.read_picture(plan.mask, spec.width, spec.height)))
     if plan.picture is not None:
         seen = media.read_picture(plan.picture, PROMPT_SIDE, PROMPT_SIDE)
-        timeline = beginning(timeline, picture=encode(seen, PictureWish("png")))
+        timeline = beginning(timeline, picture=encode(seen, PictureEncoding("png")))
     writer = media.open_writer(target, source.fps, spec.width, spec.height)
     read, shown = Digest(), Digest()
     renderer = Renderer(pipeline, plan.settings, OrderedOutput(writer, shown), timeline, plan.replay is not None)

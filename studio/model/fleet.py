@@ -1,4 +1,4 @@
-"""The model's owners, one per device, and which of them each session belongs to. With one device it is that owner and no more."""
+"""The model's owners, one per device, and the one that each session is assigned to."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from concurrent.futures import Future
 from functools import partial
 
 from pipelines import StreamPipeline, StreamSpec
-from studio.model.owner import Job, Lost, Owner
+from studio.model.owner import Job, LostFrames, Owner
 from studio.model.placement import Load, least_loaded
 
-Told = Callable[[frozenset[str], Lost], None]
-"""Told, on an owner's thread, which sessions have another pipeline now, and which frames went with the old one."""
+OnSwapped = Callable[[frozenset[str], LostFrames], None]
+"""Called on an owner's thread with the sessions that have another pipeline now, and the frames that went with the old one."""
 
 
 class Fleet:
-    """`place` and `forget` belong to the event loop; a session is placed before it offers anything."""
+    """Event loop only, but for `offer`. A session is assigned before it offers a job."""
 
     def __init__(
         self, factory: Callable[[StreamSpec], StreamPipeline], specs: Sequence[StreamSpec], clock: Callable[[], float]
     ) -> None:
         self.owners = [Owner(partial(factory, spec), clock) for spec in specs]
-        self._homes: dict[str, Owner] = {}
+        self._assigned: dict[str, Owner] = {}
 
     @property
     def loaded(self) -> Future[StreamPipeline]:
@@ -31,21 +31,21 @@ class Fleet:
                 return owner.loaded
         return self.owners[0].loaded
 
-    def start(self, stepped: Callable[[int], None]) -> None:
-        """Begin to load the models. `stepped` is told the sessions of every step, on the owners' threads."""
+    def start(self, on_step: Callable[[int], None]) -> None:
+        """Begin to load the models. on_step: called on the owners' threads with the number of sessions of each step."""
         for owner in self.owners:
-            owner.stepped = stepped
+            owner.on_step = on_step
             owner.start()
 
-    def place(self, session: str) -> None:
+    def assign(self, session: str) -> None:
         """Give a new session to the least loaded device."""
-        counts = [sum(home is owner for home in self._homes.values()) for owner in self.owners]
+        counts = [sum(one is owner for one in self._assigned.values()) for owner in self.owners]
         loads = [Load(count, *owner.load) for count, owner in zip(counts, self.owners, strict=True)]
-        self._homes[session] = self.owners[least_loaded(loads)]
+        self._assigned[session] = self.owners[least_loaded(loads)]
 
     def pipeline(self, session: str) -> StreamPipeline:
         """The pipeline that serves a session, once all are loaded."""
-        return self._homes.get(session, self.owners[0]).loaded.result(0)
+        return self._assigned.get(session, self.owners[0]).loaded.result(0)
 
     def pipelines(self) -> list[StreamPipeline]:
         """Those that are loaded."""
@@ -53,34 +53,34 @@ class Fleet:
         return [loaded.result() for loaded in done if loaded.exception() is None]
 
     def runs(self, pipeline: StreamPipeline) -> bool:
-        """Is it one of those that run, or has another taken its place?"""
+        """Is it one of those that run? A swap may have replaced it."""
         return any(owner.loaded.done() and owner.loaded.result(0) is pipeline for owner in self.owners)
 
     def neighbours(self, session: str) -> frozenset[str]:
         """The sessions on the same device, itself included."""
-        home = self._homes.get(session)
-        return frozenset(name for name, owner in list(self._homes.items()) if owner is home)
+        owner = self._assigned.get(session)
+        return frozenset(name for name, one in list(self._assigned.items()) if one is owner)
 
     def offer(self, job: Job) -> Job | None:
         """Any thread. As Owner.offer; a session that is over gets its job back."""
-        home = self._homes.get(job.session)
-        return job if home is None else home.offer(job)
+        owner = self._assigned.get(job.session)
+        return job if owner is None else owner.offer(job)
 
     def forget(self, session: str) -> None:
-        """The session is over."""
-        home = self._homes.pop(session, None)
-        if home is not None:
-            home.forget(session)
+        """The session has ended."""
+        owner = self._assigned.pop(session, None)
+        if owner is not None:
+            owner.forget(session)
 
-    def swap(self, pipelines: Sequence[StreamPipeline], told: Told) -> list[Future[None]]:
+    def swap(self, pipelines: Sequence[StreamPipeline], on_swapped: OnSwapped) -> list[Future[None]]:
         """As Owner.swap, for all owners: each goes on with its pipeline after its present step."""
         return [
-            owner.swap(pipeline, partial(self._swapped, owner, told))
+            owner.swap(pipeline, partial(self._swapped, owner, on_swapped))
             for owner, pipeline in zip(self.owners, pipelines, strict=True)
         ]
 
-    def _swapped(self, owner: Owner, told: Told, lost: Lost) -> None:
-        told(frozenset(name for name, home in list(self._homes.items()) if home is owner), lost)
+    def _swapped(self, owner: Owner, on_swapped: OnSwapped, lost: LostFrames) -> None:
+        on_swapped(frozenset(name for name, one in list(self._assigned.items()) if one is owner), lost)
 
     def stalled_s(self) -> float:
         """For how long the longest of the present steps has been running; 0 between steps."""

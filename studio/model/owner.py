@@ -1,7 +1,7 @@
-"""The model's one owner: a thread that does nothing but the model. Nobody else ever calls into the engine's step.
+"""The model's owner: the only thread that runs the engine's step, and it does nothing else.
 
-Each turn takes the freshest frames of those sessions into one step that the scheduler chooses (studio/model/scheduler.py), or
-parts of them: a frame that has begun stays here until its last part is done. Between two turns the pipeline may be swapped.
+Each step takes the newest frames of the sessions that the scheduler chooses (studio/model/scheduler.py), or parts of them: a
+frame that has begun stays here until its last part is done. Between two steps the pipeline may be swapped.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from pipelines import Entry, Frame, Mask, Output, Pixels, RillError, Settings, StreamPipeline, StreamSpec, StreamState
-from studio.model.scheduler import Scheduler, Waiting
+from studio.model.scheduler import Scheduler, WaitingSession
 from studio.pictures import codec
 
 log = logging.getLogger("rill")
 
 
-class Holder(Protocol):
-    """Somebody whose settings, painted mask and picture prompt are swapped whole."""
+class SessionInputs(Protocol):
+    """What a session draws with. Each attribute is replaced as a whole, so that any thread may read it."""
 
     settings: Settings
     mask: Mask | None
@@ -30,8 +30,9 @@ class Holder(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Turned:
-    """How a job went. output is None if error says why; in_flight frames remain in the stream batch; wait in milliseconds."""
+class JobResult:
+    """Either output or error is None. in_flight: frames of the session in the stream batch. wait_ms: from ready to taken_at, when
+    the first step with the frame began, in seconds of the owner's clock."""
 
     output: Output | None
     error: str | None
@@ -42,23 +43,24 @@ class Turned:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One session's turn: a frame, or None to let what is in flight move on. `done` is called on the owner thread, once; `near`
-    at the beginning of each step after which it is probably this job's turn. `unused` is for whoever gets the job back from
-    `offer`: what becomes of it instead.
+    """One frame of a session for the model, or None, which only lets the stream batch move on.
+
+    on_done: called on the owner's thread, once. on_turn_near: called there at the beginning of each step after which it is
+    probably this job's turn. on_unused: for whoever gets the job back from `offer`, to call instead.
     """
 
     session: str
-    holder: Holder
+    inputs: SessionInputs
     frame: Frame | None
     ready_at: float
-    done: Callable[[Turned], None]
-    near: Callable[[], None] = lambda: None
-    unused: Callable[[], None] = lambda: None
+    on_done: Callable[[JobResult], None]
+    on_turn_near: Callable[[], None] = lambda: None
+    on_unused: Callable[[], None] = lambda: None
 
 
 @dataclass(slots=True)
-class Held:
-    """A session's state, and the mask and the picture prompt that it was given last."""
+class SessionState:
+    """The engine's state of a session, and the mask and picture prompt that it has been given."""
 
     state: StreamState
     mask: Mask | None = None
@@ -66,30 +68,31 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
-    """A job of whose frame some parts are done, or that is in the present step. taken_at: when its first step began."""
+class RunningJob:
+    """A job that is in the present step, or of whose frame some parts are done. taken_at: when its first step began, in seconds.
+    rows: how many it may have in the present step; None for all."""
 
     job: Job
     taken_at: float
-    rows: int | None = None  # that it may have in the present step; None for all
+    rows: int | None = None
 
 
-Lost = Mapping[str, tuple[int, ...]]
-"""Session → ids of its frames that were inside the stream batch of a pipeline that went."""
+LostFrames = Mapping[str, tuple[int, ...]]
+"""Session → ids of its frames that were inside the stream batch of the pipeline that was replaced."""
 
 
 @dataclass(frozen=True, slots=True)
 class Swap:
-    """A pipeline that waits for its turn. `told` is called on the owner thread as soon as it runs, right after `done`."""
+    """A pipeline that replaces the present one after its step. on_swapped: called on the owner's thread after `done` is set."""
 
     pipeline: StreamPipeline
-    told: Callable[[Lost], None]
+    on_swapped: Callable[[LostFrames], None]
     done: Future[None]
 
 
 class Owner:
-    """The thread with the model. `loaded` resolves to the pipeline or to the reason why there is none; after a swap it is another
-    Future, so that nobody who looks sees half a change.
+    """The thread with the model. `loaded` resolves to the pipeline, or to the error that loading it raised; a swap replaces the
+    Future as a whole. on_step: called on the thread after each step, with the number of its sessions.
     """
 
     def __init__(
@@ -99,16 +102,16 @@ class Owner:
         make_scheduler: Callable[[], Scheduler] = Scheduler,
     ) -> None:
         self.loaded: Future[StreamPipeline] = Future()
-        self.stepped: Callable[[int], None] = lambda sessions: None
-        self.load = (0, 0.0)  # sessions that have been served, and seconds that one frame of each takes
+        self.on_step: Callable[[int], None] = lambda sessions: None
+        self.load = (0, 0.0)  # sessions that have been served, and seconds that one frame of each takes, together
         self._factory = factory
         self._clock = clock
         self._wake = threading.Condition()
         self._waiting: dict[str, Job] = {}
-        self._since: dict[str, float] = {}  # when the first of the jobs came that have waited in each other's place
-        self._begun: dict[str, Begun] = {}
+        self._since: dict[str, float] = {}  # arrival of the oldest unserved job; replacements inherit it
+        self._begun: dict[str, RunningJob] = {}
         self._gone: set[str] = set()
-        self._states: dict[str, Held] = {}
+        self._states: dict[str, SessionState] = {}
         self._failed: set[str] = set()
         self._swap: Swap | None = None
         self._make_scheduler = make_scheduler
@@ -122,9 +125,9 @@ class Owner:
         self._thread.start()
 
     def offer(self, job: Job) -> Job | None:
-        """Hand in a job; returns the one that will never be done, if there is one: the session's older job if that has not been
-        taken yet, or this one if it has no frame. A job without a frame takes nobody's place: what waits lets the stream batch
-        move on as well, and a frame that waits would be lost.
+        """Submit a job. Returns the job that will not be done because of it, if there is one: the session's older job that no
+        step has taken yet, or this one if it has no frame. A job without a frame replaces none: the one that waits lets the
+        stream batch move on as well, and its frame would be lost.
         """
         with self._wake:
             if self._closed or (job.frame is None and job.session in self._waiting):
@@ -136,17 +139,17 @@ class Owner:
             self._wake.notify()
             return older
 
-    def swap(self, pipeline: StreamPipeline, told: Callable[[Lost], None]) -> Future[None]:
-        """Go on with another pipeline after the present step: every session gets a fresh state, the old pipeline is closed.
+    def swap(self, pipeline: StreamPipeline, on_swapped: Callable[[LostFrames], None]) -> Future[None]:
+        """Replace the pipeline after the present step: every session gets a fresh state, the old pipeline is closed.
 
-        Frames that wait are kept, and fitted to the new size. The Future is cancelled if the owner ends before; the new
-        pipeline is closed then. One at a time.
+        Frames that wait are kept, and resized. If the owner ends before, the Future is cancelled and the new pipeline closed. One
+        swap at a time.
         """
         done: Future[None] = Future()
         with self._wake:
             assert self._swap is None, "one swap at a time"
             if not self._closed:
-                self._swap = Swap(pipeline, told, done)
+                self._swap = Swap(pipeline, on_swapped, done)
                 self._wake.notify()
                 return done
         pipeline.close()
@@ -177,12 +180,12 @@ class Owner:
     def _run(self) -> None:
         try:
             pipeline = self._factory()
-        except Exception as error:  # whatever a model file does to its reader, the server stays up and says why
+        except Exception as error:  # a broken model file may raise anything; the server stays up and reports it
             log.error("the model cannot be loaded: %s", error, exc_info=not isinstance(error, RillError))
             self.loaded.set_exception(error)
             return
         self.loaded.set_result(pipeline)
-        del pipeline  # or this thread would hold it long after it has been swapped
+        del pipeline  # this frame must not keep it alive after a swap
         try:
             while (jobs := self._next()) is not None:
                 self._exchange()
@@ -195,7 +198,7 @@ class Owner:
                 self._swap.done.cancel()
 
     def _exchange(self) -> None:
-        """Take the pipeline that waits, if one does."""
+        """Put the next pipeline in place, if there is one."""
         with self._wake:
             swap, self._swap = self._swap, None
         if swap is None:
@@ -205,16 +208,17 @@ class Owner:
         lost = {name: ids for name, ids in frames.items() if ids}
         self._states.clear()
         self._failed.clear()
-        self._scheduler = self._make_scheduler()  # nothing is known of what the new one's steps take
+        self._scheduler = self._make_scheduler()  # the cost of the new pipeline's steps is unknown
         old, loaded = self.loaded.result(), Future[StreamPipeline]()
         loaded.set_result(swap.pipeline)
         self.loaded = loaded
         old.close()
         swap.done.set_result(None)
-        swap.told(lost)
+        swap.on_swapped(lost)
 
-    def _next(self) -> list[Begun] | None:
-        """The next step's jobs; blocks until there is something to do. None at the end, no jobs for a mere swap or farewell."""
+    def _next(self) -> list[RunningJob] | None:
+        """The next step's jobs; blocks until there is something to do. Empty if there is only a swap, or a session that has
+        ended; None at the end."""
         with self._wake:
             while not (self._waiting or self._begun or self._closed or self._gone or self._swap):
                 self._wake.wait()
@@ -233,30 +237,30 @@ class Owner:
         demands = [self._demand(pipeline, job, since) for job, since in waiting.values()]
         chosen = self._scheduler.choose(demands)
         rest = [one for one in demands if chosen.get(one.session, 0) < max(1, sum(one.demand.values()))]
-        soon = [session for session in self._scheduler.expect(rest) if session not in chosen and session not in self._begun]
+        soon = [session for session in self._scheduler.preview(rest) if session not in chosen and session not in self._begun]
         wanted = {one.session: sum(one.demand.values()) for one in demands}
         now = self._clock()
-        with self._wake:  # who has a fresher frame by now enters with that one
+        with self._wake:  # a newer frame may have come meanwhile; it is taken
             jobs = [self._take(session, rows if rows < wanted[session] else None, now) for session, rows in chosen.items()]
             nearing = [self._waiting[session] for session in soon if session in self._waiting]
         for job in nearing:
-            job.near()
+            job.on_turn_near()
         return [job for job in jobs if job is not None]
 
-    def _take(self, session: str, rows: int | None, now: float) -> Begun | None:
+    def _take(self, session: str, rows: int | None, now: float) -> RunningJob | None:
         """The session's job for the next step; None if the session is over."""
         begun = self._begun.get(session)
         if begun is not None:
             return replace(begun, rows=rows)
         job = self._waiting.pop(session, None)
-        return None if job is None else Begun(job, now, rows)
+        return None if job is None else RunningJob(job, now, rows)
 
-    def _demand(self, pipeline: StreamPipeline, job: Job, since: float) -> Waiting:
+    def _demand(self, pipeline: StreamPipeline, job: Job, since: float) -> WaitingSession:
         held = self._states.get(job.session)
         state = None if held is None else held.state
-        return Waiting(job.session, since, pipeline.demand(state, job.frame, job.holder.settings))
+        return WaitingSession(job.session, since, pipeline.demand(state, job.frame, job.inputs.settings))
 
-    def _turn(self, pipeline: StreamPipeline, jobs: list[Begun]) -> None:
+    def _turn(self, pipeline: StreamPipeline, jobs: list[RunningJob]) -> None:
         if not jobs:
             return
         self._stepping_since = self._clock()
@@ -266,11 +270,11 @@ class Owner:
             for work, seconds in pipeline.measured:
                 self._scheduler.observe(work, seconds)
         self.load = self._scheduler.load
-        self.stepped(len(jobs))
+        self.on_step(len(jobs))
         for begun, outcome in zip(jobs, outcomes, strict=True):
             self._settle(begun, outcome)
 
-    def _settle(self, begun: Begun, outcome: Output | str | None) -> None:
+    def _settle(self, begun: RunningJob, outcome: Output | str | None) -> None:
         """A job is done, or goes on in a later step."""
         job = begun.job
         if outcome is None:
@@ -280,34 +284,34 @@ class Owner:
         held = self._states.get(job.session)
         wait_ms = (begun.taken_at - job.ready_at) * 1000
         output, error = (outcome, None) if isinstance(outcome, Output) else (None, outcome)
-        job.done(Turned(output, error, 0 if held is None else held.state.in_flight, wait_ms, begun.taken_at))
+        job.on_done(JobResult(output, error, 0 if held is None else held.state.in_flight, wait_ms, begun.taken_at))
 
-    def _step(self, pipeline: StreamPipeline, jobs: list[Begun]) -> list[Output | str | None]:
-        """One outcome per job: its Output, what went wrong, or None if it goes on in a later step. A session that fails loses its
+    def _step(self, pipeline: StreamPipeline, jobs: list[RunningJob]) -> list[Output | str | None]:
+        """One outcome per job: its Output, an error's text, or None if it goes on in a later step. A session that fails loses its
         state, the others keep theirs."""
         try:
             return list(pipeline.advance([self._entry(pipeline, begun) for begun in jobs]))
-        except Exception as error:  # a model may fail in any way; which session it was shows when each is run alone
+        except Exception as error:  # a model may fail in any way; each session is run alone to find the one that failed
             failure = error
         for begun in jobs:
             self._scheduler.restart(begun.job.session)
-        if len(jobs) > 1:  # whole, since a part that goes well shows nothing of the one that failed
+        if len(jobs) > 1:  # whole frames: a part that succeeds would not show which one fails
             return [outcome for begun in jobs for outcome in self._step(pipeline, [replace(begun, rows=None)])]
         session = jobs[0].job.session
         self._states.pop(session, None)
-        if session not in self._failed:  # once per session: it may fail on every frame
+        if session not in self._failed:  # logged once per session, since it may fail on every frame
             self._failed.add(session)
             log.error("session %s: the model failed", session, exc_info=None if isinstance(failure, RillError) else failure)
         return [str(failure) if isinstance(failure, RillError) else f"the model failed on this frame ({type(failure).__name__})"]
 
-    def _entry(self, pipeline: StreamPipeline, begun: Begun) -> Entry:
+    def _entry(self, pipeline: StreamPipeline, begun: RunningJob) -> Entry:
         job = begun.job
-        settings, mask, picture = job.holder.settings, job.holder.mask, job.holder.picture  # the snapshot of this step
+        settings, mask, picture = job.inputs.settings, job.inputs.mask, job.inputs.picture  # the snapshot of this step
         held = self._states.get(job.session)
         if held is not None and held.state.turn is not None:
             return Entry(held.state, job.frame, settings, begun.rows)
         if held is None:
-            held = self._states[job.session] = Held(pipeline.open(settings))
+            held = self._states[job.session] = SessionState(pipeline.open(settings))
         if mask is not held.mask:
             held.state.set_mask(mask)
             held.mask = mask
@@ -318,7 +322,7 @@ class Owner:
 
 
 def _fitted(frame: Frame | None, spec: StreamSpec) -> Frame | None:
-    """The frame in the pipeline's size: it may have been unpacked for the one before."""
+    """The frame in the pipeline's size: it may have been decoded for the pipeline before."""
     if frame is None or frame.pixels is None or frame.pixels.shape[:2] == (spec.height, spec.width):
         return frame
     return replace(frame, pixels=codec.fit(frame.pixels, spec.width, spec.height))

@@ -42,7 +42,7 @@ Demand = Mapping[Any, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class WaitingSession:
     """A session that waits since `ready_at` (seconds, of any clock): a fresher frame does not send it back in the line."""
 
     session: str
@@ -161,7 +161,7 @@ class Scheduler:
         """Sessions that have been served, and the seconds that one frame of each takes, together."""
         return len(self._charges), sum(self._frames.get(session, charge) for session, charge in self._charges.items())
 
-    def choose(self, waiting: Sequence[Waiting]) -> dict[str, int]:
+    def choose(self, waiting: Sequence[WaitingSession]) -> dict[str, int]:
         """The sessions of the next step, the head first, and how many rows of their demand they may have in it; nobody if nobody
         waits. They are charged for it at once. Who gets less than it asked for waits again with what is left.
         """
@@ -181,7 +181,7 @@ class Scheduler:
                 self._frames[part.session] = self._begun.pop(part.session)
         return {part.session: part.rows for part in chosen}
 
-    def expect(self, waiting: Sequence[Waiting]) -> list[str]:
+    def preview(self, waiting: Sequence[WaitingSession]) -> list[str]:
         """Whom `choose` would choose if these were all who wait; nobody is charged."""
         return [part.session for part in self._fill(self._parts(waiting))] if waiting else []
 
@@ -202,7 +202,7 @@ class Scheduler:
     def _tag(self, session: str) -> float:
         return max(self._tags.get(session, self._now), self._now)
 
-    def _parts(self, waiting: Sequence[Waiting]) -> list[Part]:
+    def _parts(self, waiting: Sequence[WaitingSession]) -> list[Part]:
         """What everybody who waits would do next, in the order of tags."""
         frames = {session: cost for session, cost in self._frames.items() if self._present(session)}
         for one in waiting:
@@ -223,7 +223,7 @@ class Scheduler:
     def _present(self, session: str) -> bool:
         return self._spent - self._seen.get(session, -math.inf) <= self.policy.present_s
 
-    def _part(self, one: Waiting, demand: Demand, rows: int, cost: float) -> Part:
+    def _part(self, one: WaitingSession, demand: Demand, rows: int, cost: float) -> Part:
         last = rows >= sum(one.demand.values())
         return Part(one.session, self._tag(one.session), demand, rows, cost, not last or one.session in self._begun, last)
 
@@ -232,8 +232,8 @@ class Scheduler:
         rows = sum(demand.values())
         bound = self.policy.part * cheapest
         if cheapest < math.inf and not self._fits(demand, bound):
-            rows = next((n for n in range(rows - 1, 1, -1) if self._fits(first(demand, n), bound)), 1)
-            demand = first(demand, rows)
+            rows = next((n for n in range(rows - 1, 1, -1) if self._fits(leading_rows(demand, n), bound)), 1)
+            demand = leading_rows(demand, rows)
         return demand, rows, self.costs.of(demand)
 
     def _fits(self, demand: Demand, bound: float) -> bool:
@@ -271,7 +271,7 @@ class _Batch:
     rate: float
 
 
-def first(demand: Demand, rows: int) -> Demand:
+def leading_rows(demand: Demand, rows: int) -> Demand:
     """The first so many rows of a demand."""
     taken: dict[Any, int] = {}
     for call, count in demand.items():

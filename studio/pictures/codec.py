@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 
 from pipelines import Mask, Pixels
-from studio.pictures import header_picture
+from studio.pictures import picture_header
 from studio.wire.limits import Limits
-from studio.wire.protocol import PictureWish, ProtocolError
+from studio.wire.protocol import PictureEncoding, ProtocolError
 
 _READ = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 _READ_GREY = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
@@ -28,7 +28,7 @@ def decode(data: memoryview, form: str, width: int, height: int, limits: Limits)
 
 def read(data: memoryview, form: str, limits: Limits) -> Pixels:
     """Pixels uint8 [H, W, 3] RGB in the picture's own size. Raises ProtocolError bad_frame."""
-    pixels: Pixels = _read(data, header_picture.check(data, form, limits), _READ)
+    pixels: Pixels = _read(data, picture_header.check(data, form, limits), _READ)
     return pixels
 
 
@@ -37,7 +37,7 @@ def decode_mask(data: memoryview | bytes, limits: Limits) -> Mask:
     data = memoryview(data)
     bounds = replace(limits, max_frame_bytes=limits.max_mask_bytes, max_side=limits.max_mask_side)
     try:
-        return _read(data, header_picture.check(data, "png", bounds), _READ_GREY)
+        return _read(data, picture_header.check(data, "png", bounds), _READ_GREY)
     except ProtocolError as error:
         raise ProtocolError(error.message, code="bad_mask", field=error.field or "picture") from error
 
@@ -55,15 +55,15 @@ def decode_prompt(data: memoryview | bytes, form: str, limits: Limits) -> Pixels
         raise ProtocolError(error.message, code="bad_picture", field=error.field or "picture") from error
 
 
-def _read(data: memoryview, header: header_picture.PictureHeader, flags: int) -> Any:
+def _read(data: memoryview, header: picture_header.PictureHeader, flags: int) -> Any:
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
-        raise header_picture.refuse("the picture cannot be decoded") from error
+        raise picture_header.refuse("the picture cannot be decoded") from error
     if pixels is None:
-        raise header_picture.refuse("the picture is truncated or broken")
+        raise picture_header.refuse("the picture is truncated or broken")
     if pixels.shape[:2] != (header.height, header.width):
-        raise header_picture.refuse("the picture is not of the size its header claims")
+        raise picture_header.refuse("the picture is not of the size its header claims")
     return pixels
 
 
@@ -80,12 +80,12 @@ def fit(pixels: Pixels, width: int, height: int) -> Pixels:
     return np.ascontiguousarray(cv2.resize(cropped, (width, height), interpolation=kind))
 
 
-def encode(pixels: Pixels, wish: PictureWish) -> bytes:
+def encode(pixels: Pixels, encoding: PictureEncoding) -> bytes:
     """`pixels` [H, W, 3] RGB as JPEG or PNG. PNG at its quickest level: it is for loopback and tests."""
-    options = [cv2.IMWRITE_PNG_COMPRESSION, 1] if wish.format == "png" else [cv2.IMWRITE_JPEG_QUALITY, wish.quality]
-    done, data = cv2.imencode(f".{wish.format}", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)
+    options = [cv2.IMWRITE_PNG_COMPRESSION, 1] if encoding.format == "png" else [cv2.IMWRITE_JPEG_QUALITY, encoding.quality]
+    done, data = cv2.imencode(f".{encoding.format}", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)
     if not done:
-        raise ValueError(f"a picture of shape {pixels.shape} cannot be encoded as {wish.format}")
+        raise ValueError(f"a picture of shape {pixels.shape} cannot be encoded as {encoding.format}")
     return bytes(data.tobytes())
 
 

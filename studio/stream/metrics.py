@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from studio.wire.protocol import TIMINGS
+from studio.wire.protocol import TIMINGS, AnswerTimings
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
@@ -33,9 +33,9 @@ class Metrics:
         """A gauge that is read when it is asked for."""
         Gauge(name, help_text, registry=self._registry).set_function(value)
 
-    def timings(self, milliseconds: tuple[float, ...]) -> None:
-        """One picture's times, in the order of TIMINGS."""
-        for stage, value in zip(self._stage, milliseconds, strict=True):
+    def timings(self, timings: AnswerTimings) -> None:
+        """One picture's times."""
+        for stage, value in zip(self._stage, timings.values(), strict=True):
             stage.observe(value / 1000)
 
     def count(self, before: Mapping[str, int], after: Mapping[str, int], counter: Counter) -> None:

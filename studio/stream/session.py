@@ -1,7 +1,7 @@
-"""One session's bookkeeping: which frames are under way, which may come in, which answer may go out. Pure: `now` is an argument.
+"""One session's bookkeeping: which frames are in flight, which may come in, which answer goes out. Pure: `now` is an argument.
 
-It moves nothing itself; studio/stream/stream.py asks it what to do with each frame and each answer.
-Every received frame meets exactly one fate: received = sum of all verdicts + frames in flight + answers not yet sent.
+It moves nothing itself: studio/stream/inbound.py and outbound.py do. Every received frame has exactly one end:
+received = sum of all verdicts + frames in flight + answers in the outbox.
 """
 
 from __future__ import annotations
@@ -13,43 +13,43 @@ from dataclasses import dataclass, replace
 
 from pipelines import Mask, Pixels, Settings
 from studio.wire.limits import Limits
-from studio.wire.protocol import Answer, FrameMessage, PictureWish, ProtocolError
+from studio.wire.protocol import Answer, FrameMessage, PictureEncoding, ProtocolError
 
-REMEMBERED_IDS = 64
-"""Capture times kept for pictures that leave the stream batch late; more than any batch holds."""
+CAPTURE_TIMES_KEPT = 64
+"""For pictures that leave the stream batch late; more than any batch holds."""
 
 HEADERS_WAITING = 4
-"""Answers without a picture that may wait in the outbox for a slow reader."""
+"""Answers without a picture that may wait in the outbox while the client reads nothing."""
 
 KNOWN_EARLY = ("skipped", "failed")
-"""Verdicts that may be known while frames before are still being made."""
+"""Verdicts that may be known while earlier frames are still being made."""
 
 STALE_IN_A_ROW = 3
-"""So many stale frames in a row mean a slower path; see `AgeGauge`."""
+"""This many stale frames in a row mean a slower path; see `AgeGauge`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
-    """A frame in the inbox, not yet unpacked. received_at in seconds of the server's clock."""
+class ReceivedFrame:
+    """A frame in the inbox, not yet decoded. received_at in seconds of the server's clock."""
 
     frame: FrameMessage
     received_at: float
 
 
-class Standing(enum.Enum):
-    """Where a frame in flight stands that has no answer yet."""
+class FrameState(enum.Enum):
+    """The state of a frame in flight that has no answer yet."""
 
-    UNDER_WAY = enum.auto()  # in the inbox, with the codec or with the model: an answer will come
+    IN_PROGRESS = enum.auto()  # in the inbox, with the codec or with the model: an answer will come
     SUPERSEDED = enum.auto()  # a newer frame has taken its place: no answer will come
 
 
 class AgeGauge:
     """How much later than usual a frame arrived, from two clocks that are never compared.
 
-    The smallest (received − captured) seen is "usual"; it creeps up by 0.5 ms a second so that drifting clocks are forgiven.
+    The smallest (received − captured) so far is "usual"; it grows by 0.5 ms a second, which makes up for clocks that drift.
     """
 
-    CREEP = 0.0005
+    GROWTH = 0.0005
 
     def __init__(self) -> None:
         self._usual: float | None = None
@@ -57,10 +57,10 @@ class AgeGauge:
         self._stale = 0
 
     def stale(self, captured_at: float, received_at: float, bound_s: float) -> bool:
-        """True if the frame is older than `bound_s` beyond the usual. The third in a row starts the measure afresh and passes."""
+        """True if the frame is more than `bound_s` older than usual. The third in a row restarts the measure and passes."""
         delay = received_at - captured_at
         if self._usual is not None:
-            self._usual = min(delay, self._usual + self.CREEP * max(0.0, received_at - self._at))
+            self._usual = min(delay, self._usual + self.GROWTH * max(0.0, received_at - self._at))
         self._at = received_at
         if self._usual is None or delay - self._usual <= bound_s:
             self._usual = delay if self._usual is None else self._usual
@@ -74,8 +74,8 @@ class AgeGauge:
 
 
 class Session:
-    """State of one session, touched by the event loop only; settings, mask and picture are swapped whole and may be read
-    anywhere."""
+    """State of one session. Event loop only, but for settings, mask, picture and encoding: they are replaced as a whole, and any
+    thread may read them."""
 
     def __init__(self, name: str, limits: Limits, settings: Settings) -> None:
         self.name = name
@@ -83,16 +83,16 @@ class Session:
         self.settings = settings
         self.mask: Mask | None = None
         self.picture: Pixels | None = None  # the picture prompt
-        self.wish = PictureWish()
+        self.encoding = PictureEncoding()
         self.paused = False
-        self.references = False  # whether this client wants to see the probe's references
+        self.wants_references = False  # the client asked for the probe's pictures too
         self.last_id = 0
         self.totals: Counter[str] = Counter()
         self.drops: Counter[str] = Counter()
-        self.inbox: Waiting | None = None
+        self.inbox: ReceivedFrame | None = None
         self.outbox: list[Answer] = []
-        self.blocked = False  # an answer is being sent, and the socket does not take it
-        self._in_flight: dict[int, Standing | Answer] = {}  # oldest first; an Answer is held back
+        self.send_blocked = False  # an answer is being sent, and the socket does not take it
+        self._in_flight: dict[int, FrameState | Answer] = {}  # oldest first; an Answer waits for earlier frames
         self._captured: OrderedDict[int, float] = OrderedDict()
         self._age = AgeGauge()
 
@@ -105,7 +105,7 @@ class Session:
 
     def awaits(self, frame_id: int) -> bool:
         """May this frame still be answered?"""
-        return self._in_flight.get(frame_id) is Standing.UNDER_WAY
+        return self._in_flight.get(frame_id) is FrameState.IN_PROGRESS
 
     @property
     def settled(self) -> int:
@@ -113,13 +113,13 @@ class Session:
         return next(iter(self._in_flight)) - 1 if self._in_flight else self.last_id
 
     def receive(self, frame: FrameMessage, now: float) -> None:
-        """Take a frame into the inbox, or drop it or the one that waits there. Raises ProtocolError if its id does not rise."""
+        """Take a frame into the inbox, or drop it or the one in the inbox. Raises ProtocolError if its id does not rise."""
         if frame.id <= self.last_id:
             raise ProtocolError(f"frame id {frame.id} is not above {self.last_id}", code="bad_frame_id", field="id")
         self.last_id = frame.id
         self.totals["received"] += 1
         self._captured[frame.id] = frame.captured_at
-        while len(self._captured) > REMEMBERED_IDS:
+        while len(self._captured) > CAPTURE_TIMES_KEPT:
             self._captured.popitem(last=False)
         beyond = len(self._in_flight) >= self.limits.credit
         if self.paused:
@@ -129,74 +129,73 @@ class Session:
         elif beyond and self.inbox is None:
             self._drop(frame.id, "credit")
         else:
-            before, self.inbox = self.inbox, Waiting(frame, now)
-            self._in_flight[frame.id] = Standing.UNDER_WAY  # first, or the drop would call this frame settled too
+            before, self.inbox = self.inbox, ReceivedFrame(frame, now)
+            self._in_flight[frame.id] = FrameState.IN_PROGRESS  # first, or the drop would settle this frame too
             if before is not None:
                 self.drop(before.frame.id, "credit" if beyond else "superseded")
 
-    def take(self, now: float) -> Waiting | None:
-        """The frame to unpack now, if one waits; one that has grown too old in the inbox is dropped."""
-        waiting, self.inbox = self.inbox, None
-        if waiting is not None and (now - waiting.received_at) * 1000 > self.limits.max_age_ms:
-            self.drop(waiting.frame.id, "stale")
+    def take(self, now: float) -> ReceivedFrame | None:
+        """The frame to decode now, if there is one; one that has grown too old in the inbox is dropped."""
+        received, self.inbox = self.inbox, None
+        if received is not None and (now - received.received_at) * 1000 > self.limits.max_age_ms:
+            self.drop(received.frame.id, "stale")
             return None
-        return waiting
+        return received
 
     def drop(self, frame_id: int, reason: str) -> None:
-        """Give up a frame in flight; one that is not in flight (any more) is left alone."""
+        """Give up a frame in flight; nothing happens for any other id."""
         if self._in_flight.pop(frame_id, None) is not None:
             self._drop(frame_id, reason)
             self._settle()
 
     def supersede(self, frame_id: int) -> None:
-        """A newer frame waits for the model in this one's place. The credit goes back with the session's next answer, or when its
-        turn is near: given back at once it would buy the next frame, which would supersede again, and so on for as long as others
-        have their turns. Four clients sent and had unpacked 17 frames for each that was shown (simulated in the tests).
+        """A newer frame waits for the model in place of this one. Its credit returns with the session's next answer, or when the
+        session's turn is near. Returned at once it would let the client send the next frame, which would supersede again, as
+        long as other sessions have their turns: four clients sent 17 frames for each picture shown (simulated in the tests).
         """
         if self.awaits(frame_id):
-            self._in_flight[frame_id] = Standing.SUPERSEDED
+            self._in_flight[frame_id] = FrameState.SUPERSEDED
             self._settle()
 
-    def refresh(self) -> None:
-        """The session's turn is near: the oldest superseded frame is settled, so that a client whose credit it holds can send
-        what enters the model fresh."""
-        for frame_id, standing in self._in_flight.items():
-            if standing is Standing.SUPERSEDED:
+    def release_superseded(self) -> None:
+        """The session's turn is near: settle the oldest superseded frame, so that the client can send a fresh one in time."""
+        for frame_id, state in self._in_flight.items():
+            if state is FrameState.SUPERSEDED:
                 return self.drop(frame_id, "superseded")
 
     def _settle(self) -> None:
         """Settle every frame that waits for no other.
 
-        An answer that is held back waits for the frames before it that are under way; a superseded frame for one after it that
-        is, or that is settled. So nothing is in flight unless something is under way.
+        An early answer waits for the frames before it that are in progress; a superseded frame for one after it that is in
+        progress, or is settled. So nothing is in flight unless something is in progress.
         """
-        under_way = [frame_id for frame_id, standing in self._in_flight.items() if standing is Standing.UNDER_WAY]
-        first, last = (under_way[0], under_way[-1]) if under_way else (self.last_id + 1, 0)
-        held = [frame_id for frame_id, standing in self._in_flight.items() if isinstance(standing, Answer) and frame_id < first]
-        free = held[-1] if held else 0
-        for frame_id, standing in list(self._in_flight.items()):
-            if frame_id <= free or (standing is Standing.SUPERSEDED and frame_id > last):
-                self._close(frame_id)
+        in_progress = [frame_id for frame_id, state in self._in_flight.items() if state is FrameState.IN_PROGRESS]
+        first, last = (in_progress[0], in_progress[-1]) if in_progress else (self.last_id + 1, 0)
+        early = [frame_id for frame_id, state in self._in_flight.items() if isinstance(state, Answer) and frame_id < first]
+        free = early[-1] if early else 0
+        for frame_id, state in list(self._in_flight.items()):
+            if frame_id <= free or (state is FrameState.SUPERSEDED and frame_id > last):
+                self._settle_frame(frame_id)
 
-    def _close(self, frame_id: int) -> None:
-        """The frame is settled: with the answer that is held for it, or as one that was superseded."""
-        held = self._in_flight.pop(frame_id)
-        if isinstance(held, Answer):
-            self._put(held)
+    def _settle_frame(self, frame_id: int) -> None:
+        """With its early answer if there is one, else as superseded."""
+        state = self._in_flight.pop(frame_id)
+        if isinstance(state, Answer):
+            self._put(state)
         else:
             self._drop(frame_id, "superseded")
 
-    def forgo(self, frame_ids: Iterable[int]) -> None:
-        """Frames that were answered warming will never have a picture: say so. They have been counted already."""
+    def report_lost(self, frame_ids: Iterable[int]) -> None:
+        """Frames that were answered warming will have no picture: the pipeline has changed. They have been counted already."""
         for frame_id in frame_ids:
             self._put(Answer(frame_id, self.captured(frame_id), 0, self.settings.version, "dropped", "spec"))
 
     def pause(self, paused: bool) -> None:
-        """While paused no frame is taken in, and the one in the inbox goes."""
+        """While paused no frame is taken in; the one in the inbox is dropped."""
         self.paused = paused
         if paused and self.inbox is not None:
-            waiting, self.inbox = self.inbox, None
-            self.drop(waiting.frame.id, "paused")
+            received, self.inbox = self.inbox, None
+            self.drop(received.frame.id, "paused")
 
     def _drop(self, frame_id: int, reason: str) -> None:
         self.totals["dropped"] += 1
@@ -210,10 +209,10 @@ class Session:
         return self._captured.get(frame_id, 0.0)
 
     def answer(self, consumed: int, answer: Answer) -> None:
-        """Put an answer into the outbox; `consumed` is the frame it settles, with all before it.
+        """Put an answer into the outbox; `consumed` is the frame that it settles, with all before it.
 
-        A skip or a failure may be known early: it is held back until the frames before it that are under way have been answered.
-        An answer that was overtaken, or is of an earlier connection, is forgotten.
+        A skip or a failure may be known early: it waits for the answers of the frames before it that are in progress. An answer
+        to a frame that was overtaken, or that came over an earlier connection, is ignored.
         """
         if not self.awaits(consumed):
             return
@@ -221,13 +220,13 @@ class Session:
             self._in_flight[consumed] = answer
             return self._settle()
         for earlier in [frame_id for frame_id in self._in_flight if frame_id < consumed]:
-            self._close(earlier)
+            self._settle_frame(earlier)
         del self._in_flight[consumed]
         self._put(answer)
         self._settle()
 
-    def post(self) -> Answer | None:
-        """The answer to send now, if any. It counts from here on."""
+    def next_answer(self) -> Answer | None:
+        """Take the answer to send now out of the outbox; it is counted here."""
         if not self.outbox:
             return None
         answer = self.outbox.pop(0)
@@ -235,13 +234,13 @@ class Session:
         return answer
 
     def detach(self) -> None:
-        """The connection is gone: what is under way is lost, the rest stays."""
+        """The connection has ended: what is in flight is lost, the rest stays."""
         self.inbox = None
-        self.blocked = False
+        self.send_blocked = False
         for frame_id in self.in_flight:
             self.drop(frame_id, "unsent")
         for answer in self.outbox:
-            self._lose(answer)
+            self._discard(answer)
         self.outbox.clear()
         self._age = AgeGauge()
 
@@ -250,15 +249,15 @@ class Session:
 
         Pictures that wait only because the event loop was late, `credit` at most, are all sent.
         """
-        pictures = 1 if self.blocked else self.limits.credit
+        pictures = 1 if self.send_blocked else self.limits.credit
         alike = [waiting for waiting in self.outbox if _has_picture(waiting) == _has_picture(answer)]
         if len(alike) >= (pictures if _has_picture(answer) else HEADERS_WAITING):
-            self._lose(alike[0])
+            self._discard(alike[0])
             self.outbox = [waiting for waiting in self.outbox if waiting is not alike[0]]
-        # What is settled at this moment, not when it is sent: else it would run ahead of answers that wait behind this one.
+        # What is settled at this moment, not when it is sent: else it would include frames whose answers wait behind this one.
         self.outbox.append(replace(answer, settled=self.settled))
 
-    def _lose(self, answer: Answer) -> None:
+    def _discard(self, answer: Answer) -> None:
         if _has_picture(answer):
             self.totals["dropped"] += 1
             self.drops["unsent"] += 1

@@ -1,7 +1,7 @@
-"""One websocket from hello to close. Knows the protocol and the hub; knows no web framework: a Socket is all it needs.
+"""One websocket from hello to close. Knows the protocol and the hub, and of the web framework only a Socket.
 
 enter:  hello → token → model → seat → welcome
-serve:  reader, writer and watch side by side, until the first of them ends
+serve:  reading, delivering and watching side by side, until the first of them ends
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 from pipelines import FIELDS, RillError, Settings, SettingsError
 from studio.model.change import fitted
+from studio.stream.mailbox import Mailbox
 from studio.stream.stream import Stream
 from studio.visit.hub import Hub
 from studio.visit.seats import RegistryError, Seat
@@ -24,7 +25,6 @@ from studio.wire.protocol import (
     CLOSE_CODES,
     NORMAL,
     VERSION,
-    Answer,
     Bye,
     Hello,
     Patch,
@@ -37,7 +37,6 @@ from studio.wire.protocol import (
     error_text,
     is_mask,
     is_picture,
-    pack_answer,
     pack_text,
     parse_text,
 )
@@ -65,8 +64,8 @@ class Connection:
         self._heard_at = self._frame_at = hub.clock()
         self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._bye = False
-        self._turn_told = False
-        self._hearing: asyncio.Future[str | bytes] | None = None
+        self._turn_announced = False
+        self._receiving: asyncio.Future[str | bytes] | None = None
         self._has_token = False
         self._following: asyncio.Task[None] | None = None
 
@@ -83,9 +82,9 @@ class Connection:
         except Disconnected:
             pass
         finally:
-            if self._hearing is not None:
-                self._hearing.cancel()
-                await asyncio.gather(self._hearing, return_exceptions=True)
+            if self._receiving is not None:
+                self._receiving.cancel()
+                await asyncio.gather(self._receiving, return_exceptions=True)
 
     async def _refuse(self, refusal: Refusal) -> None:
         self._hub.metrics.refusals.labels(refusal.code).inc()
@@ -134,7 +133,7 @@ class Connection:
         try:
             return await visitor.wait()
         finally:
-            self._hearing = visitor.hearing
+            self._receiving = visitor.receiving
 
     async def _hello(self) -> Hello:
         try:
@@ -186,9 +185,9 @@ class Connection:
             async with asyncio.timeout(BUILD_WAIT_S):
                 await self._await(hub.prepare(settings, session.name), "graphs are being built for these settings", hub.clock())
         settings, _ = fitted(settings, hub.check)  # another pipeline may have come meanwhile
-        session.settings, session.wish = settings, hello.picture
+        session.settings, session.encoding = settings, hello.picture
         seat.takeover = self._taken_over
-        stream.attach()
+        stream.attach(on_error=self._count_error)
         await self._socket.send(
             pack_text(
                 "welcome",
@@ -220,12 +219,12 @@ class Connection:
     # Serve.
 
     async def _serve(self, seat: Seat, stream: Stream) -> None:
-        stream.complain = self._complain
         self._frame_at = self._heard_at = self._hub.clock()
+        mailbox = stream.outbound.mailbox
         tasks = [
-            asyncio.ensure_future(self._read(stream)),
-            asyncio.ensure_future(self._write(stream)),
-            asyncio.ensure_future(self._watch(stream)),
+            asyncio.ensure_future(self._read(stream, mailbox)),
+            asyncio.ensure_future(stream.outbound.deliver(mailbox, self._socket)),
+            asyncio.ensure_future(self._watch(stream, mailbox)),
         ]
         try:
             done, _ = await asyncio.wait([*tasks, self._end], return_when=asyncio.FIRST_COMPLETED)
@@ -250,15 +249,15 @@ class Connection:
             self._hub.end(seat)
         else:
             self._hub.leave(seat)
-        stream.count()
+        stream.export_counts()
         log.info("session %s: %s", seat.session.name, "ended" if self._bye else "left")
 
-    async def _read(self, stream: Stream) -> None:
+    async def _read(self, stream: Stream, mailbox: Mailbox) -> None:
         clock, metrics = self._hub.clock, self._hub.metrics.bytes.labels("in")
         while not self._bye:
-            # What was listened for while waiting is heard first.
-            message = await (self._socket.receive() if self._hearing is None else self._hearing)
-            self._hearing = None
+            # A message that came while the client waited for its seat is read first.
+            message = await (self._socket.receive() if self._receiving is None else self._receiving)
+            self._receiving = None
             self._heard_at = now = clock()
             metrics.inc(len(message))
             stream.window.received(len(message))
@@ -266,46 +265,47 @@ class Connection:
                 raise Refusal("flood", "more messages or bytes per second than this server takes")
             try:
                 if isinstance(message, bytes) and is_mask(message):
-                    await self._reply(stream, await stream.paint(message))
+                    await mailbox.post_blocking(await stream.inbound.receive_mask(message))
                 elif isinstance(message, bytes) and is_picture(message):
-                    await self._reply(stream, await stream.show(message))
+                    await mailbox.post_blocking(await stream.inbound.receive_picture_prompt(message))
                 elif isinstance(message, bytes):
                     self._frame_at = now
-                    stream.receive(message, now)
+                    stream.inbound.receive_frame(message, now)
                 else:
-                    await self._obey(stream, message)
+                    await self._handle_text(stream, mailbox, message)
             except ProtocolError as error:
                 self._hub.metrics.errors.labels(error.code).inc()
-                await self._reply(stream, error_text(error.code, error.message, field=error.field, request=error.request))
-                self._complain(error.code)
+                text = error_text(error.code, error.message, field=error.field, request=error.request)
+                await mailbox.post_blocking(text)
+                self._count_error(error.code)
 
-    def _complain(self, code: str) -> None:
-        """Count a mistake of the client's; too many end the connection. The model's failures are not its mistakes."""
+    def _count_error(self, code: str) -> None:
+        """Too many errors of the client end the connection. Failures of the model do not count."""
         if code != "model_error" and not self._errors.take(1, self._hub.clock()):
             self._stop(Refusal("bad_message", "too many errors"))
 
-    async def _obey(self, stream: Stream, text: str) -> None:
+    async def _handle_text(self, stream: Stream, mailbox: Mailbox, text: str) -> None:
         session = stream.session
         match parse_text(text):
             case Patch(patch, request):
                 session.settings = self._patched(session.settings, patch, request)
                 self._hub.prepare(session.settings, session.name)
                 version, values = session.settings.version, session.settings.flat()
-                await self._reply(stream, pack_text("settings", version=version, values=values, request=request))
+                await mailbox.post_blocking(pack_text("settings", version=version, values=values, request=request))
             case SpecChange(changes, request):
-                self._change(stream, changes, request)
+                self._change(stream, mailbox, changes, request)
             case Pause(paused):
                 session.pause(paused)
-                await self._reply(stream, pack_text("pause", paused=paused))
+                await mailbox.post_blocking(pack_text("pause", paused=paused))
             case References(wanted):
-                session.references = wanted
-                await self._reply(stream, pack_text("references", wanted=wanted))
+                session.wants_references = wanted
+                await mailbox.post_blocking(pack_text("references", wanted=wanted))
             case Ping(t):
-                await self._reply(stream, pack_text("pong", t=t))
+                await mailbox.post_blocking(pack_text("pong", t=t))
             case Bye():
                 self._bye = True
             case Hello():
-                raise ProtocolError("hello is said once", field="type")
+                raise ProtocolError("hello is the first message, and may not be sent again", field="type")
 
     def _patched(self, settings: Settings, patch: object, request: int | None) -> Settings:
         assert isinstance(patch, dict)
@@ -316,60 +316,30 @@ class Connection:
             raise ProtocolError(str(error), code="bad_settings", field=error.field, request=request) from error
         return changed
 
-    def _change(self, stream: Stream, changes: Mapping[str, object], request: int | None) -> None:
+    def _change(self, stream: Stream, mailbox: Mailbox, changes: Mapping[str, object], request: int | None) -> None:
         """Begin a change of the spec, and follow it while this connection lasts. It goes on without it."""
         try:
             work = self._hub.change(changes, stream.session.name, self._has_token, request)
         except ProtocolError as error:
             error.request = request
             raise
-        self._following = asyncio.create_task(self._follow(stream, work, request))
+        self._following = asyncio.create_task(self._follow(mailbox, work, request))
 
-    async def _follow(self, stream: Stream, work: asyncio.Task[ProtocolError | None], request: int | None) -> None:
-        """Say once a second that it goes on, and in the end why it failed; that it is done is said to everybody."""
+    async def _follow(self, mailbox: Mailbox, work: asyncio.Task[ProtocolError | None], request: int | None) -> None:
+        """Report once a second that the change goes on, and why it failed if it does. Its success is sent to every client."""
         since = self._hub.clock()
         while not work.done():
             elapsed = round(self._hub.clock() - since, 1)
-            stream.say(pack_text("building", message="the new pipeline is being built", elapsed_s=elapsed, request=request))
+            mailbox.post_or_drop(
+                pack_text("building", message="the new pipeline is being built", elapsed_s=elapsed, request=request)
+            )
             await asyncio.wait([work], timeout=1.0)
         error = None if work.cancelled() else work.result()
         if error is not None:
             self._hub.metrics.errors.labels(error.code).inc()
-            await self._reply(stream, error_text(error.code, error.message, field=error.field, request=request))
+            await mailbox.post_blocking(error_text(error.code, error.message, field=error.field, request=request))
 
-    async def _reply(self, stream: Stream, text: str) -> None:
-        # Who asks but does not read is not read from either, once the queue is full.
-        await stream.texts.put(text)
-        stream.wake.set()
-
-    async def _write(self, stream: Stream) -> None:
-        while True:
-            await stream.wake.wait()
-            stream.wake.clear()
-            # Texts first, looked for again after each answer: the answers behind a new spec were made under it.
-            while (message := stream.texts.get_nowait() if not stream.texts.empty() else stream.session.post()) is not None:
-                if isinstance(message, Answer):
-                    await self._send_answer(stream, message)
-                else:
-                    await self._send(stream, message)
-
-    async def _send(self, stream: Stream, message: str | bytes) -> None:
-        """Until the peer has taken most of it. What is made meanwhile waits in the outbox, where the newest picture wins."""
-        stream.session.blocked = True
-        await self._socket.send(message)
-        stream.session.blocked = False
-        stream.window.sent(len(message))
-        self._hub.metrics.bytes.labels("out").inc(len(message))
-
-    async def _send_answer(self, stream: Stream, answer: Answer) -> None:
-        packed_at = stream.packed_at
-        await self._send(stream, pack_answer(answer))
-        stream.send_ms = max(0.0, self._hub.clock() - packed_at) * 1000
-        if answer.verdict in ("generated", "cached"):
-            stream.window.answered(answer.timings)
-            self._hub.metrics.timings(answer.timings)
-
-    def _keep_turn(self, stream: Stream, now: float) -> None:
+    def _keep_turn(self, stream: Stream, mailbox: Mailbox, now: float) -> None:
         """While others wait a turn has an end: it is announced, then it comes, and the place is free."""
         line = self._hub.line
         end = line.ends(self._hub.registry.turns()).get(stream.session.name)
@@ -377,11 +347,11 @@ class Connection:
             self._bye = True  # nothing is kept: the place is somebody else's now
             raise Refusal("turn_over", "your turn is over, because others were waiting")
         left = None if end is None else round(end - now, 1)
-        if left is not None or self._turn_told:
-            stream.say(pack_text("turn", ends_in_s=left, waiting=len(line)))
-        self._turn_told = left is not None
+        if left is not None or self._turn_announced:
+            mailbox.post_or_drop(pack_text("turn", ends_in_s=left, waiting=len(line)))
+        self._turn_announced = left is not None
 
-    async def _watch(self, stream: Stream) -> None:
+    async def _watch(self, stream: Stream, mailbox: Mailbox) -> None:
         hub, limits, session = self._hub, self._hub.limits, stream.session
         while True:
             await asyncio.sleep(limits.telemetry_s)
@@ -390,8 +360,8 @@ class Connection:
                 raise Refusal("timeout", f"nothing heard for {3 * limits.ping_s:g} s")
             if now - self._frame_at > limits.idle_s:
                 raise Refusal("idle", f"no frame for {limits.idle_s:g} s")
-            self._keep_turn(stream, now)
-            stream.count()
+            self._keep_turn(stream, mailbox, now)
+            stream.export_counts()
             report = stream.window.report(now, session.totals, session.drops)
             refused = hub.refusal(self._has_token)
-            stream.say(pack_text("telemetry", **report, sessions=hub.registry.connected, refused=refused))
+            mailbox.post_or_drop(pack_text("telemetry", **report, sessions=hub.registry.connected, refused=refused))

@@ -10,17 +10,17 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 
-from pipelines import FIELDS, REGISTRY, RillError, Settings, StreamPipeline, StreamSpec, gate, release_memory
+from pipelines import FIELDS, REGISTRY, RillError, Settings, StreamPipeline, StreamSpec, release_memory
 from studio.model.build_process import Aside
 from studio.model.change import ChangeRule, build, choices, explained, facts, fitted, merged
 from studio.model.fleet import Fleet
-from studio.model.owner import Lost
+from studio.model.owner import LostFrames
 from studio.pictures import codec
 from studio.stream.metrics import Metrics
-from studio.stream.services import GateLike, Works
+from studio.stream.services import StreamServices
 from studio.stream.stream import Stream
 from studio.visit.blocklist import WordFilter
 from studio.visit.graph_needs import GraphNeeds
@@ -35,7 +35,7 @@ from studio.wire.refusal import Refusal
 log = logging.getLogger("rill")
 
 CLOSE_S = 2.0
-"""So long the end of a server waits for the graph that is being built."""
+"""`Hub.close` waits this long for a graph that is being built, and this long for a pipeline."""
 
 STALLED_S = 60.0
 """A step that takes longer than this is reported as stalled."""
@@ -72,18 +72,16 @@ class ServerConfig:
 
 
 PipelineFactory = Callable[[StreamSpec], StreamPipeline]
-GateFactory = Callable[[int], GateLike]
 
 
 class Hub:
     """One per app. Everything but `fleet` and `pool` belongs to the event loop."""
 
-    def __init__(self, config: ServerConfig, factory: PipelineFactory, make_gate: GateFactory = gate.Gate) -> None:
+    def __init__(self, config: ServerConfig, factory: PipelineFactory) -> None:
         self.config = config
         self.limits = config.limits
         self.clock = time.perf_counter
         self.started_at = self.clock()
-        self.make_gate = make_gate
         self.fleet = Fleet(factory, config.each(config.spec), self.clock)
         # Two are enough to hide the codec behind the model; more would take cores from it.
         workers = min(4, max(2, (os.cpu_count() or 2) // 2))
@@ -97,12 +95,13 @@ class Hub:
         self._factory = factory
         self._changer = ThreadPoolExecutor(1, thread_name_prefix="rill-changer")
         self._changing: asyncio.Task[ProtocolError | None] | None = None
+        self._building: Future[list[StreamPipeline]] | None = None
         self._operators: StreamSpec | None = None  # what ran before visitors changed it; None while that runs
         self._return_at = 0.0
         self._closed = False
         self._incoming: Sequence[StreamPipeline] = ()
         self._offered: dict[str, list[str]] = {}
-        self._works = Works(self.fleet, self.pool, self.limits, self.metrics, self.clock, self.spec)
+        self._services = StreamServices(self.fleet, self.pool, self.limits, self.metrics, self.clock, self.spec)
         self._streams: dict[str, Stream] = {}
         self.metrics.watch("rill_sessions", "Connected sessions.", lambda: self.registry.connected)
         self.metrics.watch("rill_sessions_kept", "Sessions, those in their grace period included.", lambda: len(self.registry))
@@ -198,8 +197,8 @@ class Hub:
         if evicted is not None:
             self._forget(evicted)
             self._return(but=1)
-        self.fleet.place(seat.session.name)
-        stream = self._streams[seat.session.name] = Stream(seat.session, self._works, self.make_gate(settings.seed))
+        self.fleet.assign(seat.session.name)
+        stream = self._streams[seat.session.name] = Stream.on_running_loop(seat.session, self._services)
         return seat, stream
 
     def resume(self, token: str) -> tuple[Seat, Stream]:
@@ -283,11 +282,12 @@ class Hub:
         request: int | None = None,
     ) -> ProtocolError | None:
         """asker: the session that asked; None for the way back to the operator's spec. changed: called once `spec` runs."""
-        loop, failure = asyncio.get_running_loop(), None
+        failure = None
         log.info("the pipeline changes to %s", spec)
         wishes = [seat.session.settings for seat in self.registry.present()] or [self.config.opening]
         try:
-            pipelines = await loop.run_in_executor(self._changer, build, self._factory, self.config.each(spec), wishes)
+            self._building = self._changer.submit(self._build, self.config.each(spec), wishes)
+            pipelines = await asyncio.wrap_future(self._building)
             if asker is not None and not len(self.registry):
                 log.info("the pipeline stays as it is: all visitors have left")
                 self._discard(pipelines)
@@ -300,6 +300,14 @@ class Hub:
         with contextlib.suppress(RuntimeError):  # the server is stopping
             self._changer.submit(release_memory)
         return failure
+
+    def _build(self, specs: Sequence[StreamSpec], wishes: Sequence[Settings]) -> list[StreamPipeline]:
+        """Pipelines for these specs, in the changer's thread. Raises what building raises, or CancelledError after `close`."""
+        pipelines = build(self._factory, specs, wishes)
+        if self._closed:
+            self._discard(pipelines)
+            raise CancelledError
+        return pipelines
 
     def _discard(self, pipelines: Sequence[StreamPipeline]) -> None:
         for pipeline in pipelines:
@@ -319,13 +327,13 @@ class Hub:
             self._streams[name].session.settings = settings
         self._incoming = pipelines
 
-        def tell(sessions: frozenset[str], lost: Lost) -> None:
+        def tell(sessions: frozenset[str], lost: LostFrames) -> None:
             for name, stream in list(self._streams.items()):
                 if name not in sessions:
                     continue
                 reasons = adjusted[name][1] if name in adjusted else {}
                 answers = request if name == asker else None
-                stream.swapped(lost.get(name, ()), lambda s=stream, r=reasons, a=answers: self._news(s, r, a))  # type: ignore[misc]
+                stream.callbacks.pipeline_swapped(lost.get(name, ()), lambda s=stream, r=reasons, a=answers: self._news(s, r, a))  # type: ignore[misc]
 
         try:
             await asyncio.gather(*map(asyncio.wrap_future, self.fleet.swap(pipelines, tell)))
@@ -355,14 +363,15 @@ class Hub:
         self._return()
 
     def close(self) -> None:
-        """Stop the model thread, then the pool it feeds. Blocks."""
+        """Stop the models' threads, then the codec pool. Blocks, but not for a graph or a pipeline that takes long to build."""
         self._closed = True
         self._changer.shutdown(wait=False, cancel_futures=True)
         self._graphs.close(0.0)
         self.fleet.close()
         if not self._graphs.close(CLOSE_S):
             log.warning("a graph is still being built; the server does not wait for it")
-        self._changer.shutdown(wait=True)
+        if self._building is not None and wait([self._building], CLOSE_S).not_done:
+            log.warning("a pipeline is still being built; the server does not wait for it")
         self.pool.shutdown(wait=True, cancel_futures=True)
 
     def _forget(self, seat: Seat) -> None:

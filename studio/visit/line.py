@@ -46,7 +46,7 @@ class Line:
         if ticket in self._tickets:
             self._tickets.remove(ticket)
 
-    def place(self, ticket: Ticket) -> int:
+    def position(self, ticket: Ticket) -> int:
         """1 for whoever is next. Raises ValueError for a ticket that has left."""
         return self._tickets.index(ticket) + 1
 

@@ -1,7 +1,7 @@
-"""Watching a session from elsewhere: tokens that may do nothing but look, and its pictures as MJPEG.
+"""Viewing a session from another program: view-only tokens, and the session's pictures as MJPEG.
 
-A token belongs to one session and ends with it. It stands in an address, because OBS and <img> know nothing else: so it is made
-only for who holds the session, may not send, change or resume anything, and is no other token of this server.
+A token belongs to one session and ends with it. It is part of an address, since OBS and <img> send nothing else. So only the
+session's own client gets one, it permits nothing but viewing, and it differs from every other token of the server.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from studio.stream.stream import Stream
 BOUNDARY = "rill"
 MEDIA_TYPE = f"multipart/x-mixed-replace; boundary={BOUNDARY}"
 AGAIN_S = 2.0
-"""A picture that stays is sent again after this time, so that nobody on the way takes the connection for dead."""
+"""An unchanged picture is sent again after this time, so that no proxy takes the connection for dead."""
 
 
 class ViewError(Exception):
-    """No such view, or too many look at it. `status` is HTTP's."""
+    """There is no such view, or it has too many viewers. `status` is the HTTP status."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -31,7 +31,7 @@ class ViewError(Exception):
 
 @dataclass(slots=True)
 class View:
-    """One session to be looked at."""
+    """The view of one session."""
 
     stream: Stream
     token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
@@ -51,13 +51,13 @@ class Views:
         return self._views.setdefault(name, View(stream)).token
 
     @contextlib.contextmanager
-    def place(self, token: str) -> Iterator[View]:
-        """A viewer's place while the context lasts. Raises ViewError 404, and 503 when all `most` places are taken."""
+    def watch(self, token: str) -> Iterator[View]:
+        """The view of a token; counts a viewer while the context lasts. Raises ViewError: 404, or 503 with `most` viewers."""
         found = [view for view in self._views.values() if secrets.compare_digest(view.token.encode(), token.encode())]
         if not found:
             raise ViewError(404, "this view does not exist, or its session has ended")
         if found[0].viewers >= self.most:
-            raise ViewError(503, "as many as this server allows are watching already")
+            raise ViewError(503, f"{self.most} viewers watch this session already; this server allows no more")
         found[0].viewers += 1
         try:
             yield found[0]
@@ -65,27 +65,29 @@ class Views:
             found[0].viewers -= 1
 
     def end(self, name: str) -> None:
-        """The session is over, and so are its views."""
+        """The session has ended, and its view with it."""
         view = self._views.pop(name, None)
         if view is not None:
             view.over = True
-            view.stream.look()
+            view.stream.latest.wake_viewers()
 
 
 async def parts(view: View) -> AsyncIterator[bytes]:
-    """The session's pictures as parts of a multipart answer, from the present one on, until its end; slow readers miss some."""
-    news = view.stream.watch()
+    """The session's pictures as parts of a multipart response, beginning with the present one, until the session ends. Slow
+    readers miss pictures."""
+    latest = view.stream.latest
+    changed = latest.subscribe()
     try:
         yield f"--{BOUNDARY}\r\n".encode()
         while not view.over:
-            news.clear()
-            if (shown := view.stream.shown) is not None:
-                yield part(*shown)
+            changed.clear()
+            if latest.picture is not None:
+                yield part(*latest.picture)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(AGAIN_S):
-                    await news.wait()
+                    await changed.wait()
     finally:
-        view.stream.unwatch(news)
+        latest.unsubscribe(changed)
 
 
 def part(form: str, picture: bytes) -> bytes:

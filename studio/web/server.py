@@ -21,9 +21,9 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect, WebSocketDisconnected
 
-from pipelines import FIELDS, gate
+from pipelines import FIELDS
 from studio.visit.connection import Connection
-from studio.visit.hub import GateFactory, Hub, PipelineFactory, ServerConfig
+from studio.visit.hub import Hub, PipelineFactory, ServerConfig
 from studio.visit.views import MEDIA_TYPE, ViewError, Views, parts
 from studio.web.content_policy import of_small_page, text_of
 from studio.web.guard import Guard
@@ -41,14 +41,12 @@ ASSETS = Path(__file__).resolve().parents[2] / "assets"
 STATIC = ("client", "samples", "presets")
 
 
-def create_app(
-    config: ServerConfig, factory: PipelineFactory, *, make_gate: GateFactory = gate.Gate, with_page: bool = True
-) -> FastAPI:
+def create_app(config: ServerConfig, factory: PipelineFactory, *, with_page: bool = True) -> FastAPI:
     """The application; the model begins to load at once, in its own thread, while the page is still being built.
 
     `app.state.hub` is the Hub. with_page False leaves Gradio out (tests, headless servers).
     """
-    hub = Hub(config, factory, make_gate)
+    hub = Hub(config, factory)
     hub.start()
 
     @contextlib.asynccontextmanager
@@ -183,7 +181,7 @@ class Watching(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            with self._views.place(self._token) as view:
+            with self._views.watch(self._token) as view:
                 pictures = StreamingResponse(parts(view), media_type=MEDIA_TYPE, headers={"Cache-Control": "no-store"})
                 await pictures(scope, receive, send)
         except ViewError as error:

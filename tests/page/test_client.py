@@ -26,7 +26,7 @@ def header_fixtures() -> dict[str, str]:
         settled=9,
         settings_version=3,
         verdict="cached",
-        timings=tuple(float(number) for number in range(1, 11)),
+        timings=protocol.AnswerTimings(*(float(number) for number in range(1, 11))),
         ssim=0.5,
         psnr=30.0,
         flicker=math.nan,

@@ -27,7 +27,7 @@ from studio.wire.admission import Admission
 from studio.wire.limits import Limits
 from studio.wire.listener import Listener
 from studio.wire.origin import AddressRule
-from studio.wire.protocol import Answer, PictureWish
+from studio.wire.protocol import Answer, PictureEncoding
 from tests.studio.fake import FakePipeline
 
 TOKEN = "a-token-for-the-tests"
@@ -109,7 +109,7 @@ def serving(
 
 def coloured(*rgb: int, form: str = "png", size: int = SIZE) -> bytes:
     """A picture of one colour, encoded."""
-    return codec.encode(np.full((size, size, 3), rgb, np.uint8), PictureWish(form, 95))
+    return codec.encode(np.full((size, size, 3), rgb, np.uint8), PictureEncoding(form, 95))
 
 
 class Peer:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from studio.model.scheduler import Demand, Waiting, first
+from studio.model.scheduler import Demand, WaitingSession, leading_rows
 
 FULL = ("full", 0)
 SHORT = ("short", 0)
@@ -169,12 +169,12 @@ def simulate(
     while now < seconds:
         arrivals(now)
         waiting = {name: client for name, client in clients.items() if client.arrived is not None or client.left is not None}
-        chosen = scheduler.choose([Waiting(n, c.since, c.wants()) for n, c in waiting.items()])
+        chosen = scheduler.choose([WaitingSession(n, c.since, c.wants()) for n, c in waiting.items()])
         if not chosen:
             assert not waiting, "the device idles although somebody waits"
             now = events[0][0]
             continue
-        taken = {name: first(clients[name].wants(), count) for name, count in chosen.items()}
+        taken = {name: leading_rows(clients[name].wants(), count) for name, count in chosen.items()}
         rows: Counter[Any] = Counter()
         for demand in taken.values():
             rows.update(demand)
@@ -211,7 +211,7 @@ class Everybody:
     def __init__(self, widest: int = 16) -> None:
         self.widest = widest
 
-    def choose(self, waiting: Sequence[Waiting]) -> dict[str, int]:
+    def choose(self, waiting: Sequence[WaitingSession]) -> dict[str, int]:
         chosen = sorted(waiting, key=lambda one: one.ready_at)[: self.widest]
         return {one.session: sum(one.demand.values()) for one in chosen}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field, fields
 
 NORMAL = 1000
 CLOSE_CODES: Mapping[str, int] = {
@@ -33,8 +33,36 @@ FORMATS = ("none", "jpeg", "png", "webp")
 ANSWER_FORMATS = ("none", "jpeg", "png")
 VERDICTS = ("generated", "cached", "skipped", "warming", "dropped", "failed")
 REASONS = ("none", "stale", "credit", "superseded", "unsent", "paused", "spec")
-TIMINGS = ("receive", "unpack", "gate", "encode", "denoise", "decode", "pack", "send", "wait", "total")
-"""Milliseconds in an answer's header, in this order."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerTimings:
+    """Milliseconds in an answer's header, in the order of the header; docs/protocol.md says what each one covers."""
+
+    receive: float = 0.0
+    unpack: float = 0.0
+    gate: float = 0.0
+    encode: float = 0.0
+    denoise: float = 0.0
+    decode: float = 0.0
+    pack: float = 0.0
+    send: float = 0.0
+    wait: float = 0.0
+    total: float = 0.0
+
+    def values(self) -> tuple[float, ...]:
+        """The numbers in the order of TIMINGS."""
+        return astuple(self)
+
+    @property
+    def model(self) -> float:
+        """Milliseconds of the steps that made the picture: encode, denoise and decode."""
+        return self.encode + self.denoise + self.decode
+
+
+TIMINGS = tuple(item.name for item in fields(AnswerTimings))
+"""Names of the timings, in the order of the header."""
+
 
 FRAME_HEADER = struct.Struct("<BBBBId")
 ANSWER_HEADER = struct.Struct("<BBBBIdIIBBH10f3f")
@@ -53,7 +81,7 @@ class ProtocolError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class PictureWish:
+class PictureEncoding:
     """How a client wants its answers encoded; quality 30..100 is JPEG's."""
 
     format: str = "jpeg"
@@ -66,7 +94,7 @@ class Hello:
     token: str | None = None
     resume: str | None = None
     settings: Mapping[str, object] = field(default_factory=dict)
-    picture: PictureWish = PictureWish()
+    picture: PictureEncoding = PictureEncoding()
     client: str = ""
     wait: bool = False
 
@@ -132,7 +160,7 @@ class MaskMessage:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer of the server. `timings` holds milliseconds in the order of TIMINGS; quality numbers are NaN when unknown."""
+    """One answer of the server. Quality numbers are NaN when unknown."""
 
     frame_id: int
     captured_at: float
@@ -140,7 +168,7 @@ class Answer:
     settings_version: int
     verdict: str
     reason: str = "none"
-    timings: tuple[float, ...] = (0.0,) * len(TIMINGS)
+    timings: AnswerTimings = AnswerTimings()
     ssim: float = math.nan
     psnr: float = math.nan
     flicker: float = math.nan

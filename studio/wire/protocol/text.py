@@ -15,7 +15,7 @@ from studio.wire.protocol.messages import (
     Hello,
     Patch,
     Pause,
-    PictureWish,
+    PictureEncoding,
     Ping,
     ProtocolError,
     References,
@@ -69,20 +69,20 @@ def _hello(message: dict[str, Any]) -> Hello:
         token=_text(message, "token", 256) if "token" in message else None,
         resume=_text(message, "resume", 256) if "resume" in message else None,
         settings=_mapping(message, "settings"),
-        picture=_wish(_mapping(message, "picture")),
+        picture=_picture_encoding(_mapping(message, "picture")),
         client=client,
         wait=_flag(message, "wait") if "wait" in message else False,
     )
 
 
-def _wish(message: dict[str, Any]) -> PictureWish:
+def _picture_encoding(message: dict[str, Any]) -> PictureEncoding:
     _known(message, {"format", "quality"}, set(), prefix="picture.")
     kind, quality = message.get("format", "jpeg"), message.get("quality", 85)
     if kind not in ("jpeg", "png"):
         raise ProtocolError(f"{brief(kind)} is not one of jpeg, png", field="picture.format")
     if not isinstance(quality, int) or isinstance(quality, bool) or not 30 <= quality <= 100:
         raise ProtocolError(f"{brief(quality)} is not a whole number from 30 to 100", field="picture.quality")
-    return PictureWish(kind, quality)
+    return PictureEncoding(kind, quality)
 
 
 def _patch(message: dict[str, Any]) -> Patch:

@@ -14,7 +14,7 @@ import pytest
 from pipelines import Pixels, media
 from studio.client import Shown, StudioClient, StudioError, stream_url, transfer
 from studio.wire.limits import Limits
-from studio.wire.protocol import PictureWish
+from studio.wire.protocol import PictureEncoding
 from tests.studio.harness import SIZE, TOKEN, Running, serving
 
 FRAMES = 40
@@ -147,7 +147,7 @@ async def test_missing_files_and_servers(running: Running, tmp_path: Path, capsy
 
 
 async def test_live_settings_and_their_errors(running: Running) -> None:
-    async with StudioClient(url(running), token=TOKEN, picture=PictureWish("png")) as client:
+    async with StudioClient(url(running), token=TOKEN, picture=PictureEncoding("png")) as client:
         assert (await exchange(client, 100)).pixels[0, 0].tolist() == [100, 100, 100]  # type: ignore[index]
         assert (await client.patch({"prompt": "green"}))["prompt"] == "green"
         assert (await exchange(client, 100)).pixels[0, 0].tolist() == [50, 177, 50]  # type: ignore[index]

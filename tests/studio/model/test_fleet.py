@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pipelines import Frame, Settings, StreamPipeline, StreamSpec, load
 from studio.model.fleet import Fleet
-from studio.model.owner import Job, Turned
+from studio.model.owner import Job, JobResult
 from studio.model.placement import Load, least_loaded
 from tests.studio.fake import FakePipeline
 from tests.studio.harness import TOKEN, coloured, joined, serving
@@ -54,7 +54,7 @@ class Yard:
     def __init__(self) -> None:
         self.made: list[FakePipeline] = []
         self.fleet = Fleet(self._make, [StreamSpec(width=128, height=128, device=name) for name in ("cpu", "cpu")], lambda: 0.0)
-        self.back: queue.Queue[tuple[str, Turned]] = queue.Queue()
+        self.back: queue.Queue[tuple[str, JobResult]] = queue.Queue()
         self.fleet.start(lambda sessions: None)
         for owner in self.fleet.owners:
             owner.loaded.result(10)
@@ -64,15 +64,15 @@ class Yard:
         return self.made[-1]
 
     def offer(self, session: str, frame_id: int) -> Job | None:
-        holder: Any = SimpleNamespace(settings=Settings(prompt="plain"), mask=None, picture=None)
+        inputs: Any = SimpleNamespace(settings=Settings(prompt="plain"), mask=None, picture=None)
         frame = Frame(frame_id, 0.0, None)
-        return self.fleet.offer(Job(session, holder, frame, 0.0, lambda turned: self.back.put((session, turned))))
+        return self.fleet.offer(Job(session, inputs, frame, 0.0, lambda result: self.back.put((session, result))))
 
 
 def test_each_session_stays_with_its_device() -> None:
     yard = Yard()
     for name in "abcd":
-        yard.fleet.place(name)
+        yard.fleet.assign(name)
     for frame_id in (1, 2):
         for name in "abcd":
             yard.offer(name, frame_id)
@@ -83,7 +83,7 @@ def test_each_session_stays_with_its_device() -> None:
     assert yard.fleet.neighbours("a") == {name for name in "abcd" if homes[name] is homes["a"]}
     for name in yard.fleet.neighbours("a"):
         yard.fleet.forget(name)
-    yard.fleet.place("e")
+    yard.fleet.assign("e")
     assert yard.fleet.pipeline("e") is homes["a"]
     assert yard.offer("a", 3) is not None, "a session that is over gets its job back"
     yard.fleet.close()
@@ -93,7 +93,7 @@ def test_each_session_stays_with_its_device() -> None:
 def test_a_model_that_hangs_holds_up_nobody_of_another_device() -> None:
     yard = Yard()
     for name in "ab":
-        yard.fleet.place(name)
+        yard.fleet.assign(name)
     stuck: Any = yard.fleet.pipeline("a")
     stuck.hold.clear()
     yard.offer("a", 1)

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from pipelines import Frame, Settings, StreamSpec
-from studio.model.owner import Job, Owner, Turned
-from studio.model.scheduler import Costs, Demand, Policy, Waiting
+from studio.model.owner import Job, JobResult, Owner
+from studio.model.scheduler import Costs, Demand, Policy, WaitingSession
 from tests.studio.fake import FakePipeline
 
 GREY = np.full((128, 128, 3), 100, np.uint8)
@@ -25,18 +25,18 @@ class Desk:
     def __init__(self) -> None:
         self.pipeline = FakePipeline(StreamSpec(width=128, height=128))
         self.owner = Owner(lambda: self.pipeline)  # type: ignore[arg-type,return-value]
-        self.back: queue.Queue[tuple[str, Turned]] = queue.Queue()
+        self.back: queue.Queue[tuple[str, JobResult]] = queue.Queue()
 
     def job(self, session: str, frame_id: int | None, prompt: str = "plain", mask: Any = None) -> Job:
         """frame_id None: a job without a frame."""
-        holder: Any = SimpleNamespace(settings=Settings(prompt=prompt), mask=mask, picture=None)
+        inputs: Any = SimpleNamespace(settings=Settings(prompt=prompt), mask=mask, picture=None)
         frame = None if frame_id is None else Frame(frame_id, 0.0, GREY)
-        return Job(session, holder, frame, 0.0, lambda turned: self.back.put((session, turned)))
+        return Job(session, inputs, frame, 0.0, lambda result: self.back.put((session, result)))
 
     def offer(self, session: str, frame_id: int | None, prompt: str = "plain", mask: Any = None) -> Job | None:
         return self.owner.offer(self.job(session, frame_id, prompt, mask))
 
-    def hear(self, count: int) -> dict[str, Turned]:
+    def hear(self, count: int) -> dict[str, JobResult]:
         return dict(self.back.get(timeout=10) for _ in range(count))
 
     def block(self) -> None:
@@ -87,16 +87,16 @@ def test_who_has_the_next_turn_is_told_when_a_step_begins_and_a_fresher_frame_ke
     near: list[str] = []
 
     def offer(session: str, frame_id: int, ready_at: float) -> None:
-        holder: Any = SimpleNamespace(settings=Settings(), mask=None, picture=None)
+        inputs: Any = SimpleNamespace(settings=Settings(), mask=None, picture=None)
 
         def told() -> None:
             near.append(f"{session}{frame_id} near")
 
-        def done(turned: Turned) -> None:
+        def done(result: JobResult) -> None:
             near.append(f"{session}{frame_id} done")
-            desk.back.put((session, turned))
+            desk.back.put((session, result))
 
-        desk.owner.offer(Job(session, holder, Frame(frame_id, 0.0, GREY), ready_at, done, told))
+        desk.owner.offer(Job(session, inputs, Frame(frame_id, 0.0, GREY), ready_at, done, told))
 
     desk.block()
     offer("a", 1, 1.0)
@@ -138,7 +138,7 @@ def test_a_job_without_a_frame_takes_nobodys_place(desk: Desk) -> None:
     assert desk.owner.offer(another) is None and desk.owner.offer(empty_too := desk.job("b", None)) is empty_too
     assert desk.owner.offer(desk.job("b", 2)) is another, "a frame takes its place"
     desk.pipeline.hold.set()
-    outputs = {session: turned.output for session, turned in desk.hear(3).items()}
+    outputs = {session: result.output for session, result in desk.hear(3).items()}
     assert outputs["a"] is not None and outputs["a"].frame_id == 1
     assert outputs["b"] is not None and outputs["b"].frame_id == 2 and desk.back.empty()
 
@@ -197,7 +197,7 @@ class PerRow(Costs):
 def heavy(desk: Desk) -> Desk:
     """Frames of eight rows, and somebody light who has just been here: they are done one row at a time."""
     desk.owner._scheduler.costs = PerRow()
-    desk.owner._scheduler.choose([Waiting("light", 0.0, {("full", 0): 1})])
+    desk.owner._scheduler.choose([WaitingSession("light", 0.0, {("full", 0): 1})])
     desk.owner._scheduler.observe({("full", 0): 1}, 0.001)
     return desk
 
@@ -249,7 +249,7 @@ def test_a_heavy_frame_is_done_in_parts_and_others_enter_between_them(heavy: Des
     assert gate.entered == [[("heavy", 1)]] * 3 + [[("light", None)]]
     gate.open()
     back = [heavy.back.get(timeout=10) for _ in range(3)]
-    assert [(session, turned.output.frame_id) for session, turned in back if turned.output is not None] == [
+    assert [(session, result.output.frame_id) for session, result in back if result.output is not None] == [
         ("light", 1),
         ("heavy", 1),
         ("heavy", 2),

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from studio.model.scheduler import Costs, Demand, Policy, Scheduler, Waiting
+from studio.model.scheduler import Costs, Demand, Policy, Scheduler, WaitingSession
 from tests.studio.traffic import (
     CPU,
     FULL,
@@ -73,7 +73,7 @@ def test_nobody_starves_whatever_the_others_do(arrivals: list[set[str]], rows: d
         for name in sorted(new):
             waiting.setdefault(name, float(now))
             left[name] = left[name] or rows[name]  # a fresher frame replaces the one that waits
-        chosen = scheduler.choose([Waiting(name, at, {FULL: left[name]}) for name, at in waiting.items()])
+        chosen = scheduler.choose([WaitingSession(name, at, {FULL: left[name]}) for name, at in waiting.items()])
         # Work conservation: somebody enters whenever somebody waits, nobody else, and with something to do.
         assert bool(chosen) == bool(waiting) and set(chosen) <= set(waiting)
         assert all(1 <= count <= left[name] for name, count in chosen.items())
@@ -96,7 +96,7 @@ def test_backlogged_sessions_have_had_the_same_device_time(rows: dict[str, int],
     """One at a time, as start-time fair queueing is proved for: two sessions differ by one frame of each at most."""
     scheduler, had = knowing(Policy(widest=1, part=WHOLE)), Counter[str]()
     for _ in range(steps):
-        (name,) = scheduler.choose([Waiting(name, 0.0, {FULL: cost}) for name, cost in rows.items()])
+        (name,) = scheduler.choose([WaitingSession(name, 0.0, {FULL: cost}) for name, cost in rows.items()])
         had[name] += rows[name]
         for one in rows:
             for other in rows:
@@ -109,14 +109,14 @@ def test_a_frame_for_a_step_is_bounded(arrivals: list[set[str]], rows: dict[str,
     policy = Policy(part=WHOLE)
     scheduler = knowing(policy)
     for now, new in enumerate(arrivals):
-        chosen = scheduler.choose([Waiting(name, float(now), {FULL: rows[name]}) for name in sorted(new)])
+        chosen = scheduler.choose([WaitingSession(name, float(now), {FULL: rows[name]}) for name in sorted(new)])
         if chosen:
             assert sum(rows[name] for name in chosen) <= policy.stretch * rows[next(iter(chosen))]
 
 
 def test_idling_earns_nothing_and_costs_nothing() -> None:
     scheduler = knowing(Policy(widest=1))
-    everybody = [Waiting(name, 0.0, {FULL: 1}) for name in "ab"]
+    everybody = [WaitingSession(name, 0.0, {FULL: 1}) for name in "ab"]
     for _ in range(50):
         scheduler.choose(everybody[:1])
     turns = Counter(name for _ in range(20) for name in scheduler.choose(everybody))
@@ -132,7 +132,11 @@ def test_what_nobody_else_wanted_is_not_held_against_a_session() -> None:
 
     scheduler = Scheduler(Policy(stretch=9.0, slack=0.0, part=WHOLE))
     scheduler.costs = Roomy()
-    heavy, light, third = Waiting("heavy", 0.0, {FULL: 4}), Waiting("light", 0.0, {FULL: 1}), Waiting("third", 0.0, {FULL: 1})
+    heavy, light, third = (
+        WaitingSession("heavy", 0.0, {FULL: 4}),
+        WaitingSession("light", 0.0, {FULL: 1}),
+        WaitingSession("third", 0.0, {FULL: 1}),
+    )
     for _ in range(100):
         assert set(scheduler.choose([heavy, light])) == {"heavy", "light"}
     scheduler.policy = Policy(widest=1, part=WHOLE)
@@ -142,7 +146,7 @@ def test_what_nobody_else_wanted_is_not_held_against_a_session() -> None:
 
 def test_a_forgotten_session_leaves_nothing() -> None:
     scheduler = knowing()
-    scheduler.choose([Waiting("a", 0.0, {FULL: 3})])
+    scheduler.choose([WaitingSession("a", 0.0, {FULL: 3})])
     assert scheduler.lead == 3.0 and scheduler.load == (1, 3.0)
     scheduler.forget("a")
     scheduler.forget("a")
@@ -151,7 +155,7 @@ def test_a_forgotten_session_leaves_nothing() -> None:
 
 def test_the_oldest_frame_goes_first_among_equals() -> None:
     scheduler = knowing(Policy(widest=1))
-    assert scheduler.choose([Waiting("a", 2.0, {FULL: 1}), Waiting("b", 1.0, {FULL: 1})]) == {"b": 1}
+    assert scheduler.choose([WaitingSession("a", 2.0, {FULL: 1}), WaitingSession("b", 1.0, {FULL: 1})]) == {"b": 1}
 
 
 # Costs.
@@ -315,7 +319,7 @@ def test_who_is_alone_or_among_equals_is_never_divided(rows: int) -> None:
 
 def test_a_neighbour_who_has_not_come_for_a_while_divides_nobody() -> None:
     scheduler = knowing()
-    light, heavy = Waiting("light", 0.0, {FULL: 1}), Waiting("heavy", 0.0, {FULL: 8})
+    light, heavy = WaitingSession("light", 0.0, {FULL: 1}), WaitingSession("heavy", 0.0, {FULL: 8})
     scheduler.choose([light])
     scheduler.observe({FULL: 1}, 0.1)
     assert scheduler.choose([heavy]) == {"heavy": 1}
@@ -333,7 +337,7 @@ def test_a_part_rides_only_with_who_has_had_as_much() -> None:
 
     scheduler = Scheduler()
     scheduler.costs = Flat()
-    light, heavy = Waiting("light", 0.0, {FULL: 1}), Waiting("heavy", 1.0, {FULL: 80})
+    light, heavy = WaitingSession("light", 0.0, {FULL: 1}), WaitingSession("heavy", 1.0, {FULL: 80})
     steps = [scheduler.choose([light, heavy]) for _ in range(40)]
     had = Counter(name for step in steps for name in step)
     assert had["light"] == had["heavy"] == 40, "both wait: they share each step"
@@ -352,7 +356,7 @@ def test_full_and_short_rows_are_grouped(truth: Curve) -> None:
 def test_a_session_that_leaves_and_comes_back_is_new() -> None:
     scheduler, ids = Scheduler(), count()
     for _ in range(30):
-        chosen = scheduler.choose([Waiting(f"visitor{next(ids)}", 0.0, {FULL: 1})])
+        chosen = scheduler.choose([WaitingSession(f"visitor{next(ids)}", 0.0, {FULL: 1})])
         scheduler.observe({FULL: 1}, 0.01)
         scheduler.forget(*chosen)
     assert not scheduler._tags and not scheduler._charges
@@ -363,7 +367,7 @@ def test_a_session_that_leaves_and_comes_back_is_new() -> None:
 def test_whatever_steps_take_costs_stay_finite_and_positive(steps: list[tuple[int, float]]) -> None:
     scheduler = Scheduler()
     for size, seconds in steps:
-        waiting = [Waiting(f"s{index}", 0.0, {FULL if index % 2 else SHORT: 1}) for index in range(size)]
+        waiting = [WaitingSession(f"s{index}", 0.0, {FULL if index % 2 else SHORT: 1}) for index in range(size)]
         chosen = scheduler.choose(waiting)
         rows = Counter[tuple[str, int]]()
         for one in waiting:

@@ -17,10 +17,10 @@ import pytest
 
 from pipelines import Settings
 from studio.client.pace import Pace
-from studio.model.scheduler import Policy, Scheduler, Waiting
+from studio.model.scheduler import Policy, Scheduler, WaitingSession
 from studio.stream.session import Session
 from studio.wire.limits import Limits
-from studio.wire.protocol import Answer, FrameMessage
+from studio.wire.protocol import Answer, AnswerTimings, FrameMessage
 from tests.studio.harness import Peer, Running, coloured, joined, serving
 
 STEP_S = 0.057  # one row of pocket at 512x512 on two cores; two rows take twice that
@@ -132,17 +132,17 @@ class World:
         candidates = self._waiting | self._begun
         if self._busy or not candidates:
             return
-        demands = [Waiting(name, at, {FULL: client.left or client.rows}) for name, (client, _, at) in candidates.items()]
+        demands = [WaitingSession(name, at, {FULL: client.left or client.rows}) for name, (client, _, at) in candidates.items()]
         chosen = self._scheduler.choose(demands)
         for name, rows in chosen.items():
             if name not in self._begun:
                 self._begin(name)
             self._begun[name][0].left -= rows
         rest = [demand for demand in demands if demand.session not in chosen]
-        for name in self._scheduler.expect(rest):
+        for name in self._scheduler.preview(rest):
             if name not in self._begun:
                 client = self._waiting[name][0]
-                client.session.refresh()
+                client.session.release_superseded()
                 self._post(client)
         self._busy = True
         self.idle_s += self.now - self._free_since
@@ -163,12 +163,12 @@ class World:
         for client, frame_id, _ in done:
             client.made += 1
             served_ms = 1000 * (self.now - client.captured[frame_id] - ENCODE_S - self._travel_s)
-            timings = (0.0, 0.0, 0.0, 0.0, 1000 * STEP_S * client.rows, 0.0, 0.0, 0.0, 0.0, served_ms)
+            timings = AnswerTimings(denoise=1000 * STEP_S * client.rows, total=served_ms)
             client.session.answer(frame_id, Answer(frame_id, client.captured[frame_id], 0, 0, "generated", timings=timings))
             self._post(client)
 
     def _post(self, client: Client) -> None:
-        while (answer := client.session.post()) is not None:
+        while (answer := client.session.next_answer()) is not None:
             self._after(self._travel_s, lambda answer=answer: self._hear(client, answer))  # type: ignore[misc]
 
     def _hear(self, client: Client, answer: Answer) -> None:
@@ -223,7 +223,7 @@ def test_a_client_whose_neighbours_leave_has_the_device_for_itself_at_once() -> 
 
 
 def made_at(frame_id: int, captured_at: float, step_ms: float = 50.0, served_ms: float = 60.0) -> Answer:
-    timings = (0.0, 0.0, 0.0, 5.0, step_ms - 10.0, 5.0, 0.0, 0.0, 0.0, served_ms)
+    timings = AnswerTimings(encode=5.0, denoise=step_ms - 10.0, decode=5.0, total=served_ms)
     return Answer(frame_id, captured_at, 0, 0, "generated", timings=timings)
 
 

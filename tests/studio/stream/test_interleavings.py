@@ -4,76 +4,29 @@ loop, the codec pool, the model and the socket move one piece on whenever a rand
 
 from __future__ import annotations
 
-import asyncio
 import math
 import random
-from collections import Counter, defaultdict, deque
-from collections.abc import Callable
-from concurrent.futures import Future
-from types import SimpleNamespace
+from collections import Counter, defaultdict
 from typing import Any
 
 import pytest
 
 from pipelines import Settings, StreamSpec
-from studio.model.owner import Begun, Owner
-from studio.model.scheduler import Costs, Demand, Policy, Scheduler, Waiting
+from studio.model.owner import Owner, RunningJob
+from studio.model.scheduler import Costs, Demand, Policy, Scheduler, WaitingSession
+from studio.stream.dispatcher import Dispatcher
+from studio.stream.mailbox import Mailbox
 from studio.stream.metrics import Metrics
-from studio.stream.services import Works
+from studio.stream.services import StreamServices
 from studio.stream.session import Session
 from studio.stream.stream import Stream
 from studio.wire.limits import Limits
 from studio.wire.protocol import VERDICTS, Answer, pack_frame
 from tests.studio.fake import FakePipeline
+from tests.studio.stream.manual import FakeGate, ManualLoop, ManualPool
 
 SPEC = StreamSpec(width=128, height=128)
 ENDS = ("skipped", "warming", "dropped", "failed")
-
-
-class Pool:
-    """Runs what it was given when the test says so."""
-
-    def __init__(self) -> None:
-        self.tasks: list[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]] = []
-
-    def submit(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        self.tasks.append((future, work, arguments))
-        return future
-
-    def run(self, index: int) -> None:
-        future, work, arguments = self.tasks.pop(index % len(self.tasks))
-        try:
-            future.set_result(work(*arguments))
-        except RuntimeError as error:
-            future.set_exception(error)
-
-
-class Loop:
-    """Calls back in the order it was asked to, when the test says so."""
-
-    def __init__(self) -> None:
-        self.calls: deque[Callable[[], None]] = deque()
-
-    def call_soon_threadsafe(self, call: Callable[[], None]) -> None:
-        self.calls.append(call)
-
-
-class Gate:
-    """Skips while the scene is still, but for the first frame and the first after `forget`."""
-
-    def __init__(self) -> None:
-        self.still = self.broken = self._known = False
-
-    def ask(self, pixels: object, settings: object, version: int) -> Any:
-        if self.broken:
-            self.broken = False
-            raise RuntimeError("the gate broke")
-        skip, self._known = self.still and self._known, True
-        return SimpleNamespace(skip=skip)
-
-    def forget(self) -> None:
-        self._known = False
 
 
 class PerRow(Costs):
@@ -90,7 +43,7 @@ def beside_a_light_neighbour() -> Scheduler:
     """Heavy frames are done a row at a time."""
     scheduler = Scheduler(Policy(present_s=math.inf))
     scheduler.costs = PerRow()
-    scheduler.choose([Waiting("neighbour", 0.0, {("full", 0): 1})])
+    scheduler.choose([WaitingSession("neighbour", 0.0, {("full", 0): 1})])
     return scheduler
 
 
@@ -102,14 +55,14 @@ class World:
         self.now, self.credit = 100.0, self.dice.choice([1, 2, 2, 2, 3, 4])
         of_model, of_pool, of_loop = (0.02, 0.1, 0.5), (0.3, 1.0), (0.3, 1.0)
         self.speeds = [self.dice.choice(speeds) for speeds in (of_model, of_pool, of_loop)]
-        self.pool, self.loop, self.gate = Pool(), Loop(), Gate()
+        self.pool, self.loop, self.gate = ManualPool(), ManualLoop(), FakeGate()
         self.owner = Owner(lambda: FakePipeline(SPEC), lambda: self.now, beside_a_light_neighbour)  # type: ignore[arg-type,return-value]
         self.owner.loaded.set_result(FakePipeline(SPEC))  # type: ignore[arg-type]
         self.session = Session("s", Limits(credit=self.credit), Settings())
-        works: Any = Works(self.owner, self.pool, self.session.limits, Metrics(), lambda: self.now, lambda: SPEC)  # type: ignore[arg-type]
-        self.stream = asyncio.run(self.made(works))
-        self.stream._loop = self.loop  # type: ignore[assignment]
-        self.jobs: list[Begun] = []
+        services = StreamServices(self.owner, self.pool, self.session.limits, Metrics(), lambda: self.now, lambda: SPEC)  # type: ignore[arg-type]
+        dispatcher = Dispatcher(self.loop, self.pool, "s")  # type: ignore[arg-type]
+        self.stream = Stream(self.session, services, dispatcher, self.gate)
+        self.jobs: list[RunningJob] = []
         self.sent = self.settled = self.shown = 0
         self.ends: dict[int, Counter[str]] = defaultdict(Counter)
         put = self.session._put
@@ -119,10 +72,7 @@ class World:
             put(answer)
 
         self.session._put = watched  # type: ignore[method-assign]
-        self.stream.attach()
-
-    async def made(self, works: Works) -> Stream:
-        return Stream(self.session, works, self.gate)
+        self.mailbox: Mailbox = self.stream.attach()
 
     def walk(self, moves: int) -> None:
         """So many random moves; what holds at any time is looked at after each."""
@@ -144,7 +94,7 @@ class World:
         self.sent += 1
         form, picture = ("png", b"no picture") if content == "broken" else ("none", b"")
         captured_at = self.now - (5.0 if content == "late" else 0.0)
-        self.stream.receive(pack_frame(self.sent, captured_at, form, picture), self.now)
+        self.stream.inbound.receive_frame(pack_frame(self.sent, captured_at, form, picture), self.now)
 
     def patch(self) -> None:
         prompt = self.dice.choices(["plain", "heavy", "boom"], [6, 3, 1])[0]
@@ -158,11 +108,11 @@ class World:
 
     def block(self) -> None:
         """The socket takes nothing, or takes something again."""
-        self.session.blocked = self.stream.attached and not self.session.blocked
+        self.session.send_blocked = self.stream.attached and not self.session.send_blocked
 
     def hear(self, most: int = 3) -> None:
-        for _ in range(most if self.stream.attached and not self.session.blocked else 0):
-            message = self.stream.texts.get_nowait() if not self.stream.texts.empty() else self.session.post()
+        for _ in range(most if self.stream.attached and not self.session.send_blocked else 0):
+            message = self.mailbox.get_nowait()
             if isinstance(message, Answer):
                 self.heard(message)
 
@@ -184,7 +134,7 @@ class World:
 
     def resume(self) -> None:
         if not self.stream.attached:
-            self.stream.attach()
+            self.mailbox = self.stream.attach()
             self.settled = self.sent = self.session.last_id
 
     # What the server does.
@@ -219,12 +169,12 @@ class World:
 
     def nearly(self) -> None:
         for job in self.owner._waiting.values():
-            job.near()
+            job.on_turn_near()
 
     def swap(self) -> None:
-        told: Any = lambda lost: self.stream.swapped(lost.get("s", ()), lambda: "the spec has changed")  # noqa: E731
+        swapped: Any = lambda lost: self.stream.callbacks.pipeline_swapped(lost.get("s", ()), lambda: "the spec has changed")  # noqa: E731
         if self.owner._swap is None:
-            self.owner.swap(FakePipeline(SPEC), told)  # type: ignore[arg-type]
+            self.owner.swap(FakePipeline(SPEC), swapped)  # type: ignore[arg-type]
 
     def wait(self) -> None:
         self.now += self.dice.choice([0.1, 0.1, 3.0])
@@ -234,9 +184,9 @@ class World:
         owner = self.owner
         while self.pool.tasks or self.loop.calls or self.jobs or owner._waiting or owner._begun or owner._swap:
             self.advance()
-        assert self.session.in_flight == () and self.session.inbox is None and not self.stream._unpacking
+        assert self.session.in_flight == () and self.session.inbox is None and not self.stream.inbound.reading
         if self.stream.attached:
-            self.session.blocked = False
+            self.session.send_blocked = False
             self.hear(100)
             assert self.settled == self.sent == self.session.last_id
 

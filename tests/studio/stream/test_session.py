@@ -31,8 +31,8 @@ def test_a_frame_goes_in_and_its_answer_comes_out() -> None:
     assert waiting is not None and waiting.frame.id == 1 and one.inbox is None
     assert one.in_flight == (1,) and one.settled == 0
     one.answer(1, made(1))
-    sent = one.post()
-    assert sent is not None and sent.settled == 1 and one.in_flight == () and one.post() is None
+    sent = one.next_answer()
+    assert sent is not None and sent.settled == 1 and one.in_flight == () and one.next_answer() is None
     assert one.totals == {"received": 1, "generated": 1} and one.captured(1) == 5.0
 
 
@@ -67,14 +67,14 @@ def test_pictures_that_wait_for_the_loop_only_are_all_sent() -> None:
 
 def test_an_unsent_picture_gives_way_to_a_newer_one() -> None:
     one = session()
-    one.blocked = True
+    one.send_blocked = True
     for frame_id in (1, 2):
         one.receive(frame(frame_id), 0.0)
         one.take(0.0)
     one.answer(1, made(1))
     one.answer(2, made(2))
-    sent = one.post()
-    assert sent is not None and sent.frame_id == 2 and sent.settled == 2 and one.post() is None
+    sent = one.next_answer()
+    assert sent is not None and sent.frame_id == 2 and sent.settled == 2 and one.next_answer() is None
     assert one.drops == {"unsent": 1} and one.totals["generated"] == 1 and one.totals["dropped"] == 1
 
 
@@ -95,9 +95,9 @@ def test_a_skip_waits_for_the_picture_before_it_and_never_replaces_it() -> None:
         one.receive(frame(frame_id), 0.0)
         one.take(0.0)
     one.answer(2, made(2, "skipped"))
-    assert one.post() is None and one.settled == 0
+    assert one.next_answer() is None and one.settled == 0
     one.answer(1, made(1))
-    sent = [one.post(), one.post(), one.post()]
+    sent = [one.next_answer(), one.next_answer(), one.next_answer()]
     assert [answer and (answer.verdict, answer.settled) for answer in sent] == [("generated", 1), ("skipped", 2), None]
     assert one.totals == {"received": 2, "generated": 1, "skipped": 1} and one.settled == 2
 
@@ -124,12 +124,12 @@ def waiting_behind(one: Session, *frame_ids: int) -> None:
 def test_the_credit_of_a_superseded_frame_goes_back_with_the_next_answer() -> None:
     one = session()
     waiting_behind(one, 1, 2)
-    assert one.in_flight == (1, 2) and one.settled == 0 and one.post() is None
+    assert one.in_flight == (1, 2) and one.settled == 0 and one.next_answer() is None
     assert one.awaits(2) and not one.awaits(1)
     one.answer(1, made(1, "failed"))
-    assert one.post() is None, "its fate is known already"
+    assert one.next_answer() is None, "its fate is known already"
     one.answer(2, made(2))
-    sent = [one.post(), one.post()]
+    sent = [one.next_answer(), one.next_answer()]
     assert [answer and (answer.verdict, answer.reason, answer.settled) for answer in sent] == [
         ("dropped", "superseded", 1),
         ("generated", "none", 2),
@@ -143,7 +143,7 @@ def test_an_answer_is_held_only_behind_frames_that_something_is_made_of(verdict:
     one = session()
     waiting_behind(one, 1, 2)
     one.answer(2, made(2, verdict))
-    sent = [one.post(), one.post(), one.post()]
+    sent = [one.next_answer(), one.next_answer(), one.next_answer()]
     assert [answer and (answer.verdict, answer.settled) for answer in sent] == [("dropped", 1), (verdict, 2), None]
     assert one.in_flight == () and one.drops == {"superseded": 1}
 
@@ -156,11 +156,11 @@ def test_answers_held_behind_a_frame_go_out_in_order_once_it_is_done_with(lost: 
         one.take(0.0)
     one.answer(3, made(3, "failed"))
     one.answer(2, made(2, "skipped"))
-    assert one.post() is None and one.in_flight == (1, 2, 3, 4)
+    assert one.next_answer() is None and one.in_flight == (1, 2, 3, 4)
     {"superseded": one.supersede, "dropped": lambda one_id: one.drop(one_id, "stale"), "answered": lambda one_id: one.answer(
         one_id, made(one_id)
     )}[lost](1)  # fmt: skip
-    sent = [one.post(), one.post(), one.post(), one.post()]
+    sent = [one.next_answer(), one.next_answer(), one.next_answer(), one.next_answer()]
     first = "generated" if lost == "answered" else "dropped"
     assert [answer and (answer.verdict, answer.settled) for answer in sent] == [(first, 1), ("skipped", 2), ("failed", 3), None]
     assert one.in_flight == (4,) and one.awaits(4)
@@ -178,12 +178,12 @@ def test_a_frame_that_cannot_be_unpacked_does_not_cost_the_picture_before_it() -
 
 def test_when_the_turn_is_near_one_superseded_frame_makes_room() -> None:
     one = session(credit=3)
-    one.refresh()
+    one.release_superseded()
     waiting_behind(one, 1, 2, 3)
     assert one.settled == 0
-    one.refresh()
-    sent = one.post()
-    assert sent is not None and (sent.frame_id, sent.verdict, sent.settled) == (1, "dropped", 1) and one.post() is None
+    one.release_superseded()
+    sent = one.next_answer()
+    assert sent is not None and (sent.frame_id, sent.verdict, sent.settled) == (1, "dropped", 1) and one.next_answer() is None
     assert one.in_flight == (2, 3)
 
 
@@ -198,12 +198,12 @@ def test_superseded_frames_are_settled_when_what_superseded_them_is_lost(reason:
     assert one.settled == 5 and one.in_flight == ()
     waiting_behind(one, 6, 7)
     one.detach()
-    assert one.settled == 7 and one.in_flight == () and one.post() is None
+    assert one.settled == 7 and one.in_flight == () and one.next_answer() is None
 
 
 def test_a_slow_readers_outbox_stays_small() -> None:
     one = session()
-    one.blocked = True
+    one.send_blocked = True
     for frame_id in range(1, 50):
         one.receive(frame(frame_id), 0.0)
         one.take(0.0)
@@ -246,7 +246,7 @@ def test_a_lost_connection_loses_what_is_under_way_and_nothing_else() -> None:
     one.detach()
     assert one.in_flight == () and one.outbox == [] and one.settled == 2 and one.last_id == 2
     one.answer(2, made(2))  # an answer of the old connection
-    assert one.post() is None
+    assert one.next_answer() is None
 
 
 def test_stale_by_two_clocks_that_are_never_compared() -> None:
@@ -294,12 +294,12 @@ def test_every_frame_meets_exactly_one_fate(moves: list[tuple[str, int]], credit
         elif move == "supersede" and len(unpacked) > 1:
             one.supersede(unpacked.pop(-2))
         elif move == "near":
-            one.refresh()
+            one.release_superseded()
         elif move in ("pause", "go"):
             one.pause(move == "pause")
         elif move == "detach":
             one.detach()
-        elif move == "post" and (sent := one.post()) is not None:
+        elif move == "post" and (sent := one.next_answer()) is not None:
             assert sent.settled >= settled, "settled never falls"
             assert sent.verdict == "dropped" or sent.frame_id > settled, "an answer comes before its frame is called settled"
             assert sent.verdict == "dropped" or sent.frame_id <= sent.settled

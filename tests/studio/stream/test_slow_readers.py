@@ -15,11 +15,11 @@ from websockets.asyncio.client import connect
 from studio.pictures import codec
 from studio.wire import protocol
 from studio.wire.limits import Limits
-from studio.wire.protocol import PictureWish
+from studio.wire.protocol import PictureEncoding
 from tests.studio.harness import SIZE, TOKEN, Peer, Running, joined, serving
 from tests.studio.visit.test_views import token_of
 
-NOISE = codec.encode(np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), np.uint8), PictureWish("png"))
+NOISE = codec.encode(np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), np.uint8), PictureEncoding("png"))
 """A picture of about 50,000 bytes; without a tint the fake engine gives it back."""
 
 PICTURES = 120

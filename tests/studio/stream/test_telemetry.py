@@ -1,4 +1,4 @@
-"""Windows of numbers, buckets and metrics: pure, with time as an argument."""
+"""Windows of numbers and token buckets: pure, with time as an argument."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from studio.stream.metrics import Metrics
 from studio.stream.telemetry import Window, percentile
 from studio.wire.limits import Bucket, Limits
-from studio.wire.protocol import TIMINGS
+from studio.wire.protocol import TIMINGS, AnswerTimings
 
 
 def test_a_window_reports_itself_and_begins_anew() -> None:
@@ -20,7 +19,7 @@ def test_a_window_reports_itself_and_begins_anew() -> None:
     window.sent(4000)
     window.queued(3.0)
     for value in (1.0, 2.0, 9.0):
-        window.answered((value,) * len(TIMINGS))
+        window.answered(AnswerTimings(*[value] * len(TIMINGS)))
     window.remark({"eta": 0.5, "bad": math.nan})
     report = window.report(12.0, {"generated": 8, "received": 9}, {"stale": 1})
     assert report["counts"] == dict.fromkeys(report["counts"], 0) | {"generated": 3, "received": 9}  # type: ignore[call-overload]
@@ -63,17 +62,6 @@ def test_a_bucket_fills_up_again_and_survives_a_clock_that_goes_back() -> None:
     bucket = Bucket(1.0, 2.0)
     assert bucket.take(2, 0.0) and not bucket.take(1, 0.5) and bucket.take(1, 1.0)
     assert not bucket.take(1, 0.0) and not bucket.take(1, 0.5) and bucket.take(1, 1.5)
-
-
-def test_metrics_have_a_registry_of_their_own() -> None:
-    one, two = Metrics(), Metrics()
-    one.watch("rill_test", "Help.", lambda: 3.0)
-    one.count({"generated": 1}, {"generated": 4, "received": 9}, one.frames)
-    one.timings((5.0,) * len(TIMINGS))
-    text = one.text().decode()
-    assert 'rill_frames_total{verdict="generated"} 3.0' in text and "rill_test 3.0" in text and "received" not in text
-    assert 'rill_stage_seconds_sum{stage="denoise"} 0.005' in text
-    assert "rill_test" not in two.text().decode()
 
 
 def test_limits_tell_what_a_client_must_know() -> None:

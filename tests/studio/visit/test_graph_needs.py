@@ -52,7 +52,7 @@ class Place:
 
     def come(self, steps: int) -> Any:
         seat, _ = self.registry.open(Settings().patched({"steps": steps}))
-        self.fleet.place(seat.session.name)
+        self.fleet.assign(seat.session.name)
         self.needs.presence()
         return seat
 

@@ -12,14 +12,14 @@ from studio.visit.line import Line, LineFull
 def test_first_come_first_served_and_everybody_knows_their_place() -> None:
     line = Line(3, 60.0, 10.0)
     a, b, c = (line.join(now) for now in (0.0, 1.0, 2.0))
-    assert [line.place(ticket) for ticket in (a, b, c)] == [1, 2, 3]
+    assert [line.position(ticket) for ticket in (a, b, c)] == [1, 2, 3]
     with pytest.raises(LineFull):
         line.join(3.0)
     line.leave(b)
     line.leave(b)
-    assert [line.place(ticket) for ticket in (a, c)] == [1, 2] and len(line) == 2
+    assert [line.position(ticket) for ticket in (a, c)] == [1, 2] and len(line) == 2
     with pytest.raises(ValueError, match="not in list"):
-        line.place(b)
+        line.position(b)
 
 
 def test_without_a_line_no_turn_ends() -> None:
@@ -50,7 +50,7 @@ def test_in_a_busy_hour_everybody_gets_the_same_time() -> None:
                 waiting.append((line.join(float(second)), name))
         while len(inside) < 2 and waiting:
             ticket, name = waiting.pop(0)
-            assert line.place(ticket) == 1
+            assert line.position(ticket) == 1
             line.leave(ticket)
             inside[name] = float(second)
         for name in inside:

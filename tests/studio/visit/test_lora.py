@@ -13,12 +13,12 @@ import torch
 from pipelines import LoraUse, StreamSpec, load
 from studio.model.change import ChangeRule
 from studio.pictures import codec
-from studio.wire.protocol import PictureWish
+from studio.wire.protocol import PictureEncoding
 from tests.miniature import save_family, save_lora
 from tests.studio.harness import SIZE, joined, seen, serving
 
 LAYER = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
-NOISE = codec.encode(np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8), PictureWish("png"))
+NOISE = codec.encode(np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8), PictureEncoding("png"))
 
 
 def uses(*loras: tuple[Path, float]) -> list[dict[str, object]]:

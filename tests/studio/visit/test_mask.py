@@ -14,7 +14,7 @@ from studio.client import StudioClient, StudioError, transfer
 from studio.pictures import codec
 from studio.wire import protocol
 from studio.wire.limits import Limits
-from studio.wire.protocol import PictureWish
+from studio.wire.protocol import PictureEncoding
 from tests.studio.harness import SIZE, TOKEN, Peer, Running, coloured, joined, serving
 
 GREY = coloured(100, 100, 100)
@@ -83,7 +83,7 @@ async def test_a_still_picture_under_the_gate_shows_a_new_mask(shared: Running) 
 @pytest.mark.parametrize(
     ("message", "field"),
     [
-        (protocol.pack_mask(9, codec.encode(np.zeros((8, 8, 3), np.uint8), PictureWish("jpeg"))), "format"),
+        (protocol.pack_mask(9, codec.encode(np.zeros((8, 8, 3), np.uint8), PictureEncoding("jpeg"))), "format"),
         (protocol.pack_mask(9, b"no picture"), "format"),
         (protocol.pack_mask(9, png(MASK)[:-40]), "picture"),
         (protocol.pack_mask(9, png(np.zeros((8, 257), np.uint8))), "picture"),
@@ -116,7 +116,7 @@ async def test_the_python_client_paints(mini_model: Path, tmp_path: Path) -> Non
     settings = {"strength_map.mode": "mask"}
     pipeline = load(StreamSpec(str(mini_model), SIZE, SIZE, "eager", "float32"))
     with serving(factory=lambda spec: pipeline) as running:
-        url, wish = f"http://{running.host}", PictureWish("png")
+        url, wish = f"http://{running.host}", PictureEncoding("png")
         async with StudioClient(url, token=TOKEN, settings=settings, picture=wish) as client:
 
             async def picture(mask: np.ndarray | None) -> np.ndarray:

@@ -16,11 +16,11 @@ from pipelines import StreamSpec, load
 from pipelines.graphs import memory
 from studio.model.change import ChangeRule
 from studio.pictures import codec
-from studio.wire.protocol import PictureWish
+from studio.wire.protocol import PictureEncoding
 from tests.miniature import save_family
 from tests.studio.harness import SIZE, joined, seen, serving
 
-NOISE = codec.encode(np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8), PictureWish("png"))
+NOISE = codec.encode(np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8), PictureEncoding("png"))
 
 
 @pytest.mark.timeout(600)

@@ -16,7 +16,7 @@ from studio.files.render import Plan, render
 from studio.pictures import codec
 from studio.wire import protocol
 from studio.wire.limits import Limits
-from studio.wire.protocol import PictureWish
+from studio.wire.protocol import PictureEncoding
 from tests.miniature import save_adapter, save_family
 from tests.studio.harness import SIZE, TOKEN, Peer, Running, coloured, joined, serving
 
@@ -34,7 +34,7 @@ def shared() -> Iterator[Running]:
 
 
 def png(pixels: np.ndarray) -> bytes:
-    return codec.encode(pixels, PictureWish("png"))
+    return codec.encode(pixels, PictureEncoding("png"))
 
 
 async def show(peer: Peer, request: int, form: str = "none", picture: bytes = b"") -> dict[str, object]:
@@ -59,7 +59,7 @@ async def test_a_picture_is_acknowledged_and_holds_from_the_next_frame_on(shared
 
 async def test_a_picture_outlives_its_connection(shared: Running) -> None:
     async with joined(shared) as peer:
-        await show(peer, 1, "jpeg", codec.encode(PICTURE, PictureWish("jpeg", 100)))
+        await show(peer, 1, "jpeg", codec.encode(PICTURE, PictureEncoding("jpeg", 100)))
     async with joined(shared, resume=peer.welcome["resume"]) as again:
         await again.round(GREY)
         (picture,) = shared.pipeline.opened[-1].pictures

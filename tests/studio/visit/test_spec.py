@@ -22,7 +22,7 @@ from studio.model.change import ChangeRule
 from studio.pictures import codec
 from studio.wire import protocol
 from studio.wire.limits import Limits
-from studio.wire.protocol import Answer, PictureWish
+from studio.wire.protocol import Answer, PictureEncoding
 from tests.studio.fake import FakePipeline
 from tests.studio.harness import SIZE, TOKEN, Peer, Running, coloured, connected, joined, serving
 
@@ -351,7 +351,7 @@ async def test_a_prompt_patch_during_the_build_is_not_lost() -> None:
 
 async def test_the_python_client_changes_the_spec(tmp_path: Path) -> None:
     with shop_serving() as (_, running):
-        async with StudioClient(f"http://{running.host}", token=TOKEN, picture=PictureWish("png")) as client:
+        async with StudioClient(f"http://{running.host}", token=TOKEN, picture=PictureEncoding("png")) as client:
             assert (await client.change(width=192, height=256))["width"] == 192 and client.size == (192, 256)
             await client.frame(np.zeros((256, 192, 3), np.uint8))
             shown = await client.shown()
@@ -390,7 +390,7 @@ async def test_real_backends_and_sizes_while_a_client_streams(mini_model: Path, 
         ({"backend": "eager", "width": 192, "height": 192}, 2),
         ({"width": 128, "height": 128}, 2),
     ]
-    noise = codec.encode(np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8), PictureWish("png"))
+    noise = codec.encode(np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8), PictureEncoding("png"))
     patient = replace(Limits(), ping_s=60.0)  # this peer answers no pings, and waits for graphs
     with serving(patient, factory=factory, backend="eager", dtype="float32") as running:
         async with joined(running, settings={"steps": 2}) as peer:

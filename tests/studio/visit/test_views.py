@@ -128,15 +128,15 @@ def test_a_viewer_that_is_refused_or_fails_takes_no_place() -> None:
     stream: Any = SimpleNamespace(look=lambda: None)
     token = views.token("s", stream)
     for _ in range(3):
-        with contextlib.suppress(RuntimeError), views.place(token):
-            with pytest.raises(ViewError) as caught, views.place(token):
+        with contextlib.suppress(RuntimeError), views.watch(token):
+            with pytest.raises(ViewError) as caught, views.watch(token):
                 pass
             assert caught.value.status == 503
             raise RuntimeError("the connection broke")
-    with views.place(token) as view:
+    with views.watch(token) as view:
         assert view.viewers == 1
     views.end("s")
-    with pytest.raises(ViewError) as caught, views.place(token):
+    with pytest.raises(ViewError) as caught, views.watch(token):
         pass
     assert caught.value.status == 404 and view.viewers == 0
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipelines import FIELDS, Settings, StageTimings
 from studio.wire import protocol
-from studio.wire.protocol import Answer, Bye, Hello, Patch, Pause, PictureWish, Ping, ProtocolError
+from studio.wire.protocol import Answer, Bye, Hello, Patch, Pause, PictureEncoding, Ping, ProtocolError
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
@@ -134,7 +134,7 @@ ANSWERS = st.builds(
     settings_version=ids,
     verdict=st.sampled_from(protocol.VERDICTS),
     reason=st.sampled_from(protocol.REASONS),
-    timings=st.tuples(*[finite32] * len(protocol.TIMINGS)),
+    timings=st.builds(protocol.AnswerTimings, **dict.fromkeys(protocol.TIMINGS, finite32)),
     ssim=finite32,
     psnr=finite32,
     flicker=finite32,
@@ -153,7 +153,7 @@ def test_an_answer_survives_the_wire(answer: Answer) -> None:
 def test_headers_have_the_documented_sizes_and_offsets() -> None:
     assert (protocol.FRAME_HEADER.size, protocol.ANSWER_HEADER.size) == (16, 80)
     packed = protocol.pack_answer(
-        Answer(2, 3.5, 1, 9, "dropped", "stale", tuple(float(i) for i in range(10)), 0.5, 30.0, 2.0, "png", b"xy")
+        Answer(2, 3.5, 1, 9, "dropped", "stale", protocol.AnswerTimings(*map(float, range(10))), 0.5, 30.0, 2.0, "png", b"xy")
     )
     assert packed[:4] == bytes([0x52, 1, 2, 2]) and packed[24:26] == bytes([4, 1]) and packed[80:] == b"xy"
     assert int.from_bytes(packed[4:8], "little") == 2 and int.from_bytes(packed[16:20], "little") == 1
@@ -168,7 +168,7 @@ def test_timings_are_the_engines_stages_and_two_more() -> None:
 def test_messages_are_read() -> None:
     assert protocol.parse_text(text(type="hello", protocol=1)) == Hello(1)
     full = text(type="hello", protocol=1, token="t", resume="r", settings={"a": 1}, picture={"format": "png"}, client="me")
-    assert protocol.parse_text(full) == Hello(1, "t", "r", {"a": 1}, PictureWish("png", 85), "me")
+    assert protocol.parse_text(full) == Hello(1, "t", "r", {"a": 1}, PictureEncoding("png", 85), "me")
     assert protocol.parse_text(text(type="settings", patch={"steps": 2}, request=5)) == Patch({"steps": 2}, 5)
     assert protocol.parse_text(text(type="pause", paused=True)) == Pause(True)
     assert protocol.parse_text(text(type="ping", t=1.5)) == Ping(1.5)

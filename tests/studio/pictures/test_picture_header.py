@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from studio.pictures import codec, header_picture
+from studio.pictures import codec, picture_header
 from studio.wire.limits import Limits
-from studio.wire.protocol import PictureWish, ProtocolError
+from studio.wire.protocol import PictureEncoding, ProtocolError
 
 LIMITS = Limits()
 
@@ -40,7 +40,7 @@ PLAIN = {
 @pytest.mark.parametrize("name", PLAIN)
 def test_headers_agree_with_the_decoder(name: str) -> None:
     data, form = memoryview(PLAIN[name]), name.split()[0]
-    assert header_picture.read_header(data) == header_picture.PictureHeader(form, 40, 24)
+    assert picture_header.read_header(data) == picture_header.PictureHeader(form, 40, 24)
     assert codec.decode(data, form, 40, 24, LIMITS).shape == (24, 40, 3)
 
 
@@ -48,7 +48,7 @@ def test_colours_are_rgb_both_ways() -> None:
     pixels = np.zeros((16, 16, 3), np.uint8)
     pixels[:] = (200, 30, 60)
     for form in ("jpeg", "png"):
-        data = codec.encode(pixels, PictureWish(form, 95))
+        data = codec.encode(pixels, PictureEncoding(form, 95))
         assert np.abs(codec.decode(memoryview(data), form, 16, 16, LIMITS).astype(int) - pixels).max() <= 3
 
 
@@ -94,7 +94,7 @@ def test_what_is_refused_before_decoding(data: bytes, declared: str, message: st
 )
 def test_any_bytes_have_a_header_or_are_refused(data: bytes) -> None:
     try:
-        assert header_picture.read_header(memoryview(data)).width >= 0
+        assert picture_header.read_header(memoryview(data)).width >= 0
     except ProtocolError as error:
         assert error.code == "bad_frame"
 

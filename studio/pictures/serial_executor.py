@@ -1,4 +1,4 @@
-"""Work that a pool of threads does one piece after the other, in the order in which it was given."""
+"""Work that a pool of threads does one piece after the other, in the order in which it was submitted."""
 
 from __future__ import annotations
 
@@ -7,32 +7,34 @@ from collections import deque
 from collections.abc import Callable
 
 
-class InTurn:
-    """Takes work from any thread. `submit` gives a pool the draining of the queue; at most one thread drains at a time. On a busy
-    machine a picture could else be overtaken by the next while both are packed, and be lost.
+class SerialExecutor:
+    """Takes work from any thread and gives it to a pool, one piece at a time. In a pool of several threads a picture could be
+    overtaken by the next one while both are compressed, and be lost.
+
+    run: has a thread of the pool call a function.
     """
 
-    def __init__(self, submit: Callable[[Callable[[], None]], None]) -> None:
-        self._submit = submit
+    def __init__(self, run: Callable[[Callable[[], None]], None]) -> None:
+        self._run = run
         self._lock = threading.Lock()
         self._waiting: deque[Callable[[], None]] = deque()
         self._draining = False
 
-    def add(self, work: Callable[[], None]) -> None:
-        """Queue a piece of work, and have the pool drain the queue unless it does so already."""
+    def submit(self, work: Callable[[], None]) -> None:
+        """Queue a piece of work; a thread of the pool drains the queue."""
         with self._lock:
             self._waiting.append(work)
             if self._draining:
                 return
             self._draining = True
-        self._submit(self._drain)
+        self._run(self._drain)
 
     def _drain(self) -> None:
         while (work := self._next()) is not None:
             try:
                 work()
             except BaseException:
-                self._go_on()
+                self._drain_rest()
                 raise
 
     def _next(self) -> Callable[[], None] | None:
@@ -42,10 +44,10 @@ class InTurn:
             self._draining = False
             return None
 
-    def _go_on(self) -> None:
-        """A piece of work failed: what waits behind it is drained all the same."""
+    def _drain_rest(self) -> None:
+        """A piece of work has failed; what waits behind it is still done."""
         with self._lock:
             self._draining = bool(self._waiting)
             if not self._draining:
                 return
-        self._submit(self._drain)
+        self._run(self._drain)

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from studio.pictures.in_turn import InTurn
+from studio.pictures.serial_executor import SerialExecutor
 
 
 def test_pieces_are_done_in_their_order_and_never_two_at_once() -> None:
@@ -23,9 +23,9 @@ def test_pieces_are_done_in_their_order_and_never_two_at_once() -> None:
 
     with ThreadPoolExecutor(4) as pool:
         futures: list[Future[None]] = []
-        turns = InTurn(lambda work: futures.append(pool.submit(work)))
+        executor = SerialExecutor(lambda work: futures.append(pool.submit(work)))
         for number in range(60):
-            turns.add(lambda number=number: piece(number))  # type: ignore[misc]
+            executor.submit(lambda number=number: piece(number))  # type: ignore[misc]
             if number % 7 == 0:
                 time.sleep(0.003)  # the queue runs empty now and then, and is taken up again
         deadline = time.monotonic() + 10
@@ -37,17 +37,17 @@ def test_pieces_are_done_in_their_order_and_never_two_at_once() -> None:
 
 def test_what_waits_behind_a_failing_piece_is_done_and_the_failure_is_told() -> None:
     given: list[object] = []
-    turns = InTurn(given.append)
+    executor = SerialExecutor(given.append)
     done: list[str] = []
-    turns.add(lambda: done.append("before"))
-    turns.add(lambda: 1 // 0)
-    turns.add(lambda: done.append("behind"))
+    executor.submit(lambda: done.append("before"))
+    executor.submit(lambda: 1 // 0)
+    executor.submit(lambda: done.append("behind"))
     assert len(given) == 1
     with pytest.raises(ZeroDivisionError):
         given[0]()  # type: ignore[operator]
     assert done == ["before"] and len(given) == 2
     given[1]()  # type: ignore[operator]
     assert done == ["before", "behind"]
-    turns.add(lambda: done.append("later"))
+    executor.submit(lambda: done.append("later"))
     given[2]()  # type: ignore[operator]
     assert done[-1] == "later"

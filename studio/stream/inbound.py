@@ -1,0 +1,161 @@
+"""The way in of one session: from a client's binary message to a job for the model.
+
+    socket ─▶ Inbound (event loop) ─▶ session's inbox ─▶ FrameReader (codec pool) ─┬▶ model thread
+                                                                                   └▶ Outbound.skipped or failed (event loop)
+
+A frame goes from the codec pool to the model directly: a detour over the event loop would be one more wait for a busy core.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from pipelines import Frame
+from studio.model.owner import Job
+from studio.pictures import codec
+from studio.pictures.comparison import Comparison
+from studio.stream.dispatcher import Dispatcher
+from studio.stream.model_callbacks import ModelCallbacks
+from studio.stream.outbound import FrameProgress, Outbound
+from studio.stream.services import StreamServices
+from studio.stream.session import ReceivedFrame, Session
+from studio.stream.session_gate import SessionGate
+from studio.stream.telemetry import Window
+from studio.wire.limits import Limits
+from studio.wire.protocol import MaskMessage, ProtocolError, pack_text, parse_frame, parse_mask, parse_picture
+
+
+class Inbound:
+    """Takes frames, masks and picture prompts; one frame at a time is read. Event loop only."""
+
+    def __init__(
+        self,
+        session: Session,
+        services: StreamServices,
+        dispatcher: Dispatcher,
+        reader: FrameReader,
+        outbound: Outbound,
+        gate: SessionGate,
+    ) -> None:
+        self.reading = False  # a frame is in the codec pool
+        self._session, self._services, self._dispatcher = session, services, dispatcher
+        self._reader, self._outbound, self._gate = reader, outbound, gate
+
+    def receive_frame(self, message: bytes, now: float) -> None:
+        """Raises ProtocolError for a wrong header. What is wrong with the picture is found later, in the codec pool."""
+        self._session.receive(parse_frame(message), now)
+        self._read_next()
+        self._outbound.mailbox.wake()
+
+    async def receive_mask(self, message: bytes) -> str:
+        """Returns the reply. Read nothing else from the client meanwhile: the mask holds for exactly the frames after it.
+
+        Raises ProtocolError.
+        """
+        given = parse_mask(message)
+        self._session.mask = await self._decoded(given, lambda given, limits: codec.decode_mask(given.picture, limits))
+        return self._reply("mask", self._session.mask, given.request)
+
+    async def receive_picture_prompt(self, message: bytes) -> str:
+        """Returns the reply. As with a mask, read nothing else from the client meanwhile. Raises ProtocolError."""
+        given = parse_picture(message)
+        self._session.picture = await self._decoded(
+            given, lambda given, limits: codec.decode_prompt(given.picture, given.format, limits)
+        )
+        return self._reply("picture", self._session.picture, given.request)
+
+    async def _decoded(self, given: MaskMessage, decode: Callable[[MaskMessage, Limits], Any]) -> Any:
+        """The message's picture, decoded in the codec pool; None where the message removes it. Raises ProtocolError."""
+        if not given.picture:
+            return None
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._services.pool, decode, given, self._services.limits)
+        except ProtocolError as error:
+            error.request = given.request
+            raise
+
+    def _reply(self, kind: str, pixels: Any, request: int) -> str:
+        self._gate.reset()  # a still picture must be drawn again with it
+        size = None if pixels is None else [pixels.shape[1], pixels.shape[0]]
+        return pack_text(kind, present=pixels is not None, size=size, request=request)
+
+    def _read_next(self) -> None:
+        if self.reading:
+            return
+        received = self._session.take(self._services.clock())
+        if received is not None:
+            self.reading = True
+            self._dispatcher.to_pool(self._reader.read, received, self._frame_read, on_error=self._read_failed)
+
+    def _frame_read(self, *continuations: Callable[[], None]) -> None:
+        self.reading = False
+        for continuation in continuations:
+            continuation()
+        self._read_next()
+        self._outbound.mailbox.wake()
+
+    def _read_failed(self) -> None:
+        self.reading = False
+        self._outbound.fail_all()
+
+
+class FrameReader:
+    """Decodes a frame, lets the gate decide, and offers a job to the model. Codec pool only, one call at a time."""
+
+    def __init__(
+        self,
+        session: Session,
+        services: StreamServices,
+        dispatcher: Dispatcher,
+        callbacks: ModelCallbacks,
+        outbound: Outbound,
+        gate: SessionGate,
+        window: Window,
+        comparison: Comparison,
+    ) -> None:
+        self._session, self._services, self._dispatcher = session, services, dispatcher
+        self._callbacks, self._outbound, self._gate = callbacks, outbound, gate
+        self._window, self._comparison = window, comparison
+
+    def read(self, received: ReceivedFrame, done: Callable[..., None]) -> None:
+        """Calls `done` on the event loop, with the functions that are to be called there next."""
+        services, frame = self._services, received.frame
+        started = services.clock()
+        progress = FrameProgress(
+            frame.id, frame.captured_at, received.received_at, receive_ms=(started - received.received_at) * 1000
+        )
+        try:
+            pixels, spec = None, services.spec()
+            if frame.format != "none":
+                pixels = codec.decode(frame.picture, frame.format, spec.width, spec.height, services.limits)
+        except ProtocolError as error:
+            failed = partial(self._outbound.failed, progress, error.code, error.message, error.field)
+            return self._dispatcher.to_loop(done, failed)
+        unpacked = services.clock()
+        settings = self._session.settings
+        decision = self._gate.decide(pixels, settings)
+        ready_at = services.clock()
+        progress.unpack_ms, progress.gate_ms = (unpacked - started) * 1000, (ready_at - unpacked) * 1000
+        scores = decision.scores
+        notes = {"gate.cosine": scores.cosine, "gate.tile": scores.tile} if settings.gate.enabled else {}
+        if decision.skip and not self._callbacks.frames_inside:
+            return self._dispatcher.to_loop(done, partial(self._outbound.skipped, progress, notes))
+        # A skipped frame still lets the stream batch move on, or a still scene would never be finished.
+        progress.has_frame = not decision.skip
+        if progress.has_frame:
+            self._comparison.source(frame.id, pixels, settings.probe.enabled)
+        model_frame = Frame(frame.id, frame.captured_at, pixels, decision.thumb) if progress.has_frame else None
+        unused = services.fleet.offer(self._job(progress, model_frame, ready_at))
+        self._dispatcher.to_loop(done, partial(self._window.remark, notes), *([] if unused is None else [unused.on_unused]))
+
+    def _job(self, progress: FrameProgress, frame: Frame | None, ready_at: float) -> Job:
+        if frame is None:
+            on_unused: Callable[[], None] = partial(self._outbound.skipped, progress, {})
+        else:
+            on_unused = partial(self._outbound.superseded, progress.frame_id)
+        on_done = partial(self._callbacks.job_done, progress)
+        return Job(self._session.name, self._session, frame, ready_at, on_done, self._callbacks.turn_near, on_unused)
