@@ -76,7 +76,7 @@ def _made(pipeline: StreamPipeline, picture: Pixels, settings: Settings) -> tupl
     state, spent = pipeline.open(settings), []
     for index in range(4):
         (answer,) = pipeline.step([Entry(state, Frame(index, 0.0, picture), settings)])
-        spent.append(answer.timings.encode + answer.timings.denoise + answer.timings.decode)
+        spent.append(answer.timings.model)
     assert answer.pixels is not None
     return answer.pixels.numpy(), spent[1:]
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,6 @@ Mask = NDArray[np.uint8]
 Verdict = Literal["generated", "cached", "skipped", "warming"]
 """generated: full passes only; cached: features of another pass were reused; skipped: the gate answered; warming: the stream
 batch is not yet full."""
-
-STAGES = ("receive", "unpack", "gate", "encode", "denoise", "decode", "pack", "send")
 
 
 class RillError(Exception):
@@ -190,8 +188,18 @@ class StageTimings:
     pack: float = 0.0
     send: float = 0.0
 
-    def as_dict(self) -> dict[str, float]:
-        return {stage: getattr(self, stage) for stage in STAGES}
+    @property
+    def model(self) -> float:
+        """Milliseconds in the model: encode, denoise and decode."""
+        return self.encode + self.denoise + self.decode
+
+    def __add__(self, other: StageTimings) -> Self:
+        """Stage by stage."""
+        return replace(self, **{stage: getattr(self, stage) + getattr(other, stage) for stage in STAGES})
+
+
+STAGES = tuple(field.name for field in fields(StageTimings))
+"""The stages of a frame in their order: the fields of StageTimings."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,9 +26,9 @@ class Summary:
         self.add_timings(output.timings)
 
     def add_timings(self, timings: StageTimings) -> None:
-        for stage, value in timings.as_dict().items():
-            if value > 0.0:
-                self._stages[stage].append(value)
+        for stage, values in self._stages.items():
+            if (value := getattr(timings, stage)) > 0.0:
+                values.append(value)
 
     def result(self, spec: StreamSpec, seed: int, wall_s: float) -> dict[str, Any]:
         """The JSON object; fps counts generated frames only and is 0 for an empty run."""
