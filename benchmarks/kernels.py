@@ -19,7 +19,7 @@ from torch import Tensor
 
 from benchmarks import gpu_state, machine
 from benchmarks.measure import positive
-from kernels import group_norm_silu, pixels, stream_step
+from kernels import group_norm_silu, pixels, prediction, stream_step
 
 Call = Callable[[], object]
 
@@ -55,7 +55,7 @@ def cases(size: int, rows: int, device: torch.device) -> Iterator[Case]:
     x = drawn(rows, 3, size, size).to(half).contiguous(memory_format=torch.channels_last)
     yield Case("pixels out", text, pixels.leave_reference, pixels.leave, (x,))
     latent = size // 8
-    levels = [stream_step.Level(0.7, 0.714, 1.5, 0.9, 0.436)] * rows
+    levels = [prediction.Level(0.7, 0.714, 1.5, 0.9, 0.436)] * rows
     tensors = [drawn(rows, 4, latent, latent) for _ in range(4)]
     step = ("epsilon", tensors[0], tensors[1], levels, tensors[2], tensors[3])
     yield Case("stream step", f"{rows} x 4 x {latent}²", stream_step.stream_step_reference, stream_step.stream_step, step, False)

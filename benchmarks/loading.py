@@ -88,13 +88,13 @@ def measure(folder: Path, backend: str, dtype: str, size: int, cache: Path) -> d
     from pipelines import Entry, Frame, Settings, StreamSpec, load, release_memory
     from pipelines.checkpoints.loader import ModelParts
     from pipelines.checkpoints.naming import describe
-    from pipelines.graphs import backends
+    from pipelines.graphs.backends import selection
     from pipelines.graphs.memory import estimate_of
 
     spec = StreamSpec(str(folder), size, size, backend, dtype)
     for name in LIBRARIES:
         importlib.import_module(name)
-    (need,) = estimate_of(ModelParts(describe(spec.model), offline=True), backends.resolve(spec))
+    (need,) = estimate_of(ModelParts(describe(spec.model), offline=True), selection.resolve(spec))
     before = _resident("VmHWM")
     start = time.perf_counter()
     pipeline = load(spec, cache, offline=True)

@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.stream_step import Level, linear
+from kernels.prediction import Level, linear
 
 BLOCK = 1024
 COLUMNS = 5  # p, q, γ, a′, s′

@@ -25,7 +25,9 @@ from pipelines.engine.decoding import PictureDecoder, Safety
 from pipelines.engine.passes import Passes, stack
 from pipelines.engine.state import Move, Row, StreamState
 from pipelines.engine.turn import Entry, Turn
-from pipelines.graphs import backends, memory
+from pipelines.engine.work import DECODE, ENCODE, PAINT, Work, stages
+from pipelines.graphs import memory
+from pipelines.graphs.backends import selection
 from pipelines.graphs.graphs import GraphKey, Graphs, steered
 from pipelines.networks import picture_prompt
 from pipelines.techniques import feature_cache, guidance, hints, probe
@@ -63,17 +65,17 @@ class StreamPipeline:
     ) -> None:
         self.spec = spec
         self.info: ModelInfo = parts.info
-        self.graphs = Graphs(parts, spec, backends.create(spec, cache_dir, path, graphs.disk), graphs.memory)
+        self.graphs = Graphs(parts, spec, selection.create(spec, cache_dir, path, graphs.disk), graphs.memory)
         self.transfer = device.of(self.graphs.backend.device, path)
         self._decode = PictureDecoder(self.graphs, self.transfer, safety)
         self._kernels = path.kernels
         self.schedule = parts.schedule
         self.branches = parts.branches
-        self.worked: forecast.Work = Counter()  # rows that the last step took, by call
-        self._recent: deque[forecast.Work] = deque(maxlen=8)
+        self.worked: Work = Counter()  # rows that the last step took, by call
+        self._recent: deque[Work] = deque(maxlen=8)
         self._unmeasured = 0
         # Rows and seconds of each stage of the newest step that has just ended.
-        self.measured: list[tuple[forecast.Work, float]] | None = None
+        self.measured: list[tuple[Work, float]] | None = None
         place = self.transfer.place
         nothing = picture_prompt.none(parts.picture_tokens, parts.embedding_shape[1])
         self._passes = Passes(self.graphs, self.schedule, None if nothing is None else place(nothing))
@@ -151,7 +153,7 @@ class StreamPipeline:
         for index in range(settings.steps):
             self.step([Entry(state, Frame(index, 0.0, grey), settings)])
 
-    def demand(self, state: StreamState | None, frame: Frame | None, settings: Settings) -> forecast.Work:
+    def demand(self, state: StreamState | None, frame: Frame | None, settings: Settings) -> Work:
         """The rows that a step with this frame will need for this session (None: one that has not begun), by call; where its turn
         has begun, what is left of it."""
         if state is not None and state.turn is not None:
@@ -210,7 +212,7 @@ class StreamPipeline:
         leaving = [(turn.departure.frame, finished) for turn in over if (finished := turn.finished()) is not None]
         made = self._decode([finished for _, finished in leaving])
         for _, finished in leaving:
-            self.worked[forecast.PAINT if self._decode.paints(finished) else forecast.DECODE] += 1
+            self.worked[PAINT if self._decode.paints(finished) else DECODE] += 1
         pictures = {id(frame): picture for (frame, _), picture in zip(leaving, made, strict=True)}
         timings = self.transfer.end()
         self._note(timings)
@@ -228,7 +230,7 @@ class StreamPipeline:
         behind, self.measured = self.transfer.behind, None
         if 0 <= behind < self._unmeasured:  # else no other step is over since the last time
             self._unmeasured = behind
-            self.measured = forecast.stages(self._recent[-1 - behind], timings)
+            self.measured = stages(self._recent[-1 - behind], timings)
 
     def _probe(self, entry: Entry) -> None:
         """Make the unaccelerated picture of the entry's frame, if its session's probe asks for one now."""
@@ -253,7 +255,7 @@ class StreamPipeline:
         with self.transfer.lane("encode"):
             pixels = self.transfer.upload([self._checked(frame) for frame in frames])
             encoded = self.graphs.run("encode", (pixels,))[0]
-        self.worked[forecast.ENCODE] += len(frames)
+        self.worked[ENCODE] += len(frames)
         for turn in seen:
             turn.left -= 1
         return {id(frame): latent for frame, latent in zip(frames, encoded, strict=True)}
@@ -382,12 +384,12 @@ def load(
     flags is shown black. path: parts of the way through a GPU, for benchmarks. graphs: what more graphs may take. Raises
     SpecError, ModelError, and MemoryShortError before anything is read that would not fit.
     """
-    resolved = backends.resolve(spec)
+    resolved = selection.resolve(spec)
     parts = ModelParts(with_loras(describe(spec.model), spec.loras), offline)
     for name in ("width", "height"):
         if getattr(spec, name) % parts.size_multiple:
             raise SpecError(name, f"{getattr(spec, name)} does not fit this model; multiples of {parts.size_multiple} do")
-    resolved = backends.quantised(spec, resolved, bool(parts.calibration))
+    resolved = selection.quantised(spec, resolved, bool(parts.calibration))
     needs = memory.estimate_of(parts, resolved)
     memory.require(memory.with_graphs(needs, graphs.memory or 0), memory.free_bytes)
     pipeline = StreamPipeline(resolved, parts, cache_dir, safety, path, graphs)

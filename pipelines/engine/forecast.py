@@ -9,30 +9,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from pipelines.engine.state import StreamState
+from pipelines.engine.turn import Turn
+from pipelines.engine.work import DECODE, ENCODE, PAINT, Work
 from pipelines.techniques import feature_cache, guidance
 from pipelines.techniques.feature_cache import PLAIN, Kind
 from pipelines.values.settings import Settings
-from pipelines.values.types import Frame, StageTimings
-
-if TYPE_CHECKING:
-    from pipelines.engine.turn import Turn
-
-Pass = tuple[Kind, bool]
-"""(kind of pass, whether a ControlNet has a say)."""
-
-Call = tuple[Pass, int]
-"""(kind of pass, UNet calls before it in the step): rows of one call are computed together."""
-
-Work = Counter[Call]
-"""Rows by call, in the order in which they are computed."""
-
-ENCODE: Call = ((("encode", None), False), 0)
-DECODE: Call = ((("decode", None), False), 0)
-PAINT: Call = ((("paint", None), False), 0)
-"""The pictures around the UNet's calls: painted ones are not among those that are only decoded."""
+from pipelines.values.types import Frame
 
 
 def work(
@@ -69,15 +53,6 @@ def rest(turn: Turn, controlled: bool = False, painted: bool = False) -> Work:
     if _departs(state, None, settings):
         needed[PAINT if painted else DECODE] = 1
     return needed
-
-
-def stages(work: Work, timings: StageTimings) -> list[tuple[Work, float]]:
-    """What each stage of a step did, and the seconds that it took."""
-    of = {ENCODE: "encode", DECODE: "decode", PAINT: "decode"}
-    done: dict[str, Work] = {}
-    for call, rows in work.items():
-        done.setdefault(of.get(call, "denoise"), Counter())[call] += rows
-    return [(rows, getattr(timings, stage) / 1000) for stage, rows in done.items()]
 
 
 def _add(

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pipelines.engine.forecast import Work
 from pipelines.engine.state import Row
+from pipelines.engine.work import Work
 from pipelines.graphs.graphs import CONTROLLED, Graphs
 from pipelines.techniques.conditioning import Condition
 from pipelines.techniques.feature_cache import SHORT, Kind

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kernels.stream_step import Level
+from kernels.prediction import Level
 from pipelines.engine.device import Read, at_once
 from pipelines.networks import picture_prompt
 from pipelines.techniques import feature_cache, gate, granularity, guidance, strength_map

@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from typing import Generic, TypeVar
 
-from pipelines.graphs.backends import Graph
+from pipelines.graphs.backends.base import Graph
 
 log = logging.getLogger("rill")
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from kernels import group_norm_silu, groupnorm, pixels, upsample
 from pipelines.checkpoints.loader import SPATIAL_FACTOR, ModelParts
 from pipelines.graphs import memory
-from pipelines.graphs.backends import Backend, Samples
+from pipelines.graphs.backends.base import Backend, Samples
 from pipelines.graphs.backends.building import alone
 from pipelines.graphs.calibration import CALIBRATED, Calibration
 from pipelines.graphs.graph_budget import ReadyGraphs

@@ -14,7 +14,7 @@ from typing import Any, Literal, cast, get_args
 import torch
 from torch import Tensor
 
-from kernels.stream_step import denoised as denoised  # x̂₀ from an output, whatever its type
+from kernels.prediction import denoised as denoised  # x̂₀ from an output, whatever its type
 from pipelines.values.types import ModelError, SettingsError
 
 Prediction = Literal["epsilon", "sample", "v_prediction", "flow", "flow_reversed"]

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from kernels.group_norm_silu import group_norm_silu_reference
 from kernels.pixels import enter_reference, leave_reference
-from kernels.stream_step import Level, stream_step_reference
+from kernels.prediction import Level
+from kernels.stream_step import stream_step_reference
 from kernels.triton_group_norm_silu import group_norm_silu_kernel
 from kernels.triton_pixels import enter_kernel, leave_kernel
 from kernels.triton_stream_step import stream_step_kernel

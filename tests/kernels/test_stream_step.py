@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from kernels.stream_step import Level, denoised, linear, stream_step
+from kernels.prediction import Level, denoised, linear
+from kernels.stream_step import stream_step
 from pipelines.techniques.schedule import noised
 
 TYPES = ["epsilon", "sample", "v_prediction", "flow", "flow_reversed"]

@@ -1,123 +1,13 @@
 """Backends: each turns a torch module into a static graph, a callable from tensors to tensors.
 
-`eager` is the reference on any device, `openvino` the fast one on a CPU, `compile` (torch.compile) on a GPU.
+`eager` is the reference on any device, `openvino` the fast one on a CPU, `compiled` (torch.compile) on a GPU. `base.py` has the
+interface, `selection.py` chooses one.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Protocol
-
-import torch
-from torch import Tensor, nn
-
-from pipelines.graphs.backends import eight_bit, precision
-from pipelines.graphs.layout import Layout
-from pipelines.values.types import GRAPHS_ON_DISK, GpuPath, SpecError, StreamSpec
 
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 """OpenVINO and NNCF report every graph to their makers, from a process that they fork for it, unless this module of theirs is
 missing. Eleven miniature graphs took 32 s of processor time with it, beside that of the forks, and 21 s without."""
-
-Graph = Callable[..., tuple[Tensor, ...]]
-"""Called with tensors of exactly the example's shapes; returns a tuple of float32 (or uint8) tensors that the caller owns. Hidden
-states, which only another graph will take, may be in the backend's own dtype."""
-
-Samples = Callable[[], Sequence[tuple[Tensor, ...]]]
-"""Makes the inputs that a graph is calibrated with."""
-
-
-class Backend(Protocol):
-    """Builds graphs. `build` may take seconds; what it returns is safe to call from one thread at a time."""
-
-    name: str
-    device: torch.device
-    """Where a graph's outputs are; inputs may come from the host as well."""
-    layout: Layout
-    """The sizes that graphs are built for."""
-    torch_threads: int
-    """Threads for torch's own operations around the graphs. Where the graphs run in another library's pool it is 1: torch's
-    threads keep spinning for a while after each operation, and took 5 of 26 ms from OpenVINO on two cores."""
-
-    def build(self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor], samples: Samples | None = None) -> Graph:
-        """key names the graph uniquely (weights, part, shape, dtype); make gives the module if it is needed at all. samples: for
-        a graph in int8 of openvino, which alone takes them."""
-        ...
-
-    def portable(self, key: str, calibrated: bool) -> bool:
-        """Whether that graph (calibrated: there are samples for it) is not on disk yet, but would be found there."""
-        ...
-
-
-def resolve(spec: StreamSpec) -> StreamSpec:
-    """The spec without "auto": openvino on a CPU, compile on a GPU; bfloat16 where the CPU is faster in it. Raises SpecError."""
-    device = spec.device if spec.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
-    on_gpu = device.startswith("cuda")
-    if on_gpu and not torch.cuda.is_available():
-        raise SpecError("device", f"{device!r} is asked for but this machine or this build of torch has no CUDA device")
-    if not on_gpu and device != "cpu":
-        raise SpecError("device", f"{device!r} is not one of auto, cpu, cuda, cuda:N")
-    backend = spec.backend if spec.backend != "auto" else ("compile" if on_gpu else "openvino")
-    if backend == "openvino" and on_gpu:
-        raise SpecError("backend", "openvino runs on the CPU only; use compile or eager with a CUDA device")
-    dtype = spec.dtype if spec.dtype != "auto" else ("float16" if on_gpu else _cpu_dtype(backend))
-    if dtype == "float16" and not on_gpu:
-        raise SpecError("dtype", "float16 needs a GPU; a CPU takes float32 or bfloat16")
-    if dtype == "int8":
-        _check_int8(backend, on_gpu)
-    return dataclasses.replace(spec, device=device, backend=backend, dtype=dtype)
-
-
-def _check_int8(backend: str, on_gpu: bool) -> None:
-    if on_gpu and backend != "compile":
-        raise SpecError("dtype", f"int8 on a GPU needs the compile backend; {backend} takes float16, bfloat16 or float32")
-    if on_gpu and not eight_bit.available():
-        raise SpecError("dtype", "int8 on a GPU needs torchao (requirements-gpu.txt); float16 and bfloat16 do not")
-    if not on_gpu and backend != "openvino":
-        raise SpecError("dtype", f"int8 needs the openvino backend on a CPU; {backend} takes float32 or bfloat16")
-
-
-def quantised(spec: StreamSpec, resolved: StreamSpec, calibrated: bool) -> StreamSpec:
-    """The resolved spec, in int8 where dtype was left open, the CPU computes in it but not in bfloat16, and the model comes with
-    pictures to calibrate it with. Raises SpecError where int8 is asked of a model without."""
-    if resolved.dtype == "int8" and resolved.backend == "openvino" and not calibrated:
-        raise SpecError(
-            "dtype", "int8 needs pictures to calibrate with, which this model does not have; bfloat16 or float32 do not"
-        )
-    if spec.dtype == "auto" and resolved.dtype == "float32" and resolved.backend == "openvino" and calibrated:
-        from pipelines.graphs.backends.openvino import supports
-
-        return dataclasses.replace(resolved, dtype="int8") if supports("INT8") and not supports("BF16") else resolved
-    return resolved
-
-
-def _cpu_dtype(backend: str) -> str:
-    pays = precision.pays_in_openvino if backend == "openvino" else precision.pays_in_torch
-    return "bfloat16" if pays() else "float32"
-
-
-def create(
-    spec: StreamSpec,
-    cache_dir: Path | None,
-    path: GpuPath = GpuPath(),  # noqa: B008 - frozen
-    disk: int = GRAPHS_ON_DISK,
-) -> Backend:
-    """The backend of a resolved spec. disk: bytes that graphs below cache_dir may take."""
-    if spec.backend == "openvino":
-        from pipelines.graphs.backends.openvino import OpenVinoBackend
-
-        return OpenVinoBackend(spec.dtype, cache_dir, disk)
-    eight = spec.dtype == "int8"
-    floats = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    dtype = torch.bfloat16 if eight else floats[spec.dtype]
-    device = torch.device(spec.device)
-    if spec.backend == "compile":
-        from pipelines.graphs.backends.compiled import CompileBackend
-
-        return CompileBackend(device, dtype, path, eight)
-    from pipelines.graphs.backends.eager import EagerBackend
-
-    return EagerBackend(device, dtype, path)

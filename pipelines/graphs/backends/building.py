@@ -14,7 +14,7 @@ from typing import final
 
 from torch import Tensor, nn
 
-from pipelines.graphs.backends import Graph, Samples
+from pipelines.graphs.backends.base import Graph, Samples
 
 
 class Turn:

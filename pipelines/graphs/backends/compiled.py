@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipelines.graphs.backends import Graph, Samples, eight_bit
+from pipelines.graphs.backends import eight_bit
+from pipelines.graphs.backends.base import Graph, Samples
 from pipelines.graphs.backends.capture import Capture
 from pipelines.graphs.backends.eager import EagerBackend
 from pipelines.values.types import GpuPath

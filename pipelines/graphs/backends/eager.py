@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from pipelines.graphs.backends import Graph, Samples
+from pipelines.graphs.backends.base import Graph, Samples
 from pipelines.graphs.backends.building import Builder
 from pipelines.graphs.layout import ON_CPU, ON_GPU
 from pipelines.networks import attention

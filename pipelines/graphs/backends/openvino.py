@@ -33,7 +33,7 @@ from torch import Tensor, nn
 
 from kernels import groupnorm, upsample
 from pipelines.graphs import malloc_trim
-from pipelines.graphs.backends import Graph, Samples
+from pipelines.graphs.backends.base import Graph, Samples
 from pipelines.graphs.backends.building import Builder
 from pipelines.graphs.backends.store import GraphStore, Hold
 from pipelines.graphs.layout import ON_CPU

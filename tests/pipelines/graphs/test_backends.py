@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from benchmarks import clips
 from kernels.group_norm_silu import NormActivation
 from pipelines import Entry, Frame, ModelParts, Pixels, Settings, SpecError, StreamSpec, describe, load
-from pipelines.graphs import backends
 from pipelines.graphs.backends import openvino as openvino_backend
-from pipelines.graphs.backends import precision
+from pipelines.graphs.backends import precision, selection
 from pipelines.graphs.backends.compiled import CompileBackend
 from pipelines.graphs.backends.eager import EagerBackend
 from pipelines.graphs.backends.openvino import OpenVinoBackend, convolutions, supports
@@ -261,22 +260,22 @@ def test_hidden_states_pass_from_graph_to_graph_in_bfloat16() -> None:
 
 
 def test_auto_is_resolved_from_the_machine() -> None:
-    spec = backends.resolve(StreamSpec(device="cpu"))
+    spec = selection.resolve(StreamSpec(device="cpu"))
     assert (spec.backend, spec.dtype) == ("openvino", "bfloat16" if precision.pays_in_openvino() else "float32")
     assert supports("BF16") or spec.dtype == "float32"
-    assert backends.resolve(StreamSpec(device="cpu", backend="eager", dtype="float32")).dtype == "float32"
+    assert selection.resolve(StreamSpec(device="cpu", backend="eager", dtype="float32")).dtype == "float32"
 
 
 @pytest.mark.parametrize("pays", [True, False])
 def test_bfloat16_is_taken_only_where_it_is_faster(monkeypatch: pytest.MonkeyPatch, pays: bool) -> None:
     monkeypatch.setattr(precision, "pays_in_openvino", lambda: pays)
     monkeypatch.setattr(precision, "pays_in_torch", lambda: not pays)
-    assert backends.resolve(StreamSpec(device="cpu")).dtype == ("bfloat16" if pays else "float32")
-    assert backends.resolve(StreamSpec(device="cpu", backend="eager")).dtype == ("float32" if pays else "bfloat16")
+    assert selection.resolve(StreamSpec(device="cpu")).dtype == ("bfloat16" if pays else "float32")
+    assert selection.resolve(StreamSpec(device="cpu", backend="eager")).dtype == ("float32" if pays else "bfloat16")
     open_ = StreamSpec(device="cpu")
-    shipped = backends.quantised(open_, backends.resolve(open_), calibrated=True)
+    shipped = selection.quantised(open_, selection.resolve(open_), calibrated=True)
     assert shipped.dtype == ("bfloat16" if pays else "int8" if supports("INT8") and not supports("BF16") else "float32")
-    assert backends.resolve(StreamSpec(device="cpu", dtype="bfloat16")).dtype == "bfloat16", "asked for is asked for"
+    assert selection.resolve(StreamSpec(device="cpu", dtype="bfloat16")).dtype == "bfloat16", "asked for is asked for"
 
 
 def test_the_gain_is_that_of_the_fastest_calls_without_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -307,28 +306,28 @@ def test_the_timed_graph_is_convolutions_in_the_precision_that_is_asked_for() ->
 def test_impossible_specs_are_refused(change: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with pytest.raises(SpecError):
-        backends.resolve(StreamSpec(**change))  # type: ignore[arg-type]
+        selection.resolve(StreamSpec(**change))  # type: ignore[arg-type]
 
 
 def test_int8_on_a_gpu_needs_torchao_and_torch_compile(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(backends.eight_bit, "find_spec", lambda name: None)
+    monkeypatch.setattr(selection.eight_bit, "find_spec", lambda name: None)
     with pytest.raises(SpecError, match="torchao"):
-        backends.resolve(StreamSpec(device="cuda", dtype="int8"))
-    monkeypatch.setattr(backends.eight_bit, "find_spec", lambda name: object())
-    spec = backends.resolve(StreamSpec(device="cuda", dtype="int8"))
+        selection.resolve(StreamSpec(device="cuda", dtype="int8"))
+    monkeypatch.setattr(selection.eight_bit, "find_spec", lambda name: object())
+    spec = selection.resolve(StreamSpec(device="cuda", dtype="int8"))
     assert (spec.backend, spec.dtype) == ("compile", "int8")
-    assert backends.quantised(spec, spec, calibrated=False) == spec, "nothing is calibrated there"
+    assert selection.quantised(spec, spec, calibrated=False) == spec, "nothing is calibrated there"
     with pytest.raises(SpecError, match="compile"):
-        backends.resolve(StreamSpec(device="cuda", backend="eager", dtype="int8"))
+        selection.resolve(StreamSpec(device="cuda", backend="eager", dtype="int8"))
 
 
 def test_products_of_transformer_blocks_alone_are_worth_eight_bits() -> None:
     wide, odd = nn.Linear(32, 64), nn.Linear(32, 60)
     inside = "up.0.attention.transformer_blocks.0.attn1.to_q"
-    assert backends.eight_bit.worth(wide, inside)
-    assert not backends.eight_bit.worth(wide, "embed.time_embedding.linear_1")
-    assert not backends.eight_bit.worth(odd, inside) and not backends.eight_bit.worth(nn.Conv2d(32, 32, 1), inside)
+    assert selection.eight_bit.worth(wide, inside)
+    assert not selection.eight_bit.worth(wide, "embed.time_embedding.linear_1")
+    assert not selection.eight_bit.worth(odd, inside) and not selection.eight_bit.worth(nn.Conv2d(32, 32, 1), inside)
 
 
 def test_a_gpus_graphs_take_the_parts_of_the_path_that_are_in_use() -> None:
@@ -351,7 +350,7 @@ def test_a_gpus_graphs_take_the_parts_of_the_path_that_are_in_use() -> None:
 def test_cuda_without_a_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SpecError, match="device"):
-        backends.resolve(StreamSpec(device="cuda"))
+        selection.resolve(StreamSpec(device="cuda"))
 
 
 def test_a_batch_over_several_buckets_is_the_same_as_one_by_one(mini_model: Path) -> None:
@@ -413,11 +412,11 @@ def test_int8_is_taken_where_it_helps_and_refused_where_it_cannot_be_made(
     spec = StreamSpec(device="cpu")
     in_floats = StreamSpec(device="cpu", backend="openvino", dtype="float32")
     monkeypatch.setattr(openvino_backend, "supports", lambda kind: kind == "INT8")
-    assert backends.quantised(spec, in_floats, True).dtype == "int8"
-    assert backends.quantised(spec, in_floats, False) == in_floats
-    assert backends.quantised(in_floats, in_floats, True) == in_floats, "float32 was asked for"
+    assert selection.quantised(spec, in_floats, True).dtype == "int8"
+    assert selection.quantised(spec, in_floats, False) == in_floats
+    assert selection.quantised(in_floats, in_floats, True) == in_floats, "float32 was asked for"
     monkeypatch.setattr(openvino_backend, "supports", lambda kind: False)
-    assert backends.quantised(spec, in_floats, True) == in_floats
+    assert selection.quantised(spec, in_floats, True) == in_floats
     assert len(ModelParts(describe(str(calibrated))).calibration) == 5 and ModelParts(describe(str(mini_model))).calibration == ()
     with pytest.raises(SpecError, match="calibrate"):
         load(StreamSpec(str(mini_model), SIZE, SIZE, "openvino", "int8"))

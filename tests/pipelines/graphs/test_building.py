@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipelines.graphs.backends import Graph, Samples
+from pipelines.graphs.backends.base import Graph, Samples
 from pipelines.graphs.backends.building import Builder, Turn
 from pipelines.graphs.backends.compiled import CompileBackend
 from pipelines.graphs.backends.eager import EagerBackend

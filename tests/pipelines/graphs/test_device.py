@@ -80,7 +80,7 @@ class FakeTransfer(CudaTransfer):
 @pytest.fixture
 def pipeline(mini_model: Path, monkeypatch: pytest.MonkeyPatch) -> StreamPipeline:
     monkeypatch.setattr(torch.Tensor, "record_stream", lambda self, stream: None)
-    monkeypatch.setattr(engine.backends, "create", lambda *arguments: ShapesOnly())
+    monkeypatch.setattr(engine.selection, "create", lambda *arguments: ShapesOnly())
     monkeypatch.setattr(engine.device, "of", lambda device, path: FakeTransfer())
     return StreamPipeline(
         StreamSpec(str(mini_model), SIZE, SIZE, "eager", "float32", "cpu"), ModelParts(describe(str(mini_model))), None

@@ -1,0 +1,83 @@
+"""Which backend, device and dtype a spec gets on this machine."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import torch
+
+from pipelines.graphs.backends import eight_bit, precision
+from pipelines.graphs.backends.base import Backend
+from pipelines.values.types import GRAPHS_ON_DISK, GpuPath, SpecError, StreamSpec
+
+
+def resolve(spec: StreamSpec) -> StreamSpec:
+    """The spec without "auto": openvino on a CPU, compile on a GPU; bfloat16 where the CPU is faster in it. Raises SpecError."""
+    device = spec.device if spec.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+    on_gpu = device.startswith("cuda")
+    if on_gpu and not torch.cuda.is_available():
+        raise SpecError("device", f"{device!r} is asked for but this machine or this build of torch has no CUDA device")
+    if not on_gpu and device != "cpu":
+        raise SpecError("device", f"{device!r} is not one of auto, cpu, cuda, cuda:N")
+    backend = spec.backend if spec.backend != "auto" else ("compile" if on_gpu else "openvino")
+    if backend == "openvino" and on_gpu:
+        raise SpecError("backend", "openvino runs on the CPU only; use compile or eager with a CUDA device")
+    dtype = spec.dtype if spec.dtype != "auto" else ("float16" if on_gpu else _cpu_dtype(backend))
+    if dtype == "float16" and not on_gpu:
+        raise SpecError("dtype", "float16 needs a GPU; a CPU takes float32 or bfloat16")
+    if dtype == "int8":
+        _check_int8(backend, on_gpu)
+    return dataclasses.replace(spec, device=device, backend=backend, dtype=dtype)
+
+
+def _check_int8(backend: str, on_gpu: bool) -> None:
+    if on_gpu and backend != "compile":
+        raise SpecError("dtype", f"int8 on a GPU needs the compile backend; {backend} takes float16, bfloat16 or float32")
+    if on_gpu and not eight_bit.available():
+        raise SpecError("dtype", "int8 on a GPU needs torchao (requirements-gpu.txt); float16 and bfloat16 do not")
+    if not on_gpu and backend != "openvino":
+        raise SpecError("dtype", f"int8 needs the openvino backend on a CPU; {backend} takes float32 or bfloat16")
+
+
+def quantised(spec: StreamSpec, resolved: StreamSpec, calibrated: bool) -> StreamSpec:
+    """The resolved spec, in int8 where dtype was left open, the CPU computes in it but not in bfloat16, and the model comes with
+    pictures to calibrate it with. Raises SpecError where int8 is asked of a model without."""
+    if resolved.dtype == "int8" and resolved.backend == "openvino" and not calibrated:
+        raise SpecError(
+            "dtype", "int8 needs pictures to calibrate with, which this model does not have; bfloat16 or float32 do not"
+        )
+    if spec.dtype == "auto" and resolved.dtype == "float32" and resolved.backend == "openvino" and calibrated:
+        from pipelines.graphs.backends.openvino import supports
+
+        return dataclasses.replace(resolved, dtype="int8") if supports("INT8") and not supports("BF16") else resolved
+    return resolved
+
+
+def _cpu_dtype(backend: str) -> str:
+    pays = precision.pays_in_openvino if backend == "openvino" else precision.pays_in_torch
+    return "bfloat16" if pays() else "float32"
+
+
+def create(
+    spec: StreamSpec,
+    cache_dir: Path | None,
+    path: GpuPath = GpuPath(),  # noqa: B008 - frozen
+    disk: int = GRAPHS_ON_DISK,
+) -> Backend:
+    """The backend of a resolved spec. disk: bytes that graphs below cache_dir may take."""
+    if spec.backend == "openvino":
+        from pipelines.graphs.backends.openvino import OpenVinoBackend
+
+        return OpenVinoBackend(spec.dtype, cache_dir, disk)
+    eight = spec.dtype == "int8"
+    floats = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    dtype = torch.bfloat16 if eight else floats[spec.dtype]
+    device = torch.device(spec.device)
+    if spec.backend == "compile":
+        from pipelines.graphs.backends.compiled import CompileBackend
+
+        return CompileBackend(device, dtype, path, eight)
+    from pipelines.graphs.backends.eager import EagerBackend
+
+    return EagerBackend(device, dtype, path)
