@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -52,7 +53,29 @@ class StyledBlock(nn.Module):
         return x + h
 
 
-class Painter(ModelMixin, ConfigMixin):
+class StyleTable:
+    """A network with a table of styles, `styles` [S, N], and names of mixtures of them in its configuration's `looks`."""
+
+    styles: Tensor
+    config: Any
+
+    def style(self, look: str | Mapping[int, float]) -> Tensor:
+        """The numbers [N] of a look by its name, or of a mixture {row of `styles`: share}. Raises ValueError for unknown ones."""
+        shares = self._named(look) if isinstance(look, str) else dict(look)
+        known = len(self.styles)
+        wrong = [row for row in shares if not 0 <= row < known]
+        if wrong or not shares:
+            raise ValueError(f"style: rows 0 to {known - 1} can be mixed, at least one; got {sorted(shares)}")
+        return torch.stack([share * self.styles[row] for row, share in shares.items()]).sum(0)
+
+    def _named(self, look: str) -> dict[int, float]:
+        looks = self.config["looks"] or {}
+        if look not in looks:
+            raise ValueError(f"look: {look!r} is none of {', '.join(looks)}")
+        return {int(row): share for row, share in looks[look].items()}
+
+
+class Painter(StyleTable, ModelMixin, ConfigMixin):
     """Pictures and styles to painted pictures.
 
     Three convolutions to a quarter of the size, residual blocks, two nearest-neighbour doublings with convolutions, and a 9x9
@@ -107,18 +130,3 @@ class Painter(ModelMixin, ConfigMixin):
             h = F.relu(conv(F.interpolate(h, scale_factor=2.0, mode="nearest"), style))
         x: Tensor = self.out(h, style).sigmoid() * 2 - 1
         return x
-
-    def style(self, look: str | Mapping[int, float]) -> Tensor:
-        """The numbers [N] of a look by its name, or of a mixture {row of `styles`: share}. Raises ValueError for unknown ones."""
-        shares = self._named(look) if isinstance(look, str) else dict(look)
-        known = len(self.styles)
-        wrong = [row for row in shares if not 0 <= row < known]
-        if wrong or not shares:
-            raise ValueError(f"style: rows 0 to {known - 1} can be mixed, at least one; got {sorted(shares)}")
-        return torch.stack([share * self.styles[row] for row, share in shares.items()]).sum(0)
-
-    def _named(self, look: str) -> dict[int, float]:
-        looks = self.config["looks"] or {}
-        if look not in looks:
-            raise ValueError(f"look: {look!r} is none of {', '.join(looks)}")
-        return {int(row): share for row, share in looks[look].items()}

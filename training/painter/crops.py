@@ -49,24 +49,20 @@ def photographs(folder: Path, sources: list[Source], repainted: Path | None = No
     return found
 
 
-def window(photograph: Photograph, side: int, rng: np.random.Generator, degraded: bool) -> tuple[Picture, Picture]:
-    """(clean, input), both [side, side, 3], of one place: mirrored, brighter or darker at random. The input is what pocket
-    repainted if `degraded` and there is such a picture."""
-    height, width = photograph.clean.shape[:2]
+def window(photograph: Photograph, side: int, rng: np.random.Generator, degraded: bool) -> Picture:
+    """[side, side, 3] of a random place and size, mirrored, brighter or darker at random. It is of what pocket repainted if
+    `degraded` and there is such a picture."""
+    twin = photograph.repainted if degraded else None
+    picture = photograph.clean if twin is None else twin
+    height, width = picture.shape[:2]
     shown = int(rng.uniform(side, max(side + 1, min(height, width))))
     shown = min(shown, height, width)
     y, x = rng.integers(0, height - shown + 1), rng.integers(0, width - shown + 1)
     mirrored, gamma, gain = rng.random() < 0.5, float(np.exp(rng.normal(0, 0.2))), float(np.exp(rng.normal(0, 0.1)))
     tone = np.clip(gain * (np.arange(256) / 255) ** gamma * 255, 0, 255).astype(np.uint8)
-
-    def cut(picture: Picture) -> Picture:
-        part = picture[y : y + shown, x : x + shown]
-        part = cv2.resize(part, (side, side), interpolation=cv2.INTER_AREA if shown > side else cv2.INTER_CUBIC)
-        return tone[part[:, ::-1] if mirrored else part]
-
-    twin = photograph.repainted if degraded else None
-    clean = cut(photograph.clean)
-    return clean, clean if twin is None else cut(twin)
+    part = picture[y : y + shown, x : x + shown]
+    part = cv2.resize(part, (side, side), interpolation=cv2.INTER_AREA if shown > side else cv2.INTER_CUBIC)
+    return np.asarray(tone[part[:, ::-1] if mirrored else part])
 
 
 def tensor(pictures: list[Picture]) -> Tensor:
@@ -75,7 +71,7 @@ def tensor(pictures: list[Picture]) -> Tensor:
     return stacked.contiguous(memory_format=torch.channels_last)
 
 
-def noisy(x: Tensor, rng: np.random.Generator, most: float = 6.0) -> Tensor:
+def noisy(x: Tensor, rng: np.random.Generator, most: float = 4.0) -> Tensor:
     """With a sensor's noise of up to `most` of 255."""
     level = torch.from_numpy(rng.uniform(0, most, (len(x), 1, 1, 1)).astype(np.float32)) / 127.5
     noise = torch.from_numpy(rng.standard_normal(tuple(x.shape), dtype=np.float32))

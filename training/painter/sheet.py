@@ -12,8 +12,9 @@ import torch
 from pipelines.networks.trunk import TrunkPainter
 from training.painter import crops, meter
 from training.painter.judge import difference, picture
-from training.painter.lessons import Looks, Teacher
+from training.painter.lessons import Looks
 from training.painter.repaint import SIDE, middle
+from training.painter.teacher import Teacher
 
 SHOWN = 6  # looks of each kind on one sheet; each sheet shows the next ones
 
@@ -33,12 +34,12 @@ class Sheets:
 
     @torch.no_grad()
     def __call__(self, model: TrunkPainter, step: int) -> None:
-        names = [self._next(self.looks.published), self._next(self.looks.paintings)]
+        names = [self._next(tuple(self.looks.published)), self._next(self.looks.paintings)]
         self.turn += 1
         rows, figures = [], {}
         for k, photograph in enumerate(self.photographs):
             x = crops.tensor([photograph])
-            tiles: list[list[crops.Picture]] = [[photograph], [picture(model(x, model.style("photograph")[None])[0])]]
+            tiles: list[list[crops.Picture]] = [[photograph], [photograph]]
             for look in names[0]:
                 ours = picture(model(x, model.style(look)[None])[0])
                 theirs = picture(self.teacher.paint(x[0], look))

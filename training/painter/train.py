@@ -1,45 +1,56 @@
-"""The long run: a trunk of our own learns the teacher's looks and paintings, in two stages of one resumable run.
+"""The long run: a trunk of our own learns the teacher's looks, then paintings, in one resumable run from nothing.
 
-Palette: colour and edges of the teacher's pictures. Strokes: also Gram matrices and features of HED, and paintings by those
-alone. Every eighth step shows pairs of a moved scene, so that strokes stick to things.
+For the first steps colour, edges and hints are learnt: features of the teacher's blocks, which say where strokes lie. Then
+edges end, since the L1 of what nobody can foretell is least for no stroke at all, and HED's Gram matrices and features begin.
+Paintings, later, are learnt by Gram matrices and content alone. Some steps show pairs of a moved scene, so that strokes stick
+to things.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipelines.networks.trunk import TrunkPainter
-from training.loop import Average, Run, mixed
+from training.loop import Average, Run, channels_last, learning_rate, mixed
 from training.painter import losses
 from training.painter.hed import Features
 from training.painter.lessons import Class, Kind, Lesson
 
-PALETTE: dict[Kind, int] = {"published": 6, "photograph": 2}
-STROKES: dict[Kind, int] = {"published": 5, "painting": 2, "photograph": 1}
-PAIRS: dict[Kind, int] = {"published": 3, "painting": 1}
-WINDOW = 128  # pixels of a published row that HED looks at; it looks at all of a painting's
+HINTED = (2, 4)
+"""Blocks of the trunk that hints are for, as `training.painter.teacher.HINTS` are the teacher's."""
+HINT_CHANNELS = 32
+WINDOW = 96  # pixels of a published row that HED looks at; it looks at all of a painting's
+LOGGED = 20  # steps that a line of the log is the mean of
 
 
 @dataclass(frozen=True)
 class Config:
-    """steps, of which the first `palette` are without HED; side of a row in pixels; learning rate at its highest."""
+    """steps, of which the first `palette` are without HED and those before `paintings` without paintings; side of a row in
+    pixels; learning rate at its highest."""
 
-    steps: int = 16000
-    palette: int = 1200
-    side: int = 192
+    steps: int = 12000
+    palette: int = 200
+    paintings: int = 2000
+    side: int = 160
     rate: float = 2e-3
-    warm: int = 100
-    every: int = 8  # steps from one lesson of pairs to the next
+    warm: int = 50
     seed: int = 0
-    save_seconds: float = 600.0
-    sheet_seconds: float = 900.0
+    save_seconds: float = 240.0
+    sheets: int = 1000  # steps from one sheet to the next; one more after 250 and 500
+
+    def counts(self, step: int) -> tuple[dict[Kind, int], bool]:
+        """Rows of each kind, and whether they come in pairs."""
+        pairs, paintings = step % 8 == 5, step >= self.paintings and step % 4 in (1, 3)
+        if pairs:
+            return {"published": 1, "painting": 1} if paintings else {"published": 2}, True
+        return {"published": 2, "painting": 2} if paintings else {"published": 4}, False
 
 
 class Trainer:
@@ -50,64 +61,76 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.config, self.lessons, self.hed, self.run = config, lessons, hed, run
         self.wanted = [torch.stack(block) for block in zip(*paintings, strict=True)]  # per block [paintings, C, C]
-        self.model: Any = TrunkPainter(looks=lessons.looks.names).to(memory_format=torch.channels_last)
+        self.shares = lessons.looks.shares()
+        self.model: Any = channels_last(self._network())
         self.model.styles.data.add_(0.1 * torch.randn_like(self.model.styles))
+        width = self.model.config["channels"]
+        self.hinters = nn.ModuleList(nn.Conv2d(width, HINT_CHANNELS, 1) for _ in HINTED)
         numbers = {id(self.model.styles)}
         rest = [parameter for parameter in self.model.parameters() if id(parameter) not in numbers]
         groups = [
-            {"params": rest, "scale": 1.0},
+            {"params": [*rest, *self.hinters.parameters()], "scale": 1.0},
             {"params": [self.model.styles], "scale": 2.0},
         ]  # a style is met once in many steps
         self.optimiser = torch.optim.AdamW(groups, lr=config.rate, weight_decay=0.0, betas=(0.9, 0.99))
-        self.average = Average(self.model, 0.999)
+        self.average = Average(self.model, 0.998)
         self.step = 0
-        state = run.load()
+        self._load()
+
+    def _network(self) -> TrunkPainter:
+        looks = self.lessons.looks
+        return TrunkPainter(num_styles=looks.styles, looks=looks.mixtures)
+
+    def _load(self) -> None:
+        state = self.run.load()
         if state is not None:
             self.model.load_state_dict(state["model"])
+            self.hinters.load_state_dict(state["hinters"])
             self.optimiser.load_state_dict(state["optimiser"])
             self.average.restore(state["average"])
             self.step = state["step"]
 
     def save(self) -> None:
-        state = {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict(), "average": self.average.state()}
-        self.run.save({**state, "step": self.step})
+        parts = {"model": self.model, "hinters": self.hinters, "optimiser": self.optimiser}
+        state = {name: part.state_dict() for name, part in parts.items()}
+        self.run.save({**state, "average": self.average.state(), "step": self.step})
 
     def averaged(self) -> TrunkPainter:
         """The network with its averaged weights."""
-        model = TrunkPainter(looks=self.lessons.looks.names)
+        model = self._network()
         self.average.copy_to(model)
         return model.eval()
 
     def train(self, sheet: Any, seconds: float = math.inf) -> None:
         """To the end of the steps, or for so long. sheet: called with the averaged network and the step every while."""
-        start = saved = shown = time.monotonic()
+        start = saved = time.monotonic()
+        sums: Counter[str] = Counter()
         while self.step < self.config.steps and time.monotonic() - start < seconds:
             values = self.once()
+            sums.update({name: float(value) for name, value in values.items()})
+            sums.update(f"{name} steps" for name in values)
             self.step += 1
-            if self.step % 20 == 0:
-                self.run.log(step=self.step, **{name: round(float(value), 5) for name, value in values.items()})
+            if self.step % LOGGED == 0:
+                self.run.log(step=self.step, **{name: round(sums[name] / sums[f"{name} steps"], 5) for name in values})
+                sums.clear()
             if time.monotonic() - saved > self.config.save_seconds:
                 self.save()
                 saved = time.monotonic()
-            if time.monotonic() - shown > self.config.sheet_seconds:
+            if self.step % self.config.sheets == 0 or self.step in (250, 500):
                 sheet(self.averaged(), self.step)
-                shown = time.monotonic()
         self.save()
-        sheet(self.averaged(), self.step)
 
     def once(self) -> dict[str, Tensor]:
         """One step; the losses."""
-        self._rate()
-        painting = self.step >= self.config.palette
-        if self.step == self.config.palette:
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["scale"] * learning_rate(self.step, self.config.steps, self.config.rate, self.config.warm)
+        if self.step == self.config.paintings:
             self._start_paintings()
-        pairs = self.step % self.config.every == self.config.every - 1
-        counts = (PAIRS if painting else {"published": 4}) if pairs else (STROKES if painting else PALETTE)
-        lesson = self.lessons.lesson(self.config.seed, self.step, counts, pairs)  # type: ignore[arg-type]
+        lesson = self.lessons.lesson(self.config.seed, self.step, *self.config.counts(self.step))
         x = lesson.inputs.contiguous(memory_format=torch.channels_last)
         with mixed("cpu"):
-            painted = self.model(x, self.model.styles[lesson.looks]).float()
-        values = self._losses(lesson, painted, painting)
+            painted, features = self.model.features(x, self.shares[lesson.looks] @ self.model.styles)
+        values = self._losses(lesson, painted.float(), features)
         total = torch.stack(list(values.values())).sum()
         self.optimiser.zero_grad(set_to_none=True)
         total.backward()
@@ -118,63 +141,60 @@ class Trainer:
 
     @torch.no_grad()
     def _start_paintings(self) -> None:
-        """Their numbers start from the mean of the looks that are learnt by then."""
-        known, own = self.lessons.looks.rows("published"), self.lessons.looks.rows("painting")
+        """Their numbers start from the mean of the styles that are learnt by then."""
+        known = self.lessons.looks.rows
         for styles in (self.model.styles, self.average.shadow[self._styles]):
-            styles[own.start : own.stop] = styles[known.start : known.stop].mean(0)
+            styles[known:] = styles[:known].mean(0)
 
     @property
     def _styles(self) -> int:
         """Which of the parameters the styles are."""
         return [parameter is self.model.styles for parameter in self.model.parameters()].index(True)
 
-    def _rate(self) -> None:
-        """Rises for `warm` steps, falls as a cosine to a fiftieth."""
-        done = self.step / self.config.steps
-        rate = (
-            self.config.rate * min(1.0, (self.step + 1) / self.config.warm) * (0.02 + 0.98 * (1 + math.cos(math.pi * done)) / 2)
-        )
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate * group["scale"]
-
-    def _losses(self, lesson: Lesson, painted: Tensor, painting: bool) -> dict[str, Tensor]:
+    def _losses(self, lesson: Lesson, painted: Tensor, features: list[Tensor]) -> dict[str, Tensor]:
         values: dict[str, Tensor] = {}
-        published = len(lesson.target)
-        ours, target = painted[:published], lesson.target
-        values["colour"] = 2 * losses.colour(ours, target)
-        values["edges"] = losses.edges(ours, target)
-        rest = published + lesson.paintings
-        if rest < len(painted):
-            values["photograph"] = 2 * losses.colour(painted[rest:], lesson.clean[rest:]) + losses.edges(
-                painted[rest:], lesson.clean[rest:]
-            )
+        ours, target = painted[: len(lesson.target)], lesson.target
+        if self.step < self.config.palette:
+            values["colour"] = 2 * losses.colour(ours, target)
+            values["edges"] = losses.edges(ours, target)
+        else:
+            values["colour"] = losses.colour(ours, target)
+            values |= self._strokes(ours, target)
+        if lesson.hints:
+            values["hints"] = 0.3 * self._hints(lesson, features)
         if lesson.pairs:
             values["time"] = 0.5 * _unsteady(lesson, painted)
-        if painting:
-            values |= self._strokes(ours, target)
-            values |= self._paintings(lesson, painted[published:rest])
+        if len(painted) > len(target):
+            values |= self._paintings(lesson, painted[len(target) :])
         return values
 
+    def _hints(self, lesson: Lesson, features: list[Tensor]) -> Tensor:
+        """The teacher's features from ours by a 1x1 convolution, as a share of their power."""
+        with mixed("cpu"):
+            guesses = [hinter(features[k][lesson.hinted]) for hinter, k in zip(self.hinters, HINTED, strict=True)]
+        return torch.stack([losses.content(a, b) for a, b in zip(guesses, lesson.hints, strict=True)]).sum()
+
     def _strokes(self, ours: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """A window of each row against the teacher's, in HED's first three blocks."""
+        """A window of each row against the teacher's, in two or, every other step, three of HED's blocks."""
         place = torch.Generator().manual_seed(self.step)
         y, x = (int(v) for v in torch.randint(0, self.config.side - WINDOW + 1, (2,), generator=place))
         cut = (slice(None), slice(None), slice(y, y + WINDOW), slice(x, x + WINDOW))
+        blocks = 2 + self.step % 2
         with mixed("cpu"):
-            found = self.hed(ours[cut])
+            found = self.hed(ours[cut], blocks)
             with torch.no_grad():
-                wanted = self.hed(target[cut])
+                wanted = self.hed(target[cut], blocks)
         style = losses.style(losses.grams(found), losses.grams(wanted))
-        return {"style": 0.12 * style, "features": 0.12 * losses.features(found, wanted)}
+        return {"style": 0.3 * style, "features": 0.2 * losses.features(found, wanted)}
 
     def _paintings(self, lesson: Lesson, ours: Tensor) -> dict[str, Tensor]:
         """Gram matrices of the painting in four blocks, content of the photograph in the third."""
         first = len(lesson.target)
-        rows = lesson.looks[first : first + lesson.paintings] - self.lessons.looks.rows("painting").start
+        rows = lesson.looks[first:] - self.lessons.looks.of("painting").start
         with mixed("cpu"):
             found = self.hed(ours, 4)
             with torch.no_grad():
-                wanted = self.hed(lesson.clean[first : first + lesson.paintings], 3)[2]
+                wanted = self.hed(lesson.given[first:], 3)[2]
         style = losses.style(losses.grams(found), [block[rows] for block in self.wanted])
         return {"painting": 0.15 * style, "content": 0.25 * losses.content(found[2], wanted)}
 
@@ -182,7 +202,8 @@ class Trainer:
 def _unsteady(lesson: Lesson, painted: Tensor) -> Tensor:
     """Mean L1 between two pictures of one scene where they overlap; rows of a kind lie half and half."""
     terms = []
-    for first, count in ((0, len(lesson.target)), (len(lesson.target), lesson.paintings)):
+    published = len(lesson.target)
+    for first, count in ((0, published), (published, len(painted) - published)):
         for k in range(count // 2):
             a, b = first + k, first + count // 2 + k
             terms.append(_overlap(painted[a], painted[b], lesson.moved[a] - lesson.moved[b]))
@@ -196,7 +217,3 @@ def _overlap(a: Tensor, b: Tensor, moved: Tensor) -> Tensor:
     ours = a[:, max(-dy, 0) : height - max(dy, 0), max(-dx, 0) : width - max(dx, 0)]
     theirs = b[:, max(dy, 0) : height - max(-dy, 0), max(dx, 0) : width - max(-dx, 0)]
     return (ours - theirs).abs().mean()
-
-
-def run_folder(runs: Path) -> Path:
-    return runs / "painter/trunk"
