@@ -114,9 +114,8 @@ class StreamPipeline:
         return (*self._outside(settings, sessions), *self._steered(passes, settings))
 
     def _outside(self, settings: Settings, sessions: int) -> tuple[GraphKey, ...]:
-        """The graphs around the UNet's. Pictures are worth a batch where rows are."""
-        layout = self.graphs.backend.layout
-        sizes = (1,) if layout.per_call is None else layout.wanted(sessions)
+        """The graphs around the UNet's."""
+        sizes = self.graphs.backend.layout.wanted(sessions)
         parts = ("encode", "decode", "paint") if self._painted(settings) else ("encode", "decode")
         return (*(GraphKey(part, size) for part in parts for size in sizes), GraphKey("modulate", 1))
 

@@ -51,8 +51,10 @@ class Layout:
         return tuple(sorted({*self.lay(rows, self.buckets), 1}))
 
 
-ON_CPU = Layout((1, 2, 3, 4, 8, 16))
-"""3, because three steps are three rows: 29.5 ms in one call, 36.8 as two and one (pocket, 512x512, OpenVINO on two cores)."""
+ON_CPU = Layout((1, 2))
+"""One row on all cores, or two rows beside each other on half of the cores each (`backends.openvino`). More rows are pairs: a
+graph of four rows was no faster (pocket, 512x512, OpenVINO, two cores of an AMD EPYC, medians in ms: 98.2 and as two pairs 99.6;
+three rows 77.6 and as a pair and one 78.5), and each graph costs memory and ten seconds of building."""
 
 ON_GPU = Layout((1, 2, 4, 8, 16, 32), per_call=2.0)
 """per_call is a guess until `app.py bench --gpu` has run on a GPU: it reports the UNet's milliseconds at each size, and what they

@@ -32,6 +32,7 @@ from openvino.preprocess import PrePostProcessor
 from torch import Tensor, nn
 
 from kernels import groupnorm, upsample
+from pipelines.checkpoints.loader import SPATIAL_FACTOR
 from pipelines.graphs import malloc_trim
 from pipelines.graphs.backends.base import Graph, Samples
 from pipelines.graphs.backends.building import Builder
@@ -41,8 +42,9 @@ from pipelines.values.types import GRAPHS_ON_DISK
 
 HALVED_BELOW = 64 * 64
 """Positions of a latent up to which an even batch runs as two halves beside each other, each on half of the cores. Layers so
-small are over before a second core has taken its share. Four rows of pocket at 256 x 256 took 29.5 ms whole and 27.7 in halves
-(one row 9.6; two cores of an AMD EPYC), at 512 x 512 107.8 and 104.1 (one row 28.9)."""
+small are over before a second core has taken its share, and two threads that wait for each other at every layer lose to any
+neighbour. Two rows of pocket at 512 x 512, in halves and one after the other (ms, two cores of an AMD EPYC): full pass 50.7 and
+54.0, beside another process on half a core 72.0 and 102.5; encode 1.8 and 2.8; decode 24.7 and 42.2."""
 
 ABOUT = struct.Struct("<BQ")
 """What stands before OpenVINO's bytes in a file: into how many parts rows are cut, how many numbers the weights are."""
@@ -195,7 +197,7 @@ def _quantised(model: Any, samples: Sequence[tuple[Tensor, ...]]) -> Any:
 
     data = nncf.Dataset([[value.numpy() for value in sample] for sample in samples])
     floats = nncf.IgnoredScope(patterns=KEPT_IN_FLOATS, validate=False)
-    nncf.set_log_level(logging.ERROR)
+    logging.getLogger("nncf").setLevel(logging.ERROR)  # its own function also changes the handlers, which others may share
     return nncf.quantize(model, data, subset_size=len(samples), preset=nncf.QuantizationPreset.MIXED, ignored_scope=floats)
 
 
@@ -205,12 +207,14 @@ def _weights(model: Any) -> int:
 
 
 def _halvable(model: Any) -> bool:
-    """Whether it takes an even batch of small latents (the first input)."""
-    latents = model.inputs[0]
+    """Whether it takes an even batch of small latents, or of pictures that become such (the first input)."""
+    first = model.inputs[0]
     rows = {port.shape[0] if len(port.shape) else 1 for port in model.inputs}
-    if len(rows) != 1 or rows.pop() % 2 or len(latents.shape) != 4 or latents.element_type == ov.Type.u8:
+    if len(rows) != 1 or rows.pop() % 2 or len(first.shape) != 4:
         return False
-    return bool(latents.shape[2] * latents.shape[3] <= HALVED_BELOW)
+    if first.element_type == ov.Type.u8:  # pictures [rows, height, width, 3]
+        return bool(first.shape[1] * first.shape[2] <= HALVED_BELOW * SPATIAL_FACTOR**2)
+    return bool(first.shape[2] * first.shape[3] <= HALVED_BELOW)
 
 
 TORCH = {ov.Type.f32: torch.float32, ov.Type.bf16: torch.bfloat16, ov.Type.u8: torch.uint8}

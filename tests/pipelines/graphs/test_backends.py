@@ -1,3 +1,4 @@
+import logging
 import shutil
 import subprocess
 import sys
@@ -157,6 +158,29 @@ def test_a_quantised_batch_runs_as_two_halves(monkeypatch: pytest.MonkeyPatch) -
     result, counted = graph(x)
     assert counted.unique().tolist() == [1]
     torch.testing.assert_close(result, module(x)[0].detach(), atol=0.05, rtol=0)
+
+
+class CountingPictures(nn.Module):
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        return pixels.float(), torch.ones(pixels.shape[0], 1) * pixels.shape[0]
+
+
+@pytest.mark.parametrize(("side", "together"), [(512, 1), (576, 2)])
+def test_pictures_of_small_latents_run_as_two_halves(monkeypatch: pytest.MonkeyPatch, side: int, together: int) -> None:
+    monkeypatch.setattr(openvino_backend.os, "sched_getaffinity", lambda process: {0, 1})
+    pixels = torch.zeros(2, side, side, 3, dtype=torch.uint8)
+    graph = OpenVinoBackend("float32", None).build("k", CountingPictures, (pixels,))
+    assert graph(pixels)[1].unique().tolist() == [together]
+
+
+def test_a_quantisation_leaves_the_handlers_of_others_alone() -> None:
+    x, handler, logger = torch.rand(1, 3, 8, 8), logging.NullHandler(), logging.getLogger("nncf")
+    logger.addHandler(handler)  # as pytest and log collectors do
+    try:
+        OpenVinoBackend("int8", None).build("k", lambda: Counting().eval(), (x,), lambda: [(x,), (1 - x,)])
+    finally:
+        logger.removeHandler(handler)
+    assert handler.level == logging.NOTSET
 
 
 class Named(nn.Module):

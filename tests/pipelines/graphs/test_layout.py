@@ -30,6 +30,6 @@ def test_a_gpu_pads_where_two_calls_would_cost_more() -> None:
 
 
 def test_what_is_warmed() -> None:
-    assert ON_CPU.wanted(5) == (1, 4) and ON_CPU.wanted(1) == (1,)
+    assert ON_CPU.wanted(5) == (1, 2) and ON_CPU.wanted(1) == (1,)
     assert ON_GPU.wanted(3) == (1, 4) and ON_GPU.wanted(16) == (1, 16)
     assert Layout((1, 8), 100.0).lay(9, (1, 8)) == [8, 1]
