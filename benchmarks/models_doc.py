@@ -104,7 +104,7 @@ def _extra(extra: Extra) -> str:
 
 
 def _licence(entry: ModelInfo | Extra) -> str:
-    return entry.licence if entry.licence_seen else f"{entry.licence} ?"
+    return entry.licence if entry.licence_confirmed else f"{entry.licence} ?"
 
 
 def _at(place: object) -> str:

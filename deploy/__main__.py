@@ -20,7 +20,7 @@ from deploy.gateway import Gateway, listen
 from pipelines import SpecError
 from studio import environment
 from studio.cli.arguments import add_spec_arguments, spec_of
-from studio.cli.serve import UsageError, answering_names, entry, parse_origins
+from studio.cli.serve import UsageError, host_names, login_options, parse_origins
 from studio.model.change import ChangeRule
 from studio.visit.hub import ServerConfig
 from studio.web import login
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--allow-origin", action="append", default=[], metavar="ORIGIN")
     login.add_arguments(parser)
-    parser.add_argument("--trusted-proxy", action="store_true", help="believe X-Forwarded-Proto and X-Forwarded-Host")
+    parser.add_argument("--trusted-proxy", action="store_true", help="trust X-Forwarded-Proto and X-Forwarded-Host")
     add_spec_arguments(parser)
 
 
@@ -67,8 +67,8 @@ def cluster_of(args: argparse.Namespace) -> Cluster:
         spec = spec_of(args)
     except SpecError as error:
         raise UsageError(str(error)) from error
-    rule = AddressRule(answering_names(args.host, args.trusted_proxy), parse_origins(args.allow_origin), args.trusted_proxy)
-    token, (public, users) = environment.token(), entry(args)
+    rule = AddressRule(host_names(args.host, args.trusted_proxy), parse_origins(args.allow_origin), args.trusted_proxy)
+    token, (public, users) = environment.token(), login_options(args)
     given: dict[str, Any] = {"public": public, "users": users} | ({} if token is None else {"token": token})
     # What one replica's visitors changed would be unlike the others.
     config = ServerConfig(spec, Limits(max_sessions=args.sessions), rule, changes=ChangeRule("never"), **given)
@@ -77,7 +77,8 @@ def cluster_of(args: argparse.Namespace) -> Cluster:
 
 
 def keep_local() -> None:
-    """Have a Ray cluster of this machine listen on 127.0.0.1 alone. Before `import ray`: it is read there, and in every child."""
+    """Have a Ray cluster of this machine listen on 127.0.0.1 alone. Before `import ray`: it is read there, and in every
+    child."""
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 

@@ -1,7 +1,7 @@
-"""Tensors in, tensors out: the streaming engine and its techniques. Knows no web, no threads, no environment variables.
+"""The streaming engine and its techniques: tensors in, tensors out. No web, no threads, no environment variables.
 
-What the studio may use is exported here and nowhere else. An export is imported when it is first
-used (PEP 562), so that a program that needs settings alone does not wait for torch.
+The studio uses only these exports. Each is imported on first use (PEP 562), so a program that needs settings only does not wait
+for torch.
 """
 
 from __future__ import annotations

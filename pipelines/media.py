@@ -1,6 +1,6 @@
-"""Pictures and clips: files to uint8 pictures and back, through Pillow and PyAV.
+"""Reads and writes picture and clip files as uint8 pictures, with Pillow and PyAV.
 
-H.264 in MP4 with yuv420p and the index in front is what every browser plays; OpenCV's wheel cannot write it.
+Every browser plays H.264 in MP4 with yuv420p and the index in front. OpenCV's wheel cannot write it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pipelines.values.types import Pixels, RillError
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 CLIPS = (".mp4", ".webm", ".mov", ".mkv", ".avi", ".gif", ".y4m", ".mjpeg", ".m4v")
-MAX_PICTURE = 64_000_000  # pixels; a larger header is refused before anything is decoded
+MAX_PICTURE = 64_000_000  # pixels; a picture with a larger header is refused before decoding
 
 
 class MediaError(RillError):
@@ -58,10 +58,10 @@ def read_picture(path: Path, width: int, height: int) -> Pixels:
 
 
 class ClipReader:
-    """A clip's pictures in order, each uint8 [height, width, 3]; `fps` as the file states it, `frames` if it does (else 0).
+    """A clip's pictures in order, each uint8 [height, width, 3]. fps, frames: from the file; frames is 0 if the file lacks it.
 
-    Iterate it inside `with`. Raises MediaError from the constructor (not a clip) or while iterating (broken in the middle,
-    after the pictures before the break were given).
+    Iterate inside `with`. The constructor raises MediaError for a file that is not a clip. The iteration raises it for a clip
+    that is broken in the middle, after yielding the pictures before the break.
     """
 
     def __init__(self, path: Path, width: int, height: int) -> None:
@@ -74,7 +74,7 @@ class ClipReader:
             raise MediaError(f"{path}: is not a readable clip ({error})") from error
         if not self._container.streams.video:
             self._container.close()
-            raise MediaError(f"{path}: holds no video stream")
+            raise MediaError(f"{path}: contains no video stream")
         self._stream = self._container.streams.video[0]
         self._stream.thread_type = "AUTO"
         self.fps = float(self._stream.average_rate or 25)
@@ -102,7 +102,7 @@ class ClipReader:
 
 
 class Writer(Protocol):
-    """Takes pictures in order; `close` finishes the file."""
+    """Writes pictures in order; `close` finishes the file."""
 
     def write(self, pixels: Pixels) -> None: ...
 
@@ -131,7 +131,7 @@ class ClipWriter:
 
 
 class PictureWriter:
-    """Keeps the last picture and writes it as a file of the path's type."""
+    """Writes the last picture as a file of the path's type when it is closed."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -149,7 +149,7 @@ class PictureWriter:
 
 
 def read(path: Path, width: int, height: int) -> Iterator[Pixels]:
-    """The pictures of a picture or clip file, one for a picture. Raises MediaError."""
+    """The pictures of a clip, or the one picture of a picture file. Raises MediaError."""
     if is_picture(path):
         yield read_picture(path, width, height)
         return
@@ -158,7 +158,7 @@ def read(path: Path, width: int, height: int) -> Iterator[Pixels]:
 
 
 def check_output(path: Path) -> None:
-    """Raises MediaError for an ending that cannot be written or a folder that does not exist."""
+    """Raises MediaError for a file type that cannot be written, or a missing folder."""
     if not is_picture(path) and path.suffix.lower() not in (".mp4", ".m4v"):
         raise MediaError(f"{path}: the output must end in .mp4 or in one of {', '.join(PICTURES)}")
     if not path.resolve().parent.is_dir():
@@ -166,6 +166,6 @@ def check_output(path: Path) -> None:
 
 
 def open_writer(path: Path, fps: float, width: int, height: int) -> Writer:
-    """A writer for what the path's ending says. Raises MediaError."""
+    """A writer for the file type of the path. Raises MediaError."""
     check_output(path)
     return PictureWriter(path) if is_picture(path) else ClipWriter(path, fps, width, height)

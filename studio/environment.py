@@ -1,4 +1,4 @@
-"""What the studio takes from the environment: where graphs are cached, the API token. Nothing below this layer reads it."""
+"""Environment variables of the studio: the cache folder and the API token. No lower layer reads the environment."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ log = logging.getLogger("rill")
 
 
 def cache_dir() -> Path | None:
-    """Where compiled graphs are kept between starts: RILL_CACHE, else XDG_CACHE_HOME/rill, else ~/.cache/rill. None, and a line
-    in the log, for a user without a home: graphs are built anew at each start then. Whether it can be written shows later."""
+    """The folder of compiled graphs: RILL_CACHE, or XDG_CACHE_HOME/rill, or ~/.cache/rill. It may turn out not to be writable.
+
+    None, and one line in the log, for a user without a home folder: then each start builds the graphs again.
+    """
     explicit = os.environ.get("RILL_CACHE")
     if explicit:
         return Path(explicit)
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rill"
     except RuntimeError:
-        _log_once("this user has no home: compiled graphs are built anew at each start (RILL_CACHE names a folder for them)")
+        _log_once("this user has no home folder: each start builds the graphs again (set RILL_CACHE to a folder to keep them)")
         return None
 
 
@@ -29,13 +31,13 @@ def _log_once(message: str) -> None:
 
 
 def of_child() -> dict[str, str]:
-    """The environment of a process of ours that runs one of the studio's modules, wherever this one was started."""
+    """The environment for a child process that runs a module of the studio, whatever the working directory is."""
     root = str(Path(__file__).resolve().parents[1])
     return os.environ | {"PYTHONPATH": os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
 def private_dirs() -> list[Path]:
-    """Where a server leaves its token for programs of its user: XDG_RUNTIME_DIR/rill if there is one, then cache_dir()/run."""
+    """Folders for the token file of a server: XDG_RUNTIME_DIR/rill if it exists, then cache_dir()/run."""
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     found = [Path(runtime) / "rill"] if runtime and Path(runtime).is_dir() else []
     kept = cache_dir()

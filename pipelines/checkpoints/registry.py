@@ -1,8 +1,8 @@
 """The registered models and extras. docs/models.md is generated from this data.
 
 The facts are from the model cards and the authors' code as of November 2026. A revision is set if several independent public
-sources have the same commit, or if a page of the hub shows these files at it. None means that no commit could be confirmed. Then
-the name must contain a commit (NAME@COMMIT) or request the main branch (NAME@main).
+sources have the same commit, or if a page of the hub shows these files at it. None means that no commit could be confirmed.
+Then the name must contain a commit (NAME@COMMIT) or request the main branch (NAME@main).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ POCKET = ModelInfo(
     title="Pocket: the small model that ships with Rill",
     base=ASSETS / "pocket",
     licence="Apache-2.0",
-    licence_seen=True,
+    licence_confirmed=True,
     family="pocket",
     advice="Trained with dropped prompts: every guidance mode works.",
 )
@@ -59,7 +59,7 @@ _MODELS = (
         title="SDXL-Turbo (Stability AI): SDXL distilled to 1 to 4 steps, at 512 px",
         base=Hub("stabilityai/sdxl-turbo", "71153311d3dbb46851df1931d3ca6e939de83304"),
         licence=TURBO_LICENCE,
-        licence_seen=True,
+        licence_confirmed=True,
         family="sdxl",
         guidance_trained=False,
         autoencoder=TAESDXL,
@@ -85,7 +85,7 @@ _MODELS = (
         title="LCM Dreamshaper v7: a latent consistency model with guidance inside",
         base=Hub("SimianLuo/LCM_Dreamshaper_v7", "a85df6a8bd976cdd08b4fd8f3b73f229c9e54df5"),
         licence="MIT",
-        licence_seen=True,
+        licence_confirmed=True,
         family="sd15",
         max_steps=8,
         autoencoder=TAESD,
@@ -98,7 +98,7 @@ _MODELS = (
         title="SDXS-512: a small UNet without a mid block, one step",
         base=Hub("IDKiro/sdxs-512-0.9", "6d48fa4f5d696550dda0e6e275f84e7dc2d692c8"),
         licence=OPENRAIL_XL,
-        licence_seen=True,
+        licence_confirmed=True,
         family="sdxs",
         max_steps=1,
         guidance_trained=False,
@@ -114,7 +114,7 @@ _MODELS = (
             base=SDXL,
             unet=Hub(LIGHTNING, LIGHTNING_AT, file),
             licence=OPENRAIL_XL,
-            licence_seen=True,
+            licence_confirmed=True,
             family="sdxl",
             native_size=1024,
             max_steps=steps,
@@ -138,7 +138,7 @@ _MODELS = (
         base=SDXL,
         loras=(Lora(Hub(LIGHTNING, LIGHTNING_AT, "sdxl_lightning_4step_lora.safetensors")),),
         licence=OPENRAIL_XL,
-        licence_seen=True,
+        licence_confirmed=True,
         family="sdxl",
         native_size=1024,
         guidance_trained=False,
@@ -216,7 +216,7 @@ _MODELS = (
         title="InstaFlow 0.9B: SD 1.5 as a rectified flow, one step",
         base=Hub("XCLiu/instaflow_0_9B_from_sd_1_5"),
         licence=f"CC BY-NC 4.0, and {OPENRAIL} of its base",
-        licence_seen=True,
+        licence_confirmed=True,
         family="sd15",
         max_steps=1,
         guidance_trained=False,
@@ -242,10 +242,10 @@ _EXTRAS = (
         ("sdxl",),
         8,
         "arXiv 2311.05556",
-        licence_seen=True,
+        licence_confirmed=True,
     ),
-    Extra("taesd", "Tiny autoencoder for SD 1.5 and SD 2", "autoencoder", TAESD, "MIT", ("sd15", "sd21"), licence_seen=True),
-    Extra("taesdxl", "Tiny autoencoder for SDXL", "autoencoder", TAESDXL, "MIT", ("sdxl",), licence_seen=True),
+    Extra("taesd", "Tiny autoencoder for SD 1.5 and SD 2", "autoencoder", TAESD, "MIT", ("sd15", "sd21"), licence_confirmed=True),
+    Extra("taesdxl", "Tiny autoencoder for SDXL", "autoencoder", TAESDXL, "MIT", ("sdxl",), licence_confirmed=True),
     *(
         Extra(
             f"{kind}-sd15",
@@ -255,7 +255,7 @@ _EXTRAS = (
             "Open RAIL",
             ("sd15",),
             source="arXiv 2302.05543",
-            licence_seen=kind != "depth",
+            licence_confirmed=kind != "depth",
         )
         for kind, title, repo, revision in (
             ("canny", "Canny's lines", "control_v11p_sd15_canny", "115a470d547982438f70198e353a921996e2e819"),
@@ -272,7 +272,7 @@ _EXTRAS = (
             OPENRAIL_XL,
             ("sdxl",),
             source="arXiv 2302.05543",
-            licence_seen=kind == "canny",
+            licence_confirmed=kind == "canny",
         )
         for kind, title, revision in (
             ("canny", "Canny's lines", "eb115a19a10d14909256db740ed109532ab1483c"),
@@ -288,7 +288,7 @@ _EXTRAS = (
         ("sd15",),
         source="arXiv 2308.06721",
         encoder=Hub(IP_ADAPTER, IP_ADAPTER_AT, "models/image_encoder/model.safetensors"),
-        licence_seen=True,
+        licence_confirmed=True,
     ),
     Extra(
         "picture-sdxl",
@@ -299,7 +299,7 @@ _EXTRAS = (
         ("sdxl",),
         source="arXiv 2308.06721",
         encoder=Hub(IP_ADAPTER, IP_ADAPTER_AT, "models/image_encoder/model.safetensors"),
-        licence_seen=True,
+        licence_confirmed=True,
     ),
 )
 

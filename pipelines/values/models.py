@@ -1,4 +1,4 @@
-"""What a model's entry says: where its parts lie, what a user should know of it. Types only; the entries are in registry.py."""
+"""Types of a model's entry: the locations of its parts, and the facts for a user. The entries are in registry.py."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HUB_ID = re.compile(rf"({SEGMENT}/{SEGMENT})(?:@({REVISION}))?")
 class Hub:
     """A repository of the Hugging Face hub at a commit, or one file of it. revision None is its main branch.
 
-    Raises ModelError for names that are none, or lead out of the repository.
+    Raises ModelError for an invalid name, or for a file outside the repository.
     """
 
     repo: str
@@ -29,7 +29,7 @@ class Hub:
     def __post_init__(self) -> None:
         found = HUB_ID.fullmatch(self.repo)
         if found is None or found[2] is not None:
-            raise ModelError(f"{self.repo!r} is not the id of a hub repository, owner/name")
+            raise ModelError(f"{self.repo!r} is not the id of a hub repository (owner/name)")
         pure = PurePosixPath(self.file)
         if pure.is_absolute() or ".." in pure.parts or "\\" in self.file:
             raise ModelError(f"{self.repo}: {self.file!r} leads out of the repository")
@@ -39,12 +39,12 @@ class Hub:
 
 
 Place = Path | Hub
-"""Where a checkpoint or a part of it lies: on this machine (folder or file), or on the hub."""
+"""The location of a checkpoint or of a part of it: on this machine (folder or file), or on the hub."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lora:
-    """A LoRA that is fused into the weights when they are loaded; strength 1 is as trained."""
+    """A LoRA that is fused into the weights at load; strength 1 is as trained."""
 
     place: Place
     strength: float = 1.0
@@ -60,14 +60,14 @@ class PictureAdapter:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What is loaded, and what a user should know before choosing it.
+    """The parts of a model, and the facts that a user needs to choose it.
 
     base: folder in the diffusers layout, or a single .safetensors file. unet, autoencoder: replace the base's. loras: fused at
     load. control: a ControlNet; picture: an adapter for picture prompts. prediction: overrides the scheduler's configuration.
-    shift: the share of the timestep that the network is told. trained_timesteps: the only ones it was trained at, () for all.
-    native_size in pixels; max_steps that make sense; guidance_trained: whether prompts were dropped in training, without which
-    guidance makes noise; advice: on guidance and strength; examples: prompts that work, where the folder has no list of looks;
-    source: where these facts are from. licence_seen: whether the licence was found on the hub's own pages of every part.
+    shift: factor of the timestep that the network gets as input. trained_timesteps: the only trained ones, () for all.
+    native_size: in pixels. max_steps: the useful maximum. guidance_trained: whether training dropped prompts; without that,
+    guidance makes noise. advice: on guidance and strength. examples: prompts, if the folder has no list of looks. source: of
+    these facts. licence_confirmed: whether the hub's own pages of every part show the licence.
     """
 
     name: str
@@ -89,17 +89,17 @@ class ModelInfo:
     picture: PictureAdapter | None = None
     advice: str = ""
     source: str = ""
-    licence_seen: bool = False
+    licence_confirmed: bool = False
 
     @property
     def unpinned(self) -> tuple[str, ...]:
-        """The fields of parts on the hub of which no commit is known, so that its main branch is taken."""
+        """The fields whose parts on the hub have no commit, so the main branch is used."""
         parts = ((name, getattr(self, name)) for name in ("base", "unet", "autoencoder"))
         return tuple(name for name, place in parts if isinstance(place, Hub) and place.revision is None)
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """Looks, modifiers and scenes that the model's folder lists; read when asked for. ModelError for a bad list."""
+        """Looks, modifiers and scenes of the model's folder, read on first use. Raises ModelError for a bad list."""
         return read_vocabulary(self.base) if isinstance(self.base, Path) else Vocabulary()
 
     @property
@@ -111,7 +111,7 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class Extra:
-    """A part that may be added to a model by name. kind: lora, autoencoder, control (a ControlNet) or picture (an adapter for
+    """A part that can be added to a model by name. kind: lora, autoencoder, control (a ControlNet) or picture (an adapter for
     picture prompts, whose picture encoder is `encoder`)."""
 
     name: str
@@ -123,4 +123,4 @@ class Extra:
     max_steps: int | None = None
     source: str = ""
     encoder: Place | None = None
-    licence_seen: bool = False
+    licence_confirmed: bool = False

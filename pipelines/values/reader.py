@@ -1,7 +1,7 @@
-"""What is read from a model's folder, and how: no path that leads out, plain files alone, of bounded size; JSON of bounded depth.
+"""Reads files of a model's folder safely: paths inside the folder, regular files of limited size, JSON of limited depth.
 
-Libraries are given what was read here, never a folder: they would pick up files by themselves that nobody has checked (adapters,
-chat templates, generation settings, code). Everything raises ModelError that names the file.
+Libraries get the content that was read here, never a folder. From a folder they would open unchecked files by themselves
+(adapters, chat templates, generation settings, code). All functions raise ModelError, which names the file.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Any
 from pipelines.values.types import ModelError
 
 MAX_BYTES = 16 * 2**20
-"""The largest published file that is read whole, a tokenizer's vocabulary, has 1 MB."""
+"""The largest published file that is read as a whole, a tokenizer's vocabulary, has 1 MB."""
 
 MAX_DEPTH = 32
 """The deepest published one, a tokenizer.json, nests six levels."""
 
 
 class ModelFolder:
-    """A model's folder. Nothing outside it is ever opened, whatever names and links inside it say.
+    """A model's folder. Names and links can never open a file outside it.
 
-    The hub's cache keeps a snapshot's files as links to blobs beside it, so there the repository's cache folder is the limit.
+    The hub's cache stores a snapshot's files as links to blobs beside it, so there the limit is the repository's cache folder.
     """
 
     def __init__(self, path: Path) -> None:
@@ -36,7 +36,7 @@ class ModelFolder:
         self.limit = next(caches, self.root)
 
     def path(self, name: str) -> Path:
-        """The file or folder `name`, which need not exist. Raises ModelError if it is not inside."""
+        """The path of the file or folder `name`, which may be missing. Raises ModelError if it is outside."""
         pure = PurePosixPath(name)
         try:
             path = (self.root / pure).resolve()
@@ -54,9 +54,9 @@ class ModelFolder:
             raise ModelError(f"{self.name}/{name}: {error.strerror or error}") from error
 
     def files(self, name: str, pattern: str, most: int = MAX_BYTES) -> list[Path]:
-        """The files of the folder `name` whose names match, sorted; none if there is no such folder.
+        """The files of the folder `name` whose names match, sorted; empty if the folder is missing.
 
-        Raises ModelError for one that leads out, is no plain file or has more than `most` bytes.
+        Raises ModelError for one that is outside, not a regular file or larger than `most` bytes.
         """
         found = sorted(path.name for path in self.path(name).glob(pattern))
         for file in found:
@@ -78,14 +78,14 @@ class ModelFolder:
 
 
 def read_json(path: Path, label: str, most: int = MAX_BYTES) -> dict[str, Any]:
-    """The JSON object in a file. Raises ModelError, which begins with `label`."""
+    """The JSON object in a file. Raises ModelError, whose message begins with `label`."""
     return parse_json(read_bytes(path, label, most), label)
 
 
 def parse_json(content: bytes | str, label: str, unique: bool = False) -> dict[str, Any]:
-    """A JSON object that nests no deeper than MAX_DEPTH. Raises ModelError, which begins with `label`.
+    """A JSON object of at most MAX_DEPTH levels. Raises ModelError, whose message begins with `label`.
 
-    unique: no name may stand twice in an object; otherwise the last one counts.
+    unique: a repeated name in an object is an error; otherwise the last one counts.
     """
     try:
         text = content if isinstance(content, str) else content.decode("utf-8")
@@ -104,7 +104,7 @@ def parse_json(content: bytes | str, label: str, unique: bool = False) -> dict[s
 
 
 def read_bytes(path: Path, label: str, most: int = MAX_BYTES) -> bytes:
-    """The whole of a plain file. Raises ModelError, which begins with `label`, for one with more than `most` bytes too."""
+    """The content of a regular file of at most `most` bytes. Raises ModelError, whose message begins with `label`."""
     require_file(path, label)
     try:
         with path.open("rb") as file:
@@ -117,7 +117,7 @@ def read_bytes(path: Path, label: str, most: int = MAX_BYTES) -> bytes:
 
 
 def require_file(path: Path, label: str) -> int:
-    """The size in bytes of a plain file. Raises ModelError for what is missing, a folder, a pipe or a device.
+    """The size in bytes of a regular file. Raises ModelError for a missing file, a folder, a pipe or a device.
 
     Opening a pipe would wait for ever, and a device has no end.
     """

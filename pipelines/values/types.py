@@ -1,4 +1,4 @@
-"""The values that flow through the engine. Knows numpy only; holds no behaviour beyond validation."""
+"""The values that flow through the engine. They depend on numpy only, and validate themselves."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Mask = NDArray[np.uint8]
 """A painted strength map: uint8, [height, width] of any size, 255 for full strength."""
 
 Verdict = Literal["generated", "cached", "skipped", "warming"]
-"""generated: full passes only; cached: features of another pass were reused; skipped: the gate answered; warming: the stream
-batch is not yet full."""
+"""generated: full passes only; cached: features of another pass were reused; skipped: the gate found the input unchanged;
+warming: the stream batch is not yet full."""
 
 
 class RillError(Exception):
-    """Base of all errors whose message is meant for the user."""
+    """Base class of all errors with a message for the user."""
 
 
 class SettingsError(RillError):
@@ -34,7 +34,7 @@ class SettingsError(RillError):
 
 
 class SpecError(RillError):
-    """A StreamSpec cannot be built. `field` names the offender."""
+    """A StreamSpec cannot be built. `field` names the wrong field."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}")
@@ -47,15 +47,15 @@ class ModelError(RillError):
 
 
 class MemoryShortError(RillError):
-    """A model would not fit into the memory that is free. The message gives both numbers."""
+    """A model does not fit into the free memory. The message contains both numbers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One source picture. `id` rises strictly within a session; `captured_at` is in seconds of the source's clock.
+    """One source picture.
 
-    pixels is None for prompt-only streaming: the picture is then drawn from noise alone. thumb: `gate.thumbnail(pixels)`, where
-    somebody has made it already.
+    id: rises strictly within a session. captured_at: seconds of the source's clock. pixels: None for prompt-only streaming,
+    where the model generates from noise alone. thumb: `gate.thumbnail(pixels)` if it has been computed already.
     """
 
     id: int
@@ -71,24 +71,24 @@ MAX_LORA_WEIGHT = 4.0
 
 @dataclass(frozen=True, slots=True)
 class LoraUse:
-    """A LoRA that a stream uses: its name as `--model` takes it after "+" (file, hub id or registered extra), and its weight,
-    −4..4: 1 is as trained, 0 is off. Raises SpecError."""
+    """A LoRA of a stream. name: a file, a hub id or a registered extra, as after "+" in `--model`. weight: −4..4; 1 is as
+    trained, 0 is off. Raises SpecError."""
 
     name: str
     weight: float = 1.0
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not 0 < len(self.name) <= MAX_NAME or not self.name.isprintable():
-            raise SpecError("loras", f"{str(self.name)[:40]!r} is no name of a LoRA")
+            raise SpecError("loras", f"{str(self.name)[:40]!r} is not the name of a LoRA")
         weight = self.weight
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not -MAX_LORA_WEIGHT <= weight <= MAX_LORA_WEIGHT:
             allowed = f"a number from {-MAX_LORA_WEIGHT:g} to {MAX_LORA_WEIGHT:g} is"
-            raise SpecError("loras", f"{str(weight)[:40]} is no weight for {self.name[-40:]}; {allowed}")
+            raise SpecError("loras", f"{str(weight)[:40]} is not a weight for {self.name[-40:]}; {allowed}")
         object.__setattr__(self, "weight", float(weight))
 
 
 def lora_uses(given: object) -> tuple[LoraUse, ...]:
-    """LoRAs from a list of them, or of {"name": ..., "weight": ...} as JSON has it. Raises SpecError."""
+    """LoRAs from a list of LoraUse, or of objects {"name": ..., "weight": ...} from JSON. Raises SpecError."""
     if not isinstance(given, list | tuple) or len(given) > MAX_LORAS:
         raise SpecError("loras", f'must be a list of at most {MAX_LORAS} entries {{"name": ..., "weight": ...}}')
     uses = tuple(use if isinstance(use, LoraUse) else _lora_use(use) for use in given)
@@ -101,18 +101,18 @@ def lora_uses(given: object) -> tuple[LoraUse, ...]:
 
 def _lora_use(entry: object) -> LoraUse:
     if not isinstance(entry, Mapping) or not {"name"} <= set(entry) <= {"name", "weight"}:
-        raise SpecError("loras", 'every entry must hold "name", and may hold "weight"')
+        raise SpecError("loras", 'every entry must have "name", and may have "weight"')
     fields: dict[str, Any] = dict(entry)
     return LoraUse(**fields)
 
 
 @dataclass(frozen=True, slots=True)
 class StreamSpec:
-    """What a pipeline is built for. A change rebuilds graphs and buffers.
+    """The parameters that a pipeline is built for. A change rebuilds graphs and buffers.
 
-    width, height: pixels, multiples of 64, 128..1024. backend: auto, eager, openvino or compile. dtype: auto, float32, bfloat16,
-    float16 (GPU) or int8 (openvino; compile on a GPU). device: auto, cpu, cuda or cuda:N. max_steps: 1..8. loras: added to those
-    that the model's name holds; at most 8. Raises SpecError.
+    width, height: pixels, multiples of 64, 128..1024. backend: auto, eager, openvino or compile. dtype: auto, float32,
+    bfloat16, float16 (GPU) or int8 (openvino; compile on a GPU). device: auto, cpu, cuda or cuda:N. max_steps: 1..8. loras: at
+    most 8, added to those of the model's name. Raises SpecError.
     """
 
     model: str = "pocket"
@@ -148,9 +148,10 @@ GRAPHS_ON_DISK = 10_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class GraphLimits:
-    """What compiled graphs may take, in bytes. memory: those beside the plain ones of one row, which are always there; None is
-    2 GB or twice the model, whichever is more, but at most a fourth of what is free once the model is loaded. disk: the files
-    that they are kept in between starts.
+    """Limits of compiled graphs, in bytes.
+
+    memory: for all graphs except the plain ones of one row, which always exist. None is 2 GB or twice the model, whichever is
+    more, but at most a quarter of the free memory after the model is loaded. disk: for the graph files between starts.
     """
 
     memory: int | None = None
@@ -159,11 +160,11 @@ class GraphLimits:
 
 @dataclass(frozen=True, slots=True)
 class GpuPath:
-    """Parts of the way through a GPU. All are in use unless a benchmark takes one away; on a CPU they mean nothing.
+    """Optimisations on a GPU. All are on, except where a benchmark switches one off. On a CPU they have no effect.
 
-    channels_last: convolutions in that layout. compiled: torch.compile (backend compile). graphs: CUDA graphs (backend compile).
-    pinned: pinned buffers, and copies that nobody waits for. overlap: encode, UNet and decode on streams of their own. kernels:
-    our Triton kernels. attention: sdpa, or xformers where it is installed.
+    channels_last: convolutions in that layout. compiled: torch.compile (backend compile). graphs: CUDA graphs (backend
+    compile). pinned: pinned buffers and asynchronous copies. overlap: encode, UNet and decode on separate streams. kernels:
+    our Triton kernels. attention: sdpa, or xformers if it is installed.
     """
 
     channels_last: bool = True
@@ -177,7 +178,7 @@ class GpuPath:
 
 @dataclass(frozen=True, slots=True)
 class StageTimings:
-    """Milliseconds spent on one frame in each stage; 0 where the stage did not run."""
+    """Milliseconds of one frame in each stage; 0 for a stage that did not run."""
 
     receive: float = 0.0
     unpack: float = 0.0
@@ -206,7 +207,7 @@ STAGES = tuple(field.name for field in fields(StageTimings))
 class Quality:
     """The accelerated picture against the unaccelerated one of the same frame.
 
-    ssim: -1..1; psnr: dB; flicker: mean absolute change (0..255) where the input stood still, None if it nowhere did.
+    ssim: -1..1; psnr: dB; flicker: mean absolute change (0..255) where the input did not move, None if it moved everywhere.
     """
 
     ssim: float
@@ -215,16 +216,16 @@ class Quality:
 
 
 class Picture(Protocol):
-    """A picture that may still be on its way from the device."""
+    """A picture whose download from the device may still be running."""
 
     def numpy(self) -> Pixels:
-        """The pixels, uint8 [height, width, 3]; waits for the device if it must. Call it off the model thread."""
+        """The pixels, uint8 [height, width, 3]. Waits for the device if necessary, so call it outside the model thread."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class HostPicture:
-    """A picture that is already in host memory."""
+    """A picture in host memory."""
 
     pixels: Pixels
 
@@ -236,9 +237,9 @@ class HostPicture:
 class Output:
     """The answer to one entry of a step.
 
-    pixels is None when the last picture is to be shown again (skipped, warming). `superseded` lists frames that were
-    under way and will never be shown, because a newer one overtook them (a live change to fewer steps). `reference` is the
-    unaccelerated picture of the same frame, when the probe asked for it; `quality.compare` turns the two into `quality`.
+    pixels is None if the last picture stays (skipped, warming). `superseded` lists frames in flight that will never be shown,
+    because a newer one overtook them (a live change to fewer steps). `reference` is the unaccelerated picture of the same
+    frame, if the probe requested it; `quality.compare` computes `quality` from the two.
     """
 
     frame_id: int

@@ -1,5 +1,5 @@
-"""What a model can be asked for: looks, what may be added to them and scenes from nothing, which `looks.json` in its folder
-lists, and painted looks, which `painter/config.json` lists."""
+"""The vocabulary of a model: looks, modifiers and scenes from `looks.json` in its folder, and painted looks from
+`painter/config.json`."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ LARGEST = 1_000_000  # bytes
 KINDS = ("looks", "modifiers", "scenes")
 PAINTER = "painter/config.json"
 UNDERPAINTING = "photo"
-"""The prompt of the picture beneath the paint."""
+"""The prompt of the picture below the paint."""
 
 FIELDS = ("name", "title", "prompt", "group")
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One thing to ask for: a name for programs, a title for people, a prompt that asks for it, the group that it belongs to."""
+    """One entry of the vocabulary: a name for programs, a title for people, its prompt, and its group."""
 
     name: str
     title: str
@@ -33,8 +33,8 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class PaintedLook(Word):
-    """A look that the painter draws. paint: (row in the painter's table of styles, share) of each style that it mixes; shares sum
-    to 1. over: the prompt of the picture beneath the paint."""
+    """A look that the painter draws. paint: (row in the painter's table of styles, share) of each of its styles; the shares
+    sum to 1. over: the prompt of the picture below the paint."""
 
     paint: tuple[tuple[int, float], ...]
     over: str = UNDERPAINTING
@@ -42,7 +42,7 @@ class PaintedLook(Word):
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """All that a model says it knows; empty for a folder without a list."""
+    """All entries of a model; empty for a folder without a list."""
 
     looks: tuple[Word, ...] = ()
     modifiers: tuple[Word, ...] = ()
@@ -52,7 +52,7 @@ class Vocabulary:
 
 @functools.lru_cache(maxsize=32)
 def read_vocabulary(folder: Path) -> Vocabulary:
-    """The list in a model's folder, read once. ModelError, which names the field, for one that is not as it should be."""
+    """The list in a model's folder, read once. Raises ModelError, which names the invalid field."""
     listed = _read(folder, FILE)
     if not set(listed) <= set(KINDS):
         raise ModelError(f"{FILE}: may have the keys {', '.join(KINDS)}")
@@ -61,7 +61,7 @@ def read_vocabulary(folder: Path) -> Vocabulary:
 
 
 def _read(folder: Path, name: str) -> dict[str, Any]:
-    """The JSON object in a file of the folder; empty where there is none. Raises ModelError."""
+    """The JSON object in a file of the folder; empty if the file is missing. Raises ModelError."""
     inside = ModelFolder(folder)
     return inside.json(name, LARGEST) if inside.has(name) else {}
 
@@ -85,7 +85,7 @@ def _words(kind: str, entries: Any) -> tuple[Word, ...]:
 
 
 def _painted(looks: Any) -> tuple[PaintedLook, ...]:
-    """Painted looks of {prompt: {row of the table of styles: share}}."""
+    """Painted looks from {prompt: {row of the table of styles: share}}."""
     if not isinstance(looks, dict):
         raise ModelError(f"{PAINTER}: looks must be an object")
     made = []
@@ -98,6 +98,6 @@ def _painted(looks: Any) -> tuple[PaintedLook, ...]:
 
 
 def _is_share(pair: tuple[str, Any]) -> bool:
-    """(row as JSON has keys, share)?"""
+    """Whether a pair is (row, as a JSON key; share)."""
     row, share = pair
     return row.isascii() and row.isdigit() and isinstance(share, int | float) and not isinstance(share, bool)

@@ -1,4 +1,4 @@
-"""Command-line arguments that several commands share, and how they become a spec and settings."""
+"""Command-line arguments of several commands, and their conversion to a spec and settings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def add_spec_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         default="pocket",
-        help="a registered name (app.py models), a hub id, a local folder or .safetensors file; +EXTRA adds a LoRA or tiny "
+        help="a registered name (app.py models), a hub id, a local folder or a .safetensors file; +EXTRA adds a LoRA or tiny "
         "autoencoder (docs/models.md)",
     )
     parser.add_argument(
@@ -33,11 +33,11 @@ def add_spec_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME[:WEIGHT]",
         help="a LoRA: .safetensors file, hub id, owner/name/file.safetensors or registered extra; may be repeated",
     )
-    parser.add_argument("--offline", action="store_true", help="load only what was downloaded before")
+    parser.add_argument("--offline", action="store_true", help="load only files that were downloaded before")
     parser.add_argument(
         "--safety-checker",
         metavar="MODEL",
-        help="show pictures black that Stable Diffusion's safety checker flags: published, or a folder or hub id that holds it",
+        help="show a black picture where Stable Diffusion's safety checker objects: published, or a folder or hub id",
     )
     parser.add_argument("--size", default="512", help="SIZE or WIDTHxHEIGHT in pixels, multiples of 64 from 128 to 1024")
     parser.add_argument("--backend", default="auto", choices=StreamSpec.BACKENDS)
@@ -50,20 +50,20 @@ def add_graph_arguments(parser: argparse.ArgumentParser) -> None:
         "--graph-memory",
         type=gigabytes,
         metavar="GB",
-        help="memory for compiled graphs beside the plain ones of one row, least recently used out first (default: 2 GB "
-        "or twice the model, whichever is more, but at most a fourth of what is free once the model is loaded)",
+        help="memory for compiled graphs beside the plain ones of one row; the least recently used is evicted first (default: "
+        "2 GB or twice the model, whichever is more, but at most a quarter of the free memory after the model is loaded)",
     )
     parser.add_argument(
         "--graph-disk",
         type=gigabytes,
         default=GraphLimits().disk,
         metavar="GB",
-        help=f"size of the files that compiled graphs are kept in between starts (default: {GraphLimits().disk / 1e9:g})",
+        help=f"disk space for compiled graphs between starts (default: {GraphLimits().disk / 1e9:g})",
     )
 
 
 def gigabytes(text: str) -> int:
-    """Bytes. Raises ArgumentTypeError."""
+    """Bytes of a text in gigabytes. Raises ArgumentTypeError."""
     try:
         value = float(text)
     except ValueError:
@@ -78,8 +78,8 @@ def graph_limits_of(args: argparse.Namespace) -> GraphLimits:
 
 
 def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--prompt", help="what the picture shall become")
-    parser.add_argument("--strength", type=float, help="0..1: how far the input is noised")
+    parser.add_argument("--prompt", help="description of the resulting picture")
+    parser.add_argument("--strength", type=float, help="0..1: amount of noise added to the input")
     parser.add_argument("--steps", type=int, help="denoising steps per frame")
     parser.add_argument("--seed", type=int, help="seed of the session's noise")
     parser.add_argument(
@@ -88,7 +88,7 @@ def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def spec_of(args: argparse.Namespace) -> StreamSpec:
-    """Raises SpecError."""
+    """The spec of the arguments. Raises SpecError."""
     width, height = parse_size(args.size)
     steps = getattr(args, "steps", None) or 1
     loras = tuple(map(parse_lora, args.lora))
@@ -96,18 +96,18 @@ def spec_of(args: argparse.Namespace) -> StreamSpec:
 
 
 def parse_lora(text: str) -> LoraUse:
-    """NAME or NAME:WEIGHT; a name that exists as a file is taken whole. Raises SpecError."""
+    """A LoRA from NAME or NAME:WEIGHT. If the whole text is an existing file, it is the name. Raises SpecError."""
     name, colon, number = text.rpartition(":")
     if not colon or Path(text).expanduser().exists():
         return LoraUse(text)
     try:
         return LoraUse(name, float(number))
     except ValueError:
-        raise SpecError("loras", f"{text!r}: {number!r} is no weight") from None
+        raise SpecError("loras", f"{text!r}: {number!r} is not a weight") from None
 
 
 def safety_of(args: argparse.Namespace) -> SafetyChecker | None:
-    """The safety checker that is asked for, None for none. Slow. Raises ModelError."""
+    """The safety checker of --safety, None without it. Slow. Raises ModelError."""
     if args.safety_checker is None:
         return None
     device = args.device if args.device.startswith("cuda") else "cpu"
@@ -125,7 +125,7 @@ def parse_size(size: str) -> tuple[int, int]:
 
 
 def settings_of(args: argparse.Namespace) -> Settings:
-    """Later assignments win over earlier ones and over the named arguments. Raises SettingsError."""
+    """The settings of the arguments. Later assignments override earlier ones and named arguments. Raises SettingsError."""
     patch: dict[str, object] = {}
     for key in ("prompt", "strength", "steps", "seed"):
         value = getattr(args, key)
@@ -136,5 +136,5 @@ def settings_of(args: argparse.Namespace) -> Settings:
 
 
 def assignments(given: Sequence[str]) -> dict[str, object]:
-    """Raises SettingsError for what is not KEY=VALUE of a known setting."""
+    """Values by dotted key. Raises SettingsError for anything but KEY=VALUE of a known setting."""
     return dict(parse_assignment(item) for item in given)

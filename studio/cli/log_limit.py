@@ -1,4 +1,4 @@
-"""Errors of one kind are logged once a second at most, with the number of those that were left out."""
+"""Logs errors of one kind at most once a second, with the number of omitted ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 NAMES = ("rill", "asyncio", "uvicorn.error")
-"""Loggers that visitors can make write."""
+"""Loggers whose records visitors can cause."""
 
 EVERY_S = 1.0
 MOST_KINDS = 256
@@ -19,7 +19,7 @@ _VARYING = re.compile(r"0x[0-9a-fA-F]+|\d+|<[^>]*>")
 
 
 Later = Callable[[float, Callable[[], None]], None]
-"""Calls a function after so many seconds."""
+"""(seconds, function): calls the function after that time."""
 
 
 def _later(seconds: float, call: Callable[[], None]) -> None:
@@ -30,7 +30,7 @@ def _later(seconds: float, call: Callable[[], None]) -> None:
 
 @dataclass(slots=True)
 class Kind:
-    """When a record of this kind was last logged, how many have been left out since, and the last of them."""
+    """The time of the last logged record of this kind, the number of omitted ones since, and the last omitted one."""
 
     at: float
     left_out: int = 0
@@ -38,10 +38,10 @@ class Kind:
 
 
 class OncePerSecond(logging.Filter):
-    """A filter for one logger. A kind is a place in the code, and the first line of the message without its numbers.
+    """A filter for one logger. A kind is a position in the code and the first line of the message without its numbers.
 
-    The first record of a kind is logged at once, and a second later the last one with the number of those between. Records below
-    WARNING pass. An OSError that asyncio reports is logged without its traceback, which shows nothing but asyncio.
+    The first record of a kind is logged at once. A second later the last one is logged, with the number of records between.
+    Records below WARNING pass. An OSError from asyncio is logged without its traceback, which contains only asyncio's code.
     """
 
     def __init__(self, logger: logging.Logger, clock: Callable[[], float] = time.monotonic, later: Later = _later) -> None:
@@ -53,7 +53,7 @@ class OncePerSecond(logging.Filter):
         self._kinds: OrderedDict[tuple[str, int, str], Kind] = OrderedDict()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """True if the record is to be logged; it names those that were left out before it."""
+        """True if the record is to be logged. Adds the number of omitted records to its message."""
         if record.levelno < logging.WARNING:
             return True
         if record.name == "asyncio" and record.exc_info and isinstance(record.exc_info[1], OSError):
@@ -67,22 +67,22 @@ class OncePerSecond(logging.Filter):
         found = self._kinds.get(kind)
         if found is not None and now - found.at < EVERY_S:
             if found.last is None:
-                self._later(EVERY_S, lambda: self._say(found))
+                self._later(EVERY_S, lambda: self._log_last(found))
             found.left_out, found.last = found.left_out + 1, record
             return False
         if found is not None and found.left_out > (found.last is record):
             others = found.left_out - (found.last is record)
             record.msg, record.args = f"{record.getMessage()} (and {others} more like this)", ()
         if found is not None:
-            found.last = None  # nothing is left to say of that one
+            found.last = None  # this record is logged now
         self._kinds[kind] = Kind(now)
         self._kinds.move_to_end(kind)
         while len(self._kinds) > MOST_KINDS:
             self._kinds.popitem(last=False)
         return True
 
-    def _say(self, kind: Kind) -> None:
-        """Log the last record of a kind that was left out, if none has been logged since."""
+    def _log_last(self, kind: Kind) -> None:
+        """Log the last omitted record of a kind, unless one has been logged since."""
         if (record := kind.last) is not None:
             self._logger.handle(record)
 
@@ -92,7 +92,7 @@ class OncePerSecond(logging.Filter):
 
 
 def limit_logs() -> None:
-    """Limit the loggers of NAMES; calling it again changes nothing."""
+    """Limit the loggers of NAMES. A second call has no effect."""
     for name in NAMES:
         logger = logging.getLogger(name)
         if not any(isinstance(known, OncePerSecond) for known in logger.filters):

@@ -1,4 +1,4 @@
-"""The command `serve`: arguments to a running server."""
+"""The command `serve`: parses arguments and runs the server."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from studio.wire.websocket_protocol import WebSocketProtocol
 log = logging.getLogger("rill")
 
 OPENING: dict[str, dict[str, object]] = {"pocket": {"cache.enabled": True}}
-"""Accelerations that are on from the start, where their cost in quality has been measured on the model (`bench ablation`)."""
+"""Accelerations that are on at the start, for models whose loss of quality was measured (`bench ablation`)."""
 
 MOST = 65536
 BOUNDS = {"max_sessions": (1, 64), "max_waiting": (0, 10_000), "max_connections": (1, MOST), "max_per_address": (1, MOST)}
@@ -48,7 +48,7 @@ LEVELS = ("debug", "info", "warning", "error")
 
 
 class UsageError(Exception):
-    """The command line asks for something impossible; the message is for the user."""
+    """The arguments cannot be used; the message is for the user."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 is every interface (default: %(default)s)"
     )
-    parser.add_argument("--port", type=int, default=7860, help="0 takes a free one (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=7860, help="0 is any free port (default: %(default)s)")
     add_spec_arguments(parser)
     add_graph_arguments(parser)
     parser.add_argument(
@@ -65,14 +65,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="a live setting that every session starts with (docs/settings.md); the pocket model starts with cache.enabled=true",
+        help="initial value of a live setting in every session (docs/settings.md); the pocket model has cache.enabled=true",
     )
     parser.add_argument(
-        "--devices", metavar="DEVICE,...", help="several devices instead of --device, such as cuda:0,cuda:1: a model on each"
+        "--devices",
+        metavar="DEVICE,...",
+        help="several devices instead of --device (cuda:0,cuda:1), each with its own model",
     )
     parser.add_argument("--max-sessions", type=int, default=4, help="visitors at a time (default: %(default)s)")
     parser.add_argument("--max-connections", type=int, default=1024, help="TCP connections at a time (default: %(default)s)")
-    per_address = "of these from one address, IPv6 by /64 network; not counted with --trusted-proxy (default: %(default)s)"
+    per_address = "connections from one address (IPv6: one /64 network); unlimited with --trusted-proxy (default: %(default)s)"
     parser.add_argument("--max-per-address", type=int, default=256, help=per_address)
     parser.add_argument(
         "--max-waiting",
@@ -84,43 +86,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--turn", type=float, default=120.0, metavar="SECONDS", help="length of a visit while others wait (default: %(default)s)"
     )
     parser.add_argument(
-        "--allow-origin", action="append", default=[], metavar="ORIGIN", help="another page that may connect; may be repeated"
+        "--allow-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="another origin that may connect; may be repeated",
     )
     login.add_arguments(parser)
-    parser.add_argument("--trusted-proxy", action="store_true", help="believe X-Forwarded-Proto and X-Forwarded-Host")
+    parser.add_argument("--trusted-proxy", action="store_true", help="trust X-Forwarded-Proto, -Host and -For from a proxy")
     parser.add_argument(
         "--spec-changes",
         choices=WHO,
-        help="who may change model, size and backend while the stream runs: alone (who is alone here, or has the API token), "
-        "token, never (default: alone; token with --trusted-proxy)",
+        help="who may change model, size and backend while the stream runs: alone (a visitor without others, or with the API "
+        "token), token, never (default: alone; token with --trusted-proxy)",
     )
     parser.add_argument(
         "--model-folder",
         type=Path,
         action="append",
         default=[],
-        help="models below this folder may be loaded too; may be repeated",
+        help="visitors may load models below this folder; may be repeated",
     )
     parser.add_argument(
         "--lora-folder",
         type=Path,
         action="append",
         default=[],
-        help="LoRA files below this folder may be added while the stream runs; may be repeated",
+        help="visitors may add LoRA files below this folder while the stream runs; may be repeated",
     )
-    parser.add_argument("--blocked-words", type=Path, metavar="FILE", help="words that prompts may not hold, one a line")
-    parser.add_argument("--ssl-certfile", type=Path, help="PEM certificate: phones need HTTPS for their camera")
+    parser.add_argument("--blocked-words", type=Path, metavar="FILE", help="forbidden words of prompts, one for each line")
+    parser.add_argument("--ssl-certfile", type=Path, help="PEM certificate; phones need HTTPS for their camera")
     parser.add_argument("--ssl-keyfile", type=Path, help="PEM key of the certificate")
     parser.add_argument(
         "--metrics-port",
         type=int,
-        help="answer /metrics on this port of 127.0.0.1 without a token; elsewhere it needs the API token",
+        help="serve /metrics on this port of 127.0.0.1 without a token; on the studio's port it needs the API token",
     )
     parser.add_argument("--log-level", default="info", choices=LEVELS)
 
 
 def main(args: argparse.Namespace) -> int:
-    """Serve until a signal; the exit code: 0 for SIGTERM, 130 for SIGINT, 1 for an address in use, 2 for wrong arguments."""
+    """Serve until a signal. Exit codes: 0 after SIGTERM, 130 after SIGINT, 1 for an address in use, 2 for wrong arguments."""
     try:
         config = configure(args, environment.token())
         listener, *private = listeners(args)
@@ -146,34 +152,34 @@ def main(args: argparse.Namespace) -> int:
 
 
 def configure(args: argparse.Namespace, token: str | None) -> ServerConfig:
-    """The server's configuration, all values checked; without a token it gets a random one. Raises UsageError."""
+    """The checked configuration of the server, with a random token if `token` is None. Raises UsageError."""
     for option, port in (("port", args.port), ("metrics-port", args.metrics_port)):
         if port is not None and not 0 <= port <= 65535:
             raise UsageError(f"argument --{option}: {port} is not between 0 and 65535")
     if args.port == args.metrics_port != 0:
-        raise UsageError(f"argument --metrics-port: {args.port} is the studio's own port, which is told apart by its number")
+        raise UsageError(f"argument --metrics-port: {args.port} is the studio's own port; choose another one")
     for name, (least, most) in (BOUNDS | {"turn": (10, 86400)}).items():
         if not least <= (value := getattr(args, name)) <= most:
             raise UsageError(f"argument --{name.replace('_', '-')}: {value:g} is not between {least} and {most}")
     if token is not None and len(token) < 16:
         raise UsageError("the environment variable RILL_TOKEN is too short; 16 characters or more are needed")
     if (args.ssl_certfile is None) != (args.ssl_keyfile is None):
-        raise UsageError("--ssl-certfile and --ssl-keyfile go together")
+        raise UsageError("--ssl-certfile and --ssl-keyfile must be given together")
     for name in ("ssl_certfile", "ssl_keyfile"):
         path = getattr(args, name)
         if path is not None and not path.is_file():
-            raise UsageError(f"argument --{name.replace('_', '-')}: {path} is no file")
+            raise UsageError(f"argument --{name.replace('_', '-')}: {path} is not a file")
     try:
         spec = spec_of(args)
     except SpecError as error:
         option = {"width": "size", "height": "size", "loras": "lora"}.get(error.field, error.field)
         raise UsageError(f"argument --{option}: {error.reason}") from error
     devices = parse_devices(args.devices)
-    rule = AddressRule(answering_names(args.host, args.trusted_proxy), parse_origins(args.allow_origin), args.trusted_proxy)
+    rule = AddressRule(host_names(args.host, args.trusted_proxy), parse_origins(args.allow_origin), args.trusted_proxy)
     for option, folders in (("model", args.model_folder), ("lora", args.lora_folder)):
         for folder in folders:
             if not folder.is_dir():
-                raise UsageError(f"argument --{option}-folder: {folder} is no folder")
+                raise UsageError(f"argument --{option}-folder: {folder} is not a folder")
     limits = Limits(
         max_sessions=args.max_sessions,
         max_waiting=args.max_waiting,
@@ -188,7 +194,7 @@ def configure(args: argparse.Namespace, token: str | None) -> ServerConfig:
     changes = ChangeRule(who, tuple(args.model_folder), tuple(args.lora_folder))
     words = blocked_words(args.blocked_words)
     opening = opening_settings(args)
-    public, users = entry(args)
+    public, users = login_options(args)
     return ServerConfig(
         spec,
         limits,
@@ -204,8 +210,8 @@ def configure(args: argparse.Namespace, token: str | None) -> ServerConfig:
     )
 
 
-def entry(args: argparse.Namespace) -> tuple[bool, dict[str, str]]:
-    """(public, users) of --public, --login, --host and --trusted-proxy. Raises UsageError."""
+def login_options(args: argparse.Namespace) -> tuple[bool, dict[str, str]]:
+    """(public, users) from --public, --login, --host and --trusted-proxy. Raises UsageError."""
     try:
         return login.chosen(args, reachable=args.trusted_proxy or not _is_loopback(args.host))
     except ValueError as error:
@@ -213,7 +219,7 @@ def entry(args: argparse.Namespace) -> tuple[bool, dict[str, str]]:
 
 
 def opening_settings(args: argparse.Namespace) -> Settings:
-    """What every session starts with: the model's own choice, then --set. Raises UsageError."""
+    """The settings of a new session: the defaults for the model, then --set. Raises UsageError."""
     try:
         return Settings().patched(OPENING.get(args.model, {}) | assignments(args.assignments))
     except SettingsError as error:
@@ -225,7 +231,7 @@ def parse_devices(text: str | None) -> tuple[str, ...]:
     devices = tuple(name.strip() for name in (text or "").split(",")) if text is not None else ()
     for device in devices:
         if not re.fullmatch(r"cpu|cuda(:[0-9]{1,3})?", device):
-            raise UsageError(f"argument --devices: {device!r} is none of cpu, cuda and cuda:N")
+            raise UsageError(f"argument --devices: {device!r} is not cpu, cuda or cuda:N")
     return devices
 
 
@@ -245,8 +251,8 @@ def parse_origins(texts: list[str]) -> tuple[Origin, ...]:
         raise UsageError(f"argument --allow-origin: {error}") from error
 
 
-def answering_names(host: str, trusted_proxy: bool) -> tuple[str, ...]:
-    """Names in a Host header that mean this server. Behind a proxy that is for the proxy to check."""
+def host_names(host: str, trusted_proxy: bool) -> tuple[str, ...]:
+    """Accepted names in a Host header; "*" (all) behind a proxy, which must check them."""
     if trusted_proxy:
         return ("*",)
     names = []
@@ -259,7 +265,8 @@ def answering_names(host: str, trusted_proxy: bool) -> tuple[str, ...]:
 
 
 def listeners(args: argparse.Namespace) -> list[socket.socket]:
-    """The studio's listening socket, and that of --metrics-port. Raises OSError with the address as `filename`; UsageError."""
+    """The listening sockets of the studio and of --metrics-port. Raises UsageError, or OSError with the address as
+    `filename`."""
     made: list[socket.socket] = []
     wanted = [(args.host, args.port), *([] if args.metrics_port is None else [("127.0.0.1", args.metrics_port)])]
     for host, port in wanted:
@@ -273,11 +280,11 @@ def listeners(args: argparse.Namespace) -> list[socket.socket]:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises OSError, or UsageError for a host that does not exist."""
+    """A listening socket. Raises OSError, or UsageError for an unknown host."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     except (socket.gaierror, UnicodeError) as error:
-        raise UsageError(f"argument --host: {host!r} is no address of this machine") from error
+        raise UsageError(f"argument --host: {host!r} is not an address of this machine") from error
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -298,7 +305,7 @@ def run(config: ServerConfig, listeners: Sequence[socket.socket], args: argparse
         return safety_of(args)
 
     def factory(spec: StreamSpec) -> StreamPipeline:
-        # What a visitor changes to is never downloaded: it may be gigabytes. LoRAs of the hub are those the server began with.
+        # A visitor's change never downloads a model, which may have gigabytes. LoRAs of the hub are those of the start.
         offline, graphs = args.offline or spec.model != config.spec.model, graph_limits_of(args)
         return load(spec, environment.cache_dir(), offline, safety(), graphs=graphs)
 
@@ -314,7 +321,7 @@ def run(config: ServerConfig, listeners: Sequence[socket.socket], args: argparse
             app,
             log_level="warning" if args.log_level == "info" else args.log_level,
             access_log=args.log_level == "debug",
-            proxy_headers=False,  # studio/wire/origin.py reads those it believes
+            proxy_headers=False,  # studio/wire/origin.py reads the trusted ones
             server_header=False,
             ssl_certfile=args.ssl_certfile,
             ssl_keyfile=args.ssl_keyfile,
@@ -335,11 +342,11 @@ def run(config: ServerConfig, listeners: Sequence[socket.socket], args: argparse
 
 
 def websocket_options(limits: Limits, admission: Admission | None = None) -> dict[str, object]:
-    """uvicorn's settings: sizes, rates and times bounded, compression off, dead websockets found within 40 s.
+    """uvicorn's settings: limited sizes, rates and times; no compression; dead websockets are found within 40 s.
 
-    admission: that of the listener; without one its listener admits everybody.
+    admission: the listener's; None admits everybody.
     """
-    admission = Admission(limits) if admission is None else admission  # one without entries is false
+    admission = Admission(limits) if admission is None else admission  # an empty one is false
     return {
         "http": partial(HttpProtocol, admission),
         "timeout_keep_alive": limits.keep_alive_s,
@@ -354,7 +361,7 @@ def websocket_options(limits: Limits, admission: Admission | None = None) -> dic
 
 @contextlib.asynccontextmanager
 async def announcing(server: uvicorn.Server, hub: Hub, address: str, token: str) -> AsyncIterator[None]:
-    """Say where the studio is once it listens, and what becomes of the model."""
+    """Print the address when the server listens, and the state of the model when it is loaded or has failed."""
     task = asyncio.create_task(_announce(server, hub, address, token))
     try:
         yield
@@ -382,7 +389,7 @@ async def _announce(server: uvicorn.Server, hub: Hub, address: str, token: str) 
 
 
 def describe_address(listener: socket.socket, tls: bool) -> str:
-    """The URL to open; every interface is shown as localhost."""
+    """The URL to open; "every interface" is shown as localhost."""
     host, port = listener.getsockname()[:2]
     if ipaddress.ip_address(host.partition("%")[0]).is_unspecified:
         host = "localhost"

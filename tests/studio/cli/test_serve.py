@@ -132,10 +132,10 @@ def test_the_safety_checker_is_off_unless_asked_for(tmp_path: Path) -> None:
 
 
 def test_names_that_mean_this_server() -> None:
-    assert serve.answering_names("127.0.0.1", False) == ("127.0.0.1",)
-    assert serve.answering_names("0.0.0.0", True) == ("*",)
-    assert socket.gethostname().lower() in serve.answering_names("0.0.0.0", False)
-    assert serve.answering_names("::1", False) == ("[::1]",)
+    assert serve.host_names("127.0.0.1", False) == ("127.0.0.1",)
+    assert serve.host_names("0.0.0.0", True) == ("*",)
+    assert socket.gethostname().lower() in serve.host_names("0.0.0.0", False)
+    assert serve.host_names("::1", False) == ("[::1]",)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_names_that_mean_this_server() -> None:
         (["--login", "ada:file", "--public"], "--public"),
         (["--lora", "ink:7"], "--lora"),
         (["--lora", "ink", "--lora", "ink:0.5"], "--lora"),
-        (["--ssl-certfile", "x.pem", "--ssl-keyfile", "y.pem"], "x.pem is no file"),
+        (["--ssl-certfile", "x.pem", "--ssl-keyfile", "y.pem"], "x.pem is not a file"),
         (["--host", "no.such.host.invalid"], "--host"),
     ],
 )
