@@ -64,8 +64,8 @@ class Record:
         total = sum(verdicts.values()) - verdicts["warming"]
         stages = {stage: list(chain.from_iterable(block.stages[stage] for block in self.blocks)) for stage in MODEL_STAGES}
         return {
-            "fps": middle([block.fps for block in self.blocks], 2),
-            "fps_ratio": middle(ratios([block.fps for block in self.blocks], [block.fps for block in theirs])),
+            "model_fps": middle([block.model_fps for block in self.blocks], 2),
+            "model_fps_ratio": middle(ratios([block.model_fps for block in self.blocks], [block.model_fps for block in theirs])),
             "shown_per_cpu_s": middle([block.shown_per_cpu_s for block in self.blocks], 2),
             "shown_per_cpu_s_ratio": middle(
                 ratios([block.shown_per_cpu_s for block in self.blocks], [block.shown_per_cpu_s for block in theirs])
@@ -178,8 +178,8 @@ def table(result: dict[str, Any]) -> str:
 def _row(name: str, f: dict[str, Any]) -> str:
     share = "/".join(f"{f['share'][verdict] * 100:.0f}" for verdict in ("generated", "cached", "skipped"))
     cells: tuple[object, ...] = (
-        f["fps"],
-        f["fps_ratio"],
+        f["model_fps"],
+        f["model_fps_ratio"],
         f["shown_per_cpu_s"],
         f["shown_per_cpu_s_ratio"],
         f["denoise_mean_ms"],
@@ -192,11 +192,11 @@ def _row(name: str, f: dict[str, Any]) -> str:
 def points(result: dict[str, Any]) -> list[chart.Point]:
     """The accelerated configurations that touched frames, for the picture."""
     return [
-        chart.Point(f"{group['title']}, {kind} clips", name, (f["fps_ratio"], f["shown_per_cpu_s_ratio"]), f["ssim_mean"])
+        chart.Point(f"{group['title']}, {kind} clips", name, (f["model_fps_ratio"], f["shown_per_cpu_s_ratio"]), f["ssim_mean"])
         for group in result["groups"].values()
         for kind in ("moving", "paused")
         for name, f in group.get(kind, {}).items()
-        if name != "all off" and None not in (f["ssim_mean"], f["fps_ratio"], f["shown_per_cpu_s_ratio"])
+        if name != "all off" and None not in (f["ssim_mean"], f["model_fps_ratio"], f["shown_per_cpu_s_ratio"])
     ]
 
 

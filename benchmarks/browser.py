@@ -128,15 +128,15 @@ def summary(readings: list[dict[str, Any]]) -> dict[str, Any]:
         return round(median(float(pick(item) or 0) for item in readings), 1)
 
     waits = sorted(float(wait) for item in readings for wait in item["waits"])
-    shown = middle(lambda item: item["shown"])
+    shown = middle(lambda item: item["output_fps"])
     return {
         "readings": len(readings),
         "p50_ms": middle(lambda item: item["latency"]["p50"]),
         "p95_ms": middle(lambda item: item["latency"]["p95"]),
         "p50_each": [round(item["latency"]["p50"], 1) for item in readings],
         "p95_each": [round(item["latency"]["p95"], 1) for item in readings],
-        "shown_fps": shown,
-        "camera_fps": middle(lambda item: item["offered"]),
+        "output_fps": shown,
+        "input_fps": middle(lambda item: item["input_fps"]),
         "queue_age_ms": {
             "p50": round(median(waits), 1) if waits else None,
             "p95": round(waits[int(0.95 * (len(waits) - 1))], 1) if waits else None,

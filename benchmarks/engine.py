@@ -68,8 +68,8 @@ def throughput(size: int, blocks: int) -> dict[str, Any]:
         "lanes": {
             name: {
                 "dtype": lane.pipeline.spec.dtype,
-                "fps_median": round(median(lane.fps), 2),
-                "fps_blocks": [round(value, 2) for value in lane.fps],
+                "generated_fps_median": round(median(lane.fps), 2),
+                "generated_fps_blocks": [round(value, 2) for value in lane.fps],
                 "stage_ms": {stage: round(median(values), 2) for stage, values in lane.stages.items()},
             }
             for name, lane in lanes.items()

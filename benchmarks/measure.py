@@ -83,7 +83,8 @@ class Block:
         return self.made + self.verdicts["skipped"]
 
     @property
-    def fps(self) -> float:
+    def model_fps(self) -> float:
+        """Pictures per second that the model made: generated and cached."""
         return self.made / self.wall_s if self.wall_s > 0 else 0.0
 
     @property

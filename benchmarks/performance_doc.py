@@ -45,7 +45,7 @@ def _text(value: object) -> str:
 
 def engine(result: Result) -> str:
     lanes = result["lanes"].items()
-    rows = ([name, lane["dtype"], lane["fps_median"], *lane["stage_ms"].values()] for name, lane in lanes)
+    rows = ([name, lane["dtype"], lane["generated_fps_median"], *lane["stage_ms"].values()] for name, lane in lanes)
     lines = table(("backend", "computed in", "fps", "encode ms", "denoise ms", "decode ms"), rows)
     render = result["render"]
     return (
@@ -103,7 +103,7 @@ def sessions(result: Result) -> str:
 
 def peers(result: Result) -> str:
     rows = (
-        (name, lane["fps"], lane["ms_per_frame"], lane["times_faster_than_it"], lane["ssim_to_diffusers_float32"])
+        (name, lane["generated_fps"], lane["ms_per_frame"], lane["times_faster_than_it"], lane["ssim_to_diffusers_float32"])
         for name, lane in result["lanes"].items()
     )
     head = ("pipeline", "fps", "ms a frame", "Rill is faster by", "SSIM to diffusers float32")
@@ -118,7 +118,7 @@ def ablation(result: Result) -> str:
             rows = [
                 (
                     name,
-                    each["fps_ratio"],
+                    each["model_fps_ratio"],
                     each["denoise_ratio"],
                     each["shown_per_cpu_s_ratio"],
                     each["ssim_mean"],

@@ -31,8 +31,10 @@ class Summary:
                 values.append(value)
 
     def result(self, spec: StreamSpec, seed: int, wall_s: float) -> dict[str, Any]:
-        """The JSON object; fps counts generated frames only and is 0 for an empty run."""
+        """The JSON object. generated_fps counts pictures of full passes; output_fps all source frames that were answered with a
+        picture: generated, cached or, for a skip, the one before. Both are 0 for an empty run."""
         generated = self.verdicts["generated"]
+        output = generated + self.verdicts["cached"] + self.verdicts["skipped"]
         return {
             "frames": self.frames,
             "generated": generated,
@@ -40,7 +42,8 @@ class Summary:
             "skipped": self.verdicts["skipped"],
             "dropped": self.dropped,
             "wall_s": round(wall_s, 4),
-            "fps": round(generated / wall_s, 2) if wall_s > 0 else 0.0,
+            "generated_fps": round(generated / wall_s, 2) if wall_s > 0 else 0.0,
+            "output_fps": round(output / wall_s, 2) if wall_s > 0 else 0.0,
             "stage_ms": {stage: round(median(values), 3) for stage, values in self._stages.items() if values},
             "model": spec.model,
             "backend": spec.backend,

@@ -17,8 +17,8 @@ def reading(p50: float, p95: float, shown: float) -> dict[str, object]:
     latency = {"p50": p50, "p95": p95}
     return {
         "latency": latency,
-        "shown": shown,
-        "offered": 30.0,
+        "output_fps": shown,
+        "input_fps": 30.0,
         "stages": {"encode": 4.0, "gate": None},
         "waits": [p50 / 10, 0.0],
     }
@@ -26,7 +26,7 @@ def reading(p50: float, p95: float, shown: float) -> dict[str, object]:
 
 def test_medians_of_the_readings() -> None:
     found = browser.summary([reading(80, 120, 20), reading(90, 150, 22), reading(70, 110, 24)])
-    assert (found["p50_ms"], found["p95_ms"], found["shown_fps"], found["camera_fps"]) == (80.0, 120.0, 22.0, 30.0)
+    assert (found["p50_ms"], found["p95_ms"], found["output_fps"], found["input_fps"]) == (80.0, 120.0, 22.0, 30.0)
     assert found["p50_each"] == [80, 90, 70] and found["stage_ms"] == {"encode": 4.0, "gate": 0.0}
     assert found["queue_age_ms"] == {"p50": 3.5, "p95": 8.0, "one_frame": 45.5}
 

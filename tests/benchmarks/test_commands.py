@@ -33,7 +33,7 @@ def test_ablation(capsys: pytest.CaptureFixture[str], mini_model: Path, tmp_path
     moving = result["groups"]["one"]["moving"]
     assert list(moving) == ["all off", "gate", "cache", "cache/3", "cache/3 flat", "all on"]
     off, cache = moving["all off"], moving["cache"]
-    assert off["fps_ratio"] == off["shown_per_cpu_s_ratio"] == 1.0 and off["touched"] == 0 and off["stretches"] == 2
+    assert off["model_fps_ratio"] == off["shown_per_cpu_s_ratio"] == 1.0 and off["touched"] == 0 and off["stretches"] == 2
     assert cache["touched"] == 4 and cache["share"] == {"generated": 0.333, "cached": 0.667, "skipped": 0.0}
     assert cache["ssim_mean"] <= 1.0 and set(cache["stage_ms"]) == {"encode", "denoise", "decode"}
     assert result["groups"]["four"]["moving"]["batch"]["touched"] == 6
@@ -190,9 +190,9 @@ def test_the_grid_of_streamdiffusion() -> None:
 
 def test_client_against_render() -> None:
     stages = {"denoise": 20.0}
-    clients = [{"fps": fps, "latency_ms": {"p50": 30.0, "p95": 40.0, "outside": out}, "dropped": 1, "stage_ms": stages}
+    clients = [{"generated_fps": fps, "latency_ms": {"p50": 30.0, "p95": 40.0, "outside": out}, "dropped": 1, "stage_ms": stages}
                for fps, out in ((18.0, 7.0), (20.0, 9.0), (10.0, 8.0))]  # fmt: skip
-    renders = [{"fps": 20.0, "stage_ms": stages}] * 3
+    renders = [{"generated_fps": 20.0, "stage_ms": stages}] * 3
     found = live.rates(clients, renders)
     assert found["ratio_client_to_render"] == 0.9 and found["outside_model_ms"] == 8.0 and found["dropped"] == 3
 
@@ -203,7 +203,7 @@ if sys.argv[1] == "serve":
     print("Rill is listening on http://127.0.0.1:1", flush=True)
     print(sys.argv[-1], flush=True)
     time.sleep(60)
-print("a line before"), print(json.dumps({"fps": 20.0}))
+print("a line before"), print(json.dumps({"generated_fps": 20.0}))
 """
 
 
@@ -219,7 +219,7 @@ def test_the_server_is_started_watched_and_stopped(stand_in: Path) -> None:
     with live.studio(["Model x is ready: 128x128"], "token") as server:
         assert server.url == "http://127.0.0.1:1" and server.rss() > live.MIB and server.cpu_s() >= 0.0
         rounds = live.Rounds(server, [], "token", stand_in)
-        assert rounds.render(Path("clip.mp4")) == {"fps": 20.0}
+        assert rounds.render(Path("clip.mp4")) == {"generated_fps": 20.0}
         with pytest.raises(RuntimeError, match=r"studio\.client"):
             rounds.client(Path("clip.mp4"))  # there is no studio in that folder
     assert not server.process.is_running()

@@ -54,10 +54,10 @@ def test_pooled_psnr_is_that_of_the_mean_error() -> None:
 def test_a_block_counts_apart() -> None:
     block = Block(wall_s=2.0, cpu_s=4.0, verdicts=Counter(generated=6, cached=4, skipped=10, warming=3))
     assert (block.made, block.shown) == (10, 20)
-    assert (block.fps, block.shown_per_cpu_s) == (5.0, 5.0)
+    assert (block.model_fps, block.shown_per_cpu_s) == (5.0, 5.0)
     block.stages["denoise"] = [30.0, 6.0, 6.0]
     assert block.denoise_ms == 14.0  # the mean: a median would hide the full pass
-    assert Block().fps == Block().shown_per_cpu_s == Block().denoise_ms == 0.0
+    assert Block().model_fps == Block().shown_per_cpu_s == Block().denoise_ms == 0.0
 
 
 def test_closeness_looks_at_touched_frames_only() -> None:

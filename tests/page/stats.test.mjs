@@ -25,10 +25,9 @@ test("verdicts are counted apart; shown holds pictures and skips, and nothing el
   stats.shown(110, 60, 5);
   stats.shown(210, 80, 4);
   stats.lost(700, 2);
-  const { counts, fps, shown, latency, down, up, before, after, stages: medians } = stats.summary(2000);
+  const { counts, rates, generated_fps, output_fps, latency, down, up, before, after, stages: medians } = stats.summary(2000);
   assert.deepEqual(counts, { generated: 2, cached: 1, skipped: 1, warming: 1, dropped: 3, failed: 1 });
-  assert.equal(fps.generated, 1);
-  assert.equal(shown, 2);
+  assert.deepEqual([rates.generated, rates.cached, generated_fps, output_fps], [1, 0.5, 1, 2]);
   assert.deepEqual(latency, { p50: 60, p95: 80, count: 3 });
   assert.equal(down, 3500);
   assert.deepEqual([up, before, after], [1000, 8, 4]);
@@ -46,7 +45,7 @@ test("what is older than the window is forgotten, totals are not", () => {
   assert.equal(later.counts.generated, 0);
   assert.equal(later.latency.p50, null);
   assert.equal(later.up, 0);
-  assert.equal(later.offered, 0);
+  assert.equal(later.input_fps, 0);
   assert.equal(later.totals.generated, 1);
 });
 

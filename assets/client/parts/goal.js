@@ -62,7 +62,7 @@ class Holding {
     const standing = this.#size(respec);
     if (standing === "go") {
       Object.assign(this, { agreed: sizeOf(respec.spec), asked: null });
-      return this.#decide(this.kind === "fps" ? summary.shown : (summary.quality?.ssim ?? null), value);
+      return this.#decide(this.kind === "fps" ? summary.output_fps : (summary.quality?.ssim ?? null), value);
     }
     if (standing === "ask") {
       this.asked = this.#rung.size;

@@ -43,12 +43,12 @@ export function strip(host, studio) {
   setInterval(() => {
     if (document.hidden) return;
     const summary = studio.stats.summary(performance.now());
-    write(shown.value, rate(summary.shown));
+    write(shown.value, rate(summary.output_fps));
     VERDICTS.forEach(([name], index) => {
-      write(counts[index].value, rate(summary.fps[name]));
+      write(counts[index].value, rate(summary.rates[name]));
       counts[index].element.dataset.idle = String(summary.counts[name] === 0);
     });
-    rates.add(VERDICTS.map(([name]) => summary.fps[name]), `${rate(summary.shown)} shown`);
+    rates.add(VERDICTS.map(([name]) => summary.rates[name]), `${rate(summary.output_fps)} shown`);
     const { p50: half, p95: most } = summary.latency;
     write(p50.value, ms(half));
     write(p95.value, ms(most));
@@ -98,7 +98,7 @@ function timeParts(summary) {
 }
 
 function trafficWords(summary, telemetry) {
-  const words = [`input ${rate(summary.offered)} fps`];
+  const words = [`input ${rate(summary.input_fps)} fps`];
   if (summary.rtt !== null) words.push(`round trip ${ms(summary.rtt)} ms`);
   words.push(`↑ ${kilobytes(summary.up)}`, `↓ ${kilobytes(summary.down)} kB/s`);
   if (typeof telemetry?.queue_age_ms === "number") words.push(`queue age ${ms(telemetry.queue_age_ms)} ms`);

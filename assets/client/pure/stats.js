@@ -70,9 +70,10 @@ export class Stats {
     return {
       counts,
       totals: { ...this.totals },
-      fps: Object.fromEntries(COUNTED.map((verdict) => [verdict, rate(counts[verdict])])),
-      shown: rate(this.painted.length + counts.skipped),
-      offered: rate(this.sources.length),
+      rates: Object.fromEntries(COUNTED.map((verdict) => [verdict, rate(counts[verdict])])), // per second
+      generated_fps: rate(counts.generated), // these two as in the server's telemetry
+      output_fps: rate(this.painted.length + counts.skipped),
+      input_fps: rate(this.sources.length),
       latency: { p50: percentile(latencies, 0.5), p95: percentile(latencies, 0.95), count: latencies.length },
       stages: Object.fromEntries(STAGES.map((stage) => [stage, median(worked.map(({ stages }) => stages[stage])) ?? 0])),
       model: { generated: model("generated"), cached: model("cached") }, // ms of one picture

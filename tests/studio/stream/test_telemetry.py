@@ -21,13 +21,14 @@ def test_a_window_reports_itself_and_begins_anew() -> None:
     for value in (1.0, 2.0, 9.0):
         window.answered(AnswerTimings(*[value] * len(TIMINGS)))
     window.remark({"eta": 0.5, "bad": math.nan})
-    report = window.report(12.0, {"generated": 8, "received": 9}, {"stale": 1})
-    assert report["counts"] == dict.fromkeys(report["counts"], 0) | {"generated": 3, "received": 9}  # type: ignore[call-overload]
-    assert report["fps"] == 1.5 and report["bytes_in_per_s"] == 500 and report["bytes_out_per_s"] == 2000
+    report = window.report(12.0, {"generated": 8, "cached": 1, "skipped": 4, "received": 9}, {"stale": 1})
+    assert report["counts"] == dict.fromkeys(report["counts"], 0) | {"generated": 3, "cached": 1, "skipped": 4, "received": 9}  # type: ignore[call-overload]
+    assert (report["generated_fps"], report["output_fps"]) == (1.5, 4.0)
+    assert report["bytes_in_per_s"] == 500 and report["bytes_out_per_s"] == 2000
     assert report["stage_ms"] == dict.fromkeys(TIMINGS, 2.0) and report["queue_age_ms"] == 3.0
     assert report["notes"] == {"eta": 0.5} and report["drops"] == {"stale": 1}
-    again = window.report(13.0, {"generated": 8, "received": 9}, {"stale": 1})
-    assert again["fps"] == 0 and again["stage_ms"] == {} and again["queue_age_ms"] is None
+    again = window.report(13.0, {"generated": 8, "cached": 1, "skipped": 4, "received": 9}, {"stale": 1})
+    assert again["generated_fps"] == again["output_fps"] == 0 and again["stage_ms"] == {} and again["queue_age_ms"] is None
     json.dumps([report, again], allow_nan=False)
 
 
