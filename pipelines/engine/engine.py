@@ -376,12 +376,14 @@ def load(
     safety: Safety | None = None,
     path: GpuPath = GpuPath(),  # noqa: B008 - frozen
     graphs: GraphLimits = GraphLimits(),  # noqa: B008 - frozen
+    warm: bool = True,
 ) -> StreamPipeline:
     """The pipeline of a spec. Slow: reads the model, downloads it first where it must, and builds the graphs of a plain stream.
 
     cache_dir: where compiled graphs stay between starts; None keeps nothing. offline: nothing is downloaded. safety: what it
-    flags is shown black. path: parts of the way through a GPU, for benchmarks. graphs: what more graphs may take. Raises
-    SpecError, ModelError, and MemoryShortError before anything is read that would not fit.
+    flags is shown black. path: parts of the way through a GPU, for benchmarks. graphs: what more graphs may take. warm: False
+    builds no graph and encodes no prompt. Raises SpecError, ModelError, and MemoryShortError before anything is read that would
+    not fit.
     """
     resolved = selection.resolve(spec)
     parts = ModelParts(with_loras(describe(spec.model), spec.loras), offline)
@@ -392,7 +394,8 @@ def load(
     needs = memory.estimate_of(parts, resolved)
     memory.require(memory.with_graphs(needs, graphs.memory or 0), memory.free_bytes)
     pipeline = StreamPipeline(resolved, parts, cache_dir, safety, path, graphs)
-    pipeline.prepare(Settings())
+    if warm:
+        pipeline.prepare(Settings())
     if graphs.memory is None:
         pipeline.graphs.held.budget = memory.default_graphs(needs, memory.free_bytes(resolved.device))
     return pipeline

@@ -6,9 +6,10 @@ Building is slow (seconds) and may happen in another thread while the ready ones
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
 
@@ -120,9 +121,12 @@ class Graphs:
         with alone():  # the example reads weights, which two threads would read twice
             if key in self.held:
                 return True
-            if not self.held.room(key, self._bytes(key), ahead) and not must:
+            size = self._bytes(key)
+            if (not must or self.held.fits(key, size, ahead)) and not self.held.room(key, size, ahead):
                 return False
-            graph = self.backend.build(self._name(key), self._maker(key), self._example(key), self._samples(key))
+            lanes = self._lanes(key)
+            lane = replace(key, rows=key.rows // lanes)
+            graph = self.backend.build(self._name(lane), self._maker(lane), self._example(lane), self._samples(lane), lanes)
             self._weights[key.part, key.branch] = getattr(graph, "weights", 0)
             self.held.add(key, graph, self._bytes(key))
             return True
@@ -137,7 +141,16 @@ class Graphs:
         ahead: as there."""
         if not self.held.fits(key, self._bytes(key), ahead):
             return False
-        return self.backend.portable(self._name(key), self._samples(key) is not None)
+        lane = replace(key, rows=key.rows // self._lanes(key))
+        return self.backend.portable(self._name(lane), self._samples(lane) is not None)
+
+    def _lanes(self, key: GraphKey) -> int:
+        return self.backend.lanes(key.rows, math.prod(self.latent_shape[1:]), self._numbers)
+
+    @cached_property
+    def _numbers(self) -> int:
+        """How many numbers the networks' files hold."""
+        return memory.stored_in(self.parts.network_files).count
 
     def _name(self, key: GraphKey) -> str:
         size = f"{self.spec.width}x{self.spec.height}"

@@ -117,7 +117,7 @@ def serve(requests: Iterable[str], answers: IO[str]) -> None:
         try:
             if loaded is None or loaded[0] != spec:
                 loaded = None  # the memory of two is not there
-                loaded = spec, load(spec, environment.cache_dir(), True, graphs=GraphLimits(memory=0))
+                loaded = spec, load(spec, environment.cache_dir(), True, graphs=GraphLimits(memory=0), warm=False)
             loaded[1].graphs.build(key, must=True)
             loaded[1].graphs.evict(key)
             answer = "not kept on disk" if loaded[1].graphs.portable(key) else "built"

@@ -30,9 +30,21 @@ class Backend(Protocol):
     """Threads for torch's own operations around the graphs. Where the graphs run in another library's pool it is 1: torch's
     threads keep spinning for a while after each operation, and took 5 of 26 ms from OpenVINO on two cores."""
 
-    def build(self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor], samples: Samples | None = None) -> Graph:
+    def build(
+        self,
+        key: str,
+        make: Callable[[], nn.Module],
+        example: Sequence[Tensor],
+        samples: Samples | None = None,
+        lanes: int = 1,
+    ) -> Graph:
         """key names the graph uniquely (weights, part, shape, dtype); make gives the module if it is needed at all. samples: for
-        a graph in int8 of openvino, which alone takes them."""
+        a graph in int8 of openvino, which alone takes them. lanes: the graph takes so many times the example's rows and computes
+        them beside each other; the file on disk is that of one lane."""
+        ...
+
+    def lanes(self, rows: int, cells: int, weights: int) -> int:
+        """Into how many lanes a call of so many rows is best cut. cells: positions of a latent; weights: of the whole model."""
         ...
 
     def portable(self, key: str, calibrated: bool) -> bool:

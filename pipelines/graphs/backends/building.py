@@ -48,10 +48,21 @@ class Builder(ABC):
     """What all backends build with."""
 
     @final
-    def build(self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor], samples: Samples | None = None) -> Graph:
+    def build(
+        self,
+        key: str,
+        make: Callable[[], nn.Module],
+        example: Sequence[Tensor],
+        samples: Samples | None = None,
+        lanes: int = 1,
+    ) -> Graph:
         """As `Backend.build`. Waits while another thread of the process builds."""
         with alone():
-            return self._build(key, make, example, samples)
+            return self._build(key, make, example, samples, lanes)
+
+    def lanes(self, rows: int, cells: int, weights: int) -> int:
+        """As `Backend.lanes`: a call is one."""
+        return 1
 
     def portable(self, key: str, calibrated: bool) -> bool:
         """As `Backend.portable`: nothing is kept on disk."""
@@ -59,7 +70,7 @@ class Builder(ABC):
 
     @abstractmethod
     def _build(
-        self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor], samples: Samples | None = None
+        self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor], samples: Samples | None, lanes: int
     ) -> Graph: ...
 
 

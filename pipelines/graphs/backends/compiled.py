@@ -37,7 +37,9 @@ class CompileBackend(EagerBackend):
         if self.on_gpu:
             torch.backends.cudnn.benchmark = True  # shapes are fixed: search once for the fastest convolution
 
-    def _build(self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor], samples: Samples | None = None) -> Graph:
+    def _build(
+        self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor], samples: Samples | None, lanes: int
+    ) -> Graph:
         module = self._module(make)
         if self.in_eight_bits:
             eight_bit.quantise(module)

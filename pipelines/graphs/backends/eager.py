@@ -29,7 +29,9 @@ class EagerBackend(Builder):
         self.layout = ON_GPU if self.on_gpu else ON_CPU
         self._memory = torch.channels_last if path.channels_last or not self.on_gpu else torch.contiguous_format
 
-    def _build(self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor], samples: Samples | None = None) -> Graph:
+    def _build(
+        self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor], samples: Samples | None, lanes: int
+    ) -> Graph:
         return self._graph(self._module(make))
 
     def _module(self, make: Callable[[], nn.Module]) -> nn.Module:

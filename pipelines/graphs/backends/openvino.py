@@ -32,7 +32,6 @@ from openvino.preprocess import PrePostProcessor
 from torch import Tensor, nn
 
 from kernels import groupnorm, upsample
-from pipelines.checkpoints.loader import SPATIAL_FACTOR
 from pipelines.graphs import malloc_trim
 from pipelines.graphs.backends.base import Graph, Samples
 from pipelines.graphs.backends.building import Builder
@@ -40,22 +39,22 @@ from pipelines.graphs.backends.store import GraphStore, Hold
 from pipelines.graphs.layout import ON_CPU
 from pipelines.values.types import GRAPHS_ON_DISK
 
-HALVED_BELOW = 64 * 64
-"""Positions of a latent up to which an even batch runs as two halves beside each other, each on half of the cores. Layers so
-small are over before a second core has taken its share, and two threads that wait for each other at every layer lose to any
-neighbour. Two rows of pocket at 512 x 512, in halves and one after the other (ms, two cores of an AMD EPYC): full pass 50.7 and
-54.0, beside another process on half a core 72.0 and 102.5; encode 1.8 and 2.8; decode 24.7 and 42.2."""
+TWO_LANES_BELOW = 64 * 64
+"""Positions of a latent up to which two rows run beside each other, on half of the cores each. Layers so small are over before
+a second core has taken its share, and two threads that wait for each other at every layer lose to any neighbour. Two rows of
+pocket at 512 x 512, in two lanes and one after the other (ms, two cores of an AMD EPYC): full pass 50.7 and 54.0, beside another
+process on half a core 72.0 and 102.5; encode 1.8 and 2.8; decode 24.7 and 42.2."""
 
-ABOUT = struct.Struct("<BQ")
-"""What stands before OpenVINO's bytes in a file: into how many parts rows are cut, how many numbers the weights are."""
+TWO_LANES_WEIGHTS = 50_000_000
+"""Weights of a model up to which that is done: each lane reads all of them, which costs nothing where they stay in the cache."""
+
+ABOUT = struct.Struct("<Q")
+"""What stands before OpenVINO's bytes in a file: how many numbers the weights are."""
 
 ONE_POOL = "EXCLUSIVE_ASYNC_REQUESTS"
 """Graphs of this property compute in one pool of threads, one call at a time, which is what the engine does. Without it each has
 a pool of its own: 2 to 3 threads, of which one is left, which waits. One row of pocket at 192 x 192 took 14.3 and 14.5 ms without
 and 14.5 and 13.6 with it (the fastest of 500 calls of each in turn, two cores shared with others)."""
-
-HALVED_WEIGHTS = 50_000_000
-"""Weights up to which that is done: each half reads all of them, which costs nothing where they stay in the cache."""
 
 KEPT_IN_FLOATS = [".*synthesis.*", ".*ReduceMean_[123]"]
 """Names of nodes that int8 leaves alone: what draws the pixels, and a normalisation's statistics but for the means of channels
@@ -105,11 +104,18 @@ class OpenVinoBackend(Builder):
         self.cores = usable_cores()
         self.store = None if cache_dir is None else GraphStore(cache_dir / "openvino", disk)
 
-    def _build(self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor], samples: Samples | None = None) -> Graph:
-        name = self._name(key, samples is not None)
-        found = self._found(name) or self._kept(name, *self._compiled(self.model(make, example, samples)))
+    def lanes(self, rows: int, cells: int, weights: int) -> int:
+        """Two for an even number of rows of a small network on small latents: see TWO_LANES_BELOW."""
+        small = cells <= TWO_LANES_BELOW and weights <= TWO_LANES_WEIGHTS
+        return 2 if small and rows % 2 == 0 and self.cores % 2 == 0 else 1
+
+    def _build(
+        self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor], samples: Samples | None, lanes: int
+    ) -> Graph:
+        name, config = self._name(key, samples is not None), self._config(lanes)
+        found = self._found(name, config) or self._kept(name, self.model(make, example, samples), config)
         malloc_trim.trim()
-        return _graph(*found, None if self.store is None else self.store.hold(name))
+        return _graph(*found, lanes, None if self.store is None else self.store.hold(name))
 
     def model(self, make: Callable[[], nn.Module], example: Sequence[Tensor], samples: Samples | None = None) -> Any:
         """The graph in OpenVINO's own form, before it is compiled; its weights in half precision, as they are kept on disk."""
@@ -122,19 +128,11 @@ class OpenVinoBackend(Builder):
         malloc_trim.trim()
         return model
 
-    def _compiled(self, model: Any) -> tuple[Any, int, int]:
-        """The model compiled, into how many parts its rows are cut, and how many numbers its weights are."""
-        weights = _weights(model)
-        parts = 2 if self.cores % 2 == 0 and weights <= HALVED_WEIGHTS and _halvable(model) else 1
-        if parts > 1:
-            model.reshape({index: [port.shape[0] // parts, *list(port.shape)[1:]] for index, port in enumerate(model.inputs)})
-        return _core().compile_model(model, "CPU", self._config(parts)), parts, weights
-
-    def _config(self, parts: int) -> dict[str, Any]:
+    def _config(self, lanes: int) -> dict[str, Any]:
         config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": self.precision}
-        if parts == 1:
+        if lanes == 1:
             return config | {"PERFORMANCE_HINT": "LATENCY", ONE_POOL: True}
-        return config | {"NUM_STREAMS": parts, "INFERENCE_NUM_THREADS": self.cores}
+        return config | {"NUM_STREAMS": lanes, "INFERENCE_NUM_THREADS": self.cores}
 
     def portable(self, key: str, calibrated: bool) -> bool:
         return self.store is not None and not self.store.refuses and not self.store.has(self._name(key, calibrated))
@@ -146,25 +144,26 @@ class OpenVinoBackend(Builder):
         about = f"{ov.__version__} {torch.__version__} {processor} {self.cores} {self.precision} {key}"
         return hashlib.sha256(about.encode()).hexdigest()[:24] + ".graph"
 
-    def _found(self, name: str) -> tuple[Any, int, int] | None:
-        """As `_compiled`, from disk; None if there is none that OpenVINO takes."""
+    def _found(self, name: str, config: dict[str, Any]) -> tuple[Any, int] | None:
+        """The compiled model and how many numbers its weights are, from disk; None if there is none that OpenVINO takes."""
         content = None if self.store is None else self.store.read(name)
         if self.store is None or content is None:
             return None
         try:
-            parts, weights = ABOUT.unpack_from(content)
-            return _core().import_model(content[ABOUT.size :], "CPU", self._config(parts)), parts, weights
+            (weights,) = ABOUT.unpack_from(content)
+            return _core().import_model(content[ABOUT.size :], "CPU", config), weights
         except Exception as error:  # whatever it finds wrong, the graph can be built
             self.store.discard(name, f"is not taken ({str(error).splitlines()[0][:200]})")
             return None
 
-    def _kept(self, name: str, compiled: Any, parts: int, weights: int) -> tuple[Any, int, int]:
-        """What is given, written to disk where there is a store."""
+    def _kept(self, name: str, model: Any, config: dict[str, Any]) -> tuple[Any, int]:
+        """As `_found`, of a model that is written to disk where there is a store."""
+        compiled, weights = _core().compile_model(model, "CPU", config), _weights(model)
         if self.store is not None:
             content = io.BytesIO()
             compiled.export_model(content)
-            self.store.write(name, ABOUT.pack(parts, weights) + content.getbuffer())
-        return compiled, parts, weights
+            self.store.write(name, ABOUT.pack(weights) + content.getbuffer())
+        return compiled, weights
 
     def _convert(self, make: Callable[[], nn.Module], example: Sequence[Tensor], floats: bool) -> Any:
         module = groupnorm.rewrite(make().float().eval())
@@ -206,27 +205,15 @@ def _weights(model: Any) -> int:
     return sum(math.prod(node.get_output_shape(0)) for node in model.get_ops() if node.get_type_name() == "Constant")
 
 
-def _halvable(model: Any) -> bool:
-    """Whether it takes an even batch of small latents, or of pictures that become such (the first input)."""
-    first = model.inputs[0]
-    rows = {port.shape[0] if len(port.shape) else 1 for port in model.inputs}
-    if len(rows) != 1 or rows.pop() % 2 or len(first.shape) != 4:
-        return False
-    if first.element_type == ov.Type.u8:  # pictures [rows, height, width, 3]
-        return bool(first.shape[1] * first.shape[2] <= HALVED_BELOW * SPATIAL_FACTOR**2)
-    return bool(first.shape[2] * first.shape[3] <= HALVED_BELOW)
-
-
 TORCH = {ov.Type.f32: torch.float32, ov.Type.bf16: torch.bfloat16, ov.Type.u8: torch.uint8}
 """The types of what graphs give."""
 
 
-def _graph(compiled: Any, parts: int = 1, weights: int = 0, hold: Hold | None = None) -> Graph:
-    """The compiled model as a graph; parts: what a call's rows are cut into, to be computed beside each other. weights:
-    how many numbers it holds. hold: of its file."""
-    requests = [compiled.create_infer_request() for _ in range(parts)]
+def _graph(compiled: Any, weights: int = 0, lanes: int = 1, hold: Hold | None = None) -> Graph:
+    """The compiled model as a graph. weights: how many numbers it holds; lanes: as in `Backend.build`; hold: of its file."""
+    requests = [compiled.create_infer_request() for _ in range(lanes)]
     taken = [port.element_type == ov.Type.bf16 for port in compiled.inputs]
-    given = [([parts * port.shape[0], *list(port.shape)[1:]], TORCH[port.element_type]) for port in compiled.outputs]
+    given = [([lanes * port.shape[0], *list(port.shape)[1:]], TORCH[port.element_type]) for port in compiled.outputs]
 
     def run(*inputs: Tensor) -> tuple[Tensor, ...]:
         values = [_laid_out(value, half) for value, half in zip(inputs, taken, strict=True)]  # alive until the call is over
@@ -234,9 +221,9 @@ def _graph(compiled: Any, parts: int = 1, weights: int = 0, hold: Hold | None = 
         with contextlib.ExitStack() as started:  # whatever fails, none reads or writes any more when this is left
             for index, request in enumerate(requests):
                 for place, value in enumerate(outputs):
-                    request.set_output_tensor(place, _shared(value.chunk(parts)[index]))
+                    request.set_output_tensor(place, _shared(value.chunk(lanes)[index]))
                 for place, value in enumerate(values):
-                    request.set_input_tensor(place, _shared(value.chunk(parts)[index]))
+                    request.set_input_tensor(place, _shared(value.chunk(lanes)[index]))
                 request.start_async()
                 started.callback(request.wait)
         return outputs

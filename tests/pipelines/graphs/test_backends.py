@@ -127,50 +127,52 @@ class Mixing(nn.Module):
 
 
 @pytest.mark.parametrize(
-    "rows, side, cores, together",
-    [(4, 32, 2, 2), (2, 48, 8, 1), (4, 32, 1, 4), (4, 32, 3, 4), (3, 32, 2, 3), (1, 32, 2, 1), (4, 72, 2, 4)],
+    ("rows", "side", "cores", "weights", "lanes"),
+    [
+        (4, 64, 2, 0, 2),
+        (2, 48, 8, 0, 2),
+        (4, 32, 1, 0, 1),
+        (4, 32, 3, 0, 1),
+        (3, 32, 2, 0, 1),
+        (1, 32, 2, 0, 1),
+        (2, 72, 2, 0, 1),
+        (2, 64, 2, 10**8, 1),
+    ],
 )
-def test_an_even_batch_of_small_latents_runs_as_two_halves(
-    rows: int, side: int, cores: int, together: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_an_even_batch_of_small_latents_runs_in_two_lanes(
+    rows: int, side: int, cores: int, weights: int, lanes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(openvino_backend.os, "sched_getaffinity", lambda process: set(range(cores)))
-    x, text = torch.randn(rows, 2, side, side), torch.randn(rows, 3, 5)
-    made, found = (OpenVinoBackend("float32", tmp_path).build("k", Mixing, (x, text)) for _ in range(2))
+    assert OpenVinoBackend("float32", None).lanes(rows, side * side, weights) == lanes
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_lanes_are_computed_apart_and_in_order(lanes: int, tmp_path: Path) -> None:
+    x, text = torch.randn(lanes * 2, 2, 32, 32), torch.randn(lanes * 2, 3, 5)
+    lane = x[:2], text[:2]
+    made, found = (OpenVinoBackend("float32", tmp_path).build("k", Mixing, lane, None, lanes) for _ in range(2))
     for graph, value in ((made, x), (made, -x), (found, x)):
         product, counted = graph(value, text)
         torch.testing.assert_close(product, Mixing()(value, text)[0])
-        assert counted.unique().tolist() == [together]
+        assert counted.unique().tolist() == [2]
 
 
-def test_networks_of_large_weights_run_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openvino_backend.os, "sched_getaffinity", lambda process: {0, 1})
-    monkeypatch.setattr(openvino_backend, "HALVED_WEIGHTS", 10)
-    graph = OpenVinoBackend("float32", None).build("k", Counting, (torch.randn(2, 3, 8, 8),))
-    assert graph(torch.randn(2, 3, 8, 8))[1].unique().tolist() == [2]
+def test_a_graph_of_two_lanes_is_read_from_the_file_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, text = torch.randn(2, 2, 32, 32), torch.randn(2, 3, 5)
+    OpenVinoBackend("float32", tmp_path).build("k", Mixing, (x[:1], text[:1]))
+    monkeypatch.setattr(openvino_backend.ov, "convert_model", None)
+    graph = OpenVinoBackend("float32", tmp_path).build("k", Mixing, (x[:1], text[:1]), None, 2)
+    torch.testing.assert_close(graph(x, text)[0], Mixing()(x, text)[0])
 
 
-def test_a_quantised_batch_runs_as_two_halves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openvino_backend.os, "sched_getaffinity", lambda process: {0, 1})
+def test_a_quantised_batch_runs_in_two_lanes() -> None:
     x = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     torch.manual_seed(0)
     module = Counting().eval()
-    graph = OpenVinoBackend("int8", None).build("k", lambda: module, (x,), lambda: [(x,), (1 - x,)])
+    graph = OpenVinoBackend("int8", None).build("k", lambda: module, (x[:1],), lambda: [(x[:1],), (1 - x[1:],)], 2)
     result, counted = graph(x)
     assert counted.unique().tolist() == [1]
     torch.testing.assert_close(result, module(x)[0].detach(), atol=0.05, rtol=0)
-
-
-class CountingPictures(nn.Module):
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        return pixels.float(), torch.ones(pixels.shape[0], 1) * pixels.shape[0]
-
-
-@pytest.mark.parametrize(("side", "together"), [(512, 1), (576, 2)])
-def test_pictures_of_small_latents_run_as_two_halves(monkeypatch: pytest.MonkeyPatch, side: int, together: int) -> None:
-    monkeypatch.setattr(openvino_backend.os, "sched_getaffinity", lambda process: {0, 1})
-    pixels = torch.zeros(2, side, side, 3, dtype=torch.uint8)
-    graph = OpenVinoBackend("float32", None).build("k", CountingPictures, (pixels,))
-    assert graph(pixels)[1].unique().tolist() == [together]
 
 
 def test_a_quantisation_leaves_the_handlers_of_others_alone() -> None:

@@ -56,7 +56,9 @@ class Slow(Builder):
     def __init__(self, waiting: threading.Event) -> None:
         self.inside, self.most, self.waiting = 0, 0, waiting
 
-    def _build(self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor], samples: Samples | None = None) -> Graph:
+    def _build(
+        self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor], samples: Samples | None, lanes: int
+    ) -> Graph:
         self.inside += 1
         self.most = max(self.most, self.inside)
         assert self.waiting.wait(LIMIT_S)

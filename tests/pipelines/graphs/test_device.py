@@ -43,7 +43,10 @@ class ShapesOnly:
 
     name, device, layout, torch_threads = "eager", DEVICE, ON_GPU, torch.get_num_threads()
 
-    def build(self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor], samples: Any = None) -> Any:
+    def lanes(self, rows: int, cells: int, weights: int) -> int:
+        return 1
+
+    def build(self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor], *others: Any) -> Any:
         with torch.inference_mode():
             outputs = EagerBackend(torch.device("cpu"), torch.float32).build(key, make, example)(*example)
 
