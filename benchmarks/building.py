@@ -1,7 +1,8 @@
-"""What everybody gets while graphs are built: clients come to a server whose disk store is empty, and again once it is warm.
+"""What everybody gets while graphs are built, on a server whose disk store was empty when it started.
 
-One run, one server: the sum of rates and the 95th percentile of latency in the first seconds, when graphs for several rows are
-being built, beside the same once nothing is built any more; memory and threads of the server at both moments.
+One run, one server: a client streams for `--alone` seconds, then the others come, and their graphs for several rows have to be
+made. The sum of rates and the 95th percentile of latency from then on, beside the same once nothing is built any more; memory and
+threads of the server at both moments. `--alone 0`: all come at the first moment, when not even one row's graphs are complete.
 """
 
 from __future__ import annotations
@@ -70,10 +71,10 @@ def figures(server: Studio, block: Block) -> dict[str, Any]:
 def measured(server: Studio, token: str, args: argparse.Namespace) -> dict[str, Any]:
     pictures = list(clips.clip("handheld", args.size, args.size, frames=FRAMES))
 
-    def block() -> dict[str, Any]:
-        return figures(server, asyncio.run(visit(server.url, token, args.clients, pictures, args.seconds)))
+    def block(alone_s: float = 0.0) -> dict[str, Any]:
+        return figures(server, asyncio.run(visit(server.url, token, args.clients, pictures, args.seconds, alone_s=alone_s)))
 
-    start, building = time.perf_counter(), block()
+    start, building = time.perf_counter(), block(args.alone)
     rest(server, LONGEST_S)
     until, warm = time.perf_counter() - start, block()
     ratio = building["frames_per_s"] / warm["frames_per_s"] if warm["frames_per_s"] else None
@@ -89,6 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--clients", type=positive, default=4)
     parser.add_argument("--seconds", type=float, default=20.0, help="of one block")
+    parser.add_argument("--alone", type=float, default=60.0, help="seconds that the first client is alone")
     add_model_arguments(parser)
 
 
@@ -105,4 +107,5 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
             flush=True,
         )
     print(f"  warm after {found['warm_after_s']} s; rate while building {found['rate_ratio']} of that", flush=True)
-    return {"machine": about, "model": args.model, "size": args.size, "clients": args.clients, "seconds": args.seconds, **found}
+    about = {"machine": about, "model": args.model, "size": args.size, "clients": args.clients, "seconds": args.seconds}
+    return about | {"alone_s": args.alone, **found}

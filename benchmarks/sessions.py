@@ -157,14 +157,17 @@ async def visit(
     seconds: float,
     each: Sequence[Mapping[str, object]] = (),
     one_at_a_time: bool = False,
+    alone_s: float = 0.0,
 ) -> Block:
-    """As many clients on a running studio, each as fast as it gets credit, or with one frame under way. each: their settings."""
+    """As many clients on a running studio, each as fast as it gets credit, or with one frame under way. each: their settings.
+    alone_s: the others come so much later than the first; all are counted from when everybody has seen a picture."""
     latencies: list[list[float]] = [[] for _ in range(sessions)]
     seen, counted = [asyncio.Event() for _ in range(sessions)], asyncio.Event()
 
     async def one(index: int) -> None:
         settings = {"seed": index} | dict(each[index] if each else {})
         answered = asyncio.Event()
+        await asyncio.sleep(alone_s if index else 0.0)
         async with StudioClient(url, token=token, settings=settings) as client:
             if client.welcome["model"]["prompts"]:
                 looks = client.welcome["model"]["prompts"]
@@ -203,7 +206,7 @@ async def visit(
     measuring = asyncio.create_task(measure())
     visitors = [asyncio.create_task(one(index)) for index in range(sessions)]
     try:
-        done, _ = await asyncio.wait([measuring, *visitors], return_when=asyncio.FIRST_COMPLETED, timeout=START_S)
+        done, _ = await asyncio.wait([measuring, *visitors], return_when=asyncio.FIRST_COMPLETED, timeout=START_S + alone_s)
         for task in done:
             task.result()  # a client that has failed is no client
         found = measuring.result()

@@ -34,6 +34,7 @@ class GraphNeeds:
         self._empty = True
         hooks = () if aside is None else (aside.interrupt, aside.stop)
         self._queue: BuildQueue[Work] = BuildQueue(self._build, lambda: self._empty, *hooks)
+        self._reads: BuildQueue[Work] = BuildQueue(self._build)
 
     @property
     def bytes(self) -> int:
@@ -43,11 +44,13 @@ class GraphNeeds:
     def prepare(self, settings: Settings, session: str) -> Future[None]:
         """Build the graphs that this session's settings use best, beside the stream that keeps running on those it has."""
         pipeline, keys = self._needed({session: settings})[session]
-        return self._queue.ask(session, self._missing(pipeline, keys))
+        slow, quick = self._missing(pipeline, keys)
+        return _both(self._reads.ask(session, quick), self._queue.ask(session, slow))
 
     def drop(self, session: str) -> None:
         """The session has left: nothing more is built for it."""
-        self._queue.drop(session)
+        for queue in (self._reads, self._queue):
+            queue.drop(session)
         self.presence()
 
     def presence(self) -> None:
@@ -55,7 +58,9 @@ class GraphNeeds:
         self._empty = not self._registry.connected
         if len(self._fleet.pipelines()) == len(self._fleet.owners):
             for session, (pipeline, keys) in self._needed().items():
-                self._queue.revise(session, self._missing(pipeline, keys))
+                slow, quick = self._missing(pipeline, keys)
+                self._reads.revise(session, quick)
+                self._queue.revise(session, slow)
         self._queue.look()
 
     def ahead(self, opening: Settings) -> None:
@@ -72,7 +77,7 @@ class GraphNeeds:
         """Nothing more is built. False if the present graph takes longer than that."""
         if self._aside is not None:
             self._aside.close()
-        return self._queue.close(timeout_s)
+        return self._reads.close(timeout_s) & self._queue.close(timeout_s)
 
     def _needed(self, instead: Mapping[str, Settings] | None = None) -> dict[str, tuple[StreamPipeline, tuple[Any, ...]]]:
         """The graphs that each session present uses best, by its name; the pipelines keep these. instead: settings that sessions
@@ -85,9 +90,12 @@ class GraphNeeds:
             pipeline.graphs.need(key for other, keys in found.values() if other is pipeline for key in keys)
         return found
 
-    @staticmethod
-    def _missing(pipeline: StreamPipeline, keys: Sequence[Any]) -> list[Work]:
-        return [Work(pipeline, key) for key in keys if not pipeline.graphs.ready(key)]
+    def _missing(self, pipeline: StreamPipeline, keys: Sequence[Any]) -> tuple[list[Work], list[Work]]:
+        """What another process is to build, and what this one reads from disk or can only build itself. A read takes tenths of
+        a second and does not wait for the builds of others."""
+        works = [Work(pipeline, key) for key in keys if not pipeline.graphs.ready(key)]
+        slow = [work for work in works if self._aside is not None and pipeline.graphs.portable(work.key)]
+        return slow, [work for work in works if work not in slow]
 
     def _build(self, work: Work) -> None:
         """In the queue's thread."""
@@ -99,3 +107,10 @@ class GraphNeeds:
             fate = self._aside.build(work.pipeline.spec, work.key)
         if fate != "interrupted":
             graphs.build(work.key, ahead=work.ahead)
+
+
+def _both(one: Future[None], other: Future[None]) -> Future[None]:
+    """Ends when both have ended."""
+    found: Future[None] = Future()
+    one.add_done_callback(lambda _: other.add_done_callback(lambda _: found.set_result(None)))
+    return found

@@ -129,5 +129,38 @@ def test_nothing_is_built_ahead_while_somebody_is_here(place: Place) -> None:
     assert place.graphs.built == [(2, 1)]
 
 
+class SlowAside:
+    """Another process that builds until `go`."""
+
+    def __init__(self) -> None:
+        self.entered, self.go = threading.Semaphore(0), threading.Semaphore(0)
+
+    def build(self, spec: Any, key: Any) -> str:
+        self.entered.release()
+        assert self.go.acquire(timeout=LIMIT_S)
+        return "built"
+
+    def interrupt(self) -> None:
+        pass
+
+    stop = close = interrupt
+
+
+def test_what_is_on_disk_does_not_wait_for_what_is_built(place: Place) -> None:
+    aside: Any = SlowAside()
+    place.graphs.portable = lambda key, ahead=False: key[0] > 1  # type: ignore[attr-defined]
+    place.graphs.go.release(100)
+    assert place.needs.close(LIMIT_S)
+    needs = place.needs = GraphNeeds(place.fleet, place.registry, aside)
+    one, other = place.come(4), place.come(1)
+    slow = needs.prepare(one.session.settings, one.session.name)
+    assert aside.entered.acquire(timeout=LIMIT_S)
+    needs.prepare(other.session.settings, other.session.name).result(LIMIT_S)
+    assert (1, 2) in place.graphs.built and not slow.done()
+    aside.go.release(100)
+    slow.result(LIMIT_S)
+    assert (4, 2) in place.graphs.built
+
+
 def test_the_bytes_of_all_pipelines_are_added(place: Place) -> None:
     assert place.needs.bytes == 7
