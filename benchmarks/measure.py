@@ -133,7 +133,7 @@ class Stretch:
                 return
             thumb = answer.thumb
         self._take(self._step(Frame(place, 0.0, self.pictures[place], thumb)), counted)
-        if any(likeness.age for likeness in self._state.likeness.values()):
+        if any(residual.age for residual in self._state.residuals.values()):
             self.block.dropped_rows.add(place)
 
     def _step(self, frame: Frame | None) -> Output:

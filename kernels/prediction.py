@@ -10,10 +10,13 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """Coefficients of one row: a, s at which it is, its guidance scale γ, and a′, s′ of its next level (0, 0 at its last)."""
+    """Coefficients of one row: a, s at which it is, its guidance scale γ, and a′, s′ of its next level (0, 0 at its last).
 
-    a: float
-    s: float
+    a, s: numbers, or one per pixel, [1, h, w].
+    """
+
+    a: float | Tensor
+    s: float | Tensor
     scale: float = 1.0
     next_a: float = 0.0
     next_s: float = 0.0

@@ -28,9 +28,8 @@ def stream_step_reference(
     known: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """What `stream_step` computes, in plain operations."""
-    names = ("a", "s", "scale", "next_a", "next_s")
-    table = torch.tensor([[getattr(level, name) for level in levels] for name in names], dtype=torch.float32)
-    a, s, scale, next_a, next_s = table.to(x.device, non_blocking=True)[..., None, None, None]
+    scale, next_a, next_s = _columns(levels, ("scale", "next_a", "next_s"), x.device)
+    a, s = _per_pixel(levels) if isinstance(levels[0].a, Tensor) else _columns(levels, ("a", "s"), x.device)
     x0 = denoised(prediction, output, x, a, s)
     if negative is not None:
         known = denoised(prediction, negative, x, a, s)
@@ -38,6 +37,18 @@ def stream_step_reference(
         same = len({level.scale for level in levels}) == 1
         x0 = torch.lerp(known, x0, levels[0].scale if same else scale)
     return x0, None if noise is None else next_a * x0 + next_s * noise
+
+
+def _columns(levels: Sequence[Level], names: Sequence[str], device: torch.device) -> tuple[Tensor, ...]:
+    """These coefficients of all rows, [B, 1, 1, 1] each."""
+    table = torch.tensor([[getattr(level, name) for level in levels] for name in names], dtype=torch.float32)
+    return tuple(table.to(device, non_blocking=True)[..., None, None, None])
+
+
+def _per_pixel(levels: Sequence[Level]) -> tuple[Tensor, Tensor]:
+    """a and s of rows that have one per pixel, [B, 1, h, w] each."""
+    a, s = ([torch.as_tensor(value) for value in values] for values in zip(*((one.a, one.s) for one in levels), strict=True))
+    return torch.stack(a), torch.stack(s)
 
 
 def stream_step(
@@ -50,7 +61,8 @@ def stream_step(
     known: Tensor | None = None,
     kernels: bool = True,
 ) -> tuple[Tensor, Tensor | None]:
-    """(x̂₀, x′) of rows at these levels; x′ is None without noise. All tensors float32 [B, C, h, w], one level a row.
+    """(x̂₀, x′) of rows at these levels; x′ is None without noise. All tensors float32 [B, C, h, w], one level a row; either all
+    levels have numbers or all have coefficients per pixel, which the kernel does not take.
 
     negative: the network's output for each row's negative prompt; known: x̂₀_u itself; at most one of the two. kernels: off for
     the plain operations on CUDA too. Raises ValueError for both, and for another number of levels than rows.
@@ -59,7 +71,7 @@ def stream_step(
         raise ValueError("x̂₀_u is either known or read from the negative row's output")
     if len(levels) != x.shape[0]:
         raise ValueError(f"{len(levels)} levels given for {x.shape[0]} rows")
-    if not (kernels and takes(output, x, noise, negative, known)):
+    if not (kernels and takes(output, x, noise, negative, known)) or isinstance(levels[0].a, Tensor):
         return stream_step_reference(prediction, output, x, levels, noise, negative, known)
     from kernels.triton_stream_step import stream_step_kernel
 

@@ -48,7 +48,7 @@ def stream_step_kernel(
     known: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """`stream_step` in one launch."""
-    rows = [(*linear(prediction, at.a, at.s), at.scale, at.next_a, at.next_s) for at in levels]
+    rows = [(*linear(prediction, float(at.a), float(at.s)), at.scale, at.next_a, at.next_s) for at in levels]
     table = torch.tensor(rows, dtype=torch.float32).to(x.device, non_blocking=True)
     other = negative if known is None else known
     output, x = output.contiguous(), x.contiguous()

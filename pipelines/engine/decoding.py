@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pipelines.engine.device import Transfer
-from pipelines.engine.passes import stack
+from pipelines.engine.levels import stack
 from pipelines.graphs.graphs import GraphKey, Graphs
 from pipelines.techniques.styles import Style
 from pipelines.values.types import HostPicture, Picture, Pixels
@@ -20,7 +20,7 @@ Safety = Callable[[Sequence[Pixels]], Sequence[bool]]
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class FinishedLatent:
     """A latent [C, h, w] that is done, and the style to paint it in; style None or amount 0 leaves it unpainted."""
 
     latent: Tensor
@@ -37,7 +37,7 @@ class PictureDecoder:
     def __init__(self, graphs: Graphs, transfer: Transfer, safety: Safety | None) -> None:
         self._graphs, self._transfer, self._safety = graphs, transfer, safety
 
-    def __call__(self, finished: Sequence[Finished]) -> list[Picture]:
+    def __call__(self, finished: Sequence[FinishedLatent]) -> list[Picture]:
         """The pictures in order; still on their way on a GPU. Until the painter's graph is ready they come without paint."""
         if not finished:
             return []
@@ -52,18 +52,18 @@ class PictureDecoder:
         places = {index: place for place, index in enumerate(order)}
         return [pictures[places[index]] for index in range(len(finished))]
 
-    def paints(self, finished: Finished) -> bool:
+    def paints(self, finished: FinishedLatent) -> bool:
         """Whether a picture is going to be painted."""
         return finished.painted and self._graphs.ready(GraphKey("paint", 1))
 
-    def _decoded(self, finished: Sequence[Finished]) -> Tensor:
+    def _decoded(self, finished: Sequence[FinishedLatent]) -> Tensor:
         """uint8 [B, H, W, 3]"""
         return self._graphs.run("decode", (stack([one.latent for one in finished]),))[0]
 
-    def _painted(self, finished: Sequence[Finished]) -> Tensor:
+    def _painted(self, finished: Sequence[FinishedLatent]) -> Tensor:
         """uint8 [B, H, W, 3]"""
         styles = [one.style for one in finished if one.style is not None]
-        amount = self._transfer.place(torch.tensor([style.amount for style in styles]))
+        amount = self._transfer.to_device(torch.tensor([style.amount for style in styles]))
         latents = stack([one.latent for one in finished])
         return self._graphs.run("paint", (latents, stack([style.numbers for style in styles]), amount))[0]
 

@@ -19,8 +19,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from pipelines.techniques.noise import Place as Place
-from pipelines.techniques.noise import here as here
+from pipelines.techniques.noise import ToDevice as ToDevice
+from pipelines.techniques.noise import on_host as on_host
 from pipelines.values.types import GpuPath, HostPicture, Picture, Pixels, StageTimings
 
 LANES = ("encode", "denoise", "decode")
@@ -32,12 +32,12 @@ BUFFERS = 2
 """Pinned buffers for pictures on their way up: one is written by the host while the other is read by the device."""
 
 
-Read = Callable[[Tensor], Callable[[], float]]
+ReadNumber = Callable[[Tensor], Callable[[], float]]
 """Starts the way of a number [] from there to the host; what it returns waits for it."""
 
 
-def at_once(value: Tensor) -> Callable[[], float]:
-    """Read, on a CPU."""
+def read_on_host(value: Tensor) -> Callable[[], float]:
+    """ReadNumber, on a CPU."""
     number = float(value)
     return lambda: number
 
@@ -46,7 +46,7 @@ class Transfer(Protocol):
     """The device's side of a step. A step is `begin`, the lanes in the order of LANES, `end`; one thread at a time."""
 
     device: torch.device
-    behind: int
+    lag: int
     """Steps that were launched after the one whose milliseconds `end` gave last; -1 if none is over yet."""
 
     def begin(self) -> None:
@@ -62,7 +62,7 @@ class Transfer(Protocol):
         """Pictures of one size, uint8 [H, W, 3] each, as [B, H, W, 3] on the device. Inside lane("encode")."""
         ...
 
-    def place(self, value: Tensor) -> Tensor:
+    def to_device(self, value: Tensor) -> Tensor:
         """A small tensor of the host's on the device, without waiting for it."""
         ...
 
@@ -84,7 +84,7 @@ class HostTransfer:
     """Everything is in host memory already, and every stage is over when its lane is left."""
 
     device = torch.device("cpu")
-    behind = 0
+    lag = 0
 
     def __init__(self) -> None:
         self._spent = dict.fromkeys(LANES, 0.0)
@@ -102,11 +102,11 @@ class HostTransfer:
         tensors = [torch.from_numpy(picture) for picture in pictures]
         return tensors[0][None] if len(tensors) == 1 else torch.stack(tensors)  # without the copy for a single one
 
-    def place(self, value: Tensor) -> Tensor:
-        return here(value)
+    def to_device(self, value: Tensor) -> Tensor:
+        return on_host(value)
 
     def read(self, value: Tensor) -> Callable[[], float]:
-        return at_once(value)
+        return read_on_host(value)
 
     def download(self, pixels: Tensor) -> list[Picture]:
         return [HostPicture(picture.numpy()) for picture in pixels]
@@ -128,7 +128,7 @@ class DevicePicture:
 
 
 @dataclass(slots=True)
-class Slot:
+class PinnedBuffer:
     """A pinned buffer [N, H, W, 3], and the event after which it may be written again."""
 
     buffer: Tensor
@@ -141,15 +141,15 @@ class UploadBuffers:
 
     def __init__(self, make: Pin, event: Callable[[], Any], count: int = BUFFERS) -> None:
         self._make, self._event = make, event
-        self._slots: deque[Slot | None] = deque([None] * count)
+        self._slots: deque[PinnedBuffer | None] = deque([None] * count)
 
-    def take(self, shape: Sequence[int]) -> Slot:
+    def take(self, shape: Sequence[int]) -> PinnedBuffer:
         """The next buffer, of this shape [B, H, W, 3] or with more rows."""
         slot = self._slots.popleft()
         if slot is not None:
             slot.copied.synchronize()
         if slot is None or slot.buffer.shape[0] < shape[0] or slot.buffer.shape[1:] != tuple(shape[1:]):
-            slot = Slot(self._make(shape), self._event())
+            slot = PinnedBuffer(self._make(shape), self._event())
         self._slots.append(slot)
         return slot
 
@@ -207,7 +207,7 @@ class CudaTransfer:
         self._steps: deque[Launched] = deque()
         self._step = Launched()
         self._timings = StageTimings()
-        self.behind = -1
+        self.lag = -1
 
     def begin(self) -> None:
         self._step = Launched()
@@ -239,7 +239,7 @@ class CudaTransfer:
         pixels.record_stream(encode)
         return pixels
 
-    def place(self, value: Tensor) -> Tensor:
+    def to_device(self, value: Tensor) -> Tensor:
         # Out of pageable memory CUDA stages the copy before it returns, so the tensor may go at once; without non_blocking torch
         # would wait for the stream as well.
         return value.to(self.device, non_blocking=True)
@@ -276,9 +276,9 @@ class CudaTransfer:
             oldest = self._steps.popleft()
             oldest.wait()
             self._timings = oldest.timings()
-            self.behind = 0
-        if self.behind >= 0:
-            self.behind = len(self._steps)
+            self.lag = 0
+        if self.lag >= 0:
+            self.lag = len(self._steps)
         return self._timings
 
     def _mark(self, stream: Any) -> Any:

@@ -1,58 +1,44 @@
 """The streaming engine: frames of all sessions in, pictures out, one UNet call for everybody.
 
-`step` is the whole recipe: encode, admit, denoise level by level, let finished frames out, decode. It is called from one thread;
-it knows no clock but the stopwatch of its own stages, no sockets, no threads.
+One way through it: `advance` makes a turn of each entry (turn.py), `StepRunner` (step.py) takes the turns through encoder, UNet
+and decoder. The rows of a UNet call come from the planner (rows.py), the mathematics of a level are in levels.py. `step` and
+`advance` are called from one thread; the engine knows no clock but the stopwatch of its own stages, no sockets, no threads.
 """
 
 from __future__ import annotations
 
 import math
-import time
-from collections import Counter, deque
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from kernels.stream_step import stream_step
 from pipelines.checkpoints.loader import ModelParts
 from pipelines.checkpoints.naming import describe, with_loras
 from pipelines.engine import device, forecast
+from pipelines.engine.conditioner import Conditioner
 from pipelines.engine.decoding import PictureDecoder, Safety
-from pipelines.engine.passes import Passes, stack
-from pipelines.engine.state import Move, Row, StreamState
+from pipelines.engine.graph_choice import GraphChoice
+from pipelines.engine.levels import Levels
+from pipelines.engine.passes import Passes
+from pipelines.engine.rows import AssumedKeys, RowPlanner
+from pipelines.engine.state import StreamState
+from pipelines.engine.step import StepRunner
 from pipelines.engine.turn import Entry, Turn
-from pipelines.engine.work import DECODE, ENCODE, PAINT, Work, stages
+from pipelines.engine.work import Work
 from pipelines.graphs import memory
 from pipelines.graphs.backends import selection
-from pipelines.graphs.graphs import GraphKey, Graphs, steered
+from pipelines.graphs.graphs import GraphKey, Graphs
 from pipelines.networks import picture_prompt
-from pipelines.techniques import feature_cache, guidance, hints, probe
-from pipelines.techniques.conditioning import Additions, Condition, Conditions, PromptCache, Text
 from pipelines.techniques.noise import SessionNoise
-from pipelines.techniques.stream_batch import InFlight
 from pipelines.values.models import ModelInfo
 from pipelines.values.settings import Settings
-from pipelines.values.types import (
-    Frame,
-    GpuPath,
-    GraphLimits,
-    Output,
-    Picture,
-    Pixels,
-    SettingsError,
-    SpecError,
-    StageTimings,
-    StreamSpec,
-    Verdict,
-)
+from pipelines.values.types import Frame, GpuPath, GraphLimits, Output, SettingsError, SpecError, StreamSpec
 
 
 class StreamPipeline:
-    """What all sessions share: weights, graphs, remembered prompts. One per StreamSpec; make it with `load`."""
+    """What all sessions share: weights, graphs, encoded prompts. One per StreamSpec; make it with `load`."""
 
     def __init__(
         self,
@@ -67,23 +53,26 @@ class StreamPipeline:
         self.info: ModelInfo = parts.info
         self.graphs = Graphs(parts, spec, selection.create(spec, cache_dir, path, graphs.disk), graphs.memory)
         self.transfer = device.of(self.graphs.backend.device, path)
-        self._decode = PictureDecoder(self.graphs, self.transfer, safety)
-        self._kernels = path.kernels
         self.schedule = parts.schedule
         self.branches = parts.branches
-        self.worked: Work = Counter()  # rows that the last step took, by call
-        self._recent: deque[Work] = deque(maxlen=8)
-        self._unmeasured = 0
-        # Rows and seconds of each stage of the newest step that has just ended.
-        self.measured: list[tuple[Work, float]] | None = None
-        place = self.transfer.place
-        nothing = picture_prompt.none(parts.picture_tokens, parts.embedding_shape[1])
-        self._passes = Passes(self.graphs, self.schedule, None if nothing is None else place(nothing))
-        # Asked for anew each time: the encoders are read at the first prompt, when the networks are no longer read.
-        self._prompts = PromptCache(self._text)
-        time_ids = parts.time_ids(spec.width, spec.height)
-        additions = Additions(None if time_ids is None else place(time_ids), parts.w_size, parts.empty_is_zero)
-        self._conditions = Conditions(additions)
+        to_device = self.transfer.to_device
+        self.conditioner = Conditioner(parts, (spec.width, spec.height), to_device)
+        self._choice = GraphChoice(self.graphs)
+        no_picture = picture_prompt.none(parts.picture_tokens, parts.embedding_shape[1])
+        passes = Passes(self.graphs, self.schedule, None if no_picture is None else to_device(no_picture))
+        levels = Levels(self.schedule, to_device, self.transfer.read, path.kernels)
+        decode = PictureDecoder(self.graphs, self.transfer, safety)
+        self._step = StepRunner(self.graphs, self.transfer, self._choice, self.conditioner, passes, levels, decode)
+
+    @property
+    def work(self) -> Work:
+        """The rows of the last step, by call."""
+        return self._step.work
+
+    @property
+    def measured(self) -> list[tuple[Work, float]] | None:
+        """Work and seconds of each stage of the newest step that has just ended; None where none has since the last step."""
+        return self._step.measured
 
     def check(self, settings: Settings) -> None:
         """Raises SettingsError for what this model or spec cannot do."""
@@ -99,51 +88,23 @@ class StreamPipeline:
     def open(self, settings: Settings) -> StreamState:
         """A fresh session. Cheap; raises SettingsError."""
         self.check(settings)
-        place, read = self.transfer.place, self.transfer.read
-        return StreamState(SessionNoise(settings.seed, self.graphs.latent_shape, place), self.schedule, place, read)
+        return StreamState(SessionNoise(settings.seed, self.graphs.latent_shape, self.transfer.to_device))
 
     def graphs_for(self, settings: Settings, sessions: int = 1) -> tuple[GraphKey, ...]:
         """The graphs that these settings use best; each may be built by `graphs.build` in any thread while streaming goes on."""
-        rows = sessions * guidance.rows(settings, settings.steps if settings.stream_batch.enabled else 1)
-        layout = self.graphs.backend.layout
-        plain = [(feature_cache.PLAIN, size) for size in layout.wanted(rows)]
-        # With the cache the rows of one call fall into two groups, of any size.
-        caching = feature_cache.passes(settings.cache) if settings.cache.enabled else ()
-        grouped = [(kind, size) for kind in caching for size in layout.buckets if size <= rows]
-        passes = [GraphKey(part, size, branch) for (part, branch), size in (*plain, *grouped)]
-        return (*self._outside(settings, sessions), *self._steered(passes, settings))
-
-    def _outside(self, settings: Settings, sessions: int) -> tuple[GraphKey, ...]:
-        """The graphs around the UNet's."""
-        sizes = self.graphs.backend.layout.wanted(sessions)
-        parts = ("encode", "decode", "paint") if self._painted(settings) else ("encode", "decode")
-        return (*(GraphKey(part, size) for part in parts for size in sizes), GraphKey("modulate", 1))
-
-    def _painted(self, settings: Settings) -> bool:
-        """Whether these settings ask for paint."""
-        read = self.graphs.parts.styles.read
-        return settings.style.amount > 0.0 and any(read(words)[1] for words in (settings.prompt, settings.prompt_b))
-
-    def _steered(self, passes: Sequence[GraphKey], settings: Settings) -> list[GraphKey]:
-        """These passes, and where a ControlNet has a say those that take its residuals, and its own."""
-        if not (self.graphs.parts.has_control and settings.control.scale):
-            return list(passes)
-        needed = [needed for key in passes for needed in steered(key)]
-        return list(dict.fromkeys([*(key for key in passes if key.rows == 1 or key.part == "decoder"), *needed]))
+        return self._choice.keys(settings, sessions)
 
     def prepare(self, settings: Settings, sessions: int = 1) -> None:
-        """Build now whatever these settings need, so that no step pays for it. Slow the first time."""
+        """Build now whatever these settings need, so that no step waits for it. Slow the first time."""
         needed = self.graphs_for(settings, sessions)
         self.graphs.need(needed)
         for key in needed:
             self.graphs.build(key)
         with self.transfer.lane("denoise"):
-            self._prompts.blend(settings)
-        if self.graphs.parts.picture_tokens:
-            _ = self.graphs.parts.look  # reads the picture encoder, which no step shall wait for
+            self.conditioner.prepare(settings)
 
     def rehearse(self, settings: Settings, sessions: int = 1) -> None:
-        """Build what these settings need and run one picture through: what would break at the first frame does so here.
+        """Build what these settings need and run one picture through, so that what would break at the first frame breaks here.
 
         May be called in another thread before the first step.
         """
@@ -153,14 +114,17 @@ class StreamPipeline:
             self.step([Entry(state, Frame(index, 0.0, grey), settings)])
 
     def demand(self, state: StreamState | None, frame: Frame | None, settings: Settings) -> Work:
-        """The rows that a step with this frame will need for this session (None: one that has not begun), by call; where its turn
-        has begun, what is left of it."""
-        if state is not None and state.turn is not None:
-            settings = state.turn.entry.settings
-        controlled = bool(settings.control.scale) and self.graphs.parts.has_control
-        if state is not None and state.turn is not None:
-            return forecast.rest(state.turn, controlled, self._painted(settings))
-        return forecast.work(state, frame, settings, controlled, self._painted(settings))
+        """The rows, by call, that a step with this frame will need for this session (None: one that has not begun). Where its
+        turn has begun, the rest of it, with the settings of its first entry."""
+        turn: Turn | None = None if state is None else state.turn
+        settings = settings if turn is None else turn.entry.settings
+        cache, residuals = ({}, {}) if state is None else (state.cache, state.residuals)
+        planner = RowPlanner(settings, cache, residuals, AssumedKeys(), self._choice.cache_ready(settings))
+        paints = self._choice.paints(settings)
+        if turn is not None:
+            return forecast.of_turn(turn, planner, paints)
+        controlled = frame is not None and self._choice.controls(frame, settings)
+        return forecast.of_frame(state, frame, settings, planner, controlled, paints)
 
     def step(self, entries: Sequence[Entry]) -> list[Output]:
         """One answer per entry, in order; frames of different sessions, prompts and noise levels share each UNet call.
@@ -185,188 +149,16 @@ class StreamPipeline:
             turns.append(entry.state.turn)
             turns[-1].left = math.inf if entry.rows is None else entry.rows
         try:
-            with self.graphs.held.step():
-                return self._advance(turns)
+            with self.graphs.resident.step():
+                return self._step.run(turns)
         except BaseException:
             for turn in turns:
                 turn.undo()
             raise
 
-    @torch.inference_mode()
-    def _advance(self, turns: Sequence[Turn]) -> list[Output | None]:
-        fresh = [turn for turn in turns if turn.conditions is None]
-        for turn in fresh:
-            self._probe(turn.entry)
-        self.worked = Counter()
-        self.transfer.begin()
-        latents = self._encode(fresh)
-        with self.transfer.lane("denoise", *latents.values()):
-            self._admit([turn.entry for turn in fresh], latents)
-            for turn in fresh:
-                turn.conditions = self._told(turn.entry)
-            self._denoise(turns)
-            over = [turn for turn in turns if turn.ends()]
-            for turn in over:
-                turn.departure = turn.entry.state.ring.depart()
-        leaving = [(turn.departure.frame, finished) for turn in over if (finished := turn.finished()) is not None]
-        made = self._decode([finished for _, finished in leaving])
-        for _, finished in leaving:
-            self.worked[PAINT if self._decode.paints(finished) else DECODE] += 1
-        pictures = {id(frame): picture for (frame, _), picture in zip(leaving, made, strict=True)}
-        timings = self.transfer.end()
-        self._note(timings)
-        for turn in turns:
-            turn.took(timings)
-            turn.entry.state.probe.worked(timings.encode + timings.denoise + timings.decode, turn.entry.settings.probe)
-        for turn in over:
-            turn.entry.state.turn = None
-        return [self._output(turn, pictures) if turn in over else None for turn in turns]
-
-    def _note(self, timings: StageTimings) -> None:
-        """Put the stages' time beside the rows of the step that took it: on CUDA an earlier one than was just launched."""
-        self._recent.append(self.worked)
-        self._unmeasured += 1
-        behind, self.measured = self.transfer.behind, None
-        if 0 <= behind < self._unmeasured:  # else no other step is over since the last time
-            self._unmeasured = behind
-            self.measured = stages(self._recent[-1 - behind], timings)
-
-    def _probe(self, entry: Entry) -> None:
-        """Make the unaccelerated picture of the entry's frame, if its session's probe asks for one now."""
-        state, frame = entry.state, entry.frame
-        if frame is None or not state.probe.due(entry.settings.probe):
-            return
-        start = time.perf_counter()
-        (answer,) = self._advance([Turn(Entry(state.shadow(), frame, probe.reference(entry.settings)), [])])
-        if answer is not None and answer.pixels is not None:
-            state.probe.expect(frame.id, answer.pixels, (time.perf_counter() - start) * 1000)
-
     def close(self) -> None:
         """Release graphs and weights."""
         self.graphs.clear()
-
-    def _encode(self, turns: Sequence[Turn]) -> dict[int, Tensor]:
-        """The clean latent [C, h, w] of each turn's frame, by its identity."""
-        seen = [turn for turn in turns if turn.entry.frame is not None and turn.entry.frame.pixels is not None]
-        frames = [turn.entry.frame for turn in seen if turn.entry.frame is not None]
-        if not frames:
-            return {}
-        with self.transfer.lane("encode"):
-            pixels = self.transfer.upload([self._checked(frame) for frame in frames])
-            encoded = self.graphs.run("encode", (pixels,))[0]
-        self.worked[ENCODE] += len(frames)
-        for turn in seen:
-            turn.left -= 1
-        return {id(frame): latent for frame, latent in zip(frames, encoded, strict=True)}
-
-    def _admit(self, entries: Sequence[Entry], latents: Mapping[int, Tensor]) -> None:
-        for entry in entries:
-            if entry.frame is not None:
-                self._look(entry.state)
-                hint = self._hint(entry.frame, entry.settings)
-                entry.state.admit(entry.frame, latents.get(id(entry.frame)), entry.settings, hint)
-
-    def _look(self, state: StreamState) -> None:
-        """Know the tokens of a session's picture prompt."""
-        if state.picture is not None and state.tokens is None and self.graphs.parts.picture_tokens:
-            seen, unseen = self.graphs.parts.look(state.picture)
-            state.tokens = self.transfer.place(seen), self.transfer.place(unseen)
-
-    def _hint(self, frame: Frame, settings: Settings) -> Tensor | None:
-        """The map that the ControlNet shall hold a frame to; None without one, at scale 0, and until its graphs are ready."""
-        if frame.pixels is None or not settings.control.scale or not self.graphs.parts.has_control:
-            return None
-        if not all(map(self.graphs.ready, steered(GraphKey("full", 1)))):
-            return None
-        return self.transfer.place(torch.from_numpy(hints.hint(frame.pixels, settings.control.map)))
-
-    def _checked(self, frame: Frame) -> Pixels:
-        shape = (self.spec.height, self.spec.width, 3)
-        if frame.pixels is None or frame.pixels.shape != shape or frame.pixels.dtype != np.uint8:
-            raise ValueError(f"frame {frame.id}: pixels must be uint8 of shape {shape}")
-        return frame.pixels
-
-    def _told(self, entry: Entry) -> tuple[Condition, Condition]:
-        """What the UNet is told: under the prompt, and under the negative one."""
-        state, settings = entry.state, entry.settings
-        text = self._prompts.blend(settings)
-        if entry.frame is not None:
-            text = state.travel.at(text, settings, entry.frame.captured_at)
-        elif state.travel.current is not None:
-            text = state.travel.current
-        negative = self._conditions.additions.negative(self._prompts, settings)
-        return self._conditions(text, settings), self._conditions(negative, settings)
-
-    def _denoise(self, turns: Sequence[Turn]) -> None:
-        """One UNet call moves every chosen frame one level, as far as this step goes; sequential sessions come back until their
-        frame is done."""
-        calls_before = 0
-        while any(taken := [turn.take(self._rows) for turn in turns]):
-            predictions = self._passes.predict([row for rows in taken for row in rows], self.worked, calls_before)
-            calls_before += 1
-            moving = [(turn, frame) for turn, rows in zip(turns, taken, strict=True) for frame in turn.learn(rows, predictions)]
-            self._absorb(moving, {key: value for turn in turns for key, value in turn.predictions.items()})
-
-    def _absorb(self, moving: Sequence[tuple[Turn, InFlight]], predictions: Mapping[tuple[int, bool], Tensor]) -> None:
-        """Move every frame one level on: all that one pass can take at once, the others each for itself."""
-        together: dict[str, list[tuple[Turn, InFlight, Move]]] = {}
-        for turn, frame in moving:
-            state, settings = turn.entry.state, turn.entry.settings
-            negative = predictions.get((id(frame), True))
-            move = state.move(frame, negative is not None, settings)
-            if move is None:
-                state.absorb(frame, predictions[id(frame), False], negative, settings)
-            else:
-                together.setdefault(move.kind, []).append((turn, frame, move))
-        for kind, members in together.items():
-            frames, moves = [frame for _, frame, _ in members], [move for _, _, move in members]
-            goes_on = any(move.noise is not None for move in moves)  # a row at its last level takes anything, times 0
-            noise = [frame.x if move.noise is None else move.noise for frame, move in zip(frames, moves, strict=True)]
-            x0, x = stream_step(
-                self.schedule.prediction,
-                stack([predictions[id(frame), False] for frame in frames]),
-                stack([frame.x for frame in frames]),
-                [move.level for move in moves],
-                stack(noise) if goes_on else None,
-                stack([predictions[id(frame), True] for frame in frames]) if kind == "negative" else None,
-                stack([move.known for move in moves if move.known is not None]) if kind == "known" else None,
-                self._kernels,
-            )
-            for place, (turn, frame, _) in enumerate(members):
-                turn.entry.state.settle(frame, x0[place], None if x is None else x[place])
-        for turn, _ in moving:
-            turn.predictions.clear()
-
-    def _rows(self, turn: Turn) -> list[Row]:
-        assert turn.conditions is not None
-        settings = turn.entry.settings
-        passes = [GraphKey(part, 1, branch) for part, branch in feature_cache.passes(settings.cache)]
-        caching = all(map(self.graphs.ready, self._steered(passes, settings)))
-        return turn.entry.state.rows(turn.moving, settings, *turn.conditions, caching)
-
-    def _text(self, prompt: str) -> Text:
-        """A prompt as the networks take it: a painted look's name becomes the painter's style."""
-        words, style = self.graphs.parts.styles.read(prompt)
-        place = self.transfer.place
-        encoded = tuple(map(place, self.graphs.parts.encode_prompt(words)))
-        return Text(encoded, None if style is None else replace(style, numbers=place(style.numbers)))
-
-    def _output(self, turn: Turn, pictures: Mapping[int, Picture]) -> Output:
-        entry, leaving, timings = turn.entry, turn.departure.frame, turn.timings
-        version = entry.settings.version
-        if leaving is None:
-            frame_id = entry.frame.id if entry.frame is not None else -1
-            return Output(frame_id, version, None, "warming", timings)
-        verdict: Verdict = "cached" if leaving.reused else "generated"
-        return Output(
-            leaving.frame_id,
-            version,
-            pictures[id(leaving)],
-            verdict,
-            timings,
-            superseded=turn.departure.superseded,
-            reference=entry.state.probe.collect(leaving.frame_id),
-        )
 
 
 def load(
@@ -397,5 +189,5 @@ def load(
     if warm:
         pipeline.prepare(Settings())
     if graphs.memory is None:
-        pipeline.graphs.held.budget = memory.default_graphs(needs, memory.free_bytes(resolved.device))
+        pipeline.graphs.resident.budget = memory.default_graphs(needs, memory.free_bytes(resolved.device))
     return pipeline

@@ -1,108 +1,91 @@
-"""What a session's next frame will ask of the engine: rows by call, before anything is computed. Decides nothing.
+"""The rows that a session's next turn will need, by call, before anything is computed.
 
-A forecast, since some of it is only known within the step: adaptive guidance is believed to do as it did, and that a setting
-has changed under what the feature cache keeps is not looked for. The engine counts what each step really took
-(`StreamPipeline.worked`).
+Runs through the calls of the turn with outlines of the frames, which have levels and no tensors, and takes every decision from
+the planner (rows.py). It is a forecast, since some of it is only known within the step: it assumes that adaptive guidance decides
+as it did, and that no setting has changed under remembered results.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from dataclasses import replace
 
+import torch
+
+from pipelines.engine.rows import Row, RowPlanner, moving
 from pipelines.engine.state import StreamState
 from pipelines.engine.turn import Turn
-from pipelines.engine.work import DECODE, ENCODE, PAINT, Work
-from pipelines.techniques import feature_cache, guidance
-from pipelines.techniques.feature_cache import PLAIN, Kind
+from pipelines.engine.work import DECODE, ENCODE, PAINT, Work, call
+from pipelines.techniques.feature_cache import AS_BEFORE
+from pipelines.techniques.stream_batch import InFlight, KeptFeatures
 from pipelines.values.settings import Settings
 from pipelines.values.types import Frame
 
+NO_TENSOR = torch.empty(0)
 
-def work(
-    state: StreamState | None, frame: Frame | None, settings: Settings, controlled: bool = False, painted: bool = False
+
+def of_frame(
+    state: StreamState | None, frame: Frame | None, settings: Settings, planner: RowPlanner, controlled: bool, painted: bool
 ) -> Work:
-    """The rows that a step with this frame needs for this session; state None for one that has not begun.
+    """The rows of a turn with this frame; frame None only moves what is in flight. state None: a session that has not begun.
 
-    frame None: only what is in flight moves on. controlled: whether a ControlNet has a say. painted: whether there is paint on
-    what is done.
+    planner: with assumed keys. controlled: a ControlNet takes part. painted: finished pictures go through the painter.
     """
-    needed: Work = Counter()
-    if frame is not None and frame.pixels is not None:
-        needed[ENCODE] = 1
-    rounds = _rounds(state, frame, settings)
-    _add(needed, rounds, state, frame, settings, controlled)
-    if rounds[0] and _departs(state, frame, settings):
-        needed[PAINT if painted else DECODE] = 1
-    return needed
+    work = Work()
+    frames = [] if state is None else [replace(one) for one in state.ring.frames]
+    if frame is not None:
+        if frame.pixels is not None:
+            work[ENCODE] = 1
+        frames.append(_outline(frame, settings, controlled))
+    return _run_through(work, frames, settings, planner, 0, 0, painted)
 
 
-def rest(turn: Turn, controlled: bool = False, painted: bool = False) -> Work:
+def of_turn(turn: Turn, planner: RowPlanner, painted: bool) -> Work:
     """The rows that a turn which has begun still needs."""
-    state, settings = turn.entry.state, turn.entry.settings
-    needed: Work = Counter()
-    if not turn.calls:
-        _add(needed, _rounds(state, None, settings), state, None, settings, controlled)
-    else:
+    work, settings = Work(), turn.entry.settings
+    frames = {id(frame): replace(frame) for frame in turn.entry.state.ring.frames}
+    position = 0
+    if turn.moving:
         for row in turn.rows:
-            needed[(row.kind, row.control > 0.0), 0] += 1
-        if not settings.stream_batch.enabled:
-            first = state.ring.frames[-1].level + bool(turn.moving)
-            later = [[level] for level in range(first, settings.steps)]
-            _add(needed, later, state, None, settings, controlled, int(bool(turn.moving)))
-    if _departs(state, None, settings):
-        needed[PAINT if painted else DECODE] = 1
-    return needed
+            work[call(row, settings.control.scale, 0)] += 1
+        _move([replace(row, frame=frames[id(row.frame)]) for row in turn.rows], [frames[id(one)] for one in turn.moving])
+        position = 1
+    return _run_through(work, list(frames.values()), settings, planner, turn.calls, position, painted)
 
 
-def _add(
-    needed: Work,
-    rounds: Sequence[Sequence[int]],
-    state: StreamState | None,
-    frame: Frame | None,
-    settings: Settings,
-    controlled: bool,
-    calls_before: int = 0,
-) -> None:
-    for place, levels in enumerate(rounds, calls_before):
-        for level in levels:
-            for negative in (False, True) if _asks_negative(state, frame, level, settings) else (False,):
-                needed[(_kind(state, frame, level, negative, settings), controlled), place] += 1
+def _run_through(
+    work: Work, frames: list[InFlight], settings: Settings, planner: RowPlanner, calls: int, position: int, painted: bool
+) -> Work:
+    """Add the rows of all calls still to come. calls: of the turn so far. position: of the next call in the step."""
+    while chosen := moving(frames, settings, calls):
+        rows = planner.rows(chosen)
+        for row in rows:
+            work[call(row, settings.control.scale, position)] += 1
+        _move(rows, chosen)
+        calls, position = calls + 1, position + 1
+    if any(frame.finished for frame in frames):
+        work[PAINT if painted else DECODE] = 1
+    return work
 
 
-def _departs(state: StreamState | None, frame: Frame | None, settings: Settings) -> bool:
-    """Whether a frame is done at the end of the step."""
-    if not settings.stream_batch.enabled or (frame is not None and settings.steps == 1):
-        return True
-    return state is not None and any(flying.level + 1 >= len(flying.timesteps) for flying in state.ring.frames)
+def _move(rows: list[Row], frames: list[InFlight]) -> None:
+    """Move outlines one level on, with what their rows keep for later levels of the same frame."""
+    for row in rows:
+        if row.key is not None and not row.features:
+            frame = row.frame
+            kept = KeptFeatures(row.key, frame.level, NO_TENSOR, NO_TENSOR, NO_TENSOR, (NO_TENSOR,))
+            frame.kept = {**frame.kept, row.negative: kept}
+    for frame in frames:
+        frame.level += 1
 
 
-def _rounds(state: StreamState | None, frame: Frame | None, settings: Settings) -> list[list[int]]:
-    """The levels that move, call by call: all of them once, or in sequential mode the newest until it is done."""
-    held = [] if state is None else [flying.level for flying in state.ring.frames if not flying.finished]
-    levels = held if frame is None else [*held, 0]
-    if settings.stream_batch.enabled or not levels:
-        return [levels]
-    return [[level] for level in range(levels[-1], settings.steps)]
-
-
-def _asks_negative(state: StreamState | None, frame: Frame | None, level: int, settings: Settings) -> bool:
-    known = None if state is None else state.likeness.get(level)
-    dropped = known is not None and known.age < known.due and known.cosine() >= settings.guidance_alike
-    return guidance.needs_negative_row(settings, level, frame is None or frame.pixels is not None, dropped)
-
-
-def _kind(state: StreamState | None, frame: Frame | None, level: int, negative: bool, settings: Settings) -> Kind:
-    if not settings.cache.enabled:
-        return PLAIN
-    whole, *short = feature_cache.passes(settings.cache)
-    if settings.cache.reuse == "frames":
-        entry = None if state is None else state.cache.get((level, negative))
-        if entry is None or entry.state.key is None:
-            return whole
-        thumb = entry.state.reference if frame is None or frame.thumb is None else frame.thumb
-        reused = feature_cache.decide(entry.state, entry.state.key, thumb, settings.cache) == "reuse"
-        return short[entry.turn(len(short))] if reused else whole
-    if level % settings.cache.interval:
-        return short[0]
-    return PLAIN if level + 1 == settings.steps else whole
+def _outline(frame: Frame, settings: Settings, controlled: bool) -> InFlight:
+    """A frame that has not come yet as it will be admitted, without its tensors."""
+    pixels = frame.pixels is not None
+    return InFlight(
+        frame.id,
+        NO_TENSOR,
+        NO_TENSOR if pixels else None,
+        tuple(range(settings.steps)),
+        thumb=AS_BEFORE if pixels and frame.thumb is None else frame.thumb,
+        hint=NO_TENSOR if controlled else None,
+    )

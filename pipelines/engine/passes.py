@@ -1,79 +1,114 @@
-"""Rows of a step to what the network says of them: what each UNet pass takes, and who shares its calls."""
+"""Runs rows through the UNet and, where there is one, the ControlNet. Reads rows, changes nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from pipelines.engine.state import Row
-from pipelines.engine.work import Work
+from pipelines.engine.conditioner import Conditioning
+from pipelines.engine.levels import stack
+from pipelines.engine.rows import Row
+from pipelines.engine.work import Pass
 from pipelines.graphs.graphs import CONTROLLED, Graphs
+from pipelines.networks import picture_prompt
 from pipelines.techniques.conditioning import Condition
-from pipelines.techniques.feature_cache import SHORT, Kind
+from pipelines.techniques.feature_cache import SHORT
 from pipelines.techniques.schedule import Schedule
 
 
-class Passes:
-    """The UNet and, where there is one, the ControlNet of one pipeline.
+@dataclass(frozen=True, slots=True)
+class RowInput:
+    """A row with the conditioning of its session."""
 
-    no_picture: tokens [T, D] that a row without a picture prompt is told, where the UNet has an adapter for those.
-    """
+    row: Row
+    conditioning: Conditioning
+
+    @property
+    def condition(self) -> Condition:
+        return self.conditioning.negative if self.row.negative else self.conditioning.prompt
+
+    @property
+    def kind(self) -> Pass:
+        """Rows of one kind share a call."""
+        return self.row.kind, self.row.controlled(self.conditioning.control_scale)
+
+    @property
+    def picture(self) -> Tensor | None:
+        """The tokens that follow the text for a picture prompt, [T + 1, D]."""
+        scale = self.conditioning.picture_scale
+        if self.row.frame.picture is None or not scale:
+            return None
+        return picture_prompt.behind(self.row.frame.picture[self.row.negative], scale)
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the UNet made of one row: its output [C, h, w], and the features that the pass kept."""
+
+    row: Row
+    output: Tensor
+    features: tuple[Tensor, ...]
+
+
+class Passes:
+    """The UNet and the ControlNet of one pipeline. no_picture: tokens [T, D] for a row without a picture prompt, where the UNet
+    has an adapter for picture prompts."""
 
     def __init__(self, graphs: Graphs, schedule: Schedule, no_picture: Tensor | None) -> None:
-        self.graphs, self.schedule, self._no_picture = graphs, schedule, no_picture
+        self._graphs, self._schedule, self._no_picture = graphs, schedule, no_picture
 
-    def predict(self, rows: Sequence[Row], worked: Work, calls_before: int) -> dict[tuple[int, bool], Tensor]:
-        """The network's output for every row, by (frame, whether negative). Rows of one kind of pass share its calls; how many
-        they are is added to `worked`. calls_before: of the network in the same step.
-        """
-        groups: dict[tuple[Kind, bool], list[Row]] = {}
-        for row in rows:
-            groups.setdefault((row.kind, row.control > 0.0), []).append(row)
-        predictions: dict[tuple[int, bool], Tensor] = {}
-        for ((part, branch), controlled), members in groups.items():
-            worked[((part, branch), controlled), calls_before] += len(members)
-            inputs = self._inputs(part, members)
-            if controlled and part in CONTROLLED:
-                inputs, part = (*inputs, *self._residuals(part, branch, members)), CONTROLLED[part]
-            output, *features = self.graphs.run(part, inputs, branch)
-            for place, row in enumerate(members):
-                predictions[id(row.frame), row.negative] = row.state.restate(row, output[place])
-                row.state.keep(row, tuple(feature[place] for feature in features))
-        return predictions
+    def predict(self, inputs: Sequence[RowInput]) -> list[Prediction]:
+        """The predictions of these rows, in order. Rows of one kind of pass share calls, whatever session they belong to."""
+        groups: dict[Pass, list[int]] = {}
+        for place, one in enumerate(inputs):
+            groups.setdefault(one.kind, []).append(place)
+        found: dict[int, Prediction] = {}
+        for kind, places in groups.items():
+            output, *features = self._run(kind, [inputs[place] for place in places])
+            for index, place in enumerate(places):
+                kept = tuple(feature[index] for feature in features)
+                found[place] = Prediction(inputs[place].row, output[index], kept)
+        return [found[place] for place in range(len(inputs))]
 
-    def _inputs(self, part: str, rows: Sequence[Row]) -> tuple[Tensor, ...]:
-        """What a UNet pass takes of these rows; every tensor has one row each along its first dimension."""
-        x = stack([row.frame.x for row in rows])  # [B, C, h, w]
-        modulation = stack([row.condition.modulation(row.frame.timestep, self._modulation) for row in rows])  # [B, M]
-        embedding = stack([self._tokens(row) for row in rows])  # [B, L, D]
-        features = (stack(values) for values in zip(*(row.features for row in rows), strict=True))
+    def _run(self, kind: Pass, inputs: Sequence[RowInput]) -> tuple[Tensor, ...]:
+        """One kind of pass for these rows: the output [B, C, h, w], then the features."""
+        (part, branch), controlled = kind
+        tensors = self._tensors(part, inputs)
+        if controlled and part in CONTROLLED:
+            tensors, part = (*tensors, *self._residuals(part, branch, inputs)), CONTROLLED[part]
+        return self._graphs.run(part, tensors, branch)
+
+    def _tensors(self, part: str, inputs: Sequence[RowInput]) -> tuple[Tensor, ...]:
+        """The inputs of a UNet pass; every tensor has one row each along its first dimension."""
+        x = stack([one.row.frame.x for one in inputs])  # [B, C, h, w]
+        modulation = stack([one.condition.modulation(one.row.frame.timestep, self._modulation) for one in inputs])  # [B, M]
+        embedding = stack([self._tokens(one) for one in inputs])  # [B, L, D]
+        features = (stack(values) for values in zip(*(one.row.features for one in inputs), strict=True))
         return (modulation, embedding, *features) if part == "decoder" else (x, modulation, embedding, *features)
 
     def _modulation(self, timestep: int, condition: Condition) -> Tensor:
-        """What the UNet's resnets are told under a condition at a timestep: [M]."""
-        t = torch.tensor([self.schedule.told(timestep)])
-        return self.graphs.run("modulate", (t, condition.embedding[None], *(value[None] for value in condition.added)))[0][0]
+        """The scales and shifts of the UNet's resnets under a condition at a timestep: [M]."""
+        t = torch.tensor([self._schedule.model_timestep(timestep)])
+        added = (value[None] for value in condition.added)
+        return self._graphs.run("modulate", (t, condition.embedding[None], *added))[0][0]
 
-    def _tokens(self, row: Row) -> Tensor:
-        """A row's text, and behind it what it is told of a picture, where the UNet has an adapter for that."""
+    def _tokens(self, one: RowInput) -> Tensor:
+        """A row's text, followed by its picture's tokens where the UNet has an adapter for them."""
         if self._no_picture is None:
-            return row.condition.embedding
-        return torch.cat([row.condition.embedding, self._no_picture if row.picture is None else row.picture])
+            return one.condition.embedding
+        picture = one.picture
+        return torch.cat([one.condition.embedding, self._no_picture if picture is None else picture])
 
-    def _residuals(self, part: str, branch: int | None, rows: Sequence[Row]) -> tuple[Tensor, ...]:
+    def _residuals(self, part: str, branch: int | None, inputs: Sequence[RowInput]) -> tuple[Tensor, ...]:
         """What the ControlNet adds in a pass of these rows."""
-        x = stack([row.frame.x for row in rows])
-        t = torch.tensor([self.schedule.told(row.frame.timestep) for row in rows])
-        text = stack([row.condition.embedding for row in rows])
-        hint = stack([row.frame.hint for row in rows if row.frame.hint is not None])  # [B, 3, H, W]
-        scale = torch.tensor([row.control for row in rows])
-        added = (stack(values) for values in zip(*(row.condition.added[:2] for row in rows), strict=True))
-        pooled = tuple(added) if self.graphs.parts.pooled_size is not None else ()
-        return self.graphs.run("control", (x, t, text, hint, scale, *pooled), branch if part in SHORT else None)
-
-
-def stack(tensors: Sequence[Tensor]) -> Tensor:
-    """torch.stack, without the copy for a single one."""
-    return tensors[0][None] if len(tensors) == 1 else torch.stack(list(tensors))
+        x = stack([one.row.frame.x for one in inputs])
+        t = torch.tensor([self._schedule.model_timestep(one.row.frame.timestep) for one in inputs])
+        text = stack([one.condition.embedding for one in inputs])
+        hint = stack([one.row.frame.hint for one in inputs if one.row.frame.hint is not None])  # [B, 3, H, W]
+        scale = torch.tensor([one.conditioning.control_scale for one in inputs])
+        added = (stack(values) for values in zip(*(one.condition.added[:2] for one in inputs), strict=True))
+        pooled = tuple(added) if self._graphs.parts.pooled_size is not None else ()
+        return self._graphs.run("control", (x, t, text, hint, scale, *pooled), branch if part in SHORT else None)

@@ -1,17 +1,18 @@
-"""What a step does, counted: rows by call."""
+"""What a step does, counted: rows by call. And which step the milliseconds of the device belong to."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 
+from pipelines.engine.rows import Row
 from pipelines.techniques.feature_cache import Kind
 from pipelines.values.types import StageTimings
 
 Pass = tuple[Kind, bool]
-"""(kind of pass, whether a ControlNet has a say)."""
+"""(kind of pass, whether a ControlNet takes part)."""
 
 Call = tuple[Pass, int]
-"""(kind of pass, UNet calls before it in the step): rows of one call are computed together."""
+"""(kind of pass, number of UNet calls before it in the step): rows of one call are computed together."""
 
 Work = Counter[Call]
 """Rows by call, in the order in which they are computed."""
@@ -19,13 +20,39 @@ Work = Counter[Call]
 ENCODE: Call = ((("encode", None), False), 0)
 DECODE: Call = ((("decode", None), False), 0)
 PAINT: Call = ((("paint", None), False), 0)
-"""The pictures around the UNet's calls: painted ones are not among those that are only decoded."""
+"""The pictures around the UNet's calls. Painted ones are not among those that are only decoded."""
+
+RECENT = 8
+"""Steps whose work is known; more than a device has under way."""
 
 
-def stages(work: Work, timings: StageTimings) -> list[tuple[Work, float]]:
-    """What each stage of a step did, and the seconds that it took."""
+def call(row: Row, control_scale: float, position: int) -> Call:
+    """The call that a row belongs to, at this position among the UNet calls of a step."""
+    return (row.kind, row.controlled(control_scale)), position
+
+
+def by_stage(work: Work, timings: StageTimings) -> list[tuple[Work, float]]:
+    """The work of each stage of a step, with the seconds that the stage took."""
     of = {ENCODE: "encode", DECODE: "decode", PAINT: "decode"}
     done: dict[str, Work] = {}
-    for call, rows in work.items():
-        done.setdefault(of.get(call, "denoise"), Counter())[call] += rows
+    for one, rows in work.items():
+        done.setdefault(of.get(one, "denoise"), Work())[one] += rows
     return [(rows, getattr(timings, stage) / 1000) for stage, rows in done.items()]
+
+
+class WorkLog:
+    """Matches timings with the work of the step that took them: on CUDA an earlier step than the one launched last."""
+
+    def __init__(self) -> None:
+        self._recent: deque[Work] = deque(maxlen=RECENT)
+        self._unmeasured = 0
+
+    def add(self, work: Work, timings: StageTimings, lag: int) -> list[tuple[Work, float]] | None:
+        """A step was launched, and these are the timings of the step `lag` before it (see Transfer.lag). Returns the work and the
+        seconds of each stage of that step; None if no other step has ended since the last call."""
+        self._recent.append(work)
+        self._unmeasured += 1
+        if not 0 <= lag < self._unmeasured:
+            return None
+        self._unmeasured = lag
+        return by_stage(self._recent[-1 - lag], timings)

@@ -99,4 +99,4 @@ class Calibration:
             latent = encode(torch.from_numpy(picture)[None])[0]
             x = noised(latent, torch.randn(latent.shape, generator=noise), a, s)
             embedding = parts.encode_prompt(prompt)[0][None]
-            yield x, modulate(torch.tensor([schedule.told(timestep)]), embedding)[0], embedding, a, s
+            yield x, modulate(torch.tensor([schedule.model_timestep(timestep)]), embedding)[0], embedding, a, s

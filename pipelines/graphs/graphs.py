@@ -44,14 +44,14 @@ class GraphKey:
     branch: int | None = None
 
 
-PLAIN = frozenset(GraphKey(part, 1) for part in ("encode", "decode", "modulate", "full"))
+ALWAYS_READY = frozenset(GraphKey(part, 1) for part in ("encode", "decode", "modulate", "full"))
 """With these every frame can be made, so they are always kept; a model's own need of memory counts them."""
 
 CONTROLLED = {part: f"controlled-{part}" for part in ("full", *SHORT, "encoder")}
 """Passes that take a ControlNet's residuals. The decoder alone takes skips that hold them already."""
 
 
-def steered(key: GraphKey) -> tuple[GraphKey, ...]:
+def with_control(key: GraphKey) -> tuple[GraphKey, ...]:
     """What a pass needs where a ControlNet has a say: the pass that takes its residuals, and the ControlNet's own."""
     if key.part not in CONTROLLED:
         return ()
@@ -90,56 +90,56 @@ class Graphs:
     """Builds and runs graphs. `run` takes any number of rows; `build` makes one bucket ready."""
 
     def __init__(self, parts: ModelParts, spec: StreamSpec, backend: Backend, budget: int | None = None) -> None:
-        """budget: bytes of all graphs beside PLAIN ones; None is no limit."""
+        """budget: bytes of all graphs beside ALWAYS_READY ones; None is no limit."""
         self.parts = parts
         self.spec = spec
         self.backend = backend
         self.latent_shape = (parts.latent_channels, spec.height // SPATIAL_FACTOR, spec.width // SPATIAL_FACTOR)
         self._calibration = Calibration(parts, spec)
         self._weights: dict[tuple[str, int | None], int] = {}  # numbers that a graph of a kind holds, once one has been built
-        self.held: ReadyGraphs[GraphKey] = ReadyGraphs(lambda key: key in PLAIN, budget)
+        self.resident: ReadyGraphs[GraphKey] = ReadyGraphs(lambda key: key in ALWAYS_READY, budget)
 
     def ready(self, key: GraphKey) -> bool:
-        return key in self.held
+        return key in self.resident
 
     @property
     def bytes(self) -> int:
         """Estimated memory of the graphs that the budget is for."""
-        return self.held.bytes
+        return self.resident.bytes
 
     def need(self, keys: Iterable[GraphKey]) -> None:
         """These are needed from now on, so they stay, and no others are. Any thread."""
-        self.held.need(keys)
+        self.resident.need(keys)
 
     def build(self, key: GraphKey, ahead: bool = False, must: bool = False) -> bool:
         """Make a graph ready, in any thread; returns at once if it is. False if there is no memory for it.
 
         ahead: nobody needs it yet, so no other leaves for it. must: it is built whatever memory it takes.
         """
-        if key in self.held:
+        if key in self.resident:
             return True
         with alone():  # the example reads weights, which two threads would read twice
-            if key in self.held:
+            if key in self.resident:
                 return True
             size = self._bytes(key)
-            if (not must or self.held.fits(key, size, ahead)) and not self.held.room(key, size, ahead):
+            if (not must or self.resident.fits(key, size, ahead)) and not self.resident.room(key, size, ahead):
                 return False
             lanes = self._lanes(key)
             lane = replace(key, rows=key.rows // lanes)
             graph = self.backend.build(self._name(lane), self._maker(lane), self._example(lane), self._samples(lane), lanes)
             self._weights[key.part, key.branch] = getattr(graph, "weights", 0)
-            self.held.add(key, graph, self._bytes(key))
+            self.resident.add(key, graph, self._bytes(key))
             return True
 
     def evict(self, key: GraphKey) -> None:
         """Give its memory back, where it is ready; its file stays."""
         with alone():
-            self.held.remove(key)
+            self.resident.remove(key)
 
     def portable(self, key: GraphKey, ahead: bool = False) -> bool:
         """Whether another process could build a graph for this one, by leaving it on disk; False if `build` would not build it.
         ahead: as there."""
-        if not self.held.fits(key, self._bytes(key), ahead):
+        if not self.resident.fits(key, self._bytes(key), ahead):
             return False
         lane = replace(key, rows=key.rows // self._lanes(key))
         return self.backend.portable(self._name(lane), self._samples(lane) is not None)
@@ -167,7 +167,7 @@ class Graphs:
     def run(self, part: str, inputs: tuple[Tensor, ...], branch: int | None = None) -> tuple[Tensor, ...]:
         """Rows along dimension 0 of every input, laid over ready buckets; outputs in the same order."""
         count, layout = inputs[0].shape[0], self.backend.layout
-        ready = tuple(size for size in layout.buckets if self.held.has(GraphKey(part, size, branch)))
+        ready = tuple(size for size in layout.buckets if self.resident.has(GraphKey(part, size, branch)))
         if not ready or 1 not in ready:
             self.build(GraphKey(part, 1, branch), must=True)
             ready = (1, *ready)
@@ -175,13 +175,13 @@ class Graphs:
         start = 0
         for size in layout.lay(count, ready):
             end = min(start + size, count)
-            outputs = self.held.take(GraphKey(part, size, branch))(*(padded(value[start:end], size) for value in inputs))
+            outputs = self.resident.take(GraphKey(part, size, branch))(*(padded(value[start:end], size) for value in inputs))
             chunks.append(outputs if end - start == size else tuple(output[: end - start] for output in outputs))
             start = end
         return chunks[0] if len(chunks) == 1 else tuple(torch.cat(column) for column in zip(*chunks, strict=True))
 
     def clear(self) -> None:
-        self.held.clear()
+        self.resident.clear()
 
     def _samples(self, key: GraphKey) -> Samples | None:
         """What a graph in int8 is calibrated with; None for one that stays in floats."""

@@ -83,12 +83,12 @@ class Additions:
             added.append(self.time_ids)
         if self.w_size is None:
             return Condition(embedding, tuple(added), None, text.style)
-        scale = self.told(settings)
-        told = guidance_embedding(torch.tensor([scale - 1.0]), self.w_size)[0]
-        added.append(told.to(embedding.device, non_blocking=True))
+        scale = self.embedded_guidance(settings)
+        embedding_of_scale = guidance_embedding(torch.tensor([scale - 1.0]), self.w_size)[0]
+        added.append(embedding_of_scale.to(embedding.device, non_blocking=True))
         return Condition(embedding, tuple(added), scale, text.style)
 
-    def told(self, settings: Settings) -> float:
+    def embedded_guidance(self, settings: Settings) -> float:
         """γ as the network itself hears it: 1 where guidance works on rows, so that it is not applied twice."""
         return 1.0 if guidance.active(settings) else settings.guidance
 
@@ -103,7 +103,7 @@ class Conditions:
 
     def __call__(self, text: Text, settings: Settings) -> Condition:
         """The condition of a text. The text is known by identity: PromptCache hands out the same one for the same words."""
-        key = (id(text), None if self.additions.w_size is None else self.additions.told(settings))
+        key = (id(text), None if self.additions.w_size is None else self.additions.embedded_guidance(settings))
         if key not in self._known:  # the text is kept with it, so that its id is not given to another
             self._known[key] = (text, self.additions.complete(text, settings))
             if len(self._known) > self._limit:

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from pipelines.techniques.gate import Thumb
 from pipelines.values.settings import CacheSettings
 
-Pass = Literal["full", "reuse"]
+Decision = Literal["full", "reuse"]
 
 Kind = tuple[str, int | None]
 """A UNet pass as the graphs name it: (part, branch)."""
@@ -44,7 +44,6 @@ class CacheKey:
     stands for all else that the row was made with (prompts, guidance, noise, maps): equal only if all of it is the same.
     """
 
-    model: Hashable
     width: int
     height: int
     reuse: str
@@ -64,6 +63,19 @@ class CacheState:
     age: int = 0
 
 
+class _AsBefore:
+    """Stands for a key or a thumbnail that is not known yet: equal to every other."""
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __hash__(self) -> int:
+        raise TypeError("is equal to everything, so it has no hash")
+
+
+AS_BEFORE: Any = _AsBefore()
+
+
 def cascades(settings: CacheSettings) -> bool:
     """Whether short passes take turns: there is a branch further out. At an interval of two it is always the first's turn, by the
     same graphs, so that moving the interval builds none."""
@@ -80,12 +92,14 @@ def passes(settings: CacheSettings) -> tuple[Kind, ...]:
 
 def drift(thumb: Thumb | None, reference: Thumb | None) -> float:
     """Mean absolute change of the input since the full pass, 0..1; 1 where pixels came or went, 0 between two frames without."""
+    if thumb is AS_BEFORE:
+        return 0.0
     if thumb is None or reference is None or thumb.shape != reference.shape:
         return 0.0 if thumb is reference else 1.0
     return float(np.abs(thumb - reference).mean())
 
 
-def decide(state: CacheState, key: CacheKey, thumb: Thumb | None, settings: CacheSettings) -> Pass:
+def decide(state: CacheState, key: CacheKey, thumb: Thumb | None, settings: CacheSettings) -> Decision:
     """The pass for the next frame of this entry. Pure.
 
     interval: a full pass every `interval`-th frame. adaptive: as soon as the input has drifted by more than `drift`, and no
@@ -97,7 +111,7 @@ def decide(state: CacheState, key: CacheKey, thumb: Thumb | None, settings: Cach
     return "full" if drift(thumb, state.reference) > limit else "reuse"
 
 
-def decide_level(kept: CacheKey | None, since: int, key: CacheKey, settings: CacheSettings) -> Pass:
+def decide_level(kept: CacheKey | None, since: int, key: CacheKey, settings: CacheSettings) -> Decision:
     """The pass for the next level of a frame, between whose steps features are reused. Pure.
 
     kept: the key of the frame's last full pass, None where it has none yet; since: levels from that one to this. Every
@@ -106,9 +120,6 @@ def decide_level(kept: CacheKey | None, since: int, key: CacheKey, settings: Cac
     return "reuse" if settings.enabled and kept == key and since < settings.interval else "full"
 
 
-def advance(state: CacheState, key: CacheKey, thumb: Thumb | None, done: Pass) -> CacheState:
-    """The state after the frame went through `done`: a full pass starts a new entry, any other ages it.
-
-    Not to be called for a full pass that kept no features, as one with the cache switched off: start again from CacheState().
-    """
-    return CacheState(key, thumb) if done == "full" else replace(state, age=state.age + 1)
+def aged(state: CacheState) -> CacheState:
+    """The entry after another frame has used it."""
+    return replace(state, age=state.age + 1)

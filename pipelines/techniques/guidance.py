@@ -38,7 +38,7 @@ def active(settings: Settings) -> bool:
 def needs_negative_row(settings: Settings, level: int, has_source: bool, dropped: bool = False) -> bool:
     """Whether the row at `level` needs an unconditional row beside it.
 
-    Self-negative needs a source picture; from a prompt alone it falls back to one-time. `dropped`: see `Likeness.drops`.
+    Self-negative needs a source picture; from a prompt alone it falls back to one-time. `dropped`: see `NegativeResidual.drops`.
     """
     if not active(settings):
         return False
@@ -70,7 +70,7 @@ def combine(conditional: Tensor, negative: Tensor, scale: float) -> Tensor:
     return torch.lerp(negative, conditional, scale)
 
 
-def alike(a: Tensor, b: Tensor) -> Tensor:
+def cosine_similarity(a: Tensor, b: Tensor) -> Tensor:
     """Cosine of two tensors of one shape, -1..1, as a tensor []; 0 with one that is zero."""
     return (a * b).sum() / (a.norm() * b.norm()).clamp_min(1e-12)
 
@@ -83,7 +83,7 @@ STAGGER = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Likeness:
+class NegativeResidual:
     """What adaptive guidance knows of one level of one session (adaptive guidance, arXiv 2312.12487, drops rows between the
     steps of one picture; with few steps a frame the decision is carried from frame to frame).
 
@@ -100,17 +100,17 @@ class Likeness:
     due: int = RECHECK
     age: int = 0
 
-    def drops(self, key: Hashable, thumb: Thumb | None, threshold: float) -> bool:
+    def reusable(self, key: Hashable, thumb: Thumb | None, threshold: float) -> bool:
         """Whether the negative row may stay away from a frame with this conditioning and input."""
         valid = self.key == key and self.age < self.due and drift(thumb, self.thumb) <= SCENE_CUT
         return valid and self.cosine() >= threshold
 
-    def aged(self) -> Likeness:
+    def aged(self) -> NegativeResidual:
         return replace(self, age=self.age + 1)
 
 
-def asked(
-    before: Likeness | None,
+def measured(
+    before: NegativeResidual | None,
     level: int,
     key: Hashable,
     thumb: Thumb | None,
@@ -119,12 +119,12 @@ def asked(
     anchor: Tensor,
     scale: float,
     read: Callable[[Tensor], Callable[[], float]],
-) -> Likeness:
+) -> NegativeResidual:
     """The likeness after a level's negative row has spoken: residual D, x0 the conditional prediction, anchor x₀*. read: starts
     the way of a number to the host."""
     if before is None or before.key != key:
         known, due = torch.zeros_like(residual), RECHECK - STAGGER * level % RECHECK
     else:
         known, due = before.residual, RECHECK
-    cosine = alike(combine(x0, anchor + residual, scale), combine(x0, anchor + known, scale))
-    return Likeness(key, thumb, residual, read(cosine), due)
+    cosine = cosine_similarity(combine(x0, anchor + residual, scale), combine(x0, anchor + known, scale))
+    return NegativeResidual(key, thumb, residual, read(cosine), due)

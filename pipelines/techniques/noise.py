@@ -16,28 +16,28 @@ from torch import Tensor
 LEVEL_STRIDE = 0x9E3779B97F4A7C15  # 64-bit golden ratio: neighbouring seeds get unrelated streams per level
 
 
-Place = Callable[[Tensor], Tensor]
-"""Puts a tensor of the host where the stream computes."""
+ToDevice = Callable[[Tensor], Tensor]
+"""Puts a tensor of the host on the device that computes."""
 
 
-def here(value: Tensor) -> Tensor:
-    """Place, on a CPU."""
+def on_host(value: Tensor) -> Tensor:
+    """ToDevice on a CPU, where there is nothing to do."""
     return value
 
 
 class LevelNoise:
     """Noise [C, h, w] of one level; `advance` moves it by an angle. Drawn on the host, so that every device sees the same."""
 
-    def __init__(self, seed: int, level: int, shape: tuple[int, int, int], place: Place = here) -> None:
+    def __init__(self, seed: int, level: int, shape: tuple[int, int, int], to_device: ToDevice = on_host) -> None:
         self._generator = torch.Generator().manual_seed((seed + (level + 1) * LEVEL_STRIDE) % 2**63)
-        self._shape, self._place = shape, place
+        self._shape, self._to_device = shape, to_device
         self._start = self._draw()
         self._target: Tensor | None = None  # drawn only when the walk begins
         self._angle = 0.0
         self.value = self._start
 
     def _draw(self) -> Tensor:
-        return self._place(torch.randn(self._shape, generator=self._generator))
+        return self._to_device(torch.randn(self._shape, generator=self._generator))
 
     def advance(self, angle: float) -> None:
         """Move `angle` radians (>= 0) towards the present target; at a quarter circle the target becomes the start."""
@@ -61,10 +61,10 @@ class LevelNoise:
 class SessionNoise:
     """The levels of one session, made on first use. Same seed and shape: same noise, whatever the other settings."""
 
-    def __init__(self, seed: int, shape: tuple[int, int, int], place: Place = here) -> None:
+    def __init__(self, seed: int, shape: tuple[int, int, int], to_device: ToDevice = on_host) -> None:
         self.seed = seed
         self.shape = shape
-        self.place = place
+        self.to_device = to_device
         self._levels: dict[int, LevelNoise] = {}
 
     def level(self, index: int) -> Tensor:
@@ -76,13 +76,13 @@ class SessionNoise:
             level.advance(angle)
 
     def copy(self) -> SessionNoise:
-        twin = SessionNoise(self.seed, self.shape, self.place)
+        twin = SessionNoise(self.seed, self.shape, self.to_device)
         twin._levels = {index: level.copy() for index, level in self._levels.items()}
         return twin
 
     def _at(self, index: int) -> LevelNoise:
         if index not in self._levels:
-            self._levels[index] = LevelNoise(self.seed, index, self.shape, self.place)
+            self._levels[index] = LevelNoise(self.seed, index, self.shape, self.to_device)
         return self._levels[index]
 
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from pipelines.techniques import quality
 from pipelines.values.settings import ProbeSettings, Settings
-from pipelines.values.types import Picture, Pixels, Quality
+from pipelines.values.types import Picture
 
 
 def reference(settings: Settings) -> Settings:
@@ -41,7 +40,7 @@ class Budget:
     cost: float = 0.0
 
 
-def worked(budget: Budget, elapsed: float, share: float) -> Budget:
+def earned(budget: Budget, elapsed: float, share: float) -> Budget:
     """After a processed frame that took `elapsed` ms, and earned the probe its `share` (0..1, below 1) of all time."""
     credit = min(budget.credit + elapsed * share / (1 - share), budget.cost)
     return replace(budget, frames=budget.frames + 1, credit=credit)
@@ -62,43 +61,22 @@ class Probe:
     """One session's probe: its account, and references that wait for their picture to leave the stream batch."""
 
     budget: Budget = Budget()
-    waiting: dict[int, Picture] = field(default_factory=dict)
+    references: dict[int, Picture] = field(default_factory=dict)
 
     def due(self, settings: ProbeSettings) -> bool:
         return settings.enabled and due(self.budget, settings.every)
 
-    def worked(self, elapsed: float, settings: ProbeSettings) -> None:
+    def earn(self, elapsed: float, settings: ProbeSettings) -> None:
         """A frame was processed in `elapsed` ms without its reference."""
-        self.budget = worked(self.budget, elapsed, settings.share)
+        self.budget = earned(self.budget, elapsed, settings.share)
 
-    def expect(self, frame_id: int, picture: Picture, elapsed: float) -> None:
+    def add_reference(self, frame_id: int, picture: Picture, elapsed: float) -> None:
         """A frame's reference was made in `elapsed` ms."""
-        self.waiting[frame_id] = picture
+        self.references[frame_id] = picture
         self.budget = probed(self.budget, elapsed)
 
-    def collect(self, frame_id: int) -> Picture | None:
+    def take_reference(self, frame_id: int) -> Picture | None:
         """The reference of the picture that leaves now, if it has one; those of overtaken frames are dropped with it."""
-        picture = self.waiting.get(frame_id)
-        self.waiting = {waiting: other for waiting, other in self.waiting.items() if waiting > frame_id}
+        picture = self.references.get(frame_id)
+        self.references = {later: other for later, other in self.references.items() if later > frame_id}
         return picture
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Shown:
-    """A picture that was shown, beside the source frame it was made of; both uint8 [height, width, 3]."""
-
-    frame_id: int
-    source: Pixels
-    picture: Pixels
-
-
-def measure(shown: Shown, reference_picture: Pixels, before: Shown | None) -> Quality:
-    """SSIM and PSNR of a shown picture against the reference of the same frame, and its flicker against the one shown before.
-
-    Raises ValueError for pictures of different shapes, or if `before` is not an earlier frame.
-    """
-    if before is not None and before.frame_id >= shown.frame_id:
-        raise ValueError(f"frame {before.frame_id} was not before frame {shown.frame_id}")
-    same_size = before is not None and before.picture.shape == shown.picture.shape and before.source.shape == shown.source.shape
-    flicker = quality.flicker(shown.picture, before.picture, shown.source, before.source) if before and same_size else None
-    return quality.compare(shown.picture, reference_picture, flicker)

@@ -49,11 +49,11 @@ class Schedule:
         if not 0.0 < self.power <= MAX_POWER:
             raise ValueError(f"power {self.power} is out of range; above 0 to {MAX_POWER:g} is allowed")
 
-    def told(self, timestep: int) -> int:
+    def model_timestep(self, timestep: int) -> int:
         """The number that the network hears for a timestep."""
         return int(timestep * self.shift) + self.first
 
-    def believed(self) -> tuple[Tensor, Tensor]:
+    def model_coefficients(self) -> tuple[Tensor, Tensor]:
         """(a, s), each [T], with which the network's output at a timestep is read; signal and sigma themselves without shift."""
         if self.shift == 1.0:
             return self.signal, self.sigma
@@ -96,7 +96,7 @@ def snap(timesteps: tuple[int, ...], trained: tuple[int, ...]) -> tuple[int, ...
     return tuple(chosen)
 
 
-def stated(prediction: Prediction, x0: Tensor, x: Tensor, a: Tensor, s: Tensor) -> Tensor:
+def model_output(prediction: Prediction, x0: Tensor, x: Tensor, a: Tensor, s: Tensor) -> Tensor:
     """The network output from which `denoised` reads x̂₀ at this x: its inverse."""
     if prediction == "sample":
         return x0

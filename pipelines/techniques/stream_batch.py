@@ -18,7 +18,7 @@ from pipelines.techniques.gate import Thumb
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Kept:
+class KeptFeatures:
     """What a frame's full pass at `level` left for its later levels: features of one row, without the batch dimension, and
     the latent x = a·x₀ + s·ε that the pass saw."""
 
@@ -49,7 +49,7 @@ class InFlight:
     hint: Tensor | None = None  # the map that a ControlNet holds it to, [3, H, W]
     picture: tuple[Tensor, Tensor] | None = None  # tokens of the picture prompt and of no picture, [T, D] each
     reused: bool = False  # one of its levels made do with features of another pass
-    kept: Mapping[bool, Kept] = field(default_factory=dict)  # by whether of the negative row; replaced, never changed in place
+    kept: Mapping[bool, KeptFeatures] = field(default_factory=dict)  # by whether of the negative row; replaced, never changed
 
     @property
     def timestep(self) -> int:

@@ -50,7 +50,7 @@ def test_on_a_cpu_nothing_moves() -> None:
     with transfer.lane("encode"):
         one, both = transfer.upload(PICTURES[:1]), transfer.upload(PICTURES)
     assert one.data_ptr() == PICTURES[0].ctypes.data and both.shape == (2, 4, 6, 3)
-    assert transfer.place(one) is one
+    assert transfer.to_device(one) is one
     (picture,) = transfer.download(one)
     assert isinstance(picture, HostPicture) and picture.numpy().ctypes.data == PICTURES[0].ctypes.data
     spent = transfer.end()
@@ -98,9 +98,9 @@ def test_the_host_is_one_step_ahead_and_reports_what_is_over(kept: list[tuple[Te
     transfer = CudaTransfer(CPU, GpuPath(), cuda, pin)
     step(transfer, cuda)
     (first,) = transfer._steps
-    assert transfer.behind == -1
+    assert transfer.lag == -1
     step(transfer, cuda)
-    assert transfer.behind == 1, "the first step's times are told after the second was launched"
+    assert transfer.lag == 1, "the first step's times are told after the second was launched"
     assert first not in transfer._steps and first.output in cuda.waited
     assert set(cuda.waited) == {first.last, first.output}, "nothing else is waited for"
     assert transfer._timings.encode == transfer._timings.denoise == transfer._timings.decode == 1.0

@@ -50,7 +50,7 @@ class Plain:
         """x̂₀ of an epsilon model."""
         self.asked += 1
         schedule, t = self.pipeline.schedule, self.times[level]
-        embedding = self.pipeline._prompts(prompt).encoded[0]
+        embedding = self.pipeline.conditioner.prompts(prompt).encoded[0]
         told = self.pipeline.graphs.run("modulate", (torch.tensor([t]), embedding[None]))[0]
         eps = self.pipeline.graphs.run("full", (x[None], told, embedding[None]))[0][0]
         assert schedule.prediction == "epsilon"

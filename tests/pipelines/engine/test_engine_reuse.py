@@ -1,6 +1,5 @@
 """Reuse between the steps of one frame, inside the engine: against diffusers' own blocks called by hand, and what ends it."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -8,10 +7,8 @@ import torch
 from torch import Tensor
 
 from benchmarks import clips
-from pipelines import Entry, Frame, Output, Pixels, Settings, StreamPipeline, StreamSpec, StreamState, load
-from pipelines.engine.turn import Turn
-from pipelines.techniques.conditioning import Condition
-from pipelines.techniques.stream_batch import InFlight
+from pipelines import Entry, Frame, Output, Pixels, Settings, StreamPipeline, StreamSpec, load
+from pipelines.engine.rows import AssumedKeys, RowPlanner
 
 SIZE = 128
 CLIP = clips.clip("handheld", SIZE, SIZE)
@@ -173,24 +170,6 @@ def parts_called(pipeline: StreamPipeline, monkeypatch: pytest.MonkeyPatch) -> l
     return seen
 
 
-def test_what_the_decoder_says_is_about_the_latent_that_the_encoder_saw(pipeline: StreamPipeline) -> None:
-    """A network that knows everything names the noise n₁ of the key level. Read as the noise of the next level, which is n₂, it
-    would leave s/a·(n₂ − n₁) in the picture; restated, it gives the clean latent."""
-    settings = Settings().patched({**ENCODER, "steps": 2})
-    state = pipeline.open(settings)
-    clean, n1, n2 = torch.randn(3, *state.noise.shape, generator=torch.Generator().manual_seed(7))
-    plan = pipeline.schedule
-    a1, s1, a2, s2 = plan.signal[500], plan.sigma[500], plan.signal[250], plan.sigma[250]
-    item = InFlight(0, a1 * clean + s1 * n1, clean, (500, 250))
-    (row,) = state.rows([item], settings, Condition(torch.zeros(8, 32)), Condition(torch.zeros(8, 32)), True)
-    state.keep(row, (clean,))
-    item.x, item.level = a2 * clean + s2 * n2, 1
-    (row,) = state.rows([item], settings, Condition(torch.zeros(8, 32)), Condition(torch.zeros(8, 32)), True)
-    assert row.kind == ("decoder", None)
-    eps = state.restate(row, n1)
-    torch.testing.assert_close((item.x - s2 * eps) / a2, clean, rtol=1e-4, atol=1e-4)
-
-
 def test_which_levels_take_which_pass(pipeline: StreamPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = parts_called(pipeline, monkeypatch)
     settings = Settings().patched({**ENCODER, "steps": 4, "stream_batch.enabled": False})
@@ -230,13 +209,8 @@ def test_a_negative_row_that_stayed_away_brings_nothing_stale_back(pipeline: Str
     item = state.ring.frames[0]
     item.level = 3
     item.kept = {False: replace(item.kept[False], level=2), True: item.kept[True]}  # at level 2 it was there for the own row only
-    own, negative = rows(pipeline, state, settings)
+    own, negative = RowPlanner(settings, state.cache, state.residuals, AssumedKeys(), True).rows([item])
     assert (own.kind[0], negative.kind[0]) == ("decoder", "full")
-
-
-def rows(pipeline: StreamPipeline, state: StreamState, settings: Settings) -> Sequence[object]:
-    entry = Entry(state, None, settings)
-    return state.rows(Turn(entry, []).frames(), settings, *pipeline._told(entry), True)
 
 
 def test_sessions_of_every_kind_share_a_step(pipeline: StreamPipeline, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,7 @@ def test_the_forecast_is_what_the_step_takes(pipeline: StreamPipeline, patch: di
         expected = pipeline.demand(state, frame, settings)
         state = pipeline.open(settings) if state is None else state
         pipeline.step([Entry(state, frame, settings)])
-        assert +expected == +pipeline.worked, frame
+        assert +expected == +pipeline.work, frame
 
 
 def test_rows_of_sessions_add_up(pipeline: StreamPipeline) -> None:
@@ -57,23 +57,23 @@ def test_rows_of_sessions_add_up(pipeline: StreamPipeline) -> None:
         for state, settings in zip(states, (batched, alone), strict=True):
             expected.update(pipeline.demand(state, frame, settings))
         pipeline.step([Entry(states[0], frame, batched), Entry(states[1], frame, alone)])
-        assert expected == pipeline.worked
-    assert pipeline.worked.total() == 2 + 3 + 2, "pictures, rows of the UNet, pictures"
+        assert expected == pipeline.work
+    assert pipeline.work.total() == 2 + 3 + 2, "pictures, rows of the UNet, pictures"
 
 
 def test_time_is_put_beside_the_rows_of_the_step_that_took_it(pipeline: StreamPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a CPU that is the step itself; on CUDA one that was launched before, and sometimes none."""
     batched = Settings().patched({"steps": 3})
     state, source, works = pipeline.open(batched), frames(6), []
-    for frame, behind in zip(source, (0, 1, 1, 1, 3, 2), strict=True):
-        monkeypatch.setattr(pipeline.transfer, "behind", behind, raising=False)
+    for frame, lag in zip(source, (0, 1, 1, 1, 3, 2), strict=True):
+        monkeypatch.setattr(pipeline.transfer, "lag", lag, raising=False)
         pipeline.step([Entry(state, frame, batched)])
-        works.append(pipeline.worked)
+        works.append(pipeline.work)
         if len(works) in (2, 5):  # the first step over again; nothing more over since the third
             assert pipeline.measured is None
         else:
             assert pipeline.measured is not None
-            assert sum((work for work, _ in pipeline.measured), Counter()) == works[-1 - behind]
+            assert sum((work for work, _ in pipeline.measured), Counter()) == works[-1 - lag]
             assert all(0.0 < seconds < 60.0 for _, seconds in pipeline.measured)
     assert [work.total() for work in works[:4]] == [2, 3, 5, 5], "the first two have nothing to decode"
 

@@ -31,9 +31,9 @@ def in_parts(pipeline: StreamPipeline, entry: Entry, sizes: Sequence[int], betwe
     for rows in cycle(sizes):
         expected = pipeline.demand(entry.state, entry.frame, entry.settings)
         (output,) = pipeline.advance([Entry(entry.state, entry.frame, entry.settings, rows)])
-        assert pipeline.worked.total() == min(rows, expected.total())
+        assert pipeline.work.total() == min(rows, expected.total())
         if output is not None:
-            assert pipeline.worked == expected, "the last part does all that was left"
+            assert pipeline.work == expected, "the last part does all that was left"
             return output
         between()
     raise AssertionError

@@ -14,7 +14,7 @@ from pipelines import Entry, Frame, GraphLimits, MemoryShortError, Settings, Str
 from pipelines.engine import engine
 from pipelines.graphs import memory
 from pipelines.graphs.graph_budget import ReadyGraphs, leaving
-from pipelines.graphs.graphs import PLAIN
+from pipelines.graphs.graphs import ALWAYS_READY
 
 SIZE = 128
 GREY = np.full((SIZE, SIZE, 3), 128, np.uint8)
@@ -101,7 +101,7 @@ def test_frames_are_made_without_memory_for_any_more_graphs(mini_model: Path, ca
     pipeline = load(StreamSpec(str(mini_model), SIZE, SIZE, "eager", "float32"), graphs=GraphLimits(memory=0))
     settings = Settings().patched({"cache.enabled": True, "steps": 2})
     pipeline.prepare(settings, sessions=4)
-    assert {key for key in pipeline.graphs_for(settings, 4) if pipeline.graphs.ready(key)} <= PLAIN
+    assert {key for key in pipeline.graphs_for(settings, 4) if pipeline.graphs.ready(key)} <= ALWAYS_READY
     assert pipeline.graphs.bytes == 0 and "is not built" in caplog.text
     states = [pipeline.open(settings) for _ in range(3)]
     for index in range(4):
@@ -135,8 +135,8 @@ def test_the_pre_flight_counts_memory_that_is_asked_for(mini_model: Path, monkey
     monkeypatch.setattr(engine.memory, "free_bytes", lambda place: 4_000_000_000)
     with pytest.raises(MemoryShortError, match="free"):
         load(spec, graphs=GraphLimits(memory=5_000_000_000))
-    assert load(spec, graphs=GraphLimits(memory=1_000_000_000)).graphs.held.budget == 1_000_000_000
-    assert load(spec).graphs.held.budget == 1_000_000_000, "a fourth of what is free"
+    assert load(spec, graphs=GraphLimits(memory=1_000_000_000)).graphs.resident.budget == 1_000_000_000
+    assert load(spec).graphs.resident.budget == 1_000_000_000, "a fourth of what is free"
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.techniques.feature_cache import SCENE_CUT, CacheKey, CacheState, advance, cascades, decide, drift, passes
+from pipelines.techniques.feature_cache import AS_BEFORE, SCENE_CUT, CacheKey, CacheState, aged, cascades, decide, drift, passes
 from pipelines.values.settings import CacheSettings
 
-KEY = CacheKey(
-    model="pocket", width=512, height=512, reuse="frames", branch=0, timestep=499, seed=0, picture=("oil painting", "", 0.0)
-)
+KEY = CacheKey(width=512, height=512, reuse="frames", branch=0, timestep=499, seed=0, picture=("oil painting", "", 0.0))
 OTHERS = {
-    "model": "sd-turbo",
     "width": 256,
     "height": 256,
     "reuse": "steps",
@@ -30,13 +27,18 @@ def picture(value: float) -> np.ndarray:
     return np.full((64, 64, 3), value, np.float32)
 
 
+def after(state: CacheState, key: CacheKey, thumb: np.ndarray | None, done: str) -> CacheState:
+    """The entry after a pass, as the engine keeps it."""
+    return CacheState(key, thumb) if done == "full" else aged(state)
+
+
 def run(inputs: list[np.ndarray | None], settings: CacheSettings, keys: list[CacheKey] | None = None) -> str:
     """F and s for the passes of a timeline."""
     state, passes = CacheState(), ""
     for index, thumb in enumerate(inputs):
         key = keys[index] if keys else KEY
         done = decide(state, key, thumb, settings)
-        state = advance(state, key, thumb, done)
+        state = after(state, key, thumb, done)
         passes += "F" if done == "full" else "s"
     return passes
 
@@ -101,6 +103,13 @@ def test_frames_without_pixels_follow_the_interval_and_their_coming_and_going_in
     assert run([None, None, picture(0.5), picture(0.5), None], replace(ON, interval=30)) == "FsFsF"
 
 
+def test_what_is_not_known_yet_is_taken_to_be_as_before() -> None:
+    state = CacheState(KEY, picture(0.5), age=1)
+    assert decide(state, AS_BEFORE, AS_BEFORE, ON) == "reuse"
+    assert decide(aged(state), AS_BEFORE, AS_BEFORE, ON) == "full", "the interval is known"
+    assert decide(state, AS_BEFORE, picture(0.9), ON) == "full", "and so is the picture, where there is one"
+
+
 def test_switched_off_every_pass_is_full() -> None:
     assert run([picture(0.5)] * 4, replace(ON, enabled=False)) == "FFFF"
 
@@ -147,7 +156,7 @@ def test_caches_never_survive_what_must_invalidate_them_and_are_used_where_nothi
         thumb = None if moment.value is None else picture(moment.value)
         done = decide(state, moment.key, thumb, moment.settings)
         # As an engine does it: a pass with the cache off keeps no features.
-        state = advance(state, moment.key, thumb, done) if moment.settings.enabled else CacheState()
+        state = after(state, moment.key, thumb, done) if moment.settings.enabled else CacheState()
         diary.append(replace(moment, done=done))
     for now, moment in enumerate(diary):
         source = next((i for i in reversed(range(now)) if diary[i].done == "full"), None)
@@ -167,7 +176,7 @@ def usable(diary: list[Moment], source: int, now: int) -> bool:
 
 def test_entries_are_values() -> None:
     state = CacheState(KEY, picture(0.5))
-    later = advance(state, KEY, picture(0.6), "reuse")
+    later = aged(state)
     assert (state.age, later.age) == (0, 1)
     assert later.reference is state.reference, "a shallow pass leaves the reference where the features were made"
     with pytest.raises(AttributeError):

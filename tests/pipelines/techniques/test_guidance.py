@@ -50,10 +50,10 @@ def test_scale_one_needs_no_row() -> None:
     assert not guidance.needs_negative_row(settings, 0, True)
 
 
-def test_alike() -> None:
-    assert float(guidance.alike(X, 3 * X)) == pytest.approx(1.0)
-    assert float(guidance.alike(X, -X)) == pytest.approx(-1.0)
-    assert float(guidance.alike(torch.zeros(4), torch.ones(4))) == 0.0
+def test_cosine_similarity() -> None:
+    assert float(guidance.cosine_similarity(X, 3 * X)) == pytest.approx(1.0)
+    assert float(guidance.cosine_similarity(X, -X)) == pytest.approx(-1.0)
+    assert float(guidance.cosine_similarity(torch.zeros(4), torch.ones(4))) == 0.0
 
 
 @pytest.mark.parametrize(("mode", "expected"), [("none", 4), ("full", 8), ("self", 4), ("one-time", 5), ("adaptive", 8)])

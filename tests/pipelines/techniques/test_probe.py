@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines import quality
-from pipelines.techniques.probe import Budget, Probe, Shown, due, measure, probed, reference, worked
+from pipelines.techniques.probe import Budget, Probe, due, earned, probed, reference
 from pipelines.values.settings import ProbeSettings, Settings
 from pipelines.values.types import HostPicture
 
@@ -57,7 +56,7 @@ def simulate(costs: list[float], every: int, share: float, frame: float = 10.0) 
     """Frames of 10 ms; which of 1000 were probed, and the milliseconds of probes and of everything."""
     budget, at, spent = Budget(), [], 0.0
     for index in range(1000):
-        budget = worked(budget, frame, share)
+        budget = earned(budget, frame, share)
         if due(budget, every):
             cost = costs[len(at) % len(costs)]
             budget, spent = probed(budget, cost), spent + cost
@@ -91,33 +90,12 @@ def test_the_share_is_kept_whatever_a_probe_costs(costs: list[float], every: int
 def test_a_quiet_time_is_not_followed_by_a_burst() -> None:
     budget = probed(Budget(), 30.0)
     for _ in range(10_000):
-        budget = worked(budget, 10.0, 0.2)
+        budget = earned(budget, 10.0, 0.2)
     assert due(budget, 5)
     budget = probed(budget, 30.0)
     for _ in range(5):
-        budget = worked(budget, 10.0, 0.2)
+        budget = earned(budget, 10.0, 0.2)
     assert not due(budget, 5)
-
-
-def pictures(seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (32, 48, 3), dtype=np.uint8)
-
-
-def test_a_measurement_is_of_the_same_frame_and_flicker_of_two_neighbours() -> None:
-    before, shown = Shown(3, pictures(0), pictures(1)), Shown(5, pictures(0), pictures(2))
-    got = measure(shown, pictures(4), before)
-    assert got.ssim == quality.ssim(shown.picture, pictures(4))
-    assert got.psnr == quality.psnr(shown.picture, pictures(4))
-    expected = np.abs(shown.picture.astype(int) - before.picture.astype(int)).mean()
-    assert got.flicker == pytest.approx(expected)
-
-
-def test_flicker_is_unknown_for_the_first_frame_and_across_a_change_of_size() -> None:
-    shown = Shown(5, pictures(0), pictures(2))
-    assert measure(shown, pictures(4), None).flicker is None
-    assert measure(shown, pictures(4), Shown(4, pictures(0)[:16], pictures(1)[:16])).flicker is None
-    with pytest.raises(ValueError, match="frame 5 was not before frame 5"):
-        measure(shown, pictures(4), shown)
 
 
 HOST = HostPicture(np.zeros((2, 2, 3), np.uint8))
@@ -125,16 +103,16 @@ HOST = HostPicture(np.zeros((2, 2, 3), np.uint8))
 
 def test_references_wait_for_their_own_picture() -> None:
     probe = Probe()
-    probe.expect(4, HOST, 1.0)
-    assert probe.collect(3) is None
-    assert probe.collect(4) is HOST
-    assert probe.collect(4) is None
+    probe.add_reference(4, HOST, 1.0)
+    assert probe.take_reference(3) is None
+    assert probe.take_reference(4) is HOST
+    assert probe.take_reference(4) is None
 
 
 def test_references_of_overtaken_frames_are_dropped() -> None:
     probe = Probe()
-    probe.expect(1, HOST, 1.0)
-    assert probe.collect(2) is None and not probe.waiting
+    probe.add_reference(1, HOST, 1.0)
+    assert probe.take_reference(2) is None and not probe.references
 
 
 def test_a_probe_that_is_switched_off_is_never_due() -> None:

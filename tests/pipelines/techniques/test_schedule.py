@@ -59,7 +59,7 @@ def test_a_stated_output_is_what_a_network_that_knows_the_clean_latent_says() ->
     }
     assert set(says) == set(schedule.PREDICTIONS)
     for kind, output in says.items():
-        torch.testing.assert_close(schedule.stated(kind, clean, a * clean + s * noise, a, s), output, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(schedule.model_output(kind, clean, a * clean + s * noise, a, s), output, rtol=1e-5, atol=1e-5)
 
 
 def test_strength_sets_the_first_timestep_and_steps_do_not() -> None:
@@ -143,7 +143,7 @@ def test_flow_agrees_with_diffusers_and_is_told_its_own_times() -> None:
     peer = FlowMatchEulerDiscreteScheduler()
     ours = schedule.from_config({**peer.config, "_class_name": "FlowMatchEulerDiscreteScheduler"})
     for index in (0, 300, 999):
-        assert ours.told(index) == index + 1
+        assert ours.model_timestep(index) == index + 1
         sigma = float(peer.sigmas[(peer.timesteps == index + 1).nonzero()[0, 0]])
         assert float(ours.sigma[index]) == pytest.approx(sigma, abs=1e-5)
         assert float(ours.signal[index]) == pytest.approx(max(1 - sigma, 1e-4), abs=1e-5)
@@ -156,7 +156,7 @@ def test_one_step_of_instaflow_is_noise_plus_velocity() -> None:
     noise, v, source = torch.randn(3, 1, 4, 5, 7, generator=torch.Generator().manual_seed(6))
     a, s = ours.signal[t], ours.sigma[t]
     x = schedule.noised(source, noise, a, s)
-    assert ours.told(t) == 1000
+    assert ours.model_timestep(t) == 1000
     torch.testing.assert_close(schedule.denoised(ours.prediction, v, x, a, s), noise + v, atol=1e-3, rtol=0)
 
 
@@ -166,11 +166,11 @@ def test_nitrofusion_is_told_and_read_at_the_shifted_timestep(shift: float, told
     timesteps themselves where the latent is noised again."""
     ours = schedule.from_config({}, shift=shift)
     timesteps = (999, 749, 499, 249)
-    assert tuple(map(ours.told, timesteps)) == told
-    signal, sigma = ours.believed()
+    assert tuple(map(ours.model_timestep, timesteps)) == told
+    signal, sigma = ours.model_coefficients()
     for t, shifted in zip(timesteps, told, strict=True):
         assert signal[t] == ours.signal[shifted] and sigma[t] == ours.sigma[shifted]
-    assert schedule.from_config({}).believed()[0] is not None and schedule.from_config({}).told(123) == 123
+    assert schedule.from_config({}).model_coefficients()[0] is not None and schedule.from_config({}).model_timestep(123) == 123
 
 
 def test_trained_betas_are_taken_as_they_are() -> None:

@@ -1,0 +1,83 @@
+"""A frame enters the stream batch of its session: noised to its first level, with the maps that hold for it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pipelines.engine.levels import Levels
+from pipelines.engine.state import StreamState
+from pipelines.techniques import gate, strength_map
+from pipelines.techniques.gate import Thumb
+from pipelines.techniques.noise import SessionNoise, motion_strength
+from pipelines.techniques.schedule import noised
+from pipelines.techniques.stream_batch import InFlight
+from pipelines.values.settings import OmegaMapSettings, Settings, StrengthMapSettings
+from pipelines.values.types import Frame
+
+
+def admit(
+    state: StreamState, frame: Frame, latent: Tensor | None, settings: Settings, levels: Levels, hint: Tensor | None = None
+) -> None:
+    """Noise the frame's clean latent [C, h, w] to its first level and put it in the stream batch; without one it starts from
+    noise alone. hint: the map [3, H, W] that the ControlNet follows. Raises ValueError if ids do not rise."""
+    if state.noise.seed != settings.seed:
+        state.noise = SessionNoise(settings.seed, state.noise.shape, state.noise.to_device)
+    elif settings.noise.mode == "walk":
+        state.noise.advance(settings.noise.walk_rate)
+    previous, state.previous_thumb = state.previous_thumb, _thumb(frame, settings)
+    strength = 1.0 if latent is None else _strength(state, previous, settings)
+    start = _start(state, latent, settings)
+    item = InFlight(
+        frame.id,
+        state.noise.level(0),
+        start,
+        levels.schedule.timesteps(strength, settings.steps),
+        anchor=start,
+        thumb=state.previous_thumb,
+        painting=state.painting,
+        hint=hint,
+        picture=state.tokens,
+        omega_map=_map(state, settings.omega_map, previous),
+    )
+    if start is not None:
+        item.map = _map(state, settings.strength_map, previous)
+        item.x = noised(start, item.x, *levels.noise_coefficients(item))
+    state.ring.admit(item)
+
+
+def _start(state: StreamState, latent: Tensor | None, settings: Settings) -> Tensor | None:
+    """The clean latent, mixed with the last result as far as the warm start goes."""
+    warm = settings.noise.warm_start
+    if latent is None or warm == 0.0 or state.previous_x0 is None:
+        return latent
+    return torch.lerp(latent, state.previous_x0, warm)
+
+
+def _thumb(frame: Frame, settings: Settings) -> Thumb | None:
+    """The input's thumbnail, where a technique needs it."""
+    adaptive, moving = settings.guidance_mode == "adaptive", settings.noise.motion > 0.0
+    maps = "motion" in (settings.strength_map.mode, settings.omega_map.mode)
+    if not (adaptive or settings.cache.enabled or moving or maps) or frame.pixels is None:
+        return None
+    return gate.thumbnail(frame.pixels) if frame.thumb is None else frame.thumb
+
+
+def _strength(state: StreamState, previous: Thumb | None, settings: Settings) -> float:
+    thumb = state.previous_thumb
+    if settings.noise.motion == 0.0 or thumb is None or previous is None:
+        return settings.strength
+    difference = float(((thumb - previous) ** 2).mean() ** 0.5)
+    return motion_strength(settings.strength, difference, settings.noise.motion)
+
+
+def _map(state: StreamState, settings: StrengthMapSettings | OmegaMapSettings, previous: Thumb | None) -> Tensor | None:
+    """Share per pixel [1, h, w]; None for all of it everywhere, as in mode "mask" while nothing is painted."""
+    to_device = state.noise.to_device
+    match settings.mode:
+        case "mask":
+            return None if state.mask is None else to_device(state.mask)
+        case "motion" if state.previous_thumb is not None:
+            size = state.noise.shape[1:]
+            return to_device(strength_map.from_motion(state.previous_thumb, previous, *size, settings.still, 1.0)[0])
+    return None

@@ -1,0 +1,73 @@
+"""What the UNet takes beside latents and timestep: prompts, picture prompt, and the scales of both adapters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from pipelines.checkpoints.loader import ModelParts
+from pipelines.engine.rows import Keys, PictureKeys
+from pipelines.engine.state import StreamState
+from pipelines.techniques.conditioning import Additions, Condition, Conditions, PromptCache, Text
+from pipelines.techniques.noise import ToDevice
+from pipelines.techniques.styles import Style
+from pipelines.values.settings import Settings
+from pipelines.values.types import Frame
+
+
+@dataclass(frozen=True, slots=True)
+class Conditioning:
+    """For the rows of one session in one turn: the condition of rows with the prompt and with the negative one, scales of the
+    picture prompt and of the ControlNet, the painter's style, and the keys of what the session remembers."""
+
+    prompt: Condition
+    negative: Condition
+    picture_scale: float
+    control_scale: float
+    style: Style | None
+    keys: Keys
+
+
+class Conditioner:
+    """Encodes prompts and picture prompts for all sessions of a pipeline. size: of the pictures, (width, height)."""
+
+    def __init__(self, parts: ModelParts, size: tuple[int, int], to_device: ToDevice) -> None:
+        self._parts, self._to_device = parts, to_device
+        # A lambda, so that the encoders are read at the first prompt, when the networks' files are no longer mapped.
+        self.prompts = PromptCache(self._text)
+        time_ids = parts.time_ids(*size)
+        additions = Additions(None if time_ids is None else to_device(time_ids), parts.w_size, parts.empty_is_zero)
+        self._conditions = Conditions(additions)
+
+    def __call__(self, state: StreamState, frame: Frame | None, settings: Settings) -> Conditioning:
+        """The conditioning of a turn with this frame. Moves the session on its way between prompts."""
+        text = self.prompts.blend(settings)
+        if frame is not None:
+            text = state.travel.at(text, settings, frame.captured_at)
+        elif state.travel.current is not None:
+            text = state.travel.current
+        prompt = self._conditions(text, settings)
+        negative = self._conditions(self._conditions.additions.negative(self.prompts, settings), settings)
+        style = prompt.style
+        if style is not None:
+            style = replace(style, amount=style.amount * settings.style.amount)
+        _, height, width = state.noise.shape
+        keys = PictureKeys(settings, (height, width), state.travel.weight, prompt.guidance)
+        return Conditioning(prompt, negative, settings.picture.scale, settings.control.scale, style, keys)
+
+    def prepare(self, settings: Settings) -> None:
+        """Read the encoders and encode the prompts now, so that no step waits for that."""
+        self.prompts.blend(settings)
+        if self._parts.picture_tokens:
+            _ = self._parts.look  # reads the picture encoder
+
+    def encode_picture(self, state: StreamState) -> None:
+        """Compute the tokens of a session's picture prompt, if it has one that is new."""
+        if state.picture is not None and state.tokens is None and self._parts.picture_tokens:
+            tokens, without = self._parts.look(state.picture)
+            state.tokens = self._to_device(tokens), self._to_device(without)
+
+    def _text(self, prompt: str) -> Text:
+        """A prompt as the networks take it: a painted look's name becomes the painter's style."""
+        words, style = self._parts.styles.read(prompt)
+        encoded = tuple(map(self._to_device, self._parts.encode_prompt(words)))
+        return Text(encoded, None if style is None else replace(style, numbers=self._to_device(style.numbers)))

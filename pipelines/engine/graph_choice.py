@@ -1,0 +1,59 @@
+"""Which graphs a stream with given settings uses, and whether they are ready."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipelines.graphs.graphs import GraphKey, Graphs, with_control
+from pipelines.techniques import feature_cache, guidance
+from pipelines.values.settings import Settings
+from pipelines.values.types import Frame
+
+
+class GraphChoice:
+    """Of one pipeline."""
+
+    def __init__(self, graphs: Graphs) -> None:
+        self._graphs = graphs
+
+    def keys(self, settings: Settings, sessions: int) -> tuple[GraphKey, ...]:
+        """The graphs that so many sessions with these settings use best."""
+        rows = sessions * guidance.rows(settings, settings.steps if settings.stream_batch.enabled else 1)
+        layout = self._graphs.backend.layout
+        plain = [(feature_cache.PLAIN, size) for size in layout.wanted(rows)]
+        # With the cache the rows of one call fall into two groups, of any size.
+        caching = feature_cache.passes(settings.cache) if settings.cache.enabled else ()
+        grouped = [(kind, size) for kind in caching for size in layout.buckets if size <= rows]
+        passes = [GraphKey(part, size, branch) for (part, branch), size in (*plain, *grouped)]
+        return (*self._around(settings, sessions), *self._controlled(passes, settings))
+
+    def cache_ready(self, settings: Settings) -> bool:
+        """Whether the passes of the feature cache can run, for one row and so for any number."""
+        if not settings.cache.enabled:
+            return False
+        passes = [GraphKey(part, 1, branch) for part, branch in feature_cache.passes(settings.cache)]
+        return all(map(self._graphs.ready, self._controlled(passes, settings)))
+
+    def controls(self, frame: Frame, settings: Settings) -> bool:
+        """Whether a ControlNet takes part in a frame: there is one, its scale is not 0, and its graphs are ready."""
+        if frame.pixels is None or not settings.control.scale or not self._graphs.parts.has_control:
+            return False
+        return all(map(self._graphs.ready, with_control(GraphKey("full", 1))))
+
+    def paints(self, settings: Settings) -> bool:
+        """Whether these settings ask for paint."""
+        read = self._graphs.parts.styles.read
+        return settings.style.amount > 0.0 and any(read(words)[1] for words in (settings.prompt, settings.prompt_b))
+
+    def _around(self, settings: Settings, sessions: int) -> tuple[GraphKey, ...]:
+        """The graphs around the UNet's."""
+        sizes = self._graphs.backend.layout.wanted(sessions)
+        parts = ("encode", "decode", "paint") if self.paints(settings) else ("encode", "decode")
+        return (*(GraphKey(part, size) for part in parts for size in sizes), GraphKey("modulate", 1))
+
+    def _controlled(self, passes: Sequence[GraphKey], settings: Settings) -> list[GraphKey]:
+        """These passes. Where a ControlNet takes part, those that take its residuals, and its own, as well."""
+        if not (self._graphs.parts.has_control and settings.control.scale):
+            return list(passes)
+        needed = [needed for key in passes for needed in with_control(key)]
+        return list(dict.fromkeys([*(key for key in passes if key.rows == 1 or key.part == "decoder"), *needed]))
