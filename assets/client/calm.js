@@ -7,3 +7,11 @@
   window.rillFrame = frame;
   window.requestAnimationFrame = (callback) => (window.rill?.seenPicture ? setTimeout(frame, REST, callback) : frame(callback));
 }
+
+// Gradio takes the address that the server was asked at for its own; below a reverse proxy's sub-path that is another one, and its
+// theme and icon would be looked for outside. The browser knows the address of the page.
+{
+  let config;
+  const root = new URL(".", location.href).href.replace(/\/$/, "");
+  Object.defineProperty(window, "gradio_config", { get: () => config, set: (value) => (config = { ...value, root }) });
+}

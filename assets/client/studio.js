@@ -9,6 +9,7 @@ import { messages } from "./wire/protocol.js";
 import { Pump } from "./flow/pump.js";
 import { SettingsStore } from "./pure/settings.js";
 import { fromHash, toHash } from "./pure/share.js";
+import { keep as store, kept } from "./pure/storage.js";
 import { cameraGranted, cameras, held, onCameraChange, openers, surroundings } from "./flow/sources.js";
 import { Respec } from "./parts/spec.js";
 import { watchTrial } from "./parts/speed.js";
@@ -18,6 +19,7 @@ import * as parts from "./parts/parts.js";
 
 const SAMPLE = new URL("../samples/sample.mp4", import.meta.url).href;
 const HEALTH = new URL("../../healthz", import.meta.url).href;
+const REMEMBERED = "rill.settings";
 const RETURNS = [0, 1000, 3000]; // ms before each attempt to open a camera that is back: some are listed before they give pictures
 const ENDED = {
   camera: "The camera gives no pictures any more. Its last one stays; it goes on by itself when the camera is back, or choose an input.",
@@ -31,7 +33,7 @@ function address() {
 }
 
 /**
- * Events: link, welcome, answer, reference, source, notice, telemetry, settings, summary, view, paint, verdict, recording, replay;
+ * Events: link, welcome, words, answer, reference, source, notice, telemetry, settings, summary, view, paint, verdict, recording, replay;
  * `detail` carries the value.
  */
 export class Studio extends EventTarget {
@@ -52,7 +54,7 @@ export class Studio extends EventTarget {
       welcome: (message) => this.#welcomed(message),
       answer: (answer, bytes) => this.#answered(answer, bytes),
       reference: (reference) => this.say("reference", reference),
-      settings: (message) => this.settings.acknowledged(message),
+      settings: (message) => this.#acknowledged(message),
       pause: ({ paused }) => this.#pausedByServer(paused),
       telemetry: (message) => {
         this.respec.permit(message.refused);
@@ -67,7 +69,7 @@ export class Studio extends EventTarget {
     this.settings = new SettingsStore({
       send: (patch, request) => this.#send(patch, request),
       changed: (keys) => this.#controlsChanged(keys),
-      settled: () => this.say("settings", this.settings.values),
+      settled: () => this.#settled(),
       refused: (field, message) => this.notice(message.startsWith(field) ? message : `${field}: ${message}`, true),
       later: (callback, ms) => setTimeout(callback, ms),
       cancel: (timer) => clearTimeout(timer),
@@ -78,7 +80,9 @@ export class Studio extends EventTarget {
     this.mask = new Layer();
     this.masking = new Masking(this);
     this.keep = new Keep(this);
+    this.remembered = kept(REMEMBERED) ?? ""; // the settings of an earlier visit
     this.trial = null; // the measurement under way
+    this.auto = null; // the goal that is held
     watchTrial(this);
   }
 
@@ -196,11 +200,17 @@ export class Studio extends EventTarget {
     this.view.reset(lastId, spec.width, spec.height);
     this.respec.welcome(message);
     this.settings.welcome(message.settings, message.fields);
-    if (first) for (const [key, value] of Object.entries(fromHash(location.hash, message.fields))) this.settings.put(key, value);
+    this.say("words", message.settings);
+    if (first) for (const [key, value] of Object.entries(fromHash(location.hash || this.remembered, message.fields))) this.settings.put(key, value);
     const paused = this.paused; // what the user wants outlives the connection
     this.pump.welcome({ ...message, paused });
     queueMicrotask(() => paused !== message.paused && this.connection.send(messages.pause(paused)));
     this.say("welcome", { spec, limits, model: message.model });
+  }
+
+  #acknowledged(message) {
+    this.settings.acknowledged(message);
+    this.say("words", message); // what the model made of the prompts
   }
 
   /** The server runs another pipeline from here on; the session and its ids go on. */
@@ -209,7 +219,7 @@ export class Studio extends EventTarget {
     this.pump.size = { width: spec.width, height: spec.height };
     this.view.reset(this.view.last, spec.width, spec.height);
     this.respec.done({ spec, adjusted });
-    this.settings.acknowledged(settings);
+    this.#acknowledged(settings);
     this.say("welcome", { spec, limits: this.welcome.limits, model });
   }
 
@@ -233,6 +243,12 @@ export class Studio extends EventTarget {
     if (!this.connection.send(messages.settings(patch, request))) return false;
     this.keep.moves?.add(patch, performance.now());
     return true;
+  }
+
+  /** Settings outlive a reload; what a measurement or a goal has moved for a while, and the probe, are nobody's choice. */
+  #settled() {
+    if (!this.trial && !this.auto) store(REMEMBERED, toHash(Object.fromEntries(Object.entries(this.settings.values).filter(([key]) => !key.startsWith("probe."))), this.settings.fields));
+    this.say("settings", this.settings.values);
   }
 
   #controlsChanged(keys) {

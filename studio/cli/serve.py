@@ -38,8 +38,8 @@ from studio.wire.websocket_protocol import WebSocketProtocol
 
 log = logging.getLogger("rill")
 
-OPENING: dict[str, dict[str, object]] = {"pocket": {"cache.enabled": True}}
-"""Accelerations that are on at the start, for models whose loss of quality was measured (`bench ablation`)."""
+OPENING: dict[str, dict[str, object]] = {"pocket": {"cache.enabled": True, "prompt": "starry blue swirl"}}
+"""What sessions start with: accelerations whose loss of quality was measured (`bench ablation`), and one of the best looks."""
 
 MOST = 65536
 BOUNDS = {"max_sessions": (1, 64), "max_waiting": (0, 10_000), "max_connections": (1, MOST), "max_per_address": (1, MOST)}

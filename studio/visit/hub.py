@@ -207,10 +207,14 @@ class Hub:
         self._graphs.presence()
         return seat, self._streams[seat.session.name]
 
-    def view(self, resume: str) -> str | None:
-        """The view-only token of the session with that resume token; None if there is no such session."""
+    def view(self, resume: str, key: str = "") -> str | None:
+        """The view-only token of the session with that resume token, or of the output place with that key, where the session is
+        from now on; None if there is no such session. Raises ViewError for what is no key."""
         seat = self.registry.holder(resume)
-        return None if seat is None else self.views.token(seat.session.name, self._streams[seat.session.name])
+        if seat is None:
+            return None
+        stream = self._streams[seat.session.name]
+        return self.views.put(key, stream) if key else self.views.token(seat.session.name, stream)
 
     def prepare(self, settings: Settings, session: str) -> Future[None]:
         """Build the graphs that this session's settings use best, beside the stream that keeps running on those it has."""
@@ -375,7 +379,6 @@ class Hub:
         self.pool.shutdown(wait=True, cancel_futures=True)
 
     def _forget(self, seat: Seat) -> None:
-        self._streams.pop(seat.session.name, None)
-        self.views.end(seat.session.name)
+        self.views.end(seat.session.name, self._streams.pop(seat.session.name, None))
         self.fleet.forget(seat.session.name)
         self._graphs.drop(seat.session.name)

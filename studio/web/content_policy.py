@@ -65,6 +65,7 @@ def of_small_page(html: str) -> Policy:
         "script-src": tuple(hashes(html, "script")) or ("'none'",),
         "style-src": tuple(hashes(html, "style")) or ("'none'",),
         "img-src": ("'self'",),
+        "connect-src": ("'self'",),
         "base-uri": ("'none'",),
         "form-action": ("'self'",),
     }

@@ -91,7 +91,10 @@ def _declare_routes(app: FastAPI, hub: Hub, door: Door) -> None:
     async def view(request: Request) -> Response:
         if judge(request.scope["scheme"], request.scope["headers"], hub.config.rule) in ("foreign", "host"):
             return PlainTextResponse("this Origin may not make views", 403)
-        token = hub.view(request.headers.get("x-rill-resume", ""))
+        try:
+            token = hub.view(request.headers.get("x-rill-resume", ""), request.headers.get("x-rill-output", ""))
+        except ViewError as error:
+            return PlainTextResponse(error.message, error.status)
         return PlainTextResponse("no such session", 404) if token is None else JSONResponse({"token": token})
 
     @app.get("/rill/view.mjpeg")

@@ -116,8 +116,18 @@ class Page:
         self.driver = driver
         self.url = url
 
-    def open(self, theme: str = "dark") -> Page:
+    def open(self, theme: str = "dark", fresh: bool = True) -> Page:
+        """The page, as somebody sees it who was never here; not `fresh`: with what this browser keeps from earlier visits."""
+        if fresh:
+            clear = {"origin": "/".join(self.url.split("/")[:3]), "storageTypes": "local_storage"}
+            self.driver.execute_cdp_cmd("Storage.clearDataForOrigin", clear)
         self.driver.get(f"{self.url}/?__theme={theme}")
+        return self
+
+    def engine(self) -> Page:
+        """Opens the drawer with everything beyond the first depth."""
+        self.wait("the drawer", lambda: self.js("return Boolean(globalThis.rill?.openEngine)"))
+        self.js("if (document.body.dataset.engine !== 'open') rill.openEngine()")
         return self
 
     def js(self, script: str, *arguments: object) -> Any:

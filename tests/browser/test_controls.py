@@ -25,7 +25,7 @@ SHOWN = "<style>.rill-body, .rill-body .block, .rill-absent { display: block !im
 
 @pytest.fixture
 def hands(page: Page, studio: Studio) -> Iterator[Hands]:
-    page.js("document.querySelector('#rill-second button').click()")
+    page.engine()
     page.js("document.head.insertAdjacentHTML('beforeend', arguments[0])", SHOWN)
     page.wait("the second prompt", lambda: page.js("return Boolean(document.querySelector('#rill-blend input'))"))
     acting = Hands(page, studio)
@@ -79,7 +79,7 @@ def test_half_composed_text_is_never_sent(hands: Hands, key: str) -> None:
 
 def test_a_typed_prompt_reaches_the_history_and_unmarks_the_look(hands: Hands) -> None:
     page = hands.page
-    page.driver.find_element(By.CSS_SELECTOR, ".rill-part-looks button:nth-child(2)").click()
+    page.driver.find_element(By.CSS_SELECTOR, ".rill-part-looks [data-look=green]").click()
     pressed = "return [...document.querySelectorAll('.rill-part-looks [aria-pressed=true]')].map((item) => item.textContent)"
     page.wait("the look", lambda: page.js(pressed) == ["green"])
     hands.element("prompt")

@@ -153,6 +153,7 @@ def test_controls_send_and_show_what_the_server_acknowledged(page: Page) -> None
     slider = page.driver.find_element(By.CSS_SELECTOR, "#rill-strength input[type=range]")
     slider.send_keys(Keys.ARROW_RIGHT * 5)
     page.wait("the strength at the server", lambda: page.js("return rill.settings.values.strength") == pytest.approx(0.55))
+    page.engine()
     page.js("document.querySelector('#rill-gate-enabled input').click()")
     page.wait("the gate on", lambda: page.js("return rill.settings.values['gate.enabled']") is True)
     assert page.driver.find_element(By.CSS_SELECTOR, "#rill-gate-threshold").is_displayed()
@@ -188,7 +189,7 @@ def move(page: Page, key: str, value: object, kind: str) -> object:
 
 def test_every_control_reaches_the_session_and_shows_what_was_acknowledged(page: Page, studio: Studio) -> None:
     """Each declared setting is moved by its own control; the session has it, and the control shows it."""
-    page.js("document.querySelector('#rill-second button').click()")
+    page.engine()
     # What hides while it is idle is shown for this test.
     style = "<style>.rill-body, .rill-body .block, .rill-absent { display: block !important }</style>"
     page.js("document.head.insertAdjacentHTML('beforeend', arguments[0])", style)
@@ -226,7 +227,7 @@ def test_a_link_restores_prompt_sliders_and_switches(page: Page, studio: Studio)
     page.live()
     page.wait("the settings again", lambda: wanted.items() <= page.js("return rill.settings.values").items())
     page.wait("the control", lambda: page.js("return document.querySelector('#rill-cache-enabled input').checked"))
-    page.driver.find_element(By.ID, "rill-reset").click()
+    page.js("rill.reset()")
     page.wait("the defaults", lambda: not wanted.items() & page.js("return rill.settings.values").items())
 
 
@@ -280,8 +281,8 @@ def test_the_pages_own_style_has_the_last_word_over_gradios(page: Page) -> None:
     assert all(abs(inset[side] - video[side]) <= 2 for side in ("x", "y", "width", "height")), (inset, video)
     block = "return getComputedStyle(document.querySelector('#rill-strength'))"
     assert page.js(f"{block}.padding") == "0px"
-    title = "return getComputedStyle(document.querySelector('#rill-input h2')).fontSize"
-    assert page.js(title) == "11px"
+    title = "return getComputedStyle(document.querySelector('#rill-keep h2')).textTransform"
+    assert page.js(title) == "none"
 
 
 def ready_after(page: Page) -> float:
@@ -348,8 +349,10 @@ def test_axe_finds_no_serious_barrier(studio: Studio, desktop: webdriver.Chrome,
     try:
         page = Page(desktop, studio.url).open(theme).live()
         page.js("for (const key of ['gate.enabled', 'cache.enabled', 'probe.enabled']) rill.settings.put(key, true)")
-        page.js("rill.choose('paint'); document.querySelector('#rill-second button').click()")
+        page.js("rill.choose('paint')")
         page.wait("the tools", lambda: page.driver.find_element(By.CSS_SELECTOR, ".rill-easel").is_displayed())
+        assert page.barriers() == []
+        page.engine()
         assert page.barriers() == []
         page.js("document.querySelector('.rill-tools button[aria-label^=Keyboard]').click()")
         assert page.barriers() == []
@@ -364,7 +367,7 @@ def test_a_full_server_shows_the_place_in_line_and_lets_in_when_one_is_free(
     try:
         first = Page(desktop, small.url).open().live()
         second = Page(visitor, small.url).open()
-        second.wait("plain words", lambda: "you are number 1 of 1" in second.status())
+        second.wait("plain words", lambda: "You're next" in second.status())
         assert not second.js("return rill.seenPicture")
         first.wait("a warning", lambda: "your turn ends in" in first.status())
         first.moves_on()
@@ -382,10 +385,10 @@ def test_turns_change_while_others_wait(desktop: webdriver.Chrome, visitor: webd
         first.js("rill.settings.put('prompt', 'red')")
         first.wait("the prompt", lambda: first.js("return rill.settings.values.prompt") == "red")
         second = Page(visitor, small.url).open().live()
-        first.wait("the first one waits now", lambda: "you are number" in first.status())
+        first.wait("the first one waits now", lambda: "You're next" in first.status())
         first.live()  # its next turn, with what it had set
         assert first.js("return rill.settings.values.prompt") == "red"
-        second.wait("the second one waits again", lambda: "you are number" in second.status())
+        second.wait("the second one waits again", lambda: "You're next" in second.status())
     finally:
         visitor.get("about:blank")
         small.close()

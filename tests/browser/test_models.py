@@ -90,6 +90,7 @@ def page(workshop: Workshop, desktop: webdriver.Chrome) -> Iterator[Page]:
     desktop.get_log("browser")
     page = Page(desktop, workshop.studio.url).open().live()
     hold(page)
+    page.engine()
     yield page
     assert page.problems() == []
     desktop.get("about:blank")
@@ -215,7 +216,7 @@ def test_another_model_shows_the_controls_that_it_has(page: Page, workshop: Work
 def test_on_a_phone_every_control_fits(workshop: Workshop, tmp_path: Path) -> None:
     driver = chrome.start(size=(390, 844), phone=True)
     try:
-        page = Page(driver, workshop.studio.url).open().live()
+        page = Page(driver, workshop.studio.url).open().live().engine()
         cv2.imwrite(str(tmp_path / "like.png"), np.full((64, 64, 3), 90, np.uint8))
         driver.find_element(By.CSS_SELECTOR, ".rill-part-picture input[type=file]").send_keys(str(tmp_path / "like.png"))
         page.wait("the picture", lambda: workshop.engine.picture is not None)

@@ -32,7 +32,7 @@ def own(desktop: webdriver.Chrome) -> Iterator[Page]:
     studio = Studio(Limits())
     studio.hub._factory = slow_and_sometimes_short
     desktop.get_log("browser")
-    page = Page(desktop, studio.url).open().live()
+    page = Page(desktop, studio.url).open().live().engine()
     yield page
     desktop.get("about:blank")
     studio.close()
@@ -55,7 +55,7 @@ def test_backend_and_size_change_while_the_picture_moves(own: Page) -> None:
     assert shown(own) == ["eager", "256 × 256"]
     session = own.js("return rill.welcome.session")
     boxes(own)[1].select_by_visible_text("384 × 384")
-    own.wait("word that it is being built", lambda: "Building" in said(own))
+    own.wait("word that it is being built", lambda: "Switching size; the stream continues" in said(own))
     assert shown(own) == ["eager", "256 × 256"] and not boxes(own)[0]._el.is_enabled()
     own.moves_on()  # the present pipeline streams on
     own.wait("the new size", lambda: shown(own) == ["eager", "384 × 384"])
@@ -89,7 +89,7 @@ def test_holding_a_frame_rate_out_of_reach_takes_a_smaller_size_and_gives_it_bac
         own.js("rill.settings.put(arguments[0], arguments[1])", key, value)
     own.wait("the settings", lambda: FASTEST.items() <= own.js("return rill.settings.values").items())
     goal = own.driver.find_element(By.CSS_SELECTOR, ".rill-part-hold")
-    Select(goal.find_element(By.TAG_NAME, "select")).select_by_visible_text("Hold a frame rate")
+    Select(goal.find_element(By.TAG_NAME, "select")).select_by_visible_text("Auto: keep fps")
     own.js(
         "const goal = arguments[0]; goal.value = 120; goal.dispatchEvent(new Event('input'))",
         goal.find_element(By.TAG_NAME, "input"),
@@ -99,7 +99,7 @@ def test_holding_a_frame_rate_out_of_reach_takes_a_smaller_size_and_gives_it_bac
     own.wait("a smaller size", lambda: shown(own)[1] == "320 × 320", 40)
     own.wait("the reason", lambda: "320 × 320 pixels" in goal.text and "missed 120.0 fps" in goal.text)
     own.moves_on()
-    Select(goal.find_element(By.TAG_NAME, "select")).select_by_visible_text("Hold nothing")
+    Select(goal.find_element(By.TAG_NAME, "select")).select_by_visible_text("Auto: off")
     own.wait("its own size again", lambda: shown(own)[1] == "384 × 384")
     own.moves_on()
     assert own.problems() == []

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import zlib from "node:zlib";
 import { History, blendAt } from "../../assets/client/pure/history.js";
-import { looksFor, surprise } from "../../assets/client/parts/looks.js";
+import { columnsOf, grouped, keyOf, looksFor, surprise, toggled, wearing } from "../../assets/client/pure/looks.js";
 import { Moves, parseMoves } from "../../assets/client/pure/moves.js";
 import { crc32, textOf, withText } from "../../assets/client/pure/png.js";
 import { fitting } from "../../assets/client/pure/share.js";
@@ -105,7 +105,28 @@ test("a surprise is another look than the present one, within what looks good", 
 
 test("a model without pictures of its own offers its prompts", () => {
   const manifest = { model: "pocket", presets: [{ name: "Ink", settings: { prompt: "ink" }, picture: "ink.jpg" }] };
-  assert.match(looksFor({ name: "pocket", prompts: [] }, manifest)[0].picture, /presets\/ink\.jpg$/);
+  assert.match(looksFor({ name: "pocket", prompts: [] }, manifest, new URL("../../assets/presets/presets.json", import.meta.url))[0].picture, /presets\/ink\.jpg$/);
   assert.deepEqual(looksFor({ name: "other", prompts: ["x"] }, manifest), [{ name: "x", settings: { prompt: "x" }, picture: null }]);
   assert.deepEqual(looksFor({ name: "other" }, null), []);
+});
+
+test("kept looks come first, the rest in its groups; keeping twice is keeping no longer", () => {
+  const looks = [["a", "x"], ["b", "y"], ["c", "x"], ["d"]].map(([prompt, group]) => ({ name: prompt, settings: { prompt }, group, picture: null }));
+  const names = (groups) => groups.map(({ name, looks: some }) => [name, some.map((look) => look.name).join("")]);
+  assert.deepEqual(names(grouped(looks, [])), [["x", "ac"], ["y", "b"], ["Looks", "d"]]);
+  const kept = toggled(toggled([], looks[1]), looks[0]);
+  assert.deepEqual(names(grouped(looks, kept))[0], ["Kept", "ba"]);
+  assert.deepEqual(toggled(kept, looks[1]).map(keyOf), [keyOf(looks[0])]);
+});
+
+test("a look is worn with its second prompt, or without any that is mixed in", () => {
+  const [one, two] = [{ settings: { prompt: "a" } }, { settings: { prompt: "a", prompt_b: "b", blend: 0.4 } }];
+  assert.ok(wearing(one, { prompt: " a ", prompt_b: "b", blend: 0 }) && !wearing(one, { prompt: "a", prompt_b: "b", blend: 0.4 }));
+  assert.ok(wearing(two, { prompt: "a", prompt_b: "b", blend: 0.2 }) && !wearing(two, { prompt: "a" }));
+});
+
+test("up and down lead to the nearest tile of the next row, over the border of a group", () => {
+  const box = (left, top) => ({ left, top, width: 10 });
+  const boxes = [box(0, 0), box(20, 0), box(40, 0), box(0, 10), box(20, 10), box(0, 30)];
+  assert.deepEqual([columnsOf(boxes, 1, 1), columnsOf(boxes, 2, 1), columnsOf(boxes, 4, 1), columnsOf(boxes, 4, -1), columnsOf(boxes, 5, 1)], [4, 4, 5, 1, 5]);
 });

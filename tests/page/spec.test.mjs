@@ -71,8 +71,14 @@ test("settings that were lowered are named, and another's change is followed", (
   assert.equal(respec.words, "steps: 4 is out of range");
 });
 
-test("sizes hold the usual squares and what runs", () => {
-  assert.equal(sizes(SPEC).length, 6);
+test("sizes hold squares, the usual shapes in both directions, and what runs; all are near their shape and can be built", () => {
+  const all = sizes(SPEC);
+  assert.deepEqual(new Set(all.map(([, words]) => words.match(/\((.*)\)/)?.[1])), new Set([undefined, "4:3", "3:4", "16:9", "9:16"]));
+  for (const [value, words] of all) {
+    const [width, height] = value.split("x").map(Number);
+    const [w, h] = (words.match(/\((.*)\)/)?.[1] ?? "1:1").split(":").map(Number);
+    assert.ok(width % 64 === 0 && height % 64 === 0 && Math.abs((width * h) / (height * w) - 1) < 0.02, words);
+  }
   assert.deepEqual(sizes({ width: 384, height: 256 })[0], ["384x256", "384 × 256"]);
 });
 

@@ -15,7 +15,7 @@ test("percentile is the nearest rank, whatever the order", () => {
   assert.deepEqual(values, [5, 1, 4, 2, 3]);
 });
 
-test("verdicts are counted apart; shown holds pictures and skips, and nothing else", () => {
+test("verdicts are counted apart; shown holds new pictures alone: what the gate shows again is no new one", () => {
   const stats = new Stats(4000);
   stats.clear(0);
   const verdicts = ["generated", "generated", "cached", "skipped", "dropped", "warming", "failed"];
@@ -25,9 +25,9 @@ test("verdicts are counted apart; shown holds pictures and skips, and nothing el
   stats.shown(110, 60, 5);
   stats.shown(210, 80, 4);
   stats.lost(700, 2);
-  const { counts, rates, generated_fps, output_fps, latency, down, up, before, after, stages: medians } = stats.summary(2000);
+  const { counts, rates, generated_fps, output_fps, new_fps, latency, down, up, before, after, stages: medians } = stats.summary(2000);
   assert.deepEqual(counts, { generated: 2, cached: 1, skipped: 1, warming: 1, dropped: 3, failed: 1 });
-  assert.deepEqual([rates.generated, rates.cached, generated_fps, output_fps], [1, 0.5, 1, 2]);
+  assert.deepEqual([rates.generated, rates.cached, generated_fps, output_fps, new_fps], [1, 0.5, 1, 2, 1.5]);
   assert.deepEqual(latency, { p50: 60, p95: 80, count: 3 });
   assert.equal(down, 3500);
   assert.deepEqual([up, before, after], [1000, 8, 4]);

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { asked, chosen, known } from "../../assets/client/pure/vocabulary.js";
+import { asked, chosen, known, remarks, replaced } from "../../assets/client/pure/vocabulary.js";
 
 const model = {
   prompts: ["oil painting", "ink drawing"],
@@ -43,4 +43,29 @@ test("an intensity stands before the first clause", () => {
   assert.equal(chosen(very, "slightly", "intensity", groups), "slightly oil painting, foggy");
   assert.equal(chosen(very, "very", "intensity", groups), "oil painting, foggy");
   assert.equal(chosen("", "very", "intensity", groups), "");
+});
+
+test("what is said of a prompt: unknown words with the nearest, cuts, and what words were taken for", () => {
+  const lines = remarks({
+    understood: [
+      { setting: "prompt", words: "oil painting", meaning: "oil painting", kind: "look", by: "name" },
+      { setting: "prompt", words: "dark", meaning: "at night", kind: "light", by: "alias" },
+    ],
+    unknown: [
+      { setting: "prompt", words: "anime girl", nearest: "ink comic", message: "" },
+      { setting: "prompt_b", words: "qwertz", nearest: null, message: "" },
+    ],
+    cut: [{ setting: "negative", tokens: 24, kept: "a", lost: "the rest", message: "" }],
+  });
+  assert.deepEqual(lines.map(({ kind, to }) => [kind, to]), [["unknown", "ink comic"], ["unknown", null], ["cut", undefined], ["taken", undefined]]);
+  assert.equal(lines[0].words, "This model does not know “anime girl”; nearest:");
+  assert.match(lines[1].words, /^Prompt B: .*“qwertz”\.$/);
+  assert.match(lines[2].words, /^Negative prompt: Cut after 24 tokens: “the rest”/);
+  assert.match(lines[3].words, /“dark” is read as “at night”/);
+  assert.deepEqual(remarks({}), []);
+});
+
+test("a word is put in the place of another, whatever its case", () => {
+  assert.equal(replaced("Anime Girl, at night", "anime girl", "ink comic"), "ink comic, at night");
+  assert.equal(replaced("a sea", "anime", "ink"), "a sea");
 });

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { phrase } from "../../assets/client/parts/effects.js";
 import { afterClose, pauseBefore, words } from "../../assets/client/wire/link.js";
-import { centreCrop, explain } from "../../assets/client/pure/media.js";
+import { centreCrop, explain, placed } from "../../assets/client/pure/media.js";
 
 const live = { state: "live", source: {}, seenPicture: true, paused: false, waitingSince: null, reason: "", retryAt: null };
 const here = { secure: true, embedded: false, supported: true };
@@ -43,8 +43,9 @@ test("the status is true in every state", () => {
   assert.deepEqual([slow.tone, /first picture is on its way, 7 s so far/.test(slow.text)], ["busy", true], slow.text);
   assert.match(words({ ...live, state: "lost", reason: "The connection was lost.", retryAt: 2000 }, 500).text, /lost\. Trying again in 2 s/);
   assert.match(words({ ...live, state: "full", reason: "All places are taken.", retryAt: 1 }, 500).text, /taken\. Trying again now/);
-  assert.match(words({ ...live, state: "loading", elapsed: 12.4, reason: "" }, 0).text, /loading \(12 s\)/);
-  assert.match(words({ ...live, state: "queue", place: 2, of: 3, turn: 120 }, 0).text, /number 2 of 3.*120 s/);
+  assert.match(words({ ...live, state: "loading", elapsed: 12.4, reason: "" }, 0).text, /Preparing the model \(first time only\): 12 s/);
+  assert.match(words({ ...live, state: "queue", place: 2, of: 3, turn: 25 }, 0).text, /number 2 of 3: about 50 s\. Turns are 25 s when busy/);
+  assert.match(words({ ...live, state: "queue", place: 1, of: 3, turn: 25 }, 0).text, /You're next: about 25 s/);
   assert.match(words({ ...live, turnEnds: 12500 }, 500).text, /your turn ends in 12 s/);
   assert.equal(words({ ...live, state: "ended", reason: "Over." }, 0).tone, "bad");
 });
@@ -66,6 +67,12 @@ test("the crop is the largest centred part of the target's shape", () => {
   assert.deepEqual(centreCrop(1280, 720, 512, 512), { x: 280, y: 0, width: 720, height: 720 });
   assert.deepEqual(centreCrop(480, 640, 512, 256), { x: 0, y: 200, width: 480, height: 240 });
   assert.deepEqual(centreCrop(512, 512, 512, 512), { x: 0, y: 0, width: 512, height: 512 });
+});
+
+test("a picture that fits is whole, centred and in its own shape", () => {
+  assert.deepEqual(placed(1280, 720, 512, 512, true), { crop: { x: 0, y: 0, width: 1280, height: 720 }, to: { x: 0, y: 112, width: 512, height: 288 } });
+  assert.deepEqual(placed(480, 640, 1024, 576, true).to, { x: 296, y: 0, width: 432, height: 576 });
+  assert.deepEqual(placed(1280, 720, 512, 512, false), { crop: centreCrop(1280, 720, 512, 512), to: { x: 0, y: 0, width: 512, height: 512 } });
 });
 
 test("a row of the speed panel says only what the counts show", () => {

@@ -15,11 +15,11 @@ function surface(width, height) {
   return context;
 }
 
-async function encode({ id, capturedAt, picture, crop, width, height, mirror, quality }) {
+async function encode({ id, capturedAt, picture, crop, to, width, height, mirror, quality }) {
   const drawing = surface(width, height);
   drawing.setTransform(mirror ? -1 : 1, 0, 0, 1, mirror ? width : 0, 0);
   drawing.clearRect(0, 0, width, height); // what shines through a transparent picture is black, never the frame before
-  drawing.drawImage(picture, crop.x, crop.y, crop.width, crop.height, 0, 0, width, height);
+  drawing.drawImage(picture, crop.x, crop.y, crop.width, crop.height, to.x, to.y, to.width, to.height);
   picture.close();
   drawing.setTransform(1, 0, 0, 1, 0, 0);
   if (overlay) drawing.drawImage(overlay, 0, 0, width, height);

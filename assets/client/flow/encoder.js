@@ -1,6 +1,6 @@
 // Pictures to messages: the current picture of a source, cropped and resized, becomes a JPEG in a worker. One at a time.
 
-import { centreCrop } from "../pure/media.js";
+import { placed } from "../pure/media.js";
 import { FORMAT, encodeFrame } from "../wire/protocol.js";
 
 const QUALITY = 0.85;
@@ -26,15 +26,15 @@ export class Encoder {
   }
 
   /** The whole message for one frame, or null if the picture could not be taken. */
-  async encode(id, capturedAt, source, { width, height, mirror }) {
+  async encode(id, capturedAt, source, { width, height, mirror, fit = false }) {
     const element = source?.element;
     if (!element) return encodeFrame(id, capturedAt, FORMAT.none, null);
-    const crop = centreCrop(source.width, source.height, width, height);
+    const { crop, to } = placed(source.width, source.height, width, height, fit);
     const done = new Promise((resolve) => this.waiting.set(id, resolve));
     try {
       await this.#sendLayer();
-      const { picture, part } = await grab(element, crop, width, height);
-      const job = { id, capturedAt, picture, crop: part, width, height, mirror, quality: QUALITY };
+      const { picture, part } = await grab(element, crop, to);
+      const job = { id, capturedAt, picture, crop: part, to, width, height, mirror, quality: QUALITY };
       this.worker.postMessage(job, [picture]);
     } catch (error) {
       if (!(error instanceof DOMException)) throw error;
@@ -55,7 +55,7 @@ export class Encoder {
 }
 
 /** A transferable of the element's picture; VideoFrame shares the decoder's memory where the browser has it. */
-async function grab(element, crop, width, height) {
+async function grab(element, crop, { width, height }) {
   if (element instanceof HTMLVideoElement && "VideoFrame" in globalThis) {
     const picture = new VideoFrame(element);
     if (picture.displayWidth === element.videoWidth && picture.displayHeight === element.videoHeight) return { picture, part: crop };

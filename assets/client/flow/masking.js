@@ -1,4 +1,4 @@
-// The painted strength map: what is painted stays as it is. It is sent a little after each stroke, and to every new session.
+// The painted strength map: only what is painted is changed. It is sent a little after each stroke, and to every new session.
 
 import { encodeMask } from "../wire/protocol.js";
 
@@ -23,13 +23,11 @@ export class Masking {
     connection.send(encodeMask(++this.requests, png));
   }
 
-  /** White, and black where it was painted. */
+  /** White where it was painted, else black. */
   async #png(painted) {
     const canvas = new OffscreenCanvas(SIDE, SIDE);
     const context = canvas.getContext("2d", { alpha: false });
-    context.fillStyle = "#fff";
-    context.fillRect(0, 0, SIDE, SIDE);
-    context.filter = `brightness(0) blur(${SOFT}px)`;
+    context.filter = `brightness(0) invert(1) blur(${SOFT}px)`;
     context.drawImage(painted, 0, 0, SIDE, SIDE);
     return (await canvas.convertToBlob({ type: "image/png" })).arrayBuffer();
   }

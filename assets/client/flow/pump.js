@@ -1,18 +1,18 @@
 // From the source to the socket: whenever there is credit, the newest picture of the source leaves, or the next if it is just due. Nothing queues.
 
 import { Encoder } from "./encoder.js";
+import { later } from "./ticker.js";
 import { mostInFlight, Pacer, Rhythm } from "../pure/pacer.js";
 
 const BACKLOG = 256 * 1024; // bytes still in the browser's socket buffer: the path is full, capture later
 
 export class Pump {
   constructor(connection, stats) {
-    Object.assign(this, { connection, stats, source: null, paused: false, mirror: false, size: null });
+    Object.assign(this, { connection, stats, source: null, paused: false, mirror: false, fit: false, size: null });
     this.encoder = new Encoder();
     this.pacer = new Pacer();
     this.rhythm = new Rhythm();
     this.fresh = null; // capture time of a picture that has not been sent
-    this.timer = null;
     this.waitingSince = null; // since when frames have been under way without any answer
   }
 
@@ -51,18 +51,19 @@ export class Pump {
     const held = this.connection.backlog > BACKLOG ? 20 : this.pacer.delay(now);
     if (held === Infinity) return; // the next answer comes back here
     const delay = held > 0.5 ? held : this.rhythm.patience(now);
-    clearTimeout(this.timer);
-    if (delay > 0.5) this.timer = setTimeout(() => this.#go(), delay);
-    else this.#send();
+    if (delay <= 0.5) return this.#send();
+    const turn = (this.turn = (this.turn ?? 0) + 1);
+    later(delay, () => turn === this.turn && this.#go());
   }
 
   async #send() {
+    this.turn = (this.turn ?? 0) + 1; // a timer that still runs is void
     const { source, connection, pacer } = this;
     const capturedAt = this.fresh;
     this.fresh = null;
     const id = pacer.take(capturedAt);
     const { socket } = connection;
-    const message = await this.encoder.encode(id, capturedAt / 1000, source, { ...this.size, mirror: this.mirror });
+    const message = await this.encoder.encode(id, capturedAt / 1000, source, { ...this.size, mirror: this.mirror, fit: this.fit });
     if (socket !== connection.socket) return; // the connection went away meanwhile; its ids are void
     if (message && connection.send(message)) {
       const now = performance.now();

@@ -1,9 +1,13 @@
 // Where pictures come from: camera, screen, clip, picture, canvas, or nothing but the prompt. Every source has an `element` that
 // holds the current picture (null for prompt only), its size, and calls `onpicture(time)` when there is a new one.
 
+import { ticking } from "./ticker.js";
+
 const STILL_INTERVAL = 33; // ms between two sends of a picture that does not move, and of prompt-only frames
 const PAPER = 512; // pixels of an empty canvas; what is painted lies on a layer of its own
 const START_LIMIT = 8000; // ms until a source that gives no picture counts as failed
+
+const HIDDEN_INTERVAL = 33; // ms between two looks at a video while the page is hidden, when browsers call nobody for a picture
 
 class VideoSource {
   constructor(kind, label) {
@@ -12,7 +16,7 @@ class VideoSource {
     Object.assign(this.element, { muted: true, playsInline: true, autoplay: true, disablePictureInPicture: true });
     this.element.setAttribute("aria-hidden", "true");
     // A clip that is held still goes on being sent, so that prompt and sliders work on it.
-    this.element.addEventListener("pause", () => (this.still ??= setInterval(() => this.onpicture?.(performance.now()), STILL_INTERVAL)));
+    this.element.addEventListener("pause", () => (this.still ??= ticking(STILL_INTERVAL, () => this.onpicture?.(performance.now()))));
     this.element.addEventListener("playing", () => this.#moving());
   }
 
@@ -22,8 +26,19 @@ class VideoSource {
   }
 
   #moving() {
-    clearInterval(this.still);
+    this.still?.();
     this.still = null;
+  }
+
+  /** A hidden page is called for no picture: it looks by the clock. */
+  #watchHidden() {
+    const look = () => {
+      this.hidden?.();
+      this.hidden = document.hidden && !this.stopped ? ticking(HIDDEN_INTERVAL, () => this.still || this.onpicture?.(performance.now())) : null;
+    };
+    document.addEventListener("visibilitychange", look);
+    this.unwatch = () => document.removeEventListener("visibilitychange", look);
+    look();
   }
 
   get width() {
@@ -45,6 +60,7 @@ class VideoSource {
       this.#next(tick);
     };
     this.#next(tick);
+    this.#watchHidden();
     return this;
   }
 
@@ -59,6 +75,8 @@ class VideoSource {
 
   stop() {
     this.stopped = true;
+    this.unwatch?.();
+    this.hidden?.();
     this.onpicture = null;
     this.element.pause();
     queueMicrotask(() => this.#moving());
@@ -76,12 +94,12 @@ class TimedSource {
   }
 
   async begin() {
-    this.timer = setInterval(() => this.onpicture?.(performance.now()), STILL_INTERVAL);
+    this.end = ticking(STILL_INTERVAL, () => this.onpicture?.(performance.now()));
     return this;
   }
 
   stop() {
-    clearInterval(this.timer);
+    this.end?.();
     this.element?.remove();
   }
 }
@@ -95,9 +113,9 @@ export function held({ kind, label, element, width, height, deviceId, away }) {
 
 /** Each opener resolves with a source that has shown its first picture, or throws what the browser threw. */
 export const openers = {
-  async camera({ deviceId = null } = {}) {
+  async camera({ deviceId = null, facing = "user" } = {}) {
     const size = { width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { ideal: 30 } };
-    const video = deviceId ? { deviceId: { exact: deviceId }, ...size } : { facingMode: "user", ...size };
+    const video = deviceId ? { deviceId: { exact: deviceId }, ...size } : { facingMode: facing, ...size };
     return fromStream("camera", await navigator.mediaDevices.getUserMedia({ video, audio: false }));
   },
   async screen() {

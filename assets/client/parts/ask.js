@@ -20,13 +20,15 @@ export function ask(host, studio) {
       on: { click: () => (use(prompt), close()) },
     })) : [make("p", { textContent: "Prompts that you keep for three seconds are remembered here, in this browser." })]);
   let shown = [];
-  const words = menu(host, "words", "Words that the model knows", "Known words", () => {
+  const words = menu(host, "words", "Styles & words that the model knows", "Styles & words", () => {
     const groups = known(studio.welcome?.model ?? {});
     shown = groups.map((group) => wordGroup(group, groups, studio, use));
     return shown.length ? shown.map(({ row }) => row) : [make("p", { textContent: "This model lists no words." })];
   });
   studio.addEventListener("settings", () => shown.forEach(({ paint }) => paint()));
-  host.append(words.button, before.button, iconButton("dice", "Surprise me (r)", () => studio.surprise()), before.list, words.list);
+  const named = (button, text) => (button.append(text), button.classList.add("rill-plain"), button);
+  host.append(named(words.button, "Styles & words"), named(iconButton("dice", "Shuffle look (r)", () => studio.surprise()), "Shuffle look"),
+    before.button, iconButton("star", "Keep this look (k)", () => studio.keepLook()), before.list, words.list);
 
   studio.addEventListener("remember", ({ detail: prompt }) => history.add(prompt));
   let timer = null;
@@ -81,7 +83,7 @@ function wordGroup({ title, kind, words }, groups, studio, use) {
 
 /** Two buttons that carry the blend to one prompt or the other over some seconds. */
 export function travel(host, studio) {
-  const seconds = make("input", { type: "number", min: 1, max: 120, value: 5, className: "rill-number", aria: { label: "Seconds" } });
+  const seconds = make("input", { type: "number", min: 1, max: 120, value: 5, className: "rill-number", aria: { label: "Crossfade time in seconds" } });
   let timer = null;
   const stop = () => {
     clearInterval(timer);
@@ -100,7 +102,7 @@ export function travel(host, studio) {
     }, STEP);
   };
   const button = (text, to) => make("button", { type: "button", className: "rill-plain", textContent: text, on: { click: () => go(to) } });
-  host.append(button("← To the first", 0), button("To the second →", 1), make("label", { className: "rill-check" }, "in", seconds, "s"));
+  host.append(button("Fade to A", 0), button("Fade to B", 1), make("label", { className: "rill-check" }, "Crossfade time", seconds, "s"));
   document.addEventListener("input", ({ target }) => target.closest?.("#rill-blend") && stop(), true); // the hand is stronger than the clock
 }
 

@@ -42,7 +42,7 @@ export function picture(host, studio) {
     for (const [id, name] of [["rill-control", "control"], ["rill-picture-scale", "picture"], ["rill-style", "style"]]) {
       document.getElementById(id)?.classList.toggle("rill-absent", !conditions.includes(name));
     }
-    host.classList.toggle("rill-absent", !conditions.includes("picture"));
+    for (const item of [host, host.closest(".block")]) item?.classList.toggle("rill-absent", !conditions.includes("picture"));
     document.getElementById("rill-conditions")?.classList.toggle("rill-absent", !conditions.some((name) => name !== "style"));
     if (jpeg) send();
   });

@@ -42,13 +42,13 @@ export function easel(studio, close) {
   const own = make("input", { type: "color", value: "#d7332b", title: "Another colour", aria: { label: "Another colour" }, on: { input: () => choose(own.value) } });
   const eraser = iconButton("eraser", "Eraser (e)", () => choose(brush.colour, !brush.erase));
   const size = make("input", { type: "range", min: 0.5, max: 20, step: 0.5, value: 3, on: { input: () => (brush.size = size.value / 100) } });
-  const undo = iconButton("undo", "Take back a stroke (z)", () => layer.undo());
+  const undo = iconButton("undo", "Undo (z)", () => layer.undo());
   const clear = iconButton("bin", "Clear the painting", () => layer.clear());
   const paper = make("input", { type: "color", value: "#f4f1ea", on: { input: () => studio.source?.fill?.(paper.value) } });
   const sheet = make("label", { className: "rill-check" }, paper, "Paper");
   const done = make("button", { type: "button", className: "rill-plain", textContent: "Done", on: { click: close } });
-  const kinds = [["colour", "Colour"], ["mask", "Strength"]].map(([kind, textContent]) => make("button", { type: "button", className: "rill-plain", textContent, dataset: { kind }, on: { click: () => studio.say("paint", kind) } }));
-  const remark = make("span", { className: "rill-remark", textContent: "What you paint stays as it is." });
+  const kinds = [["colour", "Colour"], ["mask", "Affected area"]].map(([kind, textContent]) => make("button", { type: "button", className: "rill-plain", textContent, dataset: { kind }, on: { click: () => studio.say("paint", kind) } }));
+  const remark = make("span", { className: "rill-remark", textContent: "Only what you paint is changed." });
   const swatchbox = make("div", { className: "rill-swatches" }, ...swatches, own);
   const bar = make("div", { className: "rill-easel", hidden: true, aria: { role: "toolbar", label: "Painting" } },
     make("div", { className: "rill-kindline", aria: { role: "group", label: "What is painted" } }, ...kinds), swatchbox, remark,

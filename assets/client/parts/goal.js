@@ -1,4 +1,4 @@
-// "Hold": the user names a frame rate or a likeness, and settings and size move to keep it. What moves when is decided in hold.js.
+// "Auto": the user names a frame rate or a quality, and settings and size move to keep it. What moves when is decided in hold.js.
 
 import { make, write } from "./dom.js";
 import { agreement, begin, built, decide, ladder, sizeOf, smaller } from "../pure/hold.js";
@@ -7,8 +7,8 @@ import { PROBE, put } from "./speed.js";
 import { age } from "../pure/trial.js";
 
 const GOALS = {
-  fps: { value: 20, min: 1, max: 120, step: 1, unit: "pictures a second" },
-  quality: { value: 0.95, min: 0.5, max: 1, step: 0.005, unit: "SSIM against the unaccelerated picture" },
+  fps: { value: 20, min: 1, max: 120, step: 1, unit: "fps" },
+  quality: { value: 0.95, min: 0.5, max: 1, step: 0.005, unit: "SSIM" },
 };
 
 const seconds = () => performance.now() / 1000;
@@ -85,6 +85,7 @@ class Holding {
 
   get words() {
     const { words } = this.#rung;
+    if (this.asked !== null) return `Switching to ${this.asked.replace("x", " × ")}; the stream continues.`;
     return this.why ? `Now ${words}: ${this.why}, ${age(performance.now() - this.at)}.` : `Now ${words}. Watching …`;
   }
 }
@@ -96,8 +97,8 @@ function askSize(respec, size) {
 
 /** The part of the page: what to hold, how much of it, and what was chosen and why. */
 export function hold(host, studio) {
-  const kind = make("select", { className: "rill-select", aria: { label: "What to hold" } },
-    ...[["", "Hold nothing"], ["fps", "Hold a frame rate"], ["quality", "Hold a likeness"]].map(([value, textContent]) => make("option", { value, textContent })));
+  const kind = make("select", { className: "rill-select", aria: { label: "Auto" } },
+    ...[["", "Auto: off"], ["fps", "Auto: keep fps"], ["quality", "Auto: keep quality"]].map(([value, textContent]) => make("option", { value, textContent })));
   const target = make("input", { type: "number", className: "rill-number", aria: { label: "Goal" } });
   const unit = make("span");
   const goal = make("label", { className: "rill-check", hidden: true }, target, unit);
@@ -113,7 +114,7 @@ export function hold(host, studio) {
     wanted = value;
     write(unit, words);
     owed = held?.release() ?? owed;
-    held = null;
+    held = studio.auto = null;
   });
   let wanted = 0; // the last goal that is one
   target.addEventListener("input", () => {
@@ -133,15 +134,15 @@ export function hold(host, studio) {
     if (studio.paused || studio.link.state !== "live" || studio.trial) return;
     if (!held && respec.asked) return;
     if (owed) askSize(respec, owed);
-    else if (!held && kind.value && !studio.settings.busy) held = new Holding(studio, kind.value);
+    else if (!held && kind.value && !studio.settings.busy) held = studio.auto = new Holding(studio, kind.value);
     owed = null;
     if (!held) return write(said, "");
     const why = held.disturbed();
     if (why) {
-      held = null; // the user's hand is stronger
+      held = studio.auto = null; // the user's hand is stronger
       kind.value = "";
       goal.hidden = true;
-      return studio.notice(`Holding has ended: ${why}`, true);
+      return studio.notice(`Auto is off: ${why}`, true);
     }
     held.look(summary, wanted);
     if (target.getAttribute("aria-invalid") !== "true") write(said, held.words);

@@ -5,6 +5,7 @@ import { Moves, parseMoves } from "../pure/moves.js";
 import { textOf, withText } from "../pure/png.js";
 import { Recorder } from "../flow/recorder.js";
 import { fitting } from "../pure/share.js";
+import { keep as store, kept as stored } from "../pure/storage.js";
 
 export const KEYWORD = "rill";
 const FORMAT = "rill-settings-1";
@@ -141,18 +142,28 @@ export function download(blob, name) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
 
-/** Two addresses where others may watch this session, and nothing else: a clean page, and MJPEG for OBS. */
-async function views(studio, host) {
-  const base = new URL("../../view", import.meta.url).href;
-  const { at } = studio.connection;
+const OUTPUT = "rill.output"; // the secret key of this browser's output place
+const VIEW = new URL("../../view", import.meta.url).href;
+
+/** Puts this session at its output place; { clean, mjpeg }, two addresses that outlive session and server, or null without a session. */
+async function putOut({ connection: { at, resume } }) {
   const where = at ? `?at=${encodeURIComponent(at)}` : "";
-  const answer = await fetch(base + where, { method: "POST", headers: { "X-Rill-Resume": studio.connection.resume ?? "" } }).catch(() => null);
-  if (!answer?.ok) return studio.notice("There is no session to watch yet. Try again when it is live.", true);
+  if (!stored(OUTPUT)) store(OUTPUT, btoa(String.fromCharCode(...crypto.getRandomValues(new Uint8Array(24)))).replaceAll("+", "-").replaceAll("/", "_"));
+  const headers = { "X-Rill-Resume": resume ?? "", "X-Rill-Output": stored(OUTPUT) };
+  const answer = await fetch(VIEW + where, { method: "POST", headers }).catch(() => null);
+  if (!answer?.ok) return null;
   const { token } = await answer.json();
+  return { clean: `${VIEW}${where}#${token}`, mjpeg: `${VIEW}.mjpeg${where}${where ? "&" : "?"}token=${token}` };
+}
+
+/** Shows the addresses of the output. */
+async function output(studio, host) {
+  const found = await putOut(studio);
+  if (!found) return studio.notice("There is no session to show yet. Try again when it is live.", true);
   const row = (label, url) => make("label", { className: "rill-view" }, label, make("input", { type: "text", readOnly: true, value: url, on: { focus: ({ target }) => target.select() } }));
-  const clean = `${base}${where}#${token}`;
-  const open = make("a", { className: "rill-link", href: clean, target: "_blank", rel: "noopener", textContent: "Open it" });
-  return host.replaceChildren(row("Clean page", clean), row("MJPEG, for OBS", `${base}.mjpeg${where}${where ? "&" : "?"}token=${token}`), open);
+  const open = make("a", { className: "rill-link", href: found.clean, target: "_blank", rel: "noopener", textContent: "Open it" });
+  const words = make("p", { className: "rill-remark", textContent: "These addresses stay good: after a reload or a restart of the server they go on, and hold the last picture until then." });
+  return host.replaceChildren(row("Clean page: OBS browser source, projector", found.clean), row("MJPEG: OBS media source", found.mjpeg), open, words);
 }
 
 const size = ({ size: bytes }) => (bytes < 1e6 ? `${Math.ceil(bytes / 1000)} kB` : `${(bytes / 1e6).toFixed(1)} MB`);
@@ -169,23 +180,25 @@ export function keep(host, studio) {
     files.value = "";
   });
   const record = button("Record", "Record the output as a video (v)", () => studio.keep.record());
-  const moves = button("Save the moves", "What you changed while it was recorded, to be played again", () => studio.keep.saveMoves());
+  const moves = button("Save moves", "What you changed while it was recorded, to be played again", () => studio.keep.saveMoves());
   const stop = button("Stop the replay", "", () => studio.keep.stopReplay());
   moves.hidden = stop.hidden = true;
   const addresses = make("div", {});
   const said = make("p", { className: "rill-remark", aria: { live: "polite" } });
   host.append(make("div", { className: "rill-buttons" },
-    button("Save picture", "A PNG with the settings inside (s)", () => studio.keep.snapshot()),
     record,
+    button("Save picture", "A PNG with the settings inside (s)", () => studio.keep.snapshot()),
+    button("Copy link", "A link that restores these settings (l)", () => document.querySelector(".rill-tools button[aria-label^='Copy']").click()),
     button("Save settings", "All settings as a file", () => studio.keep.saveSettings()),
-    button("Open …", "A settings file, a snapshot or recorded moves", () => files.click()),
-    button("Watch elsewhere", "Addresses to watch this session, and nothing more", () => views(studio, addresses)),
+    button("Load…", "A settings file, a snapshot or recorded moves", () => files.click()),
+    button("Output for OBS or projector", "Addresses that show the output, and nothing more", () => output(studio, addresses)),
     moves, stop), said, addresses, files);
   studio.addEventListener("recording", ({ detail: { active = false, seconds = 0, moves: made } }) => {
     record.textContent = active ? `Stop ${seconds.toFixed(0)} s` : "Record";
     record.setAttribute("aria-pressed", String(active));
     if (made) moves.hidden = made.moves.length === 0;
   });
+  studio.addEventListener("welcome", () => stored(OUTPUT) && putOut(studio)); // whoever watches this place goes on
   studio.addEventListener("replay", ({ detail }) => {
     stop.hidden = detail === null;
     said.textContent = detail ? `Replaying ${detail.moves} moves in ${detail.seconds.toFixed(0)} s.` : "";

@@ -1,30 +1,15 @@
-// Looks to choose from: presets with pictures that the model itself made, or the example prompts of a model that has none.
+// Looks to choose from, in groups: presets with pictures that the model itself made, or the example prompts of a model that has
+// none; first those that somebody has kept in this browser.
 
-import { make } from "./dom.js";
+import { iconButton, make } from "./dom.js";
 import { fitting } from "../pure/share.js";
+import { KEPT, columnsOf, grouped, keyOf, looksFor, surprise, toggled, wearing } from "../pure/looks.js";
+import { kept as stored, keep } from "../pure/storage.js";
 
 const MANIFEST = new URL("../../presets/presets.json", import.meta.url);
-const EDGE = 40; // pixels at the end of the row that fade out
-const BLENDED = 0.3; // of all surprises are two looks at once
 const PLAIN = { blend: 0 }; // what a look undoes unless it says otherwise; a second prompt stays written, but not mixed in
-
-/** A patch that nobody expected: one look or two, how strong, and new noise. `chance()` gives 0..1. */
-export function surprise(looks, current, chance) {
-  const pick = (from) => from[Math.min(from.length - 1, Math.floor(chance() * from.length))];
-  const others = looks.filter(({ settings }) => settings.prompt !== current);
-  if (!others.length) return {};
-  const first = pick(others);
-  const patch = { ...PLAIN, ...first.settings, seed: Math.floor(chance() * 4294967295), strength: Math.round((0.4 + 0.25 * chance()) * 100) / 100 };
-  const rest = others.filter(({ settings }) => settings.prompt !== first.settings.prompt && !settings.prompt_b);
-  if (first.settings.prompt_b || !rest.length || chance() >= BLENDED) return patch;
-  return { ...patch, prompt_b: pick(rest).settings.prompt, blend: Math.round((0.3 + 0.4 * chance()) * 100) / 100 };
-}
-
-/** The looks for a model: those of the manifest if it was made with this model, else its example prompts. */
-export function looksFor(model, manifest) {
-  if (manifest?.model === model.name) return manifest.presets.map((preset) => ({ ...preset, picture: new URL(preset.picture, MANIFEST).href }));
-  return (model.prompts ?? []).map((prompt) => ({ name: prompt, settings: { prompt }, picture: null }));
-}
+const STORE = "rill.looks";
+const SIDE = 144; // pixels of a kept look's picture
 
 async function fetchManifest() {
   try {
@@ -41,6 +26,7 @@ export function looks(host, studio) {
   host.setAttribute("aria-label", "Looks");
   const manifest = fetchManifest();
   let shown = [];
+  let tiles = []; // the buttons, in the order of the page; the same look may stand in "Kept" and in its group
   const apply = (settings) => {
     keepSecond(settings.prompt_b);
     for (const [key, value] of Object.entries(fitting({ ...PLAIN, ...settings }, studio.settings.fields))) studio.settings.put(key, value);
@@ -53,38 +39,106 @@ export function looks(host, studio) {
     studio.say("remember", own);
     studio.notice(`This look has a second prompt of its own. Yours, “${own}”, is among the earlier prompts.`, true);
   };
-  let seen = null; // the look that was last brought into view
-  const bring = () => {
-    const chosen = [...host.children].find((item) => item.getAttribute("aria-pressed") === "true") ?? null;
-    if (chosen && chosen !== seen) {
-      const [row, one] = [host, chosen].map((item) => item.getBoundingClientRect());
-      if (one.left < row.left || one.right > row.right - EDGE) host.scrollBy({ left: one.left - row.left - (row.width - one.width) / 2, behavior: "smooth" });
-    }
-    seen = chosen;
-  };
+  let seen; // the key of the look that was last worn; what a page begins with is not brought into view
   const paint = () => {
-    const { prompt = "", prompt_b: second = "", blend = 0 } = studio.settings.values;
-    shown.forEach(({ settings }, index) => {
-      const same = settings.prompt === prompt.trim() && (settings.prompt_b ?? "") === (blend > 0 ? second : "");
-      host.children[index].setAttribute("aria-pressed", String(same));
-    });
-    bring();
+    const worn = tiles.filter((tile) => wearing(tile.look, studio.settings.values));
+    for (const tile of tiles) tile.setAttribute("aria-pressed", String(worn.includes(tile)));
+    const key = worn.length ? keyOf(worn[0].look) : null;
+    if (key && seen !== undefined && key !== seen) bring(worn.at(-1), host);
+    if (tiles.length) seen = key;
   };
-  host.addEventListener("wheel", (event) => {
-    if (event.deltaX || host.scrollWidth <= host.clientWidth) return;
-    event.preventDefault(); // an upright wheel scrolls the row sideways
-    host.scrollLeft += event.deltaY;
-  }, { passive: false });
+  const kept = () => (stored(STORE) ?? []).filter((look) => look?.settings);
+  const star = (look) => {
+    keep(STORE, toggled(kept(), look));
+    show(keyOf(look));
+  };
   studio.surprise = () => apply(surprise(shown, studio.settings.values.prompt, Math.random));
-  studio.addEventListener("welcome", async ({ detail: { model } }) => {
-    shown = looksFor(model, await manifest);
-    host.replaceChildren(...shown.map(({ name, settings, picture }) => make("button", {
+  studio.look = (index) => tiles[index] && apply(tiles[index].look.settings);
+  studio.keepLook = () => {
+    const { prompt = "", prompt_b: second = "", blend = 0, strength } = studio.settings.wanted();
+    const known = shown.find((look) => wearing(look, studio.settings.values));
+    const settings = { prompt, ...(second && blend ? { prompt_b: second, blend } : {}), ...(strength === undefined ? {} : { strength }) };
+    const look = known ?? { name: prompt.slice(0, 40) || "No prompt", settings, picture: thumbnail(studio.view.canvas) };
+    const had = kept().some((item) => keyOf(item) === keyOf(look));
+    if (!had) star(look);
+    studio.notice(had ? `“${look.name}” is kept already.` : `“${look.name}” is kept, first among the looks.`, true);
+  };
+
+  function tile(look, index, starred) {
+    const button = make("button", {
       type: "button",
-      className: picture ? "rill-look" : "rill-chip",
-      title: name,
-      on: { click: () => apply(settings) },
-    }, picture && make("img", { src: picture, alt: "", loading: "lazy", width: 144, height: 144 }), make("span", { textContent: name }))));
+      className: look.picture ? "rill-look" : "rill-chip",
+      title: index < 9 ? `${look.name} (${index + 1})` : look.name,
+      dataset: { look: look.name },
+      tabIndex: -1,
+      on: { click: () => apply(look.settings) },
+    }, look.picture && make("img", { src: look.picture, alt: "", loading: "lazy", width: SIDE, height: SIDE }), make("span", { textContent: look.name }));
+    button.look = look;
+    const mark = iconButton("star", `${starred ? "No longer keep" : "Keep"} ${look.name}`, () => star(look));
+    mark.classList.add("rill-star");
+    mark.tabIndex = -1; // the keyboard has "k"
+    mark.setAttribute("aria-pressed", String(starred));
+    tiles.push(button);
+    return make("div", { className: "rill-tile" }, button, mark);
+  }
+
+  function show(focused = null) {
+    const own = kept();
+    const keys = new Set(own.map(keyOf));
+    tiles = [];
+    host.replaceChildren(...grouped(shown, own).map(({ name, looks: some }) => make("section", { className: "rill-looksof" },
+      make("h2", { textContent: name }),
+      make("div", { className: "rill-grid", aria: { role: "group", label: name } }, ...some.map((look) => tile(look, tiles.length, name === KEPT || keys.has(keyOf(look))))))));
+    if (tiles.length) tiles[0].tabIndex = 0;
     paint();
+    if (focused) tiles.find((each) => keyOf(each.look) === focused && host.contains(document.activeElement))?.focus();
+  }
+
+  host.addEventListener("keydown", (event) => {
+    const at = tiles.indexOf(event.target);
+    const next = at < 0 || event.ctrlKey || event.metaKey || event.altKey ? null : neighbour(tiles, at, event.key);
+    if (next === null) return;
+    event.preventDefault();
+    tiles[next].focus();
+  });
+  host.addEventListener("focusin", ({ target }) => {
+    if (!tiles.includes(target)) return;
+    for (const each of tiles) each.tabIndex = each === target ? 0 : -1;
+  });
+  studio.addEventListener("welcome", async ({ detail: { model } }) => {
+    shown = looksFor(model, await manifest, MANIFEST);
+    show();
   });
   studio.addEventListener("settings", paint);
+}
+
+/** The tile that a key leads to from tile `at`, or null. */
+function neighbour(tiles, at, key) {
+  const boxes = () => tiles.map((tile) => tile.getBoundingClientRect());
+  const steps = { ArrowRight: 1, ArrowLeft: -1 }[key];
+  if (steps) return Math.min(tiles.length - 1, Math.max(0, at + steps));
+  if (key === "Home") return 0;
+  if (key === "End") return tiles.length - 1;
+  if (key !== "ArrowDown" && key !== "ArrowUp") return null;
+  return columnsOf(boxes(), at, key === "ArrowDown" ? 1 : -1);
+}
+
+/** Scrolls the chosen look into its own row or column, never the page: whoever types does not lose sight of the prompt. */
+function bring(tile, host) {
+  for (let box = tile.parentElement; box; box = box.parentElement) {
+    const [outer, inner] = [box, tile].map((item) => item.getBoundingClientRect());
+    const off = (start, end) => (inner[start] < outer[start] ? inner[start] - outer[start] - 8 : Math.max(0, inner[end] - outer[end] + 8));
+    if (box.id === "rill-main") return;
+    const { overflowX, overflowY } = getComputedStyle(box);
+    if (/auto|scroll/.test(overflowX) && box.scrollWidth > box.clientWidth) box.scrollLeft += off("left", "right");
+    if (/auto|scroll/.test(overflowY) && box.scrollHeight > box.clientHeight) box.scrollTop += off("top", "bottom");
+  }
+}
+
+/** What the canvas shows, small, as an address of its own. */
+function thumbnail(canvas) {
+  const small = make("canvas", { width: SIDE, height: SIDE });
+  const side = Math.min(canvas.width, canvas.height);
+  small.getContext("2d").drawImage(canvas, (canvas.width - side) / 2, (canvas.height - side) / 2, side, side, 0, 0, SIDE, SIDE);
+  return small.toDataURL("image/jpeg", 0.8);
 }

@@ -13,15 +13,11 @@ export function mixture(host, studio) {
     host.hidden = second === "" || blend === 0;
     document.querySelector("#rill-prompt")?.classList.toggle("rill-unused", alone);
     if (host.hidden) return;
-    write(words, alone ? `Only the second prompt is in the picture: “${second}”.` : `The second prompt is mixed in at ${Math.round(blend * 100)}%: “${second}”.`);
+    write(words, alone ? `Only prompt B is in the picture: “${second}”.` : `Prompt B is mixed in at ${Math.round(blend * 100)}%: “${second}”.`);
   });
 }
 
-/** Opens the second prompt's fold and goes there. */
 function edit() {
-  const fold = document.querySelector("#rill-second");
-  const box = () => fold?.querySelector("#rill-prompt-b textarea, #rill-prompt-b input");
-  if (!box()?.offsetParent) fold?.querySelector("button")?.click();
-  const go = (left) => (box()?.offsetParent ? box().focus() : left > 0 && setTimeout(() => go(left - 1), 50)); // the fold opens in its own time
-  go(20);
+  if (document.fullscreenElement) document.exitFullscreen();
+  document.querySelector("#rill-prompt-b :is(textarea, input)")?.focus();
 }

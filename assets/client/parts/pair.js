@@ -5,7 +5,7 @@ import { messages } from "../wire/protocol.js";
 import { decode } from "../flow/view.js";
 
 export function pair(studio) {
-  const [shown, reference] = ["shown", "reference"].map((side) => make("canvas", { className: `rill-${side}`, aria: { role: "img", label: side === "shown" ? "Shown picture" : "Unaccelerated picture" } }));
+  const [shown, reference] = ["shown", "reference"].map((side) => make("canvas", { className: `rill-${side}`, aria: { role: "img", label: side === "shown" ? "Shown picture" : "Full quality picture" } }));
   const element = make("div", { className: "rill-pair" }, shown, reference);
   let waiting = null; // the reference whose answer has not come yet
   let probed = null; // whether the probe ran before it was needed here

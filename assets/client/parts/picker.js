@@ -4,14 +4,15 @@ import { cameras, onCameraChange } from "../flow/sources.js";
 import { icon, iconButton, make, write } from "./dom.js";
 
 const KINDS = [
-  ["camera", "Camera"],
+  ["camera", "Use my camera"],
   ["screen", "Screen"],
   ["sample", "Sample"],
   ["clip", "Clip"],
   ["picture", "Picture"],
   ["paint", "Paint"],
-  ["prompt", "Prompt only"],
+  ["prompt", "Words"],
 ];
+const TITLES = { screen: "A window, a tab or the whole screen", sample: "The sample clip", clip: "A video file", picture: "A picture file", paint: "A sheet of paper to paint on", prompt: "The prompt alone, without an input" };
 const ACCEPT = { clip: "video/*", picture: "image/*" };
 
 export function source(host, studio) {
@@ -26,6 +27,7 @@ export function source(host, studio) {
   const buttons = KINDS.map(([kind, label]) => make("button", {
     type: "button",
     className: "rill-kind",
+    title: TITLES[kind] ?? "",
     dataset: { kind },
     aria: { pressed: "false" },
     on: { click: () => pick(kind) },
@@ -36,6 +38,7 @@ export function source(host, studio) {
   studio.addEventListener("source", () => {
     const kind = studio.source?.kind ?? null;
     for (const button of buttons) button.setAttribute("aria-pressed", String(button.dataset.kind === kind));
+    write(buttons[0].lastChild, kind === "camera" ? "Camera" : KINDS[0][1]);
     host.dataset.busy = String(studio.opening > 0);
     for (const { update } of lines) update(studio.source);
   });
@@ -44,13 +47,15 @@ export function source(host, studio) {
 function cameraLine(studio) {
   const device = make("select", { className: "rill-select", aria: { label: "Camera" }, on: { change: () => studio.choose("camera", { deviceId: device.value }) } });
   const mirrored = make("input", { type: "checkbox", checked: true, on: { change: () => studio.setMirror(mirrored.checked) } });
-  const line = make("div", { className: "rill-sourceline", hidden: true }, device, make("label", { className: "rill-check" }, mirrored, "Mirror"));
+  const turn = iconButton("turn", "Front or back camera", () => studio.choose("camera", { facing: studio.source?.away ? "user" : "environment" }));
+  const line = make("div", { className: "rill-sourceline", hidden: true }, device, turn, make("label", { className: "rill-check" }, mirrored, "Mirror"));
   const list = async () => {
     if (studio.source?.kind !== "camera") return;
     const current = studio.source.deviceId;
     const found = await cameras();
     device.replaceChildren(...found.map(({ deviceId, label }) => make("option", { value: deviceId, textContent: label, selected: deviceId === current })));
     device.disabled = found.length < 2;
+    turn.hidden = found.length < 2 || !matchMedia("(pointer: coarse)").matches;
   };
   onCameraChange(list);
   const update = (now) => {

@@ -11,10 +11,10 @@ export const composing = ({ isComposing, keyCode }) => isComposing || keyCode ==
 /** Whether what has the focus takes keys as text: none of them is a shortcut then. */
 const typing = (target) => target instanceof Element && (target.isContentEditable || target.closest(TYPING) !== null);
 
-/** `keys`: [key, words, action] for every shortcut; `?` opens the sheet. Returns what opens it. */
+/** `keys`: [keys, words, action] for every shortcut, one character a key; `?` opens the sheet. Returns what opens it. */
 export function shortcuts(keys) {
   const sheet = helpSheet(keys);
-  const table = new Map(keys.map(([key, , action]) => [key, action]));
+  const table = new Map(keys.flatMap(([names, , action]) => [...names].map((key) => [key, action])));
   let pressed = null; // what a pointer pressed and so has the focus: the space bar is not meant for it
   addEventListener("pointerdown", ({ target }) => (pressed = target.closest?.(`${OWN}, label`)), true);
   addEventListener("focusin", ({ target }) => (pressed = pressed?.contains(target) ? pressed : null), true);
@@ -25,17 +25,19 @@ export function shortcuts(keys) {
     const action = table.get(event.key);
     if (!action || typing(target) || (event.key === " " && spaceIsIts(target))) return;
     event.preventDefault();
-    if (!event.repeat) action();
+    if (!event.repeat) action(event.key);
   });
   addEventListener("keyup", (event) => event.key === " " && pressed?.contains(event.target) && event.preventDefault(), true); // some browsers press then
   return () => sheet.showModal();
 }
 
 function helpSheet(keys) {
-  const rows = keys.map(([key, words]) => make("div", {}, make("dt", {}, make("kbd", { textContent: key === " " ? "Space" : key })), make("dd", { textContent: words })));
+  const rows = keys.map(([key, words]) => make("div", {}, make("dt", {}, make("kbd", { textContent: shown(key) })), make("dd", { textContent: words })));
   const close = make("button", { type: "button", className: "rill-plain", textContent: "Close", on: { click: () => sheet.close() } });
   const sheet = make("dialog", { className: "rill-sheet", aria: { label: "Keyboard shortcuts" } }, make("h2", { textContent: "Keyboard" }), make("dl", {}, ...rows), close);
   sheet.addEventListener("click", (event) => event.target === sheet && sheet.close());
   document.querySelector(".gradio-container")?.append(sheet);
   return sheet;
 }
+
+const shown = (names) => (names === " " ? "Space" : names.length > 1 ? `${names[0]} – ${names.at(-1)}` : names);

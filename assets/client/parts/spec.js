@@ -4,6 +4,10 @@ import { iconButton, make, write } from "./dom.js";
 
 const FIRST_REQUEST = 2 ** 40; // far from the numbers of settings patches, whose errors come by the same road
 const SIDES = [256, 384, 512, 640, 768, 1024];
+const SHAPES = [ // multiples of 64, within 2% of the shape that they stand for
+  ["4:3", [[512, 384], [768, 576]]],
+  ["16:9", [[448, 256], [576, 320], [1024, 576]]],
+];
 
 /** Pure but for its callbacks: `send(changes, request)` returns false while nobody listens, `changed()` is called when words or values differ. */
 export class Respec {
@@ -32,14 +36,14 @@ export class Respec {
     const differs = Object.entries(changes).some(([key, value]) => JSON.stringify(this.spec?.[key]) !== JSON.stringify(value));
     if (differs && !this.asked && this.send(changes, this.request + 1)) {
       this.request += 1;
-      Object.assign(this, { asked: true, words: "Asking the server" });
+      Object.assign(this, { asked: what(changes), words: "Asking the server" });
     }
     this.changed();
   }
 
   building({ request, elapsed_s: elapsed }) {
     if (request !== this.request) return;
-    this.words = `Building the new pipeline, ${Math.round(elapsed)} s; the present one goes on`;
+    this.words = `Switching ${this.asked}; the stream continues (${Math.round(elapsed)} s)`;
     this.changed();
   }
 
@@ -59,11 +63,21 @@ export class Respec {
   }
 }
 
-/** The sizes to choose from, as [value, words]: the usual squares and what runs now. */
+/** What a change is of, in a word. */
+function what(changes) {
+  if ("width" in changes || "height" in changes) return "size";
+  return "loras" in changes ? "LoRAs" : Object.keys(changes)[0];
+}
+
+/** The sizes to choose from, as [value, words]: squares, the usual shapes upright and across, and what runs now. */
 export function sizes({ width, height }) {
-  const squares = SIDES.map((side) => [side, side]);
-  const all = squares.some(([w, h]) => w === width && h === height) ? squares : [[width, height], ...squares];
-  return all.map(([w, h]) => [`${w}x${h}`, `${w} × ${h}`]);
+  const shapes = SHAPES.flatMap(([name, some]) => [
+    ...some.map((size) => [...size, name]),
+    ...some.map(([w, h]) => [h, w, name.split(":").reverse().join(":")]),
+  ]);
+  const usual = [...SIDES.map((side) => [side, side, ""]), ...shapes];
+  const all = usual.some(([w, h]) => w === width && h === height) ? usual : [[width, height, ""], ...usual];
+  return all.map(([w, h, name]) => [`${w}x${h}`, `${w} × ${h}` + (name && ` (${name})`)]);
 }
 
 /** `loras` with one at another weight, added if it is new, gone if `weight` is null. */
@@ -115,7 +129,8 @@ export function spec(host, studio) {
     lora.parentElement.hidden = !others.length;
     uses.replaceChildren(...used.map((use) => weight(use, locked, ask)));
     for (const select of [backend, size, model, lora]) select.disabled = locked;
-    write(said, words);
+    write(said, /visitors share/.test(words) ? "Locked while others are here" : words);
+    said.title = words;
   };
   respec.changed();
 }

@@ -1,23 +1,14 @@
-// The output, large, with its few tools; the input as an inset, beside it or wiped over it; what is wrong, said on top of it.
+// The picture, which is the page; the input as an inset, beside it or wiped over it; what is wrong, said on top of it.
 
 import { words } from "../wire/link.js";
-import { iconButton, make, write } from "./dom.js";
+import { make, write } from "./dom.js";
 import { easel, paintable } from "./easel.js";
+import { idle } from "./idle.js";
 import { pair } from "./pair.js";
-import { shortcuts } from "./shortcuts.js";
+import { peek } from "./peek.js";
+import { tools } from "./tools.js";
 
 const BRIEF = 8000; // ms that a passing remark stays
-const VIEWS = {
-  inset: "The input as an inset (i)",
-  beside: "Input and output side by side (i)",
-  alone: "The output alone (i)",
-};
-
-const WIPES = {
-  inset: "Wipe between input and output (w)",
-  wipe: "Wipe between the unaccelerated picture and the one shown (w)",
-  reference: "End the wipe (w)",
-};
 
 export function stage(host, studio, trigger) {
   const canvas = make("canvas", { className: "rill-canvas", id: "rill-output", width: 2, height: 2, aria: { role: "img", label: "Transformed picture" } });
@@ -30,16 +21,26 @@ export function stage(host, studio, trigger) {
   const veil = make("div", { className: "rill-veil" });
   const notice = make("div", { className: "rill-notice", hidden: true, aria: { role: "alert" } });
   const recording = make("div", { className: "rill-recording", hidden: true, aria: { hidden: "true" } });
-  const frame = make("div", { className: "rill-frame", dataset: { view: "inset" } }, picture, inset, wiper(), veil, recording, notice);
+  const slide = wiper();
+  const frame = make("div", { className: "rill-frame", dataset: { view: "inset" } }, picture, inset, slide, veil, recording, notice);
   const { bar, brush, turn, keys } = easel(studio, () => setPainting(null));
   const box = make("div", { className: "rill-stagebox" }, frame, bar);
   host.append(box, make("div", { id: "rill-nursery", aria: { hidden: "true" } }));
-  frame.after(tools());
+  const whole = document.getElementById("rill-left") ?? box; // with the prompt
+  frame.after(tools(studio, { frame, keys, setView, setPainting, whole }));
   paintable(layer.canvas, layer, () => (frame.dataset.painting === "colour" ? brush : null));
   paintable(mask.canvas, mask, () => (frame.dataset.painting === "mask" ? { ...brush, colour: "#12b8ac" } : null));
   studio.addEventListener("paint", ({ detail }) => setPainting(detail));
 
   let before = "inset"; // the view to go back to after painting
+  let plain = null; // the view to go back to after a peek at the input
+  frame.append(peek(frame, picture, studio, (share) => {
+    plain ??= frame.dataset.view;
+    setView(share === null ? plain : "wipe");
+    if (share === null) plain = null;
+    else place(100 * share);
+  }));
+  idle(whole, studio);
   let paper = null; // the input of the last change: a new canvas shows its tools once
   studio.bridge = () => trigger("change");
   studio.addEventListener("source", () => {
@@ -59,8 +60,10 @@ export function stage(host, studio, trigger) {
     if (brief) notice.timer = setTimeout(() => showNotice(notice, ""), BRIEF);
   });
   studio.addEventListener("welcome", ({ detail: { spec } }) => {
-    frame.style.setProperty("--shape", `${spec.width} / ${spec.height}`);
-    frame.style.setProperty("--ratio", spec.width / spec.height);
+    const { style } = document.body; // the whole page is laid out around the picture
+    style.setProperty("--shape", `${spec.width} / ${spec.height}`);
+    style.setProperty("--ratio", spec.width / spec.height);
+    document.body.dataset.shape = spec.width > 1.2 * spec.height ? "wide" : spec.height > 1.2 * spec.width ? "tall" : "square";
     for (const each of [layer, mask]) each.resize(spec.width, spec.height);
   });
   const paint = () => {
@@ -76,6 +79,7 @@ export function stage(host, studio, trigger) {
   studio.start(canvas);
 
   function setView(view) {
+    if (view === frame.dataset.view) return;
     if (frame.dataset.painting && view !== "beside") setPainting(null);
     frame.dataset.view = view;
     studio.say("view", view);
@@ -98,66 +102,16 @@ export function stage(host, studio, trigger) {
     studio.say("view", frame.dataset.view);
   }
 
-  function tools() {
-    const pause = iconButton("pause", "Pause (space)", () => studio.setPaused(!studio.paused));
-    studio.addEventListener("link", () => {
-      pause.paint(studio.paused ? "play" : "pause", studio.paused ? "Go on (space)" : "Pause (space)");
-      pause.setAttribute("aria-pressed", String(studio.paused));
-    });
-    const names = Object.keys(VIEWS);
-    const look = iconButton("inset", VIEWS.inset, () => setView(names[(names.indexOf(frame.dataset.view) + 1) % names.length]));
-    const wipe = iconButton("wipe", WIPES.inset, () => setView({ wipe: "reference", reference: "inset" }[frame.dataset.view] ?? "wipe"));
-    const brushes = iconButton("paint", "Paint on the input (p)", () => setPainting(frame.dataset.painting ? null : "colour"));
-    studio.addEventListener("view", ({ detail: view }) => {
-      if (view in VIEWS) look.paint(view, VIEWS[view]);
-      wipe.paint("wipe", WIPES[view] ?? WIPES.inset);
-      wipe.setAttribute("aria-pressed", String(view in WIPES && view !== "inset"));
-      brushes.setAttribute("aria-pressed", String(Boolean(frame.dataset.painting)));
-    });
-    const save = iconButton("snapshot", "Save this picture with its settings (s)", () => studio.keep.snapshot());
-    const share = iconButton("share", "Copy a link to these settings (l)", () => copyLink(share, studio));
-    const full = iconButton("full", "Full screen (f)", () => fullscreen(host.closest("#rill-left") ?? box)); // with the prompt
-    const prompt = () => document.querySelector("#rill-prompt textarea, #rill-prompt input")?.focus();
-    const open = shortcuts([
-      [" ", "Pause, go on", () => pause.click()],
-      ["/", "Write the prompt", prompt],
-      ["r", "Surprise me", () => studio.surprise()],
-      ["i", "Input: inset, beside, hidden", () => look.click()],
-      ["w", "Wipe: input, unaccelerated picture, off", () => wipe.click()],
-      ["p", "Paint on the input", () => brushes.click()],
-      ["e", "Eraser, while painting", () => keys.e.click()],
-      ["z", "Take back a stroke, while painting", () => keys.z.click()],
-      ["s", "Save the picture", () => save.click()],
-      ["l", "Copy a link to these settings", () => share.click()],
-      ["v", "Record, stop", () => studio.keep.record()],
-      ["f", "Full screen", () => full.click()],
-      ["?", "This sheet", () => open()],
-    ]);
-    const help = iconButton("help", "Keyboard shortcuts (?)", () => open());
-    return make("div", { className: "rill-tools", aria: { role: "toolbar", label: "Output" } }, pause, save, share, look, wipe, brushes, full, help);
-  }
-
   function wiper() {
-    const slide = make("input", { type: "range", className: "rill-wiper", min: 0, max: 100, step: 0.5, value: 50, aria: { label: "Where the wipe stands" } });
-    slide.addEventListener("input", () => frame.style.setProperty("--wipe", `${slide.value}%`));
-    return slide;
+    const range = make("input", { type: "range", className: "rill-wiper", min: 0, max: 100, step: 0.5, value: 50, aria: { label: "Where the wipe stands" } });
+    range.addEventListener("input", () => place(range.value));
+    return range;
   }
-}
 
-async function copyLink(button, studio) {
-  history.replaceState(null, "", studio.address); // the address bar holds it too, where the clipboard is closed
-  try {
-    await navigator.clipboard.writeText(studio.address);
-    button.paint("done", "Copied");
-  } catch {
-    button.paint("done", "The link is in the address bar");
+  function place(percent) {
+    slide.value = percent;
+    frame.style.setProperty("--wipe", `${percent}%`);
   }
-  setTimeout(() => button.paint("share", "Copy a link to these settings (l)"), 1500);
-}
-
-function fullscreen(box) {
-  if (document.fullscreenElement) return document.exitFullscreen();
-  return box.requestFullscreen?.().catch(() => box.classList.toggle("rill-filling")); // phones without it: fill the window
 }
 
 function showInput(inset, holder, studio) {

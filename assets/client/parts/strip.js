@@ -11,52 +11,54 @@ const VERDICTS = [
   ["dropped", "frames that were too old or were overtaken by newer ones"],
 ];
 const STAGES = [
-  ["encode", "encode", ({ stages }) => stages.encode],
-  ["denoise", "denoise", ({ stages }) => stages.denoise],
-  ["decode", "decode", ({ stages }) => stages.decode],
-  ["wait", "waiting", ({ wait }) => wait ?? 0],
-  ["codec", "JPEG", ({ stages }) => stages.unpack + stages.pack + stages.gate],
-  ["browser", "browser", ({ before, after }) => before + after],
-  ["rest", "network, sockets", null],
+  ["encode", "encode", ({ stages }) => stages.encode, ({ stages95 }) => stages95.encode],
+  ["denoise", "denoise", ({ stages }) => stages.denoise, ({ stages95 }) => stages95.denoise],
+  ["decode", "decode", ({ stages }) => stages.decode, ({ stages95 }) => stages95.decode],
+  ["wait", "waiting", ({ wait }) => wait ?? 0, ({ wait95 }) => wait95],
+  ["codec", "JPEG", ({ stages }) => stages.unpack + stages.pack + stages.gate, ({ stages95 }) => stages95.unpack + stages95.pack + stages95.gate],
+  ["browser", "browser", ({ before, after }) => before + after, ({ before95, after95 }) => before95 + after95],
+  ["rest", "network, sockets", null, null],
 ];
 
 export function strip(host, studio) {
-  const shown = figure("shown", "fps shown", "distinct source frames answered in time, skips included");
+  const shown = figure("shown", "fps", "new pictures per second; what is shown again is counted as skipped");
   const counts = VERDICTS.map(([name, title]) => figure(name, name, title));
-  const p50 = figure("p50", "ms p50", "half of the pictures took less from capture to paint, by the browser's own clock");
+  const p50 = figure("p50", "ms median", "half of the pictures took less from capture to paint, by the browser's own clock");
   const p95 = figure("p95", "ms p95", "one picture in twenty took longer from capture to paint");
-  const rates = new Chart("Pictures per second by verdict", VERDICTS.map(([name]) => `--v-${name}`), { stacked: true, floor: 5 });
-  const latency = new Chart("Glass to glass", ["--v-generated", "--v-cached"], { floor: 20 });
+  const rates = new Chart("fps by verdict", VERDICTS.map(([name]) => `--v-${name}`), { stacked: true, floor: 5 });
+  const latency = new Chart("Delay", ["--v-generated", "--v-cached"], { floor: 20 });
   const stack = new Chart("Where the time goes", STAGES.map(([name]) => `--s-${name}`), { stacked: true, floor: 20 });
   const legend = STAGES.map(([name, label]) => {
-    const value = make("b");
-    return { value, row: make("li", { dataset: { stage: name } }, make("i", { aria: { hidden: "true" } }), make("span", { textContent: label }), value) };
+    const [value, worst] = [make("b"), make("span", { className: "rill-p95" })];
+    return { value, worst, row: make("li", { dataset: { stage: name } }, make("i", { aria: { hidden: "true" } }), make("span", { textContent: label }), value, worst) };
   });
   const traffic = make("div", { className: "rill-traffic" });
   host.append(
-    group("Pictures per second", make("div", { className: "rill-figures" }, shown.element, ...counts.map(({ element }) => element)), rates.canvas),
-    group("Glass to glass", make("div", { className: "rill-figures" }, p50.element, p95.element), latency.canvas),
-    group("Where the time goes", make("ul", { className: "rill-legend" }, ...legend.map(({ row }) => row)), stack.canvas),
+    group("fps", make("div", { className: "rill-figures" }, shown.element, ...counts.map(({ element }) => element)), rates.canvas),
+    group("Delay", make("div", { className: "rill-figures" }, p50.element, p95.element), latency.canvas),
+    group("Where the time goes: ms median, p95", make("ul", { className: "rill-legend" }, ...legend.map(({ row }) => row)), stack.canvas),
     traffic,
   );
 
   setInterval(() => {
     if (document.hidden) return;
     const summary = studio.stats.summary(performance.now());
-    write(shown.value, rate(summary.output_fps));
+    write(shown.value, rate(summary.new_fps));
     VERDICTS.forEach(([name], index) => {
       write(counts[index].value, rate(summary.rates[name]));
       counts[index].element.dataset.idle = String(summary.counts[name] === 0);
     });
-    rates.add(VERDICTS.map(([name]) => summary.rates[name]), `${rate(summary.output_fps)} shown`);
+    rates.add(VERDICTS.map(([name]) => summary.rates[name]), `${rate(summary.new_fps)} new`);
     const { p50: half, p95: most } = summary.latency;
     write(p50.value, ms(half));
     write(p95.value, ms(most));
     latency.add([half, most], `half within ${ms(half)} ms, 95% within ${ms(most)} ms`);
     const parts = timeParts(summary);
-    legend.forEach(({ value, row }, index) => {
+    legend.forEach(({ value, worst, row }, index) => {
+      const most = STAGES[index][3]?.(summary) ?? null;
       row.hidden = parts[index] < 0.05;
       write(value, ms(parts[index]));
+      write(worst, most === null ? "" : ms(most));
     });
     stack.add(parts, STAGES.map(([, label], index) => `${label} ${ms(parts[index])} ms`).join(", "));
     write(traffic, trafficWords(summary, studio.telemetry));
@@ -66,7 +68,7 @@ export function strip(host, studio) {
 
 /** The likeness to the unaccelerated picture, as numbers and over time. */
 export function quality(host, studio) {
-  const ssim = figure("ssim", "SSIM", "likeness to the unaccelerated picture of the same frame; 1 is the same");
+  const ssim = figure("ssim", "SSIM", "likeness to the full quality picture of the same frame; 1 is the same");
   const psnr = figure("psnr", "dB PSNR", "40 and more is hard to see");
   const flicker = figure("flicker", "flicker", "change from picture to picture where the input stands still, of 255");
   const chart = new Chart("SSIM", ["--v-generated"], { floor: 1, low: 0.8 });

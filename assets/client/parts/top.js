@@ -1,4 +1,4 @@
-// The bar at the top: name, state of the connection in words, what the engine runs.
+// The bar at the top: name, what this is, state of the connection in words, and the two figures that everybody understands.
 
 import { words } from "../wire/link.js";
 import { make, write } from "./dom.js";
@@ -11,10 +11,11 @@ export function top(host, studio) {
   const status = make("div", { className: "rill-status", aria: { role: "status", live: "polite" } }, dot, text);
   const retry = make("button", { type: "button", className: "rill-link", hidden: true, on: { click: () => studio.connection.connect() } });
   retry.textContent = "Connect now";
-  const engine = make("div", { className: "rill-engine" });
   const title = make("h1", { className: "rill-name" });
   title.innerHTML = `${WAVE}<span>Rill</span>`;
-  host.append(title, make("div", { className: "rill-statusline" }, status, retry), engine);
+  const line = make("p", { className: "rill-line", textContent: "Repaints your camera live, in the look that you describe." });
+  const plain = make("div", { className: "rill-plainly", title: "New pictures per second, and the time from capture to display" });
+  host.append(title, line, make("div", { className: "rill-statusline" }, status, retry), plain);
 
   const update = () => {
     const { tone, text: sentence, action } = words(studio.link, performance.now());
@@ -25,11 +26,8 @@ export function top(host, studio) {
   };
   studio.addEventListener("link", update);
   studio.addEventListener("source", update);
-  studio.addEventListener("welcome", ({ detail: { spec, model } }) => {
-    const device = spec.device === "cpu" ? "CPU" : spec.device.toUpperCase();
-    const name = (model.title ?? model.name).split(":")[0];
-    write(engine, `${name} · ${spec.width} × ${spec.height} · ${spec.backend} · ${device}`);
-    engine.title = `${model.title ?? model.name}: ${spec.model}, ${spec.dtype}, up to ${spec.max_steps} steps`;
+  studio.addEventListener("summary", ({ detail: { new_fps: fps, latency } }) => {
+    write(plain, latency.p50 === null ? "" : `${Math.round(fps)} fps · ${Math.round(latency.p50)} ms delay`);
   });
   setInterval(update, 500);
   update();

@@ -26,21 +26,20 @@ export function smaller({ width, height }) {
 
 /**
  * The rungs under these settings, each { words, patch, size }; every patch names every key that any rung moves. `sizes`: the
- * present one first, then those that may be gone down to; without any, sizes are not moved and `size` is null.
+ * present one first, then those that may be gone down to; without any, sizes are not moved and `size` is null. Skipping still frames is
+ * no rung: a picture that is shown again is no new one, so no rate and no likeness can be met by it.
  */
 export function ladder(values, sizes = []) {
   const rungs = [{ words: "your settings", patch: {}, size: sizes[0] ?? null }];
   const add = (words, patch, size = rungs.at(-1).size) => rungs.push({ words, patch: { ...rungs.at(-1).patch, ...patch }, size });
   for (let steps = values.steps - 1; steps >= 1; steps--) add(`${steps} ${steps > 1 ? "steps" : "step"}`, { steps });
-  if (!values["gate.enabled"]) add("similarity gate on", { "gate.enabled": true });
   const [branch, interval] = values["cache.enabled"] ? [values["cache.branch"], values["cache.interval"]] : [Infinity, 1];
   // From branch 1 on short passes cascade, which costs less than branch 0 alone and looks better.
   for (const [b, k] of branch ? [[2, 2], [1, 3], [1, 4], [1, 6], [0, 6]] : [[0, 2], [0, 3], [0, 4], [0, 6]]) {
     if (b > branch || k < interval || (b === branch && k === interval)) continue;
     const moved = { "cache.enabled": true, "cache.policy": "interval", "cache.interval": k, "cache.branch": b, "cache.cascade": true };
-    add(`cache: every ${k} frames, re-entry ${b}`, moved);
+    add(`cache: full pass every ${k} frames, depth ${b}`, moved);
   }
-  for (const eta of [0.95, 0.9]) if (values["gate.threshold"] > eta) add(`gate threshold ${eta}`, { "gate.threshold": eta });
   for (const size of sizes.slice(1)) add(`${size.replace("x", " × ")} pixels`, {}, size);
   const keys = [...new Set(rungs.flatMap(({ patch }) => Object.keys(patch)))];
   const base = Object.fromEntries(keys.filter((key) => key in values).map((key) => [key, values[key]]));

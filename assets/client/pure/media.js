@@ -38,3 +38,9 @@ export function centreCrop(width, height, toWidth, toHeight) {
   const [w, h] = [Math.round(toWidth * scale), Math.round(toHeight * scale)];
   return { x: Math.floor((width - w) / 2), y: Math.floor((height - h) / 2), width: w, height: h };
 }
+
+/** What of a picture goes where in the model's: { crop, to }. With `fit` all of it, centred, else what fills the whole. */
+export function placed(width, height, toWidth, toHeight, fit) {
+  if (fit && width && height) return { crop: { x: 0, y: 0, width, height }, to: centreCrop(toWidth, toHeight, width, height) };
+  return { crop: centreCrop(width, height, toWidth, toHeight), to: { x: 0, y: 0, width: toWidth, height: toHeight } };
+}

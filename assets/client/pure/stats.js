@@ -74,12 +74,17 @@ export class Stats {
       generated_fps: rate(counts.generated), // these two as in the server's telemetry
       output_fps: rate(this.painted.length + counts.skipped),
       input_fps: rate(this.sources.length),
+      new_fps: rate(this.painted.length), // what the gate shows again is no new picture
       latency: { p50: percentile(latencies, 0.5), p95: percentile(latencies, 0.95), count: latencies.length },
+      stages95: Object.fromEntries(STAGES.map((stage) => [stage, percentile(worked.map(({ stages }) => stages[stage]), 0.95) ?? 0])),
       stages: Object.fromEntries(STAGES.map((stage) => [stage, median(worked.map(({ stages }) => stages[stage])) ?? 0])),
       model: { generated: model("generated"), cached: model("cached") }, // ms of one picture
       before: median(this.sent.map(({ took }) => took)) ?? 0,
       after: median(this.painted.map(({ took }) => took)) ?? 0,
       wait: median(worked.map(({ wait }) => wait)),
+      wait95: percentile(worked.map(({ wait }) => wait), 0.95),
+      before95: percentile(this.sent.map(({ took }) => took), 0.95) ?? 0,
+      after95: percentile(this.painted.map(({ took }) => took), 0.95) ?? 0,
       up: rate(this.sent.reduce((sum, { bytes }) => sum + bytes, 0)),
       down: rate(this.answers.reduce((sum, { bytes }) => sum + bytes, 0)),
       rtt: this.rtt,

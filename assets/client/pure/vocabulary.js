@@ -38,3 +38,21 @@ export function chosen(prompt, word, kind, groups) {
   if (all.includes(word)) return rest.join(", ");
   return (kind === "look" || kind === "scene" ? [word, ...rest] : [...rest, word]).join(", ");
 }
+
+const WHERE = { prompt: "", prompt_b: "Prompt B: ", negative: "Negative prompt: " };
+
+/** Lines to say under the prompt: { kind: taken | unknown | cut, words, setting, from, to }; `to` may be put in the place of `from`. */
+export function remarks({ understood = [], unknown = [], cut = [] }) {
+  const taken = understood.filter(({ by }) => by !== "name").map(({ setting, words, meaning }) => ({ kind: "taken", setting, words: `${WHERE[setting]}“${words}” is read as “${meaning}”.` }));
+  const strange = unknown.map(({ setting, words, nearest }) => ({
+    kind: "unknown", setting, from: words, to: nearest, words: `${WHERE[setting]}This model does not know “${words}”${nearest ? "; nearest:" : "."}`,
+  }));
+  const ends = cut.map(({ setting, tokens, lost }) => ({ kind: "cut", setting, words: `${WHERE[setting]}Cut after ${tokens} tokens: “${lost}” is not read.` }));
+  return [...strange, ...ends, ...taken];
+}
+
+/** `prompt` with `to` where the words `from` stood, whatever their case. */
+export function replaced(prompt, from, to) {
+  const at = prompt.toLowerCase().indexOf(from.toLowerCase());
+  return at < 0 ? prompt : prompt.slice(0, at) + to + prompt.slice(at + from.length);
+}

@@ -42,9 +42,9 @@ export function words(link, now) {
     case "connecting":
       return { tone: "busy", text: "Connecting …", action: null };
     case "loading":
-      return { tone: "busy", text: `${link.reason || "The model is loading"} (${Math.round(link.elapsed ?? 0)} s)`, action: null };
+      return { tone: "busy", text: `Preparing the model (first time only): ${Math.round(link.elapsed ?? 0)} s`, action: null };
     case "queue":
-      return { tone: "busy", text: `Waiting for a place: you are number ${link.place} of ${link.of}. While others wait a turn lasts ${Math.round(link.turn)} s.`, action: null };
+      return { tone: "busy", text: `${waitingWords(link)} Turns are ${Math.round(link.turn)} s when busy.`, action: null };
     case "live":
       return liveWords(link, now);
     case "lost":
@@ -54,6 +54,11 @@ export function words(link, now) {
     default:
       return { tone: "bad", text: link.reason || "Ended.", action: "retry" };
   }
+}
+
+/** Each turn frees at least one place, so the line is never slower than this. */
+function waitingWords({ place, of, turn }) {
+  return place === 1 ? `You're next: about ${Math.round(turn)} s.` : `You are number ${place} of ${of}: about ${Math.round(place * turn)} s.`;
 }
 
 function liveWords(link, now) {

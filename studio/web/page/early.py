@@ -9,8 +9,8 @@ from studio.wire.origin import Origin, own_origin
 
 
 class EarlyHead:
-    """ASGI middleware: the answer to GET / has `markup` (HTML) at the beginning of its head, and a content policy that names its
-    inline scripts; everything else passes as it is."""
+    """ASGI middleware: the answer to GET / has `markup` (HTML) at the beginning of its head, a manifest that is found below a
+    proxy's sub-path, too, and a content policy that names its inline scripts; everything else passes as it is."""
 
     def __init__(self, app: ASGIApp, markup: str) -> None:
         self._app = app
@@ -33,7 +33,7 @@ class EarlyHead:
             if message.get("more_body"):
                 return
             if scope["method"] == "GET":
-                body = body.replace(b"<head>", self._opening, 1)
+                body = body.replace(b"<head>", self._opening, 1).replace(b'href="/manifest.json"', b'href="manifest.json"', 1)
                 kept = [header for header in start["headers"] if header[0] != b"content-length"]
                 policy = text_of(of_studio(body.decode("utf-8", "replace"), _own(scope))).encode()
                 start["headers"] = [*kept, (b"content-length", str(len(body)).encode()), (b"content-security-policy", policy)]

@@ -79,12 +79,14 @@ def in_event_loop(work: Callable[[], T]) -> T:
     return work()
 
 
-STYLE = '<link rel="stylesheet" href="rill/client/studio.css">'
+SHEETS = ("studio", "controls")
+STYLE = "".join(f'<link rel="stylesheet" href="rill/client/{name}.css">' for name in SHEETS)
 """Gradio adds it behind its own style sheets, so that ours has the last word."""
 
 
 def head() -> str:
     """What has to run before Gradio, and what is fetched beside it: the client is on its way before Gradio asks for it."""
-    links = ['<script src="rill/client/calm.js"></script>', '<link rel="preload" as="style" href="rill/client/studio.css">']
+    links = ['<script src="rill/client/calm.js"></script>', '<link rel="icon" type="image/svg+xml" href="rill/client/icon.svg">']
+    links += [f'<link rel="preload" as="style" href="rill/client/{name}.css">' for name in SHEETS]
     links += [f'<link rel="modulepreload" href="rill/client/{name}.js">' for name in MODULES]
     return "\n".join([*links, '<meta name="description" content="Rill: a live diffusion studio">'])

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from studio.pictures import codec
-from studio.visit.views import ViewError, Views
+from studio.visit.views import OUTPUTS, ViewError, Views, output_token
 from studio.wire.limits import Limits
 from tests.studio.harness import SIZE, Peer, Running, coloured, joined, serving
 
@@ -37,8 +37,10 @@ def ask(running: Running, path: str, method: str = "GET", **headers: str) -> tup
         return error.code, error.read()
 
 
-async def token_of(running: Running, peer: Peer) -> str:
+async def token_of(running: Running, peer: Peer, key: str = "") -> str:
     headers: dict[str, Any] = {"X-Rill-Resume": peer.welcome["resume"], "Origin": f"http://{running.host}"}
+    if key:
+        headers["X-Rill-Output"] = key
     status, body = await asyncio.to_thread(ask, running, "/rill/view", "POST", **headers)
     assert status == 200
     return str(json.loads(body)["token"])
@@ -125,7 +127,7 @@ async def test_however_many_come_at_once_only_so_many_watch(shared: Running) -> 
 
 def test_a_viewer_that_is_refused_or_fails_takes_no_place() -> None:
     views = Views(1)
-    stream: Any = SimpleNamespace(look=lambda: None)
+    stream: Any = SimpleNamespace(latest=SimpleNamespace(wake_viewers=lambda: None, picture=None))
     token = views.token("s", stream)
     for _ in range(3):
         with contextlib.suppress(RuntimeError), views.watch(token):
@@ -158,5 +160,91 @@ def test_nobody_else_gets_one(shared: Running, headers: dict[str, str], status: 
 
 def test_the_clean_page_is_there_and_asks_no_other_host(shared: Running) -> None:
     status, page = ask(shared, "/rill/view")
-    assert status == 200 and b"view.mjpeg" in page and b"//" not in page.replace(b"// The", b"")
+    assert status == 200 and b"view.mjpeg" in page and b"://" not in page
     assert ask(shared, "/rill/view.mjpeg?token=x")[0] == 404
+
+
+KEY = "a-key-that-only-its-owner-knows"
+
+
+async def test_an_output_holds_the_last_picture_and_goes_on_with_the_next_session(shared: Running) -> None:
+    async with joined(shared) as first:
+        await first.round(RED)
+        token = await token_of(shared, first, KEY)
+        assert token == output_token(KEY) and token != await token_of(shared, first)
+        viewer = await asyncio.to_thread(Viewer, shared, token)
+        assert await asyncio.to_thread(viewer.picture) == (200, 20, 20)
+        await first.say("bye")
+        await first.closed()
+    assert await asyncio.to_thread(viewer.picture) == (200, 20, 20), "the last one, again"
+    late = await asyncio.to_thread(Viewer, shared, token)
+    assert await asyncio.to_thread(late.picture) == (200, 20, 20), "also for who comes while no session is there"
+    async with joined(shared) as second:
+        await second.round(BLUE)
+        assert await token_of(shared, second, KEY) == token
+        await asyncio.to_thread(viewer.until, (20, 20, 200))
+        await second.say("bye")
+        await second.closed()
+    viewer.answer.close()
+    late.answer.close()
+
+
+async def test_an_output_can_be_watched_before_any_session_is_there(shared: Running) -> None:
+    """As after a restart of the server, which knows nothing of earlier outputs."""
+    viewer = await asyncio.to_thread(Viewer, shared, output_token("b" * 32))
+    async with joined(shared) as peer:
+        await peer.round(BLUE)
+        await token_of(shared, peer, "b" * 32)
+        assert await asyncio.to_thread(viewer.picture) == (20, 20, 200)
+        await peer.say("bye")
+        await peer.closed()
+    viewer.answer.close()
+
+
+@pytest.mark.parametrize(
+    "key", ["short", "x" * 65, "with spaces in it, and more", "umlaut-\u00e4-and-more-than-22", "out/../../etc/passwd-and-so-on"]
+)
+def test_what_is_no_key_is_refused_by_name(key: str) -> None:
+    with pytest.raises(ViewError, match="22 to 64") as caught:
+        output_token(key)
+    assert caught.value.status == 400
+
+
+def fake_stream(*picture: str) -> Any:
+    return SimpleNamespace(latest=SimpleNamespace(wake_viewers=lambda: None, picture=picture or None))
+
+
+def test_a_session_is_at_one_output_and_who_knows_the_address_alone_cannot_put_one_there() -> None:
+    views, stream = Views(1), fake_stream("png", "a picture")
+    one, two = "k" * 22, "l" * 22
+    token = views.put(one, stream)
+    with views.watch(token) as view:
+        assert view.stream is stream
+        views.put(two, stream)
+        assert view.stream is None and view.last == ("png", "a picture")
+        other = views.put(token, fake_stream())  # the address as a key is the key of another output
+        assert other != token and view.stream is None
+
+
+def test_idle_outputs_are_few_and_their_viewers_too() -> None:
+    views = Views(2)
+    used = views.put("k" * 22, fake_stream())
+    for number in range(2 * OUTPUTS):
+        with views.watch(output_token(f"nobody-was-ever-here-{number:04}")):
+            pass
+    assert len(views._outputs) <= OUTPUTS and used in views._outputs
+    with views.watch(output_token("c" * 22)), views.watch(output_token("d" * 22)):
+        with pytest.raises(ViewError) as caught, views.watch(output_token("e" * 22)):
+            pass
+        assert caught.value.status == 503
+        with views.watch(used):
+            pass
+
+
+async def test_a_key_that_is_none_is_a_bad_request(shared: Running) -> None:
+    async with joined(shared) as peer:
+        headers = {"X-Rill-Resume": peer.welcome["resume"], "Origin": f"http://{shared.host}", "X-Rill-Output": "short"}
+        status, body = await asyncio.to_thread(lambda: ask(shared, "/rill/view", "POST", **headers))
+        assert status == 400 and b"22 to 64" in body
+        await peer.say("bye")
+        await peer.closed()

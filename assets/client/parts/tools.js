@@ -1,0 +1,80 @@
+// The tools over the picture, and the keys of the page.
+
+import { iconButton, make } from "./dom.js";
+import { shortcuts } from "./shortcuts.js";
+
+const VIEWS = {
+  inset: "The input as an inset (i)",
+  beside: "Input and output side by side (i)",
+  alone: "The output alone (i)",
+};
+const WIPES = {
+  inset: "Wipe between input and output (w)",
+  wipe: "Wipe between full quality and the picture shown (w)",
+  reference: "End the wipe (w)",
+};
+const LINK = "Copy a link to these settings (l)";
+
+/** The toolbar. `whole` is what goes to full screen, `keys` the easel's buttons that have a key. */
+export function tools(studio, { frame, keys, setView, setPainting, whole }) {
+  const pause = iconButton("pause", "Pause (space)", () => studio.setPaused(!studio.paused));
+  studio.addEventListener("link", () => {
+    pause.paint(studio.paused ? "play" : "pause", studio.paused ? "Resume (space)" : "Pause (space)");
+    pause.setAttribute("aria-pressed", String(studio.paused));
+  });
+  const names = Object.keys(VIEWS);
+  const look = iconButton("inset", VIEWS.inset, () => setView(names[(names.indexOf(frame.dataset.view) + 1) % names.length]));
+  const wipe = iconButton("wipe", WIPES.inset, () => setView({ wipe: "reference", reference: "inset" }[frame.dataset.view] ?? "wipe"));
+  const brushes = iconButton("paint", "Paint on the input (p)", () => setPainting(frame.dataset.painting ? null : "colour"));
+  studio.addEventListener("view", ({ detail: view }) => {
+    if (view in VIEWS) look.paint(view, VIEWS[view]);
+    wipe.paint("wipe", WIPES[view] ?? WIPES.inset);
+    wipe.setAttribute("aria-pressed", String(view in WIPES && view !== "inset"));
+    brushes.setAttribute("aria-pressed", String(Boolean(frame.dataset.painting)));
+  });
+  const record = iconButton("record", "Record (v)", () => studio.keep.record());
+  studio.addEventListener("recording", ({ detail: { active = false } }) => {
+    record.paint(active ? "stop" : "record", active ? "Stop recording (v)" : "Record (v)");
+    record.setAttribute("aria-pressed", String(active));
+  });
+  const save = iconButton("snapshot", "Save picture with its settings (s)", () => studio.keep.snapshot());
+  const share = iconButton("share", LINK, () => copyLink(share, studio));
+  const full = iconButton("full", "Full screen (f)", () => fullscreen(whole));
+  const prompt = () => document.querySelector("#rill-prompt textarea, #rill-prompt input")?.focus();
+  const open = shortcuts([
+    [" ", "Pause, resume", () => pause.click()],
+    ["/", "Write the prompt", prompt],
+    ["123456789", "The first nine looks", (key) => studio.look(Number(key) - 1)],
+    ["r", "Shuffle look", () => studio.surprise()],
+    ["k", "Keep this look", () => studio.keepLook()],
+    ["i", "Input: inset, beside, hidden", () => look.click()],
+    ["w", "Wipe: input, full quality, off", () => wipe.click()],
+    ["p", "Paint on the input", () => brushes.click()],
+    ["e", "Eraser, while painting", () => keys.e.click()],
+    ["z", "Undo a stroke, while painting", () => keys.z.click()],
+    ["s", "Save picture", () => save.click()],
+    ["l", "Copy a link to these settings", () => share.click()],
+    ["v", "Record, stop", () => studio.keep.record()],
+    ["d", "Engine: open, close", () => studio.toggleEngine()],
+    ["f", "Full screen", () => full.click()],
+    ["?", "This sheet", () => open()],
+  ]);
+  const help = iconButton("help", "Keyboard shortcuts (?)", () => open());
+  return make("div", { className: "rill-tools", aria: { role: "toolbar", label: "Output" } }, pause, record, save, share, look, wipe, brushes, full, help);
+}
+
+async function copyLink(button, studio) {
+  history.replaceState(null, "", studio.address); // the address bar holds it too, where the clipboard is closed
+  try {
+    await navigator.clipboard.writeText(studio.address);
+    button.paint("done", "Copied");
+  } catch {
+    button.paint("done", "The link is in the address bar");
+  }
+  setTimeout(() => button.paint("share", LINK), 1500);
+}
+
+function fullscreen(box) {
+  if (document.fullscreenElement) return document.exitFullscreen();
+  return box.requestFullscreen?.().catch(() => box.classList.toggle("rill-filling")); // phones without it: fill the window
+}

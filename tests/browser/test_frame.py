@@ -1,0 +1,228 @@
+"""The frame of the page at every size of the window: the picture stays in view beside what is adjusted; two depths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from pipelines import FIELDS
+from studio.web.page.controls import element_id
+from tests.browser.chrome import Page
+from tests.browser.conftest import Studio
+from tests.browser.test_tools import value
+
+pytestmark = pytest.mark.browser
+
+SIZES = [(360, 780), (390, 844), (844, 390), (768, 1024), (900, 1000), (1040, 800), (1280, 657), (1440, 900), (1920, 1080)]
+FIRST = (
+    "#rill-input",
+    "#rill-prompt",
+    "#rill-strength",
+    "#rill-seed",
+    "#rill-blend",
+    ".rill-look, .rill-chip",
+    "#rill-keep .rill-plain",
+)
+
+BESIDE = """const [at] = arguments;
+  const control = at instanceof Element ? at : document.querySelector(at);
+  control.scrollIntoView({ block: 'center' });
+  const [one, picture] = [control, document.querySelector('#rill-output')].map((item) => item.getBoundingClientRect());
+  const inside = picture.top >= 0 && picture.left >= 0 && picture.bottom <= innerHeight + 1 && picture.right <= innerWidth + 1;
+  const beside = one.right <= picture.left + 1 || one.left >= picture.right - 1;
+  const apart = beside || one.bottom <= picture.top + 1 || one.top >= picture.bottom - 1;
+  const seen = one.top < innerHeight && one.bottom > 0 && one.right <= innerWidth + 1;
+  return [inside && picture.width > 100, apart, seen]"""
+CONTROLS = """return [...document.querySelectorAll('button, input, select, textarea, a[href]')]
+  .filter((item) => item.checkVisibility({ opacityProperty: true, visibilityProperty: true }) && item.getClientRects().length)"""
+SMALL = """const text = (node) => node.nodeType === 3 && node.data.trim();
+  const spoken = (item) => item.checkVisibility() && [...item.childNodes].some(text);
+  return [...document.querySelectorAll('.gradio-container *')].filter(spoken)
+  .filter((item) => parseFloat(getComputedStyle(item).fontSize) < 12.5)
+  .map((item) => item.outerHTML.slice(0, 100))"""
+OVERLAP = """const boxes = [...document.querySelectorAll('.rill-part-strip :is(.rill-figure, .rill-legend li, canvas, h2)')]
+    .filter((item) => item.checkVisibility()).map((item) => item.getBoundingClientRect());
+  const shared = (a, b, from, to) => Math.min(a[to], b[to]) - Math.max(a[from], b[from]);
+  const meet = (a, b) => shared(a, b, 'left', 'right') > 1 && shared(a, b, 'top', 'bottom') > 1;
+  return [boxes.length, boxes.flatMap((a, index) => boxes.slice(index + 1).filter((b) => meet(a, b))).length,
+    Math.max(...boxes.map((box) => box.right)) <= innerWidth]"""
+
+
+@pytest.fixture(params=SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def sized(request: pytest.FixtureRequest, studio: Studio, desktop: webdriver.Chrome) -> Iterator[Page]:
+    width, height = request.param
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": min(width, height) < 500}
+    desktop.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    yield Page(desktop, studio.url).open().live()
+    desktop.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    desktop.get("about:blank")
+
+
+def test_the_picture_stays_in_view_beside_whatever_is_adjusted(sized: Page) -> None:
+    for selector in FIRST:
+        assert sized.js(BESIDE, selector) == [True, True, True], selector
+    assert sized.js("return [document.documentElement.scrollWidth <= innerWidth, scrollY]") == [True, 0]
+    assert sized.js(SMALL) == []
+    sized.engine()
+    switches = ("cache.enabled", "gate.enabled", "probe.enabled")
+    sized.js("for (const key of arguments[0]) rill.settings.put(key, true)", list(switches))
+    sized.wait("the switches", lambda: all(sized.js("return rill.settings.values[arguments[0]]", key) for key in switches))
+    sized.moves_on()
+    for control in sized.js(CONTROLS + ".filter((item) => item.closest('#rill-engine'))"):
+        assert sized.js(BESIDE, control) == [True, True, True], control.get_attribute("outerHTML")[:200]
+    sized.wait("figures", lambda: "–" not in sized.js("return document.querySelector('[data-figure=p50]').textContent"))
+    boxes, meeting, within = sized.js(OVERLAP)
+    assert boxes >= 10 and meeting == 0 and within
+    assert sized.js(SMALL) == []
+    sized.js("rill.reset()")
+
+
+def test_what_is_seen_first_is_little_and_the_drawer_has_the_rest(page: Page) -> None:
+    page.js("document.querySelector('#rill-looks').hidden = true")  # tiles are content
+    first = page.js(CONTROLS)
+    assert 20 <= len(first) <= 50, len(first)
+    words = page.js("return document.querySelector('.rill-line').textContent")
+    assert "camera" in words and page.driver.find_element(By.CSS_SELECTOR, ".rill-line").is_displayed()
+    assert first[0].text == "Use my camera", "the keyboard comes to it first"
+    engine = page.driver.find_element(By.ID, "rill-engine")
+    assert not engine.is_displayed()
+    page.driver.find_element(By.CSS_SELECTOR, ".rill-toggle").click()
+    assert engine.is_displayed() and page.js("return document.activeElement.closest('#rill-engine') !== null")
+    here = (
+        "return document.querySelector(arguments[0])?.closest('#rill-engine, #rill-mix, #rill-second, #rill-prompts')?.id ?? ''"
+    )
+    assert all(page.js(here, "#" + element_id(key)) for key in FIELDS)
+    ActionChains(page.driver).send_keys(Keys.ESCAPE).perform()
+    assert not engine.is_displayed() and page.js("return document.activeElement.matches('.rill-toggle')")
+    page.driver.find_element(By.CSS_SELECTOR, ".rill-details").click()
+    assert page.driver.find_element(By.CSS_SELECTOR, ".rill-part-strip").is_displayed()
+
+
+def test_two_plain_figures_stand_on_top(page: Page) -> None:
+    page.choose("camera")
+    plain = "return document.querySelector('.rill-plainly').textContent"
+    page.wait(
+        "figures",
+        lambda: page.js("return /^[1-9]\\d* fps · \\d+ ms delay$/.test(document.querySelector('.rill-plainly').textContent)"),
+    )
+    assert "p50" not in page.js(plain)
+
+
+def idle(page: Page) -> list[str]:
+    """The opacity of tools, prompt and inset."""
+    of = "[...document.querySelectorAll('.rill-tools, #rill-prompts, .rill-inset')].map((item) => getComputedStyle(item).opacity)"
+    return list(page.js(f"return {of}"))
+
+
+def test_tools_go_when_nobody_moves_also_in_full_screen(page: Page) -> None:
+    picture = page.driver.find_element(By.ID, "rill-output")
+    ActionChains(page.driver).move_to_element(picture).perform()
+    page.wait("tools", lambda: idle(page)[0] == "1")
+    page.wait("no tools", lambda: idle(page) == ["0", "1", "1"])
+    page.js("document.activeElement.blur()")
+    ActionChains(page.driver).move_to_element_with_offset(picture, 5, 5).perform()
+    page.wait("tools", lambda: idle(page)[0] == "1")
+    page.driver.find_element(By.CSS_SELECTOR, ".rill-tools button[aria-label^='Full screen']").click()
+    page.wait("full screen", lambda: page.js("return document.fullscreenElement !== null"))
+    page.js("document.activeElement.blur()")
+    page.wait("the picture alone", lambda: idle(page) == ["0"] * 3)
+    assert page.js("return getComputedStyle(document.querySelector('#rill-left')).cursor") == "none"
+    box, inner = page.box(".rill-frame"), page.js("return [innerWidth, innerHeight]")
+    assert [box["width"], box["height"]] == inner
+    ActionChains(page.driver).move_by_offset(20, 10).perform()
+    page.wait("all again", lambda: idle(page) == ["1"] * 3)
+    ActionChains(page.driver).send_keys("f").perform()
+    page.wait("the window", lambda: page.js("return document.fullscreenElement === null"))
+
+
+def test_a_drag_across_the_picture_shows_before_and_after(page: Page) -> None:
+    page.choose("sample")
+    hint = page.driver.find_element(By.CSS_SELECTOR, ".rill-hint")
+    assert hint.is_displayed() and "before and after" in hint.text
+    output = page.driver.find_element(By.ID, "rill-output")
+    drag = ActionChains(page.driver, duration=20).move_to_element_with_offset(output, -60, 40).click_and_hold()
+    drag.move_to_element_with_offset(output, 0, 40).move_to_element_with_offset(output, 40, 40).perform()
+    assert page.js("return document.querySelector('.rill-frame').dataset.view") == "wipe"
+    inset, picture = page.box(".rill-inset"), page.box("#rill-output")
+    assert inset == pytest.approx(picture, abs=1)
+    share = (picture["width"] / 2 + 40) / picture["width"]
+    wiped = page.js("return parseFloat(getComputedStyle(document.querySelector('.rill-frame')).getPropertyValue('--wipe'))")
+    assert wiped == pytest.approx(100 * share, abs=1)
+    ActionChains(page.driver).release().perform()
+    assert page.js("return document.querySelector('.rill-frame').dataset.view") == "inset"
+    assert not hint.is_displayed()
+    page.open(fresh=False).live().moves_on()
+    assert not page.driver.find_element(By.CSS_SELECTOR, ".rill-hint").is_displayed(), "who knows it is not shown it again"
+
+
+def test_looks_by_keys_and_stars(page: Page) -> None:
+    tiles = "[...document.querySelectorAll('.rill-part-looks [data-look]')]"
+    assert page.js(f"return {tiles}.filter((tile) => tile.tabIndex === 0).length") == 1, "one stop for all"
+    page.js("document.activeElement?.blur()")
+    ActionChains(page.driver).send_keys("2").perform()
+    page.wait("the second look", lambda: value(page, "prompt") == "green")
+    page.js(f"{tiles}[0].focus()")
+    ActionChains(page.driver).send_keys(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT).perform()
+    assert page.js("return document.activeElement.dataset.look") == "blue"
+    ActionChains(page.driver).send_keys(Keys.HOME, Keys.END, Keys.ENTER).perform()
+    page.wait("the last look", lambda: value(page, "prompt") == "blue")
+    page.js("rill.settings.put('prompt', 'my own')")
+    page.wait("a prompt", lambda: value(page, "prompt") == "my own")
+    page.js("document.activeElement.blur()")
+    ActionChains(page.driver).send_keys("k").perform()
+    first = f"return {tiles}[0].dataset.look"
+    page.wait("the kept look first", lambda: page.js(first) == "my own")
+    assert page.js(f"return {tiles}[0].querySelector('img').src.startsWith('data:image/jpeg')")
+    page.open(fresh=False).live()
+    page.wait("the kept look after a reload", lambda: page.js(first) == "my own")
+    page.js(f"{tiles}[0].parentElement.querySelector('.rill-star').click()")
+    page.wait("it is gone", lambda: page.js(first) == "red")
+    page.js(f"{tiles}[1].parentElement.querySelector('.rill-star').click()")
+    page.wait("a preset first", lambda: page.js(first) == "green")
+
+
+def test_settings_outlive_a_reload_and_a_link_goes_first(page: Page) -> None:
+    wanted = {"prompt": "blue", "strength": 0.7, "seed": 9, "cache.enabled": True}
+    for key, setting in wanted.items():
+        page.js("rill.settings.put(arguments[0], arguments[1])", key, setting)
+    page.js("rill.settings.put('probe.enabled', true)")
+    page.wait("the settings", lambda: wanted.items() <= page.js("return rill.settings.values").items())
+    page.open(fresh=False).live()
+    page.wait("the settings again", lambda: wanted.items() <= page.js("return rill.settings.values").items())
+    assert value(page, "probe.enabled") is False, "a comparison is nothing to begin with"
+    page.driver.get("about:blank")
+    page.driver.get(f"{page.url}/#prompt=red")
+    page.live()
+    page.wait("the link", lambda: value(page, "prompt") == "red")
+    assert value(page, "seed") == 0
+    page.js("rill.reset()")
+    page.wait("the defaults", lambda: value(page, "prompt") == FIELDS["prompt"].default)
+    page.driver.get("about:blank")
+    page.open(fresh=False).live()
+    assert value(page, "prompt") == FIELDS["prompt"].default
+
+
+def test_a_hidden_page_streams_on(page: Page) -> None:
+    """In another tab nobody calls a page for pictures, and its own timers come once a second."""
+    page.choose("camera")
+    page.moves_on()
+    first = page.driver.current_window_handle
+    page.driver.switch_to.new_window("tab")
+    try:
+        page.driver.switch_to.window(first)  # for the driver alone: the other tab stays in front
+        page.wait("a hidden page", lambda: page.js("return document.hidden"))
+        for kind in ("camera", "sample", "prompt"):
+            if page.js("return rill.source.kind") != kind:
+                page.js("document.querySelector(`.rill-kind[data-kind='${arguments[0]}']`).click()", kind)
+            page.wait(f"the input {kind}", lambda kind=kind: page.js("return rill.source.kind") == kind)
+            page.moves_on(70)  # more than one a second would give before the patience ends
+    finally:
+        others = [handle for handle in page.driver.window_handles if handle != first]
+        page.driver.switch_to.window(others[0])
+        page.driver.close()
+        page.driver.switch_to.window(first)
