@@ -78,6 +78,7 @@ def test_what_those_present_need_is_kept(place: Place) -> None:
 
 def test_who_comes_or_leaves_changes_what_is_built_for_the_others(place: Place) -> None:
     first = place.come(1)
+    assert place.graphs.entered.acquire(timeout=LIMIT_S)
     second, third = place.come(1), place.come(1)
     waiting = place.needs.prepare(Settings(), first.session.name)
     place.graphs.go.release(100)
