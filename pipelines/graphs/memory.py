@@ -95,7 +95,7 @@ def graph_bytes(
 GRAPHS_SHARE = 4
 """By default, further graphs take at most this part (1/4) of the memory that is free once the model is loaded, ..."""
 
-GRAPHS_AT_MOST = 2_000_000_000, 2.0
+GRAPHS_AT_MOST = 1_250_000_000, 2.0
 """... and at most the larger of these bytes and this multiple of the model's own need. What a visitor leaves behind is soon
 evicted then: with a fourth of 22 GB alone, ten minutes of random settings took pocket from 2.9 to 6.9 GiB (`bench soak`)."""
 

@@ -150,7 +150,7 @@ GRAPHS_ON_DISK = 10_000_000_000
 class GraphLimits:
     """Limits of compiled graphs, in bytes.
 
-    memory: for all graphs except the plain ones of one row, which always exist. None is 2 GB or twice the model, whichever is
+    memory: for all graphs except the plain ones of one row, which always exist. None is 1.25 GB or twice the model, whichever is
     more, but at most a quarter of the free memory after the model is loaded. disk: for the graph files between starts.
     """
 

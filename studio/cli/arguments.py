@@ -51,7 +51,7 @@ def add_graph_arguments(parser: argparse.ArgumentParser) -> None:
         type=gigabytes,
         metavar="GB",
         help="memory for compiled graphs beside the plain ones of one row; the least recently used is evicted first (default: "
-        "2 GB or twice the model, whichever is more, but at most a quarter of the free memory after the model is loaded)",
+        "1.25 GB or twice the model, whichever is more, but at most a quarter of the free memory after the model is loaded)",
     )
     parser.add_argument(
         "--graph-disk",

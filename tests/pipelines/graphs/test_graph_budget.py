@@ -141,7 +141,7 @@ def test_the_pre_flight_counts_memory_that_is_asked_for(mini_model: Path, monkey
 
 @pytest.mark.parametrize(
     ("own_gb", "free_gb", "expected_gb"),
-    [(0.5, 22, 2.0), (0.5, 4, 1.0), (8.0, 100, 16.0), (8.0, 40, 10.0), (0.5, 1000, 2.0), (1.0, 0, 0.0)],
+    [(0.5, 22, 1.25), (0.5, 4, 1.0), (8.0, 100, 16.0), (8.0, 40, 10.0), (0.5, 1000, 1.25), (1.0, 0, 0.0)],
     ids=["small-model", "little-free", "large-model", "large-model-little-free", "huge-machine", "nothing-free"],
 )
 def test_the_default_budget_follows_the_model_and_never_takes_the_machine(
