@@ -86,7 +86,7 @@ def document() -> str:
 
 
 def _row(info: ModelInfo) -> str:
-    places = [info.base, *([info.unet] if info.unet else []), *(lora.place for lora in info.loras)]
+    places = [info.base, *([info.unet] if info.unet else []), *(lora.location for lora in info.loras)]
     places += [info.autoencoder] if info.autoencoder else []
     shown = "ships with Rill" if isinstance(info.base, Path) else " + ".join(map(str, places))
     pins = "-" if isinstance(info.base, Path) else " + ".join(map(_at, places))
@@ -100,7 +100,7 @@ def _row(info: ModelInfo) -> str:
 
 def _extra(extra: Extra) -> str:
     families = ", ".join(extra.families)
-    return f"| `{extra.name}` | {extra.title} | {extra.place} | {_at(extra.place)} | {_licence(extra)} | {families} |"
+    return f"| `{extra.name}` | {extra.title} | {extra.location} | {_at(extra.location)} | {_licence(extra)} | {families} |"
 
 
 def _licence(entry: ModelInfo | Extra) -> str:

@@ -25,8 +25,8 @@ class TransposedUpsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.conv_transpose2d(x, self.weight, self.convolution.bias, stride=2, padding=1)
-        behind: Any = getattr(self.convolution, "behind", None)
-        return y if behind is None else behind(y)
+        add_map: Any = getattr(self.convolution, "add_map", None)
+        return y if add_map is None else add_map(y)
 
 
 def boxed(weight: Tensor) -> Tensor:
@@ -38,7 +38,7 @@ def boxed(weight: Tensor) -> Tensor:
 def rewrite(module: nn.Module) -> nn.Module:
     """Replace, in place, what upsamples so: diffusers' Upsample2D, and an nn.Upsample before a convolution in a sequence (TAESD).
 
-    A convolution that does more than convolve stays, unless it does that behind, to the product, in a method of this name.
+    A subclass of Conv2d is not replaced, unless its addition is in a method `add_map` that takes the output of the convolution.
     """
     before = ""  # the name of the layer before, if it only upsamples
     for name, child in list(module.named_children()):
@@ -65,7 +65,7 @@ def _doubles(layer: Any) -> bool:
 
 
 def _fits(layer: Any) -> bool:
-    if type(layer) is not nn.Conv2d and not hasattr(layer, "behind"):
+    if type(layer) is not nn.Conv2d and not hasattr(layer, "add_map"):
         return False
     shape = (layer.kernel_size, layer.padding, layer.stride, layer.dilation, layer.groups, layer.padding_mode)
     return shape == ((3, 3), (1, 1), (1, 1), (1, 1), 1, "zeros")

@@ -1,4 +1,4 @@
-"""How a model is named: what `--model` takes. Knows names, not files."""
+"""Parses the name of a model, the value of `--model`. Opens no files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pipelines.checkpoints.registry import EXTRAS, REGISTRY
-from pipelines.values.models import HUB_ID, REVISION, Hub, Lora, ModelInfo, PictureAdapter, Place
+from pipelines.values.models import HUB_ID, REVISION, Hub, Location, Lora, ModelInfo, PictureAdapter
 from pipelines.values.types import LoraUse, ModelError
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
@@ -16,13 +16,13 @@ MAX_STRENGTH = 4.0
 
 
 def describe(name: str) -> ModelInfo:
-    """What `--model` means.
+    """The entry of a model's name. Opens no files. Raises ModelError.
 
-    A registered name, with @commit where the registry knows none (there @main follows the newest; without either it is refused);
-    a hub id (owner/name, or owner/name@commit); a local folder or .safetensors file. More may be added with "+": a registered
-    extra ("lcm-lora:0.8", "taesd"); a LoRA as hub id, owner/name/file.safetensors or local file with its strength (":0.8"); a
-    ControlNet ("control=" and a folder or hub id); an adapter for picture prompts ("picture=" and a folder that holds its file
-    and image_encoder/); or a prediction type. A local path that exists is taken whole. Opens nothing. Raises ModelError.
+    The name is: a registered name, with @commit, or @main for the newest, if the registry has no commit; a hub id (owner/name,
+    or owner/name@commit); a local folder or .safetensors file. If the whole text is an existing path, it is the name. Parts
+    may follow after "+": a registered extra ("lcm-lora:0.8", "taesd"); a LoRA as hub id, owner/name/file.safetensors or local
+    file with its strength (":0.8"); a ControlNet ("control=" and a folder or hub id); an adapter for picture prompts
+    ("picture=" and a folder with its file and image_encoder/); or a prediction type.
     """
     if name in REGISTRY:
         return _pinned(REGISTRY[name])
@@ -36,7 +36,7 @@ def describe(name: str) -> ModelInfo:
 
 
 def with_loras(info: ModelInfo, loras: Iterable[LoraUse]) -> ModelInfo:
-    """`info` with these LoRAs beside its own. Opens nothing. Raises ModelError for a name that is none."""
+    """`info` with these LoRAs after its own. Opens no files. Raises ModelError for an invalid name."""
     for use in loras:
         if use.name in EXTRAS and EXTRAS[use.name].kind != "lora":
             raise ModelError(f"{use.name} is {EXTRAS[use.name].title[0].lower()}{EXTRAS[use.name].title[1:]}, no LoRA")
@@ -45,13 +45,13 @@ def with_loras(info: ModelInfo, loras: Iterable[LoraUse]) -> ModelInfo:
 
 
 def local(path: Path) -> ModelInfo:
-    """A plain entry for a folder or file on this machine."""
+    """An entry without extras for a folder or file on this machine."""
     kind = "file" if path.suffix == ".safetensors" else "folder"
     return ModelInfo(path.name, f"Local {kind} {path.name}", path, "unknown", max_steps=8)
 
 
 def _registered(name: str) -> ModelInfo | None:
-    """The entry of a name, or of NAME@COMMIT: then at that commit, where the registry knows none."""
+    """The entry of a registered name, or of NAME@COMMIT if the registry has no commit; None for other names."""
     plain, at, commit = name.partition("@")
     info = REGISTRY.get(plain)
     if info is None:
@@ -59,19 +59,19 @@ def _registered(name: str) -> ModelInfo | None:
     if not at:
         return _pinned(info)
     if not info.unpinned or re.fullmatch(REVISION, commit) is None:
-        what = "is pinned to commits already" if not info.unpinned else f"has no commit {commit!r}"
+        what = "has pinned commits already" if not info.unpinned else f"has no commit {commit!r}"
         raise ModelError(f"{plain}: {what}; name another version by its repository, owner/name@commit")
     pinned = {name: dataclasses.replace(getattr(info, name), revision=commit) for name in info.unpinned}
     return dataclasses.replace(info, name=name, **pinned)
 
 
 def _pinned(info: ModelInfo) -> ModelInfo:
-    """The entry itself. Raises ModelError for one with a part of which no commit is known: its branch may change at any time."""
+    """The entry itself. Raises ModelError if a part has no commit, because its branch may change at any time."""
     if not info.unpinned:
         return info
     repos = ", ".join(getattr(info, part).repo for part in info.unpinned)
     raise ModelError(
-        f"{info.name}: Rill knows no commit of {repos}; name one, {info.name}@COMMIT, or follow its newest with {info.name}@main"
+        f"{info.name}: Rill has no commit for {repos}; add one, {info.name}@COMMIT, or use the newest with {info.name}@main"
     )
 
 
@@ -95,31 +95,31 @@ def _with(info: ModelInfo, extra: str) -> ModelInfo:
 
 
 def _added(info: ModelInfo, what: str, strength: float) -> ModelInfo:
-    """`info` with a registered extra, or with a LoRA by its file or hub name."""
+    """`info` with a registered extra, or with a LoRA from a file or hub name."""
     known = EXTRAS.get(what)
     if known is None:
-        return dataclasses.replace(info, loras=(*info.loras, Lora(_lora_place(what), strength)))
+        return dataclasses.replace(info, loras=(*info.loras, Lora(_lora_location(what), strength)))
     if info.family and info.family not in known.families:
         raise ModelError(f"{known.name} is for {' and '.join(known.families)}; {info.name} is {info.family}")
     if known.kind == "autoencoder":
-        return dataclasses.replace(info, autoencoder=known.place)
+        return dataclasses.replace(info, autoencoder=known.location)
     if known.kind == "control":
-        return dataclasses.replace(info, control=known.place)
+        return dataclasses.replace(info, control=known.location)
     if known.kind == "picture" and known.encoder is not None:
-        return dataclasses.replace(info, picture=PictureAdapter(known.place, known.encoder))
+        return dataclasses.replace(info, picture=PictureAdapter(known.location, known.encoder))
     steps = known.max_steps or info.max_steps
-    return dataclasses.replace(info, loras=(*info.loras, Lora(known.place, strength)), max_steps=steps)
+    return dataclasses.replace(info, loras=(*info.loras, Lora(known.location, strength)), max_steps=steps)
 
 
 def _conditioned(info: ModelInfo, part: str, where: str) -> ModelInfo:
-    """`info` with a ControlNet, or an adapter for picture prompts, that is no registered extra."""
+    """`info` with a ControlNet, or an adapter for picture prompts, that is not a registered extra."""
     path, found = Path(where).expanduser(), HUB_ID.fullmatch(where)
     if part == "control":
         return dataclasses.replace(info, control=path if path.exists() or found is None else Hub(found[1], found[2]))
     return dataclasses.replace(info, picture=PictureAdapter(path, path / "image_encoder"))
 
 
-def _lora_place(what: str) -> Place:
+def _lora_location(what: str) -> Location:
     path = Path(what).expanduser()
     if path.exists():
         return path
@@ -128,7 +128,7 @@ def _lora_place(what: str) -> Place:
     repo, _, file = what.rpartition("/")
     if file.endswith(".safetensors") and (found := HUB_ID.fullmatch(repo)):
         return Hub(found[1], found[2], file)
-    raise ModelError(f"{what!r} is no file, hub id, prediction type or known extra; known are {', '.join(EXTRAS)}")
+    raise ModelError(f"{what!r} is not a file, hub id, prediction type or registered extra; registered are {', '.join(EXTRAS)}")
 
 
 def _strength(extra: str, number: str) -> float:

@@ -58,12 +58,12 @@ class Conditioner:
         """Read the encoders and encode the prompts now, so that no step waits for that."""
         self.prompts.blend(settings)
         if self._parts.picture_tokens:
-            _ = self._parts.look  # reads the picture encoder
+            _ = self._parts.encode_picture  # reads the picture encoder
 
     def encode_picture(self, state: StreamState) -> None:
         """Compute the tokens of a session's picture prompt, if it has one that is new."""
         if state.picture is not None and state.tokens is None and self._parts.picture_tokens:
-            tokens, without = self._parts.look(state.picture)
+            tokens, without = self._parts.encode_picture(state.picture)
             state.tokens = self._to_device(tokens), self._to_device(without)
 
     def _text(self, prompt: str) -> Text:

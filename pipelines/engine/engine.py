@@ -58,7 +58,7 @@ class StreamPipeline:
         to_device = self.transfer.to_device
         self.conditioner = Conditioner(parts, (spec.width, spec.height), to_device)
         self._choice = GraphChoice(self.graphs)
-        no_picture = picture_prompt.none(parts.picture_tokens, parts.embedding_shape[1])
+        no_picture = picture_prompt.empty_suffix(parts.picture_tokens, parts.embedding_shape[1])
         passes = Passes(self.graphs, self.schedule, None if no_picture is None else to_device(no_picture))
         levels = Levels(self.schedule, to_device, self.transfer.read, path.kernels)
         decode = PictureDecoder(self.graphs, self.transfer, safety)

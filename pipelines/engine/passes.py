@@ -41,7 +41,7 @@ class RowInput:
         scale = self.conditioning.picture_scale
         if self.row.frame.picture is None or not scale:
             return None
-        return picture_prompt.behind(self.row.frame.picture[self.row.negative], scale)
+        return picture_prompt.suffix(self.row.frame.picture[self.row.negative], scale)
 
 
 @dataclass(frozen=True, slots=True)

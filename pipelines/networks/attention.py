@@ -1,4 +1,4 @@
-"""The one place where the UNet's attention is computed: diffusers' attention layers are told to ask kernels/attention.py."""
+"""Makes diffusers' attention layers use kernels/attention.py. The UNet's attention is computed nowhere else."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class PlainAttention:
 
 
 STOCK = ("AttnProcessor", "AttnProcessor2_0", "PlainAttention")
-"""Processors that PlainAttention may take the place of."""
+"""Processors that PlainAttention may replace."""
 
 
 def plain(layer: Any) -> bool:
-    """Whether a layer is what PlainAttention computes."""
+    """Whether PlainAttention computes the same as this layer."""
     if type(layer).__name__ != "Attention" or type(getattr(layer, "processor", None)).__name__ not in STOCK:
         return False
     if any(getattr(layer, name, None) for name in ("group_norm", "spatial_norm", "norm_q", "norm_k", "norm_cross")):
@@ -35,8 +35,8 @@ def plain(layer: Any) -> bool:
 
 
 def choose(module: nn.Module, kind: str) -> None:
-    """Have every attention of the module computed by `kind` of kernels.attention.KINDS, in place. Others than plain ones, an
-    autoencoder's say, stay as they are."""
+    """Use `kind` of kernels.attention.KINDS for every plain attention layer of the module, in place. Other attention layers,
+    for example an autoencoder's, stay unchanged."""
     layers: list[Any] = list(module.modules())
     for layer in layers:
         if plain(layer):

@@ -1,7 +1,8 @@
-"""A ControlNet (arXiv 2302.05543) as a static graph of its own: what it adds to the skips and to the middle of a UNet.
+"""A ControlNet (arXiv 2302.05543) as a static graph of its own. It returns the residuals for the skips and the middle of a
+UNet.
 
-A full pass takes all of it. A shallow pass, which re-enters the UNet at a branch, needs what belongs to the skips up to that one
-alone, and those take only as many of the ControlNet's layers. Knows no maps, no sessions, no backends.
+A full pass uses all residuals. A shallow pass, which re-enters the UNet at a branch, needs only those of the skips up to that
+branch, and these need only as many of the ControlNet's layers. Independent of maps, sessions and backends.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ SUPPORTED: dict[str, tuple[object, ...]] = {
     "conditioning_channels": (3,),
     "controlnet_conditioning_channel_order": ("rgb",),
 }
-"""Values of a ControlNet's configuration that ControlPass computes rightly."""
+"""Values of a ControlNet's configuration that ControlPass supports."""
 
 
 class ControlPass(nn.Module):
-    """What a ControlNet (diffusers' ControlNetModel) adds, times its scale.
+    """The residuals of a ControlNet (diffusers' ControlNetModel), multiplied by its scale.
 
     forward(x [B,C,h,w], t [B], emb [B,L,D], hint [B,3,8h,8w] in 0..1, scale [B], *added) → residuals of skips 0, 1, ...,
-    outermost first, and last that of the middle; with `count` only those of the first so many skips. added: pooled [B,P] and
-    time_ids [B,6] where the ControlNet has text_time conditions (SDXL).
+    outermost first, and finally that of the middle; with `count` only those of the first `count` skips. added: pooled [B,P] and
+    time_ids [B,6] if the ControlNet has text_time conditions (SDXL).
     """
 
     def __init__(self, control: Any, count: int | None = None) -> None:

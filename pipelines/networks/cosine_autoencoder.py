@@ -1,7 +1,7 @@
 """The autoencoder of the pocket model: a cosine transform to latents at one eighth of a picture's size, and back.
 
-Knows nothing of training, streams or prompts. It answers the calls that diffusers' image-to-image pipeline makes of an
-`AutoencoderKL` (`encode(x).latents`, `decode(z)`, `config.scaling_factor`), so the same weights run there unchanged.
+Independent of training, streams and prompts. It has the interface of `AutoencoderKL` that diffusers' image-to-image pipeline
+uses (`encode(x).latents`, `decode(z)`, `config.scaling_factor`), so the same weights run there unchanged.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def cosine_basis(luma: int, chroma: int) -> Tensor:
 class ResidualBlock(nn.Module):
     """relu(x + conv(relu(conv(x)))), both 3x3 and without normalisation, so contrast passes through unchanged.
 
-    ReLU after the convolution and after the sum is what OpenVINO fuses into the convolution itself: with SiLU before
-    each convolution the same network took 16.1 ms instead of 9.9 ms (encode and decode, 512x512, bf16, two busy cores).
+    OpenVINO fuses a ReLU after the convolution and after the sum into the convolution. With SiLU before each convolution the
+    same network took 16.1 ms instead of 9.9 ms (encode and decode, 512x512, bf16, two busy cores).
     """
 
     def __init__(self, channels: int) -> None:
@@ -60,7 +60,10 @@ def _stage(channels: int, blocks: int) -> nn.Sequential:
 
 
 class Decoder(nn.Module):
-    """Latents (N, C, H/8, W/8) to what pictures (N, 3, H, W) have beyond them: at an eighth, a quarter, then depth-to-space."""
+    """Latents (N, C, H/8, W/8) to the detail of pictures (N, 3, H, W) that the inverse transform lacks.
+
+    Works at an eighth of the size, at a quarter, and then uses depth-to-space.
+    """
 
     def __init__(self, latent_channels: int, channels: Sequence[int], blocks: Sequence[int]) -> None:
         super().__init__()
@@ -83,14 +86,13 @@ class Decoder(nn.Module):
 class CosineAutoencoder(ModelMixin, ConfigMixin):
     """Deterministic autoencoder, factor 8: 3 x H x W pixels become C x H/8 x W/8 latents.
 
-    The encoder is linear: an 8x8 cosine transform, of which the lowest luma and chroma frequencies are kept (with 26 + 2 x 5 of
-    192 numbers, 5.3 to one). So equal changes of the input are equal changes of the latent wherever they happen, and sensor noise
-    is never amplified; it costs 0.9 ms, where convolutions took 4.2 ms (512x512, bf16, two cores). The decoder adds
-    to the inverse transform what that lacks: sharp edges, no block borders.
+    The encoder is linear: the lowest luma and chroma frequencies of an 8x8 cosine transform (26 + 2 x 5 of 192 numbers, 5.3 to
+    one). So equal changes of the input are equal changes of the latent at every position, and sensor noise is never amplified.
+    It takes 0.9 ms, where convolutions took 4.2 ms (512x512, bf16, two cores). The decoder adds the detail that the inverse
+    transform lacks: sharp edges without block borders.
 
-    Latents are shifted and scaled per channel by `latent_mean` and `latent_std` (set by `training.autoencoder`), so that they
-    are of zero mean and of about unit variance, the coarse ones of more, and `scaling_factor` is 1. Heights and widths are
-    multiples of 8.
+    Latents are shifted and scaled per channel by `latent_mean` and `latent_std` (set by `training.autoencoder`). So they have
+    zero mean and about unit variance, coarse ones more, and `scaling_factor` is 1. Heights and widths are multiples of 8.
     """
 
     @register_to_config
@@ -117,7 +119,7 @@ class CosineAutoencoder(ModelMixin, ConfigMixin):
         self.analysis = nn.Conv2d(3, latent_channels, BLOCK, stride=BLOCK, bias=False)
         self.analysis.weight.data.copy_(basis)
         self.decoder = Decoder(latent_channels, decoder_channels, decoder_blocks)
-        nn.init.zeros_(self.decoder.conv_out.weight)  # silent at first
+        nn.init.zeros_(self.decoder.conv_out.weight)  # zero output before training
         nn.init.zeros_(self.decoder.conv_out.bias)  # type: ignore[arg-type]
         self.synthesis = nn.Conv2d(latent_channels, 3 * BLOCK * BLOCK, 1, bias=False)
         self.synthesis.weight.data.copy_(basis.flatten(1).t()[..., None, None])

@@ -1,8 +1,8 @@
-"""What timestep, prompt and added conditions tell the resnets of a diffusers UNet, apart from the picture: one vector a row.
+"""The modulation of a diffusers UNet: timestep, prompt and added conditions as one vector for each row, read by the resnets.
 
-Nothing of it depends on the latent, so a stream computes it once per prompt and noise level rather than in every call: the
-sinusoids, the time embedding's layers, the pooling of the prompt, and a product per resnet (22 in SD 1.5). For UNets that
-`unet.check_supported` passes.
+It does not depend on the latent. So a stream computes it once for each prompt and noise level, and not in every call: the
+sinusoids, the time embedding's layers, the pooling of the prompt, and one product for each resnet (22 in SD 1.5). For UNets
+that pass `unet.check_supported`.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
 
 
-def modulated(channels: int, scales: bool) -> int:
-    """How many numbers a resnet of so many output channels is told."""
+def modulation_length(channels: int, scales: bool) -> int:
+    """The length of the modulation of one resnet with `channels` output channels. scales: it has scale and shift."""
     return 2 * channels if scales else channels
 
 
 class Resnet(nn.Module):
-    """A ResnetBlock2D of diffusers that reads what it is told from `start` on in the modulation: a shift of the first
+    """A ResnetBlock2D of diffusers that reads its part of the modulation, from index `start` on: a shift of the first
     convolution's output, or scale and shift of the second normalisation."""
 
     def __init__(self, block: Any, start: int) -> None:
@@ -43,16 +43,16 @@ class Resnet(nn.Module):
 
     def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
         h = self.conv1(self.before1(x))
-        told = modulation[:, self.start : self.start + modulated(self.out_channels, self.scales)]
-        h = self.activation(self.before2(h, *told.chunk(2, dim=1))) if self.scales else self.before2(h, told)
+        values = modulation[:, self.start : self.start + modulation_length(self.out_channels, self.scales)]
+        h = self.activation(self.before2(h, *values.chunk(2, dim=1))) if self.scales else self.before2(h, values)
         h = self.conv2(h)
         x = x if self.shortcut is None else self.shortcut(x)
         return (x + h) / self.scale_factor if self.scale_factor != 1.0 else x + h
 
 
-class Told(nn.Module):
-    """One resnet's part of the modulation from the time embedding [B, E]: a shift [B, C]; or scale and shift [B, 2C], with the
-    normalisation's own weight and bias in them."""
+class ResnetModulation(nn.Module):
+    """One resnet's part of the modulation, from the time embedding [B, E]: a shift [B, C]; or scale and shift [B, 2C],
+    multiplied with the normalisation's own weight and bias."""
 
     def __init__(self, block: Any) -> None:
         super().__init__()
@@ -63,19 +63,19 @@ class Told(nn.Module):
         self.bias: Tensor | None = block.norm2.bias if scales else None
 
     def forward(self, temb: Tensor) -> Tensor:
-        told: Tensor = self.projection(temb if self.activation is None else self.activation(temb))
+        values: Tensor = self.projection(temb if self.activation is None else self.activation(temb))
         if self.weight is None or self.bias is None:
-            return told
-        scale, shift = told.chunk(2, dim=1)
+            return values
+        scale, shift = values.chunk(2, dim=1)
         return torch.cat([self.weight * (1 + scale), self.bias * (1 + scale) + shift], dim=1)
 
 
 class TimeEmbedding(nn.Module):
-    """Timestep and added conditions of a UNet or a ControlNet to the vector that its resnets are told of.
+    """Timestep and added conditions of a UNet or a ControlNet to its time embedding.
 
-    forward(t [B] or [1], emb [B,L,D], *added) → [B, E]. `added` is what the network takes, in this order: pooled [B,P] and
-    time_ids [B,6] where it has text_time conditions (SDXL); then w [B,W], the guidance embedding of a distilled LCM
-    (`unet.guidance_embedding`), optional where it has time_cond_proj_dim. Raises ValueError for others.
+    forward(t [B] or [1], emb [B,L,D], *added) → [B, E]. `added` is, in this order: pooled [B,P] and time_ids [B,6] if the
+    network has text_time conditions (SDXL); then w [B,W], the guidance embedding of a distilled LCM
+    (`unet.guidance_embedding`), optional if it has time_cond_proj_dim. Raises ValueError for other inputs.
     """
 
     def __init__(self, network: Any) -> None:
@@ -97,7 +97,7 @@ class TimeEmbedding(nn.Module):
         if len(added) not in self.counts:
             raise ValueError(f"{len(added)} added conditions given; this network takes {self.names or 'none'}")
         w = added[-1].to(emb.dtype) if len(added) > 2 * self.takes_added else None
-        # The sinusoids are made in float32: bfloat16 cannot tell timestep 999 from 1000.
+        # The sinusoids are made in float32: bfloat16 cannot distinguish timesteps 999 and 1000.
         temb = self.time_embedding(self.time_proj(t.expand(emb.shape[0])).to(emb.dtype), w)
         if self.takes_added:
             pooled, time_ids = added[:2]
@@ -109,34 +109,34 @@ class TimeEmbedding(nn.Module):
 
 
 class ModulationPass(nn.Module):
-    """Timestep, prompt and added conditions to what every resnet is told.
+    """Timestep, prompt and added conditions to the modulation of all resnets.
 
-    forward(t [B] or [1], emb [B,L,D], *added) → (modulation [B, M],); `added` and errors as TimeEmbedding has them.
+    forward(t [B] or [1], emb [B,L,D], *added) → (modulation [B, M],); `added` and errors as for TimeEmbedding.
     """
 
     def __init__(self, unet: UNet2DConditionModel) -> None:
         super().__init__()
         self.embed = TimeEmbedding(unet)
-        self.told = nn.ModuleList(Told(block) for block in resnets(unet))
+        self.resnets = nn.ModuleList(ResnetModulation(block) for block in resnets(unet))
 
     def forward(self, t: Tensor, emb: Tensor, *added: Tensor) -> tuple[Tensor]:
         temb = self.embed(t, emb, *added)
-        return (torch.cat([told(temb) for told in self.told], dim=1),)
+        return (torch.cat([resnet(temb) for resnet in self.resnets], dim=1),)
 
 
 def resnets(unet: UNet2DConditionModel) -> list[Any]:
-    """Every resnet of the UNet in the order of the modulation: down, middle, up, each as diffusers lists it."""
+    """All resnets of the UNet in the order of the modulation: down, middle, up, each in diffusers' order."""
     blocks = [*unet.down_blocks, *([unet.mid_block] if unet.mid_block is not None else []), *unet.up_blocks]
     return [resnet for block in blocks for resnet in block.resnets]
 
 
 def wrapped_resnets(unet: UNet2DConditionModel) -> dict[int, Resnet]:
-    """Every resnet as it reads the modulation, by the id of diffusers' own."""
+    """A Resnet that reads the modulation for every diffusers resnet, by the latter's id."""
     found: dict[int, Resnet] = {}
     start = 0
     for block in resnets(unet):
         found[id(block)] = Resnet(block, start)
-        start += modulated(block.out_channels, block.time_embedding_norm == "scale_shift")
+        start += modulation_length(block.out_channels, block.time_embedding_norm == "scale_shift")
     return found
 
 
@@ -147,4 +147,4 @@ def modulation_size(config: Mapping[str, Any]) -> int:
     per_block = [layers] * len(channels) if isinstance(layers, int) else layers
     middle = {None: 0, "UNetMidBlock2D": 1}.get(config["mid_block_type"], 2)
     total = sum(count * (2 * down + 1) for count, down in zip(channels, per_block, strict=True)) + middle * channels[-1]
-    return modulated(total, config["resnet_time_scale_shift"] == "scale_shift")
+    return modulation_length(total, config["resnet_time_scale_shift"] == "scale_shift")

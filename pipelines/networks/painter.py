@@ -2,7 +2,8 @@
 
 Multi-style transfer with conditional instance normalisation (Dumoulin et al. 2017, "A learned representation for artistic
 style", arXiv:1610.07629): all styles share the convolutions; a style is the scale γ and the shift β of every normalised
-channel. So blending styles is blending their numbers, and a new style needs new numbers only. Knows no prompts and no streams.
+channel. So styles are blended by blending their numbers, and a new style needs new numbers only. Independent of prompts and
+streams.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 MULTIPLE = 8
-"""Sides of a picture are multiples of this (two halvings ask for 4; the autoencoder's latents ask for 8)."""
+"""Sides of a picture are multiples of this (two halvings need 4; the autoencoder's latents need 8)."""
 
 EPS = 1e-5
 
 
 class StyledConv(nn.Module):
-    """γ · norm(conv(x)) + β, the picture continued by reflection at its borders. γ and β are read from the style's numbers:
-    γ [C] from `start` on, then β [C]. The normalisation is over each channel of each row alone; a bias would vanish in it."""
+    """γ · norm(conv(x)) + β, with reflection padding. γ and β are read from the style's numbers: γ [C] from `start` on, then β
+    [C]. The normalisation is over each channel of each row; a bias would have no effect before it."""
 
     def __init__(self, in_channels: int, channels: int, kernel: int, start: int, stride: int = 1) -> None:
         super().__init__()
@@ -60,7 +61,8 @@ class StyleTable:
     config: Any
 
     def style(self, look: str | Mapping[int, float]) -> Tensor:
-        """The numbers [N] of a look by its name, or of a mixture {row of `styles`: share}. Raises ValueError for unknown ones."""
+        """The numbers [N] of a look by its name, or of a mixture {row of `styles`: share}. Raises ValueError for unknown
+        ones."""
         shares = self._named(look) if isinstance(look, str) else dict(look)
         known = len(self.styles)
         wrong = [row for row in shares if not 0 <= row < known]
@@ -71,7 +73,7 @@ class StyleTable:
     def _named(self, look: str) -> dict[int, float]:
         looks = self.config["looks"] or {}
         if look not in looks:
-            raise ValueError(f"look: {look!r} is none of {', '.join(looks)}")
+            raise ValueError(f"look: {look!r} is not one of {', '.join(looks)}")
         return {int(row): share for row, share in looks[look].items()}
 
 
@@ -79,8 +81,8 @@ class Painter(StyleTable, ModelMixin, ConfigMixin):
     """Pictures and styles to painted pictures.
 
     Three convolutions to a quarter of the size, residual blocks, two nearest-neighbour doublings with convolutions, and a 9x9
-    convolution to RGB behind a sigmoid. `styles` [S, N] holds the numbers of the styles that it comes with, `looks` in the
-    configuration the names of mixtures of them: name -> {row of `styles`: share}.
+    convolution to RGB before a sigmoid. `styles` [S, N] are the numbers of its own styles. `looks` in the configuration are
+    names of mixtures of them: name -> {row of `styles`: share}.
     """
 
     styles: Tensor
@@ -118,7 +120,7 @@ class Painter(StyleTable, ModelMixin, ConfigMixin):
     def forward(self, picture: Tensor, style: Tensor) -> Tensor:
         """Paints pictures.
 
-        picture: [B, 3, H, W], nominally in [-1, 1] as a decoder gives it (beyond it is cut), H and W multiples of 8.
+        picture: [B, 3, H, W], nominally in [-1, 1] as a decoder returns it (clamped), H and W multiples of 8.
         style: [B, N] or [1, N], N = `style_numbers`; each row is painted in its own style. Returns [B, 3, H, W] in [-1, 1].
         """
         h = picture.clamp(-1, 1) / 2 + 0.5

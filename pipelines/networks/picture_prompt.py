@@ -1,8 +1,8 @@
-"""Picture prompts (IP-Adapter, arXiv 2308.06721): cross-attention that looks at a picture's tokens beside those of the text.
+"""Picture prompts (IP-Adapter, arXiv 2308.06721): cross-attention to a picture's tokens beside those of the text.
 
-A row's tokens ride behind its text in the same tensor, [B, L + T + 1, D]: L of the text, T of the picture, and one whose first
-number is the scale. So every pass of the UNet takes them without an input of its own, rows with and without a picture share a
-call, and a scale of 0 adds exactly nothing.
+A row's picture tokens are appended to its text tokens in the same tensor, [B, L + T + 1, D]: L of the text, T of the picture,
+and one whose first number is the scale. So the passes of the UNet need no further input, rows with and without a picture share
+a call, and a scale of 0 adds exactly nothing.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from kernels.attention import attend
 class PictureAttention(nn.Module):
     """The processor of one of diffusers' cross-attentions: softmax(QKᵀ)V + scale · softmax(QK'ᵀ)V', K' and V' of the picture.
 
-    tokens: T. key, value: the adapter's weights [C, D], C the attention's inner width. Takes hidden states [B, N, C] and
-    the row's tokens [B, L + T + 1, D].
+    tokens: T. key, value: the adapter's weights [C, D], with C the attention's inner width. Inputs are hidden states [B, N, C]
+    and the row's tokens [B, L + T + 1, D].
     """
 
     def __init__(self, tokens: int, key: Tensor, value: Tensor) -> None:
@@ -45,18 +45,18 @@ def split(rows: Tensor, tokens: int) -> tuple[Tensor, Tensor, Tensor]:
     return rows[:, :end], rows[:, end:-1], rows[:, -1:, :1]
 
 
-def behind(tokens: Tensor, scale: float) -> Tensor:
-    """What stands behind a row's text: the picture's tokens [T, D] and the scale, [T + 1, D]."""
+def suffix(tokens: Tensor, scale: float) -> Tensor:
+    """The suffix of a row's text tokens: the picture's tokens [T, D] and the scale; [T + 1, D]."""
     return torch.cat([tokens, torch.full((1, tokens.shape[1]), scale, device=tokens.device)])
 
 
-def none(tokens: int, width: int) -> Tensor | None:
-    """What stands behind a text without a picture, [T + 1, D]; None for a model without an adapter (no tokens)."""
-    return behind(torch.zeros(tokens, width), 0.0) if tokens else None
+def empty_suffix(tokens: int, width: int) -> Tensor | None:
+    """The suffix of a text without a picture, [T + 1, D]; None for a model without an adapter (no tokens)."""
+    return suffix(torch.zeros(tokens, width), 0.0) if tokens else None
 
 
 class Projection(nn.Module):
-    """A picture's embedding [E] to T tokens [T, D]: a linear layer, cut, normalised."""
+    """A picture's embedding [E] to T tokens [T, D]: a linear layer, split into tokens, normalised."""
 
     def __init__(self, weight: Tensor, bias: Tensor, norm_weight: Tensor, norm_bias: Tensor) -> None:
         super().__init__()

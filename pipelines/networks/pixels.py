@@ -1,7 +1,7 @@
 """Pixels to latents and back as traceable modules, so that conversion and layout are part of the static graph.
 
-Any autoencoder of the diffusers kind fits: AutoencoderKL, AutoencoderTiny, and our own. Its latents z are moved to where
-the UNet knows them: (z − mean − shift)·scale/std, from the autoencoder's configuration, where most have a scale alone.
+Any autoencoder with diffusers' interface fits: AutoencoderKL, AutoencoderTiny, and our own. Its latents z are normalised for
+the UNet: (z − mean − shift)·scale/std, with the values of the autoencoder's configuration. Most have a scale only.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from kernels.pixels import enter, enter_reference, leave, leave_reference
 
 
 class _Pixels(nn.Module):
-    """upcast: the autoencoder overflows in float16, so a backend of that precision shall compute it in float32. kernels: whether
-    a kernel may convert the pixels, set by a backend. lane: the stage of a step that it belongs to (transfer.LANES)."""
+    """Base of both directions. upcast: the autoencoder overflows in float16, so a float16 backend must compute it in float32.
+    kernels: whether a kernel may convert the pixels, set by a backend. lane: its stage of a step (one of device.LANES)."""
 
     lane: str
 
@@ -38,7 +38,7 @@ class _Pixels(nn.Module):
 
 
 class EncodePixels(_Pixels):
-    """uint8 pictures [B, H, W, 3] to float latents [B, C, H/8, W/8], placed as the UNet expects them."""
+    """uint8 pictures [B, H, W, 3] to float latents [B, C, H/8, W/8], normalised for the UNet."""
 
     lane = "encode"
 
@@ -50,7 +50,7 @@ class EncodePixels(_Pixels):
 
     @staticmethod
     def _latents(encoded: Any) -> Tensor:
-        # A Gaussian posterior is read at its mode: a draw would make a still picture flicker.
+        # The mode of a Gaussian posterior: a random sample would make a still picture flicker.
         return encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
 
 

@@ -1,12 +1,12 @@
 """A diffusers UNet as plain modules for static graphs: full pass, shallow pass, and decoder alone. Tensors in, tensors out.
 
-The UNet is seen as skips numbered from the outside: skip 0 is conv_in's output, and up layer k is the one that joins skip k
-to what comes from below. Branch b (DeepCache, arXiv 2312.00858: block b // (L + 1), layer b % (L + 1) for L layers per block)
-keeps the hidden state that enters up layer b. From there a shallow pass needs only skips 0..b and up layers b..0.
+Skips are numbered from the outside: skip 0 is conv_in's output, and up layer k joins skip k to the hidden state from below.
+Branch b (DeepCache, arXiv 2312.00858: block b // (L + 1), layer b % (L + 1) for L layers per block) stores the hidden state
+that enters up layer b. From there a shallow pass needs only skips 0..b and up layers b..0.
 
-What timestep, prompt and added conditions tell the resnets comes in as one vector a row (modulation.py).
+Timestep, prompt and added conditions are an input: one modulation vector for each row (modulation.py).
 
-Knows nothing of when to reuse what (feature_cache.py), of sessions or of backends. Modules are shared with the UNet, not copied.
+Independent of reuse decisions (feature_cache.py), sessions and backends. Modules are shared with the UNet, not copied.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MID_BLOCKS = ("UNetMidBlock2DCrossAttn", "UNetMidBlock2D", "NoneType")
 
 
 class Layer(nn.Module):
-    """A resnet, then cross-attention where the block has it, then an upsampler where it is the block's last."""
+    """A resnet, then cross-attention if the block has it, then an upsampler in the block's last layer."""
 
     def __init__(self, resnet: Resnet, attention: nn.Module | None, upsampler: nn.Module | None = None) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Layer(nn.Module):
 
 
 class Downsample(nn.Module):
-    """The downsampler between two blocks, called like a Layer."""
+    """The downsampler between two blocks, with the interface of a Layer."""
 
     def __init__(self, downsampler: Any) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class Downsample(nn.Module):
 
 
 def down_layers(unet: UNet2DConditionModel) -> list[Layer | Downsample]:
-    """The layers of the way down, outermost first; the output of layer k − 1 is skip k."""
+    """The encoder's layers, outermost first; the output of layer k − 1 is skip k."""
     wrapped = wrapped_resnets(unet)
     layers: list[Layer | Downsample] = []
     for block in unet.down_blocks:
@@ -68,7 +68,7 @@ def down_layers(unet: UNet2DConditionModel) -> list[Layer | Downsample]:
 
 
 def mid_layers(unet: UNet2DConditionModel) -> list[Layer]:
-    """The layers of the middle: all but the last end in attention, where the block has it."""
+    """The layers of the middle block. All but the last end in attention, if the block has it."""
     if unet.mid_block is None:
         return []
     wrapped = wrapped_resnets(unet)
@@ -78,7 +78,7 @@ def mid_layers(unet: UNet2DConditionModel) -> list[Layer]:
 
 
 def up_layers(unet: UNet2DConditionModel) -> list[Layer]:
-    """The layers of the way up, outermost first: layer k takes skip k."""
+    """The decoder's layers, outermost first: layer k uses skip k."""
     wrapped = wrapped_resnets(unet)
     layers: list[Layer] = []
     for block in unet.up_blocks:
@@ -89,7 +89,7 @@ def up_layers(unet: UNet2DConditionModel) -> list[Layer]:
 
 
 def branches(unet: UNet2DConditionModel) -> int:
-    """How many re-entry points there are: branch 0 (recomputes least) to branches − 1 (saves the mid block only)."""
+    """The number of re-entry points: branch 0 (recomputes least) to branches − 1 (saves the mid block only)."""
     return sum(len(block.resnets) for block in unet.up_blocks)
 
 
@@ -101,15 +101,15 @@ def check_branch(unet: UNet2DConditionModel, branch: int) -> int:
     return branch
 
 
-def steered(skips: Sequence[Tensor], residuals: Sequence[Tensor]) -> list[Tensor]:
-    """Skips with what a ControlNet adds to each. Raises ValueError for another number of residuals."""
+def with_residuals(skips: Sequence[Tensor], residuals: Sequence[Tensor]) -> list[Tensor]:
+    """Skips plus a ControlNet's residuals. Raises ValueError if their numbers differ."""
     if len(residuals) != len(skips):
         raise ValueError(f"{len(residuals)} residuals given for {len(skips)} skips")
     return [skip + residual for skip, residual in zip(skips, residuals, strict=True)]
 
 
 class UNetPass(nn.Module):
-    """What the passes share: the way in and the way out through skips `first`..0 and their layers."""
+    """Base of the passes: encoder and decoder layers of skips `first`..0."""
 
     def __init__(self, unet: UNet2DConditionModel, first: int, encode: bool = True) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ class UNetPass(nn.Module):
     def encode(self, x: Tensor, modulation: Tensor, emb: Tensor) -> list[Tensor]:
         """Skips 0..first, outermost first; each [B, C_k, H_k, W_k]."""
         if not is_tracing() and (x.shape[-2] % self.factor or x.shape[-1] % self.factor):
-            raise ValueError(f"a latent of {x.shape[-2]}x{x.shape[-1]} does not fit; multiples of {self.factor} do")
+            raise ValueError(f"a latent of {x.shape[-2]}x{x.shape[-1]} does not fit; use multiples of {self.factor}")
         skips = [self.conv_in(x)]
         for layer in self.down:
             skips.append(layer(skips[-1], modulation, emb))
@@ -144,11 +144,12 @@ class UNetPass(nn.Module):
 
 
 class FullPass(UNetPass):
-    """The whole UNet. With a branch it also returns the deep feature for ShallowPass, with `keep_encoder` what DecoderPass takes.
+    """The whole UNet. With a branch it also returns the deep feature for ShallowPass, with `keep_encoder` the inputs of
+    DecoderPass.
 
-    forward(x [B,C,H,W], modulation [B,M], emb [B,L,D]) → (out [B,C',H,W],), or (out, deep), or (out, h, *skips).
-    H and W are multiples of 2 to the number of upsamplers. Behind them may come a ControlNet's residuals, one for each skip and
-    one for the middle; what the pass keeps holds them already. Raises ValueError for inputs that it does not take.
+    forward(x [B,C,H,W], modulation [B,M], emb [B,L,D]) → (out [B,C',H,W],), or (out, deep), or (out, h, *skips). H and W are
+    multiples of 2 to the number of upsamplers. A ControlNet's residuals may follow, one for each skip and one for the middle;
+    the returned features contain them. Raises ValueError for other inputs.
     """
 
     def __init__(self, unet: UNet2DConditionModel, branch: int | None = None, keep_encoder: bool = False) -> None:
@@ -167,18 +168,18 @@ class FullPass(UNetPass):
         for layer in self.mid:
             h = layer(h, modulation, emb)
         if residuals:
-            skips = steered(skips, residuals[:-1])
+            skips = with_residuals(skips, residuals[:-1])
             h = h + residuals[-1]
         outputs = self.decode(h, skips, modulation, emb, self.branch)
         return (*outputs, h, *skips) if self.keep_encoder else outputs
 
 
 class ShallowPass(UNetPass):
-    """The outer layers only, from a cached deep feature on (DeepCache).
+    """The outer layers only, starting at a cached deep feature (DeepCache).
 
     forward(x [B,C,H,W], modulation [B,M], emb [B,L,D], deep [B, *deep_shape]) → (out [B,C',H,W],), or with `keep`, a branch
-    further out, (out, its deep feature). With the deep feature of the same inputs it equals FullPass. Behind them may come a
-    ControlNet's residuals for the skips that it computes. Raises ValueError as FullPass does.
+    further out, (out, its deep feature). With the deep feature of the same inputs it equals FullPass. A ControlNet's residuals
+    for the computed skips may follow. Raises ValueError for other inputs.
     """
 
     def __init__(self, unet: UNet2DConditionModel, branch: int, keep: int | None = None) -> None:
@@ -189,14 +190,14 @@ class ShallowPass(UNetPass):
 
     def forward(self, x: Tensor, modulation: Tensor, emb: Tensor, deep: Tensor, *residuals: Tensor) -> tuple[Tensor, ...]:
         skips = self.encode(x, modulation, emb)
-        return self.decode(deep, steered(skips, residuals) if residuals else skips, modulation, emb, self.keep)
+        return self.decode(deep, with_residuals(skips, residuals) if residuals else skips, modulation, emb, self.keep)
 
 
 class DecoderPass(UNetPass):
-    """The way up alone, at another timestep, from an earlier pass's encoder (Faster Diffusion, arXiv 2312.09608).
+    """The decoder alone, at another timestep, with an earlier pass's encoder (Faster Diffusion, arXiv 2312.09608).
 
-    forward(modulation [B,M], emb [B,L,D], h, *skips) → (out [B,C',H,W],); h and skips as
-    FullPass(unet, keep_encoder=True) returned them. It never sees the latent: of use between the steps of one frame, while
+    forward(modulation [B,M], emb [B,L,D], h, *skips) → (out [B,C',H,W],); h and skips are
+    outputs of FullPass(unet, keep_encoder=True). The latent is no input: the pass is useful between the steps of one frame;
     between frames it would repeat the old picture.
     """
 
@@ -210,9 +211,9 @@ class DecoderPass(UNetPass):
 
 
 def skip_shapes(unet: UNet2DConditionModel, height: int, width: int) -> list[tuple[int, int, int]]:
-    """(channels, height, width) of every skip for a latent of height x width, outermost first, without running anything.
+    """(channels, height, width) of every skip for a latent of height x width, outermost first, without running the UNet.
 
-    The last is also the shape of what leaves the mid block, the `h` of DecoderPass.
+    The last is also the shape of the mid block's output, the `h` of DecoderPass.
     """
     shapes = [(unet.conv_in.out_channels, height, width)]
     for layer in down_layers(unet)[: branches(unet) - 1]:
@@ -225,9 +226,9 @@ def skip_shapes(unet: UNet2DConditionModel, height: int, width: int) -> list[tup
 
 
 def deep_shape(unet: UNet2DConditionModel, branch: int, height: int, width: int) -> tuple[int, int, int]:
-    """(channels, height, width) of the deep feature for a latent of height x width, without running anything.
+    """(channels, height, width) of the deep feature for a latent of height x width, without running the UNet.
 
-    Raises ValueError for a branch that the UNet does not have.
+    Raises ValueError for a branch that the UNet lacks.
     """
     channels, h, w = skip_shapes(unet, height, width)[check_branch(unet, branch)]
     return up_layers(unet)[branch].resnet.in_channels - channels, h, w
@@ -249,13 +250,13 @@ def guidance_embedding(w: Tensor, dim: int) -> Tensor:
 
 
 def check_supported(unet: UNet2DConditionModel) -> None:
-    """Raises ValueError naming what a UNet has that these passes would compute wrongly."""
+    """Raises ValueError for a UNet with a feature that these passes do not compute; the message names it."""
     for blocks, known in ((unet.down_blocks, DOWN_BLOCKS), (unet.up_blocks, UP_BLOCKS)):
         for block in blocks:
             if type(block).__name__ not in known:
-                raise ValueError(f"block {type(block).__name__} is not supported; {', '.join(known)} are")
+                raise ValueError(f"block {type(block).__name__} is not supported; supported are {', '.join(known)}")
             if getattr(block, "b1", None):
-                raise ValueError("FreeU is switched on, which these passes do not compute")
+                raise ValueError("FreeU is on, which these passes do not support")
     config = unet.config
     for field, allowed in (
         ("addition_embed_type", (None, "text", "text_time")),
@@ -265,12 +266,12 @@ def check_supported(unet: UNet2DConditionModel) -> None:
         ("center_input_sample", (False,)),
     ):
         if config[field] not in allowed:
-            raise ValueError(f"{field} = {config[field]!r} is not supported; {', '.join(map(repr, allowed))} are")
+            raise ValueError(f"{field} = {config[field]!r} is not supported; supported are {', '.join(map(repr, allowed))}")
     middle = type(unet.mid_block).__name__
     if middle not in MID_BLOCKS:
-        raise ValueError(f"middle block {middle} is not supported; {', '.join(MID_BLOCKS[:2])} are, or none")
+        raise ValueError(f"middle block {middle} is not supported; supported are {', '.join(MID_BLOCKS[:2])}, or none")
     if config.attention_type != "default":
-        raise ValueError(f"attention_type = {config.attention_type!r} is not supported; 'default' is")
+        raise ValueError(f"attention_type = {config.attention_type!r} is not supported; supported is 'default'")
 
 
 def _pairs(block: Any) -> list[tuple[Any, Any]]:

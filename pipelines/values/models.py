@@ -38,7 +38,7 @@ class Hub:
         return f"{self.repo}/{self.file}" if self.file else self.repo
 
 
-Place = Path | Hub
+Location = Path | Hub
 """The location of a checkpoint or of a part of it: on this machine (folder or file), or on the hub."""
 
 
@@ -46,7 +46,7 @@ Place = Path | Hub
 class Lora:
     """A LoRA that is fused into the weights at load; strength 1 is as trained."""
 
-    place: Place
+    location: Location
     strength: float = 1.0
 
 
@@ -54,8 +54,8 @@ class Lora:
 class PictureAdapter:
     """An adapter for picture prompts (IP-Adapter): its file or folder, and the folder of its picture encoder."""
 
-    weights: Place
-    encoder: Place
+    weights: Location
+    encoder: Location
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class ModelInfo:
 
     name: str
     title: str
-    base: Place
+    base: Location
     licence: str
     family: str = ""
     native_size: int = 512
@@ -82,10 +82,10 @@ class ModelInfo:
     examples: tuple[str, ...] = ()
     prediction: str | None = None
     shift: float = 1.0
-    unet: Place | None = None
-    autoencoder: Place | None = None
+    unet: Location | None = None
+    autoencoder: Location | None = None
     loras: tuple[Lora, ...] = ()
-    control: Place | None = None
+    control: Location | None = None
     picture: PictureAdapter | None = None
     advice: str = ""
     source: str = ""
@@ -117,10 +117,10 @@ class Extra:
     name: str
     title: str
     kind: str
-    place: Place
+    location: Location
     licence: str
     families: tuple[str, ...]
     max_steps: int | None = None
     source: str = ""
-    encoder: Place | None = None
+    encoder: Location | None = None
     licence_confirmed: bool = False

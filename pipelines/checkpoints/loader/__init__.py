@@ -1,4 +1,4 @@
-"""Checkpoints to the parts an engine is made of. The only place that imports diffusers' and transformers' loaders."""
+"""Loads checkpoints into the parts of an engine. Only this folder imports the loaders of diffusers and transformers."""
 
 from pipelines.checkpoints.loader.check import Report, inspect
 from pipelines.checkpoints.loader.parts import SPATIAL_FACTOR, ModelParts

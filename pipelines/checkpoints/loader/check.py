@@ -1,4 +1,4 @@
-"""What a model is, and whether it would load, without reading its weights: `app.py models --check`."""
+"""Identifies a model and checks whether it would load, without reading its weights: `app.py models --check`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WIDTHS = {768: "Stable Diffusion 1.5", 1024: "Stable Diffusion 2.1", 2048: "Stab
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """facts: what is known of a model, by name, in the order to show. problem: why it would not load, None if it would."""
+    """The result of a check. facts: name → text, in display order. problem: why the model would not load, None if it would."""
 
     name: str
     facts: dict[str, Any]
@@ -25,7 +25,7 @@ class Report:
 
 
 def inspect(name: str, offline: bool = True) -> Report:
-    """Everything about `name` (as `--model` takes it) that its configuration and the headers of its files say."""
+    """A report about `name` (as for `--model`) from its configuration and the headers of its files."""
     facts: dict[str, Any] = {}
     try:
         parts = ModelParts(describe(name), offline)
@@ -37,8 +37,8 @@ def inspect(name: str, offline: bool = True) -> Report:
 
 
 def family(unet: dict[str, Any]) -> str:
-    """The family that a UNet's configuration belongs to, in words."""
-    base = WIDTHS.get(unet.get("cross_attention_dim", 0), "Stable Diffusion, of its own sizes")
+    """The family of a UNet's configuration, as text."""
+    base = WIDTHS.get(unet.get("cross_attention_dim", 0), "Stable Diffusion with other sizes")
     if unet.get("mid_block_type", "") is None:
         base += ", without a mid block (SDXS)"
     if unet.get("time_cond_proj_dim") is not None:
@@ -73,7 +73,7 @@ def _facts(parts: ModelParts) -> dict[str, Any]:
 
 
 def _fits(parts: ModelParts) -> None:
-    """Raises ModelError for networks that the passes cannot compute, and for weights that do not fit the configuration."""
+    """Raises ModelError for a network that the passes do not support, or weights that do not fit the configuration."""
     for part, config, weights in parts.plan():
         shapes = {networks.modern_name(name): info.shape for name, info in weights.tensors.items()} if weights is not None else {}
         network = networks.empty(str(config["_class_name"]), config, f"{parts.name}/{part}", shapes)

@@ -1,4 +1,4 @@
-"""A ControlNet's folder in the diffusers layout, checked against the UNet that it shall steer."""
+"""A ControlNet's folder in the diffusers layout, checked against its UNet."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipelines.networks.controlnet import SUPPORTED
 from pipelines.values.types import ModelError
 
 SHARED = ("in_channels", "block_out_channels", "layers_per_block", "cross_attention_dim", "down_block_types")
-"""Fields of the configuration in which a ControlNet must equal its UNet: its residuals are added to the UNet's skips."""
+"""Fields of the configuration that must be equal for a ControlNet and its UNet, because residuals are added to skips."""
 
 DEFAULTS: dict[str, Any] = {
     "controlnet_conditioning_channel_order": "rgb",
@@ -24,7 +24,7 @@ DEFAULTS: dict[str, Any] = {
 
 
 class ControlFolder:
-    """A ControlNet on disk, its configuration and header checked, its weights not read. Raises ModelError."""
+    """A ControlNet on disk with checked configuration and header; weights are not read yet. Raises ModelError."""
 
     def __init__(self, path: Path, unet_config: Mapping[str, Any]) -> None:
         if not path.is_dir():
@@ -39,7 +39,7 @@ class ControlFolder:
             value = self.config.get(field, DEFAULTS.get(field))
             if value not in allowed:
                 only = ", ".join(map(repr, allowed))
-                raise ModelError(f"{self.name}/config.json: {field} = {value!r} is not supported; {only} is")
+                raise ModelError(f"{self.name}/config.json: {field} = {value!r} is not supported; supported is {only}")
         for field in (*SHARED, "addition_embed_type"):
             mine, theirs = _plain(self.config.get(field)), _plain(unet_config.get(field))
             if mine != theirs:
@@ -47,7 +47,7 @@ class ControlFolder:
         self.weights = folder.weights("")
 
     def network(self) -> nn.Module:
-        """In the files' own dtype."""
+        """The network, in the files' own dtype."""
         return networks.build("ControlNetModel", self.config, networks.read(self.weights), self.name)
 
 

@@ -1,6 +1,6 @@
-"""Weights of a checkpoint, looked at before any library opens them: which files, and what their safetensors headers say.
+"""Finds the weight files of a checkpoint and checks their safetensors headers before a library opens them.
 
-Knows no torch and no network. Everything raises ModelError that names the file.
+Uses neither torch nor the network. All functions raise ModelError, which names the file.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ STEMS = ("diffusion_pytorch_model", "model", "pytorch_lora_weights")
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """What a header says of a tensor: dtype as safetensors names it, and shape."""
+    """A tensor's entry in a header: dtype in safetensors' notation, and shape."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -42,7 +42,7 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """The safetensors files of one part, and every tensor in them with the file that holds it."""
+    """The safetensors files of one part, and the file of every tensor."""
 
     files: tuple[Path, ...]
     tensors: Mapping[str, TensorInfo]
@@ -55,7 +55,7 @@ class Weights:
 
     @property
     def dtype(self) -> str:
-        """Of most of the numbers."""
+        """The dtype of most values."""
         counts: dict[str, int] = {}
         for info in self.tensors.values():
             counts[info.dtype] = counts.get(info.dtype, 0) + info.count
@@ -63,11 +63,11 @@ class Weights:
 
 
 class Folder(ModelFolder):
-    """A checkpoint folder: what `ModelFolder` reads, and weights."""
+    """A checkpoint folder: a ModelFolder with weights."""
 
     def weights(self, part: str) -> Weights:
-        """The weights of a part, "" for files of the folder itself. Raises ModelError, naming pickled ones if there are
-        only those."""
+        """The weights of a part; "" for files of the folder itself. Raises ModelError, which names pickled files if there are
+        no others."""
         folder = self.path(part)
         label = f"{self.name}/{part}".rstrip("/")
         names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
@@ -82,14 +82,14 @@ class Folder(ModelFolder):
         return self._sharded(prefix, chosen, label)
 
     def _sharded(self, prefix: str, index: str, label: str) -> Weights:
-        """Checked against the index: every shard there, every tensor where the index says."""
+        """Weights in several shards. Checks that every shard exists and that every tensor is in the shard of the index."""
         homes = self.json(prefix + index).get("weight_map")
         if not isinstance(homes, dict) or not homes or not all(isinstance(name, str) for name in homes.values()):
             raise ModelError(f"{label}/{index}: has no weight_map")
         shards = sorted(set(homes.values()))
         for shard in shards:
             if "/" in shard or "\\" in shard or not shard.endswith(".safetensors"):
-                raise ModelError(f"{label}/{index}: {shard!r} is no file name beside it")
+                raise ModelError(f"{label}/{index}: {shard!r} is not a file name in the same folder")
         weights = read_weights([self.path(prefix + shard) for shard in shards], label)
         for tensor in homes:
             if tensor not in weights.tensors:
@@ -98,8 +98,9 @@ class Folder(ModelFolder):
 
 
 def choose_weights(names: Iterable[str]) -> str | None:
-    """The file to load of a part's file names: one file or an index of shards, half precision first (half the download and
-    memory), then plain, then any other single .safetensors file; never the non-EMA twin that some repositories carry."""
+    """The file of a part to load, from its file names: one file or an index of shards. Preference: half precision (half the
+    download and memory), then full precision, then any other single .safetensors file; never the non-EMA copy of some
+    repositories. None if there is no such file."""
     known = set(names)
     for stem in STEMS:
         for variant in (".fp16", ""):
@@ -112,7 +113,7 @@ def choose_weights(names: Iterable[str]) -> str | None:
 
 
 def read_weights(paths: Iterable[Path], label: str) -> Weights:
-    """The headers of safetensors files, read without opening the tensors. Raises ModelError."""
+    """Weights from the headers of safetensors files; tensors are not read. Raises ModelError."""
     tensors: dict[str, TensorInfo] = {}
     homes: dict[str, Path] = {}
     metadata: dict[str, str] = {}
@@ -130,7 +131,7 @@ def read_weights(paths: Iterable[Path], label: str) -> Weights:
 def read_header(path: Path, label: str) -> tuple[dict[str, TensorInfo], dict[str, str]]:
     """(tensors, metadata) of a safetensors file: eight bytes of length, JSON, then the tensors without gaps.
 
-    Raises ModelError for a file that is missing, cut short, or whose header does not describe exactly its bytes.
+    Raises ModelError for a file that is missing or truncated, or whose header does not describe its bytes exactly.
     """
     size = require_file(path, label)
     try:
@@ -143,21 +144,21 @@ def read_header(path: Path, label: str) -> tuple[dict[str, TensorInfo], dict[str
     except OSError as error:
         raise ModelError(f"{label}: {error.strerror or error}") from error
     if length < 0 or len(raw) < length:
-        raise ModelError(f"{label}: is cut short; it ends within its header")
+        raise ModelError(f"{label}: is truncated; it ends within its header")
     header = parse_json(raw, f"{label}: its header", unique=True)
     try:
         metadata = {str(key): str(value) for key, value in header.pop("__metadata__", {}).items()}
         spans = sorted((_span(entry), name, entry) for name, entry in header.items())
         tensors = {name: TensorInfo(entry["dtype"], tuple(entry["shape"])) for _, name, entry in spans}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ModelError(f"{label}: its header is not one of safetensors: {error}") from error
+        raise ModelError(f"{label}: its header is not a safetensors header: {error}") from error
     end = 0
     for (first, last), name, _ in spans:
         if first != end or last - first != tensors[name].bytes:
-            raise ModelError(f"{label}: tensor {name!r} does not lie where its shape and dtype put it")
+            raise ModelError(f"{label}: the span of tensor {name!r} does not match its shape and dtype")
         end = last
     if 8 + length + end != size:
-        state = "is cut short" if size < 8 + length + end else "is longer than its header says"
+        state = "is truncated" if size < 8 + length + end else "is longer than its header describes"
         raise ModelError(f"{label}: {state}: {size} bytes, of {8 + length + end}")
     return tensors, metadata
 
@@ -168,5 +169,5 @@ def _span(entry: Mapping[str, Any]) -> tuple[int, int]:
         raise ValueError(f"unknown dtype {entry['dtype']!r}")
     numbers = [first, last, *entry["shape"]]
     if any(isinstance(number, bool) or not isinstance(number, int) or number < 0 for number in numbers):
-        raise ValueError("a shape or an offset is no whole number")
+        raise ValueError("a shape or an offset is not a whole number")
     return first, last

@@ -1,4 +1,4 @@
-"""A checkpoint folder in the diffusers layout: which parts it has, what they are, and how they become modules."""
+"""A checkpoint folder in the diffusers layout: its parts, their classes, and the modules made from them."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "tokenizer": ("CLIPTokenizer", "CLIPTokenizerFast"),
     "tokenizer_2": ("CLIPTokenizer", "CLIPTokenizerFast"),
 }
-"""What each part may be. A scheduler may be any: its configuration is read as data, its code is never run."""
+"""The allowed classes of each part. A scheduler may have any class: only its configuration is read, as data."""
 
 
 class FolderCheckpoint:
-    """A folder whose layout, classes and headers have been checked; nothing of it is loaded yet. Raises ModelError."""
+    """A folder with checked layout, classes and headers; no weights are loaded yet. Raises ModelError."""
 
     def __init__(self, path: Path) -> None:
         if not path.is_dir():
@@ -53,7 +53,7 @@ class FolderCheckpoint:
 
     @property
     def empty_is_zero(self) -> bool:
-        """Whether no negative prompt means an embedding of zeros, not that of the empty text (SDXL)."""
+        """Whether an absent negative prompt is an embedding of zeros instead of the empty text's (SDXL)."""
         return bool(self.index.get("force_zeros_for_empty_prompt", False))
 
     def files(self, part: str) -> Iterator[Path]:
@@ -63,7 +63,7 @@ class FolderCheckpoint:
         return hashlib.sha256(json.dumps(self.configs[part], sort_keys=True).encode()).digest()
 
     def network(self, part: str) -> nn.Module:
-        """unet, vae or painter."""
+        """The network of a part: unet, vae or painter."""
         kind = str(self.configs[part]["_class_name"])
         return networks.build(kind, self.configs[part], networks.read(self.weights[part]), f"{self.name}/{part}")
 
@@ -78,7 +78,7 @@ class FolderCheckpoint:
         if entry is None:
             raise ModelError(f"{self.name}/model_index.json: has no entry {part!r}")
         if not (isinstance(entry, list) and len(entry) == 2):
-            raise ModelError(f"{self.name}/model_index.json: {part} is no pair of library and class")
+            raise ModelError(f"{self.name}/model_index.json: {part} is not a pair of library and class")
         if part in CLASSES and entry[1] is not None and entry[1] not in CLASSES[part]:
             raise ModelError(f"{self.name}/model_index.json: {part}: {entry[1]!r} is not one of {', '.join(CLASSES[part])}")
         if not self.folder.has(part):

@@ -1,7 +1,7 @@
-"""Files of the Hugging Face hub: what is needed of a repository, downloaded once, at one commit, with a readable error.
+"""Downloads the needed files of a Hugging Face hub repository, once, at one commit, with readable errors.
 
-Only configuration, vocabulary and safetensors are ever asked for: no code, nothing pickled. What is downloaded lies in the hub's
-own cache, shared with every other program on the machine.
+It requests only configuration, vocabulary and safetensors: no code, no pickles. Downloads are in the hub's own cache, which all
+programs on the machine share.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from pipelines.checkpoints.loader.files import PICKLED, choose_weights
-from pipelines.values.models import Hub, Place
+from pipelines.values.models import Hub, Location
 from pipelines.values.types import ModelError
 
 T = TypeVar("T")
 
 
 class Unreachable(ModelError):
-    """The hub does not answer; what was downloaded before may still do."""
+    """The hub does not answer. Files of an earlier download may be enough."""
 
 
 CONFIGURATION = ("model_index.json", "config.json", "scheduler_config.json", "preprocessor_config.json")
@@ -34,19 +34,19 @@ VOCABULARY = (
 PARTS = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
 
 
-def locate(place: Place, offline: bool) -> Path:
-    """A folder or file on this machine; downloaded first if it is the hub's and not there yet. Raises ModelError.
+def locate(location: Location, offline: bool) -> Path:
+    """A folder or file on this machine. Missing files of the hub are downloaded first. Raises ModelError.
 
-    offline: use what was downloaded before, and ask nobody; so does HF_HUB_OFFLINE, which the hub's library reads.
+    offline: use only files that were downloaded before. HF_HUB_OFFLINE, which the hub's library reads, does the same.
     """
     from huggingface_hub import is_offline_mode
 
-    if isinstance(place, Path):
-        return place.expanduser()
+    if isinstance(location, Path):
+        return location.expanduser()
     offline = offline or is_offline_mode()
-    if place.file:
-        return _file(place, offline)
-    return _snapshot(place, offline)
+    if location.file:
+        return _file(location, offline)
+    return _snapshot(location, offline)
 
 
 def _file(hub: Hub, offline: bool) -> Path:
@@ -54,18 +54,16 @@ def _file(hub: Hub, offline: bool) -> Path:
 
     if not hub.file.endswith((".safetensors", ".json")):
         raise ModelError(f"{hub}: only .safetensors files are loaded")
-    return Path(
-        _asked(hub, offline, lambda: hf_hub_download(hub.repo, hub.file, revision=hub.revision, local_files_only=offline))
-    )
+    return Path(_call(hub, offline, lambda: hf_hub_download(hub.repo, hub.file, revision=hub.revision, local_files_only=offline)))
 
 
 def _snapshot(hub: Hub, offline: bool) -> Path:
     from huggingface_hub import HfApi, snapshot_download
 
     if offline:
-        return _asked(hub, offline, lambda: _downloaded(hub))
+        return _call(hub, offline, lambda: _downloaded(hub))
     try:
-        about = _asked(hub, offline, lambda: HfApi().model_info(hub.repo, revision=hub.revision))
+        about = _call(hub, offline, lambda: HfApi().model_info(hub.repo, revision=hub.revision))
     except Unreachable as unreachable:
         try:
             return _snapshot(hub, offline=True)
@@ -77,23 +75,23 @@ def _snapshot(hub: Hub, offline: bool) -> Path:
         pickled = [name for name in names if name.endswith(PICKLED)]
         reason = f"only pickled weights ({pickled[0]}), which are refused" if pickled else "no .safetensors file"
         raise ModelError(f"{hub}: {reason}")
-    # The commit that was listed, so that a push in between cannot mix two versions.
-    return Path(_asked(hub, offline, lambda: snapshot_download(hub.repo, revision=about.sha, allow_patterns=patterns)))
+    # The listed commit, so that a push in between cannot mix two versions.
+    return Path(_call(hub, offline, lambda: snapshot_download(hub.repo, revision=about.sha, allow_patterns=patterns)))
 
 
 def _downloaded(hub: Hub) -> Path:
-    """The folder of an earlier download. Raises what the hub's library does."""
+    """The folder of an earlier download. Raises the exceptions of the hub's library."""
     from huggingface_hub import errors, snapshot_download
 
     try:
         return Path(snapshot_download(hub.repo, revision=hub.revision, local_files_only=True))
     except errors.IncompleteSnapshotError as error:
-        # It misses what was left out on purpose, too. What a model lacks is said by name when the folder is checked.
+        # Files that were not requested are missing too. The check of the folder reports missing parts by name.
         return Path(error.snapshot_path)
 
 
 def needed(names: Iterable[str]) -> list[str]:
-    """The files of a repository that a model is loaded from: configuration, vocabulary, and one set of weights per part."""
+    """The files of a repository that a model needs: configuration, vocabulary, and one set of weights for each part."""
     by_folder: dict[str, list[str]] = defaultdict(list)
     for name in names:
         pure = PurePosixPath(name)
@@ -106,7 +104,9 @@ def needed(names: Iterable[str]) -> list[str]:
             continue
         prefix = f"{folder}/" if folder else ""
         wanted += [prefix + name for name in files if name in CONFIGURATION or (folder and name in VOCABULARY)]
-        chosen = choose_weights(files) if folder or not has_parts else None  # beside the parts lie single files of the same
+        chosen = (
+            choose_weights(files) if folder or not has_parts else None
+        )  # repositories with parts also have single files of the same model
         if chosen is not None:
             wanted.append(prefix + chosen)
             stem = chosen.partition(".")[0]
@@ -115,8 +115,8 @@ def needed(names: Iterable[str]) -> list[str]:
     return sorted(wanted)
 
 
-def _asked(hub: Hub, offline: bool, ask: Callable[[], T]) -> T:
-    """The answer to a call of the hub's library, its many exceptions turned into one sentence."""
+def _call(hub: Hub, offline: bool, ask: Callable[[], T]) -> T:
+    """The result of a call of the hub's library. Raises ModelError with one sentence instead of the library's exceptions."""
     from huggingface_hub import errors
 
     at = f"{hub}" if hub.revision is None else f"{hub} at {hub.revision}"
@@ -127,7 +127,7 @@ def _asked(hub: Hub, offline: bool, ask: Callable[[], T]) -> T:
             raise ModelError(f"{at}: is not downloaded yet, and downloads are switched off") from error
         raise ModelError(f"{at}: is not downloaded yet, and the hub cannot be reached") from error
     except errors.GatedRepoError as error:
-        raise ModelError(f"{at}: asks for a licence to be accepted on its page; log in with `hf auth login` then") from error
+        raise ModelError(f"{at}: requires you to accept a licence on its page; then log in with `hf auth login`") from error
     except errors.RepositoryNotFoundError as error:
         raise ModelError(f"{at}: there is no such repository on the hub, or it is private") from error
     except errors.RevisionNotFoundError as error:
@@ -136,7 +136,7 @@ def _asked(hub: Hub, offline: bool, ask: Callable[[], T]) -> T:
         raise ModelError(f"{at}: the repository has no such file") from error
     except (errors.HfHubHTTPError, errors.HFValidationError) as error:
         raise ModelError(f"{at}: the hub refuses: {str(error).splitlines()[0]}") from error
-    except errors.HTTPError as error:  # type: ignore[attr-defined]  # of the client under the hub's library
+    except errors.HTTPError as error:  # type: ignore[attr-defined]  # of the hub library's HTTP client
         raise Unreachable(f"{at}: is not downloaded yet, and the hub cannot be reached: {error}") from error
     except OSError as error:
         raise ModelError(f"{at}: cannot be downloaded: {(str(error) or repr(error)).splitlines()[0]}") from error

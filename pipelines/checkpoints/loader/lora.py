@@ -1,8 +1,8 @@
-"""LoRA fused into weights when they are loaded: W ← W + strength · α/r · B·A (arXiv 2106.09685), layer by layer.
+"""Fuses LoRA into weights at load: W ← W + strength · α/r · B·A (arXiv 2106.09685), layer by layer.
 
-Reads the layout of diffusers' trainers and that of kohya's, in which nearly all files are published, for the UNet and the text
-encoders. α and r are each layer's own. A layer of the file that the model does not have is an error, not a warning: a LoRA of
-another family would change nothing, silently.
+Reads the layouts of diffusers' and kohya's trainers, which nearly all published files have, for the UNet and the text
+encoders. Each layer has its own α and r. A layer that the model lacks is an error, not a warning: otherwise a LoRA of another
+family would silently change nothing.
 """
 
 from __future__ import annotations
@@ -26,34 +26,34 @@ Shares = dict[str, dict[str, str]]
 
 
 class LoraFile:
-    """A LoRA on disk whose header has been checked. Raises ModelError."""
+    """A LoRA on disk with a checked header. Raises ModelError."""
 
     def __init__(self, path: Path, strength: float) -> None:
         self.name = path.name
         self.strength = strength
         if path.suffix in PICKLED:
-            raise ModelError(f"{self.name}: is pickled, and reading a pickle may run code; only .safetensors are loaded")
+            raise ModelError(f"{self.name}: is pickled, and reading a pickle may run code; only .safetensors files are loaded")
         self.weights: Weights = Folder(path).weights("") if path.is_dir() else read_weights([path], path.name)
         if not any("lora" in name for name in self.weights.tensors):
-            raise ModelError(f"{self.name}: holds no LoRA; no tensor of it is called lora_A, lora_down or alike")
+            raise ModelError(f"{self.name}: contains no LoRA: no tensor name contains lora_A, lora_down or similar")
         self._parts = self._sorted()
         self._stated = lora_alpha.stated(self.weights.metadata, self.name)
 
     @property
     def layers(self) -> dict[str, int]:
-        """How many layers it changes of each part that it changes."""
+        """Part → number of changed layers, for each changed part."""
         return {part: len(shares) for part, shares in self._parts.items()}
 
     @property
     def ranks(self) -> tuple[int, ...]:
-        """Every rank that a layer of it has, ascending."""
+        """All ranks of its layers, ascending."""
         downs = (share[DOWN] for shares in self._parts.values() for share in shares.values())
         return tuple(sorted({self.weights.tensors[name].shape[0] for name in downs}))
 
     def targets(self, part: str, network: nn.Module, unet_config: Mapping[str, Any]) -> dict[str, dict[str, str]]:
         """Name of a layer in the network → side → name of the tensor, for every layer of the file in this part.
 
-        The network may be without memory. Raises ModelError for a layer that it lacks, or in which the factors do not fit.
+        The network may be on the meta device. Raises ModelError for a layer that it lacks, or factors that do not fit.
         """
         known = lora_names.layers(part, network)
         shares = self._parts.get(part, {})
@@ -72,7 +72,7 @@ class LoraFile:
         return targets
 
     def share(self, part: str, layer: str, names: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Tensor:
-        """What it adds to a layer's weight, float32 [out, in], a convolution's window flattened. Raises ModelError."""
+        """The addition to a layer's weight, float32 [out, in], with a convolution's window flattened. Raises ModelError."""
         down, up = (tensors[names[side]].float().flatten(1) for side in (DOWN, UP))  # [r, in], [out, r]
         alpha = self._alpha(part, layer, len(down), tensors.get(names.get(ALPHA, "")))
         scale = self._stated.get(part, Stated()).scale(alpha, len(down))
@@ -82,32 +82,34 @@ class LoraFile:
         return added
 
     def _alpha(self, part: str, layer: str, rank: int, tensor: Tensor | None) -> float:
-        said = self._stated.get(part, Stated())
-        stated_rank, stated_alpha = said.rank_of(layer), said.alpha_of(layer)
+        stated = self._stated.get(part, Stated())
+        stated_rank, stated_alpha = stated.rank_of(layer), stated.alpha_of(layer)
         if stated_rank is not None and stated_rank != rank:
-            raise ModelError(f"{self.name}: {layer} of the {part} has rank {rank}, its metadata says {stated_rank:g}")
+            raise ModelError(f"{self.name}: {layer} of the {part} has rank {rank}, its metadata {stated_rank:g}")
         if tensor is None:
             return float(rank) if stated_alpha is None else stated_alpha
         alpha = float(tensor)
         if not 0 < alpha < math.inf:
             raise ModelError(f"{self.name}: alpha {alpha:g} of {layer} of the {part} is not a positive number")
         if stated_alpha is not None and not math.isclose(alpha, stated_alpha, rel_tol=0.01):
-            raise ModelError(f"{self.name}: alpha of {layer} of the {part} is {alpha:g}, its metadata says {stated_alpha:g}")
+            raise ModelError(f"{self.name}: alpha of {layer} of the {part} is {alpha:g}, in its metadata {stated_alpha:g}")
         return alpha
 
     def _sorted(self) -> dict[str, Shares]:
-        """The tensors by part, layer and side. Raises ModelError for one that is none of a plain LoRA, and for half a pair."""
+        """The tensors by part, layer and side. Raises ModelError for a tensor of another adapter, or half a pair."""
         parts: dict[str, Shares] = {}
         for name in self.weights.tensors:
-            place = lora_names.place(name)
-            if place is None:
+            tensor = lora_names.parse(name)
+            if tensor is None:
                 if not lora_names.belongs(name):
                     raise ModelError(f"{self.name}: {name!r} belongs to no part of a Stable Diffusion model")
-                raise ModelError(f"{self.name}: {name!r} is no factor of a plain LoRA; LoHa, LoKr, DoRA and others are not read")
-            share = parts.setdefault(place.part, {}).setdefault(place.layer, {})
-            if place.side in share:
-                raise ModelError(f"{self.name}: {share[place.side]!r} and {name!r} are for the same layer")
-            share[place.side] = name
+                raise ModelError(
+                    f"{self.name}: {name!r} is not a factor of a plain LoRA; LoHa, LoKr, DoRA and others are not supported"
+                )
+            share = parts.setdefault(tensor.part, {}).setdefault(tensor.layer, {})
+            if tensor.side in share:
+                raise ModelError(f"{self.name}: {share[tensor.side]!r} and {name!r} are for the same layer")
+            share[tensor.side] = name
         for shares in parts.values():
             for share in shares.values():
                 if not {DOWN, UP} <= share.keys():
@@ -127,9 +129,9 @@ class LoraFile:
 
 
 def fuse(loras: Sequence[LoraFile], part: str, network: nn.Module, unet_config: Mapping[str, Any]) -> None:
-    """Add the LoRAs' shares to the weights of one part, in place: summed in float32, rounded once. Raises ModelError.
+    """Add the LoRAs to the weights of one part, in place: summed in float32, rounded once. Raises ModelError.
 
-    Nothing happens with a LoRA that has no layers in this part.
+    A LoRA without layers in this part has no effect.
     """
     plan: dict[str, list[tuple[LoraFile, dict[str, str], dict[str, Tensor]]]] = defaultdict(list)
     for lora in loras:

@@ -1,7 +1,7 @@
-"""What a LoRA's metadata says of its strengths: `lora_adapter_metadata`, in which diffusers keeps the configuration of peft.
+"""Alpha and rank from a LoRA's metadata: `lora_adapter_metadata`, in which diffusers stores the configuration of peft.
 
-A layer's share is alpha / rank · B·A, with rsLoRA alpha / √rank (arXiv 2312.03732). Adapters that plain fusing would apply
-wrongly are refused.
+A layer's addition is alpha / rank · B·A, with rsLoRA alpha / √rank · B·A (arXiv 2312.03732). Adapters that plain fusing would
+apply wrongly are refused.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from pipelines.values.types import ModelError
 KEY = "lora_adapter_metadata"
 LAYER = re.compile(r"\^?[A-Za-z0-9_.]{1,300}")
 CHANGED_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga", "mica")
-"""Ways to initialise a LoRA that change the weights beneath it, too, so that it does not fit the published ones."""
+"""Initialisations of a LoRA that also change the base weights, so it does not fit the published ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stated:
-    """Of one part: alpha and rank of most layers (None: not said), those of single ones by name, whether it is rsLoRA."""
+    """The metadata of one part: default alpha and rank (None if missing), those of single layers by name, and rsLoRA or not."""
 
     alpha: float | None = None
     rank: int | None = None
@@ -33,7 +33,7 @@ class Stated:
     rooted: bool = False
 
     def alpha_of(self, layer: str) -> float | None:
-        """layer: its name in the network, with dots."""
+        """The alpha of a layer, by its name in the network, with dots; None if missing."""
         return _of(self.alphas, layer, self.alpha)
 
     def rank_of(self, layer: str) -> float | None:
@@ -44,7 +44,7 @@ class Stated:
 
 
 def stated(metadata: Mapping[str, str], label: str) -> dict[str, Stated]:
-    """By part. Raises ModelError, which begins with `label`, for metadata that is broken or asks for more than plain fusing."""
+    """The metadata by part. Raises ModelError, whose message begins with `label`, if it is broken or needs more than fusing."""
     label = f"{label}: {KEY}"
     content = parse_json(metadata[KEY], label) if metadata.get(KEY) else {}
     fields: dict[str, dict[str, Any]] = {}
@@ -59,10 +59,10 @@ def stated(metadata: Mapping[str, str], label: str) -> dict[str, Stated]:
 def _stated(values: Mapping[str, Any], label: str) -> Stated:
     for kind in ("use_dora", "lora_bias", "alora_invocation_tokens", "use_qalora"):
         if values.get(kind):
-            raise ModelError(f"{label}: {kind} is not a plain LoRA, and is not read")
+            raise ModelError(f"{label}: {kind} is not a plain LoRA, and is not supported")
     begun = values.get("init_lora_weights")
     if isinstance(begun, str) and begun.startswith(CHANGED_BASE):
-        raise ModelError(f"{label}: init_lora_weights {begun!r} changes the weights beneath the LoRA, which are not in the file")
+        raise ModelError(f"{label}: init_lora_weights {begun!r} also changes the base weights, which are not in the file")
     alpha, rank = (_number(values[name], f"{label}.{name}") if name in values else None for name in ("lora_alpha", "r"))
     alphas, ranks = (_numbers(values.get(name), f"{label}.{name}") for name in ("alpha_pattern", "rank_pattern"))
     return Stated(alpha, None if rank is None else int(rank), alphas, ranks, bool(values.get("use_rslora")))
@@ -70,10 +70,10 @@ def _stated(values: Mapping[str, Any], label: str) -> Stated:
 
 def _numbers(value: Any, label: str) -> dict[str, float]:
     if not isinstance(value, dict | None):
-        raise ModelError(f"{label}: must hold a number for each layer")
+        raise ModelError(f"{label}: must contain a number for each layer")
     numbers = {}
     for layer, number in (value or {}).items():
-        if LAYER.fullmatch(layer) is None:  # peft takes regular expressions; a file shall not bring its own
+        if LAYER.fullmatch(layer) is None:  # peft accepts regular expressions; a file must not bring its own
             raise ModelError(f"{label}: {layer!r} is not the name of a layer")
         numbers[layer] = _number(number, f"{label}: {layer}")
     return numbers
@@ -86,7 +86,7 @@ def _number(value: Any, label: str) -> float:
 
 
 def _of(numbers: Mapping[str, float], layer: str, otherwise: float | None) -> float | None:
-    """The first number whose name is the layer's or, without ^ before it, the end of it."""
+    """The first number whose name is the layer's, or its end if the name does not begin with ^; else `otherwise`."""
     for name, number in numbers.items():
         plain = name.removeprefix("^").removeprefix("text_model.")
         whole = layer.removeprefix("text_model.")

@@ -1,7 +1,7 @@
-"""The names of a LoRA's tensors: which layer of which part each belongs to, in the layouts in which files are published.
+"""Maps the names of a LoRA's tensors to parts and layers, for all published layouts.
 
-Kohya's trainer writes a layer's dots as underscores, which only the network itself can tell apart, so layers are compared in
-that flat form. Knows no strengths.
+Kohya's trainer writes a layer's dots as underscores. Only the network can resolve them, so layers are compared in that flat
+form.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PREFIXES: dict[str, tuple[str, ...]] = {
     "text_encoder": ("text_encoder.", "lora_te_", "lora_te1_"),
     "text_encoder_2": ("text_encoder_2.", "lora_te2_"),
 }
-"""How the names of a part's tensors begin, in diffusers' layout and in kohya's."""
+"""Prefixes of the tensor names of each part, in diffusers' layout and in kohya's."""
 
 DOWN, UP, ALPHA = "down", "up", "alpha"
 ENDINGS = {
@@ -27,45 +27,45 @@ ENDINGS = {
     "_lora.down.weight": DOWN, "_lora.up.weight": UP,
     ".alpha": ALPHA,
 }  # fmt: skip
-"""How they end. Those with "_lora." are of diffusers' first attention processors."""
+"""Suffixes of the tensor names. Those with "_lora." are from diffusers' first attention processors."""
 
 OLD_TEXT = {"self_attn_to_q": "q_proj", "self_attn_to_k": "k_proj", "self_attn_to_v": "v_proj", "self_attn_to_out": "out_proj"}
-"""What the first trainers of diffusers called the attention of a text encoder."""
+"""Names of a text encoder's attention in files of diffusers' first trainers."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Of one tensor: its part, its layer as written with underscores for dots, and whether it is a factor or an alpha."""
+class LoraTensor:
+    """A parsed name: the part, the layer with underscores for dots, and the side (a factor or alpha)."""
 
     part: str
     layer: str
     side: str
 
 
-def place(name: str) -> Place | None:
-    """Where a tensor of this name belongs, None for one that is no factor of a plain LoRA or of no part."""
+def parse(name: str) -> LoraTensor | None:
+    """The parsed name of a tensor, None if it is not a factor of a plain LoRA or belongs to no part."""
     found = ((part, prefix) for part, prefixes in PREFIXES.items() for prefix in prefixes if name.startswith(prefix))
     part, prefix = next(found, ("", ""))
     ending = next((ending for ending in ENDINGS if name.endswith(ending)), "")
     if not part or not ending:
         return None
-    return Place(part, _flat(name.removeprefix(prefix).removesuffix(ending), part), ENDINGS[ending])
+    return LoraTensor(part, _flat(name.removeprefix(prefix).removesuffix(ending), part), ENDINGS[ending])
 
 
 def belongs(name: str) -> bool:
-    """Whether a tensor's name begins like one of a part of Stable Diffusion."""
+    """Whether a tensor's name has the prefix of a part of Stable Diffusion."""
     return any(name.startswith(prefix) for prefixes in PREFIXES.values() for prefix in prefixes)
 
 
 def layers(part: str, network: nn.Module) -> dict[str, str]:
-    """The flat name of every layer that a LoRA may change → its name in the network."""
+    """Flat name → name in the network, for every layer that a LoRA can change."""
     found = (name for name, layer in network.named_modules() if isinstance(layer, (nn.Linear, nn.Conv2d)))
     return {_flat(name, part): name for name in found}
 
 
 def original(names: Iterable[str], config: Mapping[str, Any]) -> dict[str, str]:
-    """Flat names of the original UNet's layout ("input_blocks_4_1_...", as kohya writes SDXL) → those of diffusers, for those
-    that diffusers can translate. config: the UNet's.
+    """Flat names of the original UNet's layout ("input_blocks_4_1_...", as kohya writes SDXL) → diffusers' flat names, as far
+    as diffusers can translate them. config: the UNet's.
 
     One layer at a time: in a file with both layouts diffusers drops the original one.
     """
@@ -79,7 +79,7 @@ def original(names: Iterable[str], config: Mapping[str, Any]) -> dict[str, str]:
             renamed, _ = StableDiffusionXLLoraLoaderMixin.lora_state_dict(pair, unet_config=FrozenDict(config))
         except (ValueError, KeyError, IndexError, TypeError, AttributeError):
             continue
-        if (found := place(next(iter(renamed), ""))) is not None:
+        if (found := parse(next(iter(renamed), ""))) is not None:
             known[name] = found.layer
     return known
 

@@ -1,7 +1,7 @@
-"""Configuration and checked weights to modules. The place where diffusers' and transformers' classes are made.
+"""Makes modules of diffusers' and transformers' classes from configuration and checked weights.
 
-A network is laid out without memory and then takes the tensors of the file as they are, so a half-precision checkpoint
-never exists twice, nor in float32. Every tensor must fit: nothing is left at random values.
+A network is built on the meta device, and then the tensors of the file are assigned. So a half-precision checkpoint never
+exists twice, or in float32. Every tensor must fit, so no weight keeps a random value.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pipelines.networks import position_bias
 from pipelines.values.types import ModelError
 
 AUTOENCODERS = ("CosineAutoencoder", "AutoencoderKL", "AutoencoderTiny")
-IGNORED = ("position_ids",)  # buffers of old text encoders, which newer ones make themselves
+IGNORED = ("position_ids",)  # buffers in old text encoders' files; newer classes compute them
 OLD_ATTENTION = {"query.": "to_q.", "key.": "to_k.", "value.": "to_v.", "proj_attn.": "to_out.0."}
 CLIP_FIELDS = (
     "vocab_size", "hidden_size", "intermediate_size", "projection_dim", "num_hidden_layers", "num_attention_heads",
@@ -29,21 +29,21 @@ CLIP_FIELDS = (
 SHOWN = 3  # names in an error
 
 LOADING_ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, NotImplementedError, SafetensorError)
-"""What the libraries raise for files that are not what they claim to be."""
+"""Exceptions of the libraries for invalid files."""
 
 
 def pools_text(unet_config: Mapping[str, Any]) -> bool:
-    """Whether a UNet takes pooled text and time ids (SDXL)."""
+    """Whether a UNet has pooled text and time ids as inputs (SDXL)."""
     return unet_config.get("addition_embed_type") == "text_time"
 
 
 def empty(
     kind: str, config: Mapping[str, Any], label: str, shapes: Mapping[str, tuple[int, ...]] = MappingProxyType({})
 ) -> nn.Module:
-    """The network of a configuration, on no device: shapes without memory. Raises ModelError.
+    """The network of a configuration on the meta device: shapes without memory. Raises ModelError.
 
-    shapes: of the tensors that it shall take; those of place biases (pipelines.networks.position_bias) ask for what no
-    configuration tells.
+    shapes: of the tensors that will be assigned. They are needed for position biases (pipelines.networks.position_bias), which
+    no configuration describes.
     """
     try:
         with torch.device("meta"):
@@ -51,7 +51,7 @@ def empty(
         position_bias.add(module, position_bias.cells_of(shapes.items()))
         return module
     except LOADING_ERRORS as error:
-        raise ModelError(f"{label}/config.json: describes no {kind}: {error}") from error
+        raise ModelError(f"{label}/config.json: is not the configuration of a {kind}: {error}") from error
 
 
 def _class(kind: str) -> Any:
@@ -70,7 +70,7 @@ def _class(kind: str) -> Any:
 
 
 def build(kind: str, config: Mapping[str, Any], tensors: Mapping[str, Tensor], label: str) -> nn.Module:
-    """A network with these tensors, in their dtype, in evaluation mode. Raises ModelError for what is missing or unfit."""
+    """A network with these tensors, in their dtype, in evaluation mode. Raises ModelError for missing or unfit tensors."""
     renamed = {modern_name(name): tensor for name, tensor in tensors.items()}
     shapes = {name: tuple(tensor.shape) for name, tensor in renamed.items()}
     module = empty(kind, config, label, shapes)
@@ -90,11 +90,11 @@ def check_fit(module: nn.Module, shapes: Mapping[str, tuple[int, ...]], label: s
         )
     for name, shape in wanted.items():
         if shapes[name] != shape:
-            raise ModelError(f"{label}: {name} has shape {list(shapes[name])}; the configuration asks for {list(shape)}")
+            raise ModelError(f"{label}: {name} has shape {list(shapes[name])}; the configuration requires {list(shape)}")
 
 
 def modern_name(name: str) -> str:
-    """An autoencoder's attention had other names before 2023; the published files still have."""
+    """The present name of a tensor. Published files still use the names that an autoencoder's attention had before 2023."""
     if ".attentions." in name and "block" in name:
         for old, new in OLD_ATTENTION.items():
             if f".{old}" in name and "transformer_blocks" not in name:
@@ -103,7 +103,7 @@ def modern_name(name: str) -> str:
 
 
 def read(weights: Weights) -> dict[str, Tensor]:
-    """All tensors, as they are in the files."""
+    """All tensors, in the files' dtypes."""
     tensors: dict[str, Tensor] = {}
     for path in weights.files:
         try:
@@ -115,7 +115,7 @@ def read(weights: Weights) -> dict[str, Tensor]:
 
 
 def clip_encoder(kind: str, config: Mapping[str, Any], weights: Weights, label: str) -> nn.Module:
-    """A CLIP encoder of texts or pictures in float32: half precision is slow or missing on a CPU, and it runs once per prompt.
+    """A CLIP encoder of texts or pictures in float32. Half precision is slow or missing on a CPU, and it runs once per prompt.
 
     kind: CLIPTextModel, CLIPTextModelWithProjection or CLIPVisionModelWithProjection. Raises ModelError.
     """
@@ -125,7 +125,7 @@ def clip_encoder(kind: str, config: Mapping[str, Any], weights: Weights, label: 
     try:
         described = made(**_known(config))
     except LOADING_ERRORS as error:
-        raise ModelError(f"{label}/config.json: describes no {kind}: {error}") from error
+        raise ModelError(f"{label}/config.json: is not the configuration of a {kind}: {error}") from error
     return _loaded(getattr(transformers, kind), described, weights, label)
 
 
@@ -138,19 +138,19 @@ def safety_checker(config: Mapping[str, Any], weights: Weights, label: str, side
     try:
         described = transformers.CLIPConfig(vision_config=_known(vision), projection_dim=int(config.get("projection_dim", 512)))
     except LOADING_ERRORS as error:
-        raise ModelError(f"{label}/config.json: describes no safety checker: {error}") from error
+        raise ModelError(f"{label}/config.json: is not the configuration of a safety checker: {error}") from error
     if described.vision_config.image_size != side:
-        raise ModelError(f"{label}: sees pictures of {described.vision_config.image_size} pixels, not of {side}")
+        raise ModelError(f"{label}: takes pictures of {described.vision_config.image_size} pixels, not of {side}")
     return _loaded(StableDiffusionSafetyChecker, described, weights, label)
 
 
 def _known(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that describe a CLIP network; others name adapters, kernels or code, which are never looked for."""
+    """The fields that describe a CLIP network. Other fields name adapters, kernels or code, which Rill never loads."""
     return {name: config[name] for name in CLIP_FIELDS if name in config}
 
 
 def _loaded(cls: Any, config: Any, weights: Weights, label: str) -> nn.Module:
-    """A network of transformers with these weights, in float32. It is given tensors and no folder, so it opens no file."""
+    """A network of transformers with these weights, in float32. It gets tensors instead of a folder, so it opens no file."""
     quiet()
     try:
         module, about = cls.from_pretrained(
@@ -169,8 +169,7 @@ def _loaded(cls: Any, config: Any, weights: Weights, label: str) -> nn.Module:
 
 
 def quiet() -> None:
-    """No notices of the libraries between our own lines, and no progress bars but those of downloads; errors still come as
-    exceptions."""
+    """Switch off the libraries' notices, and all progress bars except those of downloads. Errors still raise exceptions."""
     import diffusers.utils.logging as diffusers_logging
     import transformers.utils.logging as transformers_logging
     from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars  # type: ignore[attr-defined]
@@ -179,7 +178,7 @@ def quiet() -> None:
 
     diffusers_logging.set_verbosity_error()
     transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()  # the hub's, too
+    transformers_logging.disable_progress_bar()  # also the hub's
     if not hidden:
         enable_progress_bars()
 

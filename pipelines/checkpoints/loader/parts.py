@@ -1,8 +1,7 @@
-"""The parts an engine is made of, out of whatever a model's entry names: checkpoint, other UNet, tiny autoencoder, LoRAs.
+"""The parts of an engine, from a model's entry: checkpoint, other UNet, tiny autoencoder, LoRAs, ControlNet, adapter, painter.
 
-Everything is checked before anything is loaded: layout, classes, that every file stays inside its folder, that headers describe
-their files, that no pickled weights are needed. Parts are loaded on first use: with graphs cached on disk a start reads no
-UNet weights at all.
+Everything is checked before loading: layout, classes, files inside their folder, headers that describe their files, no pickled
+weights. Each part is loaded on first use. With graphs cached on disk a start reads no UNet weights.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from pipelines.checkpoints.loader.files import Folder, Weights, read_header, rea
 from pipelines.checkpoints.loader.folder import FolderCheckpoint
 from pipelines.checkpoints.loader.hub import locate
 from pipelines.checkpoints.loader.lora import LoraFile, fuse
-from pipelines.checkpoints.loader.picture import Look, PictureFiles
+from pipelines.checkpoints.loader.picture import PictureEncoder, PictureFiles
 from pipelines.checkpoints.loader.single import SingleFileCheckpoint
 from pipelines.techniques import schedule
 from pipelines.techniques.styles import StyleBook
@@ -30,17 +29,17 @@ from pipelines.values.models import Hub, ModelInfo, PictureAdapter
 from pipelines.values.types import ModelError
 
 CALIBRATION = "calibration"
-"""Pictures beside the weights, for calibrating an int8 variant."""
+"""Folder of the calibration pictures for int8, beside the weights."""
 
 TIME_IDS = 6  # original height and width, top and left of the crop, target height and width
 SPATIAL_FACTOR = 8  # pixels per latent cell, in every model of the Stable Diffusion kind
 FUSED = "each layer's own alpha, "
-"""How LoRAs are fused, in the fingerprint: graphs that were built with another arithmetic are not taken from the disk."""
-HASHED_WHOLE = 256 * 2**20  # larger weight files are told apart by size, time and header
+"""The arithmetic of fusing, as a part of the fingerprint: graphs on disk from another arithmetic are not used."""
+HASHED_WHOLE = 256 * 2**20  # larger weight files are identified by size, time and header
 
 
 class Replacement:
-    """Weights that take the place of a checkpoint's part: a UNet file, or an autoencoder's folder."""
+    """Weights that replace a part of a checkpoint: a UNet file, or an autoencoder's folder."""
 
     def __init__(self, path: Path, config: dict[str, Any]) -> None:
         self.name = path.name
@@ -54,9 +53,9 @@ class Replacement:
 
 
 class ModelParts:
-    """A checked model. Raises ModelError, naming the file or field, from the constructor or from the part that is broken.
+    """A checked model. The constructor, or the access to a broken part, raises ModelError, which names the file or field.
 
-    offline: load only what is on this machine already. Otherwise what is missing is downloaded, with a progress bar.
+    offline: use only files on this machine. Otherwise missing files are downloaded, with a progress bar.
     """
 
     def __init__(self, info: ModelInfo, offline: bool = False) -> None:
@@ -67,7 +66,7 @@ class ModelParts:
         self.name = self.checkpoint.name
         self._unet = None if info.unet is None else Replacement(locate(info.unet, offline), self.checkpoint.configs["unet"])
         self._vae = None if info.autoencoder is None else Replacement(locate(info.autoencoder, offline), {})
-        self.loras = tuple(LoraFile(locate(lora.place, offline), lora.strength) for lora in info.loras)
+        self.loras = tuple(LoraFile(locate(lora.location, offline), lora.strength) for lora in info.loras)
         for lora in self.loras:
             if strange := sorted(lora.layers.keys() - self.checkpoint.configs.keys()):
                 raise ModelError(f"{lora.name}: is for another model: it has layers for {strange[0]}, which {self.name} lacks")
@@ -84,7 +83,7 @@ class ModelParts:
 
     @cached_property
     def calibration(self) -> tuple[Path, ...]:
-        """Pictures to calibrate an int8 variant with, where the model's folder has them."""
+        """Calibration pictures for int8; empty if the model's folder has none."""
         if not isinstance(self.checkpoint, FolderCheckpoint):
             return ()
         return tuple(self.checkpoint.folder.files(CALIBRATION, "*.jpg"))
@@ -100,19 +99,19 @@ class ModelParts:
 
     @property
     def network_files(self) -> tuple[Path, ...]:
-        """What the graphs are made of; a file that holds several parts stands here once."""
+        """The weight files of the graphs, each once, even if it contains several parts."""
         return tuple(dict.fromkeys(self._files()))
 
     @property
     def encoder_files(self) -> tuple[Path, ...]:
-        """What is read for text and picture encoders alone, beside the vocabulary."""
+        """The weight files of text and picture encoders."""
         texts = (path for part in self.checkpoint.configs if part.startswith("text") for path in self.checkpoint.files(part))
         pictures = () if self._picture is None else self._picture.encoder_files
         return tuple(path for path in dict.fromkeys((*texts, *pictures)) if path not in self.network_files)
 
     @property
     def branches(self) -> int:
-        """Re-entry points of the feature cache: one per up layer."""
+        """The number of re-entry points of the feature cache: one for each up layer."""
         layers, blocks = self.unet_config["layers_per_block"], len(self.unet_config["up_block_types"])
         per_block = layers if isinstance(layers, list) else [layers] * blocks
         return sum(count + 1 for count in per_block)
@@ -126,7 +125,7 @@ class ModelParts:
 
     @property
     def pooled_size(self) -> int | None:
-        """P of the pooled text, None for a UNet that takes none."""
+        """P of the pooled text, None for a UNet without this input."""
         if not networks.pools_text(self.unet_config):
             return None
         times = TIME_IDS * int(self.unet_config["addition_time_embed_dim"])
@@ -146,17 +145,17 @@ class ModelParts:
 
     @property
     def has_control(self) -> bool:
-        """Whether a ControlNet belongs to it."""
+        """Whether it has a ControlNet."""
         return self._control is not None
 
     @property
     def picture_tokens(self) -> int:
-        """T of a picture prompt, 0 without an adapter for them."""
+        """T of a picture prompt, 0 without an adapter for picture prompts."""
         return 0 if self._picture is None else self._picture.tokens
 
     @property
     def empty_is_zero(self) -> bool:
-        """Whether no negative prompt means a text of zeros (SDXL) instead of the empty prompt's."""
+        """Whether an absent negative prompt is an embedding of zeros (SDXL) instead of the empty prompt's."""
         return self.checkpoint.empty_is_zero
 
     @property
@@ -165,14 +164,14 @@ class ModelParts:
         return bool(self.vae_config.get("force_upcast", False)) and self.vae_config["_class_name"] == "AutoencoderKL"
 
     def time_ids(self, width: int, height: int) -> Tensor | None:
-        """SDXL's size conditions [6], for an uncropped picture of this size in pixels; None for a UNet that takes none."""
+        """SDXL's size conditions [6] for an uncropped picture of this size in pixels; None for a UNet without this input."""
         if self.pooled_size is None:
             return None
         return torch.tensor([height, width, 0, 0, height, width], dtype=torch.float32)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Changes whenever the weights or the configuration of the UNet or the autoencoder change."""
+        """A hash that changes with the weights and the configuration of UNet, autoencoder and painter."""
         digest = hashlib.sha256()
         for part in ("unet", "vae", *(("painter",) if self.has_painter else ())):
             digest.update(self.checkpoint.digest(part))
@@ -184,7 +183,7 @@ class ModelParts:
 
     @cached_property
     def unet(self) -> nn.Module:
-        """In the files' own dtype, with every LoRA in its weights."""
+        """The UNet in the files' own dtype, with every LoRA fused into its weights."""
         if self._unet is None:
             unet = self.checkpoint.network("unet")
         else:
@@ -197,17 +196,17 @@ class ModelParts:
 
     @cached_property
     def control(self) -> nn.Module:
-        """The ControlNet, in the files' own dtype. Only where `has_control`."""
+        """The ControlNet in the files' own dtype. Requires `has_control`."""
         if self._control is None:
             raise ModelError(f"{self.name}: has no ControlNet")
         return self._control.network()
 
     @cached_property
-    def look(self) -> Look:
-        """Picture to its tokens and those of no picture. Only where there are `picture_tokens`."""
+    def encode_picture(self) -> PictureEncoder:
+        """A picture to (its tokens, the tokens of no picture). Requires `picture_tokens` > 0."""
         if self._picture is None:
             raise ModelError(f"{self.name}: has no adapter for picture prompts")
-        return self._picture.look()
+        return self._picture.encoder()
 
     @cached_property
     def vae(self) -> nn.Module:
@@ -223,7 +222,7 @@ class ModelParts:
 
     @cached_property
     def painter(self) -> nn.Module:
-        """The painter, in the files' own dtype. Only where `has_painter`."""
+        """The painter in the files' own dtype. Requires `has_painter`."""
         if not self.has_painter:
             raise ModelError(f"{self.name}: has no painter")
         return self.checkpoint.network("painter")
@@ -235,8 +234,8 @@ class ModelParts:
 
     @cached_property
     def styles(self) -> StyleBook:
-        """The painted looks that a prompt may name; empty without a painter. Raises ModelError for one that mixes a style that
-        the painter lacks."""
+        """The painted looks that a prompt may name; empty without a painter. Raises ModelError for a look with an unknown
+        style."""
         if not self.has_painter:
             return StyleBook()
         for look in self.vocabulary.painted:
@@ -248,7 +247,7 @@ class ModelParts:
 
     @cached_property
     def encode_prompt(self) -> text.Encode:
-        """Prompt to what the UNet takes of it: (embedding [L, D],), or (embedding, pooled [P]) for SDXL; float32."""
+        """A prompt to the UNet's inputs: (embedding [L, D],), or (embedding, pooled [P]) for SDXL; float32."""
         length = self.embedding_shape[0]
         parts = ("text_encoder",) if self.pooled_size is None else ("text_encoder", "text_encoder_2")
         pairs = [self.checkpoint.text_encoder(part) for part in parts]
@@ -257,7 +256,8 @@ class ModelParts:
         return text.two_encoders(pairs, length) if len(pairs) == 2 else text.one_encoder(*pairs[0], length)
 
     def plan(self) -> Iterator[tuple[str, dict[str, Any], Weights | None]]:
-        """(part, configuration, weights) of UNet, autoencoder and painter; weights None where a single file has other names."""
+        """(part, configuration, weights) of UNet, autoencoder and painter; weights is None for a single file with other
+        names."""
         inside = self.checkpoint.weights if isinstance(self.checkpoint, FolderCheckpoint) else {}
         for part, config, other in (("unet", self.unet_config, self._unet), ("vae", self.vae_config, self._vae)):
             yield part, config, inside.get(part) if other is None else other.weights
@@ -277,7 +277,7 @@ class ModelParts:
             yield from self._picture.weights.files
 
     def _check_sizes(self) -> None:
-        """Parts that fit each other: channels of the latents, widths of the texts."""
+        """Check that the parts fit each other: channels of the latents, widths of the texts."""
         latents = self.vae_config.get("latent_channels")
         if latents != self.latent_channels:
             raise ModelError(
@@ -295,7 +295,7 @@ class ModelParts:
 
 
 def _adapter(adapter: PictureAdapter, offline: bool) -> tuple[Path, Path]:
-    """The adapter's file or folder, and its picture encoder's folder: a file of the hub stands for the folder that it is in."""
+    """The adapter's file or folder, and its picture encoder's folder. For a file of the hub it is the folder of the file."""
     encoder = locate(adapter.encoder, offline)
     if isinstance(adapter.encoder, Hub):
         beside = adapter.encoder.file.rpartition("/")[0] + "/config.json"

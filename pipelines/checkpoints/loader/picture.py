@@ -1,5 +1,7 @@
-"""An adapter for picture prompts in the published layout of IP-Adapter: image projection and, for every cross-attention of the
-UNet, two matrices, in one file; beside it a CLIP picture encoder. Variants that see more than one embedding are refused.
+"""An adapter for picture prompts in the published layout of IP-Adapter, with its CLIP picture encoder.
+
+One file contains the image projection, and two matrices for every cross-attention of the UNet. Variants with more than one
+picture embedding are refused.
 """
 
 from __future__ import annotations
@@ -23,20 +25,20 @@ MEAN = (0.48145466, 0.4578275, 0.40821073)  # of CLIP's training pictures, per c
 STD = (0.26862954, 0.26130258, 0.27577711)
 CROSS = "attn2.processor"
 
-Look = Callable[[Pixels], tuple[Tensor, Tensor]]
-"""A picture, uint8 [height, width, 3], to its tokens and those of no picture, [T, D] each."""
+PictureEncoder = Callable[[Pixels], tuple[Tensor, Tensor]]
+"""A picture, uint8 [height, width, 3], to (its tokens, the tokens of no picture), [T, D] each."""
 
 
 class PictureFiles:
-    """An adapter and its picture encoder on disk, headers checked against the UNet's configuration. Raises ModelError.
+    """An adapter and its picture encoder on disk, with headers checked against the UNet's configuration. Raises ModelError.
 
-    path: a .safetensors file, or a folder that holds one. encoder: the folder with config.json and weights.
+    path: a .safetensors file, or a folder with one. encoder: the folder with config.json and weights.
     """
 
     def __init__(self, path: Path, encoder: Path, unet_config: dict[str, Any]) -> None:
         self.name = path.name
         if path.suffix in PICKLED:
-            raise ModelError(f"{self.name}: is pickled, and reading a pickle may run code; only .safetensors are loaded")
+            raise ModelError(f"{self.name}: is pickled, and reading a pickle may run code; only .safetensors files are loaded")
         self.weights: Weights = Folder(path).weights("") if path.is_dir() else read_weights([path], self.name)
         width = int(unet_config["cross_attention_dim"])
         shapes = {name: info.shape for name, info in self.weights.tensors.items()}
@@ -44,7 +46,7 @@ class PictureFiles:
         missing = [name for name in PROJECTION if name not in shapes]
         if missing or strangers:
             what = f"holds {strangers[0]!r}" if strangers else f"lacks {missing[0]!r}"
-            raise ModelError(f"{self.name}: {what}; plain IP-Adapters alone are read, not the plus, full and face kinds")
+            raise ModelError(f"{self.name}: {what}; only plain IP-Adapters are supported, not the plus, full and face kinds")
         self.tokens, rest = divmod(shapes[PROJECTION[0]][0], width)
         if rest or shapes[PROJECTION[2]] != (width,):
             raise ModelError(
@@ -62,11 +64,11 @@ class PictureFiles:
 
     @property
     def encoder_files(self) -> tuple[Path, ...]:
-        """Of the picture encoder."""
+        """The weight files of the picture encoder."""
         return self._encoder.files
 
     def install(self, unet: Any) -> None:
-        """Give every cross-attention of the UNet its two matrices, in the UNet's dtype. Raises ModelError if they do not fit."""
+        """Set the two matrices of every cross-attention of the UNet, in its dtype. Raises ModelError if they do not fit."""
         tensors, dtype = networks.read(self.weights), next(unet.parameters()).dtype
         used = set(PROJECTION)
         for index, name in enumerate(unet.attn_processors):
@@ -78,8 +80,8 @@ class PictureFiles:
         if rest := sorted(tensors.keys() - used):
             raise ModelError(f"{self.name}: is for another model: the UNet has no place for {rest[0]!r}")
 
-    def look(self) -> Look:
-        """Reads the picture encoder. Slow. Raises ModelError."""
+    def encoder(self) -> PictureEncoder:
+        """Load the picture encoder. Slow. Raises ModelError."""
         tensors = networks.read(self.weights)
         projection = Projection(*(tensors[name] for name in PROJECTION))
         model = networks.clip_encoder("CLIPVisionModelWithProjection", self.config, self._encoder, self._folder.name)
@@ -108,7 +110,7 @@ def _is_attention(name: str) -> bool:
 
 
 def view(picture: Pixels, side: int, mean: Sequence[float] = MEAN, std: Sequence[float] = STD) -> Tensor:
-    """The middle of a picture as CLIP sees it: [3, side, side]; mean and deviation per channel."""
+    """The middle of a picture as CLIP's input [3, side, side], normalised by mean and deviation per channel."""
     x = torch.from_numpy(picture.astype(np.float32)).permute(2, 0, 1)[None] / 255
     height, width = x.shape[2:]
     scale = side / min(height, width)

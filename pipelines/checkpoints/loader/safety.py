@@ -1,6 +1,6 @@
-"""The published safety checker of Stable Diffusion: CLIP's view of a picture against seventeen concepts that it shall not show.
+"""The published safety checker of Stable Diffusion: compares a picture's CLIP embedding with seventeen unwanted concepts.
 
-It misses things and sees things that are not there; its authors say so. It looks at finished pictures, not at prompts.
+Its authors state that it misses some pictures and blocks others by mistake. It checks finished pictures, not prompts.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from pipelines.values.models import HUB_ID, Hub
 from pipelines.values.types import ModelError, Pixels
 
 PUBLISHED = f"{SD15.repo}@{SD15.revision}"
-"""Where the checker lies in safetensors; its own repository holds a pickled file."""
+"""The checker in safetensors format; its own repository has only a pickled file."""
 
 FILES = ("safety_checker/config.json", "safety_checker/model.safetensors", "feature_extractor/preprocessor_config.json")
 
 
 class SafetyChecker:
-    """Says of pictures whether they are to be hidden. Slow to make; a call costs one ViT-L/14 per picture.
+    """Decides which pictures to hide. Slow to construct; a call runs one ViT-L/14 for each picture.
 
-    name: a folder that holds safety_checker/ and feature_extractor/, as published pipelines do, or a hub id. Raises ModelError.
+    name: a folder with safety_checker/ and feature_extractor/, as in published pipelines, or a hub id. Raises ModelError.
     """
 
     def __init__(self, name: str = PUBLISHED, device: str = "cpu", offline: bool = False) -> None:
@@ -48,9 +48,9 @@ class SafetyChecker:
 
     @torch.inference_mode()
     def __call__(self, pictures: Sequence[Pixels]) -> list[bool]:
-        """True for each picture, uint8 [height, width, 3], that shows what it should not."""
+        """True for each picture, uint8 [height, width, 3], that is to be hidden."""
         seen = torch.stack([view(picture, self._side, self._mean, self._std) for picture in pictures]).to(self._device)
-        blank = [np.zeros(1) for _ in pictures]  # what the model would blacken itself
+        blank = [np.zeros(1) for _ in pictures]  # the model blackens these instead of the pictures
         return [bool(flag) for flag in self._model(clip_input=seen, images=blank)[1]]
 
 

@@ -1,7 +1,7 @@
-"""A single .safetensors file in the original Stable Diffusion layout, as most fine-tunes are passed around.
+"""A single .safetensors file in the original Stable Diffusion layout, the format of most fine-tunes.
 
-Such a file holds weights only. What family it is follows from its tensors; the family's configuration and vocabulary ship with
-Rill (assets/layouts), so no network is asked.
+Such a file contains weights only. Its tensors determine the family; the family's configuration and vocabulary ship with Rill
+(assets/layouts), so no network access is needed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pipelines.values.reader import read_json
 from pipelines.values.types import ModelError
 
 LAYOUTS = {family: ASSETS / "layouts" / family for family in ("sd15", "sd21", "sdxl")}
-"""Where each family's configuration lies, in the diffusers layout without weights."""
+"""Folders with each family's configuration, in the diffusers layout without weights."""
 
 UNET = "model.diffusion_model."
 CROSS_ATTENTION = (
@@ -38,13 +38,13 @@ FOREIGN = {
 
 
 class SingleFileCheckpoint:
-    """A file whose header has been checked and whose family is known; nothing of it is loaded yet. Raises ModelError."""
+    """A file with a checked header and a known family; no weights are loaded yet. Raises ModelError."""
 
     def __init__(self, path: Path, prediction: str | None = None) -> None:
         if not path.is_file():
             raise ModelError(f"{path}: no such model file")
         if path.suffix != ".safetensors":
-            raise ModelError(f"{path.name}: only .safetensors files are loaded; others may run code when they are opened")
+            raise ModelError(f"{path.name}: only .safetensors files are loaded; opening other files may run code")
         self.name = path.name
         self.file = read_weights([path], path.name)
         self.family = family_of(self.file.tensors, self.name)
@@ -109,7 +109,7 @@ class SingleFileCheckpoint:
         ), module.eval().requires_grad_(False)
 
     def _note_prediction(self, prediction: str | None) -> None:
-        """Files say their prediction type in a tensor called v_pred, or in their metadata; of SD 2 many say nothing."""
+        """Set the prediction type from a tensor called v_pred or from the metadata. Many SD 2 files have neither."""
         said = self.file.metadata.get("modelspec.prediction_type", "")
         if "v_pred" in self.file.tensors or said.startswith("v"):
             self.scheduler["prediction_type"] = "v_prediction"
@@ -117,7 +117,7 @@ class SingleFileCheckpoint:
             self.scheduler["prediction_type"] = "epsilon"
         elif self.family == "sd21" and prediction is None:
             raise ModelError(
-                f"{self.name}: SD 2 files predict noise or velocity, and this one does not say which; add +epsilon (2.1-base, "
+                f"{self.name}: SD 2 files predict noise or velocity, and this one does not state which; add +epsilon (2.1-base, "
                 "SD-Turbo) or +v_prediction (2.1 at 768 px) to its name"
             )
         if "ztsnr" in self.file.tensors:
@@ -125,7 +125,7 @@ class SingleFileCheckpoint:
 
 
 def family_of(tensors: Mapping[str, TensorInfo], name: str) -> str:
-    """sd15, sd21 or sdxl. Raises ModelError that says what else the file seems to be."""
+    """sd15, sd21 or sdxl. Raises ModelError with a guess of what else the file is."""
     families = [family for prefix, family in ENCODERS.items() if any(key.startswith(prefix) for key in tensors)]
     entry = tensors.get(f"{UNET}input_blocks.0.0.weight")
     if not families or entry is None:
@@ -142,5 +142,5 @@ def family_of(tensors: Mapping[str, TensorInfo], name: str) -> str:
             f"{name}: looks like {family}, but its UNet has other sizes (cross-attention {width}, {entry.shape[0]} channels)"
         )
     if not any(key.startswith("first_stage_model.") for key in tensors):
-        raise ModelError(f"{name}: holds no autoencoder (first_stage_model.*)")
+        raise ModelError(f"{name}: contains no autoencoder (first_stage_model.*)")
     return family

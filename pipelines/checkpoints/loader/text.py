@@ -1,4 +1,4 @@
-"""Prompt to text: what the text encoders of a model say, for one encoder (SD 1.5, SD 2.1) or two (SDXL)."""
+"""Encodes prompts with one text encoder (SD 1.5, SD 2.1) or two (SDXL)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Encode = Callable[[str], tuple[Tensor, ...]]
 
 
 def one_encoder(tokenizer: Any, encoder: nn.Module, length: int) -> Encode:
-    """Prompt to the last hidden state, float32 [L, D]. Words past the context length are cut.
+    """Prompt to the last hidden state, float32 [L, D]. Words beyond the context length are dropped.
 
-    A checkpoint of SD 2 says by its number of layers that the penultimate one is meant; it needs no case of its own.
+    SD 2 uses the penultimate layer. Its checkpoints omit the last layer, so no special case is needed.
     """
 
     @torch.inference_mode()
@@ -25,8 +25,8 @@ def one_encoder(tokenizer: Any, encoder: nn.Module, length: int) -> Encode:
 
 
 def two_encoders(pairs: Sequence[tuple[Any, nn.Module]], length: int) -> Encode:
-    """Prompt to both penultimate hidden states side by side, float32 [L, D₁ + D₂], and the second's pooled text [P] (SDXL,
-    arXiv 2307.01952)."""
+    """Prompt to both penultimate hidden states, concatenated, float32 [L, D₁ + D₂], and the second encoder's pooled text [P]
+    (SDXL, arXiv 2307.01952)."""
 
     @torch.inference_mode()
     def encode(prompt: str) -> tuple[Tensor, ...]:

@@ -1,7 +1,7 @@
-"""CLIP's tokenizer, out of the files of a model's folder, or for single files out of its merges alone.
+"""CLIP's tokenizer, from the files of a model's folder, or from its merges alone for single files.
 
-The vocabulary follows from the merges. Token numbers: 256 bytes, the same at the end of a word, one for each merge, then the two
-special tokens. The library is given what the files say, never the folder: it would read chat templates and other files, too.
+The merges determine the vocabulary. Token numbers: 256 bytes, the same at the end of a word, one for each merge, then the two
+special tokens. The library gets the content of the files, never the folder, where it would also read chat templates.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 
 @cache
 def merges() -> tuple[tuple[str, str], ...]:
-    """In the order in which they apply."""
+    """The merges, in the order in which they apply."""
     lines = gzip.decompress(MERGES.read_bytes()).decode("utf-8").splitlines()
     return tuple((first, second) for first, second in (line.split(" ") for line in lines))
 
@@ -38,7 +38,7 @@ def tokens(pairs: tuple[tuple[str, str], ...]) -> dict[str, int]:
 
 
 def tokenizer(layout: Path, length: int, pad: str) -> Any:
-    """The tokenizer of a family: `length` tokens of context, padded with `pad`. A folder `tokenizer` in the layout goes first."""
+    """The tokenizer of a family: `length` tokens of context, padded with `pad`. A folder `tokenizer` has priority."""
     from transformers import CLIPTokenizer
 
     if (layout / "tokenizer").is_dir():
@@ -47,7 +47,7 @@ def tokenizer(layout: Path, length: int, pad: str) -> Any:
 
 
 def read_tokenizer(folder: ModelFolder, part: str) -> Any:
-    """The CLIPTokenizer whose files lie in the folder `part`: tokenizer.json, or vocab.json and merges.txt. Raises ModelError."""
+    """The CLIPTokenizer of the folder `part`: tokenizer.json, or vocab.json and merges.txt. Raises ModelError."""
     from transformers import CLIPTokenizer
 
     label = f"{folder.name}/{part}"
@@ -64,18 +64,18 @@ def read_tokenizer(folder: ModelFolder, part: str) -> Any:
             words, pairs = folder.json(f"{part}/vocab.json"), _merges(folder.text(f"{part}/merges.txt"))
         limit = {"model_max_length": int(config["model_max_length"])} if "model_max_length" in config else {}
         made = CLIPTokenizer(vocab=words, merges=pairs, added_tokens_decoder=added, **special, **limit)
-        made("a")  # what is missing in a vocabulary shows with the first text
+        made("a")  # a missing part of a vocabulary raises at the first text
         return made
     except ModelError:
         raise
     except Exception as error:  # the tokenizers library raises Exception itself
-        raise ModelError(f"{label}: holds no tokenizer of CLIP: {error or type(error).__name__}") from error
+        raise ModelError(f"{label}: contains no CLIP tokenizer: {error or type(error).__name__}") from error
 
 
 def _added(
     config: dict[str, Any], special_map: dict[str, Any], added: dict[str, Any], whole: dict[str, Any]
 ) -> tuple[dict[int, Any], dict[str, Any]]:
-    """(tokens beside the vocabulary by number, the special ones by their role), in the library's order of precedence."""
+    """(added tokens by number, special tokens by role), in the library's order of precedence."""
     decoder = config.get("added_tokens_decoder")
     if decoder is not None:
         numbered = {int(number): _token(token) for number, token in decoder.items()}
@@ -93,7 +93,7 @@ def _added(
 
 
 def _token(value: Any) -> Any:
-    """A token as files write it, a text or an object, as the library takes it."""
+    """A token for the library, from the text or object in a file."""
     from transformers import AddedToken
 
     if isinstance(value, str):

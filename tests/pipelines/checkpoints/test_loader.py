@@ -70,7 +70,7 @@ def test_broken_folders_are_refused_by_name(model: Path, case: str) -> None:
 def test_truncated_weights_are_refused_at_once(model: Path, part: str) -> None:
     weights = next((model / part).glob("*.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(ModelError, match=f"{part}.*cut short"):
+    with pytest.raises(ModelError, match=f"{part}.*truncated"):
         ModelParts(describe(str(model)))
 
 

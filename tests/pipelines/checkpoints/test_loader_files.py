@@ -43,14 +43,14 @@ def test_a_header_is_read_as_it_was_written(file: Path) -> None:
 
 
 BAD_HEADERS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "empty file": (lambda p: p.write_bytes(b""), "cut short"),
-    "cut in the header": (lambda p: p.write_bytes(p.read_bytes()[:20]), "cut short"),
-    "cut in the tensors": (lambda p: p.write_bytes(p.read_bytes()[:-1]), "cut short"),
+    "empty file": (lambda p: p.write_bytes(b""), "truncated"),
+    "cut in the header": (lambda p: p.write_bytes(p.read_bytes()[:20]), "truncated"),
+    "cut in the tensors": (lambda p: p.write_bytes(p.read_bytes()[:-1]), "truncated"),
     "longer": (lambda p: p.write_bytes(p.read_bytes() + b"x"), "longer"),
     "huge": (lambda p: p.write_bytes(struct.pack("<Q", MAX_HEADER + 1) + b"{}"), "claims"),
     "negative as unsigned": (lambda p: p.write_bytes(b"\xff" * 8 + b"{}"), "claims"),
     "no JSON": (lambda p: p.write_bytes(struct.pack("<Q", 2) + b"]["), "header"),
-    "pickle": (lambda p: torch.save({}, p), "claims|header|cut short"),
+    "pickle": (lambda p: torch.save({}, p), "claims|header|truncated"),
     "list": (lambda p: p.write_bytes(struct.pack("<Q", 2) + b"[]"), "header"),
     "name twice": (lambda p: p.write_bytes(struct.pack("<Q", 15) + b'{"a":{},"a":{}}'), "twice"),
     "unknown dtype": (lambda p: rewrite(p, lambda h: h["a"].update(dtype="F12")), "F12"),
@@ -142,12 +142,12 @@ def edit_map(model: Path, change: Callable[[dict], object]) -> None:
 
 BAD_SHARDS: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing shard": (lambda m: next((m / "unet").glob("*-of-*")).unlink(), "is missing"),
-    "traversal": (lambda m: edit_map(m, lambda w: w.update(x="../../w.safetensors")), "no file name beside it"),
-    "absolute": (lambda m: edit_map(m, lambda w: w.update(x="/tmp/w.safetensors")), "no file name beside it"),
-    "pickle shard": (lambda m: edit_map(m, lambda w: w.update(x="w.bin")), "no file name beside it"),
+    "traversal": (lambda m: edit_map(m, lambda w: w.update(x="../../w.safetensors")), "not a file name in the same folder"),
+    "absolute": (lambda m: edit_map(m, lambda w: w.update(x="/tmp/w.safetensors")), "not a file name in the same folder"),
+    "pickle shard": (lambda m: edit_map(m, lambda w: w.update(x="w.bin")), "not a file name in the same folder"),
     "absent tensor": (lambda m: edit_map(m, lambda w: w.update(ghost=next(iter(w.values())))), "'ghost' is in none"),
     "no map": (lambda m: index_of(m).write_text("{}"), "no weight_map"),
-    "cut shard": (lambda m: (p := next((m / "unet").glob("*-of-*"))).write_bytes(p.read_bytes()[:-4]), "cut short"),
+    "cut shard": (lambda m: (p := next((m / "unet").glob("*-of-*"))).write_bytes(p.read_bytes()[:-4]), "truncated"),
 }
 
 

@@ -139,7 +139,7 @@ def test_both_text_encoders_of_sdxl_take_kohya_s_names(tmp_path: Path, prefix: s
 REFUSED = {
     "is pickled": ("x.pt", {}),
     "belongs to no part": ("x.safetensors", {"transformer.blocks.0.lora_A.weight": torch.zeros(2, 4)}),
-    "no factor of a plain LoRA": ("x.safetensors", {"lora_unet_mid_block.hada_w1_a": torch.zeros(2, 4)}),
+    "not a factor of a plain LoRA": ("x.safetensors", {"lora_unet_mid_block.hada_w1_a": torch.zeros(2, 4)}),
     "has no layer 'down_blocks.7": (
         "x.safetensors",
         {f"unet.{LINEAR.replace('.0', '.7', 1)}.lora_{side}.weight": torch.zeros(2, 2) for side in "AB"},
@@ -163,7 +163,7 @@ def test_what_is_refused_says_why(model: Path, tmp_path: Path, words: str) -> No
 
 
 def test_names_that_are_no_lora_s_are_refused(model: Path) -> None:
-    for name, words in {"taesd": "no LoRA", "/nowhere/x.safetensors": "is no file", "a/b": "switched off"}.items():
+    for name, words in {"taesd": "no LoRA", "/nowhere/x.safetensors": "is not a file", "a/b": "switched off"}.items():
         with pytest.raises(ModelError, match=words):
             load(spec(model, LoraUse(name)), offline=True)
 

@@ -268,12 +268,12 @@ REFUSED: dict[str, Change] = {
     "metadata without a part": ("'lora_alpha' belongs to no part", lambda c: c, '{"lora_alpha": 1}'),
     "metadata with a text": ("unet.lora_alpha: '1' is not a positive number", lambda c: c, '{"unet.lora_alpha": "1"}'),
     "metadata negative": ("is not a positive number", lambda c: c, '{"unet.lora_alpha": -1}'),
-    "metadata with a list of alphas": ("must hold a number for each", lambda c: c, '{"unet.alpha_pattern": [1]}'),
+    "metadata with a list of alphas": ("must contain a number for each", lambda c: c, '{"unet.alpha_pattern": [1]}'),
     "a regular expression": ("is not the name of a layer", lambda c: c, '{"unet.alpha_pattern": {"(a+)+$": 1}}'),
-    "another rank": ("has rank 1, its metadata says 8", lambda c: c, '{"unet.r": 8}'),
-    "two alphas": ("is 1, its metadata says 8", lambda c: c, '{"unet.lora_alpha": 8}'),
+    "another rank": ("has rank 1, its metadata 8", lambda c: c, '{"unet.r": 8}'),
+    "two alphas": ("is 1, in its metadata 8", lambda c: c, '{"unet.lora_alpha": 8}'),
     "DoRA": ("use_dora", lambda c: c, '{"unet.use_dora": true}'),
-    "PiSSA": ("changes the weights beneath", lambda c: c, '{"unet.init_lora_weights": "pissa_niter_4"}'),
+    "PiSSA": ("changes the base weights", lambda c: c, '{"unet.init_lora_weights": "pissa_niter_4"}'),
 }  # fmt: skip
 
 

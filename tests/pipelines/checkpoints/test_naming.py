@@ -17,11 +17,11 @@ def test_no_registered_name_follows_a_branch_by_itself(more: str) -> None:
     unpinned = [info for info in REGISTRY.values() if info.unpinned]
     assert unpinned
     for info in unpinned:
-        with pytest.raises(ModelError, match=f"^{info.name}: Rill knows no commit of .*{info.name}@COMMIT.*{info.name}@main"):
+        with pytest.raises(ModelError, match=f"^{info.name}: Rill has no commit for .*{info.name}@COMMIT.*{info.name}@main"):
             describe(info.name + (more if info.family == "sdxl" else ""))
         assert not describe(f"{info.name}@main").unpinned
     places = [getattr(info, part) for info in REGISTRY.values() if not info.unpinned for part in ("base", "unet", "autoencoder")]
-    places += [lora.place for info in REGISTRY.values() for lora in info.loras]
+    places += [lora.location for info in REGISTRY.values() for lora in info.loras]
     assert all(place.revision for place in places if isinstance(place, Hub))
 
 
@@ -37,9 +37,9 @@ def test_a_registered_name_may_say_the_commit_that_the_registry_does_not_know() 
     assert info.unet == Hub("ChenDY/NitroFusion", "0123abc", "nitrosd-vibrant_unet.safetensors") and not info.unpinned
     assert info.base == REGISTRY["nitro-vibrant"].base and info.shift == 0.5
     assert describe("instaflow@0123abc").name == "instaflow@0123abc"
-    assert all(extra.place.revision for extra in EXTRAS.values() if isinstance(extra.place, Hub))
+    assert all(extra.location.revision for extra in EXTRAS.values() if isinstance(extra.location, Hub))
     for name, words in {
-        "sd-turbo@0123abc": "is pinned to commits already",
+        "sd-turbo@0123abc": "has pinned commits already",
         "instaflow@": "no commit ''",
         "instaflow@a/b": "no commit",
     }.items():
@@ -61,11 +61,11 @@ def test_extras_are_added_in_order(tmp_path: Path) -> None:
     style.touch()
     info = describe(f"Lykon/dreamshaper-8+lcm-lora:0.8+taesd+{style}+v_prediction+some/lora/file.safetensors:2")
     assert info.loras == (
-        Lora(EXTRAS["lcm-lora"].place, 0.8),
+        Lora(EXTRAS["lcm-lora"].location, 0.8),
         Lora(style, 1.0),
         Lora(Hub("some/lora", None, "file.safetensors"), 2.0),
     )
-    assert info.autoencoder == EXTRAS["taesd"].place and info.prediction == "v_prediction" and info.max_steps == 8
+    assert info.autoencoder == EXTRAS["taesd"].location and info.prediction == "v_prediction" and info.max_steps == 8
 
 
 @pytest.mark.parametrize(
@@ -76,9 +76,9 @@ def test_extras_are_added_in_order(tmp_path: Path) -> None:
         ("sd-turbo+lcm-lora:much", "not a strength"),
         ("a/b+lcm-lora:9", "from 0 to 4"),
         ("a/b+lcm-lora:nan", "from 0 to 4"),
-        ("a/b+c/../d.safetensors", "is no file"),
-        ("a/b+../no-such-file-anywhere", "is no file"),
-        ("a/b+/etc/passwd.safetensors", "is no file"),
+        ("a/b+c/../d.safetensors", "is not a file"),
+        ("a/b+../no-such-file-anywhere", "is not a file"),
+        ("a/b+/etc/passwd.safetensors", "is not a file"),
     ],
 )
 def test_extras_that_make_no_sense_are_refused(name: str, words: str) -> None:
@@ -109,7 +109,7 @@ def test_the_registry_is_consistent() -> None:
         assert info.name == name and info.title and info.licence and info.advice and info.prompts
         assert not info.trained_timesteps or info.max_steps <= len(info.trained_timesteps)
         assert all(0 <= t < 1000 for t in info.trained_timesteps)
-        for place in (info.base, info.unet, info.autoencoder, *(lora.place for lora in info.loras)):
+        for place in (info.base, info.unet, info.autoencoder, *(lora.location for lora in info.loras)):
             if isinstance(place, Hub):
                 assert place.revision is None or (len(place.revision) == 40 and set(place.revision) <= set("0123456789abcdef"))
     assert REGISTRY["sdxl-lightning-1step"].prediction == "sample"

@@ -16,7 +16,7 @@ from torch import Tensor
 from pipelines import REGISTRY, ModelInfo, Pixels, Settings, StreamPipeline, StreamSpec, describe, load
 from pipelines.checkpoints.loader import parts
 from pipelines.networks.unet import guidance_embedding
-from pipelines.values.models import Hub, Place
+from pipelines.values.models import Hub, Location
 from tests import by_hand
 from tests.by_hand import denoised, epsilon, pipe_of, plain, sample
 from tests.miniature import UNETS, save_family, tiny_autoencoder
@@ -68,10 +68,10 @@ def factors() -> tuple[Tensor, Tensor]:
     return torch.randn(RANK, 32, generator=generator), torch.randn(32, RANK, generator=generator)
 
 
-def save(info: ModelInfo, root: Path) -> dict[Place, Path]:
+def save(info: ModelInfo, root: Path) -> dict[Location, Path]:
     """What the hub would hold of a model, in miniature: place to path."""
     family = "lcm" if info.name.startswith("lcm") else info.family
-    found: dict[Place, Path] = {info.base: save_family(root / "base", family, kl=family != "sdxs")}
+    found: dict[Location, Path] = {info.base: save_family(root / "base", family, kl=family != "sdxs")}
     if isinstance(info.unet, Hub):
         torch.manual_seed(7)
         found[info.unet] = root / Path(info.unet.file).name
@@ -82,14 +82,14 @@ def save(info: ModelInfo, root: Path) -> dict[Place, Path]:
         tiny_autoencoder().save_pretrained(root / "tiny")
     for lora in info.loras:
         a, b = factors()
-        found[lora.place] = root / "lora.safetensors"
+        found[lora.location] = root / "lora.safetensors"
         name = f"lora_unet_{LAYERS[family]}"
         alpha = torch.tensor(float(RANK))
-        save_file({f"{name}.lora_down.weight": a, f"{name}.lora_up.weight": b, f"{name}.alpha": alpha}, found[lora.place])
+        save_file({f"{name}.lora_down.weight": a, f"{name}.lora_up.weight": b, f"{name}.alpha": alpha}, found[lora.location])
     return found
 
 
-def theirs(info: ModelInfo, found: dict[Place, Path]) -> Any:
+def theirs(info: ModelInfo, found: dict[Location, Path]) -> Any:
     """Diffusers' pipeline of the same files, LoRAs merged by hand."""
     pipe = pipe_of(found[info.base], info.family)
     if info.unet is not None:

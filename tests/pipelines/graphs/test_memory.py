@@ -51,7 +51,7 @@ def test_a_file_that_was_cut_short_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     save_file({"a": torch.zeros(100)}, path)
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ModelError, match="is cut short"):
+    with pytest.raises(ModelError, match="is truncated"):
         stored(path)
 
 

@@ -257,7 +257,7 @@ def test_what_does_not_fit_is_refused_by_name(folders: dict[str, tuple[Path, Pat
         ModelParts(describe(f"{model}+control={model / 'unet'}"))
     config = json.loads((control / "config.json").read_text())
     for field, value, words in (
-        ("controlnet_conditioning_channel_order", "bgr", "'bgr' is not supported; 'rgb' is"),
+        ("controlnet_conditioning_channel_order", "bgr", "'bgr' is not supported; supported is 'rgb'"),
         ("block_out_channels", [32, 64], r"block_out_channels is \[32, 64\], the UNet has \[32, 32\]"),
     ):
         broken = tmp_path / field

@@ -65,7 +65,7 @@ def test_a_mixture_is_the_blend_of_numbers(tiny: Painter) -> None:
 
 @pytest.mark.parametrize("unknown", ["neither", {}, {3: 1.0}, {-1: 1.0}])
 def test_a_style_that_it_has_not_is_an_error(tiny: Painter, unknown: object) -> None:
-    with pytest.raises(ValueError, match=r"style: rows 0 to 2|look: 'neither' is none of both"):
+    with pytest.raises(ValueError, match=r"style: rows 0 to 2|look: 'neither' is not one of both"):
         tiny.style(unknown)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
 from pipelines import Entry, ModelError, ModelParts, Pixels, Settings, StreamPipeline, StreamSpec, describe, load
-from pipelines.networks.picture_prompt import behind, split
+from pipelines.networks.picture_prompt import split, suffix
 from pipelines.techniques.noise import SessionNoise
 from tests import by_hand
 from tests.by_hand import pipe_of, rows
@@ -103,7 +103,7 @@ def test_tokens_are_those_of_diffusers(folders: dict[str, tuple[Path, Path]], fa
         embeds = pipe.prepare_ip_adapter_image_embeds(Image.fromarray(PICTURE), None, "cpu", 1, True)
         (tokens,) = pipe.unet.encoder_hid_proj(embeds)
     none, seen = tokens.reshape(2, PICTURE_TOKENS, -1)
-    got, got_none = parts.look(PICTURE)
+    got, got_none = parts.encode_picture(PICTURE)
     torch.testing.assert_close(got_none, none)
     torch.testing.assert_close(got, seen, rtol=0.05, atol=0.05)  # Pillow rounds to whole grey levels, this does not
 
@@ -162,7 +162,7 @@ def test_another_picture_ends_what_was_cached_and_holds_from_the_next_frame(pipe
 
 def test_a_row_carries_its_tokens_behind_its_text() -> None:
     text, tokens = torch.randn(2, 8, 32), torch.randn(4, 32)
-    rows = torch.cat([text, behind(tokens, 0.5)[None].expand(2, -1, -1)], dim=1)
+    rows = torch.cat([text, suffix(tokens, 0.5)[None].expand(2, -1, -1)], dim=1)
     got, seen, scale = split(rows, 4)
     assert torch.equal(got, text) and torch.equal(seen[1], tokens) and torch.equal(scale, torch.full((2, 1, 1), 0.5))
 

@@ -35,7 +35,7 @@ def called(model: nn.Module, side: int = 8) -> torch.Tensor:
 def test_the_map_is_added_as_it_is_or_stretched_over_the_frame() -> None:
     layer = nn.Conv2d(1, 2, 1)
     position_bias.add(nn.ModuleDict({"layer": layer}), {"layer": 2})
-    assert isinstance(layer, position_bias.PlacedConv2d)
+    assert isinstance(layer, position_bias.PositionBiasConv2d)
     before = nn.functional.conv2d(torch.ones(1, 1, 4, 4), layer.weight, layer.bias)
     assert torch.equal(layer(torch.ones(1, 1, 4, 4)), before), "at first it says nothing"
     with torch.no_grad():
@@ -69,14 +69,14 @@ def test_a_file_with_places_is_loaded_with_them_and_stock_diffusers_leaves_them_
     tensors = load_file(tmp_path / "diffusion_pytorch_model.safetensors")
     again = networks.build("UNet2DConditionModel", UNet2DConditionModel.load_config(tmp_path), tensors, "unet")
     assert torch.equal(called(again), wanted)
-    assert {name for name, module in again.named_modules() if isinstance(module, position_bias.PlacedConv2d)} == set(CELLS)
+    assert {name for name, module in again.named_modules() if isinstance(module, position_bias.PositionBiasConv2d)} == set(CELLS)
     torch.testing.assert_close(called(UNet2DConditionModel.from_pretrained(tmp_path)), plain)
 
 
 def test_a_place_that_fits_nothing_is_named(tmp_path: Path) -> None:
     made = unet()
     tensors = {**made.state_dict(), "conv_in.place": torch.zeros(1, 3, 4, 4)}
-    with pytest.raises(ModelError, match=r"conv_in\.place has shape \[1, 3, 4, 4\]; the configuration asks for \[1, 8, 4, 4\]"):
+    with pytest.raises(ModelError, match=r"conv_in\.place has shape \[1, 3, 4, 4\]; the configuration requires \[1, 8, 4, 4\]"):
         networks.build("UNet2DConditionModel", made.config, tensors, "unet")
     tensors = {**made.state_dict(), "mid_block.place": torch.zeros(1, 16, 4, 4)}
     with pytest.raises(ModelError, match="mid_block"):

@@ -267,7 +267,7 @@ def test_a_tokenizer_is_the_one_that_the_library_reads(model: Path, case: str, s
 )
 def test_a_tokenizer_that_is_none_is_refused_by_name(model: Path, name: str, content: object) -> None:
     (model / "tokenizer" / name).write_text(json.dumps(content))
-    with pytest.raises(ModelError, match=r"^model/tokenizer: holds no tokenizer of CLIP"):
+    with pytest.raises(ModelError, match=r"^model/tokenizer: contains no CLIP tokenizer"):
         load(str(model))
 
 
@@ -339,6 +339,6 @@ def test_no_library_opens_a_file_that_was_not_checked(tmp_path: Path, monkeypatc
     with opened(*tops) as files:
         load(f"{model}+{lora}+control={control}+picture={adapter}")
         parts = ModelParts(describe(f"{model}+{lora}+control={control}+picture={adapter}"))
-        _ = parts.control, parts.look
+        _ = parts.control, parts.encode_picture
         SafetyChecker(str(checker))
     assert len(files) > 20 and files <= expected
