@@ -1,8 +1,9 @@
-"""Every acceleration alone, all of them, and all but each: what it buys in speed, and what it costs in quality.
+"""Measures every acceleration alone, all together, and all but each: gain in speed and loss of quality.
 
-The configurations of a group take turns on the same stretch of a clip, each in a fresh session with the same seed, so that a
-neighbour on the machine hits all of them; ratios are per stretch, medians over stretches. Each stretch has the next look of the
-list. Quality is against the group's unaccelerated picture of the same frame, over the frames that the technique touched.
+The configurations of a group take turns on the same stretch of a clip, each in a fresh session with the same seed, so other work
+on the machine affects all of them. Ratios are formed for each stretch; the result is the median over stretches. Each stretch
+uses the next look of the list. Quality compares with the group's unaccelerated picture of the same frame, over the frames that
+the technique touched.
 """
 
 from __future__ import annotations
@@ -23,29 +24,29 @@ from pipelines import Pixels, Settings, SettingsError, StreamPipeline, StreamSpe
 from studio.environment import cache_dir
 
 LEAD = 4
-"""Frames before the clock starts: fills a stream batch of four, gives gate and cache something to look back at."""
+"""Frames before the measurement: they fill a stream batch of four, and the history of gate and cache."""
 
 PAUSED_FRAMES = 175
-"""One period of the clip "pauses": 50 frames of pause among them, 28.6%. Always taken whole, so that the share stays."""
+"""One period of the clip "pauses", with 50 frames of pause (28.6%). Always used as a whole, so the share is constant."""
 
 
 @dataclass(frozen=True)
 class Material:
-    """A stretch of a clip in memory, at one size. kind: moving, or paused where the input holds still for a while."""
+    """A clip in memory, at one size. kind: moving, or paused if the input stands still for a while."""
 
     name: str
     kind: str
     pictures: list[Pixels]
 
     def middle(self, count: int) -> list[Pixels]:
-        """`count` frames around the middle, where the moving clips have their cut; all, if there are fewer."""
+        """`count` frames around the middle, where the moving clips have their cut; all frames if there are fewer."""
         start = max(0, (len(self.pictures) - count) // 2)
         return self.pictures[start : start + count]
 
 
 @dataclass
 class Record:
-    """One configuration of one group on one kind of clip, stretch by stretch."""
+    """Results of one configuration of one group on one kind of clip, by stretch."""
 
     configuration: Configuration
     blocks: list[Block] = field(default_factory=list)
@@ -58,7 +59,7 @@ class Record:
         self.blocks.append(block)
 
     def figures(self, reference: Record) -> dict[str, Any]:
-        """Medians over the stretches; ratios to the reference per stretch, above 1 is better."""
+        """Medians over the stretches. Ratios to the reference are formed for each stretch; above 1 is better."""
         theirs = reference.blocks
         verdicts = sum((block.verdicts for block in self.blocks), Counter[str]())
         total = sum(verdicts.values()) - verdicts["warming"]
@@ -88,7 +89,7 @@ class Ablation:
         self._turn = 0
 
     def group(self, group: Group, frames: int | None, repeats: int | None) -> dict[str, Any]:
-        """All configurations of the group, by kind of clip; what this model cannot do is listed under "refused"."""
+        """All configurations of the group, by kind of clip. Those that the model does not support are in "refused"."""
         chosen, refused = self._prepared(group)
         if not chosen or chosen[0].parts:  # without the reference there is nothing to compare with
             return {"title": group.title, "refused": refused}
@@ -104,7 +105,8 @@ class Ablation:
         return result
 
     def _prepared(self, group: Group) -> tuple[list[Configuration], dict[str, str]]:
-        """The configurations that this model can run, their graphs built; graphs for negative rows beside the others too."""
+        """The configurations that this model supports, with their graphs built, also graphs for negative rows in the same
+        call."""
         chosen, refused = [], {}
         for configuration in group.configurations():
             try:
@@ -154,7 +156,7 @@ def gather(names: Sequence[str], size: int, frames: int) -> list[Material]:
         else:
             pictures = [picture for picture, _ in zip(media.read(Path(name), size, size), range(frames + LEAD), strict=False)]
             if len(pictures) <= LEAD:
-                raise media.MediaError(f"{name}: holds {len(pictures)} frame(s); more than {LEAD} are needed")
+                raise media.MediaError(f"{name}: has {len(pictures)} frame(s); more than {LEAD} are needed")
             found.append(Material(Path(name).name, "moving", pictures))
     return found
 
@@ -190,7 +192,7 @@ def _row(name: str, f: dict[str, Any]) -> str:
 
 
 def points(result: dict[str, Any]) -> list[chart.Point]:
-    """The accelerated configurations that touched frames, for the picture."""
+    """The accelerated configurations that touched frames, as points of the chart."""
     return [
         chart.Point(f"{group['title']}, {kind} clips", name, (f["model_fps_ratio"], f["shown_per_cpu_s_ratio"]), f["ssim_mean"])
         for group in result["groups"].values()
@@ -201,7 +203,7 @@ def points(result: dict[str, Any]) -> list[chart.Point]:
 
 
 def picture(result: dict[str, Any], target: Path) -> None:
-    """Write the speed-quality picture, if any configuration touched a frame."""
+    """Write the speed-quality chart, if any configuration touched a frame."""
     found = points(result)
     if not found:
         return

@@ -1,8 +1,8 @@
-"""The whole way in a real browser, engine and Chromium on the same cores: `make run` to the first picture, glass to glass, and
-what the page costs.
+"""Measures the whole path in a real browser, with engine and Chromium on the same cores.
 
-The camera is the handheld clip. Latency is what the page shows: from capture in the browser to the draw of the answer, by the
-browser's own clock and the echoed id, over a rolling window that is read several times; medians of the readings.
+It measures `make run` to the first picture, the glass-to-glass latency, and the cost of the page. The camera is the handheld
+clip. Latency is the page's figure: from capture in the browser to the draw of the answer, by the browser's own clock and the
+echoed id, over a rolling window. The window is read several times; the result is the median.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> dict[str, Any]:
-    from tests.browser import chrome  # the tests know how to start Debian's Chromium
+    from tests.browser import chrome  # starts Debian's Chromium
 
     if args.minutes < 3:
         raise SystemExit("app.py bench browser: --minutes must be 3 or more: the second minute is compared with the last")
@@ -66,7 +66,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
             page.choose("camera")
             for key, value in settings.items():
                 page.js("rill.settings.put(arguments[0], arguments[1])", key, value)
-            time.sleep(8)  # the pacer finds its hold, windows fill
+            time.sleep(8)  # until the pacer has settled and the windows are full
             trees = {"browser": psutil.Process(driver.service.process.pid), "server": psutil.Process(server.pid)}
             measured = {part: measure(part, page, trees, args) for part in PARTS if part in args.parts}
         finally:
@@ -95,7 +95,7 @@ def measure(part: str, page: Any, trees: dict[str, psutil.Process], args: argpar
 
 
 def latency(page: Any, browser: psutil.Process, count: int) -> dict[str, Any]:
-    """Readings of the rolling window, and what the browser's processes spend per picture meanwhile."""
+    """Readings of the rolling window, and the processor time of the browser for each picture meanwhile."""
     readings: list[dict[str, Any]] = []
     before = page.js(figures.SHOWN)[0]
     used, _ = figures.processor_seconds(browser, lambda: readings.extend(reading(page) for _ in range(count)))
@@ -105,7 +105,7 @@ def latency(page: Any, browser: psutil.Process, count: int) -> dict[str, Any]:
 
 
 def write_camera(path: Path, frames: int = 120) -> Path:
-    """The handheld clip, 640x480, as the file that Chromium plays as its camera."""
+    """Write the handheld clip, 640x480, as the file of Chromium's fake camera."""
     with path.open("wb") as file:
         for picture in clips.clip("handheld", 640, 480, frames=frames):
             file.write(cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes())

@@ -1,8 +1,8 @@
-"""What everybody gets while graphs are built, on a server whose disk store was empty when it started.
+"""Measures clients during graph builds, on a server whose disk store was empty at its start.
 
-One run, one server: a client streams for `--alone` seconds, then the others come, and their graphs for several rows have to be
-made. The sum of rates and the 95th percentile of latency from then on, beside the same once nothing is built any more; memory and
-threads of the server at both moments. `--alone 0`: all come at the first moment, when not even one row's graphs are complete.
+One run, one server. A client streams for `--alone` seconds; then the others connect, and their graphs for several rows are built. The
+sum of rates and the 95th percentile of latency from then on is compared with the same figures after all builds, with memory and
+threads of the server at both times. `--alone 0`: all connect at the start, before even one row's graphs are complete.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from studio.stream.telemetry import percentile
 
 QUIET_S = 10.0
 LONGEST_S = 900.0
-"""A server that still builds after that is measured as it is, and the result says so."""
+"""If the server still builds after this time, it is measured anyway, and the result contains a note."""
 
 
 @contextmanager
 def empty_store() -> Iterator[None]:
-    """Servers that are started inside keep graphs in a folder of their own."""
+    """Servers that are started inside use an empty graph folder."""
     before = os.environ.get("RILL_CACHE")
     with tempfile.TemporaryDirectory() as folder:
         os.environ["RILL_CACHE"] = folder
@@ -45,12 +45,12 @@ def empty_store() -> Iterator[None]:
 
 
 def builds(server: Studio) -> bool:
-    """Whether it has a process for building."""
+    """Whether the server has a build process now."""
     return any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in server.process.children())
 
 
 def rest(server: Studio, longest_s: float) -> None:
-    """Until the server, which builds ahead while nobody is there, has had no process for it for QUIET_S."""
+    """Wait until the server has had no build process for QUIET_S. (It builds ahead while no client is connected.)"""
     start = quiet = time.perf_counter()
     while (now := time.perf_counter()) - quiet < QUIET_S and now - start < longest_s:
         time.sleep(0.2)

@@ -1,4 +1,4 @@
-"""A speed-quality picture with Pillow: panels of numbered points, and one list that names them."""
+"""Draws a speed-quality chart with Pillow: panels of numbered points, and a list of their names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 INK, GREY, LINE, PAPER = (32, 33, 38), (112, 116, 126), (226, 228, 233), (255, 255, 255)
 COLOURS = ((0, 102, 204), (204, 85, 0), (0, 128, 96), (150, 50, 160), (120, 110, 20), (190, 30, 60))
-SCALE = 2  # drawn at twice the size, so that it is sharp on dense screens
+SCALE = 2  # drawn at twice the size, for sharp text on dense screens
 PANEL_W, PANEL_H, LIST_W, MARGIN, HEAD = 470, 430, 390, 64, 84
 ROW_H, DOT = 17, 9
 
@@ -20,7 +20,7 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """xs: one value per panel, y: shared by all. group chooses the colour and the heading in the list."""
+    """One point. xs: one value for each panel; y: for all panels. group: determines the colour and the heading in the list."""
 
     group: str
     name: str
@@ -46,7 +46,7 @@ class Axis:
 
 
 def axis(values: Sequence[float], floor: float | None = None, ceiling: float | None = None) -> Axis:
-    """Room for all values, between round numbers; floor and ceiling are always inside."""
+    """An axis with round limits that contains all values, floor and ceiling."""
     low = min([*values, *([] if floor is None else [floor])])
     high = max([*values, *([] if ceiling is None else [ceiling])])
     span = max(high - low, 1e-3)
@@ -58,7 +58,7 @@ def axis(values: Sequence[float], floor: float | None = None, ceiling: float | N
 
 
 def draw(points: Sequence[Point], title: str, panels: Sequence[str], y_label: str) -> Image.Image:
-    """The picture. panels: the label of each x axis, in the order of Point.xs. Raises ValueError for no points."""
+    """The chart. panels: the label of each x axis, in the order of Point.xs. Raises ValueError without points."""
     if not points:
         raise ValueError("nothing to draw")
     groups = list(dict.fromkeys(point.group for point in points))
@@ -103,7 +103,7 @@ def _dots(
         at = _beside((x, y), places)
         places.append(at)
         colour = COLOURS[groups.index(point.group) % len(COLOURS)]
-        if at != (x, y):  # moved aside: a thread leads to the true place
+        if at != (x, y):  # moved aside: a line leads to the true position
             _line(pen, (x, y, *at), colour)
             _circle(pen, (x, y), 2, colour)
         _circle(pen, at, DOT, colour)
@@ -111,7 +111,7 @@ def _dots(
 
 
 def _beside(at: tuple[float, float], taken: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """The nearest place to `at` where a dot covers none of the taken ones: rings of growing radius around it."""
+    """The nearest position to `at` where a dot covers no other one. Searches rings of growing radius."""
     for ring in range(12):
         for turn in range(12 if ring else 1):
             angle = math.pi / 6 * turn

@@ -1,6 +1,5 @@
-"""`app.py bench`: each benchmark prints what it finds; the last line of stdout is one JSON object, kept under
-benchmarks/results.
-"""
+"""`app.py bench`: each benchmark prints its results. The last line of stdout is one JSON object, also saved in
+benchmarks/results."""
 
 from __future__ import annotations
 
@@ -18,13 +17,13 @@ BENCHMARKS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], Callable[
     "ablation": (ablation.add_arguments, ablation.main, "each acceleration alone, all, all but each: speed and likeness"),
     "scaling": (scaling.add_arguments, scaling.main, "sessions in one step, sizes, steps"),
     "sessions": (sessions.add_arguments, sessions.main, "many sessions on one device: sum, shares, latency"),
-    "building": (building.add_arguments, building.main, "rates and latency while graphs are built, and once they are there"),
-    "peers": (peers.add_arguments, peers.main, "the same weights through other people's pipelines"),
+    "building": (building.add_arguments, building.main, "rates and latency during graph builds, and after them"),
+    "peers": (peers.add_arguments, peers.main, "the same weights in diffusers and StreamDiffusion"),
     "browser": (browser.add_arguments, browser.main, "make run to the first picture, glass to glass in Chromium"),
     "loading": (loading.add_arguments, loading.main, "a checkpoint of SD-Turbo's size to its first frame: time and memory"),
     "gpu": (gpu.add_arguments, gpu.main, "published shapes on a GPU, part by part, beside other engines (also: bench --gpu)"),
     "kernels": (kernels.add_arguments, kernels.main, "each fused operation against torch.compile's own fusion"),
-    "soak": (soak.add_arguments, soak.main, "clients that change any setting every second: longest wait, memory, threads"),
+    "soak": (soak.add_arguments, soak.main, "clients that change settings every second: longest wait, memory, threads"),
     "live": (live.add_arguments, live.main, "the studio over its socket against render, and its memory"),
 }
 

@@ -1,9 +1,9 @@
-"""Real moving input for tests and benchmarks: deterministic clips made from photographs inside scikit-image and gradio.
+"""Moving input for tests and benchmarks: deterministic clips from photographs inside scikit-image and gradio.
 
-A clip is a pure function from frame index to picture: a handheld camera pans and zooms over a photograph, a cut-out of a
-second one moves through the view, the exposure drifts, the sensor adds noise of σ = 2/255, one cut changes the scene, and
-pauses (where asked for) hold everything but the sensor noise still for 2 s, at most 30% of the clip. Nothing is read from
-outside the packages, except the film clip in ../shared/clips where a checkout has one.
+A clip is a pure function from frame index to picture. A handheld camera pans and zooms over a photograph, a cut-out of a second
+one moves through the view, the exposure drifts, the sensor adds noise of σ = 2/255, and one cut changes the scene. Optional
+pauses stop everything but the sensor noise for 2 s, at most 30% of the clip. All pictures are from these packages, except for
+the film clip in ../shared/clips, which some checkouts have.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Picture = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What one clip shows. seconds of the whole clip; pauses: when each begins, in seconds; motion 0 is a tripod."""
+    """The content of a clip. seconds: of the whole clip; pauses: the start of each, in seconds; motion: 0 is a tripod."""
 
     first: str
     second: str
@@ -57,7 +57,7 @@ SCENES: dict[str, Scene] = {
     "still": Scene("astronaut", "astronaut", "astronaut", motion=0.0, cut=False, local=False, seed=5),
 }
 MOVING = ("handheld", "portrait", "stars")
-"""Clips without a pause; the film clip counts among them where present."""
+"""Clips without a pause. The film clip is another one, if present."""
 
 
 @dataclass(frozen=True)
@@ -86,12 +86,12 @@ class Clip:
 
 
 def names() -> tuple[str, ...]:
-    """All clips of this machine."""
+    """The names of all clips on this machine."""
     return (*SCENES, "film") if FILM.is_file() else tuple(SCENES)
 
 
 def clip(name: str, width: int = 512, height: int = 512, frames: int | None = None) -> Clip:
-    """The clip of that name, cut to at most `frames` frames. KeyError for an unknown one."""
+    """The clip of that name, with at most `frames` frames. Raises KeyError for an unknown name."""
     if name == "film":
         total = len(_film(width, height))
         return Clip(name, width, height, min(frames or total, total))
@@ -125,12 +125,12 @@ def _shot(scene: Scene, index: int, width: int, height: int) -> Pixels:
 
 
 def scene_time(scene: Scene, seconds: float) -> float:
-    """The time the scene has moved for: stands still during pauses."""
+    """The time of the scene's motion: it stops during pauses."""
     return seconds - sum(min(max(seconds - start, 0.0), PAUSE_S) for start in scene.pauses)
 
 
 def _camera(photo: Picture, scene: Scene, t: float, width: int, height: int) -> Picture:
-    """Handheld pan and zoom: sums of slow and fast sines, never leaving the photograph."""
+    """Handheld pan and zoom: sums of slow and fast sines, always inside the photograph."""
     m = scene.motion
     rows, columns = photo.shape[:2]
     side = min(rows * width / height, columns) * (0.78 - 0.10 * m * math.sin(0.31 * t))  # width of the view in the photo
@@ -148,7 +148,7 @@ def _camera(photo: Picture, scene: Scene, t: float, width: int, height: int) -> 
 
 
 def _paste(picture: Picture, scene: Scene, t: float) -> None:
-    """An oval cut-out of a second photograph, a fifth of the view wide, crosses the picture; blended at its edge."""
+    """Paste an oval cut-out of a second photograph, a fifth of the view wide, that crosses the picture; its edge is blended."""
     height, width = picture.shape[:2]
     side = width // 5
     patch = _cutout(scene.cutout, side)

@@ -1,9 +1,9 @@
-"""What the ablation compares: groups of configurations, each with its own unaccelerated reference. Data and set arithmetic only.
+"""The configurations of the ablation, in groups with one unaccelerated reference each. Data and set arithmetic only.
 
-Guidance and the number of steps are settings of the picture, not accelerations: a group holds them fixed, and compares with
-sequential denoising and full guidance at the same scale, no gate, no cache. The stream batch is a no-op at one step; at four,
-residual guidance is also measured inside it, where negative rows double the rows of one call. The cache takes a full pass every
-fifth frame; "cache/3" every third, as the studio does unless told otherwise, and "cache/3 flat" without the cascade.
+Guidance and the number of steps are settings of the picture, not accelerations. A group keeps them constant. Its reference is
+sequential denoising with full guidance at the same scale, without gate and cache. The stream batch has no effect at one step. At
+four steps, residual guidance is also measured inside it, where negative rows double the rows of one call. The cache has a full
+pass in every fifth frame; "cache/3" in every third, the studio's default, and "cache/3 flat" without the cascade.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ADAPTIVE: Patch = {"guidance_mode": "adaptive"}
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """One column of the comparison; parts are the techniques that are switched on in it."""
+    """One configuration. parts: the techniques that are on."""
 
     name: str
     patch: Patch
@@ -36,8 +36,10 @@ class Configuration:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Configurations with one reference, the first. techniques: together they are "all on"; extras: measured alone, since they
-    exclude one of the techniques. frames, repeats: how much of each clip by default. pauses: worth measuring there too.
+    """Configurations with one reference, the first.
+
+    techniques: together they are "all on". extras: measured alone, because they exclude one of the techniques. frames, repeats:
+    default length and number of stretches. pauses: whether to measure the clip with pauses too.
     """
 
     name: str
@@ -50,7 +52,7 @@ class Group:
     pauses: bool = False
 
     def configurations(self) -> list[Configuration]:
-        """All off, each alone, extras, all on, and all but each (of two techniques that is the other one alone)."""
+        """All off, each alone, extras, all on, and all but each (with two techniques that is the other one alone)."""
         off = {**OFF, **self.base}
         parts = self.techniques
         found = [Configuration("all off", off)]
@@ -72,7 +74,7 @@ def _joined(off: Patch, parts: Mapping[str, Patch], names: Iterable[str]) -> Pat
 
 
 def groups(guidance: float) -> dict[str, Group]:
-    """The groups by name, at this guidance scale γ where there is guidance."""
+    """The groups by name. guidance: the scale γ of the groups with guidance."""
     full: Patch = {"guidance_mode": "full", "guidance": guidance}
     found = (
         Group("one", "1 step", {"steps": 1}, {"gate": GATE, "cache": CACHE}, CACHES, pauses=True),
@@ -108,8 +110,10 @@ def groups(guidance: float) -> dict[str, Group]:
 
 
 def touched(configuration: Configuration, block: Block, places: Sequence[int]) -> set[int]:
-    """The places whose picture the configuration's techniques changed: skipped ones for the gate, shallow passes for the cache,
-    dropped negative rows for adaptive guidance; the stream batch and residual guidance touch every one.
+    """The indices whose picture the configuration's techniques changed.
+
+    Skipped frames for the gate, shallow passes for the cache, dropped negative rows for adaptive guidance. The stream batch and
+    residual guidance change every frame.
     """
     inside = set(places)
     if {"batch", "self"} & set(configuration.parts):

@@ -1,6 +1,7 @@
-"""The engine alone: generated frames per second of each backend in one run, start to first frame, peak memory.
+"""Measures the engine alone: generated frames per second of each backend in one run, start to first frame, peak memory.
 
-Backends take turns in short blocks on the same frames, so that a neighbour on the machine hits all of them; medians over blocks.
+Backends take turns in short blocks on the same frames, so other work on the machine affects all of them. Results are medians over
+blocks.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ BLOCK = 24
 
 
 class Lane:
-    """One backend with a session of its own and its figures block by block."""
+    """One backend with its own session, and its figures by block."""
 
     def __init__(self, spec: StreamSpec, settings: Settings) -> None:
         self.pipeline: StreamPipeline = load(spec, cache_dir())

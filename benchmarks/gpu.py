@@ -1,9 +1,9 @@
 """`app.py bench --gpu`: published shapes with random weights through the whole engine, from uint8 pictures to uint8 pictures.
 
 For each shape: one session at 1 to 4 steps, image to image and text to image; many sessions; the feature cache; the UNet's time
-at each bucket; then the same without each part of the GPU path; and in the same run other engines with the same weights. Pictures
-are fetched one step after they were launched, as the studio's codec pool does, so a lane's rate is the stream's. --tiny runs all
-of it in miniature, on a CPU too: its figures mean nothing, it shows that the command works.
+at each bucket; then the same without each part of the GPU path; and in the same run other engines with the same weights.
+Pictures are fetched one step after their launch, as in the studio's codec pool, so a lane's rate is that of a stream. --tiny
+runs everything in miniature, also on a CPU. That checks that the command works; its figures have no meaning.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NEEDS = "bench --gpu needs an NVIDIA GPU and a CUDA build of torch (docs/gpu.md)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Variant:
-    """The engine with a part of its GPU path taken away, or another in its place."""
+    """The engine without a part of its GPU path, or with another part instead."""
 
     name: str
     path: GpuPath = WHOLE
@@ -39,7 +39,7 @@ class Variant:
 
 
 def variants() -> list[Variant]:
-    """The whole path, then all but each part of it. Parts that need a package are left out where it is not installed."""
+    """The whole path, then the path without each part. Parts that need a missing package are left out."""
     found = [Variant("whole path")]
     for part in ("channels_last", "graphs", "pinned", "overlap", "kernels"):
         off: dict[str, Any] = {part: False}
@@ -57,7 +57,7 @@ def variants() -> list[Variant]:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Setup:
-    """Where and how everything runs."""
+    """Device, folders and sizes of a run."""
 
     folder: Path
     device: str
@@ -67,7 +67,7 @@ class Setup:
     seconds: float
 
     def checkpoint(self, shape: str, full_autoencoder: bool) -> Path:
-        """The shape's checkpoint, made at first use."""
+        """The folder of the shape's checkpoint, written on first use."""
         folder = self.folder / (shape + ("-full" if full_autoencoder else ""))
         if not folder.exists():
             print(f"{folder.name}: making random weights", flush=True)
@@ -75,7 +75,7 @@ class Setup:
         return folder
 
     def load(self, shape: str, variant: Variant, steps: int = 4) -> StreamPipeline:
-        """A pipeline of the shape; in miniature on a CPU it is eager and float32 whatever the variant says."""
+        """A pipeline of the shape. In miniature on a CPU it is always eager and float32."""
         on_gpu = self.device != "cpu"
         backend, dtype = (variant.backend, variant.dtype) if on_gpu else ("eager", "float32")
         model = str(self.checkpoint(shape, variant.full_autoencoder))
@@ -84,7 +84,7 @@ class Setup:
 
 
 def whole(setup: Setup, shape: str, args: argparse.Namespace) -> dict[str, Any]:
-    """One shape on the whole path: steps, modes, sessions, cache, buckets."""
+    """Results of one shape on the whole path: steps, modes, sessions, cache, buckets."""
     pipeline = setup.load(shape, Variant("whole path"))
     lanes = {f"image, {n} step(s)": gpu_lanes.Lane(pipeline, 1, {"steps": n}) for n in args.steps}
     lanes |= {f"text, {n} step(s)": gpu_lanes.Lane(pipeline, 1, {"steps": n}, pictures=False) for n in args.steps}
@@ -109,7 +109,7 @@ def cached_ratio(plain: gpu_lanes.Lane, cached: gpu_lanes.Lane) -> float | None:
 
 
 def ablate(setup: Setup, shape: str, sessions: list[int]) -> dict[str, Any]:
-    """The shape at one step, at one session and at the most, for each variant; ratios to the whole path of the same run."""
+    """The shape at one step, with one session and with the most, for each variant; ratios to the whole path of the same run."""
     found: dict[str, Any] = {}
     base: dict[int, gpu_lanes.Lane] = {}
     reference = None
@@ -118,7 +118,7 @@ def ablate(setup: Setup, shape: str, sessions: list[int]) -> dict[str, Any]:
             pipeline = setup.load(shape, variant, steps=1)
             lanes = {count: gpu_lanes.Lane(pipeline, count, {"steps": 1}) for count in sessions}
             gpu_lanes.take_turns(list(lanes.values()), setup.blocks, setup.seconds)
-        except (RillError, RuntimeError, ImportError) as error:  # a package that does not fit this GPU is no reason to stop
+        except (RillError, RuntimeError, ImportError) as error:  # a package that does not fit this GPU does not stop the run
             found[variant.name] = {"failed": f"{type(error).__name__}: {error}"[:300]}
             continue
         base = base or lanes
@@ -145,7 +145,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def completed(args: argparse.Namespace) -> argparse.Namespace:
-    """The arguments with what was left out."""
+    """The arguments with defaults for the missing ones."""
     full = {"size": 512, "steps": [1, 2, 3, 4], "sessions": [1, 4, 16, 32], "blocks": 5, "seconds": 1.0}
     tiny = {"size": 128, "steps": [1, 2], "sessions": [1, 2], "blocks": 1, "seconds": 0.0}
     for name, value in (tiny if args.tiny else full).items():

@@ -1,4 +1,5 @@
-"""What `bench --gpu` times: sessions through a pipeline, and the UNet's graphs alone. Pictures are fetched a step late."""
+"""The measurements of `bench --gpu`: sessions through a pipeline, and the UNet's graphs alone. Pictures are fetched a step
+late."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ PICTURES = 8
 
 
 class Lane:
-    """Some sessions of one kind, stepped together. pictures: image to image; without, text to image."""
+    """Sessions of one kind, stepped together. With pictures image to image, without them text to image."""
 
     def __init__(self, pipeline: StreamPipeline, sessions: int, patch: dict[str, Any], pictures: bool = True) -> None:
         base = {"prompt": PROMPT, "guidance_mode": "none", "stream_batch.enabled": True}
@@ -30,14 +31,14 @@ class Lane:
         pipeline.prepare(self.settings[0], sessions)
         self.states = [pipeline.open(settings) for settings in self.settings]
         self.rates: list[float] = []  # frames/s of all sessions together, by block
-        self.latency_ms: list[float] = []  # from the hand-over of a frame to its pixels in host memory
+        self.latency_ms: list[float] = []  # from passing a frame to the engine until its pixels are in host memory
         self.stages: dict[str, float] = {}  # means of the last block, on a GPU by the device's clock
         shape = (PICTURES, pipeline.spec.height, pipeline.spec.width, 3)
         self._pictures = np.random.default_rng(0).integers(0, 256, shape, np.uint8) if pictures else None
         self._next = 0
 
     def block(self, seconds: float, keep: bool) -> None:
-        """Step for about so long. A block that is not kept warms up."""
+        """Step for about `seconds`. keep: record the figures; False for a warm-up."""
         launched: deque[tuple[dict[int, float], list[tuple[int, Picture]]]] = deque()
         began: dict[int, float] = {}
         spent: dict[str, list[float]] = {stage: [] for stage in MODEL_STAGES}
@@ -54,7 +55,7 @@ class Lane:
             self.stages = {stage: fmean(values) for stage, values in spent.items()}
 
     def summary(self, base: Lane | None = None) -> dict[str, Any]:
-        """Rates, latency and stages; the ratio of the rates to another lane's, block by block."""
+        """Rates, latency and stages; with `base` also the ratio of the rates, by block."""
         found: dict[str, Any] = {"frames_per_s": middle(self.rates, 2)}
         found["latency_ms"] = {f"p{share}": round(percentile(self.latency_ms, share / 100), 2) for share in (50, 95)}
         found["stage_ms"] = {stage: round(value, 3) for stage, value in self.stages.items()}
@@ -63,7 +64,7 @@ class Lane:
         return found
 
     def _step(self, began: dict[int, float], spent: dict[str, list[float]]) -> tuple[dict[int, float], list[tuple[int, Picture]]]:
-        """Launch one step; the pictures that it lets out, by frame."""
+        """Launch one step. Returns its finished pictures by frame."""
         began[self._next] = time.perf_counter()
         entries = []
         for index, (state, settings) in enumerate(zip(self.states, self.settings, strict=True)):
@@ -85,7 +86,7 @@ class Lane:
 
 
 def take_turns(lanes: Sequence[Lane], blocks: int, seconds: float) -> None:
-    """Blocks of all lanes in turn, after one that warms up."""
+    """Run blocks of all lanes in turn, after a warm-up block."""
     for index in range(blocks + 1):
         for lane in lanes:
             lane.block(seconds if index else 0.0, keep=index > 0)
@@ -93,7 +94,7 @@ def take_turns(lanes: Sequence[Lane], blocks: int, seconds: float) -> None:
 
 @torch.inference_mode()
 def unet_times(pipeline: StreamPipeline, most: int, repeats: int) -> dict[str, float]:
-    """Milliseconds of the UNet's full pass at each bucket up to `most` rows, the wait for the device included."""
+    """Milliseconds of the UNet's full pass at each bucket up to `most` rows, including the wait for the device."""
     graphs, found = pipeline.graphs, {}
     on_gpu = graphs.backend.device.type == "cuda"
     for size in (size for size in graphs.backend.layout.buckets if size <= most):
@@ -114,8 +115,7 @@ def unet_times(pipeline: StreamPipeline, most: int, repeats: int) -> dict[str, f
 
 
 def per_call(times: dict[str, float]) -> float | None:
-    """What a call costs beside its rows, in rows: c₀/c₁ of the line c₀ + c₁·rows through the times; for
-    pipelines/graphs/layout.py."""
+    """The fixed cost of a call, in rows: c₀/c₁ of the line c₀ + c₁·rows through the times; for pipelines/graphs/layout.py."""
     if len(times) < 2:
         return None
     slope, offset = np.polyfit([int(size) for size in times], list(times.values()), 1)
@@ -134,5 +134,5 @@ def picture(pipeline: StreamPipeline) -> Pixels:
 
 
 def likeness(one: Pixels, other: Pixels) -> float:
-    """SSIM of two pictures. Random weights treat a difference otherwise than trained ones: it shows gross errors, no more."""
+    """SSIM of two pictures. Random weights react to a difference unlike trained ones, so it shows gross errors only."""
     return round(quality.ssim(one, other), 4)

@@ -1,7 +1,7 @@
 """Other engines on the same GPU with the same random weights: diffusers, and the public StreamDiffusion code where installed.
 
 One step at one timestep without guidance, picture to picture. StreamDiffusion runs in half precision with the tiny autoencoder
-and, where it is installed, xformers; its TensorRT engines need a build of their own and are left out.
+and, where it is installed, xformers; its TensorRT engines need a separate build and are left out.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PROMPT = "oil painting"
 
 
 class Conditions(Protocol):
-    """What of a benchmark's setup peers are run under."""
+    """The part of a benchmark's setup that the peers need."""
 
     @property
     def device(self) -> str: ...
@@ -39,7 +39,7 @@ class Conditions(Protocol):
 
 
 def measure(folder: Path, setup: Conditions, shape: str) -> dict[str, Any]:
-    """Frames per second of each peer on this checkpoint, or why it took no part."""
+    """Frames per second of each peer on this checkpoint, or why it was not measured."""
     found: dict[str, Any] = {}
     builders: dict[str, Callable[[Path, Conditions], Callable[[Pixels], object]]] = {"diffusers": _diffusers}
     if util.find_spec("streamdiffusion") is None:
@@ -52,7 +52,7 @@ def measure(folder: Path, setup: Conditions, shape: str) -> dict[str, Any]:
     for name, build in builders.items():
         try:
             found[name] = {"frames_per_s": middle(_rates(build(folder, setup), picture, setup), 2)}
-        except Exception as error:  # other people's code on a machine it may not know: what it says is the result
+        except Exception as error:  # third-party code on an unknown machine: its error is the result
             found[name] = f"failed: {type(error).__name__}: {error}"[:300]
         print(f"  {name:24}{found[name]}", flush=True)
     return found

@@ -1,4 +1,4 @@
-"""The GPU that figures are taken on: what it is, and its clocks and power while it works; by nvidia-smi in its own process."""
+"""The GPU of a measurement: its description, and its clocks and power meanwhile, from nvidia-smi in its own process."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def describe() -> dict[str, Any] | None:
 
 @contextlib.contextmanager
 def watched() -> Iterator[dict[str, float]]:
-    """Medians of WATCHED over the time inside, to be read afterwards; empty without nvidia-smi."""
+    """A dict that has the medians of WATCHED after the `with` block; empty without nvidia-smi."""
     medians: dict[str, float] = {}
     if shutil.which("nvidia-smi") is None:
         yield medians
@@ -54,7 +54,7 @@ def watched() -> Iterator[dict[str, float]]:
 
 
 def summary(lines: str) -> dict[str, float]:
-    """The median of each column of WATCHED; what is no number is left out."""
+    """The median of each column of WATCHED; values that are not numbers are left out."""
     columns: dict[str, list[float]] = {name: [] for name in WATCHED}
     for line in lines.splitlines():
         for name, text in zip(WATCHED, line.split(","), strict=False):

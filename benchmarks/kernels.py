@@ -1,7 +1,7 @@
-"""Each operation of kernels/ against torch.compile's own fusion of its reference, and against the reference as it is.
+"""Measures each operation of kernels/ against torch.compile's own fusion of its reference, and against the eager reference.
 
-On CUDA the kernel takes part, and the result names the fastest: a kernel that does not beat the compiled reference is to be
-deleted. On a CPU the references run eagerly and compiled. Lanes take turns in blocks; medians over blocks.
+On CUDA the kernel is measured too, and the result names the fastest: a kernel that is slower than the compiled reference is to be
+deleted. On a CPU the references run eagerly and compiled. Lanes take turns in blocks; results are medians over blocks.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ Call = Callable[[], object]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One operation at one size: its reference, and what asks for its kernel on a GPU. replayed: the engine has it inside a CUDA
-    graph, where launching costs nothing, so it is measured so."""
+    """One operation at one size: its reference, and its kernel on a GPU.
+
+    replayed: the engine has the operation inside a CUDA graph, where a launch costs nothing, so it is measured in one.
+    """
 
     name: str
     size: str
@@ -38,7 +40,7 @@ class Case:
 
 
 def cases(size: int, rows: int, device: torch.device) -> Iterator[Case]:
-    """At pictures of size², and at what a UNet of SD-Turbo's width has of them."""
+    """The operations for pictures of size², and for the feature maps of a UNet with SD-Turbo's widths."""
     generator = torch.Generator().manual_seed(0)
     half = torch.float16 if device.type == "cuda" else torch.float32
 
@@ -67,7 +69,7 @@ def cases(size: int, rows: int, device: torch.device) -> Iterator[Case]:
 
 
 def clock(call: Call, repeats: int, on_gpu: bool) -> float:
-    """Milliseconds of one call, launched `repeats` times in a row."""
+    """Milliseconds of one call, from `repeats` launches in a row."""
     if not on_gpu:
         start = time.perf_counter()
         for _ in range(repeats):
@@ -126,7 +128,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rows", type=positive, nargs="+", default=[1, 4])
     parser.add_argument("--blocks", type=positive, default=7)
     parser.add_argument("--repeats", type=positive, default=50, help="calls in a block")
-    parser.add_argument("--only", metavar="NAME", help="operations whose name begins so")
+    parser.add_argument("--only", metavar="NAME", help="operations whose names start with NAME")
 
 
 def main(args: argparse.Namespace) -> dict[str, Any]:
@@ -140,5 +142,5 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
                 times = "  ".join(f"{name} {took:.3f}" for name, took in found["ms"].items())
                 print(f"{case.name:20}{case.size:18}{times}  fastest: {found['fastest']}", flush=True)
     if device.type == "cpu":
-        print("Without a GPU no kernel took part: these are the references alone.")
+        print("No GPU: only the references were measured.")
     return {"machine": about, "gpu": gpu_state.describe(), "device": device.type, "operations": results}

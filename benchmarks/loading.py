@@ -1,9 +1,8 @@
-"""Loading a checkpoint of SD-Turbo's shape in half precision, to the first frame: time and peak memory, against the estimate that
-the pre-flight made before anything was read; and what is left of it after unloading.
+"""Measures loading a checkpoint of SD-Turbo's shape in half precision, to the first frame.
 
-No weights can be had here, so they are random numbers in the published layout, saved to a folder that goes afterwards. Saving
-and loading are processes of their own: what is measured is a fresh one that loads, and nothing else. A second one finds the
-graphs that the first has left on disk.
+It compares time and peak memory with the estimate from before the load, and measures the memory that remains after unloading. The
+weights are random numbers in the published layout, in a temporary folder. Saving and loading are separate processes, so a fresh
+process is measured. A second one uses the graphs that the first one has stored on disk.
 """
 
 from __future__ import annotations
@@ -24,16 +23,16 @@ from pipelines.values.models import ASSETS
 
 ROOT = Path(__file__).resolve().parents[1]
 SHAPES = {"sd-turbo": 1, "half": 2}
-"""Name → by what every width is divided."""
+"""Name → divisor of every width."""
 
 GIB = 1 << 30
 
 LIBRARIES = ("openvino", "diffusers.models.unets.unet_2d_condition", "transformers.models.clip.modeling_clip")
-"""Imported before memory is first looked at: they are no part of what a model needs."""
+"""Imported before the first memory reading, because they do not belong to a model's need."""
 
 
 def save(folder: Path, shape: str) -> None:
-    """A checkpoint of this shape in the diffusers layout, float16, random weights."""
+    """Write a checkpoint of this shape in the diffusers layout, float16, with random weights."""
     import torch
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
@@ -81,8 +80,10 @@ def _narrowed(config: dict[str, Any], widths: tuple[str, ...], by: int) -> dict[
 
 
 def measure(folder: Path, backend: str, dtype: str, size: int, cache: Path) -> dict[str, Any]:
-    """In this process, which must be fresh: seconds to the first frame, the most memory that was resident, and what is resident
-    when the model has been unloaded. cache: where compiled graphs are looked for, and left."""
+    """Seconds to the first frame, peak resident memory, and resident memory after unloading. Call it in a fresh process.
+
+    cache: the folder of compiled graphs.
+    """
     import numpy as np
 
     from pipelines import Entry, Frame, Settings, StreamSpec, load, release_memory
@@ -123,7 +124,7 @@ def measure(folder: Path, backend: str, dtype: str, size: int, cache: Path) -> d
 
 
 def _resident(what: str) -> int:
-    """Bytes of this process in memory, pages of files included: VmRSS now, VmHWM the most there ever were."""
+    """Bytes of this process in memory, including pages of files. what: VmRSS (now) or VmHWM (peak)."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(what))
 
@@ -159,7 +160,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _run(*arguments: str) -> str:
-    """The last line that a process of this module prints. Raises RillError with what it complained of."""
+    """The last line of output of a process of this module. Raises RillError with its error message."""
     done = subprocess.run([sys.executable, "-m", "benchmarks.loading", *arguments], cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         complaint = done.stderr.strip().splitlines() or [str(done.returncode)]

@@ -1,4 +1,4 @@
-"""What the figures were measured on, and where they are kept."""
+"""Describes the machine of a measurement, and saves results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PACKAGES = ("torch", "openvino", "diffusers", "numpy")
 
 
 def describe() -> dict[str, Any]:
-    """Processor, cores, what it computes in, and the versions that matter."""
+    """Processor, cores, instruction sets, and versions of the main libraries."""
     info = _cpuinfo()
     flags = info.get("flags", "").split()
     return {
@@ -30,7 +30,7 @@ def describe() -> dict[str, Any]:
 
 
 def keep(name: str, result: dict[str, Any]) -> dict[str, Any]:
-    """Write benchmarks/results/NAME.json with machine and time; returns what was written."""
+    """Write benchmarks/results/NAME.json with machine and time; returns the written object."""
     RESULTS.mkdir(exist_ok=True)
     full = {"benchmark": name, "measured_at": datetime.now(UTC).isoformat(timespec="seconds"), **result}
     (RESULTS / f"{name}.json").write_text(json.dumps(full, indent=1) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Arithmetic of the benchmarks: blocks of frames through one session, and what a list of blocks says. No printing, no files."""
+"""Arithmetic of the benchmarks: blocks of frames through one session, and statistics of blocks. No printing, no files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MODEL_STAGES = ("encode", "denoise", "decode")
 
 
 def positive(text: str) -> int:
-    """A command line's whole number, 1 or more."""
+    """A whole number of 1 or more from the command line. Raises ArgumentTypeError."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
@@ -27,39 +27,41 @@ def positive(text: str) -> int:
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which model a benchmark runs, on what, and how exactly."""
+    """Add the options for model, backend, precision and size."""
     parser.add_argument("--model", default="pocket")
     parser.add_argument("--backend", default="auto", choices=StreamSpec.BACKENDS)
     parser.add_argument("--dtype", default="auto", choices=StreamSpec.DTYPES)
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value below which `share` (0..1) of `values` lie, linear between neighbours. Raises ValueError for none."""
+    """The quantile `share` (0..1) of `values`, with linear interpolation. Raises ValueError for no values."""
     if not values:
         raise ValueError("no values")
     return float(np.quantile(np.asarray(values, dtype=np.float64), share))
 
 
 def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
-    """ours / theirs, block by block; blocks in which either found nothing to measure are left out."""
+    """ours / theirs, by block. Blocks without a measurement on one side are left out."""
     return [a / b for a, b in zip(ours, theirs, strict=True) if a > 0 and b > 0]
 
 
 def middle(values: Sequence[float], digits: int = 3) -> float | None:
-    """The median, rounded; None of nothing."""
+    """The median, rounded; None for no values."""
     return round(median(values), digits) if values else None
 
 
 def pooled_psnr(values: Iterable[float]) -> float | None:
-    """PSNR in dB of the mean squared error over all pictures, from the PSNR of each; None if all are identical, or of none."""
+    """PSNR in dB of the mean squared error over all pictures, from each PSNR; None if all are identical, or for no values."""
     errors = [0.0 if math.isinf(value) else 10 ** (-value / 10) for value in values]
     return -10 * math.log10(fmean(errors)) if errors and any(errors) else None
 
 
 @dataclass(slots=True)
 class Block:
-    """What one configuration did with one stretch of a clip. Pictures and sets are by place in the stretch, all frames of it;
-    the clock and the counts leave out the frames that only filled the stream.
+    """Results of one configuration on one stretch of a clip.
+
+    Pictures and sets are by index in the stretch, for all its frames. Times and counts leave out the frames that only filled the
+    stream.
     """
 
     wall_s: float = 0.0
@@ -79,12 +81,12 @@ class Block:
 
     @property
     def shown(self) -> int:
-        """Distinct source frames answered: skips included."""
+        """Distinct answered source frames, including skips."""
         return self.made + self.verdicts["skipped"]
 
     @property
     def model_fps(self) -> float:
-        """Pictures per second that the model made: generated and cached."""
+        """Generated and cached pictures per second."""
         return self.made / self.wall_s if self.wall_s > 0 else 0.0
 
     @property
@@ -93,12 +95,12 @@ class Block:
 
     @property
     def denoise_ms(self) -> float:
-        """Mean, not median: of a cache's frames two in three are cheap, and the third pays for them."""
+        """The mean, not the median: with a cache two of three frames are cheap, and the third is not."""
         return fmean(self.stages["denoise"]) if self.stages["denoise"] else 0.0
 
 
 class Stretch:
-    """One fresh session that is fed a stretch of a clip; the first `lead` frames fill the stream before the clock starts."""
+    """A fresh session with a stretch of a clip as input. The first `lead` frames fill the stream before the measurement."""
 
     def __init__(self, pipeline: StreamPipeline, settings: Settings, pictures: Sequence[Pixels], lead: int) -> None:
         self.pipeline, self.settings, self.pictures, self.lead = pipeline, settings, pictures, lead
@@ -107,7 +109,7 @@ class Stretch:
         self._gate = gate.Gate(settings.seed)
 
     def run(self) -> Block:
-        """The whole stretch; what is in flight at its end comes home after the clock has stopped."""
+        """Run the whole stretch. Frames in flight at its end are finished after the measurement."""
         for place in range(self.lead):
             self._feed(place)
         wall, cpu = time.perf_counter(), time.process_time()
@@ -152,14 +154,14 @@ class Stretch:
 
 @dataclass(slots=True)
 class Closeness:
-    """Quality of the frames that a technique touched, collected over blocks."""
+    """Quality of the frames that a technique changed, over several blocks."""
 
     ssim: list[float] = field(default_factory=list)
     psnr: list[float] = field(default_factory=list)
     flicker: list[float] = field(default_factory=list)
 
     def add(self, block: Block, reference: Block, touched: Iterable[int]) -> None:
-        """Compare the pictures of these places with the reference's of the same places."""
+        """Compare the pictures at these indices with the reference's."""
         for place in sorted(touched):
             if place not in block.pictures or place not in reference.pictures:
                 continue
@@ -167,7 +169,7 @@ class Closeness:
             self.psnr.append(quality.psnr(block.pictures[place], reference.pictures[place]))
 
     def add_flicker(self, block: Block, sources: Sequence[Pixels], places: Iterable[int]) -> None:
-        """Flicker of every place whose predecessor has a picture, where the input stood still."""
+        """Add the flicker of each index whose predecessor has a picture, where the input did not move."""
         for place in places:
             if place in block.pictures and place - 1 in block.pictures:
                 now, before = block.pictures[place], block.pictures[place - 1]

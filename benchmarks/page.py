@@ -1,7 +1,7 @@
-"""What the page costs and keeps, beside latency: how soon a control acts, when the page is ready, charts, recording, memory.
+"""Measures the page itself: delay of a control, time until it is usable, charts, recording, memory.
 
-What is compared takes turns in short windows on one running stream. Processor time is that of Chromium's processes by kind,
-memory their proportional set size.
+Compared variants take turns in short windows on one running stream. Processor time is that of Chromium's processes by kind;
+memory is their proportional set size.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-TURNS = (False, True, True, False)  # a drift of the machine falls on both sides alike
+TURNS = (False, True, True, False)  # a drift of the machine affects both variants equally
 SHOWN = "const { generated, cached } = rill.stats.totals; return [generated + cached, performance.now()]"
 HIDE = "Object.defineProperty(document, 'hidden', hidden)"
 USABLE = """const look = setInterval(() => {
@@ -44,8 +44,11 @@ on.answer = (answer, bytes) => {
 
 
 def slider(page: Any, moves: int = 30) -> dict[str, Any]:
-    """A slider is moved by its keys. The server acknowledges a move as it arrives; the answers after that are counted until the
-    first that was made with it, that one included."""
+    """Delay of a slider that is moved by keys.
+
+    The server acknowledges a move at its arrival. The answers after that are counted, up to and including the first one with the
+    move.
+    """
     page.js(FOLLOW)
     handle = page.driver.find_element("css selector", "#rill-strength input[type=range]")
     for index in range(moves):
@@ -63,7 +66,7 @@ def slider(page: Any, moves: int = 30) -> dict[str, Any]:
 
 
 def ready(page: Any, visits: int = 5) -> dict[str, Any]:
-    """From navigation to usable controls, ms, with an empty cache and with what the visit before has left there."""
+    """Milliseconds from navigation to usable controls, with an empty browser cache and with the cache of the visit before."""
     added = page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": USABLE})
     found: dict[str, list[float]] = {"first_visit": [], "again": []}
     for _ in range(visits):
@@ -80,7 +83,7 @@ def ready(page: Any, visits: int = 5) -> dict[str, Any]:
 
 
 def charts(page: Any, root: psutil.Process, window_s: float = 10.0, rounds: int = 4) -> dict[str, Any]:
-    """Processor time of the browser with and without charts and figures, which rest while the page believes that it is hidden."""
+    """Processor time of the browser with and without charts and figures, which pause while the document is hidden."""
     shares: dict[bool, list[float]] = {False: [], True: []}
     for drawn in TURNS * rounds:
         page.js(
@@ -96,7 +99,7 @@ def charts(page: Any, root: psutil.Process, window_s: float = 10.0, rounds: int 
 
 
 def recording(page: Any, window_s: float = 10.0, rounds: int = 2) -> dict[str, Any]:
-    """Pictures shown per second while the output is recorded, over those while it is not."""
+    """The ratio of shown pictures per second with and without a recording of the output."""
     rates: dict[bool, list[float]] = {False: [], True: []}
     for on in TURNS * rounds:
         if on and not page.js("return rill.keep.recorder.start(rill.view.canvas)"):
@@ -121,7 +124,7 @@ def recording(page: Any, window_s: float = 10.0, rounds: int = 2) -> dict[str, A
 def memory(
     roots: dict[str, psutil.Process], minutes: float, every_s: float = 5.0, rest: Callable[[float], None] = time.sleep
 ) -> dict[str, Any]:
-    """MB of each tree of processes while the stream runs: the last minute against the second one. `minutes`: 3 or more."""
+    """MB of each process tree while the stream runs: the last minute against the second one. minutes: 3 or more."""
     samples: dict[str, list[float]] = {name: [] for name in roots}
     per_minute = round(60 / every_s)
     for _ in range(round(minutes * per_minute)):
@@ -132,7 +135,7 @@ def memory(
 
 
 def growth(values: list[float], per_minute: int) -> dict[str, Any]:
-    """Medians of the second and of the last minute, and by how many percent the last is more."""
+    """Medians of the second and of the last minute, and their difference in percent."""
     early, late = median(values[per_minute : 2 * per_minute]), median(values[-per_minute:])
     minutes = [values[start : start + per_minute] for start in range(0, len(values), per_minute)]
     return {
@@ -156,7 +159,7 @@ def megabytes(process: psutil.Process) -> float:
 
 
 def processor_seconds(root: psutil.Process, work: Callable[[], object]) -> tuple[dict[str, float], float]:
-    """What `work` makes the tree spend: seconds of processor time by kind of process, and seconds by the clock."""
+    """The cost of `work` in the process tree: seconds of processor time by kind of process, and elapsed seconds."""
     before, start = spent(root), time.perf_counter()
     work()
     wall = time.perf_counter() - start

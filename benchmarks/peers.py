@@ -1,8 +1,8 @@
-"""The same weights through other people's pipelines: diffusers' image-to-image, and StreamDiffusion where it is installed beside.
+"""Measures the same weights in other pipelines: diffusers' image-to-image, and StreamDiffusion if it is installed.
 
-Everyone does one denoising step at the same timestep, without guidance, from a uint8 picture to a uint8 picture, the prompt
-already encoded. Rill has every acceleration off. All take turns on the same frames in one process; ratios are block by block.
-diffusers takes int(n·s) steps, which is none at n = 1 and s = 0.5: it is given its timestep explicitly, at strength 1.
+Each does one denoising step at the same timestep, without guidance, from a uint8 picture to a uint8 picture, with the prompt
+already encoded. Rill has all accelerations off. All take turns on the same frames in one process; ratios are formed by block.
+diffusers runs int(n·s) steps, which is none at n = 1 and s = 0.5, so it gets its timestep explicitly, at strength 1.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pipelines.techniques.noise import LEVEL_STRIDE
 from studio.environment import cache_dir
 
 TIMESTEP = 499
-"""Near strength 0.5, and on the grid of 50 timesteps that StreamDiffusion indexes into."""
+"""Near strength 0.5, and on StreamDiffusion's grid of 50 timesteps."""
 
 OURS, REFERENCE, THEIRS = "rill", "rill eager float32", "diffusers float32"
 
@@ -37,7 +37,7 @@ Transform = Callable[[Pixels], Pixels]
 
 @dataclass
 class Lane:
-    """One way from picture to picture, and its frames per second block by block."""
+    """One pipeline from picture to picture, and its frames per second by block."""
 
     transform: Transform
     fps: list[float] = field(default_factory=list)
@@ -53,7 +53,7 @@ class Lane:
 
 
 def rill(spec: StreamSpec, prompt: str, seed: int) -> tuple[Transform, StreamPipeline]:
-    """Our engine with everything off, at strength TIMESTEP/999, which is TIMESTEP."""
+    """Our engine with all accelerations off, at strength TIMESTEP/999, which gives TIMESTEP."""
     pipeline = load(spec, cache_dir())
     settings = Settings().patched(
         {"prompt": prompt, "strength": TIMESTEP / 999, "seed": seed, "guidance_mode": "none", "stream_batch.enabled": False}
@@ -76,7 +76,7 @@ def rill(spec: StreamSpec, prompt: str, seed: int) -> tuple[Transform, StreamPip
 
 
 def diffusers_pipeline(model: str, dtype: torch.dtype) -> Any:
-    """StableDiffusionImg2ImgPipeline from a folder, with our autoencoder and the UNet with its places."""
+    """StableDiffusionImg2ImgPipeline from a folder, with our autoencoder and the UNet with its position biases."""
     from diffusers import StableDiffusionImg2ImgPipeline
     from diffusers.utils import logging
 
@@ -85,7 +85,7 @@ def diffusers_pipeline(model: str, dtype: torch.dtype) -> Any:
     parts = ModelParts(info)
     options: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # of fields in scheduler_config.json that it would like otherwise
+        warnings.simplefilter("ignore", FutureWarning)  # about fields in scheduler_config.json
         pipe = StableDiffusionImg2ImgPipeline.from_pretrained(
             info.base, unet=parts.unet.to(dtype), vae=parts.vae.to(dtype), torch_dtype=dtype, local_files_only=True, **options
         )
@@ -101,7 +101,7 @@ def diffusers_lane(model: str, dtype: torch.dtype, prompt: str, seed: int) -> Tr
     hook = pipe.unet.register_forward_pre_hook(lambda _, args: calls.append(int(torch.as_tensor(args[1]).flatten()[0])))
 
     def transform(picture: Pixels) -> Pixels:
-        # Drawn as the engine draws its first level, so that the pictures can be compared.
+        # The noise of the engine's first level, so the pictures can be compared.
         generator = torch.Generator().manual_seed((seed + LEVEL_STRIDE) % 2**63)
         made = pipe(
             prompt_embeds=embeds,
@@ -114,7 +114,7 @@ def diffusers_lane(model: str, dtype: torch.dtype, prompt: str, seed: int) -> Tr
         )
         return np.asarray(made.images[0])
 
-    height = 128  # any size will do to see what it does
+    height = 128  # any size is enough to record the timesteps
     transform(np.zeros((height, height, 3), np.uint8))
     hook.remove()
     if calls != [TIMESTEP]:
@@ -123,7 +123,7 @@ def diffusers_lane(model: str, dtype: torch.dtype, prompt: str, seed: int) -> Tr
 
 
 def lanes(args: argparse.Namespace, prompt: str) -> tuple[dict[str, Lane], str | None]:
-    """Everyone who can take part, and why StreamDiffusion does not (None if it does)."""
+    """The available pipelines, and why StreamDiffusion is missing (None if it is not)."""
 
     def spec(backend: str, dtype: str) -> StreamSpec:
         return StreamSpec(args.model, args.size, args.size, backend, dtype)
@@ -143,8 +143,10 @@ def lanes(args: argparse.Namespace, prompt: str) -> tuple[dict[str, Lane], str |
 
 
 def agreement(found: dict[str, Lane], pictures: Sequence[Pixels]) -> dict[str, float]:
-    """Mean SSIM of each lane's pictures to those of diffusers in float32 with the same noise. StreamDiffusion is left out: its
-    noise is its own, and it takes every model's output for ε."""
+    """Mean SSIM of each lane's pictures to those of diffusers in float32 with the same noise.
+
+    StreamDiffusion is left out: it draws its own noise, and interprets every model's output as ε.
+    """
     theirs = [found[THEIRS].transform(picture) for picture in pictures]
     likeness = {}
     for name, lane in found.items():
@@ -168,7 +170,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     prompt = args.prompt or next(iter(describe(args.model).prompts), Settings().prompt)
     pictures = list(clips.clip("handheld", args.size, args.size, frames=args.frames))
     found, missing = lanes(args, prompt)
-    alike = agreement(found, pictures[:3])  # warms everyone up, too
+    alike = agreement(found, pictures[:3])  # also a warm-up
     for index in range(args.blocks):
         order = list(found.values())
         for lane in order[index % len(order) :] + order[: index % len(order)]:

@@ -1,4 +1,4 @@
-"""docs/performance.md from the files of benchmarks/results: `python -m benchmarks.performance_doc`."""
+"""Writes docs/performance.md from the files of benchmarks/results: `python -m benchmarks.performance_doc`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ TARGET = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
 FOLDERS = ("xeon", "epyc", "")
 HEAD = """# Performance
 
-This page is generated from `benchmarks/results` by `python -m benchmarks.performance_doc`. Every table names its machine, its day
-and the command that measures it again. Absolute rates belong to that machine; ratios were measured in one run. The machines are
-shared, so a repeated ratio moves by a tenth.
+`python -m benchmarks.performance_doc` generates this page from `benchmarks/results`. Every table names its machine, its day and
+the command that repeats the measurement. Absolute rates belong to that machine; ratios were measured in one run. The machines
+are shared, so a repeated ratio can differ by a tenth.
 
-Words: *fps* is pictures a second; *denoise* is the time of the UNet; SSIM compares a picture with the unaccelerated picture of
-the same frame, over the frames that the technique touched (mean, and 5th percentile).
+Terms: *fps* is pictures per second; *denoise* is the time of the UNet. SSIM compares a picture with the unaccelerated picture of
+the same frame, over the frames that the technique changed (mean, and 5th percentile).
 """
 
 Result = dict[str, Any]
@@ -139,7 +139,7 @@ SECTIONS = {
     "sessions": ("Several clients", sessions),
     "scaling": ("Steps, sizes, sessions", scaling),
     "peers": ("Beside other pipelines", peers),
-    "ablation": ("What each acceleration buys and costs", ablation),
+    "ablation": ("Gain and loss of each acceleration", ablation),
 }
 
 
@@ -163,7 +163,7 @@ def document() -> str:
         parts.extend(_sections(folder))
     others = [folder or "the top folder" for folder in FOLDERS[1:]]
     parts.append(
-        f"Results of other machines and of earlier models lie in `benchmarks/results` ({', '.join(others)}) in the same form."
+        f"Results of other machines and of earlier models are in `benchmarks/results` ({', '.join(others)}) in the same form."
     )
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 

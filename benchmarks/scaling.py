@@ -1,6 +1,7 @@
-"""How the engine scales: sessions in one step, picture sizes, and steps per frame with and without the stream batch.
+"""Measures how the engine scales: sessions in one step, picture sizes, and steps with and without the stream batch.
 
-Cells of one size take turns in blocks of about a second on the same frames; medians over blocks, ratios block by block.
+Cells of one size take turns in blocks of about a second on the same frames. Results are medians over blocks; ratios are formed by
+block.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ MIN_STEPS = 2
 
 
 class Cell:
-    """Some sessions of one kind that are stepped together. Each has its own look and its own place in the clip."""
+    """Sessions of one kind that are stepped together. Each has its own look and its own position in the clip."""
 
     def __init__(self, pipeline: StreamPipeline, sessions: int, patch: dict[str, object]) -> None:
         self.pipeline, self.sessions = pipeline, sessions
@@ -35,7 +36,7 @@ class Cell:
         self._answered: Counter[int] = Counter()
 
     def block(self, pictures: Sequence[Pixels], seconds: float, keep: bool) -> None:
-        """Step for about so long, at least twice. A block that is not kept warms up: it fills the stream batch."""
+        """Step for about `seconds`, at least twice. keep: record the figures; False for a warm-up that fills the stream batch."""
         self._answered.clear()
         start, done = time.perf_counter(), 0
         while done < MIN_STEPS + (0 if keep else self.settings[0].steps) or time.perf_counter() - start < seconds:
@@ -59,7 +60,7 @@ class Cell:
 
 
 def slowest_share(counts: Sequence[int]) -> float:
-    """Frames of the slowest session over those of an even split, 0..1; 0 if nobody got any."""
+    """Frames of the slowest session relative to an even split, 0..1; 0 if there are no frames."""
     total = sum(counts)
     return min(counts) * len(counts) / total if total else 0.0
 
@@ -71,7 +72,7 @@ def take_turns(cells: Sequence[Cell], pictures: Sequence[Pixels], blocks: int, s
 
 
 def measure(args: argparse.Namespace, size: int) -> dict[str, Any]:
-    """One size: sessions at one step; one session at 1-4 steps, sequential and batched."""
+    """Results of one size: sessions at one step; one session at 1-4 steps, sequential and batched."""
     pipeline = load(StreamSpec(args.model, size, size, args.backend, args.dtype, max_steps=max(4, *args.steps)), cache_dir())
     pictures = list(clips.clip("handheld", size, size, frames=FRAMES))
     sessions = {count: Cell(pipeline, count, {"steps": 1}) for count in args.sessions}

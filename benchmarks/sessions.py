@@ -1,10 +1,10 @@
-"""Many sessions on one device: frames in sum, the slowest session's share, and what everybody waits, with the scheduler and with
-steps for all who wait.
+"""Measures many sessions on one device: frames in sum, the slowest session's share, and latency.
 
-Three parts. *Owner*: cameras of `--rate` pictures a second hand their frames to the model's owner, newest wins, without codec and
-socket; the policies and numbers of sessions take turns in blocks. *Socket*: the whole studio, `app.py serve` in a process of its
-own and as many clients, which share the machine with it. *Neighbour*: there, a visitor with one step beside one with four steps
-and full guidance, each as a share of what it gets alone; clients that keep their pace, and clients with one frame under way.
+Three parts. *Owner*: cameras of `--rate` pictures a second pass frames to the model's owner, without codec and socket; the
+newest frame replaces a waiting one. Two policies (the scheduler, and a step for all who wait) and the numbers of sessions take
+turns in blocks. *Socket*: the whole studio, `app.py serve` in a separate process, with clients on the same machine. *Neighbour*:
+the same with one visitor with one step beside one with four steps and full guidance, each as a share of its rate alone; with
+clients that keep their pace, and with clients that have one frame in flight.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ SETTLE_S = 10.0
 LIGHT: Mapping[str, object] = {"steps": 1}
 HEAVY: Mapping[str, object] = {"steps": 4, "guidance": 1.5, "guidance_mode": "full"}
 WARM_S = 2.0
-"""So long the scheduler learns what steps cost, off the clock."""
+"""Warm-up in which the scheduler learns the cost of steps."""
 
 
-class Everybody(Scheduler):
-    """All who wait share one step, with all of their frames, up to the widest."""
+class StepForAll(Scheduler):
+    """A policy: all waiting sessions share one step, up to the largest batch."""
 
     def __init__(self) -> None:
         super().__init__(Policy(part=math.inf))
@@ -51,11 +51,11 @@ class Everybody(Scheduler):
         return order[: self.policy.widest]
 
 
-POLICIES: dict[str, Callable[[], Scheduler]] = {"scheduler": Scheduler, "everybody": Everybody}
+POLICIES: dict[str, Callable[[], Scheduler]] = {"scheduler": Scheduler, "everybody": StepForAll}
 
 
-class Lent:
-    """A pipeline that its owner may not close, since another block will use it."""
+class SharedPipeline:
+    """A pipeline that its owner does not close, because other blocks use it too."""
 
     def __init__(self, pipeline: StreamPipeline) -> None:
         self._pipeline = pipeline
@@ -69,7 +69,7 @@ class Lent:
 
 @dataclass(slots=True)
 class Camera:
-    """One session's settings, and when its answers came: (moment, milliseconds since the frame was taken)."""
+    """One session's settings and its answers: (time, milliseconds since the frame's capture)."""
 
     name: str
     settings: Settings
@@ -86,7 +86,7 @@ class Camera:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """What some sessions got in some seconds: pictures each, and all latencies in ms."""
+    """Results of several sessions over some seconds: pictures of each, and all latencies in ms."""
 
     seconds: float
     counts: list[int]
@@ -103,13 +103,15 @@ class Block:
         return min(self.counts) * len(self.counts) / max(1, sum(self.counts))
 
 
-def film(pipeline: StreamPipeline, policy: str, sessions: int, pictures: Sequence[Pixels], rate: float, seconds: float) -> Block:
-    """Cameras on an owner of their own, evenly out of phase; `seconds`, or longer until each may have had EACH pictures."""
+def run_cameras(
+    pipeline: StreamPipeline, policy: str, sessions: int, pictures: Sequence[Pixels], rate: float, seconds: float
+) -> Block:
+    """Run cameras on a new owner, evenly out of phase, for `seconds`, or longer if needed for EACH pictures of each."""
     looks = pipeline.info.prompts or (Settings().prompt,)
     cameras = [
         Camera(f"s{index}", Settings().patched({"prompt": looks[index % len(looks)], "seed": index})) for index in range(sessions)
     ]
-    owner = Owner(lambda: Lent(pipeline), make_scheduler=POLICIES[policy])  # type: ignore[arg-type,return-value]
+    owner = Owner(lambda: SharedPipeline(pipeline), make_scheduler=POLICIES[policy])  # type: ignore[arg-type,return-value]
     steps: list[tuple[float, int]] = []
     owner.on_step = lambda count: steps.append((time.perf_counter(), count))
     stop = threading.Event()
@@ -138,11 +140,11 @@ def film(pipeline: StreamPipeline, policy: str, sessions: int, pictures: Sequenc
     thread.join()
     end = time.perf_counter()
     owner.close()
-    return cut(cameras, steps, since, end)
+    return block_between(cameras, steps, since, end)
 
 
-def cut(cameras: Sequence[Camera], steps: Sequence[tuple[float, int]], since: float, end: float) -> Block:
-    """What happened between two moments."""
+def block_between(cameras: Sequence[Camera], steps: Sequence[tuple[float, int]], since: float, end: float) -> Block:
+    """The results between two times."""
     inside = [[ms for at, ms in camera.answers if since <= at <= end] for camera in cameras]
     counts = [count for at, count in steps if since <= at <= end]
     mean = sum(counts) / len(counts) if counts else 0.0
@@ -159,8 +161,12 @@ async def visit(
     one_at_a_time: bool = False,
     alone_s: float = 0.0,
 ) -> Block:
+<<<<<<< HEAD
     """As many clients on a running studio, each as fast as it gets credit, or with one frame under way. each: their settings.
     alone_s: the others come so much later than the first; all are counted from when everybody has seen a picture."""
+=======
+    """Run clients on a running studio, each as fast as its credit allows, or with one frame in flight. each: their settings."""
+>>>>>>> 834c9c2 (Plain English in the benchmarks)
     latencies: list[list[float]] = [[] for _ in range(sessions)]
     seen, counted = [asyncio.Event() for _ in range(sessions)], asyncio.Event()
 
@@ -208,7 +214,7 @@ async def visit(
     try:
         done, _ = await asyncio.wait([measuring, *visitors], return_when=asyncio.FIRST_COMPLETED, timeout=START_S + alone_s)
         for task in done:
-            task.result()  # a client that has failed is no client
+            task.result()  # raises if a client has failed
         found = measuring.result()
     finally:
         for task in (measuring, *visitors):
@@ -218,7 +224,7 @@ async def visit(
 
 
 def summary(blocks: Sequence[Block], alone: Sequence[Block]) -> dict[str, Any]:
-    """Medians over blocks; ratios to one session's, block by block."""
+    """Medians over blocks; ratios to one session's are formed by block."""
     return {
         "frames_per_s": middle([block.rate for block in blocks], 2),
         "ratio_to_one": middle(ratios([block.rate for block in blocks], [block.rate for block in alone])),
@@ -241,7 +247,7 @@ def through_owner(args: argparse.Namespace, pictures: Sequence[Pixels]) -> dict[
     blocks: dict[tuple[str, int], list[Block]] = {(policy, count): [] for count in args.sessions for policy in POLICIES}
     for _ in range(args.blocks):
         for policy, count in blocks:
-            blocks[policy, count].append(film(pipeline, policy, count, pictures, args.rate, args.seconds))
+            blocks[policy, count].append(run_cameras(pipeline, policy, count, pictures, args.rate, args.seconds))
     pipeline.close()
     first = args.sessions[0]
     cells = {key: summary(found, blocks[key[0], first]) for key, found in blocks.items()}
@@ -262,7 +268,7 @@ def through_socket(args: argparse.Namespace, pictures: Sequence[Pixels]) -> dict
 
 
 def through_neighbour(args: argparse.Namespace, pictures: Sequence[Pixels]) -> dict[str, Any]:
-    """What a light visitor and a heavy one get beside each other, of what each gets alone in the same round."""
+    """The shares of a light visitor and a heavy one beside each other, relative to their rates alone in the same round."""
     token = secrets.token_urlsafe(24)
     options = ["--model", args.model, "--size", str(args.size), "--backend", args.backend, "--dtype", args.dtype]
     options += ["--set", "cache.enabled=false"]
@@ -292,7 +298,7 @@ def through_neighbour(args: argparse.Namespace, pictures: Sequence[Pixels]) -> d
 
 
 def shares(found: dict[str, Any]) -> str:
-    lines = ["", "a light visitor beside a heavy neighbour: share of the lone rate"]
+    lines = ["", "a light visitor beside a heavy one: share of the rate alone"]
     for name, f in found.items():
         lines.append(
             f"  {name:<20} light {f['light_share']:.2f} of {f['light_alone']} frames/s   heavy {f['heavy_share']:.2f} of "

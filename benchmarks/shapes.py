@@ -1,8 +1,8 @@
 """Checkpoints of published shapes with random weights, in the diffusers layout: speed does not depend on the values.
 
-SD-Turbo and SDXL-Turbo are the layouts in assets/layouts. SDXS is as its paper describes it (arXiv 2403.16627): three levels, one
-layer a block, no middle block, no attention at the top level; it has not been compared with the published configuration file.
-Text encoders have one layer, since they are not in the loop. Miniatures have the same blocks, narrow.
+SD-Turbo and SDXL-Turbo are the layouts in assets/layouts. SDXS follows its paper (arXiv 2403.16627): three levels,
+one layer a block, no middle block, no attention at the top level. It was not compared with the published configuration file. Text
+encoders have one layer, because they are not in the loop. Miniatures have the same blocks with fewer channels.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ SDXS = {
     "mid_block_type": None,
 }
 SHAPES: dict[str, tuple[str, dict[str, Any]]] = {"sd-turbo": ("sd21", {}), "sdxs": ("sd21", SDXS), "sdxl-turbo": ("sdxl", {})}
-"""Name → layout, and what its UNet has different."""
+"""Name → (layout, changed fields of its UNet's configuration)."""
 
 TINY_TEXT = {"text_encoder": 32, "text_encoder_2": 64}
 TAESD_CHANNELS = 64
 
 
 def save(folder: Path, shape: str, tiny: bool = False, full_autoencoder: bool = False) -> Path:
-    """A checkpoint of a shape of SHAPES, float16 (a miniature: float32), with a tiny autoencoder or the full one."""
+    """Write a checkpoint of a shape of SHAPES, float16 (a miniature: float32), with a tiny autoencoder or the full one."""
     import torch
     from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
@@ -102,7 +102,7 @@ def _narrow(config: dict[str, Any], text_width: int) -> dict[str, Any]:
     count = len(config["block_out_channels"])
     narrow: dict[str, Any] = {
         "block_out_channels": [32, 64, 64, 64][:count],
-        "attention_head_dim": [1, 2, 2, 2][:count],  # how many heads, for all its name
+        "attention_head_dim": [1, 2, 2, 2][:count],  # the number of heads, despite the name
         "cross_attention_dim": text_width,
     }
     if "transformer_layers_per_block" in config:

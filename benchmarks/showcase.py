@@ -1,6 +1,7 @@
-"""Makes the README's moving picture from a running studio: `python -m benchmarks.showcase [OUT.webp]`.
+"""Makes the README's moving picture: `python -m benchmarks.showcase [OUT.webp]`.
 
-A server of its own streams the sample clip through several looks, one after the other; each picture has its source in a corner.
+It starts a studio and streams the sample clip through several looks, one after the other. Each picture has its source in a
+corner.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ PICTURES = 9
 """Pictures of each look."""
 SIDE, INSET, EDGE = 384, 112, 8
 EVERY = 3
-"""Of the clip's frames one in so many is sent."""
+"""Every third frame of the clip is sent."""
 WARM = 40
-"""Pictures before the first that is kept: the painter's graph is built beside the stream."""
+"""Pictures before the first one in the file: the painter's graph is built beside the stream."""
 FRAME_MS = 120
 QUALITY = 62
 LARGEST = 3_000_000  # bytes
@@ -50,7 +51,7 @@ async def stream(url: str, token: str, sources: list[Pixels]) -> list[Image.Imag
             await client.patch({"prompt": look})
             by_id: dict[int, Pixels] = {}
             pictures: list[Image.Image] = []
-            unseen = 2 if made else WARM  # pictures of the look before may still be under way
+            unseen = 2 if made else WARM  # pictures of the look before may still be in flight
             while len(pictures) < unseen + PICTURES:
                 source = sources[(len(made) + len(pictures)) % len(sources)]
                 by_id[await client.frame(source)] = source

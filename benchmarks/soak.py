@@ -1,8 +1,8 @@
-"""A soak of the whole studio: clients that change any setting every second, and the stream's size now and then.
+"""A soak test of the whole studio: clients that change settings every second, and sometimes the stream's size.
 
-It finds who waits for an answer and for how long, and whether memory and threads grow. The server is a process of its own,
-`app.py serve`; the clients share the machine with it. `refused` counts what the server will not do (a size that is not allowed, a
-setting beyond the model), which is no error; `errors` are connections and sessions that broke.
+It measures the longest wait for an answer, and whether memory and threads grow. The server is a separate process, `app.py
+serve`; the clients run on the same machine. `refused` counts refused changes (a size that is not allowed, a setting beyond the
+model), which are not errors. `errors` are broken connections and sessions.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from pipelines import Pixels
 from studio.client import StudioClient, StudioError
 
 WARM_S = 120.0
-"""What grows after this has no reason to: every kind of picture has been asked for."""
+"""Warm-up. Nothing should grow after it, because all kinds of pictures have been requested."""
 
 SIDES = tuple(range(256, 641, 64))
 SAMPLE_S = 0.5
 AGAIN_S = 1.0
-"""After an error a client waits so long, and comes back."""
+"""Delay before a client reconnects after an error."""
 
 LEFT_S = 5.0
-"""So long after the last client has left the threads are counted."""
+"""Delay between the end of the last client and the count of threads."""
 
 WORDS = ("a", "bright", "castle", "in", "rain", "watercolour", "made", "of", "glass", "night")
 
 
 def value_of(rule: Mapping[str, Any], dice: random.Random, prompts: Sequence[str] = ()) -> object:
-    """A value that a declaration of a welcome's `fields` allows. Low and high ends come more often than by chance."""
+    """A random value that a declaration of a welcome's `fields` allows. The limits occur more often than by chance."""
     match rule["kind"]:
         case "flag":
             return dice.random() < 0.5
@@ -57,8 +57,9 @@ def value_of(rule: Mapping[str, Any], dice: random.Random, prompts: Sequence[str
 
 @dataclass(slots=True)
 class Waits:
-    """How long somebody has waited for an answer, in seconds of `clock`: since the answer before, or since the first frame after
-    it where nothing was under way.
+    """The waiting time for an answer, in seconds of `clock`.
+
+    It starts at the answer before, or at the first frame after it if no frame was in flight.
     """
 
     clock: Callable[[], float] = time.monotonic
@@ -66,24 +67,24 @@ class Waits:
     since: float | None = None
 
     def sent(self) -> None:
-        """A frame has left."""
+        """A frame was sent."""
         if self.since is None:
             self.since = self.clock()
 
     def answered(self, more: bool) -> None:
-        """An answer has come; `more`: frames are still under way."""
-        self.look()
+        """An answer has arrived. more: frames are still in flight."""
+        self.update()
         self.since = self.clock() if more else None
 
-    def look(self) -> None:
-        """A wait that still goes on counts too."""
+    def update(self) -> None:
+        """Include the present wait in the longest one."""
         if self.since is not None:
             self.longest = max(self.longest, self.clock() - self.since)
 
 
 @dataclass(slots=True)
 class Visitor:
-    """One client and what became of it. `resize_s`: seconds between two changes of the stream's size, 0 for none."""
+    """One client and its results. resize_s: seconds between two changes of the stream's size, 0 for none."""
 
     name: str
     dice: random.Random
@@ -97,7 +98,7 @@ class Visitor:
     errors: Counter[str] = field(default_factory=Counter)
 
     async def stay(self, url: str, token: str, scenes: Sequence[Sequence[Pixels]]) -> None:
-        """Come, and come again after an error, until cancelled."""
+        """Connect, and reconnect after an error, until cancelled."""
         while True:
             try:
                 async with StudioClient(url, token=token) as client:
@@ -149,7 +150,7 @@ class Visitor:
             self.refused[error.code] += 1
 
     def report(self) -> dict[str, Any]:
-        self.waits.look()
+        self.waits.update()
         return {
             "longest_wait_s": round(self.waits.longest, 2),
             "pictures": self.pictures,
@@ -159,7 +160,7 @@ class Visitor:
 
 
 async def side_by_side(works: Sequence[Coroutine[Any, Any, None]], seconds: float | None = None) -> None:
-    """Endless works for so long, or until one of them fails; raises what it raises."""
+    """Run endless coroutines together for `seconds`, or until one of them fails; re-raises its exception."""
     tasks = [asyncio.create_task(work) for work in works]
     try:
         done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -173,7 +174,7 @@ async def side_by_side(works: Sequence[Coroutine[Any, Any, None]], seconds: floa
 
 @dataclass(slots=True)
 class Watch:
-    """What the server's process has been like: (seconds, bytes) and (seconds, threads)."""
+    """Samples of the server's process: (seconds, bytes) and (seconds, threads)."""
 
     server: Studio
     memory: list[tuple[float, int]] = field(default_factory=list)
@@ -188,7 +189,7 @@ class Watch:
             await asyncio.sleep(SAMPLE_S)
 
     def report(self, warm_s: float) -> dict[str, Any]:
-        """warm_s: from when on nothing should grow."""
+        """Growth after the warm-up of `warm_s` seconds."""
         found = growth(self.memory, warm_s)
         found["warm_mib"] = found.pop("first_minute_mib")
         around = [count for at, count in self.threads if warm_s <= at <= warm_s + WINDOW_S]
@@ -206,12 +207,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clients", type=positive, default=4)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument(
-        "--every", type=float, default=1.0, metavar="SECONDS", help="between two changes of a setting, per client"
+        "--every", type=float, default=1.0, metavar="SECONDS", help="time between two changes of settings of each client"
     )
     parser.add_argument("--resize", type=float, default=30.0, metavar="SECONDS", help="between two changes of the size; 0: none")
-    parser.add_argument("--size", type=int, default=512, help="of the stream at the start, and of the clients' pictures")
+    parser.add_argument("--size", type=int, default=512, help="size of the stream at the start, and of the clients' pictures")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--serve", default="", metavar="OPTIONS", help="more options of app.py serve, as one word")
+    parser.add_argument("--serve", default="", metavar="OPTIONS", help="further options of app.py serve, as one argument")
 
 
 def main(args: argparse.Namespace) -> dict[str, Any]:
@@ -229,13 +230,13 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
         asyncio.run(side_by_side(works, seconds))
         reports = [visitor.report() for visitor in visitors]
         time.sleep(LEFT_S)
-        left, said = server.process.num_threads(), server.said()
+        left, new_lines = server.process.num_threads(), server.new_lines()
     found = watch.report(min(WARM_S, seconds / 2))
     found["threads"]["after_all_left"] = left
     counted = {
         "errors": dict(sum((visitor.errors for visitor in visitors), Counter())),
         "refused": dict(sum((visitor.refused for visitor in visitors), Counter())),
-        "server_errors": [line for line in said if " ERROR " in line or "Traceback" in line][:20],
+        "server_errors": [line for line in new_lines if " ERROR " in line or "Traceback" in line][:20],
     }
     longest = max(report["longest_wait_s"] for report in reports)
     asked = {"model": args.model, "minutes": args.minutes, "seed": args.seed}

@@ -1,8 +1,8 @@
-"""The public StreamDiffusion code (installed beside, `pip install --no-deps streamdiffusion`) around a pipeline of diffusers.
+"""The public StreamDiffusion code (`pip install --no-deps streamdiffusion`) with a pipeline of diffusers.
 
-It is run as published, but for three things it cannot do itself: it stamps times with CUDA events, also on a CPU, where they get
-a stand-in; it makes noise with four channels whatever the model has; and it indexes into a grid of timesteps. It takes every
-model's output for ε, so its pictures of a model that predicts x₀ are wrong, while the work it does is the same.
+It runs as published, except for three points. It records CUDA events also on a CPU, so they are replaced there. It makes noise
+with four channels for every model, which is corrected. It indexes into a grid of timesteps. It interprets every model's output
+as ε, so its pictures of a model that predicts x₀ are wrong; the amount of work is the same.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ GRID = 50
 
 
 class WallEvent:
-    """torch.cuda.Event where there is no CUDA: a point in wall time."""
+    """A replacement for torch.cuda.Event without CUDA: a point in wall time."""
 
     def __init__(self, **_: Any) -> None:
         self.at = 0.0
@@ -33,7 +33,7 @@ class WallEvent:
 
 
 def grid_index(timesteps: torch.Tensor, timestep: int) -> int:
-    """The place of `timestep` on the grid. Raises ValueError if it is not on it."""
+    """The index of `timestep` on the grid. Raises ValueError if it is missing there."""
     places = (timesteps == timestep).nonzero().flatten().tolist()
     if not places:
         raise ValueError(f"timestep {timestep} is not on StreamDiffusion's grid of {len(timesteps)}")
@@ -41,7 +41,7 @@ def grid_index(timesteps: torch.Tensor, timestep: int) -> int:
 
 
 def build(pipe: Any, dtype: torch.dtype, size: int, timestep: int, prompt: str) -> Callable[[Pixels], Pixels]:
-    """One step at `timestep` without guidance, picture to picture."""
+    """A function from picture to picture: one step at `timestep` without guidance."""
     from diffusers import LCMScheduler
     from diffusers.image_processor import VaeImageProcessor
     from streamdiffusion import StreamDiffusion

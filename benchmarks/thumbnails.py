@@ -1,7 +1,7 @@
 """Makes the thumbnails of the page's presets with the model itself: `python -m benchmarks.thumbnails [PICTURE]`.
 
-Every preset of assets/presets/presets.json is applied to one picture (a frame of the sample clip unless another is given) and
-written beside it as a small JPEG. Run it after the weights or the presets have changed.
+Every preset of assets/presets/presets.json is applied to one picture (by default a frame of the sample clip) and saved in the
+same folder as a small JPEG. Run it after a change of weights or presets.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def read_presets(folder: Path = FOLDER) -> tuple[str, list[Preset]]:
 
 
 def write_thumbnails(presets: list[Preset], render: Callable[[Settings], Pixels], folder: Path) -> None:
-    """`render` gives uint8 [height, width, 3] for settings; each becomes SIDE x SIDE."""
+    """Write one thumbnail of SIDE x SIDE for each preset. render: settings to uint8 [height, width, 3]."""
     for preset in presets:
         small = cv2.resize(render(preset.settings), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
         _, data = cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY, cv2.IMWRITE_JPEG_OPTIMIZE, 1])
@@ -57,7 +57,7 @@ def write_thumbnails(presets: list[Preset], render: Callable[[Settings], Pixels]
 
 
 def once(pipeline: StreamPipeline, source: Pixels, settings: Settings) -> Pixels:
-    """`source` as a new session shows it under these settings."""
+    """The picture of `source` in a new session with these settings."""
     pipeline.prepare(settings)
     state = pipeline.open(settings)
     (output,) = pipeline.step([Entry(state, Frame(0, 0.0, source), settings)])

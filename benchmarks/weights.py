@@ -1,9 +1,9 @@
-"""Makes again what depends on the pocket model's weights: `python -m benchmarks.weights`. Run it when they have changed.
+"""Makes everything that depends on the pocket model's weights: `python -m benchmarks.weights`. Run it after a change of weights.
 
-In this order: picture sheet, evaluation (figures.json beside the weights, tables in the model card), loss and gain of int8 (and
-the pictures that it is calibrated with), thumbnails of the page, benchmark figures in benchmarks/results. `--only NAME ...` for
-some of them. What wants Chromium or other engines beside is left out: `bench browser`, `bench peers`, and
-`python -m tests.browser.pictures`.
+The order is: picture sheet, evaluation (figures.json beside the weights, tables in the model card), loss and gain of int8 (and
+its calibration pictures), thumbnails of the page, benchmark figures in benchmarks/results. `--only NAME ...` selects some of
+them. Commands that need Chromium or other engines are left out: `bench browser`, `bench peers`, and `python -m
+tests.browser.pictures`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ BENCHMARKS = ("engine", "ablation", "scaling", "sessions", "live")
 
 
 def filled(card: str, name: str, text: str) -> str:
-    """`card` with `text` between the comments <!-- name --> and <!-- /name -->. ValueError if they are not there once."""
+    """`card` with `text` between <!-- name --> and <!-- /name -->. Raises ValueError unless the card has exactly one such
+    pair."""
     found, times = re.subn(
         rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", lambda marks: f"{marks[1]}{text.strip()}\n{marks[2]}", card, flags=re.DOTALL
     )
@@ -41,9 +42,9 @@ def psnr_table(figures: dict[str, float]) -> str:
 
 
 def run(*arguments: str) -> str:
-    """A command of this repository; what it printed. CalledProcessError if it failed."""
-    told = subprocess.run([sys.executable, *arguments], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
-    return told.stdout
+    """The output of a command of this repository. Raises CalledProcessError."""
+    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    return done.stdout
 
 
 def into_card(**texts: str) -> None:
@@ -72,7 +73,7 @@ def int8() -> None:
 
 
 def int8_line(found: dict[str, Any]) -> str:
-    """What `training.quantise` found, as a sentence."""
+    """The result of `training.quantise` as a sentence."""
     return (
         f"int8 against float32, both OpenVINO at 512 × 512, {found['looks']} looks: {found['ratio']:.2f} times the speed, SSIM "
         f"{found['ssim_mean']:.3f} on average and {found['ssim_worst']:.3f} at worst, PSNR {found['psnr_mean_db']:.1f} dB."

@@ -126,11 +126,11 @@ def test_waits_count_from_the_answer_before_or_from_the_first_frame_after_it() -
     now = 8.0
     waits.answered(more=False)
     now = 100.0
-    waits.look()
+    waits.update()
     assert waits.longest == 2.0, "nothing was under way"
     waits.sent()
     now = 150.0
-    waits.look()
+    waits.update()
     assert waits.longest == 50.0, "and still no answer"
 
 
@@ -156,7 +156,7 @@ def test_what_happened_between_two_moments() -> None:
     one, other = (sessions.Camera(name, Settings()) for name in "ab")
     one.answers = [(1.0, 5.0), (2.0, 7.0), (9.0, 1.0)]
     other.answers = [(2.5, 9.0)]
-    block = sessions.cut([one, other], [(0.5, 9), (1.5, 1), (2.5, 2)], 1.0, 3.0)
+    block = sessions.block_between([one, other], [(0.5, 9), (1.5, 1), (2.5, 2)], 1.0, 3.0)
     assert block.counts == [2, 1] and block.latencies == [5.0, 7.0, 9.0] and block.rate == 1.5
     assert block.sessions_per_step == 1.5 and block.slowest == pytest.approx(2 / 3)
 
