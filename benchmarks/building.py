@@ -1,8 +1,8 @@
 """Measures clients during graph builds, on a server whose disk store was empty at its start.
 
-One run, one server. A client streams for `--alone` seconds; then the others connect, and their graphs for several rows are built. The
-sum of rates and the 95th percentile of latency from then on is compared with the same figures after all builds, with memory and
-threads of the server at both times. `--alone 0`: all connect at the start, before even one row's graphs are complete.
+One run, one server. A client streams for `--alone` seconds; then the others connect, and their graphs for several rows are
+built. The sum of rates and the 95th percentile of latency from then on is compared with the same figures after all builds, with
+memory and threads of the server at both times. `--alone 0`: all connect at the start, before even one row's graphs are complete.
 """
 
 from __future__ import annotations

@@ -161,12 +161,10 @@ async def visit(
     one_at_a_time: bool = False,
     alone_s: float = 0.0,
 ) -> Block:
-<<<<<<< HEAD
-    """As many clients on a running studio, each as fast as it gets credit, or with one frame under way. each: their settings.
-    alone_s: the others come so much later than the first; all are counted from when everybody has seen a picture."""
-=======
-    """Run clients on a running studio, each as fast as its credit allows, or with one frame in flight. each: their settings."""
->>>>>>> 834c9c2 (Plain English in the benchmarks)
+    """Run clients on a running studio, each as fast as its credit allows, or with one frame in flight.
+
+    each: their settings. alone_s: delay between the first client and the others. Counting starts when all have a picture.
+    """
     latencies: list[list[float]] = [[] for _ in range(sessions)]
     seen, counted = [asyncio.Event() for _ in range(sessions)], asyncio.Event()
 

@@ -55,8 +55,8 @@ BAD_HEADERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "name twice": (lambda p: p.write_bytes(struct.pack("<Q", 15) + b'{"a":{},"a":{}}'), "twice"),
     "unknown dtype": (lambda p: rewrite(p, lambda h: h["a"].update(dtype="F12")), "F12"),
     "negative shape": (lambda p: rewrite(p, lambda h: h["a"].update(shape=[-2, -3])), "whole number"),
-    "shape too large": (lambda p: rewrite(p, lambda h: h["a"].update(shape=[2, 4])), "'a' does not lie"),
-    "overlap": (lambda p: rewrite(p, lambda h: h["b"].update(data_offsets=h["a"]["data_offsets"])), "does not lie"),
+    "shape too large": (lambda p: rewrite(p, lambda h: h["a"].update(shape=[2, 4])), "'a' does not match its shape"),
+    "overlap": (lambda p: rewrite(p, lambda h: h["b"].update(data_offsets=h["a"]["data_offsets"])), "does not match its shape"),
     "no offsets": (lambda p: rewrite(p, lambda h: h["a"].pop("data_offsets")), "header"),
     "deep": (lambda p: p.write_bytes(struct.pack("<Q", 200_000) + b"[" * 200_000), "header"),
 }

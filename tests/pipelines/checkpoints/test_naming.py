@@ -71,7 +71,7 @@ def test_extras_are_added_in_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name, words",
     [
-        ("sd-turbo+nothing", "known are lcm-lora"),
+        ("sd-turbo+nothing", "registered are lcm-lora"),
         ("sdxl-turbo+lcm-lora", "lcm-lora is for sd15; sdxl-turbo is sdxl"),
         ("sd-turbo+lcm-lora:much", "not a strength"),
         ("a/b+lcm-lora:9", "from 0 to 4"),

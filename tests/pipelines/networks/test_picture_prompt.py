@@ -181,7 +181,7 @@ def test_what_does_not_fit_is_refused_by_name(folders: dict[str, tuple[Path, Pat
 
     plus = {"image_proj.latents": torch.zeros(1, 4, 8), **tensors}
     fewer = {name: value for name, value in tensors.items() if not name.endswith("1.to_k_ip.weight")}
-    with pytest.raises(ModelError, match=r"holds 'image_proj.latents'; plain IP-Adapters alone"):
+    with pytest.raises(ModelError, match=r"holds 'image_proj.latents'; only plain IP-Adapters"):
         attempt(plus)
     with pytest.raises(ModelError, match=r"lacks 'image_proj.norm.bias'"):
         attempt({name: value for name, value in tensors.items() if name != "image_proj.norm.bias"})

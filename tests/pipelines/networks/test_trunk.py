@@ -44,7 +44,7 @@ def test_trunk_rows_are_independent_and_sizes_are_free(tiny: TrunkPainter) -> No
             torch.testing.assert_close(together[row : row + 1], model(pictures[row : row + 1], model.styles[row : row + 1]))
     assert together.shape == pictures.shape and together.abs().max() <= 1
     assert (together[0] - model(pictures[:1], model.styles[1:])[0]).abs().mean() > 0.01
-    with pytest.raises(ValueError, match="'c' is none of a"):
+    with pytest.raises(ValueError, match="'c' is not one of a"):
         model.style("c")
 
 
