@@ -249,44 +249,55 @@ class StudioClient:
             raise StudioError(message["message"], message["code"])
         return message
 
-    # What goes on behind.
+    # Connecting.
 
     async def _connect(self, resume: str | None) -> None:
-        self.errors = [
-            error for error in self.errors if not error.get("fatal")
-        ]  # those of an earlier connection explain no new end
+        """A new connection, in use once the server has sent its welcome. Raises StudioError."""
+        # Errors of an earlier connection do not explain how this one ends.
+        self.errors = [error for error in self.errors if not error.get("fatal")]
         try:
-            self._socket = await connect(
-                self._address,
-                subprotocols=[Subprotocol(protocol.SUBPROTOCOL)],
-                origin=None if self._origin is None else Origin(self._origin),
-                compression=None,
-                max_size=16 * 1024 * 1024,
-                max_queue=4,
-                proxy=None,
-                ssl=self._tls,
-            )
-            hello: dict[str, Any] = {
-                "protocol": protocol.VERSION,
-                "client": "studio.client",
-                "token": self._secret(),
-                "resume": resume,
-            }
-            hello["picture"] = {"format": self._encoding.format, "quality": self._encoding.quality}
-            if resume is None and self._settings:
-                hello["settings"] = self._settings
-            await self._socket.send(protocol.pack_text("hello", **hello))
-            await self._await_welcome(self._socket)
-            if resume is None:
-                for message in self._painted.values():
-                    await self._socket.send(message)
+            self._socket = await self._welcomed(resume)
         except ConnectionClosed as error:
-            raise StudioError(*self._why(error)) from error
+            raise StudioError(*self._reason(error)) from error
         except (OSError, InvalidHandshake, InvalidURI, TimeoutError) as error:
             raise StudioError(f"{self.url}: {error}", "unreachable") from error
         self._settled = self._next_id - 1
         self._pace = Pace()
         self._room.set()
+
+    async def _welcomed(self, resume: str | None) -> ClientConnection:
+        """A connection after its welcome. Until then nothing but hello may be sent on it, so nothing else gets it before."""
+        socket = await connect(
+            self._address,
+            subprotocols=[Subprotocol(protocol.SUBPROTOCOL)],
+            origin=None if self._origin is None else Origin(self._origin),
+            compression=None,
+            max_size=16 * 1024 * 1024,
+            max_queue=4,
+            proxy=None,
+            ssl=self._tls,
+        )
+        try:
+            await socket.send(protocol.pack_text("hello", **self._hello(resume)))
+            await self._await_welcome(socket)
+            for message in self._painted.values() if resume is None else ():
+                await socket.send(message)
+        except BaseException:
+            socket.transport.abort()
+            raise
+        return socket
+
+    def _hello(self, resume: str | None) -> dict[str, Any]:
+        hello: dict[str, Any] = {
+            "protocol": protocol.VERSION,
+            "client": "studio.client",
+            "token": self._secret(),
+            "resume": resume,
+            "picture": {"format": self._encoding.format, "quality": self._encoding.quality},
+        }
+        if resume is None and self._settings:
+            hello["settings"] = self._settings
+        return hello
 
     def _secret(self) -> str | None:
         """The token to show; a server that has restarted may have another one than before."""
@@ -348,7 +359,7 @@ class StudioClient:
             waiting.set_result(text)
 
     async def _reconnect(self, cause: ConnectionClosed) -> None:
-        message, code = self._why(cause)
+        message, code = self._reason(cause)
         if cause.rcvd is not None and cause.rcvd.code not in RETRY_CODES:
             raise StudioError(message, code)
         for attempt in range(self._reconnects):
@@ -382,7 +393,7 @@ class StudioClient:
             with contextlib.suppress(ConnectionClosed):
                 await self._live().send(protocol.pack_text("ping", t=time.monotonic()))
 
-    def _why(self, error: ConnectionClosed) -> tuple[str, str]:
+    def _reason(self, error: ConnectionClosed) -> tuple[str, str]:
         fatal = next((text for text in reversed(self.errors) if text.get("fatal")), None)
         if fatal is not None:
             return str(fatal["message"]), str(fatal["code"])

@@ -10,11 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from websockets.asyncio.server import ServerConnection
+from websockets.asyncio.server import serve as ws_serve
+from websockets.typing import Subprotocol
 
 from pipelines import Pixels, media
 from studio.client import Shown, StudioClient, StudioError, stream_url, transfer
 from studio.wire.limits import Limits
-from studio.wire.protocol import PictureEncoding
+from studio.wire.protocol import SUBPROTOCOL, PictureEncoding, parse_frame
 from tests.studio.harness import SIZE, TOKEN, Running, serving
 
 FRAMES = 40
@@ -169,6 +172,39 @@ async def test_a_broken_connection_is_resumed(running: Running) -> None:
         again = await exchange(client, 100)
         assert again.pixels is not None and first.pixels is not None
         assert np.abs(again.pixels.astype(int) - first.pixels).max() <= 1
+
+
+def welcome_of(resumed: bool) -> str:
+    limits = {"credit": 2, "ping_s": 60.0}
+    return json.dumps({"type": "welcome", "resume": "r", "resumed": resumed, "last_frame_id": 0, "limits": limits, "spec": {}})
+
+
+async def test_nothing_is_sent_on_a_new_connection_before_its_welcome() -> None:
+    """A frame that leaves while the client reconnects is lost; sent before the welcome it would end the new connection."""
+    hellos, go, received = asyncio.Event(), asyncio.Event(), asyncio.Queue[str | bytes]()
+    sockets: list[ServerConnection] = []
+
+    async def serve(socket: ServerConnection) -> None:
+        sockets.append(socket)
+        await socket.recv()
+        if len(sockets) > 1:
+            hellos.set()
+            await go.wait()
+        await socket.send(welcome_of(len(sockets) > 1))
+        async for message in socket:
+            received.put_nowait(message)
+
+    async with ws_serve(serve, "127.0.0.1", 0, subprotocols=[Subprotocol(SUBPROTOCOL)]) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with StudioClient(f"ws://127.0.0.1:{port}", token=TOKEN) as client, asyncio.timeout(20):
+            sockets[0].transport.abort()
+            await hellos.wait()
+            await client.frame(None)
+            go.set()
+            assert (await client.shown()).answer.reason == "unsent"
+            second = await client.frame(None)
+            first_message = await received.get()
+            assert isinstance(first_message, bytes) and parse_frame(first_message).id == second == 2
 
 
 async def test_a_session_that_is_no_longer_kept_begins_again_as_it_stood(running: Running) -> None:

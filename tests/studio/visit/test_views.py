@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from studio.pictures import codec
+from studio.stream.latest_picture import LatestPicture
 from studio.visit.views import OUTPUTS, ViewError, Views, output_token
 from studio.wire.limits import Limits
 from tests.studio.harness import SIZE, Peer, Running, coloured, joined, serving
@@ -127,7 +128,7 @@ async def test_however_many_come_at_once_only_so_many_watch(shared: Running) -> 
 
 def test_a_viewer_that_is_refused_or_fails_takes_no_place() -> None:
     views = Views(1)
-    stream: Any = SimpleNamespace(latest=SimpleNamespace(wake_viewers=lambda: None, picture=None))
+    stream: Any = SimpleNamespace(latest=LatestPicture())
     token = views.token("s", stream)
     for _ in range(3):
         with contextlib.suppress(RuntimeError), views.watch(token):
