@@ -95,7 +95,7 @@ async def pass_on(handle: Any, host: str, port: int, config: ServerConfig) -> No
     print(f"Rill is listening on {address}", flush=True)
     for line in login.words(config.public, bool(config.users), address, None if known else config.token):
         print(line, flush=True)
-    with token_file.offered(bound, config.token, environment.private_dirs()):
+    with token_file.published(bound, config.token, environment.private_dirs()):
         async with server:
             await stop.wait()
 

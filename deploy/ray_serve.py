@@ -114,7 +114,7 @@ class Studio:
 
     async def inside(self, at: str | None = None) -> dict[str, Any]:
         """Who this replica is, for operators and tests."""
-        return {"pid": os.getpid(), "sessions": self._hub.registry.connected, "at": self._name}
+        return {"pid": os.getpid(), "sessions": self._hub.seats.connected, "at": self._name}
 
     def check_health(self) -> None:
         """Raises RuntimeError if this replica should be replaced: its model has failed or hangs, or its listener is gone."""

@@ -24,7 +24,7 @@ from studio.cli.arguments import add_graph_arguments, add_spec_arguments, assign
 from studio.cli.log_limit import limit_logs
 from studio.model.change import WHO, ChangeRule
 from studio.pictures.native_errors import relay_native_errors
-from studio.visit.blocklist import WordFilter, read_words
+from studio.visit.blocklist import Blocklist, read_blocklist
 from studio.visit.hub import Hub, ServerConfig
 from studio.web import login
 from studio.web.shutdown import Server, Shutdown
@@ -32,7 +32,7 @@ from studio.wire import token_file
 from studio.wire.admission import Admission
 from studio.wire.http_protocol import HttpProtocol
 from studio.wire.limits import Limits
-from studio.wire.listener import Listener, affordable
+from studio.wire.listener import Listener, affordable_connections
 from studio.wire.origin import AddressRule, Origin, parse_authority, parse_origin
 from studio.wire.websocket_protocol import WebSocketProtocol
 
@@ -235,10 +235,10 @@ def parse_devices(text: str | None) -> tuple[str, ...]:
     return devices
 
 
-def blocked_words(path: Path | None) -> WordFilter:
+def blocked_words(path: Path | None) -> Blocklist:
     """The filter of --blocked-words. Raises UsageError."""
     try:
-        return WordFilter() if path is None else read_words(path)
+        return Blocklist() if path is None else read_blocklist(path)
     except (OSError, ValueError) as error:
         raise UsageError(f"argument --blocked-words: {path}: {error}") from error
 
@@ -313,7 +313,7 @@ def run(config: ServerConfig, listeners: Sequence[socket.socket], args: argparse
     app = create_app(config, factory)
     hub: Hub = app.state.hub
     admission = Admission(
-        replace(config.limits, max_connections=affordable(config.limits.max_connections)),
+        replace(config.limits, max_connections=affordable_connections(config.limits.max_connections)),
         per_address=not config.rule.trusted_proxy,
     )
     server = shutdown.server = Server(
@@ -337,7 +337,7 @@ def run(config: ServerConfig, listeners: Sequence[socket.socket], args: argparse
             admitting += [Listener.adopt(one, Admission(config.limits)) for one in private]
             await server.serve(list(admitting))
 
-    with token_file.offered(public.getsockname()[1], config.token, environment.private_dirs()):
+    with token_file.published(public.getsockname()[1], config.token, environment.private_dirs()):
         asyncio.run(serve())
 
 

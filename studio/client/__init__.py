@@ -1,5 +1,5 @@
 """The Python client. `python -m studio.client` streams a file through a running studio."""
 
-from studio.client.client import Shown, StudioClient, StudioError, stream_url
+from studio.client.client import DecodedAnswer, StudioClient, StudioError, stream_url
 
-__all__ = ["Shown", "StudioClient", "StudioError", "stream_url"]
+__all__ = ["DecodedAnswer", "StudioClient", "StudioError", "stream_url"]

@@ -1,5 +1,5 @@
 import sys
 
-from studio.client.transfer import main
+from studio.client.file_transfer import main
 
 sys.exit(main(sys.argv[1:]))

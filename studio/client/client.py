@@ -47,7 +47,7 @@ class StudioError(RillError):
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class DecodedAnswer:
     """One answer: pixels is None where the last picture is to be shown again; latency_ms is from capture to decoded."""
 
     answer: Answer
@@ -179,7 +179,7 @@ class StudioClient:
             await self._live().send(protocol.pack_frame(frame_id, captured_at, form, picture))
         return frame_id
 
-    async def shown(self) -> Shown:
+    async def shown(self) -> DecodedAnswer:
         """The next answer, decoded. Raises StudioError when the session is lost."""
         answer = await self._answers.get()
         if answer is None:
@@ -191,7 +191,7 @@ class StudioClient:
         captured_at = self._captured.get(answer.frame_id, answer.captured_at)
         for frame_id in [frame_id for frame_id in self._captured if frame_id < answer.frame_id - 64]:
             del self._captured[frame_id]
-        return Shown(answer, pixels, (time.monotonic() - captured_at) * 1000)
+        return DecodedAnswer(answer, pixels, (time.monotonic() - captured_at) * 1000)
 
     async def patch(self, changes: Mapping[str, object]) -> dict[str, Any]:
         """Change settings; returns all of them as they now stand. Raises StudioError bad_settings."""

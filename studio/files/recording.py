@@ -30,7 +30,7 @@ class RecordingError(RillError):
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class TimelineEntry:
     """What happened at one source frame: `patch`, `mask` and `picture` took effect before it; `skipped` is the gate's verdict.
 
     mask: a PNG, empty where the mask was removed, None where it stayed as it was; picture: the same for the picture prompt.
@@ -49,12 +49,12 @@ class Recording:
 
     spec: StreamSpec
     settings: Settings
-    moments: tuple[Moment, ...]
+    moments: tuple[TimelineEntry, ...]
     frames: int
     source: str
     digest: str
 
-    def at(self) -> dict[int, Moment]:
+    def at(self) -> dict[int, TimelineEntry]:
         return {moment.frame: moment for moment in self.moments}
 
 
@@ -94,15 +94,15 @@ def read(path: Path) -> Recording:
         spec = StreamSpec(**lines[0]["spec"])
         settings = Settings().patched(lines[0]["settings"])
         tail = lines[-1]
-        moments = tuple(_moment(path, number, line) for number, line in enumerate(lines[1:-1], start=2))
+        moments = tuple(_timeline_entry(path, number, line) for number, line in enumerate(lines[1:-1], start=2))
         return Recording(spec, settings, moments, int(tail["frames"]), str(lines[0]["source"]), str(tail["digest"]))
     except (KeyError, TypeError, ValueError, RillError) as error:
         raise RecordingError(f"{path}: is broken ({error})") from error
 
 
-def read_timeline(path: Path) -> tuple[Moment, ...]:
+def read_timeline(path: Path) -> tuple[TimelineEntry, ...]:
     """Settings changes for a render: one {"frame": n, "patch": {key: value}} a line, frames rising. Raises RecordingError."""
-    moments = [_moment(path, number, line) for number, line in enumerate(_objects(path), start=1)]
+    moments = [_timeline_entry(path, number, line) for number, line in enumerate(_objects(path), start=1)]
     if any(later.frame <= earlier.frame for earlier, later in pairwise(moments)):
         raise RecordingError(f"{path}: frames must rise")
     settings = Settings()
@@ -114,7 +114,7 @@ def read_timeline(path: Path) -> tuple[Moment, ...]:
     return tuple(moments)
 
 
-def _line(moment: Moment) -> dict[str, Any]:
+def _line(moment: TimelineEntry) -> dict[str, Any]:
     line: dict[str, Any] = {"frame": moment.frame}
     if moment.patch:
         line["patch"] = moment.patch
@@ -143,14 +143,14 @@ def _objects(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def _moment(path: Path, number: int, line: dict[str, Any]) -> Moment:
+def _timeline_entry(path: Path, number: int, line: dict[str, Any]) -> TimelineEntry:
     frame, patch, skipped = line.get("frame"), line.get("patch", {}), line.get("skipped", False)
     unknown = set(line) - {"frame", "patch", "skipped", "mask", "picture"}
     good = isinstance(frame, int) and not isinstance(frame, bool) and frame >= 0
     if unknown or not good or not isinstance(patch, dict) or not isinstance(skipped, bool):
         allowed = "must hold frame (a whole number), and may hold patch, skipped, mask and picture"
         raise RecordingError(f"{path}: line {number} {allowed}")
-    return Moment(int(frame or 0), patch, skipped, *(_png(path, number, line, name) for name in ("mask", "picture")))
+    return TimelineEntry(int(frame or 0), patch, skipped, *(_png(path, number, line, name) for name in ("mask", "picture")))
 
 
 def _png(path: Path, number: int, line: dict[str, Any], name: str) -> bytes | None:

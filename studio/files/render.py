@@ -13,7 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from pipelines import Entry, Frame, Output, Picture, Pixels, Settings, StageTimings, StreamPipeline, gate, media
-from studio.files.recording import Digest, Moment, Recording, RecordingError
+from studio.files.recording import Digest, Recording, RecordingError, TimelineEntry
 from studio.files.summary import Summary
 from studio.pictures.codec import PROMPT_SIDE, decode_mask, decode_prompt, encode, encode_mask
 from studio.wire.limits import Limits
@@ -21,7 +21,7 @@ from studio.wire.protocol import PictureEncoding
 
 
 @dataclass(slots=True)
-class Slot:
+class PendingPicture:
     """A source frame's place in the output: its own picture, or (repeat) the one before it."""
 
     frame_id: int
@@ -29,36 +29,36 @@ class Slot:
     repeat: bool = False
 
 
-class OrderedOutput:
+class OrderedWriter:
     """Writes one picture per source frame in source order, though the stream batch answers late."""
 
     def __init__(self, writer: media.Writer, digest: Digest | None = None) -> None:
         self._writer = writer
         self._digest = digest
-        self._waiting: deque[Slot] = deque()
+        self._waiting: deque[PendingPicture] = deque()
         self._last: Pixels | None = None
 
-    def expect(self, frame_id: int) -> None:
-        self._waiting.append(Slot(frame_id))
+    def reserve(self, frame_id: int) -> None:
+        self._waiting.append(PendingPicture(frame_id))
 
     def repeat(self, frame_id: int) -> None:
         """This frame shows the picture before it again."""
-        for slot in self._waiting:
-            if slot.frame_id == frame_id:
-                slot.repeat = True
+        for pending in self._waiting:
+            if pending.frame_id == frame_id:
+                pending.repeat = True
         self._flush()
 
     def deliver(self, frame_id: int, picture: Picture) -> None:
-        for slot in self._waiting:
-            if slot.frame_id == frame_id:
-                slot.picture = picture
+        for pending in self._waiting:
+            if pending.frame_id == frame_id:
+                pending.picture = picture
         self._flush()
 
     def _flush(self) -> None:
         while self._waiting and (self._waiting[0].repeat or self._waiting[0].picture is not None):
-            slot = self._waiting.popleft()
-            if slot.picture is not None:
-                self._last = slot.picture.numpy()
+            pending = self._waiting.popleft()
+            if pending.picture is not None:
+                self._last = pending.picture.numpy()
             if self._last is not None:
                 self._writer.write(self._last)
                 if self._digest is not None:
@@ -93,15 +93,15 @@ class Renderer:
         self,
         pipeline: StreamPipeline,
         settings: Settings,
-        output: OrderedOutput,
-        timeline: Iterable[Moment] = (),
+        output: OrderedWriter,
+        timeline: Iterable[TimelineEntry] = (),
         replayed: bool = False,
     ) -> None:
         self.pipeline = pipeline
         self.settings = settings
         self.output = output
         self.summary = Summary()
-        self.moments: list[Moment] = []
+        self.moments: list[TimelineEntry] = []
         self.wall_s = 0.0
         self._timeline = {moment.frame: moment for moment in timeline}
         self._replayed = replayed
@@ -110,7 +110,7 @@ class Renderer:
 
     def feed(self, frame: Frame) -> None:
         """Settings and mask of the moment, then the gate, then one step; the answers go to the output."""
-        planned = self._timeline.get(frame.id, Moment(frame.id))
+        planned = self._timeline.get(frame.id, TimelineEntry(frame.id))
         if planned.patch:
             self._change(planned.patch)
         if planned.mask is not None:
@@ -120,7 +120,7 @@ class Renderer:
             self._state.set_picture(decode_prompt(planned.picture, "png", Limits()) if planned.picture else None)
             self._gate.forget()
         self.summary.frames += 1
-        self.output.expect(frame.id)
+        self.output.reserve(frame.id)
         start = time.perf_counter()
         skipped = planned.skipped if self._replayed else self._skips(frame)
         if planned.patch or skipped or planned.mask is not None or planned.picture is not None:
@@ -165,7 +165,7 @@ class Plan:
     """
 
     settings: Settings
-    timeline: tuple[Moment, ...] = ()
+    timeline: tuple[TimelineEntry, ...] = ()
     mask: Path | None = None
     replay: Recording | None = None
     picture: Path | None = None
@@ -188,7 +188,7 @@ def render(pipeline: StreamPipeline, plan: Plan, source_path: Path, target: Path
         timeline = beginning(timeline, picture=encode(seen, PictureEncoding("png")))
     writer = media.open_writer(target, source.fps, spec.width, spec.height)
     read, shown = Digest(), Digest()
-    renderer = Renderer(pipeline, plan.settings, OrderedOutput(writer, shown), timeline, plan.replay is not None)
+    renderer = Renderer(pipeline, plan.settings, OrderedWriter(writer, shown), timeline, plan.replay is not None)
     try:
         with tqdm(total=source.count or None, unit="frame", disable=not sys.stderr.isatty()) as bar:
             for index, pixels in enumerate(source.pictures):
@@ -206,9 +206,9 @@ def render(pipeline: StreamPipeline, plan: Plan, source_path: Path, target: Path
     return renderer.summary.result(spec, plan.settings.seed, renderer.wall_s), made
 
 
-def beginning(timeline: tuple[Moment, ...], **pngs: bytes) -> tuple[Moment, ...]:
+def beginning(timeline: tuple[TimelineEntry, ...], **pngs: bytes) -> tuple[TimelineEntry, ...]:
     """The timeline with this mask or picture prompt from frame 0 on, until it says otherwise."""
-    first = next((moment for moment in timeline if moment.frame == 0), Moment(0))
+    first = next((moment for moment in timeline if moment.frame == 0), TimelineEntry(0))
     given = {name: png for name, png in pngs.items() if getattr(first, name) is None}
     return (replace(first, **given), *(moment for moment in timeline if moment.frame))  # type: ignore[arg-type]
 

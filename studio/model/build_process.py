@@ -30,7 +30,7 @@ Fate = Literal["built", "failed", "interrupted"]
 LOWEST = 19
 
 
-class Aside:
+class BuildProcess:
     """One other process, or none. `build` is called from one thread, the others from any."""
 
     def __init__(self, command: Sequence[str] = (sys.executable, "-m", "studio.model.build_process")) -> None:

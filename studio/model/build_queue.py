@@ -21,7 +21,7 @@ REST_S = 30.0
 
 
 @dataclass(slots=True)
-class Request(Generic[W]):
+class BuildRequest(Generic[W]):
     """asked: the work as it was asked for; left: what is still to be done. done: over, in whatever way."""
 
     asked: tuple[W, ...]
@@ -51,13 +51,13 @@ class BuildQueue(Generic[W]):
         self._build, self._may_idle, self._interrupt, self._rest = build, may_idle, interrupt, rest
         self._present: tuple[str | None, W] | None = None  # whose work is being done; None is ahead of need
         self._wake = threading.Condition()
-        self._requests: dict[str, Request[W]] = {}  # in the order of their turns
+        self._requests: dict[str, BuildRequest[W]] = {}  # in the order of their turns
         self._ahead: list[W] = []
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="rill-builder", daemon=True)
         self._thread.start()
 
-    def ask(self, session: str, work: Sequence[W]) -> Future[None]:
+    def request(self, session: str, work: Sequence[W]) -> Future[None]:
         """Do this for a session, instead of what it asked for before. The Future ends with the work, or when it is dropped."""
         with self._wake:
             waiting = self._requests.get(session)
@@ -66,7 +66,7 @@ class BuildQueue(Generic[W]):
             if waiting is not None:
                 waiting.end()
             self._overtake(session, work)
-            request = Request(tuple(work), list(work), Future())
+            request = BuildRequest(tuple(work), list(work), Future())
             if work and not self._closed:
                 self._requests[session] = request  # in its old turn, if it had one
                 self._wake.notify()
@@ -83,7 +83,7 @@ class BuildQueue(Generic[W]):
                 return
             self._overtake(session, work)
             if work:
-                self._requests[session] = Request(tuple(work), list(work), Future() if waiting is None else waiting.done)
+                self._requests[session] = BuildRequest(tuple(work), list(work), Future() if waiting is None else waiting.done)
                 self._wake.notify()
             elif waiting is not None:
                 self._requests.pop(session).end()
@@ -94,7 +94,7 @@ class BuildQueue(Generic[W]):
             self._ahead = list(work)
             self._wake.notify()
 
-    def look(self) -> None:
+    def recheck(self) -> None:
         """Whether work ahead of need may be done has changed."""
         with self._wake:
             self._wake.notify()
@@ -132,7 +132,7 @@ class BuildQueue(Generic[W]):
         self._present = None
         self._interrupt()
 
-    def _next(self) -> tuple[str, Request[W] | None, W] | None:
+    def _next(self) -> tuple[str, BuildRequest[W] | None, W] | None:
         """The next piece of work, and whose it is; blocks until there is one. None at the end."""
         with self._wake:
             while not self._closed:

@@ -88,7 +88,7 @@ def choices(spec: StreamSpec) -> dict[str, list[str]]:
     return {"backend": ["compile", "eager"], "dtype": ["float16", "bfloat16", "float32", "int8"]}
 
 
-def merged(
+def merged_spec(
     present: StreamSpec,
     changes: Mapping[str, object],
     allows: Callable[[str], bool],
@@ -118,7 +118,7 @@ def merged(
     return spec
 
 
-def fitted(settings: Settings, check: Callable[[Settings], None]) -> tuple[Settings, dict[str, str]]:
+def fitted_settings(settings: Settings, check: Callable[[Settings], None]) -> tuple[Settings, dict[str, str]]:
     """`settings` as far as `check` lets them be, and for each that had to change the reason.
 
     A whole number goes down to the largest allowed below it, anything else to its default. Raises SettingsError if that does not
@@ -159,7 +159,7 @@ def build(
         for spec in specs:
             built.append(factory(spec))
             for settings in wishes or (Settings(),):
-                built[-1].rehearse(fitted(settings, built[-1].check)[0], max(1, len(wishes)))
+                built[-1].rehearse(fitted_settings(settings, built[-1].check)[0], max(1, len(wishes)))
     except BaseException:
         for pipeline in built:
             pipeline.close()
@@ -167,7 +167,7 @@ def build(
     return built
 
 
-def explained(error: Exception, changes: Mapping[str, object]) -> ProtocolError:
+def client_error(error: Exception, changes: Mapping[str, object]) -> ProtocolError:
     """What to tell the client whose change failed. It keeps no hold of `error`, whose traceback holds the half-built pipeline."""
     asked = next((key for key in CHANGEABLE if key in changes), "spec")
     if isinstance(error, SpecError | SettingsError):

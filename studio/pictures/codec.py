@@ -98,6 +98,6 @@ def encode_mask(mask: Mask | Pixels) -> bytes:
     return bytes(data.tobytes())
 
 
-def quiet_threads() -> None:
+def use_one_thread() -> None:
     """Keep OpenCV to the calling thread: its own pool would take cores from the model."""
     cv2.setNumThreads(1)

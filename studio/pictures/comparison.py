@@ -11,7 +11,7 @@ REMEMBERED = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ShownFrame:
     """A picture beside the source frame it was made of; both uint8 [height, width, 3]."""
 
     frame_id: int
@@ -24,9 +24,9 @@ class Comparison:
 
     def __init__(self) -> None:
         self._sources: dict[int, Pixels] = {}
-        self._before: Shown | None = None
+        self._before: ShownFrame | None = None
 
-    def source(self, frame_id: int, pixels: Pixels | None, enabled: bool) -> None:
+    def remember_source(self, frame_id: int, pixels: Pixels | None, enabled: bool) -> None:
         """A frame goes to the model."""
         if not enabled or pixels is None:
             self._sources, self._before = {}, None
@@ -34,7 +34,7 @@ class Comparison:
         kept = list(self._sources.items())[1 - REMEMBERED :]
         self._sources = dict([*kept, (frame_id, pixels)])
 
-    def shown(self, frame_id: int, picture: Pixels, reference: Pixels | None) -> Quality | None:
+    def compare(self, frame_id: int, picture: Pixels, reference: Pixels | None) -> Quality | None:
         """A picture leaves. Its quality if it has a reference; flicker is None without a picture and a source just before it."""
         source, before = self._sources.get(frame_id), self._before
         if source is not None and source.shape != picture.shape:
@@ -42,7 +42,7 @@ class Comparison:
         if before is not None and before.picture.shape != picture.shape:
             before = None
         if source is not None and (before is None or before.frame_id < frame_id):
-            self._before = Shown(frame_id, source, picture)
+            self._before = ShownFrame(frame_id, source, picture)
         if reference is None:
             return None
         flicker = None

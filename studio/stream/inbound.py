@@ -147,7 +147,7 @@ class FrameReader:
         # A skipped frame still lets the stream batch move on, or a still scene would never be finished.
         progress.has_frame = not decision.skip
         if progress.has_frame:
-            self._comparison.source(frame.id, pixels, settings.probe.enabled)
+            self._comparison.remember_source(frame.id, pixels, settings.probe.enabled)
         model_frame = Frame(frame.id, frame.captured_at, pixels, decision.thumb) if progress.has_frame else None
         unused = services.fleet.offer(self._job(progress, model_frame, ready_at))
         self._dispatcher.to_loop(done, partial(self._window.remark, notes), *([] if unused is None else [unused.on_unused]))

@@ -236,7 +236,7 @@ class PicturePacker:
             if reference is not None and self._session.wants_references:
                 compressed = codec.encode(reference, encoding)
                 self._dispatcher.to_loop(self._outbound.reference, output.frame_id, form, compressed)
-            output = replace(output, quality=self.comparison.shown(output.frame_id, pixels, reference))
+            output = replace(output, quality=self.comparison.compare(output.frame_id, pixels, reference))
         now = clock()
         timings = self._timings(progress, output, result.wait_ms, (now - started) * 1000, now)
         packed = PackedResult(progress, output, result.taken_at, timings, form, picture, now)

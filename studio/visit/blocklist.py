@@ -13,7 +13,7 @@ PROMPTS = ("prompt", "prompt_b", "negative")
 MAX_BYTES = 2**20
 
 
-class WordFilter:
+class Blocklist:
     """Refuses prompts that hold one of `entries`: words or phrases, without regard to case, accents, width and punctuation.
 
     It compares words, not meanings: another spelling, another language or a paraphrase passes.
@@ -35,12 +35,12 @@ class WordFilter:
                 raise SettingsError(field, "holds a word that this server does not allow")
 
 
-def read_words(path: Path) -> WordFilter:
+def read_blocklist(path: Path) -> Blocklist:
     """The filter of a UTF-8 file: one word or phrase a line, what follows # is a comment. Raises OSError, ValueError."""
     if path.stat().st_size > MAX_BYTES:
         raise ValueError(f"is larger than {MAX_BYTES >> 20} MB")
     lines = path.read_text(encoding="utf-8").splitlines()
-    words = WordFilter(line.partition("#")[0] for line in lines)
+    words = Blocklist(line.partition("#")[0] for line in lines)
     if not len(words):
         raise ValueError("holds no words")
     return words

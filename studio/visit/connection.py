@@ -14,13 +14,13 @@ from concurrent.futures import Future
 from typing import Any
 
 from pipelines import FIELDS, RillError, Settings, SettingsError
-from studio.model.change import fitted
+from studio.model.change import fitted_settings
 from studio.stream.mailbox import Mailbox
 from studio.stream.stream import Stream
 from studio.visit.hub import Hub
-from studio.visit.seats import RegistryError, Seat
+from studio.visit.seats import Seat, SeatError
 from studio.visit.visitor import Visitor
-from studio.wire.limits import Bucket
+from studio.wire.limits import TokenBucket
 from studio.wire.protocol import (
     CLOSE_CODES,
     NORMAL,
@@ -58,9 +58,9 @@ class Connection:
         self._hub = hub
         self._must_show_token = must_show_token
         limits = hub.limits
-        self._messages = Bucket(limits.messages_per_s, 2 * limits.messages_per_s)
-        self._bytes = Bucket(limits.bytes_per_s, 2 * limits.bytes_per_s)
-        self._errors = Bucket(limits.errors_per_s, limits.errors_at_once)
+        self._messages = TokenBucket(limits.messages_per_s, 2 * limits.messages_per_s)
+        self._bytes = TokenBucket(limits.bytes_per_s, 2 * limits.bytes_per_s)
+        self._errors = TokenBucket(limits.errors_per_s, limits.errors_at_once)
         self._heard_at = self._frame_at = hub.clock()
         self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._bye = False
@@ -109,7 +109,7 @@ class Connection:
                 seat, stream = self._hub.resume(hello.resume)
             else:
                 seat, stream = await self._place(hello.wait)
-        except RegistryError as error:
+        except SeatError as error:
             raise Refusal(error.code, str(error)) from error
         try:
             await self._welcome(hello, seat, stream)
@@ -120,15 +120,15 @@ class Connection:
         return seat, stream
 
     async def _place(self, wait: bool) -> tuple[Seat, Stream]:
-        """A place of one's own, after waiting in line if the client would. Raises RegistryError, Refusal, Disconnected."""
+        """A place of one's own, after waiting in line if the client would. Raises SeatError, Refusal, Disconnected."""
         if not len(self._hub.line):
             try:
                 return self._hub.open(self._hub.opening)
-            except RegistryError:
+            except SeatError:
                 if not wait:
                     raise
         elif not wait:
-            raise RegistryError("full", "others are waiting for a place; try again later")
+            raise SeatError("full", "others are waiting for a place; try again later")
         visitor = Visitor(self._socket, self._hub, self._messages)
         try:
             return await visitor.wait()
@@ -184,7 +184,7 @@ class Connection:
         with contextlib.suppress(TimeoutError):  # the graphs at hand will do meanwhile
             async with asyncio.timeout(BUILD_WAIT_S):
                 await self._await(hub.prepare(settings, session.name), "graphs are being built for these settings", hub.clock())
-        settings, _ = fitted(settings, hub.check)  # another pipeline may have come meanwhile
+        settings, _ = fitted_settings(settings, hub.check)  # another pipeline may have come meanwhile
         session.settings, session.encoding = settings, hello.picture
         seat.takeover = self._taken_over
         stream.attach(on_error=self._count_error)
@@ -342,7 +342,7 @@ class Connection:
     def _keep_turn(self, stream: Stream, mailbox: Mailbox, now: float) -> None:
         """While others wait a turn has an end: it is announced, then it comes, and the place is free."""
         line = self._hub.line
-        end = line.ends(self._hub.registry.turns()).get(stream.session.name)
+        end = line.ends(self._hub.seats.turns()).get(stream.session.name)
         if end is not None and now >= end:
             self._bye = True  # nothing is kept: the place is somebody else's now
             raise Refusal("turn_over", "your turn is over, because others were waiting")
@@ -364,4 +364,4 @@ class Connection:
             stream.export_counts()
             report = stream.window.report(now, session.totals, session.drops)
             refused = hub.refusal(self._has_token)
-            mailbox.post_or_drop(pack_text("telemetry", **report, sessions=hub.registry.connected, refused=refused))
+            mailbox.post_or_drop(pack_text("telemetry", **report, sessions=hub.seats.connected, refused=refused))

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipelines import Settings, StreamPipeline
-from studio.model.build_process import Aside
+from studio.model.build_process import BuildProcess
 from studio.model.build_queue import BuildQueue
-from studio.model.change import fitted
+from studio.model.change import fitted_settings
 from studio.model.fleet import Fleet
-from studio.visit.seats import Registry
+from studio.visit.seats import Seats
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class GraphBuild:
     """A graph to be built. ahead: nobody needs it yet."""
 
     pipeline: StreamPipeline
@@ -28,13 +28,13 @@ class Work:
 class GraphNeeds:
     """Belongs to the event loop, but for `ahead`."""
 
-    def __init__(self, fleet: Fleet, registry: Registry, aside: Aside | None = None) -> None:
-        """aside: where graphs are built that can be; None builds all of them in this process."""
-        self._fleet, self._registry, self._aside = fleet, registry, aside
+    def __init__(self, fleet: Fleet, seats: Seats, process: BuildProcess | None = None) -> None:
+        """process: builds the graphs that can be read from disk afterwards; with None this process builds all of them."""
+        self._fleet, self._seats, self._process = fleet, seats, process
         self._empty = True
-        hooks = () if aside is None else (aside.interrupt, aside.stop)
-        self._queue: BuildQueue[Work] = BuildQueue(self._build, lambda: self._empty, *hooks)
-        self._reads: BuildQueue[Work] = BuildQueue(self._build)
+        hooks = () if process is None else (process.interrupt, process.stop)
+        self._queue: BuildQueue[GraphBuild] = BuildQueue(self._build, lambda: self._empty, *hooks)
+        self._reads: BuildQueue[GraphBuild] = BuildQueue(self._build)
 
     @property
     def bytes(self) -> int:
@@ -45,7 +45,7 @@ class GraphNeeds:
         """Build the graphs that this session's settings use best, beside the stream that keeps running on those it has."""
         pipeline, keys = self._needed({session: settings})[session]
         slow, quick = self._missing(pipeline, keys)
-        return _both(self._reads.ask(session, quick), self._queue.ask(session, slow))
+        return _both(self._reads.request(session, quick), self._queue.request(session, slow))
 
     def drop(self, session: str) -> None:
         """The session has left: nothing more is built for it."""
@@ -55,34 +55,34 @@ class GraphNeeds:
 
     def presence(self) -> None:
         """Somebody has come or gone: all who are present may now need graphs for another number of rows."""
-        self._empty = not self._registry.connected
+        self._empty = not self._seats.connected
         if len(self._fleet.pipelines()) == len(self._fleet.owners):
             for session, (pipeline, keys) in self._needed().items():
                 slow, quick = self._missing(pipeline, keys)
                 self._reads.revise(session, quick)
                 self._queue.revise(session, slow)
-        self._queue.look()
+        self._queue.recheck()
 
     def ahead(self, opening: Settings) -> None:
         """Begin to build what several visitors at once will need, as long as nobody is here. Any thread."""
         wanted = [
-            Work(pipeline, key, ahead=True)
+            GraphBuild(pipeline, key, ahead=True)
             for pipeline in self._fleet.pipelines()
-            for count in range(1, self._registry.limits.max_sessions + 1)
-            for key in pipeline.graphs_for(fitted(opening, pipeline.check)[0], count)
+            for count in range(1, self._seats.limits.max_sessions + 1)
+            for key in pipeline.graphs_for(fitted_settings(opening, pipeline.check)[0], count)
         ]
         self._queue.ahead(list(dict.fromkeys(wanted)))
 
     def close(self, timeout_s: float) -> bool:
         """Nothing more is built. False if the present graph takes longer than that."""
-        if self._aside is not None:
-            self._aside.close()
+        if self._process is not None:
+            self._process.close()
         return self._reads.close(timeout_s) & self._queue.close(timeout_s)
 
     def _needed(self, instead: Mapping[str, Settings] | None = None) -> dict[str, tuple[StreamPipeline, tuple[Any, ...]]]:
         """The graphs that each session present uses best, by its name; the pipelines keep these. instead: settings that sessions
         are about to have."""
-        wishes = {seat.session.name: seat.session.settings for seat in self._registry.present()} | dict(instead or {})
+        wishes = {seat.session.name: seat.session.settings for seat in self._seats.present()} | dict(instead or {})
         on = {name: self._fleet.pipeline(name) for name in wishes}
         counts = Counter(map(id, on.values()))
         found = {name: (on[name], on[name].graphs_for(wish, counts[id(on[name])])) for name, wish in wishes.items()}
@@ -90,21 +90,21 @@ class GraphNeeds:
             pipeline.graphs.need(key for other, keys in found.values() if other is pipeline for key in keys)
         return found
 
-    def _missing(self, pipeline: StreamPipeline, keys: Sequence[Any]) -> tuple[list[Work], list[Work]]:
+    def _missing(self, pipeline: StreamPipeline, keys: Sequence[Any]) -> tuple[list[GraphBuild], list[GraphBuild]]:
         """What another process is to build, and what this one reads from disk or can only build itself. A read takes tenths of
         a second and does not wait for the builds of others."""
-        works = [Work(pipeline, key) for key in keys if not pipeline.graphs.ready(key)]
-        slow = [work for work in works if self._aside is not None and pipeline.graphs.portable(work.key)]
+        works = [GraphBuild(pipeline, key) for key in keys if not pipeline.graphs.ready(key)]
+        slow = [work for work in works if self._process is not None and pipeline.graphs.portable(work.key)]
         return slow, [work for work in works if work not in slow]
 
-    def _build(self, work: Work) -> None:
+    def _build(self, work: GraphBuild) -> None:
         """In the queue's thread."""
         if not self._fleet.runs(work.pipeline):
             return
         graphs = work.pipeline.graphs
         fate = "failed"
-        if self._aside is not None and not graphs.ready(work.key) and graphs.portable(work.key, work.ahead):
-            fate = self._aside.build(work.pipeline.spec, work.key)
+        if self._process is not None and not graphs.ready(work.key) and graphs.portable(work.key, work.ahead):
+            fate = self._process.build(work.pipeline.spec, work.key)
         if fate != "interrupted":
             graphs.build(work.key, ahead=work.ahead)
 

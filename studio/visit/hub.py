@@ -14,18 +14,18 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 
 from pipelines import FIELDS, REGISTRY, RillError, Settings, StreamPipeline, StreamSpec, release_memory
-from studio.model.build_process import Aside
-from studio.model.change import ChangeRule, build, choices, explained, facts, fitted, merged
+from studio.model.build_process import BuildProcess
+from studio.model.change import ChangeRule, build, choices, client_error, facts, fitted_settings, merged_spec
 from studio.model.fleet import Fleet
 from studio.model.owner import LostFrames
 from studio.pictures import codec
 from studio.stream.metrics import Metrics
 from studio.stream.services import StreamServices
 from studio.stream.stream import Stream
-from studio.visit.blocklist import WordFilter
+from studio.visit.blocklist import Blocklist
 from studio.visit.graph_needs import GraphNeeds
 from studio.visit.line import Line
-from studio.visit.seats import Registry, Seat
+from studio.visit.seats import Seat, Seats
 from studio.visit.views import Views
 from studio.wire.limits import Limits
 from studio.wire.origin import AddressRule
@@ -57,7 +57,7 @@ class ServerConfig:
     rule: AddressRule = field(default_factory=AddressRule)
     token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     changes: ChangeRule = field(default_factory=ChangeRule)
-    words: WordFilter = field(default_factory=WordFilter)
+    words: Blocklist = field(default_factory=Blocklist)
     name: str | None = None
     devices: tuple[str, ...] = ()
     opening: Settings = field(default_factory=Settings)
@@ -85,13 +85,13 @@ class Hub:
         self.fleet = Fleet(factory, config.each(config.spec), self.clock)
         # Two are enough to hide the codec behind the model; more would take cores from it.
         workers = min(4, max(2, (os.cpu_count() or 2) // 2))
-        self.pool = ThreadPoolExecutor(workers, thread_name_prefix="rill-codec", initializer=codec.quiet_threads)
-        self.registry = Registry(self.limits)
+        self.pool = ThreadPoolExecutor(workers, thread_name_prefix="rill-codec", initializer=codec.use_one_thread)
+        self.seats = Seats(self.limits)
         self.line = Line(self.limits.max_waiting, self.limits.turn_s, self.limits.warning_s)
         self.views = Views(self.limits.max_viewers)
         self.metrics = Metrics()
         self.connections = 0
-        self._graphs = GraphNeeds(self.fleet, self.registry, Aside() if config.ahead else None)
+        self._graphs = GraphNeeds(self.fleet, self.seats, BuildProcess() if config.ahead else None)
         self._factory = factory
         self._changer = ThreadPoolExecutor(1, thread_name_prefix="rill-changer")
         self._changing: asyncio.Task[ProtocolError | None] | None = None
@@ -103,8 +103,8 @@ class Hub:
         self._offered: dict[str, list[str]] = {}
         self._services = StreamServices(self.fleet, self.pool, self.limits, self.metrics, self.clock, self.spec)
         self._streams: dict[str, Stream] = {}
-        self.metrics.watch("rill_sessions", "Connected sessions.", lambda: self.registry.connected)
-        self.metrics.watch("rill_sessions_kept", "Sessions, those in their grace period included.", lambda: len(self.registry))
+        self.metrics.watch("rill_sessions", "Connected sessions.", lambda: self.seats.connected)
+        self.metrics.watch("rill_sessions_kept", "Sessions, those in their grace period included.", lambda: len(self.seats))
         self.metrics.watch("rill_waiting", "Visitors who wait for a place.", lambda: len(self.line))
         self.metrics.watch("rill_graph_bytes", "Memory of graphs beside the plain ones.", lambda: self._graphs.bytes)
         self.metrics.watch("rill_model_ready", "1 if the model is loaded.", lambda: float(self.pipeline is not None))
@@ -136,7 +136,7 @@ class Hub:
     @property
     def opening(self) -> Settings:
         """What a session starts with: the configuration's, as far as the pipeline takes it."""
-        return fitted(self.config.opening, self.check)[0]
+        return fitted_settings(self.config.opening, self.check)[0]
 
     def facts(self, token: bool) -> dict[str, object]:
         """What a welcome says of the pipeline, and of what may be changed by a client that has, or has not, shown the token."""
@@ -153,7 +153,7 @@ class Hub:
 
     def refusal(self, token: bool) -> str | None:
         """Why a client that has, or has not, shown the token may not change the spec now, None if it may."""
-        return self.config.changes.refusal(self.registry.connected, token)
+        return self.config.changes.refusal(self.seats.connected, token)
 
     @property
     def max_connections(self) -> int:
@@ -187,11 +187,11 @@ class Hub:
             return 503, {"status": "stalled", "seconds": round(self.fleet.stalled_s(), 1)}
         name = loaded.result().info.name
         model = name if name in REGISTRY else "custom"
-        return 200, {"status": "ok", "model": model, "sessions": self.registry.connected}
+        return 200, {"status": "ok", "model": model, "sessions": self.seats.connected}
 
     def open(self, settings: Settings) -> tuple[Seat, Stream]:
-        """A new session. Raises RegistryError."""
-        seat, evicted = self.registry.open(settings)
+        """A new session. Raises SeatError."""
+        seat, evicted = self.seats.open(settings)
         seat.began = self.clock()
         self._return_at = 0.0
         if evicted is not None:
@@ -202,15 +202,15 @@ class Hub:
         return seat, stream
 
     def resume(self, token: str) -> tuple[Seat, Stream]:
-        """An earlier session. Raises RegistryError."""
-        seat = self.registry.resume(token, self.clock())
+        """An earlier session. Raises SeatError."""
+        seat = self.seats.resume(token, self.clock())
         self._graphs.presence()
         return seat, self._streams[seat.session.name]
 
     def view(self, resume: str, key: str = "") -> str | None:
         """The view-only token of the session with that resume token, or of the output place with that key, where the session is
         from now on; None if there is no such session. Raises ViewError for what is no key."""
-        seat = self.registry.holder(resume)
+        seat = self.seats.holder(resume)
         if seat is None:
             return None
         stream = self._streams[seat.session.name]
@@ -227,7 +227,7 @@ class Hub:
 
     def leave(self, seat: Seat) -> None:
         """The connection is gone without a bye: the seat is kept warm, but nothing more is built for it."""
-        self.registry.leave(seat, self.clock())
+        self.seats.leave(seat, self.clock())
         self._graphs.drop(seat.session.name)
 
     def change(
@@ -237,14 +237,14 @@ class Hub:
 
         asker: the session that asks. Raises ProtocolError: forbidden, busy, or bad_spec.
         """
-        refusal = self.config.changes.refusal(self.registry.connected, token)
+        refusal = self.config.changes.refusal(self.seats.connected, token)
         if refusal is not None:
             raise ProtocolError(refusal, code="forbidden", field="spec")
         if self._changing is not None and not self._changing.done():
             raise ProtocolError("another change is under way; wait until it is done", code="busy", field="spec")
         started, rule = self.config.spec, self.config.changes
         known = {use.name for use in started.loras}
-        spec = merged(
+        spec = merged_spec(
             self.spec(),
             changes,
             lambda model: model == started.model or rule.allows(model),
@@ -262,12 +262,12 @@ class Hub:
     def returning(self) -> asyncio.Task[ProtocolError | None] | None:
         """A change that is under way while nobody is here: whoever comes waits for it, and begins with the operator's spec."""
         under_way = self._changing is not None and not self._changing.done()
-        return self._changing if under_way and not len(self.registry) else None
+        return self._changing if under_way and not len(self.seats) else None
 
     def _return(self, but: int = 0) -> None:
         """Go back to the operator's spec, if all have left (`but` so many who have just come) and another one runs."""
         under_way = self._changing is not None and not self._changing.done()
-        if self._operators is None or len(self.registry) > but or under_way or self._closed or self.clock() < self._return_at:
+        if self._operators is None or len(self.seats) > but or under_way or self._closed or self.clock() < self._return_at:
             return
         self._return_at = self.clock() + RETURN_AGAIN_S
         log.info("all visitors have left: the pipeline goes back to the operator's spec")
@@ -288,11 +288,11 @@ class Hub:
         """asker: the session that asked; None for the way back to the operator's spec. changed: called once `spec` runs."""
         failure = None
         log.info("the pipeline changes to %s", spec)
-        wishes = [seat.session.settings for seat in self.registry.present()] or [self.config.opening]
+        wishes = [seat.session.settings for seat in self.seats.present()] or [self.config.opening]
         try:
             self._building = self._changer.submit(self._build, self.config.each(spec), wishes)
             pipelines = await asyncio.wrap_future(self._building)
-            if asker is not None and not len(self.registry):
+            if asker is not None and not len(self.seats):
                 log.info("the pipeline stays as it is: all visitors have left")
                 self._discard(pipelines)
             else:
@@ -300,7 +300,7 @@ class Hub:
                 changed()
         except Exception as error:  # out of memory, a broken file, a compiler's whim: the present pipeline goes on
             log.error("the pipeline cannot be changed: %s", error, exc_info=not isinstance(error, RillError))
-            failure = explained(error, changes)
+            failure = client_error(error, changes)
         with contextlib.suppress(RuntimeError):  # the server is stopping
             self._changer.submit(release_memory)
         return failure
@@ -322,7 +322,7 @@ class Hub:
         adjusted = {}
         try:
             for name, stream in self._streams.items():
-                settings, reasons = fitted(stream.session.settings, pipelines[0].check)
+                settings, reasons = fitted_settings(stream.session.settings, pipelines[0].check)
                 adjusted[name] = (settings, reasons)
         except BaseException:
             self._discard(pipelines)
@@ -344,7 +344,7 @@ class Hub:
         finally:
             self._incoming = ()
         self._prepare_ahead()
-        for seat in self.registry.present():
+        for seat in self.seats.present():
             self.prepare(seat.session.settings, seat.session.name)
 
     def _news(self, stream: Stream, adjusted: Mapping[str, str], request: int | None) -> str:
@@ -356,13 +356,13 @@ class Hub:
 
     def end(self, seat: Seat) -> None:
         """The session is over: its state goes."""
-        self.registry.end(seat)
+        self.seats.end(seat)
         self._forget(seat)
         self._return()
 
     def sweep(self) -> None:
         """End the sessions whose grace has run out; call it about once a second."""
-        for seat in self.registry.sweep(self.clock()):
+        for seat in self.seats.sweep(self.clock()):
             self._forget(seat)
         self._return()
 

@@ -12,7 +12,7 @@ from studio.stream.session import Session
 from studio.wire.limits import Limits
 
 
-class RegistryError(Exception):
+class SeatError(Exception):
     """No place or no such session. `code` is full or resume_expired."""
 
     def __init__(self, code: str, message: str) -> None:
@@ -31,7 +31,7 @@ class Seat:
     left_at: float | None = None
 
 
-class Registry:
+class Seats:
     """At most `limits.max_sessions` seats, taken or kept warm. Used by the event loop only."""
 
     def __init__(self, limits: Limits) -> None:
@@ -55,12 +55,12 @@ class Registry:
         return len(self._seats)
 
     def open(self, settings: Settings) -> tuple[Seat, Seat | None]:
-        """A new seat, and the one that had to go for it: who has been away longest goes first. Raises RegistryError full."""
+        """A new seat, and the one that had to go for it: who has been away longest goes first. Raises SeatError full."""
         evicted = None
         if len(self._seats) >= self.limits.max_sessions:
             away = [seat for seat in self._seats.values() if seat.left_at is not None]
             if not away:
-                raise RegistryError("full", f"all {self.limits.max_sessions} places are taken; try again later")
+                raise SeatError("full", f"all {self.limits.max_sessions} places are taken; try again later")
             evicted = min(away, key=lambda seat: seat.left_at or 0.0)
             self.end(evicted)
         seat = Seat(Session(secrets.token_hex(4), self.limits, settings))
@@ -68,10 +68,10 @@ class Registry:
         return seat, evicted
 
     def resume(self, token: str, now: float) -> Seat:
-        """The seat of that token, with a new token; its connection, if it still stands, is closed. Raises RegistryError."""
+        """The seat of that token, with a new token; its connection, if it still stands, is closed. Raises SeatError."""
         found = self.holder(token)
         if found is None or (found.left_at is not None and now - found.left_at > self.limits.grace_s):
-            raise RegistryError("resume_expired", "this session is no longer kept; connect again without resume")
+            raise SeatError("resume_expired", "this session is no longer kept; connect again without resume")
         if found.takeover is not None:
             found.takeover()
         found.session.detach()

@@ -8,8 +8,8 @@ import contextlib
 from studio.stream.stream import Stream
 from studio.visit.hub import Hub
 from studio.visit.line import LineFull
-from studio.visit.seats import RegistryError, Seat
-from studio.wire.limits import Bucket
+from studio.visit.seats import Seat, SeatError
+from studio.wire.limits import TokenBucket
 from studio.wire.protocol import Bye, Ping, ProtocolError, pack_text, parse_text
 from studio.wire.refusal import Refusal
 from studio.wire.sockets import Disconnected, Socket
@@ -22,19 +22,19 @@ class Visitor:
     """One waiting connection. `messages` bounds how much it may send; `receiving` is the pending `receive` of its socket, whose
     message comes first when the wait is over."""
 
-    def __init__(self, socket: Socket, hub: Hub, messages: Bucket) -> None:
+    def __init__(self, socket: Socket, hub: Hub, messages: TokenBucket) -> None:
         self._socket = socket
         self._hub = hub
         self._messages = messages
         self.receiving: asyncio.Future[str | bytes] = asyncio.ensure_future(socket.receive())
 
     async def wait(self) -> tuple[Seat, Stream]:
-        """A seat, once one is free and this client is the first in the line. Raises RegistryError, Refusal, Disconnected."""
+        """A seat, once one is free and this client is the first in the line. Raises SeatError, Refusal, Disconnected."""
         line, limits = self._hub.line, self._hub.limits
         try:
             ticket = line.join(self._hub.clock())
         except LineFull as error:
-            raise RegistryError("full", "all places are taken, and the line is full; try again later") from error
+            raise SeatError("full", "all places are taken, and the line is full; try again later") from error
         sent = (0, 0)
         try:
             while True:
@@ -42,7 +42,7 @@ class Visitor:
                 if sent != before:
                     await self._socket.send(pack_text("waiting", place=sent[0], of=sent[1], turn_s=limits.turn_s))
                 if sent[0] == 1 and self._hub.returning() is None:
-                    with contextlib.suppress(RegistryError):
+                    with contextlib.suppress(SeatError):
                         return self._hub.open(self._hub.opening)
                 await asyncio.wait([self.receiving], timeout=POLL_S)
                 if self.receiving.done():

@@ -16,8 +16,8 @@ from itertools import islice
 from pathlib import Path
 from urllib.parse import parse_qs
 
-from studio.wire.admission import grouped
-from studio.wire.limits import Bucket
+from studio.wire.admission import address_group
+from studio.wire.limits import TokenBucket
 
 LOGIN = "/rill/login"
 COOKIE_S = 24 * 3600
@@ -84,12 +84,12 @@ class Attempts:
     """How often an address may try to sign in: ten times at once, then once in ten seconds. IPv6 counts by /64."""
 
     def __init__(self) -> None:
-        self._buckets: OrderedDict[str, Bucket] = OrderedDict()
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
 
     def take(self, address: str, now: float) -> bool:
         """May this address try? now: seconds of any monotonic clock."""
-        group = grouped(address)
-        bucket = self._buckets.setdefault(group, Bucket(ATTEMPTS_PER_S, ATTEMPTS_AT_ONCE))
+        group = address_group(address)
+        bucket = self._buckets.setdefault(group, TokenBucket(ATTEMPTS_PER_S, ATTEMPTS_AT_ONCE))
         self._buckets.move_to_end(group)
         if len(self._buckets) > ADDRESSES:
             self._buckets.popitem(last=False)

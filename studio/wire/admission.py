@@ -49,10 +49,10 @@ class Entry:
     unsent: Callable[[], int] = lambda: 0
     seen: int = 0
 
-    def look(self, now: float) -> None:
+    def note_reading(self, now: float) -> None:
         """A peer that has read something since the last look has time again. What was read by and by is as good as at once."""
-        before, self.seen = self.seen, self.unsent()
-        if self.state in UNREAD and self.seen < before:
+        before, self.unsent_before = self.unsent_before, self.unsent()
+        if self.state in UNREAD and self.unsent_before < before:
             self.since = now
 
 
@@ -83,7 +83,7 @@ class Admission:
 
     def admit(self, descriptor: int, address: str, drop: Callable[[], None]) -> str | None:
         """Take a connection in; if it cannot be, why not. `drop` is called when it has to go for another one, or is too slow."""
-        group = grouped(address)
+        group = address_group(address)
         if self._here[group] >= self._most_here and not self._make_room(group):
             return f"its address has {self._most_here} connections"
         if self.total >= self._most and not self._make_room():
@@ -118,7 +118,7 @@ class Admission:
         """Close the connections that have been in one state for too long; call it about once a second."""
         now, late = self._clock(), Counter[str]()
         for entry in list(self._entries.values()):
-            entry.look(now)
+            entry.note_reading(now)
             if not entry.gone and now - entry.since > self._limit(entry.state):
                 late[entry.state] += 1
                 self._drop(entry)
@@ -181,7 +181,7 @@ class Admission:
             self._waiting.pop(entry.address, None)
 
 
-def grouped(address: str) -> str:
+def address_group(address: str) -> str:
     """What counts as one address: an IPv4 address, or the /64 network of an IPv6 address, which one subscriber has whole."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])

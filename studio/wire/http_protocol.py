@@ -10,7 +10,7 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from studio.wire.admission import Admission, Entry, State
-from studio.wire.send_buffer import bounded
+from studio.wire.send_buffer import bound_buffers
 
 SHUTDOWN_S = 0.5
 """An answer that is under way when the server ends has so long; endless ones, such as MJPEG, never end by themselves."""
@@ -30,7 +30,7 @@ class HttpProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        bounded(transport)
+        bound_buffers(transport)
         self._entry = entry_of(self._admission, transport)
 
     def data_received(self, data: bytes) -> None:

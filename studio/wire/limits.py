@@ -65,7 +65,7 @@ class Limits:
         return {name: getattr(self, name) for name in self.PUBLIC}
 
 
-class Bucket:
+class TokenBucket:
     """A token bucket: `rate` per second on average, `size` at once. Starts full."""
 
     def __init__(self, rate: float, size: float) -> None:

@@ -112,7 +112,7 @@ class Listener(socket.socket):
             self._keep_sweeping()
 
 
-def affordable(most: int) -> int:
+def affordable_connections(most: int) -> int:
     """As many of `most` connections as this process may have descriptors for; raises its own limit as far as it may."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = most + OWN_DESCRIPTORS

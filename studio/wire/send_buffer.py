@@ -15,8 +15,8 @@ WAITING_BYTES = 16 * 1024
 """With more than this beyond the kernel's share the connection counts as blocked; one message may always wait whole."""
 
 
-def bounded(transport: asyncio.WriteTransport) -> None:
-    """Bound the buffers of a connection. Where the system has no bound on unsent bytes, the whole send buffer is bounded."""
+def bound_buffers(transport: asyncio.WriteTransport) -> None:
+    """Bound the buffers of a connection. Where the system has no bound on unsent bytes, the whole send buffer is."""
     transport.set_write_buffer_limits(high=WAITING_BYTES)
     found = transport.get_extra_info("socket")
     if found is None:

@@ -26,7 +26,7 @@ _NAME = re.compile(r"[0-9]{1,5}\.json")
 
 
 @contextlib.contextmanager
-def offered(port: int, token: str, folders: Sequence[Path]) -> Iterator[Path | None]:
+def published(port: int, token: str, folders: Sequence[Path]) -> Iterator[Path | None]:
     """The file exists in this context, in the first of `folders` that takes it; None if none does, which is logged."""
     found = next((folder for folder in folders if _written(folder, port, token)), None)
     if found is None:

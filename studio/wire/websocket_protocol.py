@@ -18,7 +18,7 @@ from websockets.server import ServerProtocol
 
 from studio.wire.admission import Admission, Entry, State
 from studio.wire.http_protocol import SHUTDOWN_S, entry_of
-from studio.wire.limits import Bucket, Limits
+from studio.wire.limits import Limits, TokenBucket
 from studio.wire.protocol import CLOSE_CODES, error_text
 
 LINGER_S = 1.0
@@ -31,8 +31,8 @@ class CountedProtocol(ServerProtocol):
     def __init__(self, limits: Limits, **options: Any) -> None:
         super().__init__(**options)
         self._most_fragments = limits.max_fragments
-        self._frames = Bucket(limits.frames_per_s, limits.frames_per_s)
-        self._controls = Bucket(limits.controls_per_s, limits.controls_at_once)
+        self._frames = TokenBucket(limits.frames_per_s, limits.frames_per_s)
+        self._controls = TokenBucket(limits.controls_per_s, limits.controls_at_once)
         self._fragments = 0
 
     def recv_frame(self, frame: Frame) -> None:

@@ -44,7 +44,7 @@ class Hands:
 
     def settings(self) -> Settings:
         """The session's settings at the server."""
-        seat = self.studio.hub.registry._seats[self.page.js("return rill.welcome.session")]
+        seat = self.studio.hub.seats._seats[self.page.js("return rill.welcome.session")]
         return seat.session.settings
 
     def received(self, key: str, value: object) -> None:

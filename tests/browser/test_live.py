@@ -109,7 +109,7 @@ def test_survives_a_cut_connection_with_its_session(page: Page, studio: Studio) 
 def test_a_page_that_was_left_gives_its_place_up_and_goes_on_when_it_is_back(page: Page, studio: Studio) -> None:
     session = page.js("return rill.welcome.session")
     page.driver.get(f"{studio.url}/healthz")
-    page.wait("no visitor", lambda: studio.hub.registry.connected == 0)
+    page.wait("no visitor", lambda: studio.hub.seats.connected == 0)
     page.driver.back()
     page.live()
     page.moves_on()
@@ -194,7 +194,7 @@ def test_every_control_reaches_the_session_and_shows_what_was_acknowledged(page:
     style = "<style>.rill-body, .rill-body .block, .rill-absent { display: block !important }</style>"
     page.js("document.head.insertAdjacentHTML('beforeend', arguments[0])", style)
     page.wait("the second prompt", lambda: page.js("return Boolean(document.querySelector('#rill-blend input'))"))
-    session = studio.hub.registry._seats[page.js("return rill.welcome.session")].session
+    session = studio.hub.seats._seats[page.js("return rill.welcome.session")].session
     for key, field in FIELDS.items():
         rule = field.metadata
         kind = rule["kind"]

@@ -170,7 +170,7 @@ def test_what_is_painted_on_the_strength_map_reaches_the_session(page: Page, stu
     put(page, ".rill-size input", 20, "input")
     drag(page, ".rill-layer-mask", (0.2, 0.25), (0.8, 0.25))
     session = page.js("return rill.welcome.session")
-    seats = studio.hub.registry._seats
+    seats = studio.hub.seats._seats
     page.wait("the mask at the server", lambda: seats[session].session.mask is not None)
     mask = seats[session].session.mask
     assert mask is not None

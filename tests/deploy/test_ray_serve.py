@@ -20,7 +20,7 @@ import pytest
 from deploy.__main__ import add_arguments, cluster_of, keep_local
 from deploy.gateway import Gateway, listen
 from studio.cli.serve import UsageError
-from studio.client import Shown, StudioClient
+from studio.client import DecodedAnswer, StudioClient
 
 keep_local()
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -74,7 +74,7 @@ class Visitor:
         self.strength = strength
         settings = {"strength": strength, "prompt": f"strength {strength}"}
         self.client = StudioClient(url, token=TOKEN, settings=settings, reconnects=12)
-        self.shown: list[Shown] = []
+        self.shown: list[DecodedAnswer] = []
         self._tasks: list[asyncio.Task[None]] = []
 
     @property

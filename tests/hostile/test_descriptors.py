@@ -13,7 +13,7 @@ from websockets.exceptions import WebSocketException
 
 from studio.wire.admission import Admission
 from studio.wire.limits import Limits
-from studio.wire.listener import PER_TURN, Listener, affordable
+from studio.wire.listener import PER_TURN, Listener, affordable_connections
 from tests.hostile.service import Service, service, until
 from tests.studio.harness import coloured, joined, serving
 
@@ -114,6 +114,6 @@ def test_fewer_connections_where_the_system_allows_fewer_files(monkeypatch: pyte
     allowed = {"soft": 100, "hard": 100}
     monkeypatch.setattr("studio.wire.listener.resource.getrlimit", lambda _: (allowed["soft"], allowed["hard"]))
     monkeypatch.setattr("studio.wire.listener.resource.setrlimit", lambda _, pair: allowed.update(soft=pair[0]))
-    assert affordable(1024) == 50
+    assert affordable_connections(1024) == 50
     allowed["hard"] = 100_000
-    assert affordable(1024) == 1024 and allowed["soft"] == 1024 + 256
+    assert affordable_connections(1024) == 1024 and allowed["soft"] == 1024 + 256

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from websockets.exceptions import ConnectionClosed
 
 from pipelines import FIELDS, StreamSpec
-from studio.model.change import CHANGEABLE, ChangeRule, merged
+from studio.model.change import CHANGEABLE, ChangeRule, merged_spec
 from studio.wire.limits import Limits
 from studio.wire.protocol import ProtocolError
 from tests.studio.fake import FakePipeline
@@ -108,7 +108,7 @@ def quiet(running: Running) -> Iterator[None]:
 def test_a_wish_for_another_spec_is_refused_in_words(changes: dict[str, object]) -> None:
     rule = ChangeRule("alone", (Path(__file__).parent,), (Path(__file__).parent,))
     with contextlib.suppress(ProtocolError):
-        merged(StreamSpec(), changes, rule.allows, rule.allows_lora)
+        merged_spec(StreamSpec(), changes, rule.allows, rule.allows_lora)
 
 
 @pytest.mark.parametrize("model", ["a" * 256, "/" + "a" * 256, "x/" * 199, "\udcff", "loop"])

@@ -15,7 +15,7 @@ from websockets.asyncio.server import serve as ws_serve
 from websockets.typing import Subprotocol
 
 from pipelines import Pixels, media
-from studio.client import Shown, StudioClient, StudioError, stream_url, transfer
+from studio.client import DecodedAnswer, StudioClient, StudioError, file_transfer, stream_url
 from studio.wire.limits import Limits
 from studio.wire.protocol import SUBPROTOCOL, PictureEncoding, parse_frame
 from tests.studio.harness import SIZE, TOKEN, Running, serving
@@ -57,8 +57,8 @@ def flat(value: int) -> Pixels:
 
 
 async def run(running: Running, clip: Path, target: Path, *options: str) -> dict[str, object]:
-    args = transfer.parser().parse_args([url(running), str(clip), str(target), "--token", TOKEN, *options])
-    return await transfer.transfer(args)
+    args = file_transfer.parser().parse_args([url(running), str(clip), str(target), "--token", TOKEN, *options])
+    return await file_transfer.transfer(args)
 
 
 @pytest.mark.parametrize("steps", [1, 3])
@@ -118,7 +118,7 @@ async def test_the_command_prints_one_json_line_last(
     running: Running, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = [url(running), str(clip), str(tmp_path / "out.mp4"), "--token", TOKEN]
-    assert await asyncio.to_thread(transfer.main, arguments) == 0
+    assert await asyncio.to_thread(file_transfer.main, arguments) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["frames"] == FRAMES
 
 
@@ -135,17 +135,17 @@ async def test_the_command_explains_what_is_wrong(
     running: Running, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], code: int, message: str
 ) -> None:
     arguments = [url(running), str(clip), str(tmp_path / "out.mp4"), *options]
-    assert await asyncio.to_thread(transfer.main, arguments) == code
+    assert await asyncio.to_thread(file_transfer.main, arguments) == code
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
 
 
 async def test_missing_files_and_servers(running: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     missing, target = str(tmp_path / "none.mp4"), str(tmp_path / "out.mp4")
-    assert await asyncio.to_thread(transfer.main, [url(running), missing, target]) == 1
+    assert await asyncio.to_thread(file_transfer.main, [url(running), missing, target]) == 1
     (tmp_path / "text.mp4").write_text("no clip")
-    assert await asyncio.to_thread(transfer.main, [url(running), str(tmp_path / "text.mp4"), target, "--token", TOKEN]) == 1
-    assert await asyncio.to_thread(transfer.main, ["http://127.0.0.1:9", str(tmp_path / "text.mp4"), target]) == 1
+    assert await asyncio.to_thread(file_transfer.main, [url(running), str(tmp_path / "text.mp4"), target, "--token", TOKEN]) == 1
+    assert await asyncio.to_thread(file_transfer.main, ["http://127.0.0.1:9", str(tmp_path / "text.mp4"), target]) == 1
     assert "Traceback" not in capsys.readouterr().err
 
 
@@ -215,7 +215,7 @@ async def test_a_session_that_is_no_longer_kept_begins_again_as_it_stood(running
         await client.patch({"strength": 0.8, "prompt": "green"})
         await client.mask(np.full((4, 4), 255, np.uint8))
         session = client.welcome["session"]
-        for seat in running.hub.registry.present():
+        for seat in running.hub.seats.present():
             if seat.session.name == session:
                 running.hub.end(seat)
         running.hub.config = replace(running.hub.config, name="second")
@@ -225,7 +225,7 @@ async def test_a_session_that_is_no_longer_kept_begins_again_as_it_stood(running
         assert client.welcome["session"] != session and not client.welcome["resumed"] and client.welcome["at"] == "second"
         assert client.values["strength"] == 0.8 and client.values["prompt"] == "green"
         assert (await exchange(client, 100)).pixels is not None
-        (held,) = [seat.session for seat in running.hub.registry.present() if seat.session.name == client.welcome["session"]]
+        (held,) = [seat.session for seat in running.hub.seats.present() if seat.session.name == client.welcome["session"]]
         assert held.mask is not None
     running.hub.config = replace(running.hub.config, name=None)
 
@@ -263,7 +263,7 @@ def test_addresses() -> None:
             stream_url(wrong)
 
 
-async def exchange(client: StudioClient, value: int) -> Shown:
+async def exchange(client: StudioClient, value: int) -> DecodedAnswer:
     frame_id = await client.frame(flat(value))
     while (shown := await client.shown()).answer.settled < frame_id:
         pass

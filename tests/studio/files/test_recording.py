@@ -9,16 +9,16 @@ import pytest
 from benchmarks import clips
 from pipelines import Settings, StreamPipeline, StreamSpec, load, media
 from studio.files import recording
-from studio.files.recording import Moment, RecordingError
+from studio.files.recording import RecordingError, TimelineEntry
 from studio.files.render import Plan, render
 from studio.pictures import codec
 
 SIZE = 128
 TIMELINE = (
-    Moment(3, {"prompt": "fox", "gate.enabled": True}),
-    Moment(9, {"steps": 1, "cache.enabled": True}),
-    Moment(14, {"cache.enabled": False, "noise.mode": "walk", "steps": 3}),
-    Moment(20, {"seed": 4, "stream_batch.enabled": False}),
+    TimelineEntry(3, {"prompt": "fox", "gate.enabled": True}),
+    TimelineEntry(9, {"steps": 1, "cache.enabled": True}),
+    TimelineEntry(14, {"cache.enabled": False, "noise.mode": "walk", "steps": 3}),
+    TimelineEntry(20, {"seed": 4, "stream_batch.enabled": False}),
 )
 
 
@@ -57,7 +57,7 @@ def test_a_replay_gives_the_same_bytes(pipeline: StreamPipeline, film: Path, tmp
 def test_a_replay_follows_the_recorded_decisions_not_the_die(pipeline: StreamPipeline, film: Path, tmp_path: Path) -> None:
     settings = Settings()
     _, made = render(pipeline, Plan(settings), film, tmp_path / "a.mp4")
-    moments = tuple(Moment(index, skipped=True) for index in (2, 5))
+    moments = tuple(TimelineEntry(index, skipped=True) for index in (2, 5))
     forced = recording.Recording(made.spec, settings, moments, made.frames, made.source, "other")
     with pytest.raises(RecordingError, match="differ from the recorded"):
         render(pipeline, Plan(settings, moments, replay=forced), film, tmp_path / "b.mp4")
@@ -72,7 +72,7 @@ def test_a_replay_keeps_the_masks(pipeline: StreamPipeline, film: Path, tmp_path
     writer.write(np.repeat(np.repeat(np.eye(8, dtype=np.uint8) * 255, 16, 0), 16, 1)[..., None].repeat(3, 2))
     writer.close()
     settings = Settings().patched({"strength_map.mode": "mask", "gate.enabled": True})
-    timeline = (Moment(12, mask=codec.encode_mask(half)), Moment(20, mask=b""))
+    timeline = (TimelineEntry(12, mask=codec.encode_mask(half)), TimelineEntry(20, mask=b""))
     _, made = render(pipeline, Plan(settings, timeline, tmp_path / "mask.png"), film, tmp_path / "a.mp4")
     recording.write(made, tmp_path / "session.jsonl")
     back = recording.read(tmp_path / "session.jsonl")
@@ -120,7 +120,7 @@ def test_files_that_are_no_record(tmp_path: Path, text: str, words: str) -> None
 def test_timelines_are_checked_whole_before_anything_is_loaded(tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl"
     path.write_text(json.dumps({"frame": 3, "patch": {"steps": 2}}) + "\n" + json.dumps({"frame": 8, "patch": {"strength": 0.2}}))
-    assert recording.read_timeline(path) == (Moment(3, {"steps": 2}), Moment(8, {"strength": 0.2}))
+    assert recording.read_timeline(path) == (TimelineEntry(3, {"steps": 2}), TimelineEntry(8, {"strength": 0.2}))
     for bad, words in (
         ('{"frame": 3}\n{"frame": 3}', "rise"),
         ('{"frame": 1, "patch": {"steps": 0}}', "steps"),

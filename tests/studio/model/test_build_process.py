@@ -13,7 +13,7 @@ import pytest
 
 from pipelines import GraphKey, StreamSpec, load
 from studio.model import build_process
-from studio.model.build_process import Aside, Fate
+from studio.model.build_process import BuildProcess, Fate
 
 LIMIT_S = 60
 SPEC, KEY = StreamSpec(width=128, height=128, backend="openvino", dtype="float32", device="cpu"), GraphKey("full", 2)
@@ -25,11 +25,11 @@ def script(code: str) -> tuple[str, ...]:
 
 
 @pytest.fixture
-def made() -> Iterator[Callable[[str], Aside]]:
-    all_of_them: list[Aside] = []
+def made() -> Iterator[Callable[[str], BuildProcess]]:
+    all_of_them: list[BuildProcess] = []
 
-    def make(code: str) -> Aside:
-        all_of_them.append(Aside(script(code)))
+    def make(code: str) -> BuildProcess:
+        all_of_them.append(BuildProcess(script(code)))
         return all_of_them[-1]
 
     yield make
@@ -37,7 +37,7 @@ def made() -> Iterator[Callable[[str], Aside]]:
         one.close()
 
 
-def test_one_process_builds_one_graph_after_the_other(made: Callable[[str], Aside], tmp_path: Path) -> None:
+def test_one_process_builds_one_graph_after_the_other(made: Callable[[str], BuildProcess], tmp_path: Path) -> None:
     log = tmp_path / "log"
     other = made(f"print('built', file=open({str(log)!r}, 'a') and sys.stdout, flush=True); "
                  f"open({str(log)!r}, 'a').write(f'{{os.getpid()}} {{line}}')")  # fmt: skip
@@ -50,7 +50,7 @@ def test_one_process_builds_one_graph_after_the_other(made: Callable[[str], Asid
     assert StreamSpec(**asked["spec"]) == SPEC and GraphKey(**asked["key"]) == KEY
 
 
-def test_the_process_yields_to_the_server_and_ignores_its_terminal(made: Callable[[str], Aside], tmp_path: Path) -> None:
+def test_the_process_yields_to_the_server_and_ignores_its_terminal(made: Callable[[str], BuildProcess], tmp_path: Path) -> None:
     path = tmp_path / "ids"
     ids = "json.dumps([os.getsid(0), os.getpgid(0), os.getpid()])"
     assert made(f"open({str(path)!r}, 'w').write({ids}); print('built', flush=True)").build(SPEC, KEY) == "built"
@@ -60,18 +60,18 @@ def test_the_process_yields_to_the_server_and_ignores_its_terminal(made: Callabl
 
 
 @pytest.mark.parametrize("code", ["print('MemoryShortError: no', flush=True)", "sys.exit(3)", "os.kill(os.getpid(), 9)"])
-def test_what_fails_is_said_and_left_to_this_process(made: Callable[[str], Aside], code: str) -> None:
+def test_what_fails_is_said_and_left_to_this_process(made: Callable[[str], BuildProcess], code: str) -> None:
     other = made(code)
     assert [other.build(SPEC, KEY), other.build(SPEC, KEY)] == ["failed", "failed"]
 
 
 def test_a_process_that_cannot_be_started_is_a_failure() -> None:
-    assert Aside(("/no/such/program",)).build(SPEC, KEY) == "failed"
+    assert BuildProcess(("/no/such/program",)).build(SPEC, KEY) == "failed"
 
 
-@pytest.mark.parametrize("end", [Aside.interrupt, Aside.close])
+@pytest.mark.parametrize("end", [BuildProcess.interrupt, BuildProcess.close])
 def test_what_is_no_longer_wanted_ends_at_once(
-    made: Callable[[str], Aside], tmp_path: Path, end: Callable[[Aside], None]
+    made: Callable[[str], BuildProcess], tmp_path: Path, end: Callable[[BuildProcess], None]
 ) -> None:
     fifo = tmp_path / "begun"
     os.mkfifo(fifo)
@@ -83,7 +83,7 @@ def test_what_is_no_longer_wanted_ends_at_once(
     end(other)
     thread.join(LIMIT_S)
     assert fates == ["interrupted"]
-    if end is Aside.close:
+    if end is BuildProcess.close:
         assert other.build(SPEC, KEY) == "interrupted", "and no other is started"
 
 
@@ -120,7 +120,7 @@ def test_the_real_process_leaves_a_graph_on_disk(mini_model: Path, tmp_path: Pat
     pipeline = load(StreamSpec(str(mini_model), 128, 128, "openvino", "float32"), tmp_path)
     key = GraphKey("full", 1, 1)
     assert pipeline.graphs.portable(key)
-    other = Aside()
+    other = BuildProcess()
     try:
         assert other.build(pipeline.spec, key) == "built"
     finally:

@@ -51,9 +51,9 @@ def site() -> Iterator[Site]:
 
 
 def test_a_new_request_takes_the_place_of_the_older_one(site: Site) -> None:
-    old = site.queue.ask("a", ["a1", "a2", "a3"])
+    old = site.queue.request("a", ["a1", "a2", "a3"])
     site.busy()
-    new = site.queue.ask("a", ["a4"])
+    new = site.queue.request("a", ["a4"])
     assert old.done(), "who waits for it need not wait any more"
     site.free()
     new.result(LIMIT_S)
@@ -61,7 +61,7 @@ def test_a_new_request_takes_the_place_of_the_older_one(site: Site) -> None:
 
 
 def test_a_revised_request_keeps_who_waits_for_it(site: Site) -> None:
-    waiting = site.queue.ask("a", ["a1", "a2", "a3"])
+    waiting = site.queue.request("a", ["a1", "a2", "a3"])
     site.busy()
     site.queue.revise("a", ["a4", "a5"])
     site.queue.revise("b", ["b1"])  # which asked for nothing yet
@@ -70,31 +70,31 @@ def test_a_revised_request_keeps_who_waits_for_it(site: Site) -> None:
     site.free()
     waiting.result(LIMIT_S)
     assert site.built.count("a4") == site.built.count("a5") == 1 and {"a2", "a3"}.isdisjoint(site.built)
-    site.queue.ask("d", ["d1"]).result(LIMIT_S)
+    site.queue.request("d", ["d1"]).result(LIMIT_S)
     assert "b1" in site.built
 
 
 def test_a_request_revised_to_nothing_is_over(site: Site) -> None:
-    site.queue.ask("b", ["b1"])
+    site.queue.request("b", ["b1"])
     site.busy()
-    waiting = site.queue.ask("a", ["a1"])
+    waiting = site.queue.request("a", ["a1"])
     site.queue.revise("a", [])
     assert waiting.done()
 
 
 def test_the_same_request_is_one(site: Site) -> None:
-    first = site.queue.ask("a", ["a1", "a2"])
+    first = site.queue.request("a", ["a1", "a2"])
     site.busy()
-    assert site.queue.ask("a", ["a1", "a2"]) is first
+    assert site.queue.request("a", ["a1", "a2"]) is first
     site.free()
     first.result(LIMIT_S)
     assert site.built == ["a1", "a2"]
 
 
 def test_sessions_take_turns(site: Site) -> None:
-    work = [site.queue.ask("a", ["a1", "a2", "a3"])]
+    work = [site.queue.request("a", ["a1", "a2", "a3"])]
     site.busy()
-    work += [site.queue.ask("b", ["b1", "b2"]), site.queue.ask("c", ["c1"])]
+    work += [site.queue.request("b", ["b1", "b2"]), site.queue.request("c", ["c1"])]
     site.free()
     for one in work:
         one.result(LIMIT_S)
@@ -102,11 +102,11 @@ def test_sessions_take_turns(site: Site) -> None:
 
 
 def test_who_asks_again_and_again_keeps_nobody_waiting(site: Site) -> None:
-    site.queue.ask("a", ["a0"])
+    site.queue.request("a", ["a0"])
     site.busy()
-    other = site.queue.ask("b", ["b1"])
+    other = site.queue.request("b", ["b1"])
     for turn in range(1, 20):
-        site.queue.ask("a", [f"a{turn}", "more"])
+        site.queue.request("a", [f"a{turn}", "more"])
         site.free(1)
         site.busy()
         if other.done():
@@ -115,7 +115,7 @@ def test_who_asks_again_and_again_keeps_nobody_waiting(site: Site) -> None:
 
 
 def test_who_leaves_takes_the_rest_along(site: Site) -> None:
-    gone, stays = site.queue.ask("a", ["a1", "a2", "a3"]), site.queue.ask("b", ["b1"])
+    gone, stays = site.queue.request("a", ["a1", "a2", "a3"]), site.queue.request("b", ["b1"])
     site.busy()
     site.queue.drop("a")
     assert gone.done()
@@ -126,22 +126,22 @@ def test_who_leaves_takes_the_rest_along(site: Site) -> None:
 
 def test_what_fails_ends_nobody_elses_work(site: Site) -> None:
     site.free()
-    site.queue.ask("a", ["bad", "a2"]).result(LIMIT_S)
+    site.queue.request("a", ["bad", "a2"]).result(LIMIT_S)
     assert site.built == ["bad", "a2"]
 
 
 def test_work_ahead_of_need_waits_until_nobody_is_here(site: Site) -> None:
     site.idle = False
     site.queue.ahead(["x", "y"])
-    need = site.queue.ask("a", ["a1", "a2"])
+    need = site.queue.request("a", ["a1", "a2"])
     site.free(2)
     need.result(LIMIT_S)
     assert site.built == ["a1", "a2"]
     site.idle = True
-    site.queue.look()
+    site.queue.recheck()
     for _ in range(3):
         site.busy()  # a1, a2, then x
-    late = site.queue.ask("a", ["a3"])
+    late = site.queue.request("a", ["a3"])
     site.free()
     late.result(LIMIT_S)
     assert site.built[:4] == ["a1", "a2", "x", "a3"], "who comes meanwhile comes first"
@@ -149,11 +149,11 @@ def test_work_ahead_of_need_waits_until_nobody_is_here(site: Site) -> None:
 
 @pytest.mark.parametrize("work, interrupts", [(["b"], 1), (["b", "a1"], 0), ([], 1)])
 def test_what_is_no_longer_wanted_is_interrupted(site: Site, work: list[str], interrupts: int) -> None:
-    site.queue.ask("a", ["a1", "a2"])
+    site.queue.request("a", ["a1", "a2"])
     site.busy()
-    site.queue.ask("other", ["c"])
+    site.queue.request("other", ["c"])
     assert site.interrupts == 0, "one session's request is no reason to end another's"
-    site.queue.ask("a", work)
+    site.queue.request("a", work)
     assert site.interrupts == interrupts
     site.queue.drop("a")
     assert site.interrupts == 1, "once for each piece of work"
@@ -162,7 +162,7 @@ def test_what_is_no_longer_wanted_is_interrupted(site: Site, work: list[str], in
 def test_work_ahead_of_need_makes_way_and_is_done_again(site: Site) -> None:
     site.queue.ahead(["x", "y"])
     site.busy()
-    need = site.queue.ask("a", ["a1"])
+    need = site.queue.request("a", ["a1"])
     assert site.interrupts == 1
     site.free()
     need.result(LIMIT_S)
@@ -174,7 +174,7 @@ def test_work_ahead_of_need_makes_way_and_is_done_again(site: Site) -> None:
 def test_work_ahead_of_need_that_somebody_needs_goes_on(site: Site) -> None:
     site.queue.ahead(["x"])
     site.busy()
-    need = site.queue.ask("a", ["x", "a1"])
+    need = site.queue.request("a", ["x", "a1"])
     assert site.interrupts == 0
     site.free()
     need.result(LIMIT_S)
@@ -208,9 +208,9 @@ def test_what_is_done_is_held_no_longer(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_the_end_does_not_wait_for_ever() -> None:
     site = Site()
-    waiting = site.queue.ask("a", ["a1", "a2"])
+    waiting = site.queue.request("a", ["a1", "a2"])
     site.busy()
     assert not site.queue.close(0.01), "the present one goes on"
-    assert waiting.done() and site.queue.ask("a", ["a3"]).done(), "nothing more is taken"
+    assert waiting.done() and site.queue.request("a", ["a3"]).done(), "nothing more is taken"
     site.free()
     assert site.queue.close(LIMIT_S) and site.built == ["a1"]

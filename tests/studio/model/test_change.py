@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines import FIELDS, LoraUse, MemoryShortError, ModelError, Settings, SettingsError, SpecError, StreamSpec
-from studio.model.change import CHANGEABLE, ChangeRule, choices, explained, fitted, merged
+from studio.model.change import CHANGEABLE, ChangeRule, choices, client_error, fitted_settings, merged_spec
 from studio.wire.protocol import ProtocolError
 from tests.studio.wire.test_protocol import JSON
 
@@ -61,12 +61,12 @@ def test_loras_are_files_of_the_folders_that_were_given(tmp_path: Path) -> None:
 
 def test_a_lora_in_use_may_have_any_weight_and_go() -> None:
     used = dataclasses.replace(SPEC, loras=(LoraUse("hub/lora", 1.0),))
-    lighter = merged(used, {"loras": [{"name": "hub/lora", "weight": 0.5}]}, lambda model: False)
+    lighter = merged_spec(used, {"loras": [{"name": "hub/lora", "weight": 0.5}]}, lambda model: False)
     assert lighter.loras == (LoraUse("hub/lora", 0.5),)
-    assert merged(used, {"loras": []}, lambda model: False).loras == ()
-    assert merged(SPEC, {"loras": [{"name": "a"}]}, lambda model: False, lambda name: name == "a").loras == (LoraUse("a"),)
+    assert merged_spec(used, {"loras": []}, lambda model: False).loras == ()
+    assert merged_spec(SPEC, {"loras": [{"name": "a"}]}, lambda model: False, lambda name: name == "a").loras == (LoraUse("a"),)
     with pytest.raises(ProtocolError, match="no LoRA of this server"):
-        merged(SPEC, {"loras": [{"name": "hub/lora"}]}, lambda model: True)
+        merged_spec(SPEC, {"loras": [{"name": "hub/lora"}]}, lambda model: True)
 
 
 @pytest.mark.parametrize(
@@ -94,12 +94,12 @@ def test_a_lora_in_use_may_have_any_weight_and_go() -> None:
 )
 def test_what_is_refused_is_named(changes: dict[str, object], field: str, word: str) -> None:
     with pytest.raises(ProtocolError, match=word) as caught:
-        merged(SPEC, changes, ChangeRule().allows)
+        merged_spec(SPEC, changes, ChangeRule().allows)
     assert (caught.value.code, caught.value.field) == ("bad_spec", field)
 
 
 def test_what_is_allowed_is_merged() -> None:
-    assert merged(SPEC, {"width": 512, "backend": "openvino"}, lambda model: False) == StreamSpec(
+    assert merged_spec(SPEC, {"width": 512, "backend": "openvino"}, lambda model: False) == StreamSpec(
         "pocket", 512, 256, "openvino", "float32", "cpu"
     )
 
@@ -107,7 +107,7 @@ def test_what_is_allowed_is_merged() -> None:
 @given(st.dictionaries(st.sampled_from([*CHANGEABLE, "device"]) | st.text(max_size=5), JSON, max_size=4))
 def test_whatever_is_asked_is_a_spec_or_a_protocol_error(changes: dict[str, object]) -> None:
     try:
-        assert isinstance(merged(SPEC, changes, lambda model: True), StreamSpec)
+        assert isinstance(merged_spec(SPEC, changes, lambda model: True), StreamSpec)
     except ProtocolError as error:
         assert error.code == "bad_spec" and error.field is not None
 
@@ -126,7 +126,7 @@ def limited(**tops: float) -> object:
 
 def test_settings_go_down_to_what_is_allowed_and_nothing_else_moves() -> None:
     before = Settings().patched({"steps": 4, "cache.branch": 7, "strength": 0.9, "prompt": "fox"})
-    after, reasons = fitted(before, limited(steps=2, cache_branch=3, strength=0.6))
+    after, reasons = fitted_settings(before, limited(steps=2, cache_branch=3, strength=0.6))
     changed = {key for key in FIELDS if before.flat()[key] != after.flat()[key]}
     assert changed == set(reasons) == {"steps", "cache.branch", "strength"}
     assert (after.steps, after.cache.branch, after.strength) == (2, 3, FIELDS["strength"].default)
@@ -135,7 +135,7 @@ def test_settings_go_down_to_what_is_allowed_and_nothing_else_moves() -> None:
 
 def test_settings_that_fit_stay_the_same_object() -> None:
     settings = Settings()
-    assert fitted(settings, limited(steps=1)) == (settings, {})
+    assert fitted_settings(settings, limited(steps=1)) == (settings, {})
 
 
 def test_a_model_that_likes_nothing_is_an_error() -> None:
@@ -143,7 +143,7 @@ def test_a_model_that_likes_nothing_is_an_error() -> None:
         raise SettingsError("seed", "no")
 
     with pytest.raises(SettingsError, match="seed"):
-        fitted(Settings(), check)
+        fitted_settings(Settings(), check)
 
 
 @pytest.mark.parametrize(
@@ -158,15 +158,15 @@ def test_a_model_that_likes_nothing_is_an_error() -> None:
     ],
 )
 def test_what_went_wrong_is_explained_and_not_kept(error: Exception, field: str, word: str) -> None:
-    told = explained(error, {"width": 512, "height": 512})
+    told = client_error(error, {"width": 512, "height": 512})
     assert (told.code, told.field) == ("bad_spec", field) and word in told.message and "secret" not in told.message
     assert told.__context__ is None and told.__cause__ is None
 
 
 def test_a_lora_that_cannot_be_loaded_is_the_fault_of_the_loras() -> None:
     error = ModelError("ink.safetensors: is for another model")
-    assert explained(error, {"loras": []}).field == "loras"
-    assert explained(error, {"loras": [], "model": "pocket"}).field == "model"
+    assert client_error(error, {"loras": []}).field == "loras"
+    assert client_error(error, {"loras": [], "model": "pocket"}).field == "model"
 
 
 def test_a_device_offers_what_runs_on_it() -> None:

@@ -115,8 +115,8 @@ def test_damaged_pictures_are_decoded_or_refused(name: str, draw: st.DataObject)
 @given(st.integers(1, 70), st.integers(1, 70))
 def test_any_size_is_fitted(width: int, height: int) -> None:
     pixels = np.full((height, width, 3), 77, np.uint8)
-    fitted = codec.fit(pixels, 32, 16)
-    assert fitted.shape == (16, 32, 3) and (fitted == 77).all() and fitted.flags.c_contiguous
+    fitted_settings = codec.fit(pixels, 32, 16)
+    assert fitted_settings.shape == (16, 32, 3) and (fitted_settings == 77).all() and fitted_settings.flags.c_contiguous
 
 
 def test_the_crop_is_in_the_centre() -> None:

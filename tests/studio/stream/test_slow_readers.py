@@ -120,7 +120,7 @@ async def test_a_client_that_stops_reading_is_closed_and_its_session_is_kept(imp
         with contextlib.suppress(Exception):  # the connection ends while it sends
             await sent_and_made(impatient, peer)
         await gone(impatient, 0)
-        assert impatient.hub.registry.connected == 0
+        assert impatient.hub.seats.connected == 0
     async with joined(impatient, resume=peer.welcome["resume"]) as back:
         assert (await back.round(NOISE)).verdict == "generated"
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from studio.stream.telemetry import Window, percentile
-from studio.wire.limits import Bucket, Limits
+from studio.wire.limits import Limits, TokenBucket
 from studio.wire.protocol import TIMINGS, AnswerTimings
 
 
@@ -51,7 +51,7 @@ def test_percentiles_of_nothing_and_between() -> None:
 
 @given(st.lists(st.tuples(st.floats(0, 2), st.floats(0, 5)), max_size=60))
 def test_a_bucket_never_gives_more_than_rate_and_size_allow(moves: list[tuple[float, float]]) -> None:
-    bucket, now, given_out = Bucket(10.0, 20.0), 0.0, 0.0
+    bucket, now, given_out = TokenBucket(10.0, 20.0), 0.0, 0.0
     for wait, amount in moves:
         now += wait
         if bucket.take(amount, now):
@@ -60,7 +60,7 @@ def test_a_bucket_never_gives_more_than_rate_and_size_allow(moves: list[tuple[fl
 
 
 def test_a_bucket_fills_up_again_and_survives_a_clock_that_goes_back() -> None:
-    bucket = Bucket(1.0, 2.0)
+    bucket = TokenBucket(1.0, 2.0)
     assert bucket.take(2, 0.0) and not bucket.take(1, 0.5) and bucket.take(1, 1.0)
     assert not bucket.take(1, 0.0) and not bucket.take(1, 0.5) and bucket.take(1, 1.5)
 

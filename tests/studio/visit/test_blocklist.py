@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 
 from pipelines import Settings, SettingsError
-from studio.visit.blocklist import WordFilter, read_words
+from studio.visit.blocklist import Blocklist, read_blocklist
 
-WORDS = WordFilter(["gore", "Bad Thing", "", "  ", "Élan"])
+WORDS = Blocklist(["gore", "Bad Thing", "", "  ", "Élan"])
 
 
 @pytest.mark.parametrize(
@@ -21,16 +21,16 @@ def test_listed_words_are_refused_in_every_prompt(prompt: str, field: str) -> No
 @pytest.mark.parametrize("prompt", ["", "gorgeous", "a gored bull", "bad", "thing bad", "oil painting"])
 def test_other_words_pass(prompt: str) -> None:
     WORDS.check(Settings().patched({"prompt": prompt}))
-    WordFilter().check(Settings().patched({"prompt": "gore"}))
+    Blocklist().check(Settings().patched({"prompt": "gore"}))
 
 
 def test_a_file_holds_one_entry_a_line(tmp_path: Path) -> None:
     path = tmp_path / "words.txt"
     path.write_text("# a list\ngore  # blood\n\nbad thing\n", encoding="utf-8")
-    assert len(read_words(path)) == 2
+    assert len(read_blocklist(path)) == 2
     path.write_text("# nothing\n")
     with pytest.raises(ValueError, match="no words"):
-        read_words(path)
+        read_blocklist(path)
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(ValueError):
-        read_words(path)
+        read_blocklist(path)

@@ -111,7 +111,7 @@ async def test_hello_frame_answer_bye() -> None:
         client.text("ping", t=4.5)
         assert (await client.message("pong"))["t"] == 4.5
         client.text("bye")
-        assert await client.ended() == (1000, "") and hub.connections == 0 and len(hub.registry) == 0
+        assert await client.ended() == (1000, "") and hub.connections == 0 and len(hub.seats) == 0
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ async def test_a_wrong_hello_is_answered_and_leaves_nothing_behind(first: str | 
             client.socket.incoming.put_nowait(first)
         assert (await client.message("error"))["fatal"] is True
         assert (await client.ended())[0] == close
-        assert len(hub.registry) == 0 and hub.connections == 0 and not hub._streams
+        assert len(hub.seats) == 0 and hub.connections == 0 and not hub._streams
 
 
 async def test_a_client_without_a_login_needs_the_token() -> None:
@@ -165,7 +165,7 @@ async def test_who_resumes_takes_over_and_gets_every_answer_from_then_on() -> No
         assert (await old.ended())[0] == 4409
         left = [message for message in old.socket.outgoing._queue if isinstance(message, bytes)]  # type: ignore[attr-defined]
         assert left == [], "the old connection has answers of the new one"
-        assert hub.registry.connected == 1
+        assert hub.seats.connected == 1
         new.text("bye")
         assert (await new.ended())[0] == 1000
 
@@ -236,7 +236,7 @@ async def test_a_client_that_is_gone_keeps_its_session_for_the_grace() -> None:
         client.socket.incoming.put_nowait(None)
         async with asyncio.timeout(20):
             await client.serving
-        assert client.socket.closed is None and hub.registry.connected == 0 and len(hub.registry) == 1
+        assert client.socket.closed is None and hub.seats.connected == 0 and len(hub.seats) == 1
         again, second = await welcomed(hub, resume=welcome["resume"])
         assert second["session"] == welcome["session"]
         again.text("bye")

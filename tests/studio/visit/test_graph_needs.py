@@ -10,7 +10,7 @@ import pytest
 from pipelines import Settings, StreamSpec
 from studio.model.fleet import Fleet
 from studio.visit.graph_needs import GraphNeeds
-from studio.visit.seats import Registry
+from studio.visit.seats import Seats
 from studio.wire.limits import Limits
 from tests.studio.fake import FakePipeline
 
@@ -47,11 +47,11 @@ class Place:
         self.fleet = Fleet(lambda spec: self.pipeline, [StreamSpec()], lambda: 0.0)
         self.fleet.owners[0].loaded = loaded = Future()
         loaded.set_result(self.pipeline)
-        self.registry = Registry(Limits(max_sessions=3))
-        self.needs = GraphNeeds(self.fleet, self.registry)
+        self.seats = Seats(Limits(max_sessions=3))
+        self.needs = GraphNeeds(self.fleet, self.seats)
 
     def come(self, steps: int) -> Any:
-        seat, _ = self.registry.open(Settings().patched({"steps": steps}))
+        seat, _ = self.seats.open(Settings().patched({"steps": steps}))
         self.fleet.assign(seat.session.name)
         self.needs.presence()
         return seat
@@ -68,10 +68,10 @@ def place() -> Iterator[Place]:
 def test_what_those_present_need_is_kept(place: Place) -> None:
     one, other = place.come(1), place.come(4)
     assert place.graphs.needed == {(1, 2), (4, 2)}
-    place.registry.leave(other, 0.0)
+    place.seats.leave(other, 0.0)
     place.needs.drop(other.session.name)
     assert place.graphs.needed == {(1, 1)}
-    place.registry.end(one)
+    place.seats.end(one)
     place.needs.drop(one.session.name)
     assert place.graphs.needed == set()
 
@@ -84,7 +84,7 @@ def test_who_comes_or_leaves_changes_what_is_built_for_the_others(place: Place) 
     place.graphs.go.release(100)
     waiting.result(LIMIT_S)
     assert (1, 3) in place.graphs.built and (1, 2) not in place.graphs.built, "nobody needs two rows any more"
-    place.registry.end(third)
+    place.seats.end(third)
     place.needs.drop(third.session.name)
     place.needs.prepare(Settings(), second.session.name).result(LIMIT_S)
     assert (1, 2) in place.graphs.built
@@ -104,7 +104,7 @@ def test_nothing_is_built_for_who_has_left(place: Place) -> None:
     building = place.needs.prepare(one.session.settings, one.session.name)
     assert place.graphs.entered.acquire(timeout=LIMIT_S)
     waiting = place.needs.prepare(other.session.settings, other.session.name)
-    place.registry.leave(other, 0.0)
+    place.seats.leave(other, 0.0)
     place.needs.drop(other.session.name)
     assert waiting.done()
     place.graphs.go.release(10)

@@ -13,9 +13,9 @@ import pytest
 
 from pipelines import Settings, SettingsError, StreamSpec
 from studio.visit import hub as hub_module
-from studio.visit.blocklist import WordFilter
+from studio.visit.blocklist import Blocklist
 from studio.visit.hub import Hub, ServerConfig
-from studio.visit.seats import RegistryError
+from studio.visit.seats import SeatError
 from studio.wire.limits import Limits
 from studio.wire.protocol import ProtocolError
 from studio.wire.refusal import Refusal
@@ -87,22 +87,22 @@ async def test_sessions_come_stay_for_their_grace_and_go() -> None:
         hub.clock = lambda: now
         first, stream = hub.open(Settings())
         second, _ = hub.open(Settings())
-        with pytest.raises(RegistryError, match="all 2 places"):
+        with pytest.raises(SeatError, match="all 2 places"):
             hub.open(Settings())
         hub.leave(first)
         assert hub.resume(first.resume) == (first, stream)
         hub.leave(first)
         third, _ = hub.open(Settings())
-        with pytest.raises(RegistryError) as caught:
+        with pytest.raises(SeatError) as caught:
             hub.resume(first.resume)
         assert caught.value.code == "resume_expired", "it made room"
         hub.leave(second)
         now += 11.0
         hub.sweep()
-        with pytest.raises(RegistryError):
+        with pytest.raises(SeatError):
             hub.resume(second.resume)
         hub.end(third)
-        assert len(hub.registry) == 0 and not hub._streams
+        assert len(hub.seats) == 0 and not hub._streams
 
 
 async def test_a_view_belongs_to_its_session() -> None:
@@ -146,7 +146,7 @@ def test_health_names_the_state_and_no_path() -> None:
 
 
 async def test_settings_are_checked_for_words_and_for_the_pipeline() -> None:
-    with hub_with(words=WordFilter(["forbidden word"])) as hub:
+    with hub_with(words=Blocklist(["forbidden word"])) as hub:
         hub.check(Settings(prompt="an allowed word"))
         with pytest.raises(SettingsError, match="prompt"):
             hub.check(Settings(prompt="a Forbidden, word"))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipelines import StreamSpec, load
-from studio.client import StudioClient, StudioError, transfer
+from studio.client import StudioClient, StudioError, file_transfer
 from studio.pictures import codec
 from studio.wire import protocol
 from studio.wire.limits import Limits
@@ -138,6 +138,6 @@ async def test_the_python_client_paints(mini_model: Path, tmp_path: Path) -> Non
         made = []
         for name, more in (("a.png", []), ("b.png", ["--mask", str(tmp_path / "mask.png")])):
             command[2] = str(tmp_path / name)
-            await transfer.transfer(transfer.parser().parse_args([*command, *more]))
+            await file_transfer.transfer(file_transfer.parser().parse_args([*command, *more]))
             made.append((tmp_path / name).read_bytes())
         assert made[0] != made[1]

@@ -72,12 +72,12 @@ async def test_a_session_in_its_grace_keeps_what_it_changed() -> None:
             await change(peer, width=192)
             peer.socket.transport.abort()  # type: ignore[attr-defined]
         hub = running.hub
-        await until(lambda: hub.registry.connected == 0)
+        await until(lambda: hub.seats.connected == 0)
         hub.clock = lambda: time.perf_counter() + hub.limits.grace_s - 30
         async with joined(running, resume=peer.welcome["resume"]) as again:
             assert again.welcome["resumed"] and again.welcome["spec"]["width"] == 192 and len(shop.made) == 2
             again.socket.transport.abort()  # type: ignore[attr-defined]
-        await until(lambda: hub.registry.connected == 0)
+        await until(lambda: hub.seats.connected == 0)
         hub.clock = lambda: time.perf_counter() + 3 * hub.limits.grace_s
         await until(lambda: back(running))
         assert len(shop.made) == 3
@@ -134,7 +134,7 @@ async def test_back_by_hand_is_back() -> None:
             await change(peer, width=192)
             await change(peer, width=SIZE)
             await goodbye(peer)
-        await until(lambda: len(running.hub.registry) == 0)
+        await until(lambda: len(running.hub.seats) == 0)
         running.hub.sweep()
         assert running.hub.returning() is None and len(shop.made) == 3
 
@@ -175,7 +175,7 @@ async def test_who_takes_the_place_of_one_in_grace_is_led_to_the_operators_spec(
         async with joined(running) as peer:
             await change(peer, width=192)
             peer.socket.transport.abort()  # type: ignore[attr-defined]
-        await until(lambda: running.hub.registry.connected == 0)
+        await until(lambda: running.hub.seats.connected == 0)
         async with joined(running) as newcomer:
             if newcomer.welcome["spec"]["width"] != SIZE:
                 assert (await newcomer.hear_text("spec"))["spec"]["width"] == SIZE

@@ -17,7 +17,7 @@ import pytest
 from torch import nn
 
 from pipelines import ModelError, Settings, SettingsError, StreamSpec, load
-from studio.client import StudioClient, StudioError, transfer
+from studio.client import StudioClient, StudioError, file_transfer
 from studio.model.change import ChangeRule
 from studio.pictures import codec
 from studio.wire import protocol
@@ -292,7 +292,7 @@ async def test_who_may_not_is_told_why() -> None:
                 assert "2 visitors" in two.welcome["change"]["refused"]
                 error = await change(one, width=192)
                 assert (error["code"], error["field"]) == ("forbidden", "spec") and "API token" in error["message"]
-            while running.hub.registry.connected > 1:
+            while running.hub.seats.connected > 1:
                 await asyncio.sleep(0.01)
             assert (await change(one, width=192))["type"] == "spec"
     for who, word in (("token", "public server"), ("never", "operator")):
@@ -362,10 +362,10 @@ async def test_the_python_client_changes_the_spec(tmp_path: Path) -> None:
         (tmp_path / "in.png").write_bytes(GREY)
         options = ["--token", TOKEN, "--format", "png", "--spec", "width=192", "--spec", "backend=openvino"]
         command = [f"http://{running.host}", str(tmp_path / "in.png"), str(tmp_path / "out.png"), *options]
-        result = await transfer.transfer(transfer.parser().parse_args(command))
+        result = await file_transfer.transfer(file_transfer.parser().parse_args(command))
         assert (result["size"], result["backend"]) == (f"192x{SIZE}", "openvino"), "the client before has left"
         with pytest.raises(SystemExit):
-            transfer.parser().parse_args([*command, "--spec", "width"])
+            file_transfer.parser().parse_args([*command, "--spec", "width"])
 
 
 @pytest.mark.timeout(600)

@@ -148,7 +148,7 @@ async def test_a_token_can_do_nothing_but_look(shared: Running) -> None:
     async with joined(shared) as peer:
         token = await token_of(shared, peer)
         assert not shared.hub.token_valid(token)
-        assert shared.hub.registry.holder(token) is None
+        assert shared.hub.seats.holder(token) is None
 
 
 @pytest.mark.parametrize(

@@ -274,7 +274,7 @@ async def test_no_resume_after_bye_or_after_the_grace_period() -> None:
                 await again.say("hello", protocol=1, resume=token)
                 assert await again.closed() == (4410, "resume_expired")
         await asyncio.sleep(1.2)
-        assert len(running.hub.registry) == 0 and not running.hub.fleet.owners[0]._states
+        assert len(running.hub.seats) == 0 and not running.hub.fleet.owners[0]._states
 
 
 async def test_a_full_server_says_so_and_a_warm_seat_gives_way() -> None:

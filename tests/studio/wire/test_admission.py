@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from studio.wire.admission import LONG_S, SERVED, UNREAD, Admission, Entry, State, grouped
+from studio.wire.admission import LONG_S, SERVED, UNREAD, Admission, Entry, State, address_group
 from studio.wire.limits import Limits
 from tests.studio.harness import joined, serving
 
@@ -155,7 +155,7 @@ def test_whatever_happens_the_books_are_right(steps: list[tuple[str, int, State,
         assert len(world.dropped) == len(set(world.dropped))
         assert world.admission.total == len(alive) <= 6
         assert world.admission.unproven == sum(entry.state not in SERVED for entry in alive)
-        assert all(sum(entry.address == grouped(of) for entry in alive) <= 4 for of in ("10.0.0.1", "10.0.0.2", "::1"))
+        assert all(sum(entry.address == address_group(of) for entry in alive) <= 4 for of in ("10.0.0.1", "10.0.0.2", "::1"))
     for descriptor in known:
         world.admission.release(descriptor)
     assert world.admission.total == world.admission.unproven == 0
@@ -172,7 +172,7 @@ def test_whatever_happens_the_books_are_right(steps: list[tuple[str, int, State,
     ],
 )
 def test_what_counts_as_one_address(address: str, group: str) -> None:
-    assert grouped(address) == group
+    assert address_group(address) == group
 
 
 async def test_a_servers_connections_are_in_its_admissions_books() -> None:

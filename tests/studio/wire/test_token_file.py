@@ -15,7 +15,7 @@ import pytest
 from studio import environment
 from studio.client import StudioClient, StudioError
 from studio.wire import token_file
-from studio.wire.token_file import find, for_address, offered
+from studio.wire.token_file import find, for_address, published
 from tests.studio.harness import TOKEN, serving
 
 PORT = 7860
@@ -45,7 +45,7 @@ def dead() -> int:
 def test_it_is_there_for_its_user_alone_while_the_server_runs(folder: Path) -> None:
     before = os.umask(0)
     try:
-        with offered(PORT, "secret", [folder]) as path:
+        with published(PORT, "secret", [folder]) as path:
             assert path == folder / "7860.json" and find(PORT, [folder]) == "secret"
             assert stat.S_IMODE(path.stat().st_mode) == 0o600 and stat.S_IMODE(folder.stat().st_mode) == 0o700
             assert find(PORT + 1, [folder]) is None and [entry.name for entry in folder.iterdir()] == ["7860.json"]
@@ -55,14 +55,14 @@ def test_it_is_there_for_its_user_alone_while_the_server_runs(folder: Path) -> N
 
 
 def test_it_goes_when_the_server_fails(folder: Path) -> None:
-    with pytest.raises(RuntimeError), offered(PORT, "secret", [folder]):
+    with pytest.raises(RuntimeError), published(PORT, "secret", [folder]):
         raise RuntimeError
     assert find(PORT, [folder]) is None
 
 
 def test_a_later_server_on_the_port_keeps_its_own(folder: Path) -> None:
-    with offered(PORT, "first", [folder]):
-        later = offered(PORT, "second", [folder])
+    with published(PORT, "first", [folder]):
+        later = published(PORT, "second", [folder])
         later.__enter__()
     assert find(PORT, [folder]) == "second"
     later.__exit__(None, None, None)
@@ -72,7 +72,7 @@ def test_a_later_server_on_the_port_keeps_its_own(folder: Path) -> None:
 def test_what_killed_servers_left_is_ignored_and_then_removed(folder: Path) -> None:
     path = planted(folder, {"pid": dead(), "token": "old"})
     assert find(PORT, [folder]) is None
-    with offered(PORT + 1, "secret", [folder]):
+    with published(PORT + 1, "secret", [folder]):
         assert not path.exists() and find(PORT + 1, [folder]) == "secret"
 
 
@@ -134,7 +134,7 @@ def test_a_link_in_its_place_is_replaced_and_its_target_left_alone(folder: Path)
     folder.mkdir(mode=0o700, parents=True)
     victim.write_text("precious")
     (folder / "7860.json").symlink_to(victim)
-    with offered(PORT, "secret", [folder]) as path:
+    with published(PORT, "secret", [folder]) as path:
         assert path is not None and not path.is_symlink() and find(PORT, [folder]) == "secret"
     assert victim.read_text() == "precious"
 
@@ -145,17 +145,17 @@ def test_a_folder_that_is_not_ones_own_is_not_used(
 ) -> None:
     folder.parent.mkdir()
     trap(folder)
-    with offered(PORT, "secret", [folder, tmp_path / "second"]) as path:
+    with published(PORT, "secret", [folder, tmp_path / "second"]) as path:
         assert path == tmp_path / "second" / "7860.json"
         assert find(PORT, [folder, tmp_path / "second"]) == "secret"
-    with offered(PORT, "secret", [folder]) as path:
+    with published(PORT, "secret", [folder]) as path:
         assert path is None
     assert "RILL_TOKEN" in caplog.text and "secret" not in caplog.text
 
 
 def test_no_folder_at_all_is_said_and_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").write_text("")
-    with offered(PORT, "secret", [tmp_path / "file" / "rill"]) as path:
+    with published(PORT, "secret", [tmp_path / "file" / "rill"]) as path:
         assert path is None
     assert "no token file" in caplog.text
 
@@ -175,7 +175,7 @@ def test_no_folder_at_all_is_said_and_stops_nothing(tmp_path: Path, caplog: pyte
     ],
 )
 def test_only_addresses_of_this_machine(url: str, found: str | None, folder: Path) -> None:
-    with offered(PORT, "secret", [folder]):
+    with published(PORT, "secret", [folder]):
         assert for_address(url, [folder]) == found
 
 
@@ -191,7 +191,7 @@ async def test_a_program_on_this_machine_needs_to_be_given_nothing(monkeypatch: 
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     monkeypatch.delenv("RILL_TOKEN", raising=False)
     with serving() as server:
-        with offered(server.port, TOKEN, environment.private_dirs()):
+        with published(server.port, TOKEN, environment.private_dirs()):
             async with StudioClient(f"http://{server.host}") as client:
                 assert client.welcome["type"] == "welcome"
         with pytest.raises(StudioError, match="API token"):

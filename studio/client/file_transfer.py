@@ -20,8 +20,8 @@ from typing import Any
 from pipelines import STAGES, HostPicture, Pixels, RillError, SettingsError, StageTimings, StreamSpec, media
 from studio import environment
 from studio.cli.arguments import assignments
-from studio.client import Shown, StudioClient, StudioError
-from studio.files.render import OrderedOutput, Source, open_source
+from studio.client import DecodedAnswer, StudioClient, StudioError
+from studio.files.render import OrderedWriter, Source, open_source
 from studio.files.summary import Summary
 from studio.pictures import codec
 from studio.stream.telemetry import percentile
@@ -34,10 +34,10 @@ MAX_LAG = 8
 """No stream batch holds more frames; so many copies of the last one bring all of them home."""
 
 
-class Transfer:
+class FileTransfer:
     """One clip on its way. `pace` max sends as fast as answers come, source as fast as the clip plays."""
 
-    def __init__(self, client: StudioClient, source: Source, output: OrderedOutput, pace: str) -> None:
+    def __init__(self, client: StudioClient, source: Source, output: OrderedWriter, pace: str) -> None:
         self.client = client
         self.source = source
         self.pace = pace
@@ -93,7 +93,7 @@ class Transfer:
         started = time.monotonic()
         for index, pixels in enumerate(chunk):
             place, self.summary.frames = self.summary.frames, self.summary.frames + 1
-            self._writes.append(lambda place=place: self._output.expect(place))  # type: ignore[misc]
+            self._writes.append(lambda place=place: self._output.reserve(place))  # type: ignore[misc]
             if self.pace == "source":
                 await asyncio.sleep(max(0.0, started + index / self.source.fps - time.monotonic()))
             if self.pace == "source" and not self.client.room:
@@ -131,7 +131,7 @@ class Transfer:
             self._done = max(self._done, shown.answer.settled)
             self._progress.set()
 
-    def _take(self, shown: Shown) -> None:
+    def _take(self, shown: DecodedAnswer) -> None:
         answer, frame_id = shown.answer, shown.answer.frame_id
         if shown.pixels is None:
             if answer.verdict != "warming" and frame_id in self._open:
@@ -178,7 +178,7 @@ async def transfer(args: argparse.Namespace) -> dict[str, Any]:
         source = open_source(args.input, *client.size)
         writer = media.open_writer(args.output, source.fps, *client.size)
         try:
-            running = Transfer(client, source, OrderedOutput(writer), args.pace)
+            running = FileTransfer(client, source, OrderedWriter(writer), args.pace)
             await running.run()
         finally:
             writer.close()
