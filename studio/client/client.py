@@ -129,7 +129,7 @@ class StudioClient:
 
     @property
     def values(self) -> dict[str, Any]:
-        """The settings as the server last said they stand."""
+        """The settings as the server last sent them."""
         return dict(self.welcome["settings"]["values"])
 
     @property
@@ -144,7 +144,7 @@ class StudioClient:
 
     @property
     def room(self) -> bool:
-        """May a frame leave now: is there credit for it, and will it not merely wait behind others' turns?"""
+        """May a frame be sent now: is there credit for it, and is the session's turn near?"""
         return self._delay == 0.0
 
     @property
@@ -156,7 +156,7 @@ class StudioClient:
         turns (studio/client/pace.py). Returns the frame's id.
 
         The picture is taken to be as new as the moment when it may leave. Where it is not to age while it waits here, take it
-        when `room` says so.
+        when `room` is true.
         """
         started = time.monotonic()
         picture, form = b"", "none"
@@ -184,7 +184,7 @@ class StudioClient:
         answer = await self._answers.get()
         if answer is None:
             self._answers.put_nowait(None)
-            raise self._failure or StudioError("the session is over")
+            raise self._failure or StudioError("the session has ended")
         pixels = None
         if answer.format != "none":
             pixels = await asyncio.to_thread(codec.read, memoryview(answer.picture), answer.format, Limits())
@@ -199,7 +199,7 @@ class StudioClient:
         return dict(message["values"])
 
     async def change(self, **changes: object) -> dict[str, Any]:
-        """Change the stream's spec for everybody who shares the server: model, loras, width, height, backend, dtype.
+        """Change the stream's spec for all clients of the server: model, loras, width, height, backend, dtype.
 
         Returns the whole new spec; pictures that `shown` gives from then on have its size. Waits for as long as the new pipeline
         is being built, ten minutes at most; frames may be sent meanwhile. Raises StudioError: forbidden, busy or bad_spec.
@@ -217,7 +217,7 @@ class StudioClient:
         await self._ask(lambda request: protocol.pack_mask(request, png))
 
     async def picture(self, pixels: Pixels | None) -> None:
-        """The picture prompt, uint8 [H, W, 3]: what the result shall be like; None removes it.
+        """The picture prompt, uint8 [H, W, 3]: what the result should be like; None removes it.
 
         It holds for the frames sent after this call, where the model has an adapter for it. Raises StudioError bad_picture.
         """
@@ -233,7 +233,7 @@ class StudioClient:
             await self._live().send(protocol.pack_text("pause", paused=paused))
 
     async def _ask(self, question: Callable[[int], str | bytes], timeout: float = 10.0) -> dict[str, Any]:
-        """Send what `question` makes of a request number; the answer that bears it. Raises StudioError, also for an error."""
+        """Send what `question` makes of a request number; returns the reply with that number. Raises StudioError."""
         self._check()
         request = max(self._requests, default=0) + 1
         reply = self._requests[request] = asyncio.get_running_loop().create_future()
@@ -307,7 +307,7 @@ class StudioClient:
 
     @property
     def _address(self) -> str:
-        """Where to connect: a server that is one of several is named, so that whoever stands before them finds the session."""
+        """Where to connect: names the server where there are several, so that the gateway finds the session."""
         at = self.welcome.get("at")
         return f"{self.url}?{urlencode({'at': at})}" if at else self.url
 

@@ -31,7 +31,7 @@ CHUNK_BYTES = 72 * 1024 * 1024
 """96 pictures of 512x512: the pause between chunks costs less than one percent, and three chunks fit into memory anywhere."""
 
 MAX_LAG = 8
-"""No stream batch holds more frames; so many copies of the last one bring all of them home."""
+"""No stream batch holds more frames; this many copies of the last one push all of them out."""
 
 
 class FileTransfer:
@@ -47,7 +47,7 @@ class FileTransfer:
         self.outside: list[float] = []
         self._output = output
         self._size = client.size  # of the file, whatever becomes of the stream
-        self._writes: list[Callable[[], None]] = []  # what the output is told once the clock stands
+        self._writes: list[Callable[[], None]] = []  # done once the clock stands still
         self._open: dict[int, int] = {}  # frame id → place in the clip, while no picture is decided for it
         self._done = 0  # all answers up to this frame id have been seen
         self._progress = asyncio.Event()
@@ -102,7 +102,7 @@ class FileTransfer:
             frame_id = await self.client.frame(pixels)
             self._open[frame_id] = place
             if frame_id == 1:
-                await self._settle()  # the engine's first step may be slow; nothing shall queue behind it
+                await self._settle()  # the engine's first step may be slow; nothing must queue behind it
         await self._settle()
         if last:
             await self._flush(chunk[-1])
@@ -188,7 +188,7 @@ async def transfer(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def part_of_spec(text: str) -> tuple[str, Any]:
-    """("width", 256) from "width=256". Raises ArgumentTypeError; whether the value is allowed is for the server to say."""
+    """("width", 256) from "width=256". Raises ArgumentTypeError; the server checks the value."""
     key, equals, value = text.partition("=")
     if not equals:
         raise argparse.ArgumentTypeError(f"{text!r} must be given as KEY=VALUE")
@@ -205,7 +205,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("input", type=Path)
     made.add_argument("output", type=Path)
     made.add_argument("--pace", choices=("max", "source"), default="max", help="as fast as it goes, or as the clip plays")
-    made.add_argument("--prompt", help="what the picture shall become")
+    made.add_argument("--prompt", help="what the picture should become")
     made.add_argument("--set", dest="assignments", action="append", default=[], metavar="KEY=VALUE", help="any live setting")
     made.add_argument(
         "--spec",

@@ -12,14 +12,14 @@ from collections import deque
 from studio.wire.protocol import Answer
 
 EARLY_STEPS = 1.5
-"""So many steps before the end of the session's next turn. A client alone, whose turns are a step apart, never waits."""
+"""Steps before the end of the session's next turn. A client alone, whose turns are a step apart, never waits."""
 
 TURNS = 3
-"""The shortest of so many intervals counts: a turn that came late says nothing of the next."""
+"""The shortest of this many intervals counts: one late turn does not make the next one late."""
 
 
 class Pace:
-    """One client's, from what it sends and the answers it hears."""
+    """One client's, from the frames that it sends and the answers that it gets."""
 
     def __init__(self) -> None:
         self._turns: deque[float] = deque(maxlen=TURNS)
@@ -27,7 +27,7 @@ class Pace:
         self._not_before = 0.0
 
     def sent(self, unsettled: int, now: float) -> None:
-        """A picture leaves; so many were under way before it."""
+        """A picture is sent; `unsettled` were in flight before it."""
         if unsettled == 0:
             self._since = now
 
@@ -43,7 +43,7 @@ class Pace:
             self._not_before += min(self._turns) - EARLY_STEPS * step_s - travel_s
 
     def delay(self, unsettled: int, credit: int, now: float) -> float:
-        """Seconds until a picture may leave with so many under way: 0 now, infinity when an answer has to come first."""
+        """Seconds until a picture may be sent with `unsettled` in flight: 0 now, infinity when an answer must come first."""
         if unsettled >= credit:
             return math.inf
         return max(0.0, self._not_before - now) if unsettled else 0.0

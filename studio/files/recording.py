@@ -1,8 +1,8 @@
 """A session on record: frames admitted, settings and when they held, what was decided. Enough to make the same bytes again.
 
-One JSON object a line: a head (spec, settings, source), one line per source frame that has something to say (a settings patch,
+One JSON object a line: a head (spec, settings, source), one line per source frame with an event (a settings patch,
 a painted mask or a picture prompt that takes effect before it, or that the gate skipped it), and a tail with the digest of all
-pictures shown. What a clock or a die decided is read from the record on replay, never decided again.
+pictures shown. What depended on a clock or a die is read from the recording on replay, and not decided again.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class PendingPicture:
 
 
 class OrderedWriter:
-    """Writes one picture per source frame in source order, though the stream batch answers late."""
+    """Writes one picture per source frame in source order, although the stream batch returns pictures late."""
 
     def __init__(self, writer: media.Writer, digest: Digest | None = None) -> None:
         self._writer = writer
@@ -67,7 +67,7 @@ class OrderedWriter:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Pictures with the rate at which they are to be shown, in frames per second; count 0 if the file does not say."""
+    """Pictures with the rate at which they are to be shown, in frames per second; count 0 if the file does not hold it."""
 
     pictures: Iterator[Pixels]
     fps: float
@@ -133,7 +133,7 @@ class Renderer:
         self.output.repeat(frame.id)
 
     def drain(self) -> None:
-        """Bring home what is still in flight."""
+        """Process what is still in flight."""
         while self._state.in_flight:
             self._step(None, time.perf_counter())
 
@@ -207,7 +207,7 @@ def render(pipeline: StreamPipeline, plan: Plan, source_path: Path, target: Path
 
 
 def beginning(timeline: tuple[TimelineEntry, ...], **pngs: bytes) -> tuple[TimelineEntry, ...]:
-    """The timeline with this mask or picture prompt from frame 0 on, until it says otherwise."""
+    """The timeline with this mask or picture prompt from frame 0 on, until it has another one."""
     first = next((moment for moment in timeline if moment.frame == 0), TimelineEntry(0))
     given = {name: png for name, png in pngs.items() if getattr(first, name) is None}
     return (replace(first, **given), *(moment for moment in timeline if moment.frame))  # type: ignore[arg-type]

@@ -1,8 +1,8 @@
-"""Graphs that are built in another process, at the lowest priority, and left on disk for this one, which then reads them.
+"""Builds graphs in another process, at the lowest priority; this process then reads them from disk.
 
 Converting a network is mostly Python, so in a thread it takes turns with the model's thread, the event loop and the codecs,
 whatever its priority; and threads that a library starts from a slow thread stay slow. The other process starts with the first
-graph and ends when nothing more is asked for. It loads the model for itself: where there is no memory for that, this process
+graph and ends when nothing more is requested. It loads the model for itself: where there is no memory for that, this process
 builds.
 """
 
@@ -60,7 +60,7 @@ class BuildProcess:
         return "interrupted" if interrupted else "failed"
 
     def interrupt(self) -> None:
-        """What is being built is no longer wanted."""
+        """Stop the build in progress."""
         with self._lock:
             self._interrupted = True
         self.stop()
@@ -109,11 +109,11 @@ class BuildProcess:
 
 
 def serve(requests: Iterable[str], answers: IO[str]) -> None:
-    """Build what the lines ask for until they end: one answer each, "built" or why not."""
+    """Build what the lines request until they end: one answer each, "built" or the reason why not."""
     loaded: tuple[StreamSpec, Any] | None = None
     for line in requests:
-        asked = json.loads(line)
-        spec, key = StreamSpec(**asked["spec"]), GraphKey(**asked["key"])
+        request = json.loads(line)
+        spec, key = StreamSpec(**request["spec"]), GraphKey(**request["key"])
         try:
             if loaded is None or loaded[0] != spec:
                 loaded = None  # the memory of two is not there

@@ -1,7 +1,7 @@
-"""What is built beside the stream: one thread, and in its queue one place per session.
+"""What is built beside the stream: one thread, and a queue with one request per session.
 
-A session's new request takes the place of its older one; sessions take turns, one piece of work each; who leaves takes the rest
-of the request along. What is built ahead of need comes when nobody waits, and only while it may.
+A session's new request replaces its older one; sessions take turns, one piece of work each; a session that ends takes its
+request along. What is built ahead of need comes when no session waits, and only while it may.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ REST_S = 30.0
 
 @dataclass(slots=True)
 class BuildRequest(Generic[W]):
-    """asked: the work as it was asked for; left: what is still to be done. done: over, in whatever way."""
+    """work: as requested; left: what is still to be done. done: set when it has ended in any way."""
 
-    asked: tuple[W, ...]
+    work: tuple[W, ...]
     left: list[W]
     done: Future[None]
 
@@ -36,9 +36,9 @@ class BuildRequest(Generic[W]):
 class BuildQueue(Generic[W]):
     """`build` is called in the queue's thread, one piece of work after the other; its errors are logged. Any thread may ask.
 
-    may_idle: whether work that nobody waits for may be done now. interrupt: called, with the queue locked, when the present piece
-    of work is no longer wanted, or when it is ahead of need and somebody waits; it is done again then. rest: called in the
-    queue's thread when there has been nothing to do for REST_S.
+    may_idle: whether work that no session waits for may be done now. interrupt: called, with the queue locked, when the present
+    piece of work is no longer wanted, or when it is ahead of need and a session waits; it is done again later. rest: called in
+    the queue's thread when there has been nothing to do for REST_S.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class BuildQueue(Generic[W]):
         rest: Callable[[], None] = lambda: None,
     ) -> None:
         self._build, self._may_idle, self._interrupt, self._rest = build, may_idle, interrupt, rest
-        self._present: tuple[str | None, W] | None = None  # whose work is being done; None is ahead of need
+        self._present: tuple[str | None, W] | None = None  # session and its work in progress; None: ahead of need
         self._wake = threading.Condition()
         self._requests: dict[str, BuildRequest[W]] = {}  # in the order of their turns
         self._ahead: list[W] = []
@@ -58,11 +58,11 @@ class BuildQueue(Generic[W]):
         self._thread.start()
 
     def request(self, session: str, work: Sequence[W]) -> Future[None]:
-        """Do this for a session, instead of what it asked for before. The Future ends with the work, or when it is dropped."""
+        """Do this for a session, instead of its earlier request. The Future ends with the work, or when it is dropped."""
         with self._wake:
             waiting = self._requests.get(session)
-            if waiting is not None and waiting.asked == tuple(work):
-                return waiting.done  # a slider asks many times for the same
+            if waiting is not None and waiting.work == tuple(work):
+                return waiting.done  # a slider sends the same request many times
             if waiting is not None:
                 waiting.end()
             self._overtake(session, work)
@@ -79,7 +79,7 @@ class BuildQueue(Generic[W]):
         """The session needs this now, since others came or left. A Future that `ask` returned ends with the new work."""
         with self._wake:
             waiting = self._requests.get(session)
-            if self._closed or (waiting is None and not work) or (waiting is not None and waiting.asked == tuple(work)):
+            if self._closed or (waiting is None and not work) or (waiting is not None and waiting.work == tuple(work)):
                 return
             self._overtake(session, work)
             if work:
@@ -89,18 +89,18 @@ class BuildQueue(Generic[W]):
                 self._requests.pop(session).end()
 
     def ahead(self, work: Sequence[W]) -> None:
-        """Do this while nobody waits, instead of what was to be done so before."""
+        """Do this while no session waits, instead of earlier work of this kind."""
         with self._wake:
             self._ahead = list(work)
             self._wake.notify()
 
     def recheck(self) -> None:
-        """Whether work ahead of need may be done has changed."""
+        """The result of `may_idle` may have changed."""
         with self._wake:
             self._wake.notify()
 
     def drop(self, session: str) -> None:
-        """The session has left: what it still waits for is not done."""
+        """The session has ended: the rest of its request is not done."""
         with self._wake:
             request = self._requests.pop(session, None)
             if request is not None:
@@ -133,7 +133,7 @@ class BuildQueue(Generic[W]):
         self._interrupt()
 
     def _next(self) -> tuple[str, BuildRequest[W] | None, W] | None:
-        """The next piece of work, and whose it is; blocks until there is one. None at the end."""
+        """The next piece of work with its session; blocks until there is one. None at the end."""
         with self._wake:
             while not self._closed:
                 if self._requests:

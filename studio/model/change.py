@@ -1,6 +1,5 @@
-"""What a change of the stream's spec may be: who may ask, what is allowed, and what becomes of the settings. Pure functions of
-values, and the slow work that makes a new pipeline in a thread of its own; who hands it to the model's owner is
-studio/visit/hub.py.
+"""Changes of the stream's spec: which client may request one, what is allowed, and how settings are fitted. Pure functions of
+values, and the slow work that builds a new pipeline; studio/visit/hub.py runs it in a thread, and swaps the pipelines.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ MAX_MODEL = 400
 
 @dataclass(frozen=True, slots=True)
 class ChangeRule:
-    """Who may change the spec: alone (whoever is alone here, or has the API token), token (only who has it), or never.
+    """Which client may change the spec: alone (the only one, or one with the API token), token (one with the token), or never.
 
     folders: local models may be loaded from folders below these; without any, only registered models and the one the server was
     started with. lora_folders: the same for LoRAs, of which none is registered.
@@ -49,7 +48,7 @@ class ChangeRule:
     def refusal(self, connected: int, token: bool) -> str | None:
         """Why a client may not change the spec now, None if it may. connected: sessions, its own included."""
         if self.who == "never":
-            return "the operator of this server has switched changes of model, size and backend off"
+            return "the operator of this server does not allow changes of model, size and backend"
         if token or (self.who == "alone" and connected <= 1):
             return None
         if self.who == "token":
@@ -57,7 +56,7 @@ class ChangeRule:
         return f"{connected} visitors share the pipeline: only a client with the API token may change it now"
 
     def allows(self, model: str) -> bool:
-        """May this model be loaded, for what its name is? Says nothing about whether it can."""
+        """May a model of this name be loaded? Does not check whether it can be."""
         if model in REGISTRY:
             return True
         try:  # what does not exist as a whole would be taken for a model with more added to it
@@ -82,7 +81,7 @@ class ChangeRule:
 
 
 def choices(spec: StreamSpec) -> dict[str, list[str]]:
-    """Backends and dtypes that may be asked for on the spec's device."""
+    """Backends and dtypes that are available on the spec's device."""
     if spec.device == "cpu":
         return {"backend": ["openvino", "eager", "compile"], "dtype": ["bfloat16", "float32", "int8"]}
     return {"backend": ["compile", "eager"], "dtype": ["float16", "bfloat16", "float32", "int8"]}
@@ -104,9 +103,9 @@ def merged_spec(
             raise _bad(f"{brief(key)} cannot be changed; {known} can", str(key)[:40])
     model = changes.get("model", present.model)
     if not isinstance(model, str) or not 0 < len(model) <= MAX_MODEL or "\0" in model:
-        raise _bad(f"{brief(model)} is no name of a model", "model")
+        raise _bad(f"{brief(model)} is not the name of a model", "model")
     if model != present.model and not allows(model):
-        raise _bad(f"{brief(model)} is no model of this server; registered are {', '.join(REGISTRY)}", "model")
+        raise _bad(f"{brief(model)} is not a model of this server; registered are {', '.join(REGISTRY)}", "model")
     try:
         spec = dataclasses.replace(present, **changes)  # type: ignore[arg-type]
     except SpecError as error:
@@ -114,7 +113,7 @@ def merged_spec(
     used = {use.name for use in present.loras}
     for use in spec.loras:
         if use.name not in used and not allows_lora(use.name):
-            raise _bad(f"{brief(use.name)} is no LoRA of this server; those of a welcome's change.loras are", "loras")
+            raise _bad(f"{brief(use.name)} is not a LoRA of this server; the welcome lists them in change.loras", "loras")
     return spec
 
 
@@ -168,15 +167,16 @@ def build(
 
 
 def client_error(error: Exception, changes: Mapping[str, object]) -> ProtocolError:
-    """What to tell the client whose change failed. It keeps no hold of `error`, whose traceback holds the half-built pipeline."""
-    asked = next((key for key in CHANGEABLE if key in changes), "spec")
+    """The error for the client whose change failed. It keeps no reference to `error`: its traceback holds the half-built
+    pipeline."""
+    requested = next((key for key in CHANGEABLE if key in changes), "spec")
     if isinstance(error, SpecError | SettingsError):
         return _bad(str(error), error.field)
     if isinstance(error, ModelError):
         return _bad(str(error), "loras" if "loras" in changes and "model" not in changes else "model")
     if isinstance(error, RillError):
-        return _bad(str(error), asked)
-    return _bad(f"the pipeline cannot be built ({type(error).__name__}); the present one goes on", asked)
+        return _bad(str(error), requested)
+    return _bad(f"the pipeline cannot be built ({type(error).__name__}); the present one stays", requested)
 
 
 def facts(pipeline: StreamPipeline) -> dict[str, Any]:

@@ -62,7 +62,7 @@ class Fleet:
         return frozenset(name for name, one in list(self._assigned.items()) if one is owner)
 
     def offer(self, job: Job) -> Job | None:
-        """Any thread. As Owner.offer; a session that is over gets its job back."""
+        """Any thread. As Owner.offer; returns the job of a session that has ended."""
         owner = self._assigned.get(job.session)
         return job if owner is None else owner.offer(job)
 
@@ -73,7 +73,7 @@ class Fleet:
             owner.forget(session)
 
     def swap(self, pipelines: Sequence[StreamPipeline], on_swapped: OnSwapped) -> list[Future[None]]:
-        """As Owner.swap, for all owners: each goes on with its pipeline after its present step."""
+        """As Owner.swap, for all owners: each takes its pipeline after its present step."""
         return [
             owner.swap(pipeline, partial(self._swapped, owner, on_swapped))
             for owner, pipeline in zip(self.owners, pipelines, strict=True)

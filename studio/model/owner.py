@@ -46,7 +46,7 @@ class Job:
     """One frame of a session for the model, or None, which only lets the stream batch move on.
 
     on_done: called on the owner's thread, once. on_turn_near: called there at the beginning of each step after which it is
-    probably this job's turn. on_unused: for whoever gets the job back from `offer`, to call instead.
+    probably this job's turn. on_unused: to be called instead by the caller that `offer` returns the job to.
     """
 
     session: str
@@ -157,7 +157,7 @@ class Owner:
         return done
 
     def forget(self, session: str) -> None:
-        """The session is over: drop its job and its state."""
+        """The session has ended: drop its job and its state."""
         with self._wake:
             self._waiting.pop(session, None)
             self._gone.add(session)
@@ -248,7 +248,7 @@ class Owner:
         return [job for job in jobs if job is not None]
 
     def _take(self, session: str, rows: int | None, now: float) -> RunningJob | None:
-        """The session's job for the next step; None if the session is over."""
+        """The session's job for the next step; None if the session has ended."""
         begun = self._begun.get(session)
         if begun is not None:
             return replace(begun, rows=rows)
@@ -275,7 +275,7 @@ class Owner:
             self._settle(begun, outcome)
 
     def _settle(self, begun: RunningJob, outcome: Output | str | None) -> None:
-        """A job is done, or goes on in a later step."""
+        """A job is done, or continues in a later step."""
         job = begun.job
         if outcome is None:
             self._begun[job.session] = begun
@@ -287,8 +287,8 @@ class Owner:
         job.on_done(JobResult(output, error, 0 if held is None else held.state.in_flight, wait_ms, begun.taken_at))
 
     def _step(self, pipeline: StreamPipeline, jobs: list[RunningJob]) -> list[Output | str | None]:
-        """One outcome per job: its Output, an error's text, or None if it goes on in a later step. A session that fails loses its
-        state, the others keep theirs."""
+        """One outcome per job: its Output, an error's text, or None if it continues in a later step. A session that fails loses
+        its state, the others keep theirs."""
         try:
             return list(pipeline.advance([self._entry(pipeline, begun) for begun in jobs]))
         except Exception as error:  # a model may fail in any way; each session is run alone to find the one that failed

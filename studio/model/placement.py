@@ -1,6 +1,6 @@
 """On which device a new session is placed. Pure.
 
-What counts is the time that a device needs for one frame of each of its sessions: a device that is slower, or whose visitors ask
+What counts is the time that a device needs for one frame of each of its sessions: a device that is slower, or whose sessions need
 for more rows, fills sooner. A session stays where it is placed: its state lies on that device.
 """
 

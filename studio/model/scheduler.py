@@ -1,22 +1,21 @@
-"""Which waiting sessions enter the next step, and with how much of their frame. Pure: no clock, no threads, no tensors; a
-function of what it was told.
+"""Which waiting sessions enter the next step, and with how much of their frame. Pure: no clock, no threads, no tensors.
 
-A session waits with its freshest frame, whose demand is known: so many rows of this or that kind of pass. Four questions:
+A session waits with its newest frame, whose demand is known: a number of rows of each kind of pass. Four questions:
 
 - **Whose turn is it?** Device time is shared by start-time fair queueing (Goyal, Vin, Cheng: SIGCOMM 1996), as the virtual
   token counter does for continuous batching (Sheng et al.: OSDI 2024, arXiv 2401.00588). A session's tag is the device time
-  that it has had; who waits with the smallest tag is the head, and the head is always served. Whoever asks for more rows gets
-  fewer frames, not more device. A session that comes back starts at the head's tag: idling earns no credit. Nobody's tag runs
-  more than `lead` (the dearest part of any session's frame) ahead of the head's, so what was taken while nobody else wanted it is
+  that it has had; the waiting session with the smallest tag is the head, and the head is always served. A session with more rows
+  gets fewer frames, not more device. A session that returns starts at the head's tag: idling earns no credit. No tag runs more
+  than `lead` (the most expensive part of any session's frame) ahead of the head's, so what was taken while no other wanted it is
   not held against anyone for long.
 - **How much of its frame?** A client with one or two frames under way has nothing in the line while its answer travels. If a
   frame seven times as dear began at that moment, as a whole, the client would get an eighth of the device and not half. So a
   frame that costs more than `part` times what the cheapest frame of another present session costs is done in parts of at most
-  that much, one row at least, and others enter between them. Who is alone is never divided.
-- **How many with it?** Steps get dearer with rows, and everybody in a step waits for all of it. Of the batches that cost at most
-  `stretch` times what the head would cost alone, the smallest is taken that does nearly as much work per second as the best.
-  A CPU, where two rows cost nearly twice one, takes few; a GPU takes as many as its curve is flat for. A part rides with
-  another head only if its session has not had more than that one: else the lighter one would wait for it in each of its steps.
+  that much, one row at least, and others enter between them. A frame of the only session is never divided.
+- **How many with it?** Steps take longer with more rows, and every session in a step waits for all of it. Of the batches that
+  cost at most `stretch` times what the head would cost alone, the smallest is taken that does nearly as much work per second as
+  the best. A CPU, where two rows cost nearly twice one, takes few; a GPU takes as many as its curve is flat for. A part rides
+  with another head only if its session has not had more than that one: else the lighter one would wait for it in each step.
 - **Which?** Rows of one kind of pass share its calls. So besides "the next n in the order of tags", "the next n of the head's
   kind" is weighed, by the same measure.
 
@@ -24,7 +23,7 @@ What a batch costs is measured, stage by stage (`Costs`).
 
 Bound (tests hold it to that): while a session waits, the other sessions j head steps for at most Σⱼ (lead + pⱼ) seconds of
 their own cost, pⱼ j's dearest part: such a step is headed by a j with a smaller tag, and raises it by what the part costs. So
-at most Σⱼ (⌊lead / cⱼ⌋ + 1) steps pass, cⱼ j's cheapest part; who rides with a head makes its step `stretch` times as long at
+at most Σⱼ (⌊lead / cⱼ⌋ + 1) steps pass, cⱼ j's cheapest part; sessions beside a head make its step `stretch` times as long at
 most. A session that comes back while another's part is computed waits for no more than that part until it may be the head.
 """
 
@@ -52,10 +51,10 @@ class WaitingSession:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """stretch: a step may cost so many times what its head would alone. least_s: or this, where that is less; shorter waits are
+    """stretch: a step may cost this many times what its head would alone. least_s: or this, where that is less; shorter waits are
     not seen. slack: share of work per second that is given up for a shorter step. widest: sessions in a step. part: a part of a
-    frame may cost so many times the cheapest frame of another session. present_s: who waited within so many seconds of device
-    time is present.
+    frame may cost this many times the cheapest frame of another session. present_s: a session that waited within so many
+    seconds of device time is present.
     """
 
     stretch: float = 3.0
@@ -89,11 +88,11 @@ class Costs:
         return sum(self._call(kind, rows) for (kind, _), rows in demand.items() if rows)
 
     def allows(self, demand: Demand) -> bool:
-        """False for a step much larger than any so far, whose cost nobody can tell."""
+        """False for a step much larger than any so far, whose cost is unknown."""
         return all(rows <= 2 * max(self._seen.get(kind, {0: None})) for (kind, _), rows in demand.items())
 
     def observe(self, demand: Demand, seconds: float) -> None:
-        """A step, or a stage of it, with this demand took so long. What several calls took together is split as expected."""
+        """A step, or a stage of it, with this demand took `seconds`. The time of several calls is split as expected."""
         expected = {call: self._call(call[0], rows) for call, rows in demand.items() if rows}
         total = sum(expected.values())
         self._steps += 1
@@ -138,7 +137,7 @@ class Part:
 
 
 class Scheduler:
-    """Chooses, and remembers what everybody has had. Belongs to one model's owner."""
+    """Chooses, and keeps what each session has had. Belongs to one model's owner."""
 
     def __init__(self, policy: Policy | None = None) -> None:
         self.policy = policy or Policy()
@@ -162,8 +161,8 @@ class Scheduler:
         return len(self._charges), sum(self._frames.get(session, charge) for session, charge in self._charges.items())
 
     def choose(self, waiting: Sequence[WaitingSession]) -> dict[str, int]:
-        """The sessions of the next step, the head first, and how many rows of their demand they may have in it; nobody if nobody
-        waits. They are charged for it at once. Who gets less than it asked for waits again with what is left.
+        """The sessions of the next step, the head first, and how many rows of their demand they may have in it; empty if none
+        waits. They are charged at once. A session that gets less than its demand waits again with the rest.
         """
         if not waiting:
             return {}
@@ -182,11 +181,11 @@ class Scheduler:
         return {part.session: part.rows for part in chosen}
 
     def preview(self, waiting: Sequence[WaitingSession]) -> list[str]:
-        """Whom `choose` would choose if these were all who wait; nobody is charged."""
+        """The sessions that `choose` would choose if only these waited; none is charged."""
         return [part.session for part in self._fill(self._parts(waiting))] if waiting else []
 
     def observe(self, demand: Demand, seconds: float) -> None:
-        """The last step, or a stage of it, had these rows, and took so long."""
+        """The last step, or a stage of it, had these rows and took `seconds`."""
         self._spent += seconds
         self.costs.observe(demand, seconds)
 
@@ -195,7 +194,7 @@ class Scheduler:
         self._begun.pop(session, None)
 
     def forget(self, session: str) -> None:
-        """The session is over."""
+        """The session has ended."""
         for known in (self._tags, self._charges, self._frames, self._begun, self._seen):
             known.pop(session, None)
 
@@ -203,7 +202,7 @@ class Scheduler:
         return max(self._tags.get(session, self._now), self._now)
 
     def _parts(self, waiting: Sequence[WaitingSession]) -> list[Part]:
-        """What everybody who waits would do next, in the order of tags."""
+        """What each waiting session would do next, in the order of tags."""
         frames = {session: cost for session, cost in self._frames.items() if self._present(session)}
         for one in waiting:
             if one.session not in frames:
@@ -228,7 +227,7 @@ class Scheduler:
         return Part(one.session, self._tag(one.session), demand, rows, cost, not last or one.session in self._begun, last)
 
     def _cut(self, demand: Demand, cheapest: float) -> tuple[Demand, int, float]:
-        """All of a demand, or as many rows as may be done at a time beside somebody with frames that cheap, and their cost."""
+        """All of a demand, or as many rows as may be done at a time beside a session with frames that cheap, and their cost."""
         rows = sum(demand.values())
         bound = self.policy.part * cheapest
         if cheapest < math.inf and not self._fits(demand, bound):
@@ -265,14 +264,14 @@ class Scheduler:
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """rate: seconds of work, had everybody been alone, per second."""
+    """rate: seconds of work per second, by what each part would take alone."""
 
     members: Sequence[Part]
     rate: float
 
 
 def leading_rows(demand: Demand, rows: int) -> Demand:
-    """The first so many rows of a demand."""
+    """The first `rows` rows of a demand."""
     taken: dict[Any, int] = {}
     for call, count in demand.items():
         if rows <= 0:

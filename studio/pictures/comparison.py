@@ -1,4 +1,4 @@
-"""What the probe's reference says of the pictures shown: SSIM, PSNR, flicker. One per session, in the codec pool."""
+"""Pictures compared with the probe's references: SSIM, PSNR, flicker. One per session, in the codec pool."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What native libraries write to the standard error stream becomes log records, which are limited like all others.
 
-libpng and libjpeg complain there about every broken picture, from C, and can be asked for nothing else by OpenCV's users.
+libpng and libjpeg report every broken picture there, from C, and OpenCV has no option against it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ LONGEST = 500
 
 
 def relay_native_errors() -> None:
-    """Read file descriptor 2 from a thread from now on. Python's own `sys.stderr` goes on to where the descriptor went before.
+    """Read file descriptor 2 from a thread from now on. Python's own `sys.stderr` still writes to where the descriptor led
+    before.
 
     Call it once, before logging is configured. A crash in native code shows the Python stack of every thread.
     """
     reader, writer = os.pipe()
     stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="backslashreplace")
-    os.set_blocking(writer, False)  # who writes more than is read loses it, and never waits
+    os.set_blocking(writer, False)  # a library that writes more than is read loses it, and never waits
     os.dup2(writer, 2)
     os.close(writer)
     sys.stderr = stderr

@@ -1,4 +1,4 @@
-"""What a compressed picture says of itself, read before anyone decodes it. Pure; knows JPEG, PNG and WebP headers.
+"""The header of a compressed picture, checked before the picture is decoded. Pure; reads JPEG, PNG and WebP headers.
 
 Refused here because they cost far more to decode than to send: pictures of any size the header may claim, progressive JPEG
 (every scan is a pass over the whole picture, and a small file may hold hundreds), animations.

@@ -6,7 +6,7 @@ import asyncio
 
 
 class LatestPicture:
-    """Viewers wait on an event each, and read `picture` when it is set: who is slow misses pictures. Event loop only."""
+    """Viewers wait on an event each, and read `picture` when it is set; slow viewers miss pictures. Event loop only."""
 
     def __init__(self) -> None:
         self.picture: tuple[str, bytes] | None = None  # format, compressed picture

@@ -30,7 +30,7 @@ class Metrics:
         self._stage = [self.stages.labels(stage) for stage in TIMINGS]
 
     def watch(self, name: str, help_text: str, value: Callable[[], float]) -> None:
-        """A gauge that is read when it is asked for."""
+        """A gauge whose value is read at each scrape."""
         Gauge(name, help_text, registry=self._registry).set_function(value)
 
     def timings(self, timings: AnswerTimings) -> None:
@@ -39,7 +39,7 @@ class Metrics:
             stage.observe(value / 1000)
 
     def count(self, before: Mapping[str, int], after: Mapping[str, int], counter: Counter) -> None:
-        """Add what was counted between two looks at a session's totals."""
+        """Add the difference between two states of a session's totals to a counter."""
         for name, value in after.items():
             if name != "received" and value > before.get(name, 0):
                 counter.labels(name).inc(value - before.get(name, 0))

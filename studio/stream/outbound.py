@@ -31,7 +31,7 @@ MAX_PSNR_DB = 100.0
 
 @dataclass(slots=True)
 class FrameProgress:
-    """What is known of one frame in progress. Times in seconds of the services' clock, or in ms where the name says so."""
+    """What is known of one frame in progress. Times in seconds of the services' clock, or in ms where the name ends in _ms."""
 
     frame_id: int
     captured_at: float
@@ -177,7 +177,7 @@ class Outbound:
         self.mailbox.wake()
 
     def fail_all(self) -> None:
-        """An error of our own: every frame in flight has failed, and the stream goes on."""
+        """An error of our own: every frame in flight has failed, and the stream continues."""
         self._session.inbox = None
         for frame_id in self._session.in_flight:
             self.failed(FrameProgress(frame_id, self._session.captured(frame_id), 0.0), "model_error", "an internal error")

@@ -1,4 +1,4 @@
-"""Words that a server does not take in prompts: a list from a file, compared as whole words. Knows no pictures."""
+"""Words that a server does not accept in prompts: a list from a file, compared as whole words."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ log = logging.getLogger("rill")
 
 
 BUILD_WAIT_S = 3.0
-"""A welcome waits so long for the graphs of unusual settings: most are in the cache, the others take up to a minute."""
+"""A welcome waits this long for the graphs of unusual settings: most are in the cache, the others take up to a minute."""
 
 
 class Connection:
@@ -61,7 +61,7 @@ class Connection:
         self._messages = TokenBucket(limits.messages_per_s, 2 * limits.messages_per_s)
         self._bytes = TokenBucket(limits.bytes_per_s, 2 * limits.bytes_per_s)
         self._errors = TokenBucket(limits.errors_per_s, limits.errors_at_once)
-        self._heard_at = self._frame_at = hub.clock()
+        self._message_at = self._frame_at = hub.clock()
         self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._bye = False
         self._turn_announced = False
@@ -89,7 +89,7 @@ class Connection:
     async def _refuse(self, refusal: Refusal) -> None:
         self._hub.metrics.refusals.labels(refusal.code).inc()
         try:
-            async with asyncio.timeout(5.0):  # a peer that does not read shall not hold us
+            async with asyncio.timeout(5.0):  # a peer that does not read must not delay the end
                 await self._socket.send(error_text(refusal.code, refusal.message, fatal=True, field=refusal.field))
                 await self._socket.close(refusal.close, refusal.code)
         except (Disconnected, TimeoutError):
@@ -99,7 +99,7 @@ class Connection:
 
     async def _enter(self, hello: Hello) -> tuple[Seat, Stream]:
         if self._must_show_token and hello.token is None:
-            raise Refusal("unauthorized", "who has not signed in on the page needs the API token", field="token")
+            raise Refusal("unauthorized", "a client without a login on the page needs the API token", field="token")
         if hello.token is not None and not self._hub.token_valid(hello.token):
             raise Refusal("unauthorized", "the token is wrong", field="token")
         self._has_token = hello.token is not None
@@ -108,7 +108,7 @@ class Connection:
             if hello.resume is not None:
                 seat, stream = self._hub.resume(hello.resume)
             else:
-                seat, stream = await self._place(hello.wait)
+                seat, stream = await self._take_seat(hello.wait)
         except SeatError as error:
             raise Refusal(error.code, str(error)) from error
         try:
@@ -119,8 +119,8 @@ class Connection:
             raise
         return seat, stream
 
-    async def _place(self, wait: bool) -> tuple[Seat, Stream]:
-        """A place of one's own, after waiting in line if the client would. Raises SeatError, Refusal, Disconnected."""
+    async def _take_seat(self, wait: bool) -> tuple[Seat, Stream]:
+        """A seat, after waiting in the line if the client wants to. Raises SeatError, Refusal, Disconnected."""
         if not len(self._hub.line):
             try:
                 return self._hub.open(self._hub.opening)
@@ -163,7 +163,7 @@ class Connection:
             await self._await(change, "the model is being loaded", hub.clock())
 
     async def _await(self, work: Future[Any] | asyncio.Future[Any], message: str, since: float) -> None:
-        """Until `work` is done, however it ends; the client hears once a second that it goes on."""
+        """Wait until `work` has ended, with or without an error; send `loading` to the client once a second."""
         # Not asyncio.wrap_future: cancelling this connection would cancel the work that all are waiting for.
         loop, ended = asyncio.get_running_loop(), asyncio.Event()
         work.add_done_callback(lambda _: None if loop.is_closed() else loop.call_soon_threadsafe(ended.set))
@@ -219,7 +219,7 @@ class Connection:
     # Serve.
 
     async def _serve(self, seat: Seat, stream: Stream) -> None:
-        self._frame_at = self._heard_at = self._hub.clock()
+        self._frame_at = self._message_at = self._hub.clock()
         mailbox = stream.outbound.mailbox
         tasks = [
             asyncio.ensure_future(self._read(stream, mailbox)),
@@ -242,7 +242,7 @@ class Connection:
 
     def _leave(self, seat: Seat, stream: Stream) -> None:
         if seat.takeover != self._taken_over:
-            return  # somebody else sits here now
+            return  # another connection has taken the seat
         stream.detach()
         if self._bye:
             seat.session.detach()
@@ -258,7 +258,7 @@ class Connection:
             # A message that came while the client waited for its seat is read first.
             message = await (self._socket.receive() if self._receiving is None else self._receiving)
             self._receiving = None
-            self._heard_at = now = clock()
+            self._message_at = now = clock()
             metrics.inc(len(message))
             stream.window.received(len(message))
             if not (self._messages.take(1, now) and self._bytes.take(len(message), now)):
@@ -317,7 +317,7 @@ class Connection:
         return changed
 
     def _change(self, stream: Stream, mailbox: Mailbox, changes: Mapping[str, object], request: int | None) -> None:
-        """Begin a change of the spec, and follow it while this connection lasts. It goes on without it."""
+        """Begin a change of the spec, and report on it while this connection lasts. The change does not depend on it."""
         try:
             work = self._hub.change(changes, stream.session.name, self._has_token, request)
         except ProtocolError as error:
@@ -326,7 +326,8 @@ class Connection:
         self._following = asyncio.create_task(self._follow(mailbox, work, request))
 
     async def _follow(self, mailbox: Mailbox, work: asyncio.Task[ProtocolError | None], request: int | None) -> None:
-        """Report once a second that the change goes on, and why it failed if it does. Its success is sent to every client."""
+        """Report once a second that the change is in progress, and why it failed if it does. Its success is sent to every
+        client."""
         since = self._hub.clock()
         while not work.done():
             elapsed = round(self._hub.clock() - since, 1)
@@ -340,11 +341,11 @@ class Connection:
             await mailbox.post_blocking(error_text(error.code, error.message, field=error.field, request=request))
 
     def _keep_turn(self, stream: Stream, mailbox: Mailbox, now: float) -> None:
-        """While others wait a turn has an end: it is announced, then it comes, and the place is free."""
+        """While others wait a turn has an end: announce it, and end the connection when it has come."""
         line = self._hub.line
         end = line.ends(self._hub.seats.turns()).get(stream.session.name)
         if end is not None and now >= end:
-            self._bye = True  # nothing is kept: the place is somebody else's now
+            self._bye = True  # nothing is kept: the seat is given to another client
             raise Refusal("turn_over", "your turn is over, because others were waiting")
         left = None if end is None else round(end - now, 1)
         if left is not None or self._turn_announced:
@@ -356,8 +357,8 @@ class Connection:
         while True:
             await asyncio.sleep(limits.telemetry_s)
             now = hub.clock()
-            if now - self._heard_at > 3 * limits.ping_s:
-                raise Refusal("timeout", f"nothing heard for {3 * limits.ping_s:g} s")
+            if now - self._message_at > 3 * limits.ping_s:
+                raise Refusal("timeout", f"no message for {3 * limits.ping_s:g} s")
             if now - self._frame_at > limits.idle_s:
                 raise Refusal("idle", f"no frame for {limits.idle_s:g} s")
             self._keep_turn(stream, mailbox, now)

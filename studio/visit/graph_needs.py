@@ -1,4 +1,4 @@
-"""Which graphs the sessions present need, and that they are built: who comes, goes or changes settings changes the answer."""
+"""Which graphs the connected sessions need. Each session that comes, goes or changes its settings changes the answer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from studio.visit.seats import Seats
 
 @dataclass(frozen=True, slots=True)
 class GraphBuild:
-    """A graph to be built. ahead: nobody needs it yet."""
+    """A graph to be built. ahead: no session needs it yet."""
 
     pipeline: StreamPipeline
     key: Any
@@ -51,10 +51,10 @@ class GraphNeeds:
         """The session has left: nothing more is built for it."""
         for queue in (self._reads, self._queue):
             queue.drop(session)
-        self.presence()
+        self.sessions_changed()
 
-    def presence(self) -> None:
-        """Somebody has come or gone: all who are present may now need graphs for another number of rows."""
+    def sessions_changed(self) -> None:
+        """A session has come or gone: all others may now need graphs for another number of rows."""
         self._empty = not self._seats.connected
         if len(self._fleet.pipelines()) == len(self._fleet.owners):
             for session, (pipeline, keys) in self._needed().items():
@@ -64,7 +64,7 @@ class GraphNeeds:
         self._queue.recheck()
 
     def ahead(self, opening: Settings) -> None:
-        """Begin to build what several visitors at once will need, as long as nobody is here. Any thread."""
+        """Build what several sessions at once will need, while none is connected. Any thread."""
         wanted = [
             GraphBuild(pipeline, key, ahead=True)
             for pipeline in self._fleet.pipelines()

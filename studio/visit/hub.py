@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from pipelines import FIELDS, REGISTRY, RillError, Settings, StreamPipeline, StreamSpec, release_memory
 from studio.model.build_process import BuildProcess
@@ -41,15 +42,15 @@ STALLED_S = 60.0
 """A step that takes longer than this is reported as stalled."""
 
 RETURN_AGAIN_S = 60.0
-"""A return to the operator's spec that has failed is tried again after this time, if nobody has come meanwhile."""
+"""A failed return to the operator's spec is tried again after this time, if no session has begun meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
     """What one server is started with. The token is a random one unless given. name: which of several servers behind one address
-    this is; clients that come back say it. devices: a model on each instead of on the spec's. opening: what sessions start with.
-    ahead: graphs for several visitors are built while nobody is here, and all of them in a process of their own.
-    metrics_port: a port of its own for /metrics, where no token is needed. public, users: of studio.web.login.Door.
+    this is; clients that reconnect name it. devices: a model on each instead of on the spec's. opening: the settings that
+    sessions start with. ahead: graphs for several sessions are built while none is connected, and all of them in a process of
+    their own. metrics_port: a port of its own for /metrics, where no token is needed. public, users: of studio.web.login.Door.
     """
 
     spec: StreamSpec = field(default_factory=StreamSpec)
@@ -105,7 +106,7 @@ class Hub:
         self._streams: dict[str, Stream] = {}
         self.metrics.watch("rill_sessions", "Connected sessions.", lambda: self.seats.connected)
         self.metrics.watch("rill_sessions_kept", "Sessions, those in their grace period included.", lambda: len(self.seats))
-        self.metrics.watch("rill_waiting", "Visitors who wait for a place.", lambda: len(self.line))
+        self.metrics.watch("rill_waiting", "Clients that wait for a seat.", lambda: len(self.line))
         self.metrics.watch("rill_graph_bytes", "Memory of graphs beside the plain ones.", lambda: self._graphs.bytes)
         self.metrics.watch("rill_model_ready", "1 if the model is loaded.", lambda: float(self.pipeline is not None))
 
@@ -122,7 +123,7 @@ class Hub:
         return loaded.result() if loaded.done() and loaded.exception() is None else None
 
     def spec(self) -> StreamSpec:
-        """What runs, or what was asked for while nothing runs yet."""
+        """The spec that runs; before the model is loaded, the one that was requested."""
         return self.config.spec if self.pipeline is None else self.pipeline.spec
 
     def check(self, settings: Settings) -> None:
@@ -139,7 +140,7 @@ class Hub:
         return fitted_settings(self.config.opening, self.check)[0]
 
     def facts(self, token: bool) -> dict[str, object]:
-        """What a welcome says of the pipeline, and of what may be changed by a client that has, or has not, shown the token."""
+        """What a welcome holds on the pipeline, and on what a client with or without the token may change."""
         pipeline, rule = self.fleet.loaded.result(0), self.config.changes
         if not self._offered:
             started = self.config.spec
@@ -157,7 +158,7 @@ class Hub:
 
     @property
     def max_connections(self) -> int:
-        """Open sockets that have said hello."""
+        """The bound of `connections`."""
         return 2 * self.limits.max_sessions + self.limits.max_waiting + 16
 
     @contextlib.contextmanager
@@ -204,7 +205,7 @@ class Hub:
     def resume(self, token: str) -> tuple[Seat, Stream]:
         """An earlier session. Raises SeatError."""
         seat = self.seats.resume(token, self.clock())
-        self._graphs.presence()
+        self._graphs.sessions_changed()
         return seat, self._streams[seat.session.name]
 
     def view(self, resume: str, key: str = "") -> str | None:
@@ -226,16 +227,16 @@ class Hub:
             self._graphs.ahead(self.config.opening)
 
     def leave(self, seat: Seat) -> None:
-        """The connection is gone without a bye: the seat is kept warm, but nothing more is built for it."""
+        """The connection has ended without a bye: the seat is kept for the grace period; nothing more is built for it."""
         self.seats.leave(seat, self.clock())
         self._graphs.drop(seat.session.name)
 
     def change(
-        self, changes: Mapping[str, object], asker: str, token: bool, request: int | None
+        self, changes: Mapping[str, object], requester: str, token: bool, request: int | None
     ) -> asyncio.Task[ProtocolError | None]:
-        """Begin to change the spec for everybody. The task results in what went wrong: then all is as it was.
+        """Begin to change the spec for all sessions. The task results in the error if it failed: then nothing has changed.
 
-        asker: the session that asks. Raises ProtocolError: forbidden, busy, or bad_spec.
+        requester: the session that requests it. Raises ProtocolError: forbidden, busy, or bad_spec.
         """
         refusal = self.config.changes.refusal(self.seats.connected, token)
         if refusal is not None:
@@ -255,17 +256,17 @@ class Hub:
         def changed() -> None:
             self._operators = None if self.spec() == before else before
 
-        self._changing = asyncio.create_task(self._change(spec, changes, changed, asker, request))
+        self._changing = asyncio.create_task(self._change(spec, changes, changed, requester, request))
         self._changing.add_done_callback(lambda _: self._return())
         return self._changing
 
     def returning(self) -> asyncio.Task[ProtocolError | None] | None:
-        """A change that is under way while nobody is here: whoever comes waits for it, and begins with the operator's spec."""
+        """The change that is in progress while there is no session; a new client waits for it, and gets the operator's spec."""
         under_way = self._changing is not None and not self._changing.done()
         return self._changing if under_way and not len(self.seats) else None
 
     def _return(self, but: int = 0) -> None:
-        """Go back to the operator's spec, if all have left (`but` so many who have just come) and another one runs."""
+        """Return to the operator's spec if another one runs and there are no sessions, but for `but` new ones."""
         under_way = self._changing is not None and not self._changing.done()
         if self._operators is None or len(self.seats) > but or under_way or self._closed or self.clock() < self._return_at:
             return
@@ -282,23 +283,24 @@ class Hub:
         spec: StreamSpec,
         changes: Mapping[str, object],
         changed: Callable[[], None],
-        asker: str | None = None,
+        requester: str | None = None,
         request: int | None = None,
     ) -> ProtocolError | None:
-        """asker: the session that asked; None for the way back to the operator's spec. changed: called once `spec` runs."""
+        """requester: the session that requested it; None for the return to the operator's spec. changed: called once `spec`
+        runs."""
         failure = None
         log.info("the pipeline changes to %s", spec)
         wishes = [seat.session.settings for seat in self.seats.present()] or [self.config.opening]
         try:
             self._building = self._changer.submit(self._build, self.config.each(spec), wishes)
             pipelines = await asyncio.wrap_future(self._building)
-            if asker is not None and not len(self.seats):
+            if requester is not None and not len(self.seats):
                 log.info("the pipeline stays as it is: all visitors have left")
                 self._discard(pipelines)
             else:
-                await self._swap(pipelines, asker, request)
+                await self._swap(pipelines, requester, request)
                 changed()
-        except Exception as error:  # out of memory, a broken file, a compiler's whim: the present pipeline goes on
+        except Exception as error:  # out of memory, a broken file, a compiler's error: the present pipeline stays
             log.error("the pipeline cannot be changed: %s", error, exc_info=not isinstance(error, RillError))
             failure = client_error(error, changes)
         with contextlib.suppress(RuntimeError):  # the server is stopping
@@ -317,8 +319,8 @@ class Hub:
         for pipeline in pipelines:
             pipeline.close()
 
-    async def _swap(self, pipelines: Sequence[StreamPipeline], asker: str | None, request: int | None) -> None:
-        """Fit everybody's settings to the pipelines, and have the owners take them; nobody can set what these cannot do."""
+    async def _swap(self, pipelines: Sequence[StreamPipeline], requester: str | None, request: int | None) -> None:
+        """Fit all sessions' settings to the pipelines, then swap. Meanwhile no session can set what these cannot do."""
         adjusted = {}
         try:
             for name, stream in self._streams.items():
@@ -331,31 +333,32 @@ class Hub:
             self._streams[name].session.settings = settings
         self._incoming = pipelines
 
-        def tell(sessions: frozenset[str], lost: LostFrames) -> None:
+        def on_swapped(sessions: frozenset[str], lost: LostFrames) -> None:
             for name, stream in list(self._streams.items()):
                 if name not in sessions:
                     continue
                 reasons = adjusted[name][1] if name in adjusted else {}
-                answers = request if name == asker else None
-                stream.callbacks.pipeline_swapped(lost.get(name, ()), lambda s=stream, r=reasons, a=answers: self._news(s, r, a))  # type: ignore[misc]
+                answers = request if name == requester else None
+                describe = partial(self._spec_message, stream, reasons, answers)
+                stream.callbacks.pipeline_swapped(lost.get(name, ()), describe)
 
         try:
-            await asyncio.gather(*map(asyncio.wrap_future, self.fleet.swap(pipelines, tell)))
+            await asyncio.gather(*map(asyncio.wrap_future, self.fleet.swap(pipelines, on_swapped)))
         finally:
             self._incoming = ()
         self._prepare_ahead()
         for seat in self.seats.present():
             self.prepare(seat.session.settings, seat.session.name)
 
-    def _news(self, stream: Stream, adjusted: Mapping[str, str], request: int | None) -> str:
+    def _spec_message(self, stream: Stream, adjusted: Mapping[str, str], request: int | None) -> str:
         """The `spec` message for one session."""
         settings = stream.session.settings
         values = {"version": settings.version, "values": settings.flat()}
-        told = {"settings": values, "fields": declare(FIELDS, self.opening.flat()), "adjusted": dict(adjusted)}
-        return pack_text("spec", **facts(self.fleet.pipeline(stream.session.name)), **told, request=request)
+        changed = {"settings": values, "fields": declare(FIELDS, self.opening.flat()), "adjusted": dict(adjusted)}
+        return pack_text("spec", **facts(self.fleet.pipeline(stream.session.name)), **changed, request=request)
 
     def end(self, seat: Seat) -> None:
-        """The session is over: its state goes."""
+        """The session has ended: drop its state."""
         self.seats.end(seat)
         self._forget(seat)
         self._return()

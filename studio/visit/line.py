@@ -1,6 +1,6 @@
-"""Visitors who wait for a place, and whose turn ends while they do. Pure: `now` in seconds is an argument.
+"""Clients that wait for a seat, and when the turns of those with one end. Pure: `now` in seconds is an argument.
 
-Nobody's time is limited while nobody waits. As soon as n visitors wait, the n who have been inside longest have turns: each ends
+While no client waits, turns have no end. While n wait, the n oldest turns end: each
 `turn_s` after it began, but not before its waiting visitor has waited for `warning_s`, so that every end is announced.
 """
 
@@ -11,18 +11,18 @@ from dataclasses import dataclass
 
 
 class LineFull(Exception):
-    """So many wait already that waiting would be no use."""
+    """The line has reached its length limit."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ticket:
-    """One visitor's place in the line, since `since`."""
+    """One waiting client; since: when it joined, in seconds."""
 
     since: float
 
 
 class Line:
-    """At most `longest` visitors in the order in which they came."""
+    """At most `longest` clients in the order in which they came."""
 
     def __init__(self, longest: int, turn_s: float, warning_s: float) -> None:
         self.longest = longest
@@ -34,7 +34,7 @@ class Line:
         return len(self._tickets)
 
     def join(self, now: float) -> Ticket:
-        """The last place. Raises LineFull."""
+        """Join at the end. Raises LineFull."""
         if len(self._tickets) >= self.longest:
             raise LineFull
         ticket = Ticket(now)
@@ -42,16 +42,16 @@ class Line:
         return ticket
 
     def leave(self, ticket: Ticket) -> None:
-        """Who has got in, or has gone, waits no longer; leaving twice is no harm."""
+        """The client has a seat, or is gone. Leaving twice has no effect."""
         if ticket in self._tickets:
             self._tickets.remove(ticket)
 
     def position(self, ticket: Ticket) -> int:
-        """1 for whoever is next. Raises ValueError for a ticket that has left."""
+        """1 for the next. Raises ValueError for a ticket that has left."""
         return self._tickets.index(ticket) + 1
 
     def ends(self, began: Mapping[str, float]) -> dict[str, float]:
-        """When the turns end of those who must make room; began: name of everybody inside → when their turn began."""
+        """When turns end, by session name. began: session name → when its turn began, in seconds."""
         oldest = sorted(began, key=began.__getitem__)
         return {
             name: max(began[name] + self.turn_s, ticket.since + self.warning_s)

@@ -1,4 +1,4 @@
-"""Who is here: sessions with a cap, a grace period after a disconnect, and resume tokens. Pure but for the tokens' randomness."""
+"""Seats for sessions: a cap, a grace period after a disconnect, and resume tokens. Pure, but for the tokens' randomness."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from studio.wire.limits import Limits
 
 
 class SeatError(Exception):
-    """No place or no such session. `code` is full or resume_expired."""
+    """There is no free seat, or no such session. `code` is full or resume_expired."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -22,7 +22,7 @@ class SeatError(Exception):
 
 @dataclass(slots=True)
 class Seat:
-    """A session's place since `began`. `takeover` closes its connection; None while there is none, which is since `left_at`."""
+    """A session's seat since `began`. `takeover` closes its connection, None without one; `left_at`: when that ended."""
 
     session: Session
     began: float = 0.0
@@ -32,7 +32,7 @@ class Seat:
 
 
 class Seats:
-    """At most `limits.max_sessions` seats, taken or kept warm. Used by the event loop only."""
+    """At most `limits.max_sessions` seats, with or without a connection. Event loop only."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -40,22 +40,22 @@ class Seats:
 
     @property
     def connected(self) -> int:
-        """Seats somebody sits in."""
+        """How many sessions have a connection."""
         return len(self.present())
 
     def present(self) -> list[Seat]:
-        """The seats somebody sits in."""
+        """The seats whose session has a connection."""
         return [seat for seat in self._seats.values() if seat.left_at is None]
 
     def turns(self) -> dict[str, float]:
-        """When the turns of those who are connected began, by session name."""
+        """Session name → when its turn began, for those with a connection."""
         return {name: seat.began for name, seat in self._seats.items() if seat.left_at is None}
 
     def __len__(self) -> int:
         return len(self._seats)
 
     def open(self, settings: Settings) -> tuple[Seat, Seat | None]:
-        """A new seat, and the one that had to go for it: who has been away longest goes first. Raises SeatError full."""
+        """A new seat, and the one that was removed for it: the one without a connection for longest. Raises SeatError full."""
         evicted = None
         if len(self._seats) >= self.limits.max_sessions:
             away = [seat for seat in self._seats.values() if seat.left_at is not None]
@@ -68,7 +68,7 @@ class Seats:
         return seat, evicted
 
     def resume(self, token: str, now: float) -> Seat:
-        """The seat of that token, with a new token; its connection, if it still stands, is closed. Raises SeatError."""
+        """The seat of that token, with a new token; its connection is closed if it has one. Raises SeatError."""
         found = self.holder(token)
         if found is None or (found.left_at is not None and now - found.left_at > self.limits.grace_s):
             raise SeatError("resume_expired", "this session is no longer kept; connect again without resume")
@@ -81,22 +81,22 @@ class Seats:
     def holder(self, token: str) -> Seat | None:
         """The seat with that resume token."""
         found = None
-        for seat in self._seats.values():  # all are compared, so that time tells nothing
+        for seat in self._seats.values():  # all are compared, so that the time taken is the same for every token
             if hmac.compare_digest(seat.resume.encode(), token.encode("utf-8", "surrogatepass")):
                 found = seat
         return found
 
     def leave(self, seat: Seat, now: float) -> None:
-        """The connection is gone without a bye: keep the seat warm."""
+        """The connection has ended without a bye: keep the seat for the grace period."""
         seat.session.detach()
         seat.takeover, seat.left_at = None, now
 
     def end(self, seat: Seat) -> None:
-        """The session is over."""
+        """The session has ended."""
         self._seats.pop(seat.session.name, None)
 
     def sweep(self, now: float) -> list[Seat]:
-        """Ends and returns the seats whose grace has run out."""
+        """End and return the seats whose grace period has passed."""
         gone = [seat for seat in self._seats.values() if seat.left_at is not None and now - seat.left_at > self.limits.grace_s]
         for seat in gone:
             self.end(seat)

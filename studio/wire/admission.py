@@ -1,8 +1,8 @@
-"""Which TCP connections a server keeps: caps in sum and per address, a time limit for every state. Knows no sockets.
+"""Which TCP connections a server keeps: limits in total and per address, and a time limit for every state. Uses no sockets.
 
-A connection is *unproven* until it has made a request or said hello, and again once it is idle or closing. Unproven connections
-have a budget of their own: where it is spent, the oldest one of the address with the most of them is closed for the newcomer. So
-they never take the places of those who are served, and whoever speaks soon is welcome however many are silent.
+A connection is *unproven* until it has made a request or sent hello, and again once it is idle or closing. Unproven connections
+have a budget of their own: beyond it, the oldest one of the address with the most of them is closed for the new one. So they
+never displace connections that are served, and a client that sends soon is admitted however many are silent.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ UNREAD = ("blocked", "unread")
 """In these `since` is when the peer read something last."""
 
 LONG_S = 10.0
-"""An HTTP answer that takes longer is an endless one; it has to go where all places are taken by such."""
+"""An HTTP answer that takes longer is an endless one; it may be closed where only such are left."""
 
 
 @dataclass(slots=True, eq=False)
@@ -38,7 +38,7 @@ class Entry:
     """One connection; `drop` closes it at once. `since` is when it entered its state, in seconds of the admission's clock.
 
     gone: it has been dropped or closed, and is counted no more.
-    unsent: how many bytes wait to be sent; seen: how many there were at the last sweep.
+    unsent: how many bytes wait to be sent; unsent_before: the same at the last sweep.
     """
 
     address: str
@@ -47,10 +47,10 @@ class Entry:
     state: State = "opening"
     gone: bool = False
     unsent: Callable[[], int] = lambda: 0
-    seen: int = 0
+    unsent_before: int = 0
 
     def note_reading(self, now: float) -> None:
-        """A peer that has read something since the last look has time again. What was read by and by is as good as at once."""
+        """Restart the time of a peer that has read something since the last sweep."""
         before, self.unsent_before = self.unsent_before, self.unsent()
         if self.state in UNREAD and self.unsent_before < before:
             self.since = now
@@ -59,7 +59,7 @@ class Entry:
 class Admission:
     """The connections of one server, by their descriptors. Used by the event loop only.
 
-    per_address False: behind a proxy all connections come from one address, and counting them per address is the proxy's task.
+    per_address False: behind a proxy all connections come from one address, and the proxy must count them per address.
     """
 
     def __init__(self, limits: Limits, per_address: bool = True, clock: Callable[[], float] = time.monotonic) -> None:
@@ -78,7 +78,7 @@ class Admission:
 
     @property
     def unproven(self) -> int:
-        """Connections that may be closed for a newcomer."""
+        """Connections that may be closed for a new one."""
         return sum(map(len, self._waiting.values()))
 
     def admit(self, descriptor: int, address: str, drop: Callable[[], None]) -> str | None:
@@ -126,7 +126,7 @@ class Admission:
             log.info("%d connections closed: longer than %g s in the state %s", count, self._limit(state), state)
 
     def make_room(self) -> bool:
-        """Close one connection that nobody is served by; False if there is none."""
+        """Close one connection that serves no client; False if there is none."""
         return self._make_room()
 
     def _limit(self, state: str) -> float:
@@ -148,7 +148,7 @@ class Admission:
         victim = next(iter(waiting)) if waiting else self._longest_answer(group)
         if victim is None:
             return False
-        log.warning("a connection in the state %s was closed for a newcomer", victim.state)
+        log.warning("a connection in the state %s was closed for a new one", victim.state)
         self._drop(victim)
         return True
 
@@ -182,7 +182,7 @@ class Admission:
 
 
 def address_group(address: str) -> str:
-    """What counts as one address: an IPv4 address, or the /64 network of an IPv6 address, which one subscriber has whole."""
+    """What counts as one address: an IPv4 address, or the /64 network of an IPv6 address, which belongs to one subscriber."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

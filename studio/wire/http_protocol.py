@@ -13,14 +13,14 @@ from studio.wire.admission import Admission, Entry, State
 from studio.wire.send_buffer import bound_buffers
 
 SHUTDOWN_S = 0.5
-"""An answer that is under way when the server ends has so long; endless ones, such as MJPEG, never end by themselves."""
+"""An answer that is being sent when the server ends has this long; endless ones, such as MJPEG, never end by themselves."""
 
 HEADER_LINES = 128
 HEADER_BYTES = 16 * 1024
 
 
 class HttpProtocol(H11Protocol):
-    """Reports the state of its connection to the admission."""
+    """Keeps the state of its connection in the admission up to date."""
 
     def __init__(self, admission: Admission, **options: Any) -> None:
         super().__init__(**options)
@@ -43,7 +43,7 @@ class HttpProtocol(H11Protocol):
         self._enter(self._state())
 
     def _small(self, data: bytes) -> bool:
-        """Do the headers so far keep the bounds? h11 looks at the size only if they are incomplete, and never at their number."""
+        """Are the headers within the bounds so far? h11 checks the size of incomplete ones only, and never their number."""
         head, end, _ = data.partition(b"\r\n\r\n")
         self._head += Counter(lines=head.count(b"\n"), bytes=len(head))
         small = self._head["lines"] <= HEADER_LINES and self._head["bytes"] <= HEADER_BYTES
@@ -95,7 +95,7 @@ class HttpProtocol(H11Protocol):
 
 
 def entry_of(admission: Admission, transport: asyncio.Transport) -> Entry | None:
-    """The entry of a transport's connection, which the transport drops from now on; None if its listener admits everybody."""
+    """The entry of a transport's connection, which the transport drops from now on; None if its listener admits all."""
     found = transport.get_extra_info("socket")
     entry = None if found is None else admission.find(found.fileno())
     if entry is not None:

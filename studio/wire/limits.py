@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of one server. Times in seconds unless the name says ms; sizes in bytes and pixels."""
+    """Bounds of one server. Times in seconds unless the name ends in ms; sizes in bytes and pixels."""
 
     credit: int = 2
     max_frame_bytes: int = 4 * 1024 * 1024

@@ -16,7 +16,7 @@ from studio.wire.admission import Admission
 log = logging.getLogger("rill")
 
 PER_TURN = 8
-"""Connections accepted in one turn of the event loop; asyncio would accept as many as wait, and let everybody wait for them."""
+"""Connections accepted in one turn of the event loop; asyncio would accept all that wait, while everything else waits."""
 
 REFUSED_PER_TURN = 64
 PAUSE_S = 0.5
@@ -29,7 +29,7 @@ _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Accepted(socket.socket):
-    """A connection that takes itself out of the admission's books when it is closed."""
+    """A connection that releases its entry in the admission when it is closed."""
 
     admission: Admission | None = None
 
@@ -84,11 +84,11 @@ class Listener(socket.socket):
         return Accepted(self.family, self.type, self.proto, fileno=accepted.detach()), address
 
     def _exhausted(self, error: OSError) -> None:
-        """Close a connection that nobody is served by, and take the newcomer in the next turn; where there is none, pause."""
+        """Close a connection that serves no client, and accept the new one in the next turn; pause if there is none."""
         if self.admission.make_room():
             raise BlockingIOError from error
         now = time.monotonic()
-        if now - self._paused_at < PAUSE_S:  # asyncio of Python 3.11 goes on after it has decided to pause
+        if now - self._paused_at < PAUSE_S:  # asyncio of Python 3.11 accepts again although it has decided to pause
             raise BlockingIOError from error
         self._paused_at = now
 

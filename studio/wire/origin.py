@@ -1,4 +1,4 @@
-"""Who may talk to this server: the Origin and Host rules. Pure functions of headers.
+"""Which handshakes this server accepts: the Origin and Host rules. Pure functions of headers.
 
 A browser sends an Origin with every websocket and no page can forge it: equality with the server's own address keeps foreign
 pages out. The Host rule keeps a foreign name from becoming "our own" by pointing its DNS record at this machine.
@@ -76,7 +76,7 @@ def own_origin(scheme: str, headers: Headers, trusted_proxy: bool) -> Origin:
 
 
 def host_allowed(own: Origin, rule: AddressRule) -> bool:
-    """Does this server answer to that name? IP addresses and loopback names always: nobody can point those elsewhere."""
+    """Does this server answer to that name? Always for IP addresses and loopback names: no DNS record changes those."""
     if "*" in rule.hosts or own.host in rule.hosts or own.host in ("localhost", "127.0.0.1", "[::1]"):
         return True
     if any(own.host == origin.host for origin in rule.allowed):

@@ -1,5 +1,5 @@
-"""How much may wait to be sent on one connection. What waits in a buffer grows old there, and nothing newer can replace it:
-a slow reader shall see few pictures, and new ones.
+"""How much may wait to be sent on one connection. A picture in a buffer grows old, and no newer one can replace it. With small
+buffers a slow reader gets few pictures, and new ones.
 """
 
 from __future__ import annotations

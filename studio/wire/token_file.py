@@ -70,7 +70,7 @@ def _opened(folder: Path) -> Iterator[int]:
     directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if not _ours(os.fstat(directory)):
-            raise PermissionError(f"{folder} belongs to somebody else, or is open to others")
+            raise PermissionError(f"{folder} belongs to another user, or is open to others")
         yield directory
     finally:
         os.close(directory)
@@ -95,7 +95,7 @@ def _written(folder: Path, port: int, token: str) -> bool:
 
 
 def _write(directory: int, name: str, content: bytes) -> None:
-    """Replaces the file in one step: nobody reads half of it, and a link of that name is replaced, not followed."""
+    """Replace the file in one step: no reader sees half of it, and a link of that name is replaced, not followed."""
     passing = f".{name}.{secrets.token_hex(8)}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(passing, flags, 0o600, dir_fd=directory)

@@ -1,4 +1,4 @@
-"""uvicorn's websocket with bounds below ASGI: frames of every kind are counted, pongs wait for a peer that does not read.
+"""uvicorn's websocket with limits below ASGI: frames of every kind are counted, pongs wait for a peer that does not read.
 
 One read of 256 KiB may hold 43,000 pings or empty fragments, and none of them ever reaches the application.
 """
@@ -55,7 +55,7 @@ class CountedProtocol(ServerProtocol):
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
-    """Reports the state of its connection to the admission."""
+    """Keeps the state of its connection in the admission up to date."""
 
     conn: CountedProtocol
 
@@ -159,7 +159,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             raise ClientDisconnected
         await super().send(message)
         if message["type"] == "websocket.send":
-            await self.writable.wait()  # whoever sends learns that the peer does not read, and sends what is new by then
+            await self.writable.wait()  # so the sender waits while the peer does not read, and then sends what is new
         if message["type"] == "websocket.accept" and not self.read_paused:
             self.transport.resume_reading()
         self._closing()

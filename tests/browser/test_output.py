@@ -78,7 +78,7 @@ def test_an_output_goes_on_after_a_reload_and_a_restart_and_shows_nothing_but_pi
         page.wait("a pause", lambda: page.status() == "Paused")
         assert tinted(0) and nothing_else()
         page.driver.get("about:blank")  # the session ends
-        page.wait("nobody there", lambda: not studio.hub.registry.connected)
+        page.wait("nobody there", lambda: not studio.hub.seats.connected)
         assert tinted(0) and nothing_else(), "the last picture is held"
         page.open(fresh=False).live()
         page.js("rill.settings.put('prompt', 'green')")

@@ -47,12 +47,12 @@ def parse_frame(message: bytes) -> FrameMessage:
 
 
 def is_mask(message: bytes) -> bool:
-    """Does this binary message hold a mask, not a frame? Looks at its kind only."""
+    """Does this binary message hold a mask, not a frame? Checks its kind only."""
     return len(message) > 2 and message[2] == KIND_MASK
 
 
 def is_picture(message: bytes) -> bool:
-    """Does this binary message hold a picture prompt? Looks at its kind only."""
+    """Does this binary message hold a picture prompt? Checks its kind only."""
     return len(message) > 2 and message[2] == KIND_PICTURE
 
 

@@ -60,7 +60,7 @@ def _refuse_constant(name: str) -> NoReturn:
 def _hello(message: dict[str, Any]) -> Hello:
     _known(message, {"protocol", "token", "resume", "settings", "picture", "client", "wait"}, {"protocol"})
     if message["protocol"] is True or message["protocol"] != VERSION:
-        raise ProtocolError(f"protocol {brief(message['protocol'])} is not spoken here; {VERSION} is", field="protocol")
+        raise ProtocolError(f"protocol {brief(message['protocol'])} is not supported; {VERSION} is", field="protocol")
     client = _text(message, "client", 80)
     if not client.isprintable():
         raise ProtocolError("client holds unprintable characters", field="client")

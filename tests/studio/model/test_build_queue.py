@@ -197,7 +197,7 @@ def test_what_is_done_is_held_no_longer(monkeypatch: pytest.MonkeyPatch) -> None
     built: BuildQueue[Piece] = BuildQueue(lambda piece: waits.clear(), rest=waits.set)
     work = [Piece(), Piece()]
     held = [weakref.ref(piece) for piece in work]
-    built.ask("a", work).result(LIMIT_S)
+    built.request("a", work).result(LIMIT_S)
     del work
     waits.clear()
     assert waits.wait(LIMIT_S), "the thread waits again"

@@ -53,7 +53,7 @@ class Place:
     def come(self, steps: int) -> Any:
         seat, _ = self.seats.open(Settings().patched({"steps": steps}))
         self.fleet.assign(seat.session.name)
-        self.needs.presence()
+        self.needs.sessions_changed()
         return seat
 
 
@@ -152,7 +152,7 @@ def test_what_is_on_disk_does_not_wait_for_what_is_built(place: Place) -> None:
     place.graphs.portable = lambda key, ahead=False: key[0] > 1  # type: ignore[attr-defined]
     place.graphs.go.release(100)
     assert place.needs.close(LIMIT_S)
-    needs = place.needs = GraphNeeds(place.fleet, place.registry, aside)
+    needs = place.needs = GraphNeeds(place.fleet, place.seats, aside)
     one, other = place.come(4), place.come(1)
     slow = needs.prepare(one.session.settings, one.session.name)
     assert aside.entered.acquire(timeout=LIMIT_S)
