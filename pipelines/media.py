@@ -19,7 +19,6 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from pipelines.values.types import Pixels, RillError
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-CLIPS = (".mp4", ".webm", ".mov", ".mkv", ".avi", ".gif", ".y4m", ".mjpeg", ".m4v")
 MAX_PICTURE = 64_000_000  # pixels; a picture with a larger header is refused before decoding
 
 

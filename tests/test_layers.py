@@ -190,3 +190,14 @@ def test_each_module_of_these_rooms_has_a_test_file_under_its_own_name(room: str
         and not (ROOT / "tests" / room / f"test_{path.stem}.py").is_file()
     ]
     assert missing == []
+
+
+TESTED = ["pipelines/engine", "pipelines/graphs"]
+"""Folders of which every module has a test file under its own name."""
+
+
+@pytest.mark.parametrize("folder", TESTED)
+def test_every_module_has_a_test_file_under_its_own_name(folder: str) -> None:
+    names = {path.stem for path in (ROOT / folder).rglob("*.py")} - {"__init__"}
+    tested = {path.stem.removeprefix("test_") for path in (ROOT / "tests" / folder).rglob("test_*.py")}
+    assert len(names) > 5 and sorted(names - tested) == []

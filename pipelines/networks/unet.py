@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from torch.jit._trace import is_tracing
-from torch.utils.flop_counter import FlopCounterMode
 
 from pipelines.networks.modulation import Resnet, wrapped_resnets
 
@@ -232,13 +231,6 @@ def deep_shape(unet: UNet2DConditionModel, branch: int, height: int, width: int)
     """
     channels, h, w = skip_shapes(unet, height, width)[check_branch(unet, branch)]
     return up_layers(unet)[branch].resnet.in_channels - channels, h, w
-
-
-def multiply_adds(module: nn.Module, *inputs: Tensor) -> int:
-    """Multiply-adds of one call, by running it (free on the meta device): convolutions, products, attention."""
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        module(*inputs)
-    return int(counter.get_total_flops()) // 2
 
 
 def guidance_embedding(w: Tensor, dim: int) -> Tensor:

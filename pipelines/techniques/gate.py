@@ -106,25 +106,26 @@ def advance(state: GateState, thumb: Thumb, skip: bool, identity: Hashable) -> G
     return GateState(thumb, identity, 0)
 
 
-def decide(
-    state: GateState, thumb: Thumb, settings: GateSettings, uniform: float, identity: Hashable = None
-) -> tuple[bool, GateState]:
-    """(skip?, next state) for a frame's thumbnail. Pure: the die `uniform` (0..1) is the caller's.
-
-    A frame passes when there is no reference yet, `identity` (of the settings) has changed, `max_skip` frames in a row were
-    skipped, or any tile changed by more than `tile_threshold`; otherwise it is skipped with probability p_skip.
-    """
-    skip = judge(compare(state, thumb, settings), state, settings, uniform, identity)
-    return skip, advance(state, thumb, skip, identity)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Answer:
-    """What `Gate.ask` says of one frame, with the scores that led to it and the thumbnail, where one was made."""
+    """Whether one frame is skipped, with the scores that led to it and the thumbnail, where one was made."""
 
     skip: bool
     scores: Scores = Scores()
     thumb: Thumb | None = None
+
+
+def decide(
+    state: GateState, thumb: Thumb, settings: GateSettings, uniform: float, identity: Hashable = None
+) -> tuple[Answer, GateState]:
+    """The answer for a frame's thumbnail, and the next state. Pure: the die `uniform` (0..1) is the caller's.
+
+    A frame passes when there is no reference yet, `identity` (of the settings) has changed, `max_skip` frames in a row were
+    skipped, or any tile changed by more than `tile_threshold`; otherwise it is skipped with probability p_skip.
+    """
+    scores = compare(state, thumb, settings)
+    skip = judge(scores, state, settings, uniform, identity)
+    return Answer(skip, scores, thumb), advance(state, thumb, skip, identity)
 
 
 class Gate:
@@ -143,11 +144,8 @@ class Gate:
         if pixels is None or not settings.enabled:
             self.state = GateState()
             return Answer(False)
-        thumb = thumbnail(pixels)
-        scores = compare(self.state, thumb, settings)
-        skip = judge(scores, self.state, settings, uniform, settings_version)
-        self.state = advance(self.state, thumb, skip, settings_version)
-        return Answer(skip, scores, thumb)
+        answer, self.state = decide(self.state, thumbnail(pixels), settings, uniform, settings_version)
+        return answer
 
     def forget(self) -> None:
         """Drop the reference. To be called when a frame that passed was never processed: the next one passes too."""

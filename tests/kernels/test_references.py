@@ -39,11 +39,20 @@ def test_group_norm_and_silu_with_something_added() -> None:
             torch.testing.assert_close(found[row, part], normed / (1 + (-normed).exp()), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("activation", [nn.SiLU(), nn.GELU()])
-def test_kernels_take_the_place_of_silu_only(activation: nn.Module) -> None:
-    norm = nn.GroupNorm(2, 8)
+@pytest.mark.parametrize(
+    ("norm", "activation", "fused"),
+    [(nn.GroupNorm(2, 8), nn.SiLU(), True), (nn.GroupNorm(2, 8), nn.GELU(), False), (nn.Identity(), nn.SiLU(), False)],
+)
+def test_one_operation_takes_the_place_of_group_norm_and_silu_only(
+    norm: nn.Module, activation: nn.Module, fused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[object, ...]] = []
+    monkeypatch.setattr("kernels.group_norm_silu.group_norm_silu", lambda *given: calls.append(given) or given[0])
     layer, x = NormActivation(norm, activation), torch.randn(1, 8, 3, 3)
-    plain = layer(x)
+    layer(x)
+    assert calls == [], "no backend has switched it on"
     layer.kernels = True
-    torch.testing.assert_close(layer(x), plain)
-    torch.testing.assert_close(plain, activation(norm(x)))
+    made = layer(x)
+    assert len(calls) == fused
+    if not fused:
+        torch.testing.assert_close(made, activation(norm(x)))

@@ -9,6 +9,7 @@ import pytest
 import torch
 from diffusers import LatentConsistencyModelPipeline, UNet2DConditionModel
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from pipelines.networks import position_bias
 from pipelines.networks.modulation import ModulationPass, modulation_size
@@ -19,7 +20,6 @@ from pipelines.networks.unet import (
     branches,
     deep_shape,
     guidance_embedding,
-    multiply_adds,
     skip_shapes,
 )
 
@@ -329,6 +329,13 @@ def test_the_shallow_pass_holds_only_what_it_runs() -> None:
     assert outer < everything / 10
     used = set(map(id, ShallowPass(unet("sd15"), 0).parameters()))
     assert used < set(map(id, unet("sd15").parameters())), "weights are shared, not copied"
+
+
+def multiply_adds(module: torch.nn.Module, *inputs: torch.Tensor) -> int:
+    """Of one call, by running it (free on the meta device): convolutions, products, attention."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        module(*inputs)
+    return int(counter.get_total_flops()) // 2
 
 
 def test_shares_of_the_multiply_adds_of_sd_turbo() -> None:

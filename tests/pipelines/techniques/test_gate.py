@@ -9,12 +9,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.techniques.gate import Gate, GateState, cosine, decide, thumbnail, tile_change
+from pipelines.techniques import gate as gates
+from pipelines.techniques.gate import Gate, GateState, Thumb, cosine, thumbnail, tile_change
 from pipelines.values.settings import GateSettings
 
 ON = GateSettings(enabled=True)
 OPEN = replace(ON, tile_threshold=1.0, max_skip=300)
 """Only the stochastic rule: no tile changes by more than full scale."""
+
+
+def decide(
+    state: GateState, thumb: Thumb, settings: GateSettings, uniform: float, identity: object = None
+) -> tuple[bool, GateState]:
+    """Whether the frame is skipped, and the next state."""
+    answer, state = gates.decide(state, thumb, settings, uniform, identity)
+    assert answer.thumb is thumb
+    return answer.skip, state
 
 
 def flat(value: float) -> np.ndarray:

@@ -1,55 +1,24 @@
+"""OpenVINO's graphs: kept on disk, in halves, in eight bits, handing over hidden states."""
+
 import logging
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from diffusers.models.upsampling import Upsample2D
-from PIL import Image
 from torch import Tensor, nn
 
 from benchmarks import clips
-from kernels.group_norm_silu import NormActivation
-from pipelines import Entry, Frame, ModelParts, Pixels, Settings, SpecError, StreamSpec, describe, load
+from pipelines import Pixels
 from pipelines.graphs.backends import openvino as openvino_backend
-from pipelines.graphs.backends import precision, selection
-from pipelines.graphs.backends.compiled import CompileBackend
-from pipelines.graphs.backends.eager import EagerBackend
-from pipelines.graphs.backends.openvino import OpenVinoBackend, convolutions, supports
-from pipelines.graphs.calibration import Calibration
-from pipelines.graphs.graphs import GraphKey
-from pipelines.networks.pixels import DecodePixels
-from pipelines.values.types import GpuPath
+from pipelines.graphs.backends.openvino import OpenVinoBackend, convolutions
+from tests.pipelines.graphs.pictures import picture
 
 SIZE = 128
 CLIP = clips.clip("handheld", SIZE, SIZE)
-
-
-def picture(model: Path, backend: str, dtype: str, cache: Path | None = None) -> Pixels:
-    pipeline = load(StreamSpec(str(model), SIZE, SIZE, backend, dtype), cache)
-    settings = Settings().patched({"strength": 0.3, "steps": 2, "stream_batch.enabled": False})
-    (answer,) = pipeline.step([Entry(pipeline.open(settings), Frame(0, 0.0, CLIP[0]), settings)])
-    assert answer.pixels is not None
-    return answer.pixels.numpy()
-
-
-@pytest.fixture(scope="module")
-def reference(mini_model: Path) -> Pixels:
-    return picture(mini_model, "eager", "float32")
-
-
-@pytest.mark.parametrize(
-    "backend, dtype, tolerance", [("openvino", "float32", 1.0), ("eager", "bfloat16", 6.0), ("openvino", "bfloat16", 6.0)]
-)
-def test_every_backend_draws_the_reference_picture(
-    mini_model: Path, reference: Pixels, backend: str, dtype: str, tolerance: float
-) -> None:
-    other = picture(mini_model, backend, dtype)
-    assert np.abs(other.astype(float) - reference).mean() < tolerance  # grey levels of 255
 
 
 class Affine(nn.Module):
@@ -84,22 +53,6 @@ def test_every_start_computes_what_the_first_one_did(tmp_path: Path) -> None:
     x = torch.rand(1, 3, 8, 8)
     first, again = (OpenVinoBackend("float32", tmp_path).build("k", lambda: module, (x,)) for _ in range(2))
     assert torch.equal(first(x)[0], again(x)[0])
-
-
-def test_torch_compile_computes_what_eager_does(mini_model: Path) -> None:
-    """On an autoencoder rather than the UNet: Inductor's C++ takes half a minute for the miniature UNet, three seconds for
-    this.
-    """
-    vae = ModelParts(describe(str(mini_model))).vae
-    latents = (torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(0)),)
-    built = [
-        kind(torch.device("cpu"), torch.float32).build("k", lambda: DecodePixels(vae), latents)
-        for kind in (EagerBackend, CompileBackend)
-    ]
-    with torch.inference_mode():
-        eager, compiled = (graph(*latents)[0] for graph in built)
-    assert eager.dtype == compiled.dtype == torch.uint8
-    assert (eager.int() - compiled.int()).abs().max() <= 1
 
 
 def test_openvino_reports_to_nobody() -> None:
@@ -285,119 +238,10 @@ def test_hidden_states_pass_from_graph_to_graph_in_bfloat16() -> None:
     assert plain(x, text)[1].dtype == torch.float32
 
 
-def test_auto_is_resolved_from_the_machine() -> None:
-    spec = selection.resolve(StreamSpec(device="cpu"))
-    assert (spec.backend, spec.dtype) == ("openvino", "bfloat16" if precision.pays_in_openvino() else "float32")
-    assert supports("BF16") or spec.dtype == "float32"
-    assert selection.resolve(StreamSpec(device="cpu", backend="eager", dtype="float32")).dtype == "float32"
-
-
-@pytest.mark.parametrize("pays", [True, False])
-def test_bfloat16_is_taken_only_where_it_is_faster(monkeypatch: pytest.MonkeyPatch, pays: bool) -> None:
-    monkeypatch.setattr(precision, "pays_in_openvino", lambda: pays)
-    monkeypatch.setattr(precision, "pays_in_torch", lambda: not pays)
-    assert selection.resolve(StreamSpec(device="cpu")).dtype == ("bfloat16" if pays else "float32")
-    assert selection.resolve(StreamSpec(device="cpu", backend="eager")).dtype == ("float32" if pays else "bfloat16")
-    open_ = StreamSpec(device="cpu")
-    shipped = selection.quantised(open_, selection.resolve(open_), calibrated=True)
-    assert shipped.dtype == ("bfloat16" if pays else "int8" if supports("INT8") and not supports("BF16") else "float32")
-    assert selection.resolve(StreamSpec(device="cpu", dtype="bfloat16")).dtype == "bfloat16", "asked for is asked for"
-
-
-def test_the_gain_is_that_of_the_fastest_calls_without_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, took = [0.0], {"single": iter([9, 9, 6, 4, 5]), "half": iter([1, 1, 2, 8, 3])}
-    monkeypatch.setattr(precision.time, "perf_counter", lambda: clock[0])
-
-    def call(name: str) -> Callable[[], None]:
-        return lambda: clock.__setitem__(0, clock[0] + next(took[name]))
-
-    assert precision.gain(call("single"), call("half"), rounds=3) == 4 / 2
-
-
 def test_the_timed_graph_is_convolutions_in_the_precision_that_is_asked_for() -> None:
     for kind in ("f32", "bf16"):
         (result,) = convolutions(kind, 8, 16)().to_tuple()  # type: ignore[attr-defined]
         assert result.shape == (1, 8, 16, 16) and np.isfinite(result).all() and result.std() > 0
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"device": "tpu"},
-        {"device": "cpu", "dtype": "float16"},
-        {"device": "cuda", "backend": "openvino"},
-        {"device": "cpu", "backend": "eager", "dtype": "int8"},
-    ],
-)
-def test_impossible_specs_are_refused(change: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    with pytest.raises(SpecError):
-        selection.resolve(StreamSpec(**change))  # type: ignore[arg-type]
-
-
-def test_int8_on_a_gpu_needs_torchao_and_torch_compile(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(selection.eight_bit, "find_spec", lambda name: None)
-    with pytest.raises(SpecError, match="torchao"):
-        selection.resolve(StreamSpec(device="cuda", dtype="int8"))
-    monkeypatch.setattr(selection.eight_bit, "find_spec", lambda name: object())
-    spec = selection.resolve(StreamSpec(device="cuda", dtype="int8"))
-    assert (spec.backend, spec.dtype) == ("compile", "int8")
-    assert selection.quantised(spec, spec, calibrated=False) == spec, "nothing is calibrated there"
-    with pytest.raises(SpecError, match="compile"):
-        selection.resolve(StreamSpec(device="cuda", backend="eager", dtype="int8"))
-
-
-def test_products_of_transformer_blocks_alone_are_worth_eight_bits() -> None:
-    wide, odd = nn.Linear(32, 64), nn.Linear(32, 60)
-    inside = "up.0.attention.transformer_blocks.0.attn1.to_q"
-    assert selection.eight_bit.worth(wide, inside)
-    assert not selection.eight_bit.worth(wide, "embed.time_embedding.linear_1")
-    assert not selection.eight_bit.worth(odd, inside) and not selection.eight_bit.worth(nn.Conv2d(32, 32, 1), inside)
-
-
-def test_a_gpus_graphs_take_the_parts_of_the_path_that_are_in_use() -> None:
-    class Gpu(EagerBackend):
-        """Would be on CUDA; computes here."""
-
-        def __init__(self, path: GpuPath) -> None:
-            super().__init__(torch.device("cpu"), torch.float32, path)
-            self.on_gpu = True
-            self._memory = torch.channels_last if path.channels_last else torch.contiguous_format
-
-    for path in (GpuPath(), GpuPath(kernels=False, channels_last=False)):
-        layer = NormActivation(nn.GroupNorm(2, 8), nn.SiLU())
-        convolution = nn.Conv2d(8, 8, 3)
-        Gpu(path).build("k", lambda: nn.Sequential(layer, convolution), ())  # noqa: B023 - used at once
-        assert layer.kernels == path.kernels
-        assert convolution.weight.is_contiguous(memory_format=torch.channels_last) == path.channels_last
-
-
-def test_cuda_without_a_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(SpecError, match="device"):
-        selection.resolve(StreamSpec(device="cuda"))
-
-
-def test_a_batch_over_several_buckets_is_the_same_as_one_by_one(mini_model: Path) -> None:
-    pipeline = load(StreamSpec(str(mini_model), SIZE, SIZE, "openvino", "float32"))
-    settings = Settings()
-    alone = [pipeline.step([Entry(pipeline.open(settings), Frame(0, 0.0, CLIP[i]), settings)])[0] for i in range(3)]
-    pipeline.prepare(settings, sessions=3)
-    entries = [Entry(pipeline.open(settings), Frame(0, 0.0, CLIP[i]), settings) for i in range(3)]
-    for one, other in zip(alone, pipeline.step(entries), strict=True):
-        assert one.pixels is not None and other.pixels is not None
-        assert np.abs(one.pixels.numpy().astype(int) - other.pixels.numpy()).max() <= 1
-
-
-@pytest.fixture(scope="module")
-def calibrated(mini_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "calibrated"
-    shutil.copytree(mini_model, folder)
-    (folder / "calibration").mkdir()
-    for index in range(5):
-        Image.fromarray(CLIP[7 * index]).save(folder / "calibration" / f"{index}.jpg", quality=95)
-    return folder
 
 
 def test_int8_draws_nearly_the_reference_picture_and_is_kept_on_disk(
@@ -408,41 +252,3 @@ def test_int8_draws_nearly_the_reference_picture_and_is_kept_on_disk(
     monkeypatch.setattr("nncf.quantize", None)
     again = picture(calibrated, "openvino", "int8", tmp_path)
     assert np.abs(again.astype(float) - first).mean() < 0.5  # what is left in floats is kept in float16
-
-
-def test_every_graph_of_int8_is_calibrated_with_inputs_of_its_own_shape(calibrated: Path) -> None:
-    pipeline = load(StreamSpec(str(calibrated), SIZE, SIZE, "openvino", "float32"))
-    samples = Calibration(pipeline.graphs.parts, pipeline.spec)
-    for part, rows, branch in (
-        ("full", 2, None),
-        ("shallow", 2, 1),
-        ("relay", 2, 1),
-        ("encoder", 1, None),
-        ("decoder", 1, None),
-        ("decode", 4, None),
-    ):
-        key = GraphKey(part, rows, branch)
-        shapes = [value.shape for value in pipeline.graphs._example(key)]
-        given = samples(part, rows, branch)
-        assert len(given) == -(-5 // rows)
-        for sample in given:
-            assert [value.shape for value in sample] == shapes
-            assert all(value.isfinite().all() for value in sample)
-    with pytest.raises(ValueError, match="encode"):
-        samples("encode", 1, None)
-
-
-def test_int8_is_taken_where_it_helps_and_refused_where_it_cannot_be_made(
-    mini_model: Path, calibrated: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    spec = StreamSpec(device="cpu")
-    in_floats = StreamSpec(device="cpu", backend="openvino", dtype="float32")
-    monkeypatch.setattr(openvino_backend, "supports", lambda kind: kind == "INT8")
-    assert selection.quantised(spec, in_floats, True).dtype == "int8"
-    assert selection.quantised(spec, in_floats, False) == in_floats
-    assert selection.quantised(in_floats, in_floats, True) == in_floats, "float32 was asked for"
-    monkeypatch.setattr(openvino_backend, "supports", lambda kind: False)
-    assert selection.quantised(spec, in_floats, True) == in_floats
-    assert len(ModelParts(describe(str(calibrated))).calibration) == 5 and ModelParts(describe(str(mini_model))).calibration == ()
-    with pytest.raises(SpecError, match="calibrate"):
-        load(StreamSpec(str(mini_model), SIZE, SIZE, "openvino", "int8"))

@@ -1,0 +1,79 @@
+"""Which backend, device and dtype a spec gets, and which it is refused."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import clips
+from pipelines import ModelParts, SpecError, StreamSpec, describe, load
+from pipelines.graphs.backends import openvino as openvino_backend
+from pipelines.graphs.backends import precision, selection
+
+SIZE = 128
+CLIP = clips.clip("handheld", SIZE, SIZE)
+
+
+def test_auto_is_openvino_on_a_cpu_and_what_is_asked_for_stays() -> None:
+    assert selection.resolve(StreamSpec(device="cpu")).backend == "openvino"
+    spec = selection.resolve(StreamSpec(device="cpu", backend="eager", dtype="float32"))
+    assert (spec.backend, spec.dtype, spec.device) == ("eager", "float32", "cpu")
+
+
+@pytest.mark.parametrize("pays", [True, False])
+def test_bfloat16_is_taken_only_where_it_is_faster(monkeypatch: pytest.MonkeyPatch, pays: bool) -> None:
+    monkeypatch.setattr(precision, "pays_in_openvino", lambda: pays)
+    monkeypatch.setattr(precision, "pays_in_torch", lambda: not pays)
+    assert selection.resolve(StreamSpec(device="cpu")).dtype == ("bfloat16" if pays else "float32")
+    assert selection.resolve(StreamSpec(device="cpu", backend="eager")).dtype == ("float32" if pays else "bfloat16")
+    assert selection.resolve(StreamSpec(device="cpu", dtype="bfloat16")).dtype == "bfloat16", "asked for is asked for"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"device": "tpu"},
+        {"device": "cpu", "dtype": "float16"},
+        {"device": "cuda", "backend": "openvino"},
+        {"device": "cpu", "backend": "eager", "dtype": "int8"},
+    ],
+)
+def test_impossible_specs_are_refused(change: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(SpecError):
+        selection.resolve(StreamSpec(**change))  # type: ignore[arg-type]
+
+
+def test_int8_on_a_gpu_needs_torchao_and_torch_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(selection.eight_bit, "find_spec", lambda name: None)
+    with pytest.raises(SpecError, match="torchao"):
+        selection.resolve(StreamSpec(device="cuda", dtype="int8"))
+    monkeypatch.setattr(selection.eight_bit, "find_spec", lambda name: object())
+    spec = selection.resolve(StreamSpec(device="cuda", dtype="int8"))
+    assert (spec.backend, spec.dtype) == ("compile", "int8")
+    assert selection.quantised(spec, spec, calibrated=False) == spec, "nothing is calibrated there"
+    with pytest.raises(SpecError, match="compile"):
+        selection.resolve(StreamSpec(device="cuda", backend="eager", dtype="int8"))
+
+
+def test_cuda_without_a_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SpecError, match="device"):
+        selection.resolve(StreamSpec(device="cuda"))
+
+
+def test_int8_is_taken_where_it_helps_and_refused_where_it_cannot_be_made(
+    mini_model: Path, calibrated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = StreamSpec(device="cpu")
+    in_floats = StreamSpec(device="cpu", backend="openvino", dtype="float32")
+    monkeypatch.setattr(openvino_backend, "supports", lambda kind: kind == "INT8")
+    assert selection.quantised(spec, in_floats, True).dtype == "int8"
+    assert selection.quantised(spec, in_floats, False) == in_floats
+    assert selection.quantised(in_floats, in_floats, True) == in_floats, "float32 was asked for"
+    monkeypatch.setattr(openvino_backend, "supports", lambda kind: False)
+    assert selection.quantised(spec, in_floats, True) == in_floats
+    assert len(ModelParts(describe(str(calibrated))).calibration) == 5 and ModelParts(describe(str(mini_model))).calibration == ()
+    with pytest.raises(SpecError, match="calibrate"):
+        load(StreamSpec(str(mini_model), SIZE, SIZE, "openvino", "int8"))
