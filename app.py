@@ -30,12 +30,12 @@ def build_parser() -> argparse.ArgumentParser:
     render.add_argument("--mask", type=Path, help="painted strength map for --set strength_map.mode=mask; white is full strength")
     render.add_argument("--picture", type=Path, help="picture prompt, for a model with an adapter for it (docs/models.md)")
     render.add_argument("--timeline", type=Path, metavar="FILE", help='settings changes: {"frame": 10, "patch": {...}} a line')
-    render.add_argument("--record", type=Path, metavar="FILE", help="write a record that makes the same bytes again")
-    render.add_argument("--replay", type=Path, metavar="FILE", help="follow a record: its settings and decisions count")
-    models = commands.add_parser("models", help="what can be loaded, what is present")
-    models.add_argument("--looks", action="store_true", help="the looks that they know instead: name, group, prompt")
+    render.add_argument("--record", type=Path, metavar="FILE", help="write a record that reproduces the same bytes")
+    render.add_argument("--replay", type=Path, metavar="FILE", help="replay a record with its settings and decisions")
+    models = commands.add_parser("models", help="list the models and which of them are present")
+    models.add_argument("--looks", action="store_true", help="list the models' looks instead: name, group, prompt")
     models.add_argument("--json", action="store_true", help="one JSON object per line")
-    models.add_argument("--check", metavar="MODEL", help="say what a name, folder or file is and whether it would load")
+    models.add_argument("--check", metavar="MODEL", help="identify a name, folder or file, and report whether it would load")
     bench = commands.add_parser("bench", help="measure on this machine")
     bench.add_argument("rest", nargs=argparse.REMAINDER, help="arguments of benchmarks (try: app.py bench --help)")
     return parser
@@ -113,7 +113,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = list(argv)
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
         arguments.insert(0, DEFAULT_COMMAND)
-    if arguments[0] == "bench":  # its arguments are its own, --help included
+    if arguments[0] == "bench":  # benchmarks parse their own arguments, including --help
         return run_bench(argparse.Namespace(rest=arguments[1:]))
     args = build_parser().parse_args(arguments)
     try:

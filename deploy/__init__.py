@@ -1,1 +1,1 @@
-"""The studio on more than one machine. Needs requirements-cluster.txt; nothing else imports it."""
+"""The studio on several machines. Needs requirements-cluster.txt. No other folder imports it."""

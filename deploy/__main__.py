@@ -1,7 +1,7 @@
 """The studio on several machines, or in several processes of this one.
 
-    python -m deploy --replicas 1 4 --sessions 16 --gpus 1 --model sd-turbo              a Ray cluster of this machine alone
-    python -m deploy --address auto --host 0.0.0.0 --trusted-proxy ...                   on one that runs
+    python -m deploy --replicas 1 4 --sessions 16 --gpus 1 --model sd-turbo              a Ray cluster on this machine only
+    python -m deploy --address auto --host 0.0.0.0 --trusted-proxy ...                   on a running cluster
 
 Ray's dashboard and usage reports are off. Without --address everything listens on 127.0.0.1.
 """
@@ -35,17 +35,19 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     parser.add_argument("--host", default="127.0.0.1", help="address of the gateway (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=7860, help="0 takes a free one (default: %(default)s)")
-    parser.add_argument("--address", help="the Ray cluster, as ray.init takes it (default: one of this machine alone)")
+    parser.add_argument("--port", type=int, default=7860, help="0 is any free port (default: %(default)s)")
+    parser.add_argument("--address", help="the Ray cluster, as for ray.init (default: a new one on this machine only)")
     parser.add_argument(
         "--replica-host", help="address that replicas listen on (default: 127.0.0.1; with --address their node's)"
     )
     parser.add_argument("--replicas", type=int, nargs=2, default=(1, 4), metavar=("LEAST", "MOST"))
     parser.add_argument("--sessions", type=int, default=16, help="visitors of one replica (default: %(default)s)")
-    parser.add_argument("--cpus", type=float, default=2.0, help="of one replica (default: %(default)s)")
-    parser.add_argument("--gpus", type=float, default=0.0, help="of one replica; 0.5 puts two on one GPU (default: %(default)s)")
+    parser.add_argument("--cpus", type=float, default=2.0, help="CPUs of one replica (default: %(default)s)")
     parser.add_argument(
-        "--drain", type=float, default=120.0, metavar="SECONDS", help="how long a replica that goes waits for its visitors"
+        "--gpus", type=float, default=0.0, help="GPUs of one replica; 0.5 puts two on one GPU (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--drain", type=float, default=120.0, metavar="SECONDS", help="how long a removed replica waits for its visitors"
     )
     parser.add_argument("--allow-origin", action="append", default=[], metavar="ORIGIN")
     login.add_arguments(parser)
@@ -54,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def cluster_of(args: argparse.Namespace) -> Cluster:
-    """All values checked. Raises UsageError."""
+    """The checked values of the arguments. Raises UsageError."""
     from deploy.ray_serve import Cluster
 
     least, most = args.replicas
@@ -70,26 +72,25 @@ def cluster_of(args: argparse.Namespace) -> Cluster:
     rule = AddressRule(host_names(args.host, args.trusted_proxy), parse_origins(args.allow_origin), args.trusted_proxy)
     token, (public, users) = environment.token(), login_options(args)
     given: dict[str, Any] = {"public": public, "users": users} | ({} if token is None else {"token": token})
-    # What one replica's visitors changed would be unlike the others.
+    # A change by one replica's visitors would make it differ from the others.
     config = ServerConfig(spec, Limits(max_sessions=args.sessions), rule, changes=ChangeRule("never"), **given)
     host = args.replica_host or (None if args.address else "127.0.0.1")
     return Cluster(config, least, most, args.cpus, args.gpus, host, args.drain, args.offline)
 
 
 def keep_local() -> None:
-    """Have a Ray cluster of this machine listen on 127.0.0.1 alone. Before `import ray`: it is read there, and in every
-    child."""
+    """Make a Ray cluster on this machine listen on 127.0.0.1 only. Call it before `import ray`, which reads the environment."""
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 
 async def pass_on(handle: Any, host: str, port: int, config: ServerConfig) -> None:
-    """The gateway, until a signal."""
-    from deploy.ray_serve import RayPlaces
+    """Run the gateway until a signal."""
+    from deploy.ray_serve import RayRouter
 
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, stop.set)
-    server = await listen(Gateway(RayPlaces(handle)), host, port)
+    server = await listen(Gateway(RayRouter(handle)), host, port)
     bound = server.sockets[0].getsockname()[1]
     address, known = f"http://{host}:{bound}", environment.token() is not None
     print(f"Rill is listening on {address}", flush=True)
@@ -101,7 +102,7 @@ async def pass_on(handle: Any, host: str, port: int, config: ServerConfig) -> No
 
 
 def main(argv: Sequence[str]) -> int:
-    """Exit code 0, or 2 for arguments that make no sense."""
+    """Run the command. Exit code 0, or 2 for wrong arguments."""
     parser = argparse.ArgumentParser(prog="python -m deploy", description=__doc__.splitlines()[0] if __doc__ else None)
     add_arguments(parser)
     args = parser.parse_args(argv)

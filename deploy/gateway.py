@@ -1,7 +1,7 @@
-"""The one address of many replicas: reads the head of each connection, asks where it belongs, then passes bytes both ways.
+"""The common address of several replicas: reads the head of each connection, chooses a replica, then passes bytes both ways.
 
-Knows HTTP's first lines and nothing of the studio's protocol or of Ray: `place` says where a connection goes and holds the place.
-What is sent is never looked at nor kept, so a slow reader slows its own sender and nobody else.
+It parses only the first lines of HTTP, and depends neither on the studio's protocol nor on Ray: a Router chooses the replica and
+holds the route. The gateway neither inspects nor stores the data, so a slow reader slows only its own sender.
 """
 
 from __future__ import annotations
@@ -18,53 +18,53 @@ log = logging.getLogger("rill")
 
 MAX_HEAD = 32 * 1024
 HEAD_S = 10.0
-PLACE_S = 20.0
+ROUTE_S = 20.0
 CHUNK = 256 * 1024
 
 _REQUEST_LINE = re.compile(rb"([A-Z]{1,16}) (\S{1,8192}) HTTP/1\.1")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
-BAD_REQUEST = (400, "Bad Request", "this is no request that the studio understands")
+BAD_REQUEST = (400, "Bad Request", "the studio does not support this request")
 UNAVAILABLE = (503, "Service Unavailable", "no replica is ready; try again in a moment")
 
 
 class HeadError(Exception):
-    """The beginning of a connection is no HTTP/1.1 request, or is too long."""
+    """A connection does not begin with an HTTP/1.1 request, or its head is too long."""
 
 
-class PlaceError(Exception):
-    """There is no replica for a connection now."""
+class NoReplicaError(Exception):
+    """No replica is available for a connection now."""
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A request's first lines as they are passed on. at: the replica that holds the session, if the address names one."""
+    """A request's first lines, as passed on. at: the replica of the session, if the address names one."""
 
     raw: bytes
     at: str | None
 
 
-class Place(Protocol):
-    """A replica that has been chosen for a connection: its listener's address."""
+class Route(Protocol):
+    """The chosen replica of a connection: its listener's address."""
 
     host: str
     port: int
 
-    def leave(self) -> None:
-        """The connection is over."""
+    def release(self) -> None:
+        """Call it when the connection has ended."""
         ...
 
 
-class Places(Protocol):
-    async def take(self, at: str | None) -> Place:
-        """A place on replica `at` if it is alive, else on the least loaded. Raises PlaceError."""
+class Router(Protocol):
+    async def acquire(self, at: str | None) -> Route:
+        """A route on replica `at` if it is alive, else on the least loaded. Raises NoReplicaError."""
         ...
 
 
 def parse_head(raw: bytes) -> Head:
-    """`raw` ends with the empty line. Raises HeadError.
+    """The head of a connection; `raw` ends with the empty line. Raises HeadError.
 
-    A websocket's head is left as it is. Any other request asks for a connection of its own: the next one on the same connection
+    A websocket's head is unchanged. Any other request gets `Connection: close`, because the next request on the same connection
     might belong to another replica.
     """
     lines = raw.removesuffix(b"\r\n\r\n").split(b"\r\n")
@@ -81,21 +81,21 @@ def parse_head(raw: bytes) -> Head:
 
 
 class Gateway:
-    """Listens once, and serves at most `most` connections at a time."""
+    """Serves at most `most` connections at a time."""
 
-    def __init__(self, places: Places, most: int = 1024) -> None:
-        self._places = places
+    def __init__(self, router: Router, most: int = 1024) -> None:
+        self._router = router
         self._free = asyncio.Semaphore(most)
         self.connections = 0
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection, from its first byte to its end."""
+        """Serve one connection, from its first byte to its end."""
         async with self._free:
             self.connections += 1
             try:
                 await self._serve(reader, writer)
             except (OSError, asyncio.IncompleteReadError):
-                pass  # one of the two sides is gone, and so is this connection
+                pass  # one side has closed the connection
             finally:
                 self.connections -= 1
                 await _close(writer)
@@ -109,37 +109,37 @@ class Gateway:
         except TimeoutError:
             return
         try:
-            async with asyncio.timeout(PLACE_S):
-                place, back, forth = await self._connect(head)
-        except (PlaceError, TimeoutError):
+            async with asyncio.timeout(ROUTE_S):
+                route, back, forth = await self._connect(head)
+        except (NoReplicaError, TimeoutError):
             return await _refuse(writer, *UNAVAILABLE)
         try:
             forth.write(head.raw)
             await _both(asyncio.create_task(_pump(reader, forth)), asyncio.create_task(_pump(back, writer)))
         finally:
-            place.leave()
+            route.release()
             await _close(forth)
 
-    async def _connect(self, head: Head) -> tuple[Place, asyncio.StreamReader, asyncio.StreamWriter]:
-        """A place and a connection to it; one that has just died is not asked twice. Raises PlaceError."""
+    async def _connect(self, head: Head) -> tuple[Route, asyncio.StreamReader, asyncio.StreamWriter]:
+        """A route and a connection to it. A replica that does not answer is not tried twice. Raises NoReplicaError."""
         at = head.at
         for _ in range(3):
-            place = await self._places.take(at)
+            route = await self._router.acquire(at)
             try:
-                return place, *await asyncio.open_connection(place.host, place.port, limit=MAX_HEAD)
+                return route, *await asyncio.open_connection(route.host, route.port, limit=MAX_HEAD)
             except OSError as error:
-                log.warning("replica at %s:%d does not answer: %s", place.host, place.port, error)
-                place.leave()
+                log.warning("replica at %s:%d does not answer: %s", route.host, route.port, error)
+                route.release()
                 at = None
                 await asyncio.sleep(0.2)
             except BaseException:
-                place.leave()
+                route.release()
                 raise
-        raise PlaceError("three replicas did not answer")
+        raise NoReplicaError("three replicas did not answer")
 
 
 async def listen(gateway: Gateway, host: str, port: int) -> asyncio.Server:
-    """A server on that address; port 0 takes a free one. Raises OSError."""
+    """A server on that address; port 0 is any free port. Raises OSError."""
     return await asyncio.start_server(gateway.handle, host, port, limit=MAX_HEAD)
 
 
@@ -152,7 +152,8 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 async def _both(forth: asyncio.Task[None], back: asyncio.Task[None]) -> None:
-    """Until the replica has said its last, or a side is gone; who has only stopped sending still gets an answer."""
+    """Wait until the replica has closed its side, or a side has failed. A client that has only stopped sending gets its
+    answer."""
     try:
         await asyncio.wait([forth, back], return_when=asyncio.FIRST_COMPLETED)
         if forth.done() and forth.exception() is None:

@@ -1,17 +1,17 @@
 """The studio as a Ray Serve deployment: replicas that each hold a model and their visitors' sessions, behind one gateway.
 
-Ray Serve starts, watches, scales and drains the replicas, and says which one has the fewest connections; a replica is the app of
-`app.py serve` on a listener of its own. Frames pass from the gateway to that listener as they are: Serve's own proxy would hand
-each websocket message through two processes' pickles, with compression on and no say over sizes.
+Ray Serve starts, watches, scales and drains the replicas, and finds the one with the fewest connections. A replica is the app of
+`app.py serve` on its own listener. Frames pass from the gateway to that listener unchanged. Serve's own proxy would send each
+websocket message through two pickles, with compression and without a limit of its size.
 
-- **Placing.** Every connection is held by a streaming call, `Studio.attach`. So what Serve counts as ongoing requests are
-  connections, which its router balances, its autoscaler follows, and its draining waits for.
-- **Affinity.** A welcome names its replica (`at`); a client that reconnects says it in the address (`?at=`), and the router
-  sends it there while that replica lives. Otherwise it goes to another one, which does not know the session: the client begins
-  a new one with the settings that were acknowledged last.
-- **Draining.** A call lasts `lease_s` at most, then the gateway asks for another one on the same replica. One that shall go gets
-  no calls any more: after `lease_s` at the latest it has none left, Serve ends it, and whoever is still connected is told that
-  the service restarts (1012) and goes on elsewhere. The calls of a gateway that has died end in the same way.
+- **Placing.** A streaming call, `Studio.attach`, holds every connection. So Serve's ongoing requests are connections:
+  its router balances them, its autoscaler follows them, and its draining waits for them.
+- **Affinity.** A welcome names its replica (`at`). A client that reconnects sends this name in the address (`?at=`), and the
+  router chooses that replica while it lives. Otherwise it chooses another one, which does not have the session; then the client
+  starts a new session with the last acknowledged settings.
+- **Draining.** A call lasts at most `lease_s`; then the gateway makes another one on the same replica. A replica that is to be
+  removed gets no further calls, so it has none after at most `lease_s`. Then Serve ends it, and the remaining clients receive
+  1012 (service restart) and reconnect to another replica. The calls of a dead gateway end in the same way.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from ray.serve.config import AutoscalingConfig, ProxyLocation, RequestRouterConf
 from ray.serve.exceptions import RayServeException
 from ray.serve.request_router import FIFOMixin, PendingRequest, RequestRouter, RunningReplica
 
-from deploy.gateway import PlaceError
+from deploy.gateway import NoReplicaError
 from pipelines import load
 from studio import environment
 from studio.cli.serve import websocket_options
@@ -43,17 +43,17 @@ from studio.visit.hub import Hub, ServerConfig
 
 APPLICATION = "rill"
 GRACE_S = 30.0
-"""Beyond a lease, before a replica that does not end by itself is killed."""
+"""Time after a lease until a replica that has not ended is killed."""
 
 log = logging.getLogger("rill")
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """What a cluster is started with.
+    """The parameters of a deployment.
 
-    least, most: replicas. cpus, gpus: of one replica. host: the address that replicas listen on, for the gateway's eyes only;
-    None is that of their node. lease_s: see above.
+    least, most: replicas. cpus, gpus: of one replica. host: the address of the replicas' listeners, for the gateway only; None
+    is that of their node. lease_s: see above.
     """
 
     config: ServerConfig
@@ -76,7 +76,7 @@ class Address:
 
 
 class FewestConnections(FIFOMixin, RequestRouter):
-    """Sends a call to the replica named by its argument `at` while that one runs, else to the one with the fewest calls."""
+    """Routes a call to the replica in its argument `at` while that one runs, else to the one with the fewest calls."""
 
     async def choose_replicas(
         self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
@@ -87,7 +87,7 @@ class FewestConnections(FIFOMixin, RequestRouter):
 
 
 class Studio:
-    """One replica: the app, its model and its sessions, on a port of its own."""
+    """One replica: the app, its model and its sessions, on its own port."""
 
     def __init__(self, cluster: Cluster) -> None:
         from studio.web.server import create_app  # imports Gradio
@@ -105,7 +105,7 @@ class Studio:
         self._thread.start()
 
     async def attach(self, at: str | None = None) -> AsyncIterator[Address]:
-        """Yields this replica's address as soon as it listens, and lasts a lease. `at` is for the router."""
+        """Yield this replica's address when it listens, and end after one lease. `at` is for the router."""
         while not self._server.started:
             await asyncio.sleep(0.02)
         port = self._server.servers[0].sockets[0].getsockname()[1]
@@ -113,40 +113,40 @@ class Studio:
         await asyncio.sleep(self._cluster.lease_s)
 
     async def inside(self, at: str | None = None) -> dict[str, Any]:
-        """Who this replica is, for operators and tests."""
+        """The identity of this replica, for operators and tests."""
         return {"pid": os.getpid(), "sessions": self._hub.seats.connected, "at": self._name}
 
     def check_health(self) -> None:
-        """Raises RuntimeError if this replica should be replaced: its model has failed or hangs, or its listener is gone."""
+        """Raises RuntimeError if this replica must be replaced: its model has failed or hangs, or its listener has closed."""
         status, body = self._hub.health()
         if not self._thread.is_alive() or body["status"] in ("failed", "stalled"):
-            raise RuntimeError(f"the replica is of no use: {status} {body}")
+            raise RuntimeError(f"the replica does not work: {status} {body}")
 
     async def __del__(self) -> None:
-        """Draining is over: whoever is still here is told that the service restarts, and goes elsewhere."""
+        """Called after draining: closes the remaining connections with 1012 (service restart), so clients reconnect elsewhere."""
         self._server.should_exit = True
         await asyncio.to_thread(self._thread.join, 10.0)
 
 
 def listen_on(host: str) -> None:
-    """Have this replica's gRPC server listen there alone. Ray 2.60 opens it on every interface, and it unpickles what it is sent.
+    """Make this replica's gRPC server listen on `host` only. Ray 2.60 opens it on every interface, and it unpickles its input.
 
-    Called while the replica is being made, which is before Serve opens that server.
+    Call it in the replica's constructor, before Serve opens that server.
     """
     opened = ray_replica.add_port_to_grpc_server
     if not isinstance(opened, partial):
         ray_replica.add_port_to_grpc_server = partial(lambda server, address: opened(server, address.replace("[::]", host)))
 
 
-class Held:
-    """A place on a replica, held by one call after another until `leave`."""
+class HeldRoute:
+    """A route on a replica, held by one call after another until `release`."""
 
-    def __init__(self, places: RayPlaces, call: Any, address: Address) -> None:
+    def __init__(self, router: RayRouter, call: Any, address: Address) -> None:
         self.host, self.port = address.host, address.port
-        self._places, self._call, self._address = places, call, address
+        self._router, self._call, self._address = router, call, address
         self._task = asyncio.create_task(self._hold())
 
-    def leave(self) -> None:
+    def release(self) -> None:
         self._task.cancel()
         self._call.cancel()
 
@@ -155,44 +155,44 @@ class Held:
             try:
                 async for _ in self._call:
                     pass
-                self._call, address = await self._places.call(self._address.name)
-            except PlaceError:
+                self._call, address = await self._router.call(self._address.name)
+            except NoReplicaError:
                 return
-            except RayError as error:  # the replica is gone; the connection to it is about to break, or has broken already
+            except RayError as error:  # the replica has ended, so the connection to it breaks too
                 log.info("replica %s: %s", self._address.name, type(error).__name__)
                 return
-            if address != self._address:  # this replica takes no calls any more
+            if address != self._address:  # the replica accepts no further calls
                 return self._call.cancel()
 
 
-class RayPlaces:
-    """Places as Ray Serve gives them."""
+class RayRouter:
+    """Chooses replicas by Ray Serve."""
 
     def __init__(self, handle: Any) -> None:
         self._handle = handle.options(method_name="attach", stream=True)
 
-    async def take(self, at: str | None) -> Held:
-        """Raises PlaceError."""
-        return Held(self, *await self.call(at))
+    async def acquire(self, at: str | None) -> HeldRoute:
+        """A route to a replica, to `at` if possible. Raises NoReplicaError."""
+        return HeldRoute(self, *await self.call(at))
 
     async def call(self, at: str | None) -> tuple[Any, Address]:
-        """A call that holds a place, and the replica's address. Raises PlaceError."""
+        """A call that holds a route, and the replica's address. Raises NoReplicaError."""
         call = self._handle.remote(at=at)
         try:
             return call, await anext(call)
         except (RayError, RayServeException, StopAsyncIteration) as error:
-            raise PlaceError(str(error)) from error
+            raise NoReplicaError(str(error)) from error
         except BaseException:
             call.cancel()
             raise
 
 
 def application(cluster: Cluster) -> Any:
-    """What Serve deploys."""
+    """The application that Serve deploys."""
     limits = cluster.config.limits
     deployment = serve.deployment(
         request_router_config=RequestRouterConfig(request_router_class=FewestConnections),
-        # The studio itself refuses or lines up who is too many; this bound only keeps connections that say nothing finite.
+        # The studio itself refuses further visitors or puts them in line. This limit only bounds silent connections.
         max_ongoing_requests=2 * limits.max_sessions + limits.max_waiting + 64,
         autoscaling_config=AutoscalingConfig(
             min_replicas=cluster.least,
@@ -212,7 +212,7 @@ def application(cluster: Cluster) -> Any:
 
 
 def start(cluster: Cluster, address: str | None = None, cpus: float | None = None) -> Any:
-    """Deploy on the Ray cluster at `address`, or on one of this machine alone; returns the handle once it runs. Blocks."""
+    """Deploy on the Ray cluster at `address`, or on a new one on this machine. Blocks until it runs; returns the handle."""
     local = {} if address else {"include_dashboard": False, "num_cpus": cpus}
     ray.init(address, namespace=APPLICATION, logging_level="warning", **local)
     serve.start(proxy_location=ProxyLocation.Disabled)
@@ -220,7 +220,7 @@ def start(cluster: Cluster, address: str | None = None, cpus: float | None = Non
 
 
 def deploy(cluster: Cluster) -> Any:
-    """Deploy, or change what is deployed; returns the handle once it runs. Blocks."""
+    """Deploy, or change the deployment. Blocks until it runs; returns the handle."""
     return serve.run(application(cluster), name=APPLICATION, route_prefix=None)
 
 

@@ -1,1 +1,1 @@
-"""Exact versions with hashes of everything that is installed, for every platform at once; and the command that makes them."""
+"""Exact versions with hashes of all installed packages, for all platforms, and the command that makes them."""

@@ -1,9 +1,9 @@
-"""`python -m locks` (or `make lock`): makes locks/*.txt anew from the requirements*.txt, with uv. Needs the package index.
+"""`python -m locks` (or `make lock`): makes locks/*.txt from the requirements*.txt, with uv. Needs the package index.
 
-A lock holds what its requirements need, exactly pinned with SHA-256 hashes, for every platform and Python at once; versions that
-are in it already are kept where they still fit. torch itself is not in it, nor the CUDA packages that its default build for Linux
-names: which build is right depends on the machine, and builds of one version have other hashes on other indexes
-(locks/install_torch.py). No address of an index is in it.
+A lock contains all packages of its requirements, pinned with SHA-256 hashes, for all platforms and Python versions. Present
+versions are kept if they still fit. A lock contains neither torch nor the CUDA packages of its default Linux build: the right
+build depends on the machine, and the hashes of a version differ by index (locks/install_torch.py). It contains no address of an
+index.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ LOCKS: dict[str, tuple[str, ...]] = {
     "gpu": ("requirements.txt", "requirements-gpu.txt"),
     "cluster": ("requirements.txt", "requirements-cluster.txt"),
 }
-"""Lock → what it is made from. Every lock holds the whole of "run" at the same versions."""
+"""Lock → its requirements files. Every lock contains all packages of "run" at the same versions."""
 
 CUDA = ("cuda-bindings", "cuda-toolkit", "nvidia-cudnn-cu13", "nvidia-cusparselt-cu13", "nvidia-nccl-cu13", "nvidia-nvshmem-cu13")
-"""What torch's default build for Linux names beside Triton; the rest of CUDA hangs on these."""
+"""CUDA packages that torch's default Linux build requires beside Triton; they require the other CUDA packages."""
 
 PYTHON = "3.11"
 OPTIONS = ("--universal", "--python-version", PYTHON, "--generate-hashes", "--no-header", "--no-annotate", "--quiet")
 
 
 def excluded(lock: str) -> tuple[str, ...]:
-    """Packages that are left out of a lock. Triton stays where it is asked for by name."""
+    """Packages that a lock leaves out. Triton stays if a requirements file names it."""
     return CUDA if lock in ("dev", "gpu") else (*CUDA, "triton")
 
 
 def inputs_digest(lock: str) -> str:
-    """SHA-256 of all that a lock is made from: the pins without comments, what is left out, uv's options."""
+    """SHA-256 of all inputs of a lock: the pins without comments, the left-out packages, uv's options."""
     names = (*LOCKS["run"], *LOCKS[lock])
     pins = [line for name in names for line in pins_of((ROOT / name).read_text(encoding="utf-8"))]
     return hashlib.sha256("\n".join([*pins, *excluded(lock), *OPTIONS]).encode()).hexdigest()
@@ -54,7 +54,7 @@ def header(lock: str) -> str:
 
 
 def make(lock: str) -> None:
-    """Raises subprocess.CalledProcessError where uv finds no solution or no index."""
+    """Write one lock. Raises subprocess.CalledProcessError if uv finds no solution or no index."""
     target, excludes = ROOT / "locks" / f"{lock}.txt", ROOT / "locks" / ".excludes"
     excludes.write_text("\n".join((*excluded(lock), "")), encoding="utf-8")
     command = [sys.executable, "-m", "uv", "pip", "compile", *LOCKS[lock], *OPTIONS, "--no-emit-package", "torch"]

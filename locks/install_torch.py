@@ -1,10 +1,10 @@
-"""Installs torch at the version of requirements.txt, in the build that this machine can use. Standard library alone.
+"""Installs torch at the version of requirements.txt, in the right build for this machine. Uses the standard library only.
 
     python -m locks.install_torch [--build auto|cpu|default]
 
-PyPI's build for Linux brings CUDA, several gigabytes. So on Linux without an NVIDIA GPU PyTorch's own CPU index is tried first,
-without waiting for it long; the default index is the fallback. torch is installed alone: what it needs is in locks/run.txt, but
-for the CUDA packages, which a build that names them gets at the versions that it pins itself.
+PyPI's Linux build installs CUDA too, several gigabytes. So on Linux without an NVIDIA GPU PyTorch's own CPU index is tried first,
+with a short timeout; the default index is the fallback. torch is installed alone: its requirements are in locks/run.txt. The
+CUDA packages are an exception: a build that requires them gets the versions that it pins.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from pathlib import Path
 
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 SHORT = ("--timeout", "5", "--retries", "0")
-FELL_BACK = "torch: PyTorch's CPU index cannot be reached; taking the default build, which on Linux may bring CUDA"
+FELL_BACK = "torch: PyTorch's CPU index cannot be reached; using the default build, which on Linux may include CUDA"
 DRIVERS = (Path("/proc/driver/nvidia/version"), Path("/usr/lib/wsl/lib/nvidia-smi"))
 
 Pip = Callable[[Sequence[str]], bool]
-"""Runs `pip install` with these arguments; whether it worked."""
+"""Runs `pip install` with these arguments; returns whether it succeeded."""
 
 
 def wanted() -> str:
@@ -32,17 +32,17 @@ def wanted() -> str:
     text = (Path(__file__).resolve().parents[1] / "requirements.txt").read_text(encoding="utf-8")
     found = re.search(r"^torch==\S+", text, re.MULTILINE)
     if found is None:
-        raise SystemExit("locks: requirements.txt pins no torch")
+        raise SystemExit("locks: requirements.txt does not pin torch")
     return found[0]
 
 
 def has_nvidia() -> bool:
-    """Whether a driver for an NVIDIA GPU is here."""
+    """Whether this machine has a driver for an NVIDIA GPU."""
     return shutil.which("nvidia-smi") is not None or any(path.exists() for path in DRIVERS)
 
 
 def needs_cuda() -> bool:
-    """Whether the torch that is installed names packages of CUDA. Asks a new process, which sees what pip has just installed."""
+    """Whether the installed torch requires CUDA packages. Checks in a new process, because pip has just installed it."""
     code = "import importlib.metadata as m; print(m.requires('torch') or [])"
     said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     return "nvidia-" in said or "cuda-" in said
@@ -57,7 +57,8 @@ def is_installed(pin: str) -> bool:
 
 
 def install(pip: Pip, pin: str, cpu_first: bool, cuda: Callable[[], bool] = needs_cuda) -> bool:
-    """cpu_first: try the CPU index before the default one. cuda: whether what was installed names packages of CUDA."""
+    """Install torch; returns whether it succeeded. cpu_first: try the CPU index first. cuda: whether it requires CUDA
+    packages."""
     if cpu_first:
         if pip(("--quiet", "--no-deps", *SHORT, "--index-url", CPU_INDEX, pin)):
             return True
@@ -66,7 +67,7 @@ def install(pip: Pip, pin: str, cpu_first: bool, cuda: Callable[[], bool] = need
 
 
 def run_pip(arguments: Sequence[str]) -> bool:
-    quick = CPU_INDEX in arguments  # its errors would be the reader's first lines, and the fallback's line says what is up
+    quick = CPU_INDEX in arguments  # no errors of this attempt: the line about the fallback is enough
     command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", *arguments]
     return subprocess.run(command, stderr=subprocess.DEVNULL if quick else None, check=False).returncode == 0
 

@@ -1,1 +1,1 @@
-"""How the pocket model is made: data, autoencoder, denoiser, export, sheets, evaluation. Nothing imports this package."""
+"""Makes the pocket model: data, autoencoder, denoiser, export, sheets, evaluation. No other folder but benchmarks imports it."""

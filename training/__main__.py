@@ -1,9 +1,9 @@
 """Makes the pocket model from nothing: data, autoencoder, denoiser, perception, namer, refinement, export, sheet.
 
     python -m training
-    python -m training painter      the painter behind the decoder (training/painter)
+    python -m training painter      the painter after the decoder (training/painter)
 
-Every part continues where an interrupted run stopped. On two CPU cores with AMX this takes under two hours.
+Every stage continues where an interrupted run stopped. On two CPU cores with AMX this takes under two hours.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The two networks that a refinement needs beside the painter, kept with the code in float16.
+"""The two networks that a refinement needs beside the model, stored with the code in float16.
 
-With perception network (`training.perception`) and critic (`training.critic`) in reach, `training.refine --weights assets/pocket`
-goes on from the shipped weights on any machine, without the runs that made them.
+With perception network (`training.perception`) and critic (`training.critic`) in this folder, `training.refine --weights
+assets/pocket` continues from the shipped weights on any machine, without the runs that made them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def keep(module: nn.Module, name: str) -> int:
 
 
 def take(module: nn.Module, name: str) -> bool:
-    """Gives a module the weights that were kept; False where there are none."""
+    """Load the stored weights into a module; False if there are none."""
     path = FOLDER / f"{name}.safetensors"
     if not path.is_file():
         return False

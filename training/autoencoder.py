@@ -1,9 +1,9 @@
-"""Fits the autoencoder's latents to the pool of pictures, and says how far two pictures are apart.
+"""Fits the autoencoder's latent statistics to the pool of pictures, and defines the loss between pictures.
 
     python -m training.autoencoder --runs runs
 
-The encoder is fixed (a cosine transform), and its latents' mean and deviation are measured here. The decoder starts as the
-inverse transform; what it adds is learnt in `training.refine`, from true latents and from the denoiser's.
+The encoder is fixed (a cosine transform); its latents' mean and deviation are measured here. The decoder starts as the inverse
+transform. `training.refine` trains its additional network, from true latents and from the denoiser's.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from training import data
 from training.looks import LOOKS
 
 LOUDNESS = 0.25
-"""A channel's deviation d becomes one proportional to d to this power: coarse frequencies stay above the noise for a while longer
-than fine ones, so that flat areas do not turn cloudy."""
+"""A channel's deviation d becomes proportional to d to this power. Coarse frequencies stay above the noise longer than fine ones,
+so flat areas do not become cloudy."""
 MEANS, SLOPES, TINTS = (2.5, 3.0), 1.4, 1.5
-"""And on top of that these factors: the means of 8 x 8 pixels of luma and of chroma, luma's two slowest waves, chroma's waves.
-At strength 0.6 noise leaves less than half of a mean's deviation else, and what a small network makes of that is blotches."""
+"""Further factors: for the means of 8 x 8 pixels of luma and of chroma, luma's two slowest waves, chroma's waves. Without them
+noise leaves less than half of a mean's deviation at strength 0.6, and a small network makes blotches of it."""
 
 
 def read(folder: Path) -> CosineAutoencoder:
@@ -70,7 +70,7 @@ def psnr(model: nn.Module, picture: Tensor) -> float:
 
 
 def gain(model: CosineAutoencoder) -> Tensor:
-    """How much louder each latent channel is than its deviation says, (1, C, 1, 1)."""
+    """The scale of each latent channel relative to unit deviation, (1, C, 1, 1)."""
     luma, chroma = model.config["luma_channels"], model.config["chroma_channels"]
     found = torch.ones(luma + 2 * chroma)
     found[0], found[1:3], found[luma:] = MEANS[0], SLOPES, TINTS

@@ -1,4 +1,4 @@
-"""How much detail of each scale a picture has, in places: where one's own detail is, in the amount that another picture has."""
+"""Measures a picture's detail of each scale locally, and scales one picture's detail to the strength of another's."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from training import filters
 SCALES = (1.0, 2.0, 4.0)  # pixels: sigmas of the blurs between which a band lies
 WINDOW = 24  # pixels: side of the windows in which an amount is taken, every third of it
 LEAST, MOST = 0.4, 3.0  # times by which a band changes
-COLOURED = 1.3  # the most for differences of colour: what a painter has of these is half noise
+COLOURED = 1.3  # the most for differences of colour: half of the model's are noise
 FLAT = 1e-5  # variance that no one sees, for pictures in [-1, 1]
 
 
 def bands(x: Tensor) -> tuple[list[Tensor], Tensor]:
-    """Pictures (N, 3, H, W) as their detail between blurs, finest first, and what the last blur leaves (Burt & Adelson 1983, at
-    full size). Their sum is x.
+    """The detail of pictures (N, 3, H, W) between blurs, finest first, and the result of the last blur.
+
+    As in Burt & Adelson 1983, at full size. The sum of all is x.
     """
     found = []
     for sigma in SCALES:
@@ -35,10 +36,10 @@ def amount(band: Tensor) -> Tensor:
 
 
 def in_the_amount_of(own: Tensor, real: Tensor, share: float = 1.0) -> Tensor:
-    """Pictures `own` (N, 3, H, W) in [-1, 1] whose detail is as strong, band for band, as that of `real` in the same place.
+    """Pictures `own` (N, 3, H, W) in [-1, 1] with their detail scaled, band by band, to the local strength of `real`.
 
-    What regression draws is too faint: where it is not sure of a line it draws the mean of lines, which is a part of one. This
-    says how strong the line is without saying that it is somewhere else. share: 0..1 of the way there.
+    Regression draws uncertain lines too faintly: as the mean of possible lines. This target corrects the strength of a line and
+    not its position. share: 0..1 of the way.
     """
     (mine, rest), (theirs, _) = bands(own), bands(real)
     for band, other in zip(mine, theirs, strict=True):

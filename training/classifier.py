@@ -1,13 +1,13 @@
-"""Classifiers that measure the model: which look a picture is drawn in, and which subject a scene shows.
+"""Classifiers that evaluate the model: the look of a picture, and the subject of a scene.
 
     python -m training.classifier --runs runs
     python -m training.classifier --runs runs --namer
 
-Both saw teacher outputs and procedural scenes only, nothing that a model painted. A convolutional trunk is trained end to end on
-looks; then each classifier's two upper layers are fitted to the trunk's descriptors of many pictures, computed once, which takes
-seconds. With `--namer` it makes another look classifier, from another beginning, for `training.refine` to ask while it trains:
-what judges has no say in the training. Their features give distances between sets of pictures (Heusel et al. 2017, with these
-in the place of Inception's).
+Both are trained on teacher outputs and procedural scenes only, never on a model's pictures. A convolutional trunk is trained end
+to end on looks. Then each classifier's two upper layers are fitted to the trunk's descriptors of many pictures, which are
+computed once; this takes seconds. `--namer` makes another look classifier with another initialisation for the loss of
+`training.refine`, because the judge must not take part in training. Their features give distances between sets of pictures
+(Heusel et al. 2017, with these instead of Inception's).
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from training.teacher import Request, draw, teacher
 
 FEATURES = 96
 SUBJECT_SIDE = 128  # scenes are judged as a whole, at this size
-JUDGED_SIDE = 256  # looks are told apart on windows of this size: one of 128 pixels may be nothing but sky
+JUDGED_SIDE = 256  # looks are judged on windows of this size: one of 128 pixels may show only sky
 WIDTHS = (24, 48, 72, 96, 128)
 FOLDER = Path(__file__).parent
 NAMER = "namer.safetensors"
 OTHER = 5  # added to the namer's seed
 JUDGE_AND_NAMER = {False: (1500, 500), True: (600, 80)}
-"""Steps of the trunk's training, and windows in every look that the upper layers are fitted to; whether of the namer."""
+"""(steps of the trunk's training, windows in every look for the upper layers), for the judge (False) and the namer (True)."""
 
 
 class Classifier(nn.Module):
     """Five convolutions of stride 2; mean and deviation of every stage describe textures of all scales.
 
-    With `bands`, the means of that many bands from top to bottom describe the layout too, and `directions` what runs through it.
+    With `bands`, the means of that many bands from top to bottom describe the layout too, and `directions` its lines.
     Sides are multiples of 8 from 64 pixels; windows start on the grid of 8 pixels, as the patterns of the looks do. 0.3 M
     parameters, 0.4 M with three bands.
     """
@@ -125,7 +125,7 @@ def load(path: Path) -> Classifier:
 
 
 def load_namer(runs: Path) -> Classifier:
-    """The look classifier that refinement asks: the one in `runs`, else the one that is kept beside the code."""
+    """The namer, the look classifier of the refinement's loss: from `runs`, else the one beside the code."""
     made = runs / NAMER
     return load(made if made.is_file() else FOLDER / NAMER)
 
@@ -137,7 +137,7 @@ def judged(model: Classifier, x: Tensor) -> list[str]:
 
 
 def whole(x: Tensor) -> Tensor:
-    """Pictures at the size at which the subject classifier looks at them."""
+    """Pictures at the input size of the subject classifier."""
     return F.interpolate(x, size=(SUBJECT_SIDE, SUBJECT_SIDE), mode="bilinear", antialias=True, align_corners=False)
 
 
@@ -182,7 +182,7 @@ def look_batch(store: np.ndarray, config: ClassifierConfig, rng: Generator) -> B
 
 
 def worn(x: Tensor, rng: Generator) -> Tensor:
-    """A little exposure, blur and noise, as a model's pictures have them."""
+    """Add a little exposure, blur and noise, as in a model's pictures."""
     one = (x.shape[0], 1, 1, 1)
     x = x * scenes.uniform(one, 0.92, 1.08, rng) + scenes.uniform(one, -0.03, 0.03, rng)
     x = filters.mix(x, filters.blur(x, 0.8), torch.rand(one, generator=rng) ** 3)
@@ -294,7 +294,7 @@ def mistakes(names: tuple[str, ...], table: Tensor) -> list[tuple[str, str, int]
 
 
 def examine_looks(model: Classifier, side: int = JUDGED_SIDE, per_picture: int = 4, seed: int = 91) -> Tensor:
-    """Confusion of the look classifier on teacher outputs of pictures that it did not see."""
+    """Confusion of the look classifier on teacher outputs of held-out pictures."""
     x = held_out_windows(side, per_picture, Generator().manual_seed(seed))
     return confusion(model, {name: teacher(x, Request(name)) for name in model.names if name in LOOKS})
 
@@ -307,7 +307,7 @@ def examine_subjects(model: Classifier, each: int = 12, seed: int = 92) -> Tenso
 
 
 def make_namer(runs: Path, store: np.ndarray, config: ClassifierConfig, windows: int) -> Classifier:
-    """Trains the look classifier that refinement asks and writes it to `runs`."""
+    """Train the namer and write it to `runs`."""
     model = train(config, Run(runs / "namer"), tuple(LOOKS), store)
     side = min(JUDGED_SIDE, store.shape[-1])
     pictures = look_pictures(store, windows, side, Generator().manual_seed(config.seed + 1))
@@ -322,7 +322,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=FOLDER, help="folder for classifier_looks and classifier_subjects")
     parser.add_argument("--pictures", type=int, default=3000, help="size of the pool of source pictures")
     parser.add_argument("--steps", type=int, help="of the trunk's training (1500; of the namer's 600)")
-    parser.add_argument("--windows", type=int, help="windows in every look that the head is fitted to (500; the namer's 80)")
+    parser.add_argument("--windows", type=int, help="windows in every look for fitting the head (500; the namer's 80)")
     parser.add_argument("--scenes", type=int, default=80, help="scenes per subject")
     parser.add_argument("--trunk", type=Path, help="take the convolutions of this classifier instead of training them")
     parser.add_argument("--only", choices=("looks", "subjects"), help="fit one of the two")

@@ -1,7 +1,7 @@
-"""A critic of painted pictures: tells them from the teacher's, and lends its features to compare the two by.
+"""A critic: distinguishes the model's pictures from the teacher's. Its features also compare the two.
 
-Networks that others trained for perceptual losses are not to be had here, so the features are those of a critic that is
-trained beside the painter (feature matching: Wang et al. 2018, arXiv 1711.11585; hinge loss: Lim & Ye 2017, arXiv 1705.02894).
+No pretrained network for perceptual losses was available. So the features are those of a critic that is trained beside the model
+(feature matching: Wang et al. 2018, arXiv 1711.11585; hinge loss: Lim & Ye 2017, arXiv 1705.02894).
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from training.loop import mixed
 
 CHANNELS = (32, 64, 128, 128)
-WIDTH = 128  # of what it is told
+WIDTH = 128  # of the prompt vector
 
 
 class Critic(nn.Module):
     """Pictures (N, 3, H, W) in about [-1, 1] to features at 1/2, 1/4, 1/8 and 1/8 of their size, and a score per 8 x 8 pixels.
 
-    A score sees 46 x 46 pixels: strokes, lines and screens, not what is drawn with them. It is told the prompt, as one vector
-    (projection: Miyato & Koyama 2018, arXiv 1802.05637).
+    A score's receptive field is 46 x 46 pixels: strokes, lines and screens, but not objects. The prompt is an input, as one
+    vector (projection: Miyato & Koyama 2018, arXiv 1802.05637).
     """
 
     def __init__(self, told: int = WIDTH) -> None:
@@ -51,10 +51,10 @@ def _convolved(layer: nn.Module, x: Tensor, frozen: bool) -> Tensor:
 
 
 def judged(critic: Critic, painted: Tensor, real: Tensor, told: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(how much the critic dislikes what is painted, how far its features are from the real pictures', the critic's own loss),
-    (N,) each. told: the prompts as vectors (N, D), without gradients.
+    """(adversarial loss of the model, distance of the critic's features to the real pictures', the critic's own loss), (N,) each.
 
-    The first two have gradients for the painter only, the third for the critic only.
+    told: the prompts as vectors (N, D), without gradients. The first two have gradients for the model only, the third for the
+    critic only.
     """
     *seen, score = critic(painted, told, frozen=True)
     *known, real_score = critic(real, told)

@@ -1,4 +1,4 @@
-"""The pool of source pictures: photographs' crops and procedural scenes, made once and kept on disk as bytes.
+"""The pool of source pictures: crops of photographs and procedural scenes, made once and stored on disk as bytes.
 
 python -m training.data --runs runs --pictures 3000
 """
@@ -18,7 +18,7 @@ from training import photographs, scenes
 
 SIDE = 256
 CHUNK = 40
-AMONG = 4  # windows that a detailed one is chosen among
+AMONG = 4  # candidate windows for a detailed one
 # Of each chunk of 40: photographs are worth most, leaves hold the widest range of edges.
 MIXTURE = (
     (photographs.crops, 16), (scenes.leaves, 8), (scenes.landscape, 3), (scenes.portrait, 6), (scenes.scenery, 7),
@@ -33,9 +33,9 @@ def chunk(seed: int, index: int, side: int = SIDE) -> Tensor:
 
 
 def pool(path: Path, pictures: int, seed: int) -> np.ndarray:
-    """The pool as a read-only memory map, uint8 (N, 3, 256, 256); made or continued where it is missing.
+    """The pool as a read-only memory map, uint8 (N, 3, 256, 256); missing parts are made.
 
-    A chunk is complete when the counter file beside it says so, so an interrupted run goes on where it stopped.
+    A counter file beside it records complete chunks, so an interrupted run continues where it stopped.
     """
     count = -(-pictures // CHUNK) * CHUNK
     counter = path.with_suffix(".count")

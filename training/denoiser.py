@@ -3,9 +3,9 @@
     python -m training.denoiser --runs runs --steps 6000
 
 Input sqrt(abar_t) z_start + sqrt(1 - abar_t) epsilon, target z_target ("sample" prediction); start, target and prompt come from
-`lessons`. Loss: smooth L1 of latents. Two steps in three are windows of 128 x 128 pixels, the third is 256 x 256, so that
-composition is learnt, too. With `--start` it goes on from what `training.grow` took over from a finished model.
-`training.refine` makes a one-step painter of it.
+`lessons`. Loss: smooth L1 of latents. Two steps in three are windows of 128 x 128 pixels, the third is 256 x 256, for
+composition. With `--start` it starts from the result of `training.grow` or from a finished model. `training.refine` distils it
+to few steps.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class DenoiserConfig:
     groups: int = 6  # requests per part
     dreams: int = 6  # of wide_side per part
     awake: float = 0.2  # share of the dreams that start from less than noise alone
-    coarse: float = 2.0  # dreams: weight of the means of 8 x 8 pixels, without which regression stays with colours and a horizon
-    simple: int = 500  # so many steps begin with first scenes by their bare names only
+    coarse: float = 2.0  # dreams: weight of the means of 8 x 8 pixels; without it regression learns only colours and a horizon
+    simple: int = 500  # number of first steps that use only first scenes by their bare names
     large: int = 4  # every how many steps the dreams have twice that side, and are as many as cost the same
     peak: float = 6e-4
     warmup: int = 300

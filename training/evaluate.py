@@ -5,15 +5,15 @@
 Everything per number of steps, 1 to 4, for the looks and scenes that the model folder lists (`looks.json`):
 
 - agreement with the teacher per look at strength 0.5: SSIM of luma, colour-histogram distance (`training.measures`);
-- prompt accuracy at strength 0.6 by the look classifier (`training.classifier`), which saw teacher outputs only, with the
-  confusions; Frechet distance of its features to those of the teacher's pictures; sharpness against theirs;
+- prompt accuracy at strength 0.6 by the look classifier (`training.classifier`), which was trained on teacher outputs only, with
+  the confusions; Frechet distance of its features to those of the teacher's pictures; sharpness against theirs;
 - structure kept at strength 0.5: F1 of edges, the look neutralised (`measures.structure`);
 - flicker at strength 0.5: output difference over input difference for sensor noise of 2/255 on a still scene, diffusion noise
   fixed; and on a clip, difference from frame to frame against that of the teacher's frames;
 - text to image: accuracy by the subject classifier, Frechet distance to fresh scenes, diversity over seeds against theirs.
 
-With `--choosing` it measures on crops of the training photographs and on noise of their own: which version ships is decided by
-those figures, so that the noise of the reported ones has had no say in it.
+With `--choosing` it measures crops of the training photographs with other noise. These figures decide which version is shipped,
+so the reported figures are independent of that choice.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from training.teacher import Request, teacher
 
 CLIP = Path(__file__).parents[1] / "assets" / "samples" / "sample.mp4"
 NAMES = ("astronaut", "coffee", "tower", "chelsea")
-MORE = ("cheetah1", "lion", "groot", "cheetah2")  # prompts are judged on these, too: an eighth is the smallest step of a look
+MORE = ("cheetah1", "lion", "groot", "cheetah2")  # more photographs for prompts: an eighth is the smallest step of a look
 CROPS = 8  # of training photographs, to choose by
 Figures = dict[str, Any]
 
@@ -73,7 +73,7 @@ CHOOSING = Scope(noise=40_000, crops=CROPS)
 
 @dataclass(frozen=True)
 class Subject:
-    """The model under test with what it says it knows."""
+    """The model under test with its vocabulary."""
 
     model: Denoiser
     vae: CosineAutoencoder

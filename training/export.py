@@ -79,11 +79,11 @@ def export(model: Denoiser, vae: CosineAutoencoder, output: Path) -> int:
 def part_of_the_way(
     folder: Path, model: Denoiser, vae: CosineAutoencoder, share: float, decoder_share: float | None = None
 ) -> None:  # fmt: skip
-    """Moves model and autoencoder back to `share`, 0..1, of the way from a finished model's weights to their own; the autoencoder
-    to `decoder_share` where that is given: the longer a refinement, the more its decoder flatters what the denoiser draws, and
-    the less it keeps of true latents.
+    """Moves model and autoencoder back to `share`, 0..1, of the way from a finished model's weights to their own; the
+    autoencoder to `decoder_share` where that is given: during a refinement the decoder adapts to the denoiser's latents and
+    becomes worse on true ones.
 
-    What training brought stays nearly whole, and what it made forget is nearly unharmed (Wortsman et al. 2022, arXiv
+    That keeps nearly all gains of the training, and nearly all abilities that it harmed (Wortsman et al. 2022, arXiv
     2203.05482; docs/experiments/pocket-5-to-8.md, 16 and 17). Raises ValueError where the two differ in a tensor's name or shape.
     """
     finished = load(folder)
@@ -101,7 +101,7 @@ def part_of_the_way(
 
 
 def load(folder: Path) -> tuple[Denoiser, CosineAutoencoder]:
-    """The exported model in float32, for sheets and evaluation; its parts, words and schedule are of its own day."""
+    """The exported model in float32, for sheets and evaluation, with its own parts, words and schedule."""
     plan = schedule.from_config(json.loads((folder / "scheduler" / "scheduler_config.json").read_text()))
     model = Denoiser(schedule=plan.signal.square())
     model.unet = FolderCheckpoint(folder).network("unet").float()

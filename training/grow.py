@@ -1,11 +1,11 @@
-"""Takes a finished model's knowledge over to another autoencoder and more words, as the start of the next training.
+"""Adapts a finished model to another autoencoder and more words, as the start of the next training.
 
     python -m training.grow --runs runs --weights assets/pocket
 
-Everything between the first and the last convolution stays. Words that both vocabularies hold keep their embedding. The first
-convolution is fitted by least squares to what the old one makes of the same pictures; the last one to the true latents of the
-lessons, given what arrives at it. (Weights of the first pocket model, whose autoencoder was another class, need commit 53da089;
-those of the second to the sixth get today's louder coarse latents exactly by `--louder` of commit 29a2406.)
+Everything between the first and the last convolution stays. Words of both vocabularies keep their embedding. The first
+convolution is fitted by least squares to the old one's output for the same pictures; the last one to the true latents of the
+lessons, from its inputs. (Weights of the first pocket model, whose autoencoder was another class, need commit 53da089; those of
+the second to the sixth get today's louder coarse latents exactly by `--louder` of commit 29a2406.)
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def take_over(model: Denoiser, older: Denoiser, ends: bool = False) -> None:
 
 
 def same_latents(old: CosineAutoencoder, new: CosineAutoencoder) -> bool:
-    """Whether two encoders are one and the same; what their decoders make of the latents may differ."""
+    """Whether two autoencoders have the same encoder. Their decoders may differ."""
     ours, theirs = (
         {name: value for name, value in vae.state_dict().items() if name.startswith(("analysis.", "latent_"))}
         for vae in (new, old)

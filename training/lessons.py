@@ -1,15 +1,15 @@
-"""What the denoiser is taught: batches of (picture that is noised, picture that shall come out, prompt), made as they are needed.
+"""Training batches of the denoiser: (picture to noise, target picture, prompt), made on demand.
 
-Four kinds of lesson, since a stream asks four things of the model:
+Four kinds of lessons, one for each use in a stream:
 
-- look: a source to what the teacher makes of it. The first step of a frame.
+- look: a source to the teacher's picture of it. The first step of a frame.
 - again: a picture that has the look already, to itself. The later steps of a frame: without it two steps would draw outlines
   of outlines.
-- plain: an empty prompt, from a source or from a picture with a look, to the same picture. What guidance pushes away from.
+- plain: an empty prompt, from a source or from a picture with a look, to the same picture. Guidance extrapolates away from it.
 - scene: a procedural subject with its caption, to itself.
 
-And dreams, which are text to image: a few scenes that are learnt by heart, mostly from nothing but noise. The words decide which
-of a subject's scenes is shown. So there is one true picture, and regression does not have to answer with the mean of many scenes.
+And dreams, which are text to image: a few memorised scenes, mostly from pure noise. The words determine which of a subject's
+scenes is the target. So each has one true picture, and regression does not give the mean of many scenes.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ EACH = 2  # dreams of every subject: the first for its first name, which is what
 FIRST = 0.75  # share of the dreams that are of the first
 # dreamt thrice as often
 DETAILED = ("rain", "sea", "mountains", "planet", "galaxy", "volcano", "moon", "marble", "flowers", "circles", "stripes")
-DREAMT = 5  # the seed of the dreams that the shipped model knows
+DREAMT = 5  # the seed of the dreams that the shipped model has memorised
 TAKEN = {"rain": (17, 5), "mountains": (6, 26), "planet": (34, 4), "galaxy": (5, 1), "marble": (1, 36)}
-"""Which of the scenes that are drawn for a subject become its dreams, where it is not the first EACH: of forty those two that the
-perception network is surest of when nothing but the means of 16 x 16 pixels is left, as in what is drawn after short training."""
-STYLED = 0.2  # share of the dreams that are drawn as a look, palette or light says
+"""Indices of a subject's scenes that become its dreams, if not the first EACH: of forty scenes the two for which the perception
+network has the highest confidence when only the means of 16 x 16 pixels are left, as in pictures after short training."""
+STYLED = 0.2  # share of the dreams with a look, palette or light
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Mixture:
     scene: float = 0.12
     focus: tuple[int, int] = (50, 750)  # strengths 0.05 to 0.75
     focused: float = 0.75
-    detailed: float = 0.0  # share of sources that are the most detailed of several, where there is most to leave out
+    detailed: float = 0.0  # share of sources that are the most detailed of several
     # looks that are met more often
     hard: tuple[str, ...] = (
         *["cartoon"] * 9, *["neon", "oil", "blueprint"] * 5, *["pixel", "impressionist"] * 4, *["photo"] * 3,
@@ -91,7 +91,7 @@ class Scenes:
 
 @dataclass(frozen=True)
 class Dreams:
-    """What can be dreamt: EACH scenes of every subject, pictures uint8 (subjects * EACH, 3, 512, 512)."""
+    """The memorised scenes: EACH of every subject, pictures uint8 (subjects * EACH, 3, 512, 512)."""
 
     pictures: np.ndarray
     subjects: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""What every training run shares: the folder with log and checkpoint, moving averages, the learning rate, the step loop.
+"""Common parts of all training runs: the folder with log and checkpoint, moving averages, the learning rate, the step loop.
 
 On a CPU the loop runs one thread per part of the batch, each with single-threaded kernels: oneDNN's bfloat16 backward
 convolutions took 13 to 200 ms with two threads against 3 to 5 ms with one (16 x 64 x 32 x 32, two busy cores).

@@ -1,6 +1,6 @@
-"""What a painted picture loses by beside its exact pixels: edge energy, patterns, statistics of features, names.
+"""Losses beside exact pixels: edge energy, patterns, statistics of features, names.
 
-The parts of `training.refine`'s loss that know nothing of painter or critic.
+These parts of `training.refine`'s loss are independent of model and critic.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def energy_loss(output: Tensor, target: Tensor) -> Tensor:
 def pattern_gap(output: Tensor, target: Tensor) -> Tensor:
     """How far pictures (N, 3, H, W) are off in the pattern that repeats with every 8 x 8 pixels, over GRID x GRID of these: (N,).
 
-    Detail that is somewhere else averages away. A hatching or a grid of the latents' period does not: it has the edge energy
-    and statistics that are wanted for less than strokes would cost. How bright these pixels are does not count.
+    Displaced detail averages away. A hatching or a grid of the latents' period does not: it has the edge energy and statistics of
+    strokes, and is easier to draw. Brightness has no effect.
     """
     cells = F.avg_pool2d(F.pixel_unshuffle(output - target, 8), GRID)  # (N, 3 * 64, h, w)
     cells = cells.unflatten(1, (3, 64))
@@ -43,13 +43,13 @@ def pattern_gap(output: Tensor, target: Tensor) -> Tensor:
 
 
 def uncalled(names: list[str], listed: tuple[str, ...], logits: Tensor) -> Tensor:
-    """Cross-entropy of logits (N, K) for the names that are meant, (N,); 0 for an empty name."""
+    """Cross-entropy of logits (N, K) for the given names, (N,); 0 for an empty name."""
     wanted = torch.tensor([listed.index(name) if name else -100 for name in names], device=logits.device)
     return F.cross_entropy(logits.float(), wanted, label_smoothing=0.05, reduction="none")
 
 
 def seen(seeing: Perception, painted: Tensor, real: Tensor, lesson: Lessons) -> tuple[Tensor, Tensor]:
-    """(how unlike the statistics of painted and real pictures are, how far the painted are from being called by their names).
+    """(distance of the statistics of painted and real pictures, cross-entropy of the painted pictures' names).
 
     (N,) each; the second is 0 where the lesson names neither a subject nor a look.
     """
@@ -64,13 +64,13 @@ def seen(seeing: Perception, painted: Tensor, real: Tensor, lesson: Lessons) -> 
 
 
 def misnamed(namer: Classifier, painted: Tensor, lesson: Lessons, rng: Generator | None = None) -> Tensor:
-    """How far a look classifier is from calling painted pictures (N, 3, H, W) by their looks' names, (N,); 0 where none is named.
+    """Cross-entropy of a look classifier for painted pictures (N, 3, H, W) and their looks' names, (N,); 0 without a name.
 
-    With `rng` it sees a random window of three quarters of their side on the grid of 8 pixels, mirrored half of the time: what
-    pleases it in one place only is no lesson.
+    With `rng` its input is a random window of three quarters of their side on the grid of 8 pixels, mirrored half of the time, so
+    the model cannot optimise single places.
 
-    The perception network soon calls everything by the name that it was asked for, and then teaches nothing more: of neon that
-    evaluation's judge takes for photographs it is 90% sure. A second network with another beginning is not fooled by the same.
+    The perception network soon gives every picture the requested name, and then has no useful gradient: it gives 90% to neon that
+    the judge classifies as a photograph. A second network with another initialisation is not fooled by the same pictures.
     """
     if not any(lesson.looks):
         return torch.zeros(len(painted), device=painted.device)

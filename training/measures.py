@@ -60,10 +60,9 @@ def near(edges: Mask) -> Mask:
 def structure(source: Tensor, target: Tensor, output: Tensor) -> float | None:
     """F1 of the edges of the source and those of the output, the look neutralised; (1, 3, H, W) each; None without edges.
 
-    `target` is the teacher's picture. Edges of the source that the look itself drops (a thermal camera has none in a plain
-    wall) are not asked for: recall counts source edges within 2 pixels of an edge of the target. Edges that the look itself
-    adds (dots, hatching) are no mistakes: precision leaves out output edges near one of the target
-    and not near one of the source.
+    `target` is the teacher's picture. Edges of the source that the look itself drops (a thermal camera has none in a plain wall)
+    are not required: recall counts source edges within 2 pixels of an edge of the target. Edges that the look itself adds (dots,
+    hatching) are not errors: precision leaves out output edges near one of the target and not near one of the source.
     """
     s, t, o = canny(source), canny(target), canny(output)
     near_s, near_t, near_o = near(s), near(t), near(o)

@@ -1,5 +1,6 @@
-"""Builds the untrained parts of the pocket model: tokenizer, text encoder, UNet and scheduler, stock classes but for places
-(pipelines.networks.position_bias).
+"""Builds the untrained parts of the pocket model: tokenizer, text encoder, UNet and scheduler.
+
+All are stock classes, except for convolutions with a position bias (pipelines.networks.position_bias).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ PLACES = {
     **{f"down_blocks.{k}.downsamplers.0.conv": side for k, side in enumerate((32, 16, 8))},
     **{f"up_blocks.{k}.upsamplers.0.conv": side for k, side in enumerate((16, 32, 32))},
 }
-"""Convolutions of the UNet that know their place, one a level each way, and the side of the map that tells it."""
+"""Convolutions of the UNet with a position bias, one for each level and direction, and the side of its map."""
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 

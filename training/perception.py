@@ -1,11 +1,11 @@
-"""What a picture is like, whatever its exact pixels: a network that names subjects and looks, and statistics of its features.
+"""Compares pictures without exact pixels: a network that names subjects and looks, and statistics of its features.
 
     python -m training.perception --runs runs
 
-From noise alone no pixel can be right, so dreams are compared by what their features are like, in places (Ulyanov et al. 2016,
-arXiv 1603.03417; Gatys et al. 2015, arXiv 1505.07376). Regression of a statistic gives its mean, which is the right amount of
-texture; regression of pixels gives the mean of pictures, which has none. The network is not that of `training.classifier`, which
-judges the model and must not have taught it: it has its own widths, seed and lessons.
+From pure noise no exact pixel can be right, so dreams are compared by local statistics of features (Ulyanov et al. 2016, arXiv
+1603.03417; Gatys et al. 2015, arXiv 1505.07376). Regression of a statistic gives its mean, which is the right amount of texture.
+Regression of pixels gives the mean of pictures, which has no texture. This network differs from that of `training.classifier`,
+which judges the model and must not take part in training: it has its own widths, seed and lessons.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SUBJECTS = tuple(scenes.SUBJECTS)
 
 
 class Perception(nn.Module):
-    """Five convolutions of stride 2, then subject and look from what their features are like. 1.1 M parameters."""
+    """Five convolutions of stride 2, then subject and look from statistics of their features. 1.1 M parameters."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ def gram(y: Tensor) -> Tensor:
 
 
 def likeness(painted: list[Tensor], real: list[Tensor]) -> Tensor:
-    """How far the statistics of features are from those of real pictures, a mean over stages: (N,)."""
+    """The distance of the statistics of features from those of real pictures, a mean over stages: (N,)."""
     total = torch.zeros((), device=painted[0].device)
     for k, (a, b) in enumerate(zip(painted, real, strict=True)):
         for mine, theirs in zip(moments(a, CELLS), moments(b.detach(), CELLS), strict=True):
@@ -130,10 +130,10 @@ def train(config: PerceptionConfig, run: Run, store: np.ndarray, named: Scenes, 
 
 
 def fit_looks(model: Perception, store: np.ndarray, windows: int, seed: int = 0, side: int = 256, epochs: int = 60) -> float:
-    """Fits the layer that names looks to so many windows of the pool in every look, all else as it is.
+    """Fit the layer that names looks to `windows` windows of the pool in every look; all other layers stay.
 
-    Training leaves looks that are close to a photograph unsure (cartoons 0.2), which is not enough to ask a painter for them.
-    Returns the share that it names rightly then.
+    Training leaves low probabilities for looks that are close to a photograph (cartoons 0.2), which is not enough for a loss.
+    Returns the share of right names.
     """
     rng, found, labels = Generator().manual_seed(seed + 6_000), [], []
     with torch.no_grad():
@@ -160,10 +160,7 @@ def fit_looks(model: Perception, store: np.ndarray, windows: int, seed: int = 0,
 
 
 def load(runs: Path) -> Perception:
-    """The network that a run trained, averaged, or else the one that is kept with the code; frozen.
-
-    FileNotFoundError where there is neither.
-    """
+    """The averaged network of a run, else the one beside the code; frozen. Raises FileNotFoundError if there is neither."""
     model = Perception()
     if (runs / "perception" / "checkpoint.pt").exists() or not aids.take(model, "perception"):
         averaged(Run(runs / "perception"), model)

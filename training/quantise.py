@@ -1,10 +1,10 @@
-"""The int8 variant: writes the pictures that it is calibrated with beside the weights, and measures what it loses and gains.
+"""The int8 variant: writes its calibration pictures beside the weights, and measures its loss and gain.
 
     python -m training.quantise --weights assets/pocket
 
 The variant itself is built at the first start on a CPU without bfloat16 (`pipelines/graphs/calibration.py`, NNCF) and kept in
-the cache folder. Against float32: SSIM and PSNR of what is made of held-out photographs over all looks, and milliseconds a
-frame, in one run.
+the cache folder. It is compared with float32 in one run: SSIM and PSNR on held-out photographs over all looks, and milliseconds
+a frame.
 """
 
 from __future__ import annotations

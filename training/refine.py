@@ -1,14 +1,14 @@
-"""Distils the denoiser into a painter in one step: denoiser and decoder together, on decoded pictures, against a critic.
+"""Distils the denoiser to few steps: trains denoiser and decoder together, on decoded pictures, against a critic.
 
     python -m training.refine --runs runs --steps 2200
 
-Why: what the noise hid, regression draws as the mean of what it may have been, which is blurred. A critic that tells painted
-pictures from the teacher's does not let the mean pass (adversarial distillation, Sauer et al. 2023, arXiv 2311.17042, without a
-borrowed network). Pictures are 256 x 256. The rest of the loss is that of the autoencoder plus the difference of local edge
-energy, which keeps lines, dots and hatching crisp where the noise hid their exact place.
+The reason: where noise hides information, regression draws the mean of the possibilities, which is blurred. A critic that
+distinguishes the model's pictures from the teacher's rejects the mean (adversarial distillation, Sauer et al. 2023, arXiv
+2311.17042, without a pretrained network). Pictures are 256 x 256. The rest of the loss is that of the autoencoder plus the
+difference of local edge energy, which keeps lines, dots and hatching sharp where the noise hides their exact position.
 
-Two other methods are there to be compared with it (docs/experiments/pocket-1-to-4.md, 13): `regression`, the same without the
-critic, and `reflow`, whose target is what the denoiser itself makes of the same noise in several steps (Liu et al. 2022, arXiv
+Two other methods exist for comparison (docs/experiments/pocket-1-to-4.md, 13): `regression`, the same without the
+critic, and `reflow`, whose target is the denoiser's own result for the same noise in several steps (Liu et al. 2022, arXiv
 2209.03003).
 """
 
@@ -40,17 +40,19 @@ from training.perception import Perception
 
 COARSE = 8  # pixels: the means over so many are what a dream has to get right first
 EXACT = ("waves", "stripes", "circles", "spiral", "checks")
-"""Subjects that are a pattern. Of all others' dreams the detail (streaks, stars, grain, leaves) may be anywhere: to ask for its
-exact place is to get none of it."""
+"""Subjects that are a pattern. In dreams of all others the detail (streaks, stars, grain, leaves) may be anywhere: a loss on its
+exact position would remove it."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Of the parts of the loss: latents, pixels and the critic's features; means of 8 x 8 pixels; and what does not ask for
-    exact pixels: patterns that repeat with every latent, statistics of features and names (training.perception), how strong
-    the detail is that there is (training.bands), the critic's score.
+    """Weights of the parts of the loss.
 
-    A part's say is its gradient, not its value: names and score of dreams have 10 times that of pixels, and latents a tenth.
+    Exact parts: latents, pixels and the critic's features; means of 8 x 8 pixels. Others: patterns that repeat with every latent,
+    statistics of features and names (training.perception), strength of detail (training.bands), the critic's score.
+
+    The influence of a part is its gradient, not its value: names and score of dreams have 10 times that of pixels, and latents a
+    tenth.
     """
 
     exact: float = 1.0
@@ -80,7 +82,7 @@ class RefineConfig:
     awake: float = 0.2  # share of these that start from less than noise alone
     windows: int = 16  # lessons of half the side per part, compared as latents
     large: int = 6  # every how many steps there is one dream of twice the side instead of everything else
-    # shares of rows with a step of the painter's own behind them, of these with a second, of these with a third
+    # shares of rows with one of the model's own steps before them, of these with a second, of these with a third
     carried: tuple[float, ...] = (0.5, 0.5, 0.4)
     keeps: bool = True  # whether they keep to the one before, with the teacher's amount of detail: asked for its picture
     # they learn to smooth away the first step's mistakes, and with them its detail. Not where nothing but exact latents and
@@ -108,9 +110,9 @@ METHODS: dict[str, dict[str, Any]] = {"adversarial": {}, "regression": REGRESSIO
 
 
 class Done(NamedTuple):
-    """Painted lessons: they, what the denoiser finds, the latents and pictures (in [-1, 1]) that are true, and those that its
-    exact latents and pixels are compared with. The last two are the true ones but for later steps, which keep to the first's
-    lines and give them the true ones' strength.
+    """Results of lessons: the lessons, the predicted latents, the true latents and pictures (in [-1, 1]), and the exact targets.
+
+    The exact targets are the true ones, except for later steps: there they have the first step's lines at the true strength.
     """
 
     lesson: Lessons
@@ -143,11 +145,11 @@ class Painter(nn.Module):
 def carried_on(
     model: Denoiser, x: Tensor, t: Tensor, prompts: list[str], shares: tuple[float, ...], rng: Generator
 ) -> tuple[Tensor, Tensor, dict[int, Tensor]]:
-    """Latents x (N, C, h, w) at timesteps t (N,), where about `shares[0]` of the rows have a step behind them, of these
-    `shares[1]` a second and so on, and what the last step found in each of these rows, (C, h, w).
+    """Latents x (N, C, h, w) at timesteps t (N,), about `shares[0]` of them after one of the model's own steps, and its result.
 
-    Rows are what the model made of them, noised anew for a later level of two to four. Training on one's own first steps is
-    what keeps the later ones from drifting (backward simulation: Yin et al. 2024, arXiv 2405.14867).
+    Of these rows `shares[1]` have a second step before them, and so on. The result of the last step, (C, h, w), is returned by
+    row. Such rows are the model's own results, noised again for a later level of two to four. Training on the model's own first
+    steps keeps later steps from drifting (backward simulation: Yin et al. 2024, arXiv 2405.14867).
     """
     rows = list(range(len(prompts)))
     found: dict[int, Tensor] = {}
@@ -203,7 +205,7 @@ def train(
 ) -> Average:  # fmt: skip
     """Trains `painter` on pools of pictures and scenes, from the run's checkpoint where there is one.
 
-    The painted pictures' looks are asked of `namer`, too.
+    `namer` also judges the looks of the painted pictures.
     """
     painter = channels_last(painter.to(device))
     if not config.decoder:
@@ -233,7 +235,7 @@ def train(
         return Done(lesson, model(x, t, lesson.prompts), target, picture, near_latents, near)
 
     def dreaming(n: int, side: int, rng: Generator) -> Done:
-        """The same of dreams, some of them after a step of the painter's own."""
+        """The same for dreams, some of them after one of the model's own steps."""
         lesson, x, target = asleep(painter.denoiser, painter.vae, dreams, n, side, rng)
         t = lesson.timesteps.to(device)
         x, t, _ = carried_on(painter.denoiser, x, t, lesson.prompts, config.later, rng)
@@ -323,9 +325,10 @@ def load_painter(runs: Path, folder: str = "refine") -> Painter:
 
 
 def beginning(runs: Path, weights: Path | None = None) -> Painter:
-    """What a refinement starts from: the averaged denoiser of `runs/denoiser` with a critic that knows nothing, or a finished
-    model (`weights`, a folder that `training.export` wrote) with the critic that is kept with the code. The finished model's
-    autoencoder becomes that of `runs`.
+    """The start of a refinement: the averaged denoiser of `runs/denoiser` with a new critic, or a finished model with the stored
+    one.
+
+    weights: the finished model, a folder that `training.export` wrote. Its autoencoder becomes that of `runs`.
     """
     if weights is None:
         vae = autoencoder.read(runs / "autoencoder")

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from deploy.gateway import MAX_HEAD, Gateway, HeadError, Place, PlaceError, listen, parse_head
+from deploy.gateway import MAX_HEAD, Gateway, HeadError, NoReplicaError, Route, listen, parse_head
 
 GET = b"GET /rill/stream?at=%b HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
 
@@ -61,7 +61,7 @@ class Listener:
         for writer in self._writers:
             writer.transport.abort()
 
-    def leave(self) -> None:
+    def release(self) -> None:
         self.places -= 1
 
 
@@ -71,9 +71,9 @@ class Two:
     def __init__(self) -> None:
         self.alive = {name: Listener(name) for name in ("r1", "r2")}
 
-    async def take(self, at: str | None) -> Place:
+    async def acquire(self, at: str | None) -> Route:
         if not self.alive:
-            raise PlaceError("nobody is there")
+            raise NoReplicaError("nobody is there")
         found = self.alive.get(at or "") or min(self.alive.values(), key=lambda one: one.places)
         found.places += 1
         return found

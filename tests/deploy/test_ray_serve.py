@@ -62,7 +62,7 @@ def handle(cluster: ray_serve.Cluster) -> Iterator[Any]:
 
 @contextlib.asynccontextmanager
 async def gateway(handle: Any) -> AsyncIterator[str]:
-    server = await listen(Gateway(ray_serve.RayPlaces(handle)), "127.0.0.1", 0)
+    server = await listen(Gateway(ray_serve.RayRouter(handle)), "127.0.0.1", 0)
     async with server:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 

@@ -2,7 +2,7 @@
 
 Each takes (N, 3, H, W) in [0, 1], H and W multiples of 8, and returns the same shape and range. Patterns have a period
 of 8 pixels, aligned to the corner of the picture: one latent is 8 x 8 pixels, so a convolution over latents can learn them.
-All are smooth in their input and answer to sensor noise with small changes, so that a still scene does not boil.
+All are smooth in their input and change little with sensor noise, so a still scene does not flicker.
 """
 
 from __future__ import annotations

@@ -11,8 +11,7 @@ from training import strokes as s
 def neon(x: Tensor) -> Tensor:
     """Glowing tubes along the strong contours, in the picture's own hues, over near black.
 
-    Tubes are wide and few: the fine lines of hair and cloth are what noise hides first, and what a painter cannot know it can
-    only smear.
+    Tubes are wide and few: noise hides fine lines of hair and cloth first, and the model can only smear hidden lines.
     """
     contour = s.contours(x, s.direction(x, 8.0), 2.6)
     line = s.inked(contour, 60.0, 0.014)
