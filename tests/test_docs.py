@@ -32,14 +32,8 @@ PAGES = sorted(name for name in FILES if name.endswith(".md"))
 OURS = sorted(name for name in FILES if name.endswith(".py") and not name.startswith("tests/test_docs"))
 
 
-def prose(text: str) -> str:
-    """A page without its indented examples and fenced blocks."""
-    text = re.sub(r"^```.*?^```", "", text, flags=re.S | re.M)
-    return "\n".join(line for line in text.splitlines() if not line.startswith("    "))
-
-
 def named_paths(text: str) -> set[str]:
-    """What a page writes as `code` and looks like a file or folder of this repository, or like a file of code."""
+    """The files and folders of this repository that a page names: as `code`, in a drawing or example, or as docs/PAGE.md."""
     found = set()
     for span in re.findall(r"`([^`\n]+)`", text):
         word = span.split()[0].rstrip("/,:").split("::")[0]
@@ -47,7 +41,9 @@ def named_paths(text: str) -> set[str]:
             continue
         if ("/" in word and word.split("/")[0] in TOPS) or word.endswith(CODE):
             found.add(word)
-    return found | set(re.findall(r"\bdocs/[\w/.-]+\.md\b", text))
+    tops = "|".join(re.escape(top) for top in sorted(TOPS) if "." not in top)
+    drawn = re.findall(rf"(?<![\w./-])(?:{tops})/[\w/.-]+\.(?:py|js|mjs|css|md)\b", text)
+    return found | set(drawn)
 
 
 def exists(path: str) -> bool:
@@ -121,6 +117,7 @@ def test_paths_are_found_in_prose() -> None:
     """The checks above would pass on any page if they found nothing."""
     missing = {"studio/web/nothing.py", "gone.js", "docs/gone.md"}
     assert named_paths("see `studio/web/nothing.py`, `gone.js` and docs/gone.md") == missing
+    assert named_paths("    model thread   studio/nothing.py") == {"studio/nothing.py"}
     assert named_paths("`owner/name` and `--set KEY=VALUE` and `/rill/view`") == set()
     assert not any(map(exists, missing))
     assert broken_link("README.md", "docs/gone.md") and broken_link("README.md", "#no-such-heading")
