@@ -10,7 +10,8 @@ from typing import Any
 from benchmarks.machine import RESULTS
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
-FOLDERS = ("xeon", "epyc", "")
+MACHINE = "xeon"
+"""The folder of benchmarks/results with the files of this page."""
 HEAD = """# Performance
 
 `python -m benchmarks.performance_doc` generates this page from `benchmarks/results`. Every table names its machine, its day and
@@ -158,13 +159,8 @@ def _sections(folder: str) -> Iterator[str]:
 
 
 def document() -> str:
-    parts = [HEAD]
-    for folder in FOLDERS[:1]:
-        parts.extend(_sections(folder))
-    others = [folder or "the top folder" for folder in FOLDERS[1:]]
-    parts.append(
-        f"Results of other machines and of earlier models are in `benchmarks/results` ({', '.join(others)}) in the same form."
-    )
+    parts = [HEAD, *_sections(MACHINE)]
+    parts.append(f"All figures of these runs are in `benchmarks/results/{MACHINE}`.")
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
