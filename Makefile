@@ -35,14 +35,14 @@ lock: $(DEV_STAMP)  ## make locks/*.txt anew after a changed pin
 run: $(RUN_STAMP)  ## start the studio on the shipped model
 	$(BIN)/python app.py serve $(ARGS)
 
-test: $(DEV_STAMP)  ## install what tests need, run them all
-	$(PYTEST) $(ARGS)
+test: $(DEV_STAMP)  ## install what tests need, run them all, print the 25 slowest
+	$(PYTEST) --durations=25 $(ARGS)
 
 check: $(DEV_STAMP)  ## lint, types, tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(PYTEST) $(ARGS)
+	$(PYTEST) --durations=25 $(ARGS)
 
 bench: $(DEV_STAMP)  ## the figures of the README, written to benchmarks/results
 	$(BIN)/python app.py bench $(ARGS)
