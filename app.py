@@ -1,6 +1,8 @@
 """Rill's command line: serve (default), render, models, bench.
 
 Exit codes: 0 done; 1 a file or model could not be used; 2 an argument is wrong; 130 interrupted.
+
+Each command imports what it needs when it needs it: help and wrong arguments do not wait for torch.
 """
 
 from __future__ import annotations
@@ -14,13 +16,18 @@ from pathlib import Path
 DEFAULT_COMMAND = "serve"
 
 
+def program() -> str:
+    """What the user typed: rill where the package is installed, else app.py."""
+    return "rill" if Path(sys.argv[0]).stem == "rill" else "app.py"
+
+
 def build_parser() -> argparse.ArgumentParser:
-    from studio.cli import serve
+    from studio.cli import serve_options
     from studio.cli.arguments import add_graph_arguments, add_settings_arguments, add_spec_arguments
 
-    parser = argparse.ArgumentParser(prog="app.py", description="Rill, a live diffusion studio.")
+    parser = argparse.ArgumentParser(prog=program(), description="Rill, a live diffusion studio.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    serve.add_arguments(commands.add_parser("serve", help="start the studio (default)"))
+    serve_options.add_arguments(commands.add_parser("serve", help="start the studio (default)"))
     render = commands.add_parser("render", help="transform a picture or a clip, file to file")
     render.add_argument("input", type=Path)
     render.add_argument("output", type=Path)
@@ -37,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     models.add_argument("--json", action="store_true", help="one JSON object per line")
     models.add_argument("--check", metavar="MODEL", help="identify a name, folder or file, and report whether it would load")
     bench = commands.add_parser("bench", help="measure on this machine")
-    bench.add_argument("rest", nargs=argparse.REMAINDER, help="arguments of benchmarks (try: app.py bench --help)")
+    bench.add_argument("rest", nargs=argparse.REMAINDER, help=f"arguments of benchmarks (try: {program()} bench --help)")
     return parser
 
 
@@ -48,34 +55,14 @@ def run_serve(args: argparse.Namespace) -> int:
 
 
 def run_render(args: argparse.Namespace) -> int:
-    from pipelines import SpecError, load, media
-    from studio.cli.arguments import graph_limits_of, safety_of, settings_of, spec_of
-    from studio.environment import cache_dir
-    from studio.files import recording
-    from studio.files.render import Plan, render
+    from studio.cli import render
 
-    spec = spec_of(args)
-    timeline = recording.read_timeline(args.timeline) if args.timeline else ()
-    plan = Plan(settings_of(args), timeline, args.mask, picture=args.picture)
-    if args.replay is not None:
-        replay = recording.read(args.replay)
-        spec, plan = replay.spec, Plan(replay.settings, replay.moments, replay=replay)
-    if not args.input.is_file():
-        raise media.MediaError(f"{args.input}: no such file")
-    media.check_output(args.output)
-    if args.input.resolve() == args.output.resolve():
-        raise SpecError("OUTPUT", "is the same file as INPUT")
-    pipeline = load(spec, cache_dir(), args.offline, safety_of(args), graphs=graph_limits_of(args))
-    pipeline.check(plan.settings)
-    result, made = render(pipeline, plan, args.input, args.output)
-    if args.record is not None:
-        recording.write(made, args.record)
-    print(json.dumps(result))
+    print(json.dumps(render.main(args)))
     return 0
 
 
 def run_models(args: argparse.Namespace) -> int:
-    from pipelines import REGISTRY, inspect_model
+    from pipelines import REGISTRY
     from studio.model.catalogue import catalogue, lines_of, look_line, looks, table
 
     if args.looks:
@@ -83,6 +70,8 @@ def run_models(args: argparse.Namespace) -> int:
             print(json.dumps(look) if args.json else look_line(look))
         return 0
     if args.check is not None:
+        from pipelines import inspect_model
+
         report = inspect_model(args.check)
         loads = report.problem is None
         shown = json.dumps({"model": report.name, "loads": loads, "problem": report.problem, **report.facts})
@@ -94,8 +83,13 @@ def run_models(args: argparse.Namespace) -> int:
 
 
 def run_bench(args: argparse.Namespace) -> int:
-    from benchmarks import cli
-
+    try:
+        from benchmarks import cli
+    except ModuleNotFoundError as error:
+        if error.name != "benchmarks":
+            raise
+        print(f"{program()} bench: benchmarks are not part of the package; run app.py bench in a clone", file=sys.stderr)
+        return 1
     return cli.main(args.rest)
 
 
@@ -119,14 +113,19 @@ def main(argv: Sequence[str]) -> int:
     try:
         return COMMANDS[args.command](args)
     except (SettingsError, SpecError) as error:
-        print(f"app.py {args.command}: {error}", file=sys.stderr)
+        print(f"{program()} {args.command}: {error}", file=sys.stderr)
         return 2
     except RillError as error:
-        print(f"app.py {args.command}: {error}", file=sys.stderr)
+        print(f"{program()} {args.command}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
 
 
+def console() -> int:
+    """The console script `rill`."""
+    return main(sys.argv[1:])
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(console())

@@ -1,4 +1,5 @@
-"""Measures the engine alone: generated frames per second of each backend in one run, start to first frame, peak memory.
+"""Measures the engine alone: generated frames per second of each backend in one run, start to first frame, peak memory; and the
+starts of the commands (benchmarks/startup.py).
 
 Backends take turns in short blocks on the same frames, so other work on the machine affects all of them. Results are medians over
 blocks.
@@ -16,7 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks import clips, machine
+from benchmarks import clips, machine, startup
 from pipelines import Entry, Frame, Settings, StreamPipeline, StreamSpec, load, media
 from studio.environment import cache_dir
 
@@ -112,9 +113,17 @@ def _render(source: Path, target: Path) -> tuple[float, float]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--blocks", type=int, default=7, help="measured blocks of 24 frames per backend")
-    parser.add_argument("--starts", type=int, default=3, help="measured starts of app.py render")
+    parser.add_argument("--starts", type=int, default=3, help="measured starts of each command")
+    parser.add_argument("--start-up", action="store_true", help="measure the starts of commands alone (benchmarks/startup.py)")
 
 
 def main(args: argparse.Namespace) -> dict[str, Any]:
     about = machine.describe()
-    return {"machine": about, **throughput(args.size, args.blocks), "render": start_up(args.starts)}
+    if args.start_up:
+        return {"machine": about, "start_up": startup.start_up(args.starts)}
+    return {
+        "machine": about,
+        **throughput(args.size, args.blocks),
+        "render": start_up(args.starts),
+        "start_up": startup.start_up(args.starts),
+    }

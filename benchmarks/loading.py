@@ -87,7 +87,7 @@ def measure(folder: Path, backend: str, dtype: str, size: int, cache: Path) -> d
     import numpy as np
 
     from pipelines import Entry, Frame, Settings, StreamSpec, load, release_memory
-    from pipelines.checkpoints.loader import ModelParts
+    from pipelines.checkpoints.loader.parts import ModelParts
     from pipelines.checkpoints.naming import describe
     from pipelines.graphs.backends import selection
     from pipelines.graphs.memory import estimate_of

@@ -23,7 +23,7 @@ from PIL import Image
 from benchmarks import clips, machine, streamdiffusion_peer
 from benchmarks.measure import add_model_arguments, middle, positive, ratios
 from pipelines import Entry, Frame, Pixels, Settings, StreamPipeline, StreamSpec, describe, load, quality
-from pipelines.checkpoints.loader import ModelParts
+from pipelines.checkpoints.loader.parts import ModelParts
 from pipelines.techniques.noise import LEVEL_STRIDE
 from studio.environment import cache_dir
 

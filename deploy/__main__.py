@@ -20,9 +20,9 @@ from deploy.gateway import Gateway, listen
 from pipelines import SpecError
 from studio import environment
 from studio.cli.arguments import add_spec_arguments, spec_of
-from studio.cli.serve import UsageError, host_names, login_options, parse_origins
+from studio.cli.serve_options import UsageError, host_names, login_options, parse_origins
 from studio.model.change import ChangeRule
-from studio.visit.hub import ServerConfig
+from studio.visit.config import ServerConfig
 from studio.web import login
 from studio.wire import token_file
 from studio.wire.limits import Limits

@@ -38,8 +38,9 @@ from ray.serve.request_router import FIFOMixin, PendingRequest, RequestRouter, R
 from deploy.gateway import NoReplicaError
 from pipelines import load
 from studio import environment
-from studio.cli.serve import websocket_options
-from studio.visit.hub import Hub, ServerConfig
+from studio.cli.run_server import websocket_options
+from studio.visit.config import ServerConfig
+from studio.visit.hub import Hub
 
 APPLICATION = "rill"
 GRACE_S = 30.0

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipelines import media
-    from pipelines.checkpoints.loader import PUBLISHED as PUBLISHED_SAFETY_CHECKER
-    from pipelines.checkpoints.loader import ModelParts, SafetyChecker
-    from pipelines.checkpoints.loader import Report as ModelReport
-    from pipelines.checkpoints.loader import inspect as inspect_model
+    from pipelines.checkpoints.loader.check import Report as ModelReport
+    from pipelines.checkpoints.loader.check import inspect as inspect_model
+    from pipelines.checkpoints.loader.model_files import ModelFiles
+    from pipelines.checkpoints.loader.parts import ModelParts
+    from pipelines.checkpoints.loader.safety import PUBLISHED as PUBLISHED_SAFETY_CHECKER
+    from pipelines.checkpoints.loader.safety import SafetyChecker
     from pipelines.checkpoints.naming import describe
     from pipelines.checkpoints.registry import EXTRAS, REGISTRY
     from pipelines.engine.engine import StreamPipeline, load
@@ -62,6 +64,7 @@ __all__ = [
     "Mask",
     "MemoryShortError",
     "ModelError",
+    "ModelFiles",
     "ModelInfo",
     "ModelParts",
     "ModelReport",
@@ -95,13 +98,10 @@ _MODULES = {"media": "pipelines.media", "gate": "pipelines.techniques.gate", "qu
 _HOMES = {
     "pipelines.engine.engine": {"StreamPipeline": "StreamPipeline", "load": "load"},
     "pipelines.graphs.graphs": {"GraphKey": "GraphKey"},
-    "pipelines.checkpoints.loader": {
-        "PUBLISHED_SAFETY_CHECKER": "PUBLISHED",
-        "ModelParts": "ModelParts",
-        "SafetyChecker": "SafetyChecker",
-        "ModelReport": "Report",
-        "inspect_model": "inspect",
-    },
+    "pipelines.checkpoints.loader.check": {"ModelReport": "Report", "inspect_model": "inspect"},
+    "pipelines.checkpoints.loader.model_files": {"ModelFiles": "ModelFiles"},
+    "pipelines.checkpoints.loader.parts": {"ModelParts": "ModelParts"},
+    "pipelines.checkpoints.loader.safety": {"PUBLISHED_SAFETY_CHECKER": "PUBLISHED", "SafetyChecker": "SafetyChecker"},
     "pipelines.graphs.memory": {"release_memory": "release"},
     "pipelines.values.models": {"ModelInfo": "ModelInfo"},
     "pipelines.checkpoints.naming": {"describe": "describe"},

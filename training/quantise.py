@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from pipelines import Entry, Frame, Pixels, Settings, StreamPipeline, StreamSpec, load, quality
-from pipelines.checkpoints.loader.parts import CALIBRATION
+from pipelines.checkpoints.loader.model_files import CALIBRATION
 from training import data, photographs
 from training.pictures import to_image
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from pipelines.checkpoints.loader import ModelParts
+from pipelines.checkpoints.loader.parts import ModelParts
+from pipelines.checkpoints.loader.text import Encode
 from pipelines.engine.rows import Keys, PictureKeys
 from pipelines.engine.state import StreamState
 from pipelines.techniques.conditioning import Additions, Condition, Conditions, PromptCache, Text
@@ -28,11 +29,11 @@ class Conditioning:
 
 
 class Conditioner:
-    """Encodes prompts and picture prompts for all sessions of a pipeline. size: of the pictures, (width, height)."""
+    """Encodes prompts and picture prompts for all sessions of a pipeline. size: of the pictures, (width, height). encode:
+    prompt to text; it reads the encoders at the first prompt, when the networks' files are no longer mapped."""
 
-    def __init__(self, parts: ModelParts, size: tuple[int, int], to_device: ToDevice) -> None:
-        self._parts, self._to_device = parts, to_device
-        # A lambda, so that the encoders are read at the first prompt, when the networks' files are no longer mapped.
+    def __init__(self, parts: ModelParts, size: tuple[int, int], to_device: ToDevice, encode: Encode) -> None:
+        self._parts, self._to_device, self._encode = parts, to_device, encode
         self.prompts = PromptCache(self._text)
         time_ids = parts.time_ids(*size)
         additions = Additions(None if time_ids is None else to_device(time_ids), parts.w_size, parts.empty_is_zero)
@@ -69,5 +70,5 @@ class Conditioner:
     def _text(self, prompt: str) -> Text:
         """A prompt as the networks take it: a painted look's name becomes the painter's style."""
         words, style = self._parts.styles.read(prompt)
-        encoded = tuple(map(self._to_device, self._parts.encode_prompt(words)))
+        encoded = tuple(map(self._to_device, self._encode(words)))
         return Text(encoded, None if style is None else replace(style, numbers=self._to_device(style.numbers)))

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipelines.checkpoints.loader import ModelParts
+from pipelines.checkpoints.loader.parts import ModelParts
 from pipelines.checkpoints.naming import describe, with_loras
 from pipelines.engine import device, forecast
 from pipelines.engine.conditioner import Conditioner
@@ -30,6 +30,7 @@ from pipelines.engine.work import Work
 from pipelines.graphs import memory
 from pipelines.graphs.backends import selection
 from pipelines.graphs.graphs import GraphKey, Graphs
+from pipelines.graphs.texts import Texts
 from pipelines.networks import picture_prompt
 from pipelines.techniques.noise import SessionNoise
 from pipelines.values.models import ModelInfo
@@ -56,7 +57,7 @@ class StreamPipeline:
         self.schedule = parts.schedule
         self.branches = parts.branches
         to_device = self.transfer.to_device
-        self.conditioner = Conditioner(parts, (spec.width, spec.height), to_device)
+        self.conditioner = Conditioner(parts, (spec.width, spec.height), to_device, Texts(parts, self.graphs.backend))
         self._choice = GraphChoice(self.graphs)
         no_picture = picture_prompt.empty_suffix(parts.picture_tokens, parts.embedding_shape[1])
         passes = Passes(self.graphs, self.schedule, None if no_picture is None else to_device(no_picture))

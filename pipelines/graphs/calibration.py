@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from pipelines.checkpoints.loader import ModelParts
+from pipelines.checkpoints.loader.parts import ModelParts
 from pipelines.networks.modulation import ModulationPass
 from pipelines.networks.pixels import EncodePixels
 from pipelines.techniques.feature_cache import SHORT

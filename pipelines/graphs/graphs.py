@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from kernels import group_norm_silu, groupnorm, pixels, upsample
-from pipelines.checkpoints.loader import SPATIAL_FACTOR, ModelParts
+from pipelines.checkpoints.loader.model_files import SPATIAL_FACTOR
+from pipelines.checkpoints.loader.parts import ModelParts
 from pipelines.graphs import memory
 from pipelines.graphs.backends.base import Backend, Samples
 from pipelines.graphs.backends.building import alone
@@ -86,6 +88,24 @@ def code_version() -> str:
     return digest.hexdigest()[:12]
 
 
+class Later(Sequence[Any]):
+    """A sequence that is made when it is first looked at: what a graph takes is not asked of its network where the graph lies
+    on disk."""
+
+    def __init__(self, make: Callable[[], Sequence[Any]]) -> None:
+        self._make = make
+
+    @cached_property
+    def _made(self) -> Sequence[Any]:
+        return self._make()
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._made[index]
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+
 class Graphs:
     """Builds and runs graphs. `run` takes any number of rows; `build` makes one bucket ready."""
 
@@ -126,7 +146,8 @@ class Graphs:
                 return False
             lanes = self._lanes(key)
             lane = replace(key, rows=key.rows // lanes)
-            graph = self.backend.build(self._name(lane), self._maker(lane), self._example(lane), self._samples(lane), lanes)
+            make, example = partial(self._module, lane), Later(partial(self._example, lane))
+            graph = self.backend.build(self._name(lane), make, example, self._samples(lane), lanes)
             self._weights[key.part, key.branch] = getattr(graph, "weights", 0)
             self.resident.add(key, graph, self._bytes(key))
             return True
@@ -190,35 +211,32 @@ class Graphs:
             return None
         return lambda: self._calibration(key.part, key.rows, key.branch)
 
-    def _maker(self, key: GraphKey) -> Callable[[], nn.Module]:
-        from pipelines.networks.unet import (
-            DecoderPass,
-            FullPass,
-            ShallowPass,
-        )  # imports diffusers: only when a graph is really built
+    def _module(self, key: GraphKey) -> nn.Module:
+        """What a graph is made of. Reads weights."""
+        from pipelines.networks.unet import DecoderPass, FullPass, ShallowPass
 
         parts, branch = self.parts, key.branch
         match key.part.removeprefix("controlled-"):
             case "encode":
-                return lambda: EncodePixels(parts.vae, parts.upcasts_autoencoder)
+                return EncodePixels(parts.vae, parts.upcasts_autoencoder)
             case "decode":
-                return lambda: DecodePixels(parts.vae, parts.upcasts_autoencoder)
+                return DecodePixels(parts.vae, parts.upcasts_autoencoder)
             case "paint":
-                return lambda: PaintPixels(parts.vae, parts.painter, parts.upcasts_autoencoder)
+                return PaintPixels(parts.vae, parts.painter, parts.upcasts_autoencoder)
             case "modulate":
-                return lambda: ModulationPass(parts.unet)
+                return ModulationPass(parts.unet)
             case "control":
-                return lambda: ControlPass(parts.control, None if branch is None else branch + 1)
+                return ControlPass(parts.control, None if branch is None else branch + 1)
             case "full":
-                return lambda: FullPass(parts.unet, branch)
+                return FullPass(parts.unet, branch)
             case "shallow" if branch is not None:
-                return lambda: ShallowPass(parts.unet, branch)
+                return ShallowPass(parts.unet, branch)
             case "relay" if branch:
-                return lambda: ShallowPass(parts.unet, branch, branch - 1)
+                return ShallowPass(parts.unet, branch, branch - 1)
             case "encoder":
-                return lambda: FullPass(parts.unet, keep_encoder=True)
+                return FullPass(parts.unet, keep_encoder=True)
             case "decoder":
-                return lambda: DecoderPass(parts.unet)
+                return DecoderPass(parts.unet)
         raise ValueError(f"no graph of kind {key}")
 
     def _example(self, key: GraphKey) -> tuple[Tensor, ...]:

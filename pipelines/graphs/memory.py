@@ -19,8 +19,8 @@ from typing import Any
 import psutil
 import torch
 
-from pipelines.checkpoints.loader import ModelParts
 from pipelines.checkpoints.loader.files import read_header
+from pipelines.checkpoints.loader.parts import ModelParts
 from pipelines.graphs import malloc_trim
 from pipelines.values.types import MemoryShortError, StreamSpec
 
@@ -148,7 +148,8 @@ def estimate(
     else:
         resident = size * networks.count
         building, kept = Need("cpu", resident + networks.bytes, 0), held
-    reading, running = Need("cpu", resident + texts.bytes + encoders, 0), Need("cpu", resident + encoders, kept)
+    copies = 2 if spec.backend == "openvino" else 1  # the module that is converted, and its graph
+    reading, running = Need("cpu", resident + texts.bytes + copies * encoders, 0), Need("cpu", resident + encoders, kept)
     return (max(building, reading, running, key=lambda need: need.total),)
 
 

@@ -13,17 +13,6 @@ from torch import Tensor, nn
 
 from pipelines.networks.modulation import TimeEmbedding
 
-SUPPORTED: dict[str, tuple[object, ...]] = {
-    "addition_embed_type": (None, "text_time"),
-    "class_embed_type": (None,),
-    "num_class_embeds": (None,),
-    "encoder_hid_dim_type": (None,),
-    "global_pool_conditions": (False,),
-    "conditioning_channels": (3,),
-    "controlnet_conditioning_channel_order": ("rgb",),
-}
-"""Values of a ControlNet's configuration that ControlPass supports."""
-
 
 class ControlPass(nn.Module):
     """The residuals of a ControlNet (diffusers' ControlNetModel), multiplied by its scale.

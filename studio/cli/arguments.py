@@ -6,17 +6,12 @@ import argparse
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pipelines import (
-    PUBLISHED_SAFETY_CHECKER,
-    GraphLimits,
-    LoraUse,
-    SafetyChecker,
-    Settings,
-    SpecError,
-    StreamSpec,
-    parse_assignment,
-)
+from pipelines import GraphLimits, LoraUse, Settings, SpecError, StreamSpec, parse_assignment
+
+if TYPE_CHECKING:
+    from pipelines import SafetyChecker
 
 
 def add_spec_arguments(parser: argparse.ArgumentParser) -> None:
@@ -110,6 +105,8 @@ def safety_of(args: argparse.Namespace) -> SafetyChecker | None:
     """The safety checker of --safety, None without it. Slow. Raises ModelError."""
     if args.safety_checker is None:
         return None
+    from pipelines import PUBLISHED_SAFETY_CHECKER, SafetyChecker
+
     device = args.device if args.device.startswith("cuda") else "cpu"
     name = PUBLISHED_SAFETY_CHECKER if args.safety_checker == "published" else args.safety_checker
     return SafetyChecker(name, device, args.offline)

@@ -18,10 +18,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from typing import IO, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
-from pipelines import GraphKey, GraphLimits, StreamSpec, load
+from pipelines import GraphLimits, StreamSpec
 from studio import environment
+
+if TYPE_CHECKING:
+    from pipelines import GraphKey
 
 log = logging.getLogger("rill")
 
@@ -110,6 +113,8 @@ class BuildProcess:
 
 def serve(requests: Iterable[str], answers: IO[str]) -> None:
     """Build what the lines request until they end: one answer each, "built" or the reason why not."""
+    from pipelines import GraphKey, load
+
     loaded: tuple[StreamSpec, Any] | None = None
     for line in requests:
         request = json.loads(line)

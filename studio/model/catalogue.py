@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pipelines import REGISTRY, ModelError, ModelInfo, ModelParts, ModelReport, describe
+from pipelines import REGISTRY, ModelError, ModelFiles, ModelInfo, describe
+
+if TYPE_CHECKING:
+    from pipelines import ModelReport
 
 
 def catalogue(models: Iterable[ModelInfo]) -> list[dict[str, Any]]:
@@ -18,7 +21,7 @@ def _entry(info: ModelInfo) -> dict[str, Any]:
     prompts: tuple[str, ...] = ()
     try:
         prompts = info.prompts
-        ModelParts(describe(info.name) if info.name in REGISTRY else info, offline=True)
+        ModelFiles(describe(info.name) if info.name in REGISTRY else info, offline=True)
         state = "present"
     except ModelError as error:
         state = f"not usable: {error}"

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipelines import (
     FIELDS,
@@ -20,11 +20,13 @@ from pipelines import (
     Settings,
     SettingsError,
     SpecError,
-    StreamPipeline,
     StreamSpec,
 )
 from studio.model.catalogue import catalogue
 from studio.wire.protocol import ProtocolError, brief
+
+if TYPE_CHECKING:
+    from pipelines import StreamPipeline
 
 log = logging.getLogger("rill")
 

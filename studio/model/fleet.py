@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
+from typing import TYPE_CHECKING
 
-from pipelines import StreamPipeline, StreamSpec
+from pipelines import StreamSpec
 from studio.model.owner import Job, LostFrames, Owner
 from studio.model.placement import Load, least_loaded
+
+if TYPE_CHECKING:
+    from pipelines import StreamPipeline
 
 OnSwapped = Callable[[frozenset[str], LostFrames], None]
 """Called on an owner's thread with the sessions that have another pipeline now, and the frames that went with the old one."""

@@ -12,11 +12,14 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from pipelines import Entry, Frame, Mask, Output, Pixels, RillError, Settings, StreamPipeline, StreamSpec, StreamState
+from pipelines import Frame, Mask, Output, Pixels, RillError, Settings, StreamSpec
 from studio.model.scheduler import Scheduler, WaitingSession
 from studio.pictures import codec
+
+if TYPE_CHECKING:
+    from pipelines import Entry, StreamPipeline, StreamState
 
 log = logging.getLogger("rill")
 
@@ -209,7 +212,8 @@ class Owner:
         self._states.clear()
         self._failed.clear()
         self._scheduler = self._make_scheduler()  # the cost of the new pipeline's steps is unknown
-        old, loaded = self.loaded.result(), Future[StreamPipeline]()
+        old = self.loaded.result()
+        loaded: Future[StreamPipeline] = Future()
         loaded.set_result(swap.pipeline)
         self.loaded = loaded
         old.close()
@@ -305,6 +309,8 @@ class Owner:
         return [str(failure) if isinstance(failure, RillError) else f"the model failed on this frame ({type(failure).__name__})"]
 
     def _entry(self, pipeline: StreamPipeline, begun: RunningJob) -> Entry:
+        from pipelines import Entry  # imports torch, which the server does not wait for
+
         job = begun.job
         settings, mask, picture = job.inputs.settings, job.inputs.mask, job.inputs.picture  # the snapshot of this step
         held = self._states.get(job.session)

@@ -6,14 +6,17 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pipelines import Settings, StreamPipeline
+from pipelines import Settings
 from studio.model.build_process import BuildProcess
 from studio.model.build_queue import BuildQueue
 from studio.model.change import fitted_settings
 from studio.model.fleet import Fleet
 from studio.visit.seats import Seats
+
+if TYPE_CHECKING:
+    from pipelines import StreamPipeline
 
 
 @dataclass(frozen=True, slots=True)

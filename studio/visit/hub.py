@@ -7,31 +7,31 @@ import contextlib
 import hmac
 import logging
 import os
-import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
-from pipelines import FIELDS, REGISTRY, RillError, Settings, StreamPipeline, StreamSpec, release_memory
+from pipelines import FIELDS, REGISTRY, RillError, Settings, StreamSpec
 from studio.model.build_process import BuildProcess
-from studio.model.change import ChangeRule, build, choices, client_error, facts, fitted_settings, merged_spec
+from studio.model.change import build, choices, client_error, facts, fitted_settings, merged_spec
 from studio.model.fleet import Fleet
 from studio.model.owner import LostFrames
 from studio.pictures import codec
 from studio.stream.metrics import Metrics
 from studio.stream.services import StreamServices
 from studio.stream.stream import Stream
-from studio.visit.blocklist import Blocklist
+from studio.visit.config import ServerConfig
 from studio.visit.graph_needs import GraphNeeds
 from studio.visit.line import Line
 from studio.visit.seats import Seat, Seats
 from studio.visit.views import Views
-from studio.wire.limits import Limits
-from studio.wire.origin import AddressRule
 from studio.wire.protocol import ProtocolError, declare, pack_text
 from studio.wire.refusal import Refusal
+
+if TYPE_CHECKING:
+    from pipelines import StreamPipeline
 
 log = logging.getLogger("rill")
 
@@ -45,34 +45,7 @@ RETURN_AGAIN_S = 60.0
 """A failed return to the operator's spec is tried again after this time, if no session has begun meanwhile."""
 
 
-@dataclass(frozen=True, slots=True)
-class ServerConfig:
-    """What one server is started with. The token is a random one unless given. name: which of several servers behind one address
-    this is; clients that reconnect name it. devices: a model on each instead of on the spec's. opening: the settings that
-    sessions start with. ahead: graphs for several sessions are built while none is connected, and all of them in a process of
-    their own. metrics_port: a port of its own for /metrics, where no token is needed. public, users: of studio.web.login.Door.
-    """
-
-    spec: StreamSpec = field(default_factory=StreamSpec)
-    limits: Limits = field(default_factory=Limits)
-    rule: AddressRule = field(default_factory=AddressRule)
-    token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
-    changes: ChangeRule = field(default_factory=ChangeRule)
-    words: Blocklist = field(default_factory=Blocklist)
-    name: str | None = None
-    devices: tuple[str, ...] = ()
-    opening: Settings = field(default_factory=Settings)
-    ahead: bool = False
-    metrics_port: int | None = None
-    public: bool = True
-    users: Mapping[str, str] = field(default_factory=dict)
-
-    def each(self, spec: StreamSpec) -> list[StreamSpec]:
-        """The specs of the pipelines that serve `spec`, one per device."""
-        return [replace(spec, device=device) for device in self.devices] or [spec]
-
-
-PipelineFactory = Callable[[StreamSpec], StreamPipeline]
+PipelineFactory = Callable[[StreamSpec], "StreamPipeline"]
 
 
 class Hub:
@@ -303,6 +276,8 @@ class Hub:
         except Exception as error:  # out of memory, a broken file, a compiler's error: the present pipeline stays
             log.error("the pipeline cannot be changed: %s", error, exc_info=not isinstance(error, RillError))
             failure = client_error(error, changes)
+        from pipelines import release_memory  # torch is imported by now
+
         with contextlib.suppress(RuntimeError):  # the server is stopping
             self._changer.submit(release_memory)
         return failure

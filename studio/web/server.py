@@ -22,8 +22,9 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect, WebSocketDisconnected
 
 from pipelines import FIELDS
+from studio.visit.config import ServerConfig
 from studio.visit.connection import Connection
-from studio.visit.hub import Hub, PipelineFactory, ServerConfig
+from studio.visit.hub import Hub, PipelineFactory
 from studio.visit.views import MEDIA_TYPE, ViewError, Views, parts
 from studio.web.content_policy import of_small_page, text_of
 from studio.web.guard import Guard
@@ -42,12 +43,12 @@ STATIC = ("client", "samples", "presets")
 
 
 def create_app(config: ServerConfig, factory: PipelineFactory, *, with_page: bool = True) -> FastAPI:
-    """The application; the model begins to load at once, in its own thread, while the page is still being built.
+    """The application. The model begins to load once the page is built, in its own thread: imports take turns, and a visitor
+    wants the page first.
 
     `app.state.hub` is the Hub. with_page False leaves Gradio out (tests, headless servers).
     """
     hub = Hub(config, factory)
-    hub.start()
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -74,6 +75,7 @@ def create_app(config: ServerConfig, factory: PipelineFactory, *, with_page: boo
         app = page.mount(app, fields=FIELDS, spec=hub.spec(), info=None if pipeline is None else pipeline.info)
     # Last, and so before everything else.
     app.add_middleware(Guard, rule=config.rule, door=door, limits=config.limits, metrics_port=config.metrics_port)
+    hub.start()
     return app
 
 

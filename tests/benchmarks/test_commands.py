@@ -13,7 +13,7 @@ from PIL import Image
 import app
 from benchmarks import ablation, building, cli, live, machine, peers, scaling, sessions, soak, streamdiffusion_peer
 from pipelines import FIELDS, Settings
-from studio.cli import serve
+from studio.cli import serve_options
 from studio.client import StudioError
 from studio.wire.protocol import declare
 
@@ -237,7 +237,7 @@ def test_the_server_starts_with_the_settings_of_render(monkeypatch: pytest.Monke
     """The studio opens pocket with the feature cache on, which would compare cached pictures with generated ones."""
 
     def studio(options: Sequence[str], token: str) -> None:
-        settings = serve.opening_settings(app.build_parser().parse_args(["serve", *options]))
+        settings = serve_options.opening_settings(app.build_parser().parse_args(["serve", *options]))
         raise RuntimeError(f"caches: {settings.cache.enabled}")
 
     monkeypatch.setattr(live, "studio", studio)

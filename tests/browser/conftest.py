@@ -14,8 +14,9 @@ import uvicorn
 from selenium import webdriver
 
 from pipelines import StreamSpec
-from studio.cli.serve import websocket_options
-from studio.visit.hub import Hub, ServerConfig
+from studio.cli.run_server import websocket_options
+from studio.visit.config import ServerConfig
+from studio.visit.hub import Hub
 from studio.web.server import create_app
 from studio.wire.limits import Limits
 from tests.browser import chrome

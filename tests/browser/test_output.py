@@ -11,8 +11,8 @@ import pytest
 import uvicorn
 from selenium import webdriver
 
-from studio.cli.serve import websocket_options
-from studio.visit.hub import ServerConfig
+from studio.cli.run_server import websocket_options
+from studio.visit.config import ServerConfig
 from studio.web.server import create_app
 from studio.wire.limits import Limits
 from tests.browser.chrome import Page

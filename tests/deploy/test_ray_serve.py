@@ -19,7 +19,7 @@ import pytest
 
 from deploy.__main__ import add_arguments, cluster_of, keep_local
 from deploy.gateway import Gateway, listen
-from studio.cli.serve import UsageError
+from studio.cli.serve_options import UsageError
 from studio.client import DecodedAnswer, StudioClient
 
 keep_local()

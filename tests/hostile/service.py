@@ -118,13 +118,14 @@ def until(reached: Callable[[], bool], what: str) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    from studio.cli import serve
+    import pipelines
+    from studio.cli import serve, serve_options
     from studio.web import server
     from tests.studio.fake import FakePipeline
 
     hold, *rest = arguments
     parser = argparse.ArgumentParser()
-    serve.add_arguments(parser)
+    serve_options.add_arguments(parser)
 
     def busy(*_: object, **options: object) -> None:
         print("holding", flush=True)
@@ -138,7 +139,7 @@ def main(arguments: Sequence[str]) -> int:
             pipeline.graphs.build = busy
         return pipeline
 
-    serve.load = load  # type: ignore[assignment]
+    pipelines.load = load  # type: ignore[assignment]
     server.create_app = partial(server.create_app, with_page=False)  # type: ignore[assignment]
     return serve.main(parser.parse_args(rest))
 

@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from pipelines import StreamSpec
-from studio.visit.hub import ServerConfig
+from studio.visit.config import ServerConfig
 from studio.web.allowed import LISTED, WITHOUT_LOGIN
 from studio.web.login import ATTEMPTS_AT_ONCE, Door
 from studio.web.server import create_app

@@ -17,10 +17,12 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosedError
 
 from pipelines import Settings, StreamSpec
-from studio.cli.serve import listen, websocket_options
+from studio.cli.run_server import websocket_options
+from studio.cli.serve_options import listen
 from studio.model.change import ChangeRule
 from studio.pictures import codec
-from studio.visit.hub import Hub, ServerConfig
+from studio.visit.config import ServerConfig
+from studio.visit.hub import Hub
 from studio.web.server import create_app
 from studio.wire import protocol
 from studio.wire.admission import Admission

@@ -7,7 +7,8 @@ from typing import Any
 
 from pipelines.checkpoints.loader import networks
 from pipelines.checkpoints.loader.folder import FolderCheckpoint, summarise
-from pipelines.checkpoints.loader.parts import SPATIAL_FACTOR, ModelParts
+from pipelines.checkpoints.loader.model_files import SPATIAL_FACTOR
+from pipelines.checkpoints.loader.parts import ModelParts
 from pipelines.checkpoints.naming import describe
 from pipelines.networks.unet import check_supported
 from pipelines.values.types import ModelError

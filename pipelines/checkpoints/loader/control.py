@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
-from pipelines.checkpoints.loader import networks
 from pipelines.checkpoints.loader.files import Folder
-from pipelines.networks.controlnet import SUPPORTED
 from pipelines.values.types import ModelError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+SUPPORTED: dict[str, tuple[object, ...]] = {
+    "addition_embed_type": (None, "text_time"),
+    "class_embed_type": (None,),
+    "num_class_embeds": (None,),
+    "encoder_hid_dim_type": (None,),
+    "global_pool_conditions": (False,),
+    "conditioning_channels": (3,),
+    "controlnet_conditioning_channel_order": ("rgb",),
+}
+"""Values of a ControlNet's configuration that ControlPass supports."""
 
 SHARED = ("in_channels", "block_out_channels", "layers_per_block", "cross_attention_dim", "down_block_types")
 """Fields of the configuration that must be equal for a ControlNet and its UNet, because residuals are added to skips."""
@@ -48,6 +58,8 @@ class ControlFolder:
 
     def network(self) -> nn.Module:
         """The network, in the files' own dtype."""
+        from pipelines.checkpoints.loader import networks
+
         return networks.build("ControlNetModel", self.config, networks.read(self.weights), self.name)
 
 

@@ -6,19 +6,20 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
-from pipelines.checkpoints.loader import networks, vocabulary
+from pipelines.checkpoints.loader.configs import AUTOENCODERS, pools_text
 from pipelines.checkpoints.loader.files import Folder, Weights
 from pipelines.values.types import ModelError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 SECOND = ("text_encoder_2", "tokenizer_2")
 CLASSES: dict[str, tuple[str, ...]] = {
     "unet": ("UNet2DConditionModel",),
-    "vae": networks.AUTOENCODERS,
+    "vae": AUTOENCODERS,
     "text_encoder": ("CLIPTextModel",),
     "text_encoder_2": ("CLIPTextModelWithProjection",),
     "painter": ("Painter",),
@@ -41,7 +42,7 @@ class FolderCheckpoint:
             self._check_part(part)
         self.configs = {part: self.folder.json(f"{part}/config.json") for part in ("unet", "vae", "text_encoder")}
         self.scheduler = self.folder.json("scheduler/scheduler_config.json")
-        if networks.pools_text(self.configs["unet"]):
+        if pools_text(self.configs["unet"]):
             for part in SECOND:
                 self._check_part(part)
             self.configs["text_encoder_2"] = self.folder.json("text_encoder_2/config.json")
@@ -64,14 +65,30 @@ class FolderCheckpoint:
 
     def network(self, part: str) -> nn.Module:
         """The network of a part: unet, vae or painter."""
+        from pipelines.checkpoints.loader import networks
+
         kind = str(self.configs[part]["_class_name"])
         return networks.build(kind, self.configs[part], networks.read(self.weights[part]), f"{self.name}/{part}")
 
+    def text_digest(self, part: str) -> bytes:
+        """Changes with the configuration and the tokenizer of text_encoder or text_encoder_2."""
+        digest = hashlib.sha256(self.digest(part))
+        for path in sorted(self.folder.path(_tokenizer(part)).glob("*")):
+            digest.update(path.name.encode() + path.read_bytes())
+        return digest.digest()
+
+    def tokenizer(self, part: str) -> Any:
+        """transformers' tokenizer of text_encoder or text_encoder_2."""
+        from pipelines.checkpoints.loader import vocabulary
+
+        return vocabulary.read_tokenizer(self.folder, _tokenizer(part))
+
     def text_encoder(self, part: str) -> tuple[Any, nn.Module]:
         """(tokenizer, encoder in float32) of text_encoder or text_encoder_2."""
+        from pipelines.checkpoints.loader import networks
+
         kind = CLASSES[part][0]
-        tokenizer = vocabulary.read_tokenizer(self.folder, part.replace("text_encoder", "tokenizer"))
-        return tokenizer, networks.clip_encoder(kind, self.configs[part], self.weights[part], f"{self.name}/{part}")
+        return self.tokenizer(part), networks.clip_encoder(kind, self.configs[part], self.weights[part], f"{self.name}/{part}")
 
     def _check_part(self, part: str) -> None:
         entry = self.index.get(part)
@@ -94,6 +111,10 @@ class FolderCheckpoint:
         kind = config.get("_class_name")
         if kind not in CLASSES[part]:
             raise ModelError(f"{self.name}/{part}/config.json: {kind!r} is not one of {', '.join(CLASSES[part])}")
+
+
+def _tokenizer(part: str) -> str:
+    return part.replace("text_encoder", "tokenizer")
 
 
 def summarise(weights: Weights) -> str:

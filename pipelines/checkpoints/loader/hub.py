@@ -39,21 +39,35 @@ def locate(location: Location, offline: bool) -> Path:
 
     offline: use only files that were downloaded before. HF_HUB_OFFLINE, which the hub's library reads, does the same.
     """
-    from huggingface_hub import is_offline_mode
-
     if isinstance(location, Path):
         return location.expanduser()
+    if location.file and not location.file.endswith((".safetensors", ".json")):
+        raise ModelError(f"{location}: only .safetensors files are loaded")
+    if offline and not _known(location):
+        raise _absent(location)
+    from huggingface_hub import is_offline_mode
+
     offline = offline or is_offline_mode()
     if location.file:
         return _file(location, offline)
     return _snapshot(location, offline)
 
 
+def _known(hub: Hub) -> bool:
+    """Whether the hub's cache holds anything of a repository. Cheap: the library's client is not imported."""
+    from huggingface_hub import constants
+
+    return (Path(constants.HF_HUB_CACHE) / f"models--{hub.repo.replace('/', '--')}").is_dir()
+
+
+def _absent(hub: Hub) -> ModelError:
+    at = f"{hub}" if hub.revision is None else f"{hub} at {hub.revision}"
+    return ModelError(f"{at}: is not downloaded yet, and downloads are switched off")
+
+
 def _file(hub: Hub, offline: bool) -> Path:
     from huggingface_hub import hf_hub_download
 
-    if not hub.file.endswith((".safetensors", ".json")):
-        raise ModelError(f"{hub}: only .safetensors files are loaded")
     return Path(_call(hub, offline, lambda: hf_hub_download(hub.repo, hub.file, revision=hub.revision, local_files_only=offline)))
 
 
@@ -124,7 +138,7 @@ def _call(hub: Hub, offline: bool, ask: Callable[[], T]) -> T:
         return ask()
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
         if offline or isinstance(error, errors.OfflineModeIsEnabled):
-            raise ModelError(f"{at}: is not downloaded yet, and downloads are switched off") from error
+            raise _absent(hub) from error
         raise ModelError(f"{at}: is not downloaded yet, and the hub cannot be reached") from error
     except errors.GatedRepoError as error:
         raise ModelError(f"{at}: requires you to accept a licence on its page; then log in with `hf auth login`") from error

@@ -11,15 +11,16 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
-
-from pipelines.checkpoints.loader import lora_alpha, lora_names, networks
+from pipelines.checkpoints.loader import lora_alpha, lora_names
 from pipelines.checkpoints.loader.files import PICKLED, Folder, Weights, read_weights
 from pipelines.checkpoints.loader.lora_alpha import Stated
 from pipelines.checkpoints.loader.lora_names import ALPHA, DOWN, UP
 from pipelines.values.types import ModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 Shares = dict[str, dict[str, str]]
 """Layer, with underscores for dots → side → name of the tensor in the file."""
@@ -133,6 +134,8 @@ def fuse(loras: Sequence[LoraFile], part: str, network: nn.Module, unet_config: 
 
     A LoRA without layers in this part has no effect.
     """
+    from pipelines.checkpoints.loader import networks
+
     plan: dict[str, list[tuple[LoraFile, dict[str, str], dict[str, Tensor]]]] = defaultdict(list)
     for lora in loras:
         targets = lora.targets(part, network, unet_config)

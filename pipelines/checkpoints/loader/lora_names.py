@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
+if TYPE_CHECKING:
+    from torch import nn
 
 PREFIXES: dict[str, tuple[str, ...]] = {
     "unet": ("unet.", "lora_unet_"),
@@ -59,6 +59,8 @@ def belongs(name: str) -> bool:
 
 def layers(part: str, network: nn.Module) -> dict[str, str]:
     """Flat name → name in the network, for every layer that a LoRA can change."""
+    from torch import nn
+
     found = (name for name, layer in network.named_modules() if isinstance(layer, (nn.Linear, nn.Conv2d)))
     return {_flat(name, part): name for name in found}
 
@@ -69,6 +71,7 @@ def original(names: Iterable[str], config: Mapping[str, Any]) -> dict[str, str]:
 
     One layer at a time: in a file with both layouts diffusers drops the original one.
     """
+    import torch
     from diffusers.configuration_utils import FrozenDict
     from diffusers.loaders import StableDiffusionXLLoraLoaderMixin
 

@@ -18,7 +18,6 @@ from pipelines.checkpoints.loader.files import Weights
 from pipelines.networks import position_bias
 from pipelines.values.types import ModelError
 
-AUTOENCODERS = ("CosineAutoencoder", "AutoencoderKL", "AutoencoderTiny")
 IGNORED = ("position_ids",)  # buffers in old text encoders' files; newer classes compute them
 OLD_ATTENTION = {"query.": "to_q.", "key.": "to_k.", "value.": "to_v.", "proj_attn.": "to_out.0."}
 CLIP_FIELDS = (
@@ -30,11 +29,6 @@ SHOWN = 3  # names in an error
 
 LOADING_ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, NotImplementedError, SafetensorError)
 """Exceptions of the libraries for invalid files."""
-
-
-def pools_text(unet_config: Mapping[str, Any]) -> bool:
-    """Whether a UNet has pooled text and time ids as inputs (SDXL)."""
-    return unet_config.get("addition_embed_type") == "text_time"
 
 
 def empty(
@@ -112,6 +106,18 @@ def read(weights: Weights) -> dict[str, Tensor]:
         except LOADING_ERRORS as error:
             raise ModelError(f"{path.name}: cannot be read: {error}") from error
     return tensors
+
+
+def read_one(weights: Weights, name: str) -> Tensor:
+    """One tensor, as it is in its file. Raises ModelError."""
+    if name not in weights.homes:
+        raise ModelError(f"{weights.files[0].name}: has no tensor {name!r}")
+    try:
+        with safe_open(weights.homes[name], framework="pt") as file:
+            tensor: Tensor = file.get_tensor(name)
+            return tensor
+    except LOADING_ERRORS as error:
+        raise ModelError(f"{weights.homes[name].name}: cannot be read: {error}") from error
 
 
 def clip_encoder(kind: str, config: Mapping[str, Any], weights: Weights, label: str) -> nn.Module:

@@ -1,185 +1,43 @@
-"""The parts of an engine, from a model's entry: checkpoint, other UNet, tiny autoencoder, LoRAs, ControlNet, adapter, painter.
+"""The parts an engine is made of: a checked model's files to modules and tensors.
 
-Everything is checked before loading: layout, classes, files inside their folder, headers that describe their files, no pickled
-weights. Each part is loaded on first use. With graphs cached on disk a start reads no UNet weights.
+Parts are loaded on first use: with graphs cached on disk a start reads no UNet weights at all.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pipelines.checkpoints.loader import networks, text
-from pipelines.checkpoints.loader.control import ControlFolder
-from pipelines.checkpoints.loader.files import Folder, Weights, read_header, read_weights
 from pipelines.checkpoints.loader.folder import FolderCheckpoint
-from pipelines.checkpoints.loader.hub import locate
-from pipelines.checkpoints.loader.lora import LoraFile, fuse
-from pipelines.checkpoints.loader.picture import PictureEncoder, PictureFiles
-from pipelines.checkpoints.loader.single import SingleFileCheckpoint
+from pipelines.checkpoints.loader.lora import fuse
+from pipelines.checkpoints.loader.model_files import FUSED, ModelFiles, hash_file
+from pipelines.checkpoints.loader.picture import PictureEncoder
 from pipelines.techniques import schedule
 from pipelines.techniques.styles import StyleBook
-from pipelines.values.models import Hub, ModelInfo, PictureAdapter
+from pipelines.values.models import ModelInfo
 from pipelines.values.types import ModelError
 
-CALIBRATION = "calibration"
-"""Folder of the calibration pictures for int8, beside the weights."""
 
-TIME_IDS = 6  # original height and width, top and left of the crop, target height and width
-SPATIAL_FACTOR = 8  # pixels per latent cell, in every model of the Stable Diffusion kind
-FUSED = "each layer's own alpha, "
-"""The arithmetic of fusing, as a part of the fingerprint: graphs on disk from another arithmetic are not used."""
-HASHED_WHOLE = 256 * 2**20  # larger weight files are identified by size, time and header
-
-
-class Replacement:
-    """Weights that replace a part of a checkpoint: a UNet file, or an autoencoder's folder."""
-
-    def __init__(self, path: Path, config: dict[str, Any]) -> None:
-        self.name = path.name
-        if path.is_dir():
-            folder = Folder(path)
-            self.weights: Weights = folder.weights("")
-            self.config = folder.json("config.json")
-        else:
-            self.weights = read_weights([path], path.name)
-            self.config = config
-
-
-class ModelParts:
-    """A checked model. The constructor, or the access to a broken part, raises ModelError, which names the file or field.
-
-    offline: use only files on this machine. Otherwise missing files are downloaded, with a progress bar.
+class ModelParts(ModelFiles):
+    """The modules and tensors of a checked model. The constructor, or the access to a broken part, raises ModelError, which names
+    the file or field. offline: as there.
     """
 
     def __init__(self, info: ModelInfo, offline: bool = False) -> None:
-        self.info = info
-        base = locate(info.base, offline)
-        is_file = base.suffix == ".safetensors" or base.is_file()
-        self.checkpoint = SingleFileCheckpoint(base, info.prediction) if is_file else FolderCheckpoint(base)
-        self.name = self.checkpoint.name
-        self._unet = None if info.unet is None else Replacement(locate(info.unet, offline), self.checkpoint.configs["unet"])
-        self._vae = None if info.autoencoder is None else Replacement(locate(info.autoencoder, offline), {})
-        self.loras = tuple(LoraFile(locate(lora.location, offline), lora.strength) for lora in info.loras)
-        for lora in self.loras:
-            if strange := sorted(lora.layers.keys() - self.checkpoint.configs.keys()):
-                raise ModelError(f"{lora.name}: is for another model: it has layers for {strange[0]}, which {self.name} lacks")
-        self.unet_config = self.checkpoint.configs["unet"] if self._unet is None else self._unet.config
-        self.vae_config = self.checkpoint.configs["vae"] if self._vae is None else self._vae.config
-        if self.vae_config.get("_class_name") not in networks.AUTOENCODERS:
-            kinds = ", ".join(networks.AUTOENCODERS)
-            raise ModelError(f"{self.name}: autoencoder {self.vae_config.get('_class_name')!r} is not one of {kinds}")
-        self.vocabulary = info.vocabulary
+        super().__init__(info, offline)
         self.schedule = schedule.from_config(self.checkpoint.scheduler, info.trained_timesteps, info.prediction, info.shift)
-        self._check_sizes()
-        self._control = None if info.control is None else ControlFolder(locate(info.control, offline), self.unet_config)
-        self._picture = None if info.picture is None else PictureFiles(*_adapter(info.picture, offline), self.unet_config)
-
-    @cached_property
-    def calibration(self) -> tuple[Path, ...]:
-        """Calibration pictures for int8; empty if the model's folder has none."""
-        if not isinstance(self.checkpoint, FolderCheckpoint):
-            return ()
-        return tuple(self.checkpoint.folder.files(CALIBRATION, "*.jpg"))
-
-    @property
-    def latent_channels(self) -> int:
-        return int(self.unet_config["in_channels"])
-
-    @property
-    def size_multiple(self) -> int:
-        """Width and height in pixels must be multiples of this: each level of the UNet but the last halves the latent."""
-        return int(SPATIAL_FACTOR * 2 ** (len(self.unet_config["down_block_types"]) - 1))
-
-    @property
-    def network_files(self) -> tuple[Path, ...]:
-        """The weight files of the graphs, each once, even if it contains several parts."""
-        return tuple(dict.fromkeys(self._files()))
-
-    @property
-    def encoder_files(self) -> tuple[Path, ...]:
-        """The weight files of text and picture encoders."""
-        texts = (path for part in self.checkpoint.configs if part.startswith("text") for path in self.checkpoint.files(part))
-        pictures = () if self._picture is None else self._picture.encoder_files
-        return tuple(path for path in dict.fromkeys((*texts, *pictures)) if path not in self.network_files)
-
-    @property
-    def branches(self) -> int:
-        """The number of re-entry points of the feature cache: one for each up layer."""
-        layers, blocks = self.unet_config["layers_per_block"], len(self.unet_config["up_block_types"])
-        per_block = layers if isinstance(layers, list) else [layers] * blocks
-        return sum(count + 1 for count in per_block)
-
-    @property
-    def embedding_shape(self) -> tuple[int, int]:
-        """(L, D) of a prompt embedding."""
-        return int(self.checkpoint.configs["text_encoder"]["max_position_embeddings"]), int(
-            self.unet_config["cross_attention_dim"]
-        )
-
-    @property
-    def pooled_size(self) -> int | None:
-        """P of the pooled text, None for a UNet without this input."""
-        if not networks.pools_text(self.unet_config):
-            return None
-        times = TIME_IDS * int(self.unet_config["addition_time_embed_dim"])
-        return int(self.unet_config["projection_class_embeddings_input_dim"]) - times
-
-    @property
-    def w_size(self) -> int | None:
-        """W of the guidance embedding of a distilled LCM, None for a UNet without one."""
-        size = self.unet_config.get("time_cond_proj_dim")
-        return None if size is None else int(size)
-
-    @property
-    def added_sizes(self) -> tuple[int, ...]:
-        """Sizes of the passes' added inputs, in their order: pooled text, time ids, guidance embedding."""
-        pooled = () if self.pooled_size is None else (self.pooled_size, TIME_IDS)
-        return pooled if self.w_size is None else (*pooled, self.w_size)
-
-    @property
-    def has_control(self) -> bool:
-        """Whether it has a ControlNet."""
-        return self._control is not None
-
-    @property
-    def picture_tokens(self) -> int:
-        """T of a picture prompt, 0 without an adapter for picture prompts."""
-        return 0 if self._picture is None else self._picture.tokens
-
-    @property
-    def empty_is_zero(self) -> bool:
-        """Whether an absent negative prompt is an embedding of zeros (SDXL) instead of the empty prompt's."""
-        return self.checkpoint.empty_is_zero
-
-    @property
-    def upcasts_autoencoder(self) -> bool:
-        """Whether the autoencoder overflows in float16 and has to be computed in float32 there (SDXL's own)."""
-        return bool(self.vae_config.get("force_upcast", False)) and self.vae_config["_class_name"] == "AutoencoderKL"
 
     def time_ids(self, width: int, height: int) -> Tensor | None:
         """SDXL's size conditions [6] for an uncropped picture of this size in pixels; None for a UNet without this input."""
         if self.pooled_size is None:
             return None
         return torch.tensor([height, width, 0, 0, height, width], dtype=torch.float32)
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """A hash that changes with the weights and the configuration of UNet, autoencoder and painter."""
-        digest = hashlib.sha256()
-        for part in ("unet", "vae", *(("painter",) if self.has_painter else ())):
-            digest.update(self.checkpoint.digest(part))
-        for path in self._files():
-            _hash(path, digest)
-        for lora in self.loras:
-            digest.update(f"{FUSED}{lora.strength}".encode())
-        return digest.hexdigest()[:20]
 
     @cached_property
     def unet(self) -> nn.Module:
@@ -215,11 +73,6 @@ class ModelParts:
             return self.checkpoint.network("vae")
         return networks.build(self.vae_config["_class_name"], self.vae_config, networks.read(self._vae.weights), self._vae.name)
 
-    @property
-    def has_painter(self) -> bool:
-        """Whether a painter follows the decoder."""
-        return isinstance(self.checkpoint, FolderCheckpoint) and "painter" in self.checkpoint.configs
-
     @cached_property
     def painter(self) -> nn.Module:
         """The painter in the files' own dtype. Requires `has_painter`."""
@@ -230,7 +83,9 @@ class ModelParts:
     @cached_property
     def style_table(self) -> Tensor:
         """[S, N], float32: the numbers of the painter's own styles."""
-        return self.painter.get_buffer("styles").float()
+        if not isinstance(self.checkpoint, FolderCheckpoint) or not self.has_painter:
+            raise ModelError(f"{self.name}: has no painter")
+        return networks.read_one(self.checkpoint.weights["painter"], "styles").float()
 
     @cached_property
     def styles(self) -> StyleBook:
@@ -245,68 +100,40 @@ class ModelParts:
                 )
         return StyleBook(self.vocabulary.painted, self.style_table)
 
+    @property
+    def text_parts(self) -> tuple[str, ...]:
+        """The text encoders, in the order in which their hidden states stand side by side."""
+        return ("text_encoder",) if self.pooled_size is None else ("text_encoder", "text_encoder_2")
+
+    @cached_property
+    def text_fingerprint(self) -> str:
+        """Changes whenever weights, configuration or tokenizer of a text encoder change, or the code that makes one of them."""
+        versions = [version(name) for name in ("transformers", "tokenizers")]
+        digest = hashlib.sha256(f"{versions} {FUSED}".encode() + Path(text.__file__).read_bytes())
+        for part in self.text_parts:
+            digest.update(self.checkpoint.text_digest(part))
+            for path in self.checkpoint.files(part):
+                hash_file(path, digest)
+        for lora in self.loras:
+            digest.update(str(lora.strength).encode())
+            for path in lora.weights.files:
+                hash_file(path, digest)
+        return digest.hexdigest()[:20]
+
+    def tokenizer(self, part: str) -> bytes:
+        """The tokenizer of a text encoder, cut and padded to its context length, for `text.unpacked`."""
+        return text.packed(self.checkpoint.tokenizer(part), self.embedding_shape[0])
+
+    def text_network(self, part: str) -> nn.Module:
+        """A text encoder from token numbers to what the UNet takes, float32, with every LoRA in its weights."""
+        encoder = self.checkpoint.text_encoder(part)[1]
+        fuse(self.loras, part, encoder, self.unet_config)
+        return text.LastHidden(encoder) if self.pooled_size is None else text.Penultimate(encoder, part == "text_encoder_2")
+
     @cached_property
     def encode_prompt(self) -> text.Encode:
-        """A prompt to the UNet's inputs: (embedding [L, D],), or (embedding, pooled [P]) for SDXL; float32."""
-        length = self.embedding_shape[0]
-        parts = ("text_encoder",) if self.pooled_size is None else ("text_encoder", "text_encoder_2")
-        pairs = [self.checkpoint.text_encoder(part) for part in parts]
-        for part, (_, encoder) in zip(parts, pairs, strict=True):
-            fuse(self.loras, part, encoder, self.unet_config)
-        return text.two_encoders(pairs, length) if len(pairs) == 2 else text.one_encoder(*pairs[0], length)
-
-    def plan(self) -> Iterator[tuple[str, dict[str, Any], Weights | None]]:
-        """(part, configuration, weights) of UNet, autoencoder and painter; weights is None for a single file with other
-        names."""
-        inside = self.checkpoint.weights if isinstance(self.checkpoint, FolderCheckpoint) else {}
-        for part, config, other in (("unet", self.unet_config, self._unet), ("vae", self.vae_config, self._vae)):
-            yield part, config, inside.get(part) if other is None else other.weights
-        if self.has_painter:
-            yield "painter", self.checkpoint.configs["painter"], inside["painter"]
-
-    def _files(self) -> Iterator[Path]:
-        for part, other in (("unet", self._unet), ("vae", self._vae)):
-            yield from self.checkpoint.files(part) if other is None else other.weights.files
-        if self.has_painter:
-            yield from self.checkpoint.files("painter")
-        for lora in self.loras:
-            yield from lora.weights.files
-        if self._control is not None:
-            yield from self._control.weights.files
-        if self._picture is not None:
-            yield from self._picture.weights.files
-
-    def _check_sizes(self) -> None:
-        """Check that the parts fit each other: channels of the latents, widths of the texts."""
-        latents = self.vae_config.get("latent_channels")
-        if latents != self.latent_channels:
-            raise ModelError(
-                f"{self.name}: the UNet takes {self.latent_channels} latent channels, the autoencoder makes {latents}"
-            )
-        configs = self.checkpoint.configs
-        widths = [configs[part]["hidden_size"] for part in configs if part.startswith("text_encoder")]
-        taken = self.unet_config.get("cross_attention_dim")
-        if sum(widths) != taken:
-            raise ModelError(f"{self.name}: the UNet takes texts of width {taken}; the text encoder makes {sum(widths)}")
-        if self.pooled_size is not None and configs["text_encoder_2"]["projection_dim"] != self.pooled_size:
-            raise ModelError(
-                f"{self.name}: text_encoder_2 pools to {configs['text_encoder_2']['projection_dim']}, not {self.pooled_size}"
-            )
-
-
-def _adapter(adapter: PictureAdapter, offline: bool) -> tuple[Path, Path]:
-    """The adapter's file or folder, and its picture encoder's folder. For a file of the hub it is the folder of the file."""
-    encoder = locate(adapter.encoder, offline)
-    if isinstance(adapter.encoder, Hub):
-        beside = adapter.encoder.file.rpartition("/")[0] + "/config.json"
-        encoder = locate(Hub(adapter.encoder.repo, adapter.encoder.revision, beside), offline).parent
-    return locate(adapter.weights, offline), encoder
-
-
-def _hash(path: Path, digest: Any) -> None:
-    stat = path.stat()
-    if stat.st_size <= HASHED_WHOLE:
-        digest.update(path.read_bytes())
-        return
-    tensors, _ = read_header(path, path.name)
-    digest.update(f"{sorted(tensors.items())} {stat.st_size} {stat.st_mtime_ns}".encode())
+        """Prompts through torch; graphs of the same encoders are in pipelines/graphs/texts.py."""
+        return text.combined(
+            [text.unpacked(self.tokenizer(part)) for part in self.text_parts],
+            [self.text_network(part) for part in self.text_parts],
+        )

@@ -6,26 +6,20 @@ picture embedding are refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-
-from pipelines.checkpoints.loader import networks
 from pipelines.checkpoints.loader.files import PICKLED, Folder, Weights, read_weights
-from pipelines.networks.picture_prompt import PictureAttention, Projection
 from pipelines.values.types import ModelError, Pixels
 
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
 PROJECTION = ("image_proj.proj.weight", "image_proj.proj.bias", "image_proj.norm.weight", "image_proj.norm.bias")
-MEAN = (0.48145466, 0.4578275, 0.40821073)  # of CLIP's training pictures, per channel
-STD = (0.26862954, 0.26130258, 0.27577711)
 CROSS = "attn2.processor"
 
-PictureEncoder = Callable[[Pixels], tuple[Tensor, Tensor]]
+PictureEncoder = Callable[[Pixels], "tuple[Tensor, Tensor]"]
 """A picture, uint8 [height, width, 3], to (its tokens, the tokens of no picture), [T, D] each."""
 
 
@@ -69,6 +63,9 @@ class PictureFiles:
 
     def install(self, unet: Any) -> None:
         """Set the two matrices of every cross-attention of the UNet, in its dtype. Raises ModelError if they do not fit."""
+        from pipelines.checkpoints.loader import networks
+        from pipelines.networks.picture_prompt import PictureAttention
+
         tensors, dtype = networks.read(self.weights), next(unet.parameters()).dtype
         used = set(PROJECTION)
         for index, name in enumerate(unet.attn_processors):
@@ -82,6 +79,12 @@ class PictureFiles:
 
     def encoder(self) -> PictureEncoder:
         """Load the picture encoder. Slow. Raises ModelError."""
+        import torch
+
+        from pipelines.checkpoints.loader import networks
+        from pipelines.checkpoints.loader.clip_view import view
+        from pipelines.networks.picture_prompt import Projection
+
         tensors = networks.read(self.weights)
         projection = Projection(*(tensors[name] for name in PROJECTION))
         model = networks.clip_encoder("CLIPVisionModelWithProjection", self.config, self._encoder, self._folder.name)
@@ -107,15 +110,3 @@ class PictureFiles:
 
 def _is_attention(name: str) -> bool:
     return name.startswith("ip_adapter.") and name.endswith((".to_k_ip.weight", ".to_v_ip.weight"))
-
-
-def view(picture: Pixels, side: int, mean: Sequence[float] = MEAN, std: Sequence[float] = STD) -> Tensor:
-    """The middle of a picture as CLIP's input [3, side, side], normalised by mean and deviation per channel."""
-    x = torch.from_numpy(picture.astype(np.float32)).permute(2, 0, 1)[None] / 255
-    height, width = x.shape[2:]
-    scale = side / min(height, width)
-    size = (max(side, round(height * scale)), max(side, round(width * scale)))
-    x = F.interpolate(x, size, mode="bicubic", antialias=True).clamp(0, 1)[0]
-    top, left = (size[0] - side) // 2, (size[1] - side) // 2
-    middle, spread = (torch.tensor(values)[:, None, None] for values in (mean, std))
-    return (x[:, top : top + side, left : left + side] - middle) / spread

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from pipelines.checkpoints.loader import networks
+from pipelines.checkpoints.loader.clip_view import view
 from pipelines.checkpoints.loader.files import Folder
 from pipelines.checkpoints.loader.hub import locate
-from pipelines.checkpoints.loader.picture import view
 from pipelines.checkpoints.registry import SD15
 from pipelines.values.models import HUB_ID, Hub
 from pipelines.values.types import ModelError, Pixels

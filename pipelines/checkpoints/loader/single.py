@@ -10,16 +10,16 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
-
-from pipelines.checkpoints.loader import networks, vocabulary
+from pipelines.checkpoints.loader.configs import MERGES
 from pipelines.checkpoints.loader.files import TensorInfo, read_weights
 from pipelines.values.models import ASSETS
 from pipelines.values.reader import read_json
 from pipelines.values.types import ModelError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 LAYOUTS = {family: ASSETS / "layouts" / family for family in ("sd15", "sd21", "sdxl")}
 """Folders with each family's configuration, in the diffusers layout without weights."""
@@ -70,6 +70,8 @@ class SingleFileCheckpoint:
         """unet or vae, in the file's own dtype, by diffusers' own conversion of names."""
         from diffusers.loaders import single_file_utils
 
+        from pipelines.checkpoints.loader import networks
+
         convert = {"unet": single_file_utils.convert_ldm_unet_checkpoint, "vae": single_file_utils.convert_ldm_vae_checkpoint}[
             part
         ]
@@ -81,10 +83,25 @@ class SingleFileCheckpoint:
             raise ModelError(f"{self.name}: its {part} cannot be converted: {error}") from error
         return networks.build(str(config["_class_name"]), config, tensors, f"{self.name}: {part}")
 
+    def text_digest(self, part: str) -> bytes:
+        """Changes with the configuration of text_encoder or text_encoder_2; the vocabulary ships with the code."""
+        return hashlib.sha256(self.digest(part) + self.family.encode() + MERGES.read_bytes()).digest()
+
+    def tokenizer(self, part: str) -> Any:
+        """transformers' tokenizer of text_encoder or text_encoder_2."""
+        from pipelines.checkpoints.loader import vocabulary
+
+        pads_with_zero = part == "text_encoder_2" or self.family == "sd21"
+        length = int(self.configs[part]["max_position_embeddings"])
+        return vocabulary.tokenizer(self.layout, length, "!" if pads_with_zero else "<|endoftext|>")
+
     def text_encoder(self, part: str) -> tuple[Any, nn.Module]:
         """(tokenizer, encoder in float32) of text_encoder or text_encoder_2."""
+        import torch
         import transformers
         from diffusers.loaders.single_file_utils import create_diffusers_clip_model_from_ldm
+
+        from pipelines.checkpoints.loader import networks
 
         networks.quiet()
         cls = getattr(transformers, "CLIPTextModelWithProjection" if part == "text_encoder_2" else "CLIPTextModel")
@@ -102,11 +119,7 @@ class SingleFileCheckpoint:
         empty = [name for name, value in module.state_dict().items() if value.is_meta]
         if empty:
             raise ModelError(f"{self.name}: its {part} misses {empty[0]}")
-        pads_with_zero = part == "text_encoder_2" or self.family == "sd21"
-        length = int(self.configs[part]["max_position_embeddings"])
-        return vocabulary.tokenizer(
-            self.layout, length, "!" if pads_with_zero else "<|endoftext|>"
-        ), module.eval().requires_grad_(False)
+        return self.tokenizer(part), module.eval().requires_grad_(False)
 
     def _note_prediction(self, prediction: str | None) -> None:
         """Set the prediction type from a tensor called v_pred or from the metadata. Many SD 2 files have neither."""

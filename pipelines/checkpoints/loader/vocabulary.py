@@ -11,11 +11,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pipelines.values.models import ASSETS
+from pipelines.checkpoints.loader.configs import MERGES
 from pipelines.values.reader import ModelFolder
 from pipelines.values.types import ModelError
 
-MERGES = ASSETS / "layouts" / "merges.txt.gz"
 SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token")
 FLAGS = ("lstrip", "rstrip", "single_word", "normalized")
 START, END = "<|startoftext|>", "<|endoftext|>"

@@ -47,6 +47,15 @@ class Backend(Protocol):
         """Into how many lanes a call of so many rows is best cut. cells: positions of a latent; weights: of the whole model."""
         ...
 
+    def encoder(self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor]) -> Graph:
+        """As `build`, for a text encoder: in float32 on the CPU, since half precision is slow or missing there and it runs once
+        per prompt."""
+        ...
+
+    def kept(self, key: str, make: Callable[[], bytes]) -> bytes:
+        """The bytes of that key: from disk where the backend keeps graphs, else made."""
+        ...
+
     def portable(self, key: str, calibrated: bool) -> bool:
         """Whether that graph (calibrated: there are samples for it) is not on disk yet, but would be found there."""
         ...

@@ -64,6 +64,19 @@ class Builder(ABC):
         """As `Backend.lanes`: a call is one."""
         return 1
 
+    @final
+    def encoder(self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor]) -> Graph:
+        """As `Backend.encoder`. Waits while another thread of the process builds."""
+        with alone():
+            return self._encoder(key, make, example)
+
+    def _encoder(self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor]) -> Graph:
+        return make().float().eval()
+
+    def kept(self, key: str, make: Callable[[], bytes]) -> bytes:
+        """As `Backend.kept`: nothing is kept on disk."""
+        return make()
+
     def portable(self, key: str, calibrated: bool) -> bool:
         """As `Backend.portable`: nothing is kept on disk."""
         return False

@@ -103,6 +103,7 @@ class OpenVinoBackend(Builder):
         self.precision = "bf16" if dtype == "bfloat16" else "f32"
         self.cores = usable_cores()
         self.store = None if cache_dir is None else GraphStore(cache_dir / "openvino", disk)
+        self._exact = self if self.precision == "f32" else OpenVinoBackend("float32", cache_dir, disk)
 
     def lanes(self, rows: int, cells: int, weights: int) -> int:
         """Two for an even number of rows of a small network on small latents: see TWO_LANES_BELOW."""
@@ -116,6 +117,18 @@ class OpenVinoBackend(Builder):
         found = self._found(name, config) or self._kept(name, self.model(make, example, samples), config)
         malloc_trim.trim()
         return _graph(*found, lanes, None if self.store is None else self.store.hold(name))
+
+    def _encoder(self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor]) -> Graph:
+        return self._exact._build(key, make, example, None, 1)
+
+    def kept(self, key: str, make: Callable[[], bytes]) -> bytes:
+        name = hashlib.sha256(key.encode()).hexdigest()[:24] + ".bytes"
+        content = None if self.store is None else self.store.read(name)
+        if content is None:
+            content = make()
+            if self.store is not None:
+                self.store.write(name, content)
+        return content
 
     def model(self, make: Callable[[], nn.Module], example: Sequence[Tensor], samples: Samples | None = None) -> Any:
         """The graph in OpenVINO's own form, before it is compiled; its weights in half precision, as they are kept on disk."""

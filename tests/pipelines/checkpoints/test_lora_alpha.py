@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pipelines import ModelError, ModelParts, describe
-from pipelines.checkpoints.loader import inspect
+from pipelines.checkpoints.loader.check import inspect
 from pipelines.checkpoints.loader.lora import LoraFile, fuse
 from tests.ldm import _unet_name
 from tests.miniature import save_family

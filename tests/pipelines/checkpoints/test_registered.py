@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pipelines import REGISTRY, ModelInfo, Pixels, Settings, StreamPipeline, StreamSpec, describe, load
-from pipelines.checkpoints.loader import parts
+from pipelines.checkpoints.loader import model_files
 from pipelines.networks.unet import guidance_embedding
 from pipelines.values.models import Hub, Location
 from tests import by_hand
@@ -117,7 +117,7 @@ def test_a_registered_model_draws_what_diffusers_parts_draw(name: str, tmp_path:
     asked = f"{name}@main" if REGISTRY[name].unpinned else name
     info = describe(asked)
     found = save(info, tmp_path)
-    monkeypatch.setattr(parts, "locate", lambda place, offline: found[place])
+    monkeypatch.setattr(model_files, "locate", lambda place, offline: found[place])
     settings = BASE.patched({"steps": len(PLANS[name].timesteps)})
     pipeline = load(StreamSpec(asked, SIZE, SIZE, "eager", "float32"))
     assert pipeline.info == info

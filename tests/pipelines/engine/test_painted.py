@@ -11,7 +11,7 @@ import torch
 
 from benchmarks import clips
 from pipelines import Entry, Frame, ModelError, Pixels, Settings, StreamPipeline, StreamSpec, describe, load
-from pipelines.checkpoints.loader import ModelParts
+from pipelines.checkpoints.loader.parts import ModelParts
 from pipelines.graphs.graphs import GraphKey
 from pipelines.networks.painter import Painter
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipelines import LoraUse, ModelError, Settings, SettingsError
-from studio.cli import serve
+from studio.cli import run_server, serve, serve_options
 from studio.cli.arguments import safety_of
 from studio.visit.hub import Hub
 from studio.wire import token_file
@@ -25,29 +25,31 @@ ROOT = Path(__file__).resolve().parents[3]
 
 def parsed(*arguments: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    serve.add_arguments(parser)
+    serve_options.add_arguments(parser)
     return parser.parse_args(arguments)
 
 
 def test_the_defaults_open_nothing_to_the_network() -> None:
     args = parsed()
     assert (args.host, args.port, args.model, args.size) == ("127.0.0.1", 7860, "pocket", "512")
-    config = serve.configure(args, None)
+    config = serve_options.configure(args, None)
     assert not config.rule.trusted_proxy and config.rule.allowed == () and config.rule.hosts == ("127.0.0.1",)
-    assert len(config.token) >= 32 and config.token != serve.configure(args, None).token
+    assert len(config.token) >= 32 and config.token != serve_options.configure(args, None).token
 
 
 def test_arguments_become_a_configuration() -> None:
     args = parsed(
         "--size", "384x256", "--allow-origin", "https://a.example/", "--allow-origin", "http://b:8080", "--max-sessions", "9"
     )
-    config = serve.configure(args, "a-token-of-some-length")
+    config = serve_options.configure(args, "a-token-of-some-length")
     assert (config.spec.width, config.spec.height, config.limits.max_sessions) == (384, 256, 9)
     assert config.rule.allowed == (Origin("https", "a.example", 443), Origin("http", "b", 8080))
     assert config.token == "a-token-of-some-length"
-    assert serve.configure(parsed("--max-waiting", "0"), None).limits.max_waiting == 0
-    assert serve.configure(parsed("--max-waiting", "50"), None).limits.max_waiting == 50
-    few = serve.configure(parsed("--max-connections", "280", "--max-waiting", "16", "--max-per-address", "9"), None).limits
+    assert serve_options.configure(parsed("--max-waiting", "0"), None).limits.max_waiting == 0
+    assert serve_options.configure(parsed("--max-waiting", "50"), None).limits.max_waiting == 50
+    few = serve_options.configure(
+        parsed("--max-connections", "280", "--max-waiting", "16", "--max-per-address", "9"), None
+    ).limits
     assert (few.max_connections, few.max_per_address) == (280, 9)
 
 
@@ -68,13 +70,13 @@ def test_arguments_become_a_configuration() -> None:
     ],
 )
 def test_who_can_be_reached_from_elsewhere_asks_for_the_token(arguments: tuple[str, ...], public: bool) -> None:
-    config = serve.configure(parsed(*arguments), None)
+    config = serve_options.configure(parsed(*arguments), None)
     assert config.public == public and config.users == {}
 
 
 def test_a_login_holds_everywhere(tmp_path: Path) -> None:
     (tmp_path / "ada").write_text("correct horse\n")
-    config = serve.configure(parsed("--login", f"ada:{tmp_path / 'ada'}"), None)
+    config = serve_options.configure(parsed("--login", f"ada:{tmp_path / 'ada'}"), None)
     assert not config.public and config.users == {"ada": "correct horse"}
 
 
@@ -86,25 +88,25 @@ def test_a_hosted_space_is_public_and_no_other_container() -> None:
 
 
 def test_what_sessions_start_with() -> None:
-    assert serve.configure(parsed(), None).opening.flat() == Settings().flat() | {"cache.enabled": True}
-    assert serve.configure(parsed("--model", "sd-turbo"), None).opening.flat() == Settings().flat()
-    chosen = serve.configure(parsed("--set", "cache.enabled=false", "--set", "strength=0.4"), None).opening
+    assert serve_options.configure(parsed(), None).opening.flat() == Settings().flat() | {"cache.enabled": True}
+    assert serve_options.configure(parsed("--model", "sd-turbo"), None).opening.flat() == Settings().flat()
+    chosen = serve_options.configure(parsed("--set", "cache.enabled=false", "--set", "strength=0.4"), None).opening
     assert chosen.flat() == Settings().flat() | {"strength": 0.4}
-    with pytest.raises(serve.UsageError, match="--set: strength"):
-        serve.configure(parsed("--set", "strength=7"), None)
+    with pytest.raises(serve_options.UsageError, match="--set: strength"):
+        serve_options.configure(parsed("--set", "strength=7"), None)
 
 
 def test_who_may_change_the_spec(tmp_path: Path) -> None:
-    assert serve.configure(parsed(), None).changes.who == "alone"
-    assert serve.configure(parsed("--trusted-proxy"), None).changes.who == "token"
-    chosen = serve.configure(parsed("--trusted-proxy", "--spec-changes", "never", "--model-folder", str(tmp_path)), None)
+    assert serve_options.configure(parsed(), None).changes.who == "alone"
+    assert serve_options.configure(parsed("--trusted-proxy"), None).changes.who == "token"
+    chosen = serve_options.configure(parsed("--trusted-proxy", "--spec-changes", "never", "--model-folder", str(tmp_path)), None)
     assert (chosen.changes.who, chosen.changes.folders) == ("never", (tmp_path,))
 
 
 def test_loras_at_the_start_and_those_that_may_be_added(tmp_path: Path) -> None:
     (tmp_path / "a:b.safetensors").touch()
     given = ["--lora", "lcm-lora", "--lora", "a/b:-0.5", "--lora", str(tmp_path / "a:b.safetensors")]
-    config = serve.configure(parsed(*given, "--lora-folder", str(tmp_path)), None)
+    config = serve_options.configure(parsed(*given, "--lora-folder", str(tmp_path)), None)
     assert config.spec.loras == (LoraUse("lcm-lora"), LoraUse("a/b", -0.5), LoraUse(str(tmp_path / "a:b.safetensors")))
     offered = Hub(config, FakePipeline)
     offered.fleet.owners[0].loaded.set_result(FakePipeline(config.spec))  # type: ignore[arg-type]
@@ -114,13 +116,13 @@ def test_loras_at_the_start_and_those_that_may_be_added(tmp_path: Path) -> None:
 def test_blocked_words_come_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "words.txt"
     path.write_text("gore\n")
-    config = serve.configure(parsed("--blocked-words", str(path)), None)
+    config = serve_options.configure(parsed("--blocked-words", str(path)), None)
     with pytest.raises(SettingsError, match="prompt: holds a word"):
         Hub(config, FakePipeline).check(Settings().patched({"prompt": "Gore!"}))
     path.write_text("")
     for bad in (path, tmp_path / "absent.txt"):
-        with pytest.raises(serve.UsageError, match="--blocked-words"):
-            serve.configure(parsed("--blocked-words", str(bad)), None)
+        with pytest.raises(serve_options.UsageError, match="--blocked-words"):
+            serve_options.configure(parsed("--blocked-words", str(bad)), None)
 
 
 def test_the_safety_checker_is_off_unless_asked_for(tmp_path: Path) -> None:
@@ -132,10 +134,10 @@ def test_the_safety_checker_is_off_unless_asked_for(tmp_path: Path) -> None:
 
 
 def test_names_that_mean_this_server() -> None:
-    assert serve.host_names("127.0.0.1", False) == ("127.0.0.1",)
-    assert serve.host_names("0.0.0.0", True) == ("*",)
-    assert socket.gethostname().lower() in serve.host_names("0.0.0.0", False)
-    assert serve.host_names("::1", False) == ("[::1]",)
+    assert serve_options.host_names("127.0.0.1", False) == ("127.0.0.1",)
+    assert serve_options.host_names("0.0.0.0", True) == ("*",)
+    assert socket.gethostname().lower() in serve_options.host_names("0.0.0.0", False)
+    assert serve_options.host_names("::1", False) == ("[::1]",)
 
 
 @pytest.mark.parametrize(
@@ -196,11 +198,11 @@ def test_a_port_in_use_is_said_plainly(capsys: pytest.CaptureFixture[str]) -> No
 )
 def test_the_address_is_one_to_open(host: str, tls: bool, url: str) -> None:
     try:
-        listener = serve.listen(host, 0)
+        listener = serve_options.listen(host, 0)
     except OSError:
         pytest.skip(f"{host} is not available here")
     with listener:
-        assert serve.describe_address(listener, tls) == f"{url}{listener.getsockname()[1]}"
+        assert run_server.describe_address(listener, tls) == f"{url}{listener.getsockname()[1]}"
 
 
 def test_a_process_starts_says_so_and_stops(mini_model: Path, tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ import pytest
 from pipelines import Settings, SettingsError, StreamSpec
 from studio.visit import hub as hub_module
 from studio.visit.blocklist import Blocklist
-from studio.visit.hub import Hub, ServerConfig
+from studio.visit.config import ServerConfig
+from studio.visit.hub import Hub
 from studio.visit.seats import SeatError
 from studio.wire.limits import Limits
 from studio.wire.protocol import ProtocolError

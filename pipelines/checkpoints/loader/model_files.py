@@ -1,0 +1,232 @@
+"""The files of a model, from its entry: checkpoint, other UNet, tiny autoencoder, LoRAs, ControlNet, adapter, painter.
+
+Everything is checked before loading: layout, classes, files inside their folder, headers that describe their files, no pickled
+weights. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pipelines.checkpoints.loader.configs import AUTOENCODERS, pools_text
+from pipelines.checkpoints.loader.control import ControlFolder
+from pipelines.checkpoints.loader.files import Folder, Weights, read_header, read_weights
+from pipelines.checkpoints.loader.folder import FolderCheckpoint
+from pipelines.checkpoints.loader.hub import locate
+from pipelines.checkpoints.loader.lora import LoraFile
+from pipelines.checkpoints.loader.picture import PictureFiles
+from pipelines.checkpoints.loader.single import SingleFileCheckpoint
+from pipelines.values.models import Hub, ModelInfo, PictureAdapter
+from pipelines.values.types import ModelError
+
+CALIBRATION = "calibration"
+"""Folder of the calibration pictures for int8, beside the weights."""
+
+TIME_IDS = 6  # original height and width, top and left of the crop, target height and width
+SPATIAL_FACTOR = 8  # pixels per latent cell, in every model of the Stable Diffusion kind
+FUSED = "each layer's own alpha, "
+"""The arithmetic of fusing, as a part of the fingerprint: graphs on disk from another arithmetic are not used."""
+HASHED_WHOLE = 256 * 2**20  # larger weight files are identified by size, time and header
+
+
+class Replacement:
+    """Weights that replace a part of a checkpoint: a UNet file, or an autoencoder's folder."""
+
+    def __init__(self, path: Path, config: dict[str, Any]) -> None:
+        self.name = path.name
+        if path.is_dir():
+            folder = Folder(path)
+            self.weights: Weights = folder.weights("")
+            self.config = folder.json("config.json")
+        else:
+            self.weights = read_weights([path], path.name)
+            self.config = config
+
+
+class ModelFiles:
+    """A located and checked model. The constructor raises ModelError, which names the file or field.
+
+    offline: use only files on this machine. Otherwise missing files are downloaded, with a progress bar.
+    """
+
+    def __init__(self, info: ModelInfo, offline: bool = False) -> None:
+        self.info = info
+        base = locate(info.base, offline)
+        is_file = base.suffix == ".safetensors" or base.is_file()
+        self.checkpoint = SingleFileCheckpoint(base, info.prediction) if is_file else FolderCheckpoint(base)
+        self.name = self.checkpoint.name
+        self._unet = None if info.unet is None else Replacement(locate(info.unet, offline), self.checkpoint.configs["unet"])
+        self._vae = None if info.autoencoder is None else Replacement(locate(info.autoencoder, offline), {})
+        self.loras = tuple(LoraFile(locate(lora.location, offline), lora.strength) for lora in info.loras)
+        for lora in self.loras:
+            if strange := sorted(lora.layers.keys() - self.checkpoint.configs.keys()):
+                raise ModelError(f"{lora.name}: is for another model: it has layers for {strange[0]}, which {self.name} lacks")
+        self.unet_config = self.checkpoint.configs["unet"] if self._unet is None else self._unet.config
+        self.vae_config = self.checkpoint.configs["vae"] if self._vae is None else self._vae.config
+        if self.vae_config.get("_class_name") not in AUTOENCODERS:
+            kinds = ", ".join(AUTOENCODERS)
+            raise ModelError(f"{self.name}: autoencoder {self.vae_config.get('_class_name')!r} is not one of {kinds}")
+        self.vocabulary = info.vocabulary
+        self._check_sizes()
+        self._control = None if info.control is None else ControlFolder(locate(info.control, offline), self.unet_config)
+        self._picture = None if info.picture is None else PictureFiles(*_adapter(info.picture, offline), self.unet_config)
+
+    @cached_property
+    def calibration(self) -> tuple[Path, ...]:
+        """Calibration pictures for int8; empty if the model's folder has none."""
+        if not isinstance(self.checkpoint, FolderCheckpoint):
+            return ()
+        return tuple(self.checkpoint.folder.files(CALIBRATION, "*.jpg"))
+
+    @property
+    def latent_channels(self) -> int:
+        return int(self.unet_config["in_channels"])
+
+    @property
+    def size_multiple(self) -> int:
+        """Width and height in pixels must be multiples of this: each level of the UNet but the last halves the latent."""
+        return int(SPATIAL_FACTOR * 2 ** (len(self.unet_config["down_block_types"]) - 1))
+
+    @property
+    def network_files(self) -> tuple[Path, ...]:
+        """The weight files of the graphs, each once, even if it contains several parts."""
+        return tuple(dict.fromkeys(self._files()))
+
+    @property
+    def encoder_files(self) -> tuple[Path, ...]:
+        """The weight files of text and picture encoders."""
+        texts = (path for part in self.checkpoint.configs if part.startswith("text") for path in self.checkpoint.files(part))
+        pictures = () if self._picture is None else self._picture.encoder_files
+        return tuple(path for path in dict.fromkeys((*texts, *pictures)) if path not in self.network_files)
+
+    @property
+    def branches(self) -> int:
+        """The number of re-entry points of the feature cache: one for each up layer."""
+        layers, blocks = self.unet_config["layers_per_block"], len(self.unet_config["up_block_types"])
+        per_block = layers if isinstance(layers, list) else [layers] * blocks
+        return sum(count + 1 for count in per_block)
+
+    @property
+    def embedding_shape(self) -> tuple[int, int]:
+        """(L, D) of a prompt embedding."""
+        return int(self.checkpoint.configs["text_encoder"]["max_position_embeddings"]), int(
+            self.unet_config["cross_attention_dim"]
+        )
+
+    @property
+    def pooled_size(self) -> int | None:
+        """P of the pooled text, None for a UNet without this input."""
+        if not pools_text(self.unet_config):
+            return None
+        times = TIME_IDS * int(self.unet_config["addition_time_embed_dim"])
+        return int(self.unet_config["projection_class_embeddings_input_dim"]) - times
+
+    @property
+    def w_size(self) -> int | None:
+        """W of the guidance embedding of a distilled LCM, None for a UNet without one."""
+        size = self.unet_config.get("time_cond_proj_dim")
+        return None if size is None else int(size)
+
+    @property
+    def added_sizes(self) -> tuple[int, ...]:
+        """Sizes of the passes' added inputs, in their order: pooled text, time ids, guidance embedding."""
+        pooled = () if self.pooled_size is None else (self.pooled_size, TIME_IDS)
+        return pooled if self.w_size is None else (*pooled, self.w_size)
+
+    @property
+    def has_control(self) -> bool:
+        """Whether it has a ControlNet."""
+        return self._control is not None
+
+    @property
+    def picture_tokens(self) -> int:
+        """T of a picture prompt, 0 without an adapter for picture prompts."""
+        return 0 if self._picture is None else self._picture.tokens
+
+    @property
+    def empty_is_zero(self) -> bool:
+        """Whether an absent negative prompt is an embedding of zeros (SDXL) instead of the empty prompt's."""
+        return self.checkpoint.empty_is_zero
+
+    @property
+    def upcasts_autoencoder(self) -> bool:
+        """Whether the autoencoder overflows in float16 and has to be computed in float32 there (SDXL's own)."""
+        return bool(self.vae_config.get("force_upcast", False)) and self.vae_config["_class_name"] == "AutoencoderKL"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash that changes with the weights and the configuration of UNet, autoencoder and painter."""
+        digest = hashlib.sha256()
+        for part in ("unet", "vae", *(("painter",) if self.has_painter else ())):
+            digest.update(self.checkpoint.digest(part))
+        for path in self._files():
+            hash_file(path, digest)
+        for lora in self.loras:
+            digest.update(f"{FUSED}{lora.strength}".encode())
+        return digest.hexdigest()[:20]
+
+    @property
+    def has_painter(self) -> bool:
+        """Whether a painter follows the decoder."""
+        return isinstance(self.checkpoint, FolderCheckpoint) and "painter" in self.checkpoint.configs
+
+    def plan(self) -> Iterator[tuple[str, dict[str, Any], Weights | None]]:
+        """(part, configuration, weights) of UNet, autoencoder and painter; weights is None for a single file with other
+        names."""
+        inside = self.checkpoint.weights if isinstance(self.checkpoint, FolderCheckpoint) else {}
+        for part, config, other in (("unet", self.unet_config, self._unet), ("vae", self.vae_config, self._vae)):
+            yield part, config, inside.get(part) if other is None else other.weights
+        if self.has_painter:
+            yield "painter", self.checkpoint.configs["painter"], inside["painter"]
+
+    def _files(self) -> Iterator[Path]:
+        for part, other in (("unet", self._unet), ("vae", self._vae)):
+            yield from self.checkpoint.files(part) if other is None else other.weights.files
+        if self.has_painter:
+            yield from self.checkpoint.files("painter")
+        for lora in self.loras:
+            yield from lora.weights.files
+        if self._control is not None:
+            yield from self._control.weights.files
+        if self._picture is not None:
+            yield from self._picture.weights.files
+
+    def _check_sizes(self) -> None:
+        """Check that the parts fit each other: channels of the latents, widths of the texts."""
+        latents = self.vae_config.get("latent_channels")
+        if latents != self.latent_channels:
+            raise ModelError(
+                f"{self.name}: the UNet takes {self.latent_channels} latent channels, the autoencoder makes {latents}"
+            )
+        configs = self.checkpoint.configs
+        widths = [configs[part]["hidden_size"] for part in configs if part.startswith("text_encoder")]
+        taken = self.unet_config.get("cross_attention_dim")
+        if sum(widths) != taken:
+            raise ModelError(f"{self.name}: the UNet takes texts of width {taken}; the text encoder makes {sum(widths)}")
+        if self.pooled_size is not None and configs["text_encoder_2"]["projection_dim"] != self.pooled_size:
+            raise ModelError(
+                f"{self.name}: text_encoder_2 pools to {configs['text_encoder_2']['projection_dim']}, not {self.pooled_size}"
+            )
+
+
+def _adapter(adapter: PictureAdapter, offline: bool) -> tuple[Path, Path]:
+    """The adapter's file or folder, and its picture encoder's folder. For a file of the hub it is the folder of the file."""
+    encoder = locate(adapter.encoder, offline)
+    if isinstance(adapter.encoder, Hub):
+        beside = adapter.encoder.file.rpartition("/")[0] + "/config.json"
+        encoder = locate(Hub(adapter.encoder.repo, adapter.encoder.revision, beside), offline).parent
+    return locate(adapter.weights, offline), encoder
+
+
+def hash_file(path: Path, digest: Any) -> None:
+    """Add a weight file to a digest: its bytes, or size, time and header of a large one."""
+    stat = path.stat()
+    if stat.st_size <= HASHED_WHOLE:
+        digest.update(path.read_bytes())
+        return
+    tensors, _ = read_header(path, path.name)
+    digest.update(f"{sorted(tensors.items())} {stat.st_size} {stat.st_mtime_ns}".encode())
