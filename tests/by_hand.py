@@ -1,4 +1,4 @@
-"""Sequential denoising by diffusers' own pipelines and networks, without a line of the engine: what a stream is compared with."""
+"""Sequential denoising with diffusers' own pipelines and networks, without the engine: the reference for streams."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from pipelines import Pixels, Settings
 from pipelines.techniques.noise import SessionNoise
 
 Network = Callable[[Tensor, int, int], Tensor]
-"""(x, timestep, row) to what the network says; row 0 has the prompt, row 1 the negative one."""
+"""(x, timestep, row) to the network's output; row 0 has the prompt, row 1 the negative one."""
 
 Clean = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 """(x, output, a, s) to the clean latent."""
 
 
 def pipe_of(folder: Path, family: str, **parts: Any) -> Any:
-    """Diffusers' pipeline of a folder, with these parts in place of its own."""
+    """diffusers' pipeline of a folder, with these parts instead of its own."""
     cls = StableDiffusionXLPipeline if family == "sdxl" else StableDiffusionPipeline
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # of fields in scheduler_config.json that it would like otherwise
+        warnings.simplefilter("ignore", FutureWarning)  # about fields in scheduler_config.json
         pipe = cls.from_pretrained(folder, local_files_only=True, **parts)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
 
 def rows(pipe: Any, prompt: str, size: int) -> list[tuple[Tensor, dict[str, Tensor]]]:
-    """(text, added conditions) of the row with the prompt and of the one without; sizes in pixels."""
+    """(text, added conditions) of the row with the prompt and of the row without one; size in pixels."""
     said = pipe.encode_prompt(prompt, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=True)
     if len(said) == 2:
         return [(said[0], {}), (said[1], {})]
@@ -64,7 +64,7 @@ def sample(x: Tensor, output: Tensor, a: Tensor, s: Tensor) -> Tensor:
 
 
 def even(settings: Settings) -> list[int]:
-    """Evenly down from the strength's timestep."""
+    """Evenly spaced timesteps below the strength's one."""
     return [round(round(settings.strength * 999) * (settings.steps - level) / settings.steps) for level in range(settings.steps)]
 
 
@@ -76,22 +76,22 @@ def denoised(
     noise: SessionNoise,
     clean: Clean = epsilon,
     timesteps: Sequence[int] | None = None,
-    told: Callable[[int], int] = lambda t: t,
+    network_timestep: Callable[[int], int] = lambda t: t,
 ) -> Tensor:
     """The latent [1, C, h, w] of a picture that was noised and denoised once for each timestep.
 
-    told: the timestep that the network hears, and with whose coefficients its output is read.
+    network_timestep: the timestep that the network gets, and whose coefficients interpret its output.
     """
     bars = pipe.scheduler.alphas_cumprod
     with torch.no_grad():
         x0 = encoded(pipe.vae, pixels)
         for level, t in enumerate(even(settings) if timesteps is None else timesteps):
             x = bars[t] ** 0.5 * x0 + (1 - bars[t]) ** 0.5 * noise.level(level)
-            output = network(x, told(t), 0)
+            output = network(x, network_timestep(t), 0)
             if settings.guidance_mode == "full":
-                unguided = network(x, told(t), 1)
+                unguided = network(x, network_timestep(t), 1)
                 output = unguided + settings.guidance * (output - unguided)
-            x0 = clean(x, output, bars[told(t)] ** 0.5, (1 - bars[told(t)]) ** 0.5)
+            x0 = clean(x, output, bars[network_timestep(t)] ** 0.5, (1 - bars[network_timestep(t)]) ** 0.5)
         return x0
 
 

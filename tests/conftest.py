@@ -1,4 +1,4 @@
-"""Fixtures that several folders share."""
+"""Fixtures of several folders."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-settings.register_profile("steady", deadline=None)  # how long an example takes says how busy the machine is
+settings.register_profile("steady", deadline=None)  # the time of an example depends on the machine's load
 settings.load_profile("steady")
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threads that wait for each other lose to any neighbour on a busy machine
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads that wait for each other are slow on a busy machine
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 
 @pytest.fixture(autouse=True)
 def plain_logs() -> None:
-    """What earlier tests in this process did to the loggers is over: levels, filters, switches."""
+    """Undo changes of earlier tests to the loggers: levels, filters, switches."""
     logging.disable(logging.NOTSET)
     logging.getLogger().setLevel(logging.WARNING)
     rill = logging.getLogger("rill")

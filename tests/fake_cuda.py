@@ -1,4 +1,4 @@
-"""What the engine asks of torch.cuda, without a device: streams and events that write down who waits for whom."""
+"""The part of torch.cuda that the engine uses, without a device: streams and events that record all waits."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import torch
 
 
 class Event:
-    """Over when it is told so, or when somebody waits for it."""
+    """An event. It is complete when a test sets `over`, or after a wait for it."""
 
     def __init__(self, cuda: FakeCuda, **options: Any) -> None:
         self.cuda, self.options = cuda, options
         self.over = False
-        self.at: tuple[int, int] | None = None  # stream, place on it
+        self.at: tuple[int, int] | None = None  # stream, position in it
         self.seen: dict[int, int] = {}
         cuda.events.append(self)
 
@@ -29,7 +29,7 @@ class Event:
 
     def synchronize(self) -> None:
         self.cuda.waited.append(self)
-        for event in self.cuda.events:  # and so is all that comes before it
+        for event in self.cuda.events:  # all earlier events are complete too
             if event.at is not None and self.seen.get(event.at[0], 0) >= event.at[1]:
                 event.over = True
 
@@ -39,7 +39,7 @@ class Event:
 
 
 class Stream:
-    """Knows, of each stream, up to which place its own work comes after that stream's (a vector clock)."""
+    """A stream with a vector clock: for each other stream, the position that its own work comes after."""
 
     def __init__(self, cuda: FakeCuda, number: int) -> None:
         self.cuda, self.number = cuda, number
@@ -58,7 +58,7 @@ class Stream:
             self.knows[number] = max(self.knows.get(number, 0), place)
 
     def after(self, event: Event) -> bool:
-        """Whether what is launched here from now on comes after the event."""
+        """Whether work that is launched here from now on comes after the event."""
         assert event.at is not None
         number, place = event.at
         return self.knows.get(number, 0) >= place
@@ -73,7 +73,7 @@ class CUDAGraph:
 
 
 class FakeCuda:
-    """Stands in for the module torch.cuda. waited: the events that the host waited for."""
+    """A replacement for the module torch.cuda. waited: the events that the host waited for."""
 
     def __init__(self) -> None:
         self.streams: list[Stream] = []

@@ -1,6 +1,6 @@
-"""A checkpoint folder in the diffusers layout as one file in the original layout: the way back of what the loader converts.
+"""Converts a checkpoint folder in the diffusers layout to one file in the original layout: the inverse of the loader.
 
-Written from the published naming of CompVis' and Stability's code, without a look at diffusers' conversion.
+Written from the published names of CompVis' and Stability's code, independently of diffusers' conversion.
 """
 
 from __future__ import annotations

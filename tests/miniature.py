@@ -53,7 +53,7 @@ UNETS: dict[str, dict[str, Any]] = {
     "sd15": SD15,
     "sd21": SD21,
     "sdxl": SDXL,
-    # One layer per block and no middle, as SDXS has it.
+    # One layer for each block and no middle block, as in SDXS.
     "sdxs": {**SD15, "layers_per_block": 1, "mid_block_type": None},
     "lcm": {**SD15, "time_cond_proj_dim": 16},
 }
@@ -71,9 +71,10 @@ def save_family(
     kl: bool = True,
     **scheduler: Any,
 ) -> Path:
-    """A whole checkpoint of sd15, sd21, sdxl, sdxs or lcm shape, as diffusers saves it.
+    """Save a whole checkpoint of sd15, sd21, sdxl, sdxs or lcm shape, in diffusers' layout.
 
-    variant: fp16 names the files so. shard: the size from which the UNet is cut into several. kl: the full kind of autoencoder.
+    variant: fp16 adds this to the files' names. shard: the size above which the UNet is split into several files. kl: an
+    AutoencoderKL.
     """
     torch.manual_seed(seed)
     unet = UNet2DConditionModel(**UNETS[family]).to(dtype)
@@ -245,7 +246,7 @@ SHARED = (
 
 
 def save_control(folder: Path, family: str, seed: int = 5) -> Path:
-    """A ControlNet for a family, its closing convolutions filled, so that it has something to say."""
+    """Save a ControlNet for a family, with random closing convolutions instead of zeros, so its residuals are not zero."""
     torch.manual_seed(seed)
     config = {name: value for name, value in UNETS[family].items() if name in SHARED}
     control = ControlNetModel(**config, conditioning_embedding_out_channels=(8, 8, 8, 8))
@@ -262,7 +263,7 @@ PICTURE_WIDTH = 24
 
 
 def save_adapter(folder: Path, family: str, seed: int = 6) -> Path:
-    """An IP-Adapter for a family in the published layout, with its picture encoder beside it."""
+    """Save an IP-Adapter for a family in the published layout, with its picture encoder."""
     torch.manual_seed(seed)
     unet, width = UNet2DConditionModel(**UNETS[family]), UNETS[family]["cross_attention_dim"]
     tensors = {

@@ -14,7 +14,7 @@ from pipelines import Entry, Frame, Mask, Output, Pixels, Settings, StreamPipeli
 SIZE = 128
 _RNG = np.random.default_rng(3)
 PICTURES = [_RNG.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8) for _ in range(6)]
-"""Noise, of which no two frames are alike."""
+"""Noise: all frames differ."""
 
 
 def frames(count: int, still: bool = False) -> list[Frame]:
@@ -30,7 +30,8 @@ def stream(
     mask: Mask | None = None,
     picture: Pixels | None = None,
 ) -> list[Output]:
-    """Every answer with a picture of one session, the drained end included; all graphs are ready before the first frame."""
+    """All answers with a picture of one session, including those of the drained end. All graphs are ready before the first
+    frame."""
     pipeline.prepare(settings)
     state = pipeline.open(settings)
     state.set_mask(mask)
@@ -43,7 +44,8 @@ def stream(
 
 @contextmanager
 def decoded(pipeline: StreamPipeline) -> Iterator[list[Tensor]]:
-    """The latents [B, C, h, w] that are decoded meanwhile: what a miniature autoencoder makes of them hides too much."""
+    """The latents [B, C, h, w] that are decoded inside the block. Pictures of a miniature autoencoder hide too many
+    differences."""
     seen: list[Tensor] = []
     original = pipeline.graphs.run
 
@@ -75,11 +77,11 @@ def reference(answer: Output) -> Pixels:
 
 
 def close(a: Pixels, b: Pixels, tolerance: int = 1) -> bool:
-    """No number of the pictures differs by more grey levels."""
+    """Whether no value of the pictures differs by more than `tolerance` grey levels."""
     return int(np.abs(a.astype(int) - b).max()) <= tolerance
 
 
 def alike(got: Sequence[Output], expected: Sequence[Output], tolerance: int = 1) -> bool:
-    """The same frames, with pictures that are close."""
+    """Whether the answers have the same frames, with pictures that are close."""
     one, other = pictures(got), pictures(expected)
     return one.keys() == other.keys() and all(close(one[number], other[number], tolerance) for number in one)

@@ -40,12 +40,12 @@ class ControlPass(nn.Module):
         for layer in self.down:
             h = layer(h, temb, emb)
             skips.append(h)
-        told = [zero(skip) for zero, skip in zip(self.zeros, skips, strict=True)]
+        residuals = [zero(skip) for zero, skip in zip(self.zeros, skips, strict=True)]
         if self.mid is not None and self.mid_zero is not None:
             attends = getattr(self.mid, "has_cross_attention", False)
-            told.append(self.mid_zero(self.mid(h, temb, encoder_hidden_states=emb) if attends else self.mid(h, temb)))
+            residuals.append(self.mid_zero(self.mid(h, temb, encoder_hidden_states=emb) if attends else self.mid(h, temb)))
         scale = scale.to(x.dtype)[:, None, None, None]
-        return tuple(scale * value for value in told)
+        return tuple(scale * value for value in residuals)
 
 
 class _Layer(nn.Module):

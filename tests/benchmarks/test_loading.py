@@ -23,11 +23,11 @@ def test_the_first_frame_is_measured_against_the_estimate_and_unloading_frees(
 ) -> None:
     monkeypatch.setitem(miniature.UNETS, "sd21", {**miniature.SD21, "block_out_channels": (256, 512)})  # 0.2 GiB
     folder = miniature.save_family(tmp_path / "model", "sd21")
-    told = json.loads(loading._run("measure", str(folder), "eager", "float32", "128", str(tmp_path / "cache")))
-    assert told["first_frame_s"] >= told["loaded_s"] > 0 and told["peak_gib"] >= told["libraries_gib"] > 0.05
-    assert told["peak_gib"] >= told["unloaded_gib"] > 0 and told["peak_to_estimate"] >= told["growth_to_estimate"] >= 0
-    grown, left = (told[name] - told["libraries_gib"] for name in ("peak_gib", "unloaded_gib"))
-    assert grown > 0.2 and left < 0.4 * grown and 0.75 < told["growth_to_estimate"] < 1.3
-    assert told["estimate_gib"]["total"] > 0 and (told["backend"], told["dtype"]) == ("eager", "float32")
+    result = json.loads(loading._run("measure", str(folder), "eager", "float32", "128", str(tmp_path / "cache")))
+    assert result["first_frame_s"] >= result["loaded_s"] > 0 and result["peak_gib"] >= result["libraries_gib"] > 0.05
+    assert result["peak_gib"] >= result["unloaded_gib"] > 0 and result["peak_to_estimate"] >= result["growth_to_estimate"] >= 0
+    grown, left = (result[name] - result["libraries_gib"] for name in ("peak_gib", "unloaded_gib"))
+    assert grown > 0.2 and left < 0.4 * grown and 0.75 < result["growth_to_estimate"] < 1.3
+    assert result["estimate_gib"]["total"] > 0 and (result["backend"], result["dtype"]) == ("eager", "float32")
     with pytest.raises(RillError, match="measure failed"):
         loading._run("measure", str(tmp_path / "absent"), "eager", "float32", "128", str(tmp_path))

@@ -1,4 +1,4 @@
-"""Attacks from plain sockets. Each is a burst that ends by itself; a test decides how many there are. To 127.0.0.1 only."""
+"""Attacks from plain sockets, to 127.0.0.1 only. Each is a burst that ends by itself; a test decides the number."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HELLO = json.dumps({"type": "hello", "protocol": 1}).encode()
 
 
 def handshake(host: str, more: str = "") -> bytes:
-    """A websocket handshake as the page sends it."""
+    """A websocket handshake like the page's."""
     key = base64.b64encode(os.urandom(16)).decode()
     lines = [
         f"GET {PATH} HTTP/1.1",
@@ -43,7 +43,7 @@ def repeated(piece: bytes) -> bytes:
 
 
 class Sockets:
-    """The sockets of one attack. Whatever the server does to them is no error; they are closed at the end."""
+    """The sockets of one attack. Nothing that the server does to them is an error; they are closed at the end."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -72,7 +72,7 @@ class Sockets:
 
 
 def send(made: socket.socket, data: bytes) -> None:
-    """All of it, or as much as the peer takes before it closes or stops reading."""
+    """Send all of it, or as much as the peer accepts before it closes or stops reading."""
     made.settimeout(1.0)
     with contextlib.suppress(OSError):
         made.sendall(data)
@@ -112,7 +112,7 @@ def tiny_segments(sockets: Sockets) -> None:
 
 
 def silent(count: int, *said: bytes) -> Attack:
-    """Connections that say so much and nothing more."""
+    """Connections that send only these bytes."""
 
     def attack(sockets: Sockets) -> None:
         for number in range(count):

@@ -1,8 +1,8 @@
-"""`app.py serve` in a process of its own, with the fake engine and without the page: what a test attacks.
+"""`app.py serve` in a separate process, with the fake engine and without the page: the target of attacks.
 
     python -m tests.hostile.service HOLD ARGUMENT...
 
-HOLD names where native code is busy for a minute, as a compiler is: load, build, or nothing.
+HOLD is where native code is busy for a minute, like a compiler: load, build, or nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PATIENCE_S = 60.0
 
 
 class Service:
-    """The running process. `errors` is what it has written to its standard error stream."""
+    """The running process. `errors` is its output on the standard error stream."""
 
     def __init__(self, *arguments: str, hold: str = "nothing") -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
@@ -49,7 +49,7 @@ class Service:
         self._inside = psutil.Process(self.process.pid)
 
     def line(self, start: str) -> str:
-        """The line that begins so, which has been written or will be."""
+        """The first output line with this start. Waits for it."""
         with self._news:
             assert self._news.wait_for(lambda: self._found(start) or "" in self._lines, PATIENCE_S), f"no line {start!r}"
             found = self._found(start)
@@ -67,12 +67,12 @@ class Service:
         return self._inside.num_fds()
 
     def cpu_s(self) -> float:
-        """Processor time that the process has taken; it does not depend on what else the machine does."""
+        """Processor time of the process. It does not depend on other load of the machine."""
         times = self._inside.cpu_times()
         return float(times.user + times.system)
 
     def memory(self) -> int:
-        """Bytes that are resident."""
+        """Resident bytes."""
         return int(self._inside.memory_info().rss)
 
     def allow_descriptors(self, count: int) -> None:
@@ -110,7 +110,7 @@ def service(*arguments: str, hold: str = "nothing") -> Iterator[Service]:
 
 
 def until(reached: Callable[[], bool], what: str) -> None:
-    """Wait for something that no event announces."""
+    """Wait for a condition that has no event."""
     deadline = time.monotonic() + PATIENCE_S
     while not reached():
         assert time.monotonic() < deadline, what

@@ -86,7 +86,7 @@ async def test_the_right_token_opens_page_files_and_websocket() -> None:
             cookie = given.partition(";")[0]
         async with connected(server, headers={"Cookie": cookie}) as peer:
             await peer.say("hello", protocol=1)
-            assert (await peer.hear_text("welcome", "error"))["type"] == "welcome"
+            assert (await peer.next_text("welcome", "error"))["type"] == "welcome"
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ async def test_the_right_token_opens_page_files_and_websocket() -> None:
 async def test_the_websocket_is_behind_the_login_too(gated: Running, cookie: str) -> None:
     async with connected(gated, headers={"Cookie": cookie} if cookie else {}) as peer:
         await peer.say("hello", protocol=1)
-        assert (await peer.hear_text("welcome", "error"))["code"] == "unauthorized"
+        assert (await peer.next_text("welcome", "error"))["code"] == "unauthorized"
         assert (await peer.closed())[0] == 4401
 
 
@@ -110,7 +110,7 @@ async def test_programs_show_the_token(gated: Running) -> None:
     for origin in ("own", None):
         async with connected(gated, origin=origin) as peer:
             await peer.say("hello", protocol=1, token=TOKEN)
-            assert (await peer.hear_text("welcome", "error"))["type"] == "welcome"
+            assert (await peer.next_text("welcome", "error"))["type"] == "welcome"
     async with client(gated, **BEARER) as program:
         assert (await program.get("/rill/client/studio.js")).status_code == 200
         assert (await program.post("/rill/view", headers={"X-Rill-Resume": "nobody"})).text == "no such session"

@@ -31,7 +31,7 @@ async def test_while_the_model_loads_and_a_visitor_waits() -> None:
         running.line("holding")
         async with connected(running) as peer:
             await peer.say("hello", protocol=1)
-            await peer.hear_text("loading")
+            await peer.next_text("loading")
             running.process.send_signal(signal.SIGINT)
             assert (await peer.closed())[0] == 1012
         await asyncio.to_thread(ended, running, signal.SIGINT)

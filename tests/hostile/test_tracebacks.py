@@ -125,7 +125,7 @@ async def _say(running: Running, messages: Sequence[str | bytes], text: bool | N
             for message in messages:
                 await peer.socket.send(message, text=text)
             await peer.say("ping", t=1)
-            await peer.hear_text("pong")
+            await peer.next_text("pong")
 
 
 @PATIENT
@@ -144,7 +144,7 @@ async def _hello(running: Running, hello: dict[str, Any]) -> None:
     async with connected(running) as peer, asyncio.timeout(20):
         await peer.socket.send(json.dumps({"type": "hello", **hello}))
         with contextlib.suppress(ConnectionClosed):
-            if (await peer.hear_text("welcome", "error"))["type"] == "welcome":
+            if (await peer.next_text("welcome", "error"))["type"] == "welcome":
                 await peer.say("bye")
             await peer.closed()
 
@@ -220,4 +220,4 @@ async def test_a_handshake_that_is_cut_off(running: Running) -> None:
             await writer.drain()
     async with joined(running) as peer:
         await peer.say("ping", t=1)
-        await peer.hear_text("pong")
+        await peer.next_text("pong")

@@ -1,7 +1,7 @@
-"""A deterministic engine for server tests: tints every picture per prompt, and can be told to fail, to wait, or to batch.
+"""A deterministic engine for server tests: it tints pictures by prompt. Tests can make it fail, wait or batch.
 
-The tint of "red", "green" and "blue" is that colour; other prompts leave the picture as it is. A state counts its own steps, so
-that a fresh one shows. Every frame is probed while the probe is on; the reference is the picture without its tint.
+The tint of "red", "green" and "blue" is that colour; other prompts leave the picture unchanged. A state counts its own steps, so
+a fresh state is visible. Every frame is probed while the probe is on; the reference is the picture without its tint.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TINTS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 
 @dataclass
 class OnItsWay:
-    """A frame in the fake's stream batch, and how many steps it still has to go."""
+    """A frame in the fake's stream batch, and the number of its remaining steps."""
 
     frame_id: int
     pixels: Any
@@ -98,7 +98,7 @@ class FakePipeline:
             raise SettingsError("steps", f"{settings.steps} is out of range; this stream allows 1 to {self.spec.max_steps}")
 
     def rebuilt(self, spec: StreamSpec) -> FakePipeline:
-        """What a server's factory gives: this one for its own spec, a new one for another."""
+        """The factory of a server: this pipeline for its own spec, a new one for another spec."""
         return self if spec.width == self.spec.width and spec.backend == "auto" else FakePipeline(spec, self.step_s)
 
     def rehearse(self, settings: Settings, sessions: int = 1) -> None:
@@ -126,7 +126,7 @@ class FakePipeline:
         self.threads.add(threading.current_thread().name)
         self.batches.append(len(entries))
         self.entered.set()
-        assert self.hold.wait(20), "a test forgot to let the model go"
+        assert self.hold.wait(20), "a test did not release the model"
         if self.step_s:
             time.sleep(self.step_s)
         if any(entry.settings.prompt == "boom" for entry in entries):

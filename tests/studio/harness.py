@@ -1,4 +1,4 @@
-"""A real server on a loopback socket with the fake engine, and a small client to talk to it."""
+"""A real server on a loopback socket with the fake engine, and a small client for it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SIZE = 128
 
 
 class Running:
-    """One server in a thread. `pipeline` is its fake engine, `hub` its inside."""
+    """One server in a thread. `pipeline` is its fake engine, `hub` its hub."""
 
     def __init__(
         self,
@@ -115,7 +115,7 @@ def coloured(*rgb: int, form: str = "png", size: int = SIZE) -> bytes:
 
 
 class Peer:
-    """A client that holds nothing back: every message it got is in `answers` or `texts`."""
+    """A client that stores every received message in `answers` or `texts`."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
@@ -136,8 +136,8 @@ class Peer:
         self.texts.append(json.loads(message))
         return self.texts[-1]
 
-    async def hear_text(self, *kinds: str) -> dict[str, Any]:
-        """The next text message of one of these types; what comes before is kept."""
+    async def next_text(self, *kinds: str) -> dict[str, Any]:
+        """The next text message of one of these types; earlier messages are stored."""
         while True:
             message = await self.hear()
             if isinstance(message, dict) and message["type"] in kinds:
@@ -163,7 +163,7 @@ class Peer:
         return answer
 
     async def change(self, picture: bytes, **spec: object) -> tuple[dict[str, Any], list[Answer]]:
-        """What the server says to a wish for another spec, and the answers to this picture that came before it."""
+        """The server's reply to a request for another spec, and the answers to this picture before it."""
         self.texts.clear()
         await self.say("spec", spec=spec, request=5)
         before: list[Answer] = []
@@ -176,13 +176,13 @@ class Peer:
                 before.append(answer)
 
     async def shown(self, picture: bytes) -> NDArray[np.int64]:
-        """What the server makes of this picture; sent again while frames are dropped, as on a busy machine they may be."""
+        """The server's result for this picture. It is sent again after a drop, which can happen on a busy machine."""
         while (answer := await self.round(picture)).format == "none":
             pass
         return seen(answer)
 
     async def closed(self) -> tuple[int, str]:
-        """Hears out the connection; its close code and reason."""
+        """Read until the connection closes; the close code and reason."""
         async with asyncio.timeout(10):
             with contextlib.suppress(ConnectionClosedError):
                 async for message in self.socket:
@@ -217,10 +217,10 @@ async def connected(
 
 @contextlib.asynccontextmanager
 async def joined(running: Running, **hello: Any) -> AsyncIterator[Peer]:
-    """A peer that has been welcomed, with PNG answers unless told otherwise."""
+    """A peer after its welcome, by default with PNG answers."""
     async with connected(running) as peer:
         await peer.say("hello", **({"protocol": 1, "picture": {"format": "png"}} | hello))
-        peer.welcome = await peer.hear_text("welcome", "error")
+        peer.welcome = await peer.next_text("welcome", "error")
         assert peer.welcome["type"] == "welcome", peer.welcome
         peer.next_id = peer.welcome["last_frame_id"] + 1
         yield peer

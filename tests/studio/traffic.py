@@ -1,8 +1,8 @@
-"""A discrete-event simulation of one device and the sessions that want it, for tests of the scheduler.
+"""A discrete-event simulation of one device and its sessions, for tests of the scheduler.
 
-Sessions send frames at given times, or so long after an answer (`answers`); a frame that still waits is replaced by the next
-(newest wins). The device steps whoever the scheduler chooses, with as much of their frames; what a step truly costs is told to
-the scheduler afterwards, and only then.
+Sessions send frames at given times, or some time after an answer (`answers`). A newer frame replaces a waiting one. The device
+steps the sessions that the scheduler chooses, with the chosen part of their frames. The scheduler gets the true cost of a step
+only after the step.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SHORT = ("short", 0)
 
 Times = Iterator[float]
 Demands = Callable[[int], Demand]
-"""The demand of a session's next frame, after so many frames that were served."""
+"""The number of served frames of a session to the demand of its next frame."""
 
 
 def always(rows: int = 1, call: Any = FULL) -> Demands:
@@ -58,13 +58,14 @@ def camera(rate: float, phase: float = 0.0) -> Times:
 
 
 def greedy(step: float = 1e-4) -> Times:
-    """Always a fresh frame."""
+    """A new frame is always available."""
     return camera(1 / step)
 
 
 @dataclass(frozen=True)
 class Curve:
-    """What a call truly takes: row counts and seconds per kind, padded up to the next count; beyond the last in several calls."""
+    """The true time of a call: row counts and seconds for each kind, padded up to the next count; above the last in several
+    calls."""
 
     table: Mapping[str, Sequence[tuple[int, float]]]
 
@@ -91,17 +92,17 @@ GPU = Curve(
         "short": [(1, 0.0015), (2, 0.0016), (4, 0.002), (8, 0.003), (16, 0.0055)],
     }
 )
-"""A made-up GPU: small batches are nearly free, large ones cost by the row."""
+"""An assumed GPU: small batches are nearly free, the cost of large ones is proportional to their rows."""
 
 
 def answers() -> Times:
-    """A frame at the beginning, and then one for each answer: see Client.think_s."""
+    """A frame at the start, and then one for each answer: see Client.think_s."""
     return iter([0.0])
 
 
 @dataclass
 class Client:
-    """think_s: so long after an answer the next frame comes; None where frames come by the clock alone."""
+    """One session. think_s: the time from an answer to the next frame; None if frames come at fixed times."""
 
     times: Times
     demands: Demands
@@ -118,8 +119,9 @@ class Client:
 
 @dataclass
 class Report:
-    """latencies: from a frame's arrival to the end of its step. waits: from when a session began to wait to when it entered.
-    steps: (start, seconds, members). overtaken: the most steps that passed while one session waited.
+    """Results. latencies: from a frame's arrival to the end of its step. waits: from the start of a session's wait to its step.
+
+    steps: (start, seconds, members). overtaken: the most steps during the wait of one session.
     """
 
     seconds: float = 0.0
@@ -141,14 +143,14 @@ class Report:
 
 
 def fairness(shares: Sequence[float]) -> float:
-    """Jain's index: 1 for equal shares, 1/n where one has all."""
+    """Jain's index: 1 for equal shares, 1/n if one session has all."""
     return sum(shares) ** 2 / (len(shares) * sum(share**2 for share in shares))
 
 
 def simulate(
     scheduler: Any, clients: Mapping[str, Client], truth: Callable[[Demand], float], seconds: float, warm_up: float = 0.0
 ) -> Report:
-    """Run for so long; what happens before `warm_up` is not reported."""
+    """Run for `seconds`; events before `warm_up` are not reported."""
     report, now = Report(seconds - warm_up), 0.0
     events: list[tuple[float, str]] = []
     for name, client in clients.items():
@@ -205,8 +207,8 @@ def simulate(
     return report
 
 
-class Everybody:
-    """What the owner did before: all who wait share one step."""
+class StepForAll:
+    """The policy before the scheduler: all waiting sessions share one step."""
 
     def __init__(self, widest: int = 16) -> None:
         self.widest = widest

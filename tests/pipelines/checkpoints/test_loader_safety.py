@@ -44,10 +44,10 @@ def test_what_lies_near_a_concept_is_flagged(tmp_path: Path) -> None:
     threshold = float(nearest.median())
     checker = SafetyChecker(str(save_safety_checker(tmp_path / "strict", concept=threshold)))
     expected = [float(value) > threshold for value in nearest]
-    told = checker(shown)
+    verdicts = checker(shown)
     assert any(expected) and not all(expected)
     # Where the two ways of resizing put a picture on different sides of the threshold, it lies on it.
-    assert all(a == b or abs(float(value) - threshold) < 0.01 for a, b, value in zip(told, expected, nearest, strict=True))
+    assert all(a == b or abs(float(value) - threshold) < 0.01 for a, b, value in zip(verdicts, expected, nearest, strict=True))
     assert not any(SafetyChecker(str(tmp_path / "plain"))(shown))
 
 

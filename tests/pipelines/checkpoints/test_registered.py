@@ -28,11 +28,12 @@ RANK = 2
 
 @dataclass(frozen=True)
 class Plan:
-    """Timesteps at strength 0.6, with two steps where the model makes two; how an output is read; what the network is told."""
+    """Timesteps at strength 0.6, with two steps where the model makes two; how an output is read; what the network is
+    network_timestep."""
 
     timesteps: tuple[int, ...] = (599, 300)
     clean: by_hand.Clean = epsilon
-    told: Callable[[int], int] = lambda t: t
+    network_timestep: Callable[[int], int] = lambda t: t
 
 
 PLANS = {
@@ -43,8 +44,8 @@ PLANS = {
     "sdxl-lightning-4step": Plan((499, 249)),
     "sdxl-lightning-4step-lora": Plan((499, 249)),
     "hyper-sdxl-1step": Plan((800,)),
-    "nitro-realism": Plan(told=lambda t: t // 4),
-    "nitro-vibrant": Plan(told=lambda t: t // 2),
+    "nitro-realism": Plan(network_timestep=lambda t: t // 4),
+    "nitro-vibrant": Plan(network_timestep=lambda t: t // 2),
     "instaflow": Plan((999,)),
 }
 """What the cards and the authors' code say of each, independently of the registry."""
@@ -109,7 +110,7 @@ def expected(info: ModelInfo, pipe: Any, settings: Settings, pixels: Pixels, pip
     if info.name == "instaflow@main":  # its published sampler: noise and one velocity, at t = 1000
         with torch.no_grad():
             return noise.level(0) + network(noise.level(0)[None], 1000, 0)
-    return denoised(pipe, network, settings, pixels, noise, plan.clean, plan.timesteps, plan.told)
+    return denoised(pipe, network, settings, pixels, noise, plan.clean, plan.timesteps, plan.network_timestep)
 
 
 @pytest.mark.parametrize("name", PLANS)

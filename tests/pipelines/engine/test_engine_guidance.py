@@ -51,8 +51,8 @@ class Plain:
         self.asked += 1
         schedule, t = self.pipeline.schedule, self.times[level]
         embedding = self.pipeline.conditioner.prompts(prompt).encoded[0]
-        told = self.pipeline.graphs.run("modulate", (torch.tensor([t]), embedding[None]))[0]
-        eps = self.pipeline.graphs.run("full", (x[None], told, embedding[None]))[0][0]
+        modulation = self.pipeline.graphs.run("modulate", (torch.tensor([t]), embedding[None]))[0]
+        eps = self.pipeline.graphs.run("full", (x[None], modulation, embedding[None]))[0][0]
         assert schedule.prediction == "epsilon"
         return (x - schedule.sigma[t] * eps) / schedule.signal[t]
 

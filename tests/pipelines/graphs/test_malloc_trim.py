@@ -30,8 +30,8 @@ print(held - before, held - resident(), len(last))
 
 @pytest.mark.skipif(malloc_trim._library() is None, reason="another C library")
 def test_freed_blocks_below_a_last_one_go_back() -> None:
-    told = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True, timeout=120)
-    taken, returned, last = map(int, told.stdout.split())
+    done = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True, timeout=120)
+    taken, returned, last = map(int, done.stdout.split())
     assert taken > 150_000_000
     assert returned > 150_000_000 and last == 100_000
 

@@ -146,8 +146,8 @@ def test_what_was_measured_lies_near_the_estimate(
     networks, texts, by = shape
     unet = {"layers_per_block": 2, "block_out_channels": [width // by for width in SD15["block_out_channels"]]}
     vae = {"_class_name": "AutoencoderKL", "block_out_channels": [width // by for width in (128, 256, 512, 512)]}
-    (told,) = estimate(networks, texts, unet, vae, replace(SPEC, backend=backend, dtype=dtype, max_steps=4))
-    assert 0.8 < measured / gib(told.total) < 1.2
+    (need,) = estimate(networks, texts, unet, vae, replace(SPEC, backend=backend, dtype=dtype, max_steps=4))
+    assert 0.8 < measured / gib(need.total) < 1.2
 
 
 def test_a_need_that_does_not_fit_names_both_numbers() -> None:

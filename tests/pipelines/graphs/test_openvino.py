@@ -56,12 +56,12 @@ def test_every_start_computes_what_the_first_one_did(tmp_path: Path) -> None:
 
 
 def test_openvino_reports_to_nobody() -> None:
-    told = """
+    code = """
 import sys, pipelines.graphs.backends
 from openvino.tools.ovc import telemetry_stub, telemetry_utils
 print(telemetry_utils.tm is telemetry_stub, sys.modules["openvino_telemetry"])
 """
-    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "None"]
 
 

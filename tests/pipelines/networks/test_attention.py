@@ -15,15 +15,15 @@ def test_the_unet_computes_the_same_through_the_one_place(family: str, monkeypat
     unet = UNet2DConditionModel(**UNETS[family]).eval()
     whole = FullPass(unet)
     x, text = torch.randn(1, 4, 16, 16), torch.randn(1, 8, UNETS[family]["cross_attention_dim"])
-    told = torch.randn(1, modulation_size(unet.config))
+    modulation = torch.randn(1, modulation_size(unet.config))
     kinds: list[str] = []
     attend = attention.attend
     monkeypatch.setattr(attention, "attend", lambda *inputs: (kinds.append(inputs[-1]), attend(*inputs))[1])
     with torch.inference_mode():
-        before = whole(x, told, text)[0]
+        before = whole(x, modulation, text)[0]
         assert kinds == []
         choose(whole, "sdpa")
-        torch.testing.assert_close(whole(x, told, text)[0], before, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(whole(x, modulation, text)[0], before, rtol=1e-5, atol=1e-5)
         choose(whole, "sdpa")  # a second time: graphs share their layers
     layers = [processor for processor in unet.attn_processors.values() if isinstance(processor, PlainAttention)]
     assert kinds == ["sdpa"] * len(unet.attn_processors) and len(layers) == len(unet.attn_processors)

@@ -140,7 +140,7 @@ def diffusers_forward(name: str, x: Tensor, t: Tensor, emb: Tensor, *added: Tens
     return unet(name)(x, t, emb, timestep_cond=w, added_cond_kwargs=pooled_time).sample
 
 
-def told(name: str, x: Tensor, t: Tensor, emb: Tensor, *added: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def with_modulation(name: str, x: Tensor, t: Tensor, emb: Tensor, *added: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The same as the passes take it: x, modulation, emb."""
     return x, ModulationPass(unet(name))(t, emb, *added)[0], emb
 
@@ -151,7 +151,7 @@ every_model = pytest.mark.parametrize("name", MODELS)
 @every_model
 def test_the_plain_pass_is_diffusers_forward(name: str) -> None:
     given = inputs(name)
-    (out,) = FullPass(unet(name))(*told(name, *given))
+    (out,) = FullPass(unet(name))(*with_modulation(name, *given))
     expected = diffusers_forward(name, *given)
     if unet(name).config.resnet_time_scale_shift == "default":
         assert torch.equal(out, expected)
@@ -161,7 +161,7 @@ def test_the_plain_pass_is_diffusers_forward(name: str) -> None:
 
 @every_model
 def test_the_modulation_is_as_long_as_the_configuration_says(name: str) -> None:
-    _, modulation, _ = told(name, *inputs(name))
+    _, modulation, _ = with_modulation(name, *inputs(name))
     assert modulation.shape == (3, modulation_size(unet(name).config))
 
 
@@ -172,10 +172,10 @@ def test_every_branch_returns_a_deep_feature_from_which_the_shallow_pass_repeats
     count = branches(unet(name))
     assert count == sum(len(block.resnets) for block in unet(name).down_blocks) + len(unet(name).down_blocks)
     for branch in range(count):
-        out, deep = FullPass(unet(name), branch)(*told(name, *given))
+        out, deep = FullPass(unet(name), branch)(*with_modulation(name, *given))
         torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-5)
         assert deep.shape == (3, *deep_shape(unet(name), branch, 40, 24))
-        (again,) = ShallowPass(unet(name), branch)(*told(name, *given), deep)
+        (again,) = ShallowPass(unet(name), branch)(*with_modulation(name, *given), deep)
         torch.testing.assert_close(again, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -193,17 +193,17 @@ def test_a_branch_is_block_b_over_l_plus_1_layer_b_mod_l_plus_1_counted_from_the
         hook.remove()
     for branch in range(branches(model)):
         joined = entered[branch // per_block, branch % per_block]  # the hidden state, then the skip
-        _, deep = FullPass(model, branch)(*told(name, *given))
+        _, deep = FullPass(model, branch)(*with_modulation(name, *given))
         assert torch.equal(joined[:, : deep.shape[1]], deep)
 
 
 @every_model
 def test_the_shallow_pass_takes_detail_from_its_own_input_and_the_rest_from_the_cache(name: str) -> None:
     old, new = inputs(name, seed=1), inputs(name, seed=2)
-    _, deep = FullPass(unet(name), 0)(*told(name, *old))
+    _, deep = FullPass(unet(name), 0)(*with_modulation(name, *old))
     shallow = ShallowPass(unet(name), 0)
-    (out,) = shallow(*told(name, *new), deep)
-    (repeated,) = shallow(*told(name, *old), deep)
+    (out,) = shallow(*with_modulation(name, *new), deep)
+    (repeated,) = shallow(*with_modulation(name, *old), deep)
     assert not torch.allclose(out, repeated, atol=1e-4)
     assert not torch.allclose(out, diffusers_forward(name, *new), atol=1e-4)
 
@@ -212,11 +212,11 @@ def test_the_shallow_pass_takes_detail_from_its_own_input_and_the_rest_from_the_
 def test_a_relay_also_keeps_what_the_next_branch_out_needs(name: str) -> None:
     old, new, count = inputs(name, seed=1), inputs(name, seed=2), branches(unet(name))
     for branch in range(1, count):
-        _, deep = FullPass(unet(name), branch)(*told(name, *old))
-        (expected,) = ShallowPass(unet(name), branch)(*told(name, *new), deep)
-        out, relayed = ShallowPass(unet(name), branch, branch - 1)(*told(name, *new), deep)
+        _, deep = FullPass(unet(name), branch)(*with_modulation(name, *old))
+        (expected,) = ShallowPass(unet(name), branch)(*with_modulation(name, *new), deep)
+        out, relayed = ShallowPass(unet(name), branch, branch - 1)(*with_modulation(name, *new), deep)
         assert torch.equal(out, expected) and relayed.shape == (3, *deep_shape(unet(name), branch - 1, 40, 24))
-        (again,) = ShallowPass(unet(name), branch - 1)(*told(name, *new), relayed)
+        (again,) = ShallowPass(unet(name), branch - 1)(*with_modulation(name, *new), relayed)
         torch.testing.assert_close(again, expected, rtol=1e-5, atol=1e-5)
     for keep in (1, 2, -1):
         with pytest.raises(ValueError, match=f"branch {keep} is not further out than branch 1"):
@@ -225,7 +225,7 @@ def test_a_relay_also_keeps_what_the_next_branch_out_needs(name: str) -> None:
 
 @every_model
 def test_rows_do_not_see_each_other(name: str) -> None:
-    given = told(name, *inputs(name))
+    given = with_modulation(name, *inputs(name))
     out, deep = FullPass(unet(name), 1)(*given)
     (again,) = ShallowPass(unet(name), 1)(*given, deep)
     for row in range(3):
@@ -238,14 +238,14 @@ def test_rows_do_not_see_each_other(name: str) -> None:
 @every_model
 def test_the_decoder_repeats_the_full_pass_from_its_encoder(name: str) -> None:
     given = inputs(name)
-    x, modulation, emb = told(name, *given)
+    x, modulation, emb = with_modulation(name, *given)
     out, h, *skips = FullPass(unet(name), keep_encoder=True)(x, modulation, emb)
     torch.testing.assert_close(out, diffusers_forward(name, *given), rtol=1e-5, atol=1e-5)
     assert len(skips) == branches(unet(name))
     assert [tuple(skip.shape[1:]) for skip in (*skips, h)] == [*(shapes := skip_shapes(unet(name), 40, 24)), shapes[-1]]
     decoder = DecoderPass(unet(name))
     assert torch.equal(decoder(modulation, emb, h, *skips)[0], out)
-    _, earlier, _ = told(name, x, given[1] - 1, *given[2:])
+    _, earlier, _ = with_modulation(name, x, given[1] - 1, *given[2:])
     (later,) = decoder(earlier, emb, h, *skips)
     assert later.shape == out.shape and not torch.equal(later, out), "the timestep still enters the resnets"
 
@@ -253,13 +253,13 @@ def test_the_decoder_repeats_the_full_pass_from_its_encoder(name: str) -> None:
 def test_one_timestep_serves_all_rows() -> None:
     x, _, emb = inputs("sd15")
     expected = diffusers_forward("sd15", x, torch.tensor([300, 300, 300]), emb)
-    torch.testing.assert_close(FullPass(unet("sd15"))(*told("sd15", x, torch.tensor([300]), emb))[0], expected)
+    torch.testing.assert_close(FullPass(unet("sd15"))(*with_modulation("sd15", x, torch.tensor([300]), emb))[0], expected)
 
 
 def test_the_guidance_embedding_of_an_lcm_is_optional() -> None:
     x, t, emb, w = inputs("lcm")
     full = FullPass(unet("lcm"))
-    without, with_w = full(*told("lcm", x, t, emb))[0], full(*told("lcm", x, t, emb, w))[0]
+    without, with_w = full(*with_modulation("lcm", x, t, emb))[0], full(*with_modulation("lcm", x, t, emb, w))[0]
     assert torch.equal(without, diffusers_forward("lcm", x, t, emb))
     assert not torch.allclose(without, with_w, atol=1e-4)
 
@@ -291,7 +291,7 @@ def test_wrong_inputs_are_refused() -> None:
     with pytest.raises(ValueError, match="takes none"):
         ModulationPass(unet("pocket"))(t, emb, pooled)
     with pytest.raises(ValueError, match="multiples of 8"):
-        FullPass(unet("sd15"))(*told("sd15", *inputs("sd15", size=(40, 20))))
+        FullPass(unet("sd15"))(*with_modulation("sd15", *inputs("sd15", size=(40, 20))))
     with pytest.raises(ValueError, match="either"):
         FullPass(unet("sd15"), 0, keep_encoder=True)
     with pytest.raises(ValueError, match="2 skips given; this UNet has 9"):
@@ -371,7 +371,7 @@ def test_the_passes_are_one_graph_each() -> None:
 
 
 def test_attention_is_one_fused_operation() -> None:
-    given = told("pocket", *inputs("pocket"))
+    given = with_modulation("pocket", *inputs("pocket"))
     program = torch.export.export(
         ShallowPass(unet("pocket"), 3), (*given, torch.randn(3, *deep_shape(unet("pocket"), 3, 40, 24)))
     )
@@ -395,7 +395,7 @@ def test_the_passes_convert_to_openvino() -> None:
         return lambda *values: [compiled([value.numpy() for value in values])[i] for i in range(len(compiled.outputs))]
 
     plain = inputs(name, rows=2, seed=1)
-    old, new = told(name, *plain), told(name, *inputs(name, rows=2, seed=2))
+    old, new = with_modulation(name, *plain), with_modulation(name, *inputs(name, rows=2, seed=2))
     np.testing.assert_allclose(convert(ModulationPass(unet(name)), *plain[1:])(*plain[1:])[0], old[1], atol=1e-3)
     out, deep = FullPass(unet(name), 1)(*old)
     full = convert(FullPass(unet(name), 1), *old)

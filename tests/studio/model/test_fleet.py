@@ -150,7 +150,7 @@ async def test_a_change_of_the_spec_reaches_every_device() -> None:
                 await peer.round(coloured(90, 120, 30))
             await one.say("spec", spec={"width": 192}, request=7)
             for peer in (one, other):
-                told = await peer.hear_text("spec", "error")
+                told = await peer.next_text("spec", "error")
                 assert told["type"] == "spec" and told["spec"]["width"] == 192
                 assert (await peer.round(coloured(90, 120, 30))).verdict == "generated"
         assert len(made) == 4 and made[0].closed and made[1].closed

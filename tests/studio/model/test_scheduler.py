@@ -20,8 +20,8 @@ from tests.studio.traffic import (
     Client,
     Curve,
     Demands,
-    Everybody,
     Report,
+    StepForAll,
     always,
     answers,
     bursts,
@@ -206,7 +206,7 @@ def both(clients: list[Client] | None = None, *, make: object, truth: Curve, sec
     """The same traffic through the scheduler, and through a device that takes all who wait."""
     assert callable(make)
     named = [{f"s{index}": client for index, client in enumerate(make())} for _ in range(2)]
-    return simulate(Scheduler(), named[0], truth, seconds, 2.0), simulate(Everybody(), named[1], truth, seconds, 2.0)
+    return simulate(Scheduler(), named[0], truth, seconds, 2.0), simulate(StepForAll(), named[1], truth, seconds, 2.0)
 
 
 @pytest.mark.parametrize("truth", [CPU, GPU], ids=["cpu", "gpu"])

@@ -1,4 +1,4 @@
-"""A pool, an event loop, a gate and a fleet that do what a test says, when it says so."""
+"""A pool, an event loop, a gate and a fleet that a test controls step by step."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SPEC = StreamSpec(width=128, height=128)
 
 
 class ManualPool:
-    """Runs what it was given when the test says so."""
+    """Runs submitted work when the test calls `run`."""
 
     def __init__(self) -> None:
         self.tasks: list[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]] = []
@@ -42,7 +42,7 @@ class ManualPool:
 
 
 class ManualLoop:
-    """Calls in the order of the requests, when the test says so."""
+    """Makes the requested calls in order, when the test calls `run`."""
 
     def __init__(self) -> None:
         self.calls: deque[Callable[[], None]] = deque()
@@ -52,7 +52,7 @@ class ManualLoop:
 
 
 class FakeGate(SessionGate):
-    """Skips while the scene is still, but for the first frame and the first after `reset`."""
+    """Skips while the scene is still, except for the first frame and the first after `reset`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class FakeGate(SessionGate):
 
 
 class FakeFleet:
-    """Keeps the jobs that it is offered; returns `unused` for each."""
+    """Stores the offered jobs; returns `unused` for each."""
 
     def __init__(self) -> None:
         self.jobs: list[Job] = []
@@ -101,11 +101,11 @@ class Bench:
         self.mailbox = self.stream.attach(self.errors.append)
 
     def send(self, frame_id: int, form: str = "none", picture: bytes = b"") -> None:
-        """A frame comes in; without a picture unless one is given."""
+        """Receive a frame, by default without a picture."""
         self.stream.inbound.receive_frame(pack_frame(frame_id, self.now, form, picture), self.now)
 
     def run(self) -> None:
-        """Everything that the pool and the loop have to do."""
+        """Run all work of the pool and the loop."""
         while self.pool.tasks or self.loop.calls:
             if self.pool.tasks:
                 self.pool.run(0)
@@ -113,14 +113,14 @@ class Bench:
                 self.loop.calls.popleft()()
 
     def done(self, index: int = -1, pixels: Any = None, in_flight: int = 0, **output: Any) -> None:
-        """The model has done a job."""
+        """Report a job as done by the model."""
         job = self.fleet.jobs[index]
         frame_id = -1 if job.frame is None else job.frame.id
         values = {"frame_id": frame_id, "settings_version": 1, "pixels": pixels, "verdict": "generated"} | output
         job.on_done(JobResult(Output(timings=StageTimings(denoise=5.0), **values), None, in_flight, 2.0, self.now))
 
     def sent(self) -> list[Any]:
-        """What waits to be sent, in its order."""
+        """The messages that wait to be sent, in order."""
         found = []
         while (message := self.mailbox.get_nowait()) is not None:
             found.append(message)

@@ -56,7 +56,7 @@ async def slow(running: Running) -> AsyncIterator[Peer]:
     async with connect(f"ws://{running.host}{protocol.PATH}", **options) as websocket:
         peer = Peer(websocket)
         await peer.say("hello", protocol=1, token=TOKEN, picture={"format": "png"})
-        peer.welcome = await peer.hear_text("welcome")
+        peer.welcome = await peer.next_text("welcome")
         yield peer
 
 

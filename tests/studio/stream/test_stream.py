@@ -60,7 +60,7 @@ async def test_every_method_runs_in_the_thread_that_its_class_belongs_to(threads
             assert (await peer.round(GREY)).verdict == "skipped"
             assert (await peer.round(b"no picture", "png")).verdict == "failed"
             await peer.socket.send(pack_mask(3, GREY))
-            await peer.hear_text("mask")
+            await peer.next_text("mask")
             await peer.change(GREY, width=192)
             await peer.round(GREY)
         event_loop = running._thread.name

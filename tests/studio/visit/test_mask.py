@@ -34,7 +34,7 @@ def png(pixels: np.ndarray) -> bytes:
 
 async def paint(peer: Peer, request: int, picture: bytes) -> dict[str, object]:
     await peer.socket.send(protocol.pack_mask(request, picture))
-    return await peer.hear_text("mask", "error")
+    return await peer.next_text("mask", "error")
 
 
 async def test_a_mask_is_acknowledged_and_holds_from_the_next_frame_on(shared: Running) -> None:
@@ -99,7 +99,7 @@ async def test_what_is_no_mask_is_refused_by_name_and_changes_nothing(shared: Ru
     async with joined(shared) as peer:
         await paint(peer, 1, png(MASK))
         await peer.socket.send(message)
-        error = await peer.hear_text("mask", "error")
+        error = await peer.next_text("mask", "error")
         assert (error["type"], error["code"], error.get("field"), error["fatal"]) == ("error", "bad_mask", field, False)
         assert error.get("request") == (None if field in (None, "header") else 9)
         assert (await peer.round(GREY)).verdict == "generated"

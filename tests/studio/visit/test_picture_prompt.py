@@ -39,7 +39,7 @@ def png(pixels: np.ndarray) -> bytes:
 
 async def show(peer: Peer, request: int, form: str = "none", picture: bytes = b"") -> dict[str, object]:
     await peer.socket.send(protocol.pack_picture(request, form, picture))
-    return await peer.hear_text("picture", "error")
+    return await peer.next_text("picture", "error")
 
 
 async def test_a_picture_is_acknowledged_and_holds_from_the_next_frame_on(shared: Running) -> None:
@@ -88,7 +88,7 @@ async def test_a_still_picture_under_the_gate_is_made_anew(shared: Running) -> N
 async def test_what_is_no_picture_is_refused_by_name(shared: Running, message: bytes, field: str | None) -> None:
     async with joined(shared) as peer:
         await peer.socket.send(message)
-        error = await peer.hear_text("picture", "error")
+        error = await peer.next_text("picture", "error")
         assert (error["type"], error["code"], error.get("field"), error["fatal"]) == ("error", "bad_picture", field, False)
         assert error.get("request") == (None if field in (None, "header") else 9)
         assert (await peer.round(GREY)).verdict == "generated" and shared.pipeline.opened[-1].pictures == []

@@ -36,7 +36,7 @@ async def binaries(peer: Peer, count: int) -> list[bytes]:
 async def test_who_asks_sees_the_reference_before_the_answer_of_its_frame(shared: Running) -> None:
     async with joined(shared, settings=PROBED) as peer:
         await peer.say("references", wanted=True)
-        assert await peer.hear_text("references") == {"type": "references", "wanted": True}
+        assert await peer.next_text("references") == {"type": "references", "wanted": True}
         frame_id = await peer.send_frame(GREY, captured_at=2.5)
         first, second = await binaries(peer, 2)
         magic, version, kind, form, of, captured_at = FRAME_HEADER.unpack_from(first)
@@ -64,7 +64,7 @@ async def test_identical_pictures_are_told_as_100_db_and_the_connection_lives(sh
     async with joined(shared, settings={"probe.enabled": True, "prompt": "as it is"}) as peer:
         answer = await peer.round(GREY)
         assert (answer.ssim, answer.psnr) == (1.0, 100.0)
-        telemetry = await peer.hear_text("telemetry")
+        telemetry = await peer.next_text("telemetry")
         assert telemetry["quality"]["psnr"] == 100.0
         assert (await peer.round(GREY)).verdict == "generated"
 

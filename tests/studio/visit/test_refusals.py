@@ -92,7 +92,7 @@ async def test_two_origins(running: Running) -> None:
 async def test_a_listed_origin_is_welcome(running: Running) -> None:
     async with connected(running, origin="https://friend.example") as peer:
         await peer.say("hello", protocol=1)
-        assert (await peer.hear_text("welcome", "error"))["type"] == "welcome"
+        assert (await peer.next_text("welcome", "error"))["type"] == "welcome"
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost:{port}@evil.example", ""])
@@ -130,7 +130,7 @@ async def test_no_origin_needs_the_token(running: Running) -> None:
             assert peer.texts[-1]["field"] == "token" and TOKEN not in json.dumps(peer.texts)
     async with connected(running, origin=None) as peer:
         await peer.say("hello", protocol=1, token=TOKEN)
-        assert (await peer.hear_text("welcome", "error"))["type"] == "welcome"
+        assert (await peer.next_text("welcome", "error"))["type"] == "welcome"
 
 
 async def test_a_wrong_token_is_wrong_with_an_origin_too(running: Running) -> None:
@@ -185,7 +185,7 @@ async def complains(running: Running, message: str | bytes, code: str) -> str:
     """The connection says what is wrong, and lives."""
     async with joined(running) as peer:
         await peer.socket.send(message)
-        error = await peer.hear_text("error")
+        error = await peer.next_text("error")
         assert error["code"] == code and not error["fatal"]
         peer.next_id = 1000
         assert (await peer.round(GREY)).verdict == "generated"
@@ -244,7 +244,7 @@ async def test_an_id_that_does_not_rise(running: Running) -> None:
         await peer.round(GREY)
         peer.next_id = 1
         await peer.send_frame(GREY)
-        assert (await peer.hear_text("error"))["code"] == "bad_frame_id"
+        assert (await peer.next_text("error"))["code"] == "bad_frame_id"
         assert (await peer.round(GREY)).settled == 2
 
 
@@ -321,7 +321,7 @@ async def test_a_flood_of_connections() -> None:
             await last.say("hello", protocol=1)
             assert (await last.closed())[0] == 4503
             loaded.set()
-            assert (await first.hear_text("welcome", "error"))["type"] == "welcome"
+            assert (await first.next_text("welcome", "error"))["type"] == "welcome"
 
 
 async def test_sockets_without_hello_take_nobodys_place() -> None:
@@ -355,7 +355,7 @@ async def test_a_trusted_proxy_is_believed() -> None:
         headers = {"X-Forwarded-Host": "studio.example", "X-Forwarded-Proto": "https"}
         async with connected(proxied, origin="https://studio.example", headers=headers) as peer:
             await peer.say("hello", protocol=1)
-            assert (await peer.hear_text("welcome", "error"))["type"] == "welcome"
+            assert (await peer.next_text("welcome", "error"))["type"] == "welcome"
         await refused(proxied, 403, origin="https://evil.example", headers=headers)
 
 
@@ -371,4 +371,4 @@ async def test_nothing_is_compressed(running: Running) -> None:
     async with connected(running, compression="deflate") as peer:
         assert peer.socket.response is not None and "Sec-WebSocket-Extensions" not in peer.socket.response.headers
         await peer.say("hello", protocol=1)
-        await peer.hear_text("welcome")
+        await peer.next_text("welcome")

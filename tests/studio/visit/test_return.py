@@ -60,10 +60,10 @@ async def test_a_newcomer_waits_for_the_operators_pipeline() -> None:
         async with connected(running) as first, connected(running) as second:
             for peer in (first, second):
                 await peer.say("hello", protocol=1)
-                assert (await peer.hear_text("loading", "welcome"))["type"] == "loading"
+                assert (await peer.next_text("loading", "welcome"))["type"] == "loading"
             shop.go.set()
             for peer in (first, second):
-                assert (await peer.hear_text("welcome"))["spec"]["width"] == SIZE
+                assert (await peer.next_text("welcome"))["spec"]["width"] == SIZE
 
 
 async def test_a_session_in_its_grace_keeps_what_it_changed() -> None:
@@ -107,9 +107,9 @@ async def test_a_change_that_is_under_way_when_the_last_one_leaves_is_for_nobody
             await goodbye(peer)
         async with connected(running) as newcomer:
             await newcomer.say("hello", protocol=1)
-            assert (await newcomer.hear_text("loading", "welcome"))["type"] == "loading"
+            assert (await newcomer.next_text("loading", "welcome"))["type"] == "loading"
             shop.go.set()
-            welcome = await newcomer.hear_text("welcome")
+            welcome = await newcomer.next_text("welcome")
             assert welcome["spec"]["width"] == SIZE
         assert [made.closed for made in shop.made] == [False, True], "what was built for nobody is closed, and never runs"
 
@@ -178,7 +178,7 @@ async def test_who_takes_the_place_of_one_in_grace_is_led_to_the_operators_spec(
         await until(lambda: running.hub.seats.connected == 0)
         async with joined(running) as newcomer:
             if newcomer.welcome["spec"]["width"] != SIZE:
-                assert (await newcomer.hear_text("spec"))["spec"]["width"] == SIZE
+                assert (await newcomer.next_text("spec"))["spec"]["width"] == SIZE
             assert (await newcomer.round(GREY)).verdict == "generated"
 
 
@@ -187,9 +187,9 @@ async def test_who_waits_in_line_gets_the_operators_spec() -> None:
         async with joined(running) as peer, connected(running) as waiting:
             await change(peer, width=192)
             await waiting.say("hello", protocol=1, wait=True)
-            await waiting.hear_text("waiting")
+            await waiting.next_text("waiting")
             await goodbye(peer)
-            assert (await waiting.hear_text("welcome"))["spec"]["width"] == SIZE
+            assert (await waiting.next_text("welcome"))["spec"]["width"] == SIZE
 
 
 async def test_all_devices_go_back() -> None:

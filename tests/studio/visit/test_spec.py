@@ -68,7 +68,7 @@ def size(answer: Answer) -> tuple[int, int]:
 
 async def change(peer: Peer, request: int = 7, **changes: object) -> dict[str, Any]:
     await peer.say("spec", spec=changes, request=request)
-    return await peer.hear_text("spec", "error")
+    return await peer.next_text("spec", "error")
 
 
 async def test_everybody_is_told_and_goes_on_in_the_new_size() -> None:
@@ -77,7 +77,7 @@ async def test_everybody_is_told_and_goes_on_in_the_new_size() -> None:
             for peer in (one, two):
                 await peer.round(GREY)
             told = await change(one, 41, width=192, backend="openvino")
-            heard = await two.hear_text("spec")
+            heard = await two.next_text("spec")
             assert told.pop("request") == 41 and told == heard
             assert (told["spec"]["width"], told["spec"]["height"], told["spec"]["backend"]) == (192, SIZE, "openvino")
             assert told["settings"]["values"].keys() == told["fields"].keys() and told["adjusted"] == {}
@@ -98,13 +98,13 @@ async def test_the_old_pipeline_streams_while_the_new_one_is_built() -> None:
         async with joined(running) as peer:
             shop.go.clear()
             await peer.say("spec", spec={"width": 192})
-            assert (await peer.hear_text("building"))["elapsed_s"] >= 0
+            assert (await peer.next_text("building"))["elapsed_s"] >= 0
             assert await asyncio.to_thread(shop.asked.wait, 10)
             for _ in range(5):
                 assert size(await peer.round(GREY)) == (SIZE, SIZE)
             assert running.hub.spec().width == SIZE
             shop.go.set()
-            await peer.hear_text("spec")
+            await peer.next_text("spec")
             assert size(await peer.round(GREY)) == (192, SIZE)
 
 
@@ -125,7 +125,7 @@ async def test_pictures_made_before_come_before_and_what_was_warming_is_given_up
             ]
             after = [await peer.round(GREY) for _ in range(3)]
             assert [(a.frame_id, a.verdict) for a in after] == [(5, "warming"), (6, "warming"), (5, "generated")]
-            telemetry = await peer.hear_text("telemetry")
+            telemetry = await peer.next_text("telemetry")
             assert telemetry["totals"]["received"] == 7 == sum(telemetry["totals"][name] for name in protocol.VERDICTS)
 
 
@@ -160,7 +160,7 @@ async def test_settings_that_the_new_pipeline_cannot_do_are_lowered_and_named() 
             assert "1 to 2" in told["adjusted"]["steps"] and list(told["adjusted"]) == ["steps"]
             assert [answer.verdict for answer in [await peer.round(GREY) for _ in range(2)]] == ["warming", "generated"]
             await peer.say("settings", patch={"steps": 3})
-            assert (await peer.hear_text("error", "settings"))["field"] == "steps"
+            assert (await peer.next_text("error", "settings"))["field"] == "steps"
             assert shop.made[1].rehearsed[0].steps == 2, "rehearsed with what the session will use"
 
 
@@ -177,9 +177,9 @@ async def test_nothing_can_be_set_that_the_coming_pipeline_cannot_do() -> None:
             while running.hub.fleet.owners[0]._swap is None:
                 await asyncio.sleep(0.01)
             await peer.say("settings", patch={"steps": 3})
-            assert (await peer.hear_text("error", "settings"))["field"] == "steps"
+            assert (await peer.next_text("error", "settings"))["field"] == "steps"
             old.hold.set()
-            await peer.hear_text("spec")
+            await peer.next_text("spec")
             assert (await peer.round(GREY)).verdict == "generated"
 
 
@@ -188,7 +188,7 @@ async def test_a_mask_outlives_the_change() -> None:
         async with joined(running) as peer:
             mask = np.arange(64, dtype=np.uint8).reshape(8, 8)
             await peer.socket.send(protocol.pack_mask(1, codec.encode_mask(mask)))
-            await peer.hear_text("mask")
+            await peer.next_text("mask")
             await peer.round(GREY)
             await change(peer, width=192)
             await peer.round(GREY)
@@ -264,7 +264,7 @@ async def test_a_wrong_spec_is_refused_by_name(spec: object, field: str) -> None
     with shop_serving() as (shop, running):
         async with joined(running) as peer:
             await peer.say("spec", spec=spec, request=3)
-            error = await peer.hear_text("error", "spec")
+            error = await peer.next_text("error", "spec")
             assert error["code"] in ("bad_spec", "bad_message") and (error["field"], error["request"]) == (field, 3)
             assert len(shop.made) == 1 and (await peer.round(GREY)).verdict == "generated"
 
@@ -280,7 +280,7 @@ async def test_one_change_at_a_time() -> None:
             assert (await change(one, 3, width=256))["code"] == "busy"
             shop.go.set()
             for peer in (one, two):
-                assert (await peer.hear_text("spec"))["spec"]["width"] == 192
+                assert (await peer.next_text("spec"))["spec"]["width"] == 192
             assert (await change(two, 4, width=256))["spec"]["width"] == 256
 
 
@@ -314,7 +314,7 @@ async def test_who_asked_may_go_away_meanwhile() -> None:
                 assert await asyncio.to_thread(shop.asked.wait, 10)
                 asker.socket.transport.abort()  # type: ignore[attr-defined]
             shop.go.set()
-            assert (await other.hear_text("spec"))["spec"]["width"] == 192
+            assert (await other.next_text("spec"))["spec"]["width"] == 192
             assert size(await other.round(GREY)) == (192, SIZE)
             async with joined(running, resume=asker.welcome["resume"]) as again:
                 assert again.welcome["spec"]["width"] == 192
@@ -325,7 +325,7 @@ async def test_a_server_that_stops_in_the_middle_of_a_change_stops() -> None:
     with shop_serving() as (shop, running):
         async with connected(running) as peer:
             await peer.say("hello", protocol=1)
-            await peer.hear_text("welcome")
+            await peer.next_text("welcome")
             shop.go.clear()
             await peer.say("spec", spec={"width": 192})
             assert await asyncio.to_thread(shop.asked.wait, 10)
@@ -343,9 +343,9 @@ async def test_a_prompt_patch_during_the_build_is_not_lost() -> None:
             await peer.say("spec", spec={"width": 192})
             assert await asyncio.to_thread(shop.asked.wait, 10)
             await peer.say("settings", patch={"prompt": "green"})
-            await peer.hear_text("settings")
+            await peer.next_text("settings")
             shop.go.set()
-            told = await peer.hear_text("spec")
+            told = await peer.next_text("spec")
             assert told["settings"]["values"]["prompt"] == "green" and told["settings"]["version"] == 1
 
 

@@ -14,7 +14,7 @@ GREY = coloured(100, 100, 100)
 
 async def wait_in_line(peer: Peer) -> dict[str, object]:
     await peer.say("hello", protocol=1, picture={"format": "png"}, wait=True)
-    return await peer.hear_text("waiting", "welcome", "error")
+    return await peer.next_text("waiting", "welcome", "error")
 
 
 async def test_a_visitor_waits_pings_and_gets_the_place_that_becomes_free() -> None:
@@ -22,12 +22,12 @@ async def test_a_visitor_waits_pings_and_gets_the_place_that_becomes_free() -> N
         async with joined(running) as first, connected(running) as second, connected(running) as third:
             assert await wait_in_line(second) == {"type": "waiting", "place": 1, "of": 1, "turn_s": 120.0}
             assert (await wait_in_line(third))["place"] == 2
-            assert (await second.hear_text("waiting"))["of"] == 2
+            assert (await second.next_text("waiting"))["of"] == 2
             await second.say("ping", t=3.5)
-            assert await second.hear_text("pong") == {"type": "pong", "t": 3.5}
+            assert await second.next_text("pong") == {"type": "pong", "t": 3.5}
             await first.say("bye")
-            assert (await second.hear_text("welcome", "error"))["type"] == "welcome"
-            assert (await third.hear_text("waiting"))["place"] == 1
+            assert (await second.next_text("welcome", "error"))["type"] == "welcome"
+            assert (await third.next_text("waiting"))["place"] == 1
             assert (await second.round(GREY)).verdict == "generated", "what it says after the wait is heard"
 
 
@@ -39,8 +39,8 @@ async def test_who_leaves_the_line_is_no_longer_in_it() -> None:
                 await wait_in_line(polite)
                 assert (await wait_in_line(last))["place"] == 3
                 await polite.say("bye")
-                assert (await last.hear_text("waiting"))["place"] == 2
-            assert (await last.hear_text("waiting"))["place"] == 1
+                assert (await last.next_text("waiting"))["place"] == 2
+            assert (await last.next_text("waiting"))["place"] == 1
         assert len(running.hub.line) == 0
 
 
@@ -51,7 +51,7 @@ async def test_nobody_passes_the_line_and_a_full_line_is_said() -> None:
             for wait in (False, True):
                 async with connected(running) as late:
                     await late.say("hello", protocol=1, wait=wait)
-                    assert (await late.hear_text("welcome", "error", "waiting"))["code"] == "full"
+                    assert (await late.next_text("welcome", "error", "waiting"))["code"] == "full"
                     assert (await late.closed())[0] == 4503
 
 
@@ -61,13 +61,13 @@ async def test_a_turn_ends_while_others_wait_and_its_place_is_the_next_ones() ->
             await asyncio.sleep(0.4)
             await first.round(GREY)  # nobody waits: no turn ends
             await wait_in_line(second)
-            turn = await first.hear_text("turn")
+            turn = await first.next_text("turn")
             assert 0 < turn["ends_in_s"] <= 0.5 and turn["waiting"] == 1
             assert (await first.closed())[0] == 4460
-            assert (await second.hear_text("welcome"))["resumed"] is False
+            assert (await second.next_text("welcome"))["resumed"] is False
             async with connected(running) as back:
                 await back.say("hello", protocol=1, resume=first.welcome["resume"])
-                assert (await back.hear_text("error"))["code"] == "resume_expired"
+                assert (await back.next_text("error"))["code"] == "resume_expired"
 
 
 async def test_an_end_is_taken_back_when_the_line_is_empty_again() -> None:
@@ -75,8 +75,8 @@ async def test_an_end_is_taken_back_when_the_line_is_empty_again() -> None:
         async with joined(running) as first:
             async with connected(running) as second:
                 await wait_in_line(second)
-                assert "ends_in_s" in await first.hear_text("turn")
-            while "ends_in_s" in (said := await first.hear_text("turn")):
+                assert "ends_in_s" in await first.next_text("turn")
+            while "ends_in_s" in (said := await first.next_text("turn")):
                 pass
             assert said == {"type": "turn", "waiting": 0}
 
@@ -87,5 +87,5 @@ async def test_who_waits_may_not_chatter(said: str | bytes) -> None:
         async with joined(running), connected(running) as visitor:
             await wait_in_line(visitor)
             await visitor.socket.send(said)
-            assert (await visitor.hear_text("error"))["code"] == "bad_message"
+            assert (await visitor.next_text("error"))["code"] == "bad_message"
             assert (await visitor.closed())[0] == 4400

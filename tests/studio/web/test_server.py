@@ -82,7 +82,7 @@ async def test_settings_are_live_versioned_and_acknowledged(shared: Running) -> 
     async with joined(shared) as peer:
         assert colour(await peer.round(GREY)) == (100, 100, 100)
         await peer.say("settings", patch={"prompt": "green", "strength": 0.25}, request=41)
-        ack = await peer.hear_text("settings")
+        ack = await peer.next_text("settings")
         assert ack["request"] == 41 and ack["version"] == 1 and ack["values"]["prompt"] == "green"
         answer = await peer.round(GREY)
         assert colour(answer) == (50, 177, 50) and answer.settings_version == 1
@@ -95,7 +95,7 @@ async def test_settings_are_live_versioned_and_acknowledged(shared: Running) -> 
 async def test_a_wrong_setting_changes_nothing_and_is_named(shared: Running, patch: dict[str, object], field: str) -> None:
     async with joined(shared, settings={"prompt": "red"}) as peer:
         await peer.say("settings", patch={"prompt": "blue", **patch}, request=3)
-        error = await peer.hear_text("error", "settings")
+        error = await peer.next_text("error", "settings")
         assert (error["code"], error["field"], error["request"], error["fatal"]) == ("bad_settings", field, 3, False)
         answer = await peer.round(GREY)
         assert answer.settings_version == 1 and colour(answer) == (177, 50, 50)
@@ -173,7 +173,7 @@ async def test_credit_is_enforced(shared: Running) -> None:
         shown = [colour(answer)[0] for answer in peer.answers if answer.verdict == "generated"]
         assert shown[0] == 100 and 1 <= len(shown) - 1 <= 2, shown  # the two in credit, nothing beyond
         assert peer.answers[-1] is answer and [a.settled for a in peer.answers] == sorted(a.settled for a in peer.answers)
-        telemetry = await peer.hear_text("telemetry")
+        telemetry = await peer.next_text("telemetry")
         assert telemetry["drops"]["credit"] == 16 and telemetry["totals"]["received"] == 19
 
 
@@ -192,19 +192,19 @@ async def test_stale_frames_are_dropped_until_the_path_is_known_to_be_slow(share
 async def test_pause_drops_and_going_on_goes_on(shared: Running) -> None:
     async with joined(shared) as peer:
         await peer.say("pause", paused=True)
-        assert (await peer.hear_text("pause"))["paused"] is True
+        assert (await peer.next_text("pause"))["paused"] is True
         assert (await peer.round(GREY)).reason == "paused"
         await peer.say("pause", paused=False)
-        await peer.hear_text("pause")
+        await peer.next_text("pause")
         assert (await peer.round(GREY)).verdict == "generated"
 
 
 async def test_ping_and_telemetry(shared: Running) -> None:
     async with joined(shared) as peer:
         await peer.say("ping", t=123.25)
-        assert (await peer.hear_text("pong"))["t"] == 123.25
+        assert (await peer.next_text("pong"))["t"] == 123.25
         await peer.round(GREY)
-        telemetry = await peer.hear_text("telemetry")
+        telemetry = await peer.next_text("telemetry")
         assert telemetry["totals"]["generated"] == 1 and telemetry["stage_ms"]["total"] > 0
         assert telemetry["bytes_in_per_s"] > 0 and telemetry["sessions"] >= 1
 
@@ -212,12 +212,12 @@ async def test_ping_and_telemetry(shared: Running) -> None:
 async def test_telemetry_says_whether_the_spec_may_be_changed_as_others_come_and_go() -> None:
     with serving(Limits(telemetry_s=0.05)) as running:
         async with joined(running) as first:
-            assert "refused" not in await first.hear_text("telemetry")
+            assert "refused" not in await first.next_text("telemetry")
             async with joined(running):
-                while "refused" not in (report := await first.hear_text("telemetry")):
+                while "refused" not in (report := await first.next_text("telemetry")):
                     assert report["sessions"] == 1
                 assert "2 visitors" in report["refused"]
-            while "refused" in (report := await first.hear_text("telemetry")):
+            while "refused" in (report := await first.next_text("telemetry")):
                 assert report["sessions"] == 2
 
 
@@ -326,11 +326,11 @@ async def test_loading_is_told_and_then_welcomed() -> None:
     with serving(factory=lambda spec: go.wait(20) and running.pipeline) as running:
         async with connected(running) as peer:
             await peer.say("hello", protocol=1)
-            loading = await peer.hear_text("loading", "welcome")
+            loading = await peer.next_text("loading", "welcome")
             assert loading["type"] == "loading" and loading["elapsed_s"] > 0
             assert await asyncio.to_thread(fetch, running, "/healthz") == (503, "loading")
             go.set()
-            assert (await peer.hear_text("welcome"))["protocol"] == 1
+            assert (await peer.next_text("welcome"))["protocol"] == 1
             assert await asyncio.to_thread(fetch, running, "/healthz") == (200, "ok")
 
 
@@ -350,7 +350,7 @@ async def test_graphs_are_built_for_new_settings_beside_the_stream(shared: Runni
     async with joined(shared, settings={"steps": 2}) as peer:
         assert 2 in shared.pipeline.built, "welcome waits for the graphs of the first settings"
         await peer.say("settings", patch={"steps": 4})
-        await peer.hear_text("settings")
+        await peer.next_text("settings")
         await peer.round(GREY)
         for _ in range(100):
             if 4 in shared.pipeline.built:
@@ -396,7 +396,7 @@ async def test_memory_does_not_grow_with_the_number_of_frames(shared: Running) -
 async def test_metrics_count_and_name_nobody(shared: Running) -> None:
     async with joined(shared, settings={"prompt": "a very private prompt"}) as peer:
         await peer.round(GREY)
-        await peer.hear_text("telemetry")
+        await peer.next_text("telemetry")
         text = shared.hub.metrics.text().decode()
         assert 'rill_frames_total{verdict="generated"}' in text and "rill_stage_seconds_bucket" in text
         assert "private" not in text and peer.welcome["session"] not in text
