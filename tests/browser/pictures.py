@@ -81,18 +81,19 @@ def prompt(text: str) -> str:
 
 
 SHOTS = (
-    Shot("studio-dark.jpg", (prompt("oil painting"),), (1440, 900)),
+    Shot("studio-dark.jpg", (prompt("starry blue swirl"),), (1440, 900)),
     Shot("studio-light.jpg", (prompt("pencil sketch") + "rill.settings.put('cache.enabled', true);",), (1440, 900), "light"),
-    Shot("studio-phone.jpg", (prompt("oil painting"),), (390, 844), phone=True),
+    Shot("studio-phone.jpg", (prompt("crimson and gold brush"),), (390, 844), phone=True),
     Shot("webcam.jpg", (prompt("cartoon"), click(".rill-kind[data-kind=camera]")), camera=True, settle=12.0),
-    Shot("prompt.jpg", (click("#rill-second button"), prompt("watercolour") + "rill.settings.put('prompt_b', 'engraving');"
+    Shot("prompt.jpg", (prompt("watercolour") + "rill.settings.put('prompt_b', 'engraving');"
                         "rill.settings.put('blend', 0.4);")),
     Shot("paint.jpg", (prompt("oil painting"), click(".rill-kind[data-kind=paint]"), PAINTING)),
     Shot("compare.jpg", (prompt("neon outlines"), click(".rill-tools button[aria-label^=Wipe]"))),
-    Shot("speed.jpg", (prompt("cartoon"), "document.querySelector('#rill-speed').scrollIntoView();",
+    Shot("speed.jpg", (prompt("cartoon"), "rill.openEngine('rill-row-cache');",
                        click(".rill-part-measured[data-of=cache] button")), settle=45.0),
     Shot("keep.jpg", (prompt("blueprint"), click(".rill-part-keep button[title^=Record]"),
-                      click(".rill-part-keep button[title^=Addresses]"), "scrollTo(0, 99999);"), theme="light"),
+                      click(".rill-part-keep button[title^=Addresses]"),
+                      "document.querySelector('#rill-keep').scrollIntoView({ block: 'end' });"), theme="light"),
     Shot("view.jpg", (prompt("vaporwave"), click(".rill-part-keep button[title^=Addresses]")), (960, 540), elsewhere=True),
 )  # fmt: skip
 
@@ -129,7 +130,7 @@ def take(url: str, shot: Shot, camera: Path) -> None:
             clean = page.wait("the address", lambda: page.js(address))
             driver.switch_to.new_window("tab")
             driver.get(clean)
-            page.wait("the picture", lambda: page.js("return !document.querySelector('img').hidden"))
+            page.wait("pictures", lambda: page.js("return document.querySelector('canvas').dataset.pictures > 3"))
         data = driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "jpeg", "quality": 80})["data"]
         FOLDER.mkdir(parents=True, exist_ok=True)
         (FOLDER / shot.name).write_bytes(base64.b64decode(data))

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from selenium import webdriver
 from selenium.webdriver import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select
 
 from pipelines import FIELDS
 from studio.web.page.controls import element_id
+from studio.wire.limits import Limits
 from tests.browser.chrome import Page
 from tests.browser.conftest import Studio
 from tests.browser.test_tools import value
@@ -226,3 +231,58 @@ def test_a_hidden_page_streams_on(page: Page) -> None:
         page.driver.switch_to.window(others[0])
         page.driver.close()
         page.driver.switch_to.window(first)
+
+
+WORDS = """rill.say('words', {
+  understood: [{ setting: 'prompt', words: 'dark', meaning: 'at night', kind: 'light', by: 'alias' }],
+  unknown: [{ setting: 'prompt', words: 'Spreadsheet', nearest: 'green', message: '' }],
+  cut: [{ setting: 'prompt', tokens: 24, kept: '', lost: 'and more', message: '' }] })"""
+
+
+def test_what_the_model_made_of_the_prompt_is_said_under_it(page: Page) -> None:
+    line = page.driver.find_element(By.CSS_SELECTOR, ".rill-part-understood")
+    page.wait("nothing to say", lambda: not line.is_displayed())
+    page.js("rill.settings.put('prompt', 'a spreadsheet, dark')")
+    page.wait("the prompt", lambda: value(page, "prompt") == "a spreadsheet, dark")
+    page.js(WORDS)
+    assert "does not know “Spreadsheet”; nearest:" in line.text and "“dark” is read as “at night”" in line.text
+    assert "Cut after 24 tokens: “and more” is not read" in line.text
+    line.find_element(By.TAG_NAME, "button").click()
+    page.wait("the nearest in its place", lambda: value(page, "prompt") == "a green, dark")
+    page.wait("nothing to say", lambda: not line.is_displayed())
+    page.js("rill.reset()")
+
+
+def test_an_input_of_another_shape_is_cropped_or_shown_whole(page: Page, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "wide.png"), np.full((100, 400, 3), (30, 30, 220), np.uint8))
+    page.js("rill.settings.put('prompt', 'as it is'); document.querySelector(\".rill-kind[data-kind='picture']\").click()")
+    page.driver.find_element(By.CSS_SELECTOR, ".rill-part-source input[type=file]").send_keys(str(tmp_path / "wide.png"))
+    page.wait("the picture", lambda: page.js("return rill.source.kind") == "picture")
+    page.wait("red up to the edge", lambda: page.canvas()[5, 128, 0] > 150)
+    page.engine()
+    Select(page.driver.find_element(By.CSS_SELECTOR, ".rill-part-fit select")).select_by_value("fit")
+    page.wait("black above it", lambda: page.canvas()[5, 128, 0] < 60)
+    assert page.canvas()[128, 5, 0] > 150 and page.canvas()[128, 250, 0] > 150
+    page.open(fresh=False).live()
+    assert page.js("return rill.pump.fit"), "this browser remembers it"
+
+
+def test_an_upright_and_a_wide_picture_fill_the_page(own: Page) -> None:
+    own.engine()
+    size = Select(own.driver.find_elements(By.CSS_SELECTOR, ".rill-part-spec select")[1])
+    for words, shape in (("576 × 320 (16:9)", 576 / 320), ("256 × 448 (9:16)", 256 / 448)):
+        size.select_by_visible_text(words)
+        own.wait(words, lambda shape=shape: own.canvas().shape[1] / own.canvas().shape[0] == pytest.approx(shape))
+        output = own.box("#rill-output")
+        assert output["width"] / output["height"] == pytest.approx(shape, rel=0.01)
+        assert own.js(BESIDE, "#rill-prompt") == [True, True, True]
+        assert output["width"] > 550 or output["height"] > 550
+
+
+@pytest.fixture
+def own(desktop: webdriver.Chrome) -> Iterator[Page]:
+    """A page on a server of its own, whose size may change."""
+    studio = Studio(Limits())
+    yield Page(desktop, studio.url).open().live()
+    desktop.get("about:blank")
+    studio.close()

@@ -227,7 +227,7 @@ def test_recording_and_saving_say_what_they_do(page: Page, tmp_path: Path, brows
     assert not badge.is_displayed()
     with av.open(str(video)) as container:
         assert len(list(container.decode(video=0))) >= 4
-    click(page, ".rill-tools button[aria-label^='Save this picture']")
+    click(page, ".rill-tools button[aria-label^='Save picture']")
     picture = downloaded(page, tmp_path, "*.png")
     page.wait("its name", lambda: picture.name in page.notice() and "downloads" in page.notice())
 

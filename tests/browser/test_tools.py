@@ -219,7 +219,7 @@ def test_a_snapshot_restores_its_settings(page: Page, tmp_path: Path) -> None:
     page.wait("the settings", lambda: wanted.items() <= page.js("return rill.settings.values").items())
     page.wait("a blue picture", lambda: is_tinted(page, 2))
     downloads(page, tmp_path)
-    tool(page, "Save this picture")
+    tool(page, "Save picture")
     picture = downloaded(page, tmp_path, "*.png")
     page.js("rill.reset()")
     page.wait("the defaults", lambda: value(page, "seed") == 0)

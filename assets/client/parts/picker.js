@@ -40,6 +40,7 @@ export function source(host, studio) {
     for (const button of buttons) button.setAttribute("aria-pressed", String(button.dataset.kind === kind));
     write(buttons[0].lastChild, kind === "camera" ? "Camera" : KINDS[0][1]);
     host.dataset.busy = String(studio.opening > 0);
+    host.dataset.kind = kind ?? "";
     for (const { update } of lines) update(studio.source);
   });
 }

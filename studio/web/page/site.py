@@ -36,6 +36,11 @@ MODULES = (
     "pure/media",
     "flow/layer",
     "parts/keep",
+    "parts/stage",
+    "parts/tools",
+    "parts/looks",
+    "pure/storage",
+    "flow/ticker",
 )
 
 
