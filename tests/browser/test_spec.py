@@ -64,6 +64,8 @@ def test_backend_and_size_change_while_the_picture_moves(own: Page) -> None:
     own.wait("the new backend", lambda: shown(own) == ["openvino", "384 × 384"])
     own.moves_on()
     assert "384 × 384" in own.js("return document.querySelector('.rill-engine').textContent")
+    words = "return document.querySelector('.rill-part-spec').textContent"
+    own.wait("what it did to a full pass", lambda: "with eager, 256 × 256, float32 it took" in own.js(words))
     own.screenshot("spec.png")
     boxes(own)[1].select_by_visible_text("1024 × 1024")
     own.wait("the reason", lambda: "2.0 GB are free" in said(own))

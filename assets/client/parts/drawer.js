@@ -7,7 +7,7 @@ export function drawer(host, studio) {
   const isOpen = () => document.body.dataset.engine === "open";
   const details = make("button", { type: "button", className: "rill-plain rill-details", textContent: "Details", title: "Charts: fps, delay, where the time goes", on: { click: () => show("rill-details") } });
   const toggle = make("button", { type: "button", className: "rill-plain rill-toggle", title: "Engine: model, size, speed, guidance, noise, comparison (d)", aria: { expanded: "false", controls: "rill-engine" }, on: { click: () => (isOpen() ? close() : show()) } }, icon("engine"), make("span", { textContent: "Engine" }));
-  const head = make("div", { className: "rill-drawerhead" },
+  const head = make("div", { className: "rill-drawerhead rill-part" },
     make("h2", { textContent: "Engine" }), make("span", { className: "rill-engine" }),
     make("button", { type: "button", className: "rill-plain", textContent: "Close", on: { click: () => close() } }));
   host.append(details, toggle);

@@ -107,12 +107,13 @@ export function spec(host, studio) {
     const [width, height] = value.split("x").map(Number);
     return { width, height };
   });
+  const dtype = pick("Precision", (value) => ({ dtype: value }));
   const model = pick("Model", (value) => ({ model: value }));
   const uses = host.appendChild(make("div", { className: "rill-loras" }));
   const ask = (name, weight) => respec.ask({ loras: weighed(respec.spec.loras ?? [], name, weight) });
   const lora = pick("LoRA", (value) => ({ loras: weighed(respec.spec.loras ?? [], value, 1) }));
   const said = make("div", { className: "rill-said", aria: { live: "polite" } });
-  host.append(said);
+  host.append(said, effect(studio));
 
   respec.changed = () => {
     const { spec: now, choices, refused, asked, words } = respec;
@@ -120,6 +121,7 @@ export function spec(host, studio) {
     const named = (values = []) => values.map((value) => [value, called(value)]);
     fill(backend, named(choices.backend), now.backend);
     fill(size, sizes(now), `${now.width}x${now.height}`);
+    fill(dtype, named(choices.dtype), now.dtype);
     fill(model, named(choices.model), now.model);
     model.parentElement.hidden = model.options.length < 2;
     const locked = Boolean(refused) || asked;
@@ -128,11 +130,29 @@ export function spec(host, studio) {
     fill(lora, [["", "Add one"], ...named(others)], "");
     lora.parentElement.hidden = !others.length;
     uses.replaceChildren(...used.map((use) => weight(use, locked, ask)));
-    for (const select of [backend, size, model, lora]) select.disabled = locked;
+    for (const select of [backend, size, dtype, model, lora]) select.disabled = locked;
     write(said, /visitors share/.test(words) ? "Locked while others are here" : words);
     said.title = words;
   };
   respec.changed();
+}
+
+const SETTLED = 5000; // ms after a change, when the figures are of the new pipeline alone
+
+/** What the last change of backend, size or precision did to a full pass. */
+function effect(studio) {
+  const said = make("div", { className: "rill-said", aria: { live: "polite" } });
+  const nameOf = ({ backend, width, height, dtype }) => `${backend}, ${width} × ${height}, ${dtype}`;
+  let [seen, before, at] = [null, null, 0];
+  studio.addEventListener("summary", ({ detail: { model } }) => {
+    if (!studio.respec.spec || model.generated === null) return;
+    const now = { name: nameOf(studio.respec.spec), ms: model.generated };
+    if (seen && seen.name !== now.name && !before) [before, at] = [seen, performance.now()];
+    if (before && performance.now() - at < SETTLED) return;
+    if (before) write(said, before.name === now.name ? "" : `A full pass takes ${now.ms.toFixed(1)} ms; with ${before.name} it took ${before.ms.toFixed(1)} ms.`);
+    [seen, before] = [now, null];
+  });
+  return said;
 }
 
 /** One LoRA in use: its weight and a button that removes it. */

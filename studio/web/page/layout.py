@@ -34,7 +34,7 @@ def build(fields: Mapping[str, Any], spec: Any, info: Any) -> gr.Blocks:
                 _mix(controls)
             if "prompt_b" in fields:
                 with gr.Column(elem_id="rill-second"):
-                    controls.make("prompt_b", "Prompt B", placeholder="A second look to fade to", lines=1)
+                    controls.make("prompt_b", "Prompt B", placeholder="Prompt B: a second look to fade to", lines=1)
                     controls.make("blend", "Crossfade A to B", info=None)
                     part("travel")
             with gr.Column(elem_id="rill-keep"):
@@ -72,6 +72,6 @@ def _mix(controls: Controls) -> None:
         controls.make("style.amount", "Style amount", info=None)
     if "seed" in controls.fields:
         with gr.Row(elem_classes=["rill-seed"]):
-            controls.make("seed", "Variation (seed)")
+            controls.make("seed", "Variation")
             seed = gr.Button("New seed", size="sm", elem_id="rill-dice", min_width=56)
             seed.click(fn=None, js=SEED, queue=False, api_visibility="private")
