@@ -1,7 +1,7 @@
 # Two images from one file:
 #   docker build -t rill .                      on a CPU (the default, and what a hosted Docker Space builds)
 #   docker build -t rill:gpu --target gpu .     on an NVIDIA GPU; run it with --gpus all
-# Run:  docker run --rm -p 127.0.0.1:7860:7860 rill       and open the link that it prints
+# Run:  docker run --rm -p 127.0.0.1:7860:7860 rill       and open the printed link
 
 # An exact tag; its digest is not pinned.
 FROM python:3.11.14-slim-trixie AS base
@@ -27,7 +27,7 @@ RUN python -m locks.install_torch --build default \
     && pip install --require-hashes --no-deps -r locks/gpu.txt
 
 FROM base AS packages-cpu
-# torch first and alone, from the index without CUDA: the default build is larger by some gigabytes.
+# torch first and alone, from the index without CUDA; the default build is several gigabytes larger.
 RUN python -m locks.install_torch --build cpu \
     && pip install --require-hashes --no-deps -r locks/run.txt
 
@@ -37,8 +37,8 @@ USER rill
 EXPOSE 7860
 HEALTHCHECK --interval=30s --timeout=5s --start-period=300s \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:7860/healthz', timeout=4)"]
-# SPACE_HOST is set by the host of a Docker Space, which is a proxy that can be trusted; a Space is a public demo. Elsewhere a browser
-# needs the link that is printed (docs/security.md).
+# SPACE_HOST is set by the host of a Docker Space, a trusted proxy; a Space is a public demo. Elsewhere a browser
+# needs the printed link (docs/security.md).
 CMD ["sh", "-c", "exec python app.py serve --host 0.0.0.0 --port 7860 ${SPACE_HOST:+--trusted-proxy --public}"]
 
 FROM packages-cpu AS cpu

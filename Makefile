@@ -1,13 +1,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Both stamps name the locks they were made from, so a changed pin installs again.
+# Each stamp depends on its lock, so a changed pin installs again.
 RUN_STAMP := $(VENV)/.installed-run
 DEV_STAMP := $(VENV)/.installed-dev
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 HASHED := --require-hashes --no-deps
 ARGS ?=
-# Tests use one thread each; a file's tests stay together, since they share what is slow to make.
+# Tests use one thread each. The tests of a file run in one worker, because they share slow fixtures.
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
@@ -19,7 +19,7 @@ install-dev: $(DEV_STAMP)
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-# torch first and alone, in the build for this machine: the locks hold everything else, and no CUDA packages.
+# torch comes first and alone, in the right build for this machine. The locks contain everything else, and no CUDA packages.
 $(RUN_STAMP): requirements.txt locks/run.txt locks/install_torch.py | $(BIN)/python
 	$(BIN)/python -m locks.install_torch
 	$(PIP) install $(HASHED) -r locks/run.txt
@@ -29,13 +29,13 @@ $(DEV_STAMP): locks/dev.txt $(RUN_STAMP)
 	$(PIP) install $(HASHED) -r locks/dev.txt
 	touch $@
 
-lock: $(DEV_STAMP)  ## make locks/*.txt anew after a changed pin
+lock: $(DEV_STAMP)  ## make locks/*.txt after a changed pin
 	$(BIN)/python -m locks
 
 run: $(RUN_STAMP)  ## start the studio on the shipped model
 	$(BIN)/python app.py serve $(ARGS)
 
-test: $(DEV_STAMP)  ## install what tests need, run them all, print the 25 slowest
+test: $(DEV_STAMP)  ## install the packages of the tests, run all tests, print the 25 slowest
 	$(PYTEST) --durations=25 $(ARGS)
 
 check: $(DEV_STAMP)  ## lint, types, tests
@@ -47,7 +47,7 @@ check: $(DEV_STAMP)  ## lint, types, tests
 bench: $(DEV_STAMP)  ## the figures of the README, written to benchmarks/results
 	$(BIN)/python app.py bench $(ARGS)
 
-train: $(DEV_STAMP)  ## make the pocket model again, from nothing
+train: $(DEV_STAMP)  ## train the pocket model from nothing
 	$(BIN)/python -m training $(ARGS)
 
 clean:

@@ -39,7 +39,7 @@ ANSWERS_WAITING = 8
 
 
 class StudioError(RillError):
-    """The server refused, or cannot be reached. `code` as in docs/protocol.md, "" where there is none."""
+    """The server refused, or cannot be reached. `code` as in docs/protocol-messages.md, "" where there is none."""
 
     def __init__(self, message: str, code: str = "") -> None:
         super().__init__(message)

@@ -165,7 +165,7 @@ class Outbound:
         self.mailbox.post_or_drop(pack_reference(frame_id, self._session.captured(frame_id), form, picture))
 
     def failed(self, progress: FrameProgress, code: str, message: str, field: str | None = None) -> None:
-        """The frame is broken, or the model failed on it: send an error and an answer. code: as in docs/protocol.md."""
+        """The frame is broken, or the model failed on it: send an error and an answer. code: as in docs/protocol-messages.md."""
         self._gate.reset()
         if not self._session.awaits(progress.frame_id):
             return

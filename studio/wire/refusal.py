@@ -6,7 +6,7 @@ from studio.wire.protocol import CLOSE_CODES
 
 
 class Refusal(Exception):
-    """Ends a connection. `code` as in the error table of docs/protocol.md; `close` is the close code."""
+    """Ends a connection. `code` as in the error table of docs/protocol-messages.md; `close` is the close code."""
 
     def __init__(self, code: str, message: str, *, field: str | None = None, close: int | None = None) -> None:
         super().__init__(message)

@@ -37,7 +37,7 @@ REASONS = ("none", "stale", "credit", "superseded", "unsent", "paused", "spec")
 
 @dataclass(frozen=True, slots=True)
 class AnswerTimings:
-    """Milliseconds in an answer's header, in the order of the header; docs/protocol.md says what each one covers."""
+    """Milliseconds in an answer's header, in the order of the header; docs/protocol-binary.md says what each one covers."""
 
     receive: float = 0.0
     unpack: float = 0.0
@@ -70,7 +70,7 @@ MASK_HEADER = struct.Struct("<BBBBI")
 
 
 class ProtocolError(Exception):
-    """A message that breaks the protocol. `code` as in docs/protocol.md; `field` and `request` where known."""
+    """A message that breaks the protocol. `code` as in docs/protocol-messages.md; `field` and `request` where known."""
 
     def __init__(self, message: str, *, code: str = "bad_message", field: str | None = None, request: int | None = None) -> None:
         super().__init__(message)

@@ -191,7 +191,7 @@ def error_text(
     request: int | None = None,
     frame: int | None = None,
 ) -> str:
-    """An error message, cut to 400 characters; codes are listed in docs/protocol.md."""
+    """An error message, cut to 400 characters; codes are listed in docs/protocol-messages.md."""
     return pack_text("error", code=code, message=message[:400], fatal=fatal, field=field, request=request, frame=frame)
 
 
