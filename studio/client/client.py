@@ -73,7 +73,8 @@ class StudioClient:
     and picture prompt that stood last.
 
     token: needed, unless `origin` names a page the server accepts, or the same user runs the server on this machine: then it is
-    found (studio/wire/token_file.py). settings: dotted key → value. Raises StudioError from `async with`, and from every method
+    found (studio/wire/token_file.py). settings: dotted key → value. delivery: "newest" for a live picture, "every" where no frame
+    may be replaced by a newer one. Raises StudioError from `async with`, and from every method
     once the session is lost for good.
     """
 
@@ -87,13 +88,14 @@ class StudioClient:
         origin: str | None = None,
         tls: ssl.SSLContext | None = None,
         reconnects: int = 5,
+        delivery: str = "newest",
     ) -> None:
         self.url = stream_url(url)
         self.welcome: dict[str, Any] = {}
         self.telemetry: dict[str, Any] = {}
         self.errors: list[dict[str, Any]] = []
         self._token, self._origin, self._tls, self._reconnects = token, origin, tls, reconnects
-        self._settings = dict(settings or {})
+        self._settings, self._delivery = dict(settings or {}), delivery
         self._encoding = picture or PictureEncoding()
         self._next_id, self._settled = 1, 0
         self._pace = Pace()
@@ -149,7 +151,10 @@ class StudioClient:
 
     @property
     def _delay(self) -> float:
-        return self._pace.delay(self.sent - self._settled, self.welcome["limits"]["credit"], time.monotonic())
+        unsettled, credit = self.sent - self._settled, self.welcome["limits"]["credit"]
+        if self._delivery == "every":
+            return 0.0 if unsettled < credit else math.inf
+        return self._pace.delay(unsettled, credit, time.monotonic())
 
     async def frame(self, pixels: Pixels | None) -> int:
         """Send uint8 pixels [H, W, 3], or None for a picture from the prompt alone; waits for credit, and while others have their
@@ -295,6 +300,8 @@ class StudioClient:
             "resume": resume,
             "picture": {"format": self._encoding.format, "quality": self._encoding.quality},
         }
+        if self._delivery != "newest":
+            hello["delivery"] = self._delivery
         if resume is None and self._settings:
             hello["settings"] = self._settings
         return hello

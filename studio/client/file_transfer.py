@@ -1,7 +1,8 @@
 """A file through a running studio and back into a file: what `python -m studio.client` does.
 
 The time of reading and writing files does not count: pictures are read in chunks, streamed with the clock running, and written
-when it stands still. Every source frame gets a picture in the output; one that was dropped shows the picture before it.
+when it stands still. With delivery "every" each source frame gets its own picture, and one that is lost with a connection is sent
+again. With "newest" a frame that was dropped shows the picture before it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import ssl
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from studio.files.render import OrderedWriter, Source, open_source
 from studio.files.summary import Summary
 from studio.pictures import codec
 from studio.stream.telemetry import percentile
-from studio.wire.protocol import PictureEncoding
+from studio.wire.protocol import DELIVERIES, Answer, PictureEncoding
 
 CHUNK_BYTES = 72 * 1024 * 1024
 """96 pictures of 512x512: the pause between chunks costs less than one percent, and three chunks fit into memory anywhere."""
@@ -34,10 +36,24 @@ MAX_LAG = 8
 """No stream batch holds more frames; this many copies of the last one push all of them out."""
 
 
-class FileTransfer:
-    """One clip on its way. `pace` max sends as fast as answers come, source as fast as the clip plays."""
+MAX_SENDS = 5
+"""A frame that was dropped this often is given up, with an error."""
 
-    def __init__(self, client: StudioClient, source: Source, output: OrderedWriter, pace: str) -> None:
+
+@dataclass(slots=True)
+class SentFrame:
+    """place: index in the clip. sends: how often it has been sent."""
+
+    place: int
+    pixels: Pixels
+    sends: int = 0
+
+
+class FileTransfer:
+    """One clip in progress. pace: max sends as fast as answers come, source as fast as the clip plays. every: no frame may be
+    lost; else those that the server drops, and with pace source those that come too fast, repeat the picture before."""
+
+    def __init__(self, client: StudioClient, source: Source, output: OrderedWriter, pace: str, every: bool = True) -> None:
         self.client = client
         self.source = source
         self.pace = pace
@@ -48,7 +64,9 @@ class FileTransfer:
         self._output = output
         self._size = client.size  # of the file, whatever becomes of the stream
         self._writes: list[Callable[[], None]] = []  # done once the clock stands still
-        self._open: dict[int, int] = {}  # frame id → place in the clip, while no picture is decided for it
+        self._open: dict[int, SentFrame] = {}  # by frame id, while no picture is decided for it
+        self._lost: list[SentFrame] = []  # to be sent again
+        self._every = every
         self._done = 0  # all answers up to this frame id have been seen
         self._progress = asyncio.Event()
 
@@ -96,22 +114,36 @@ class FileTransfer:
             self._writes.append(lambda place=place: self._output.reserve(place))  # type: ignore[misc]
             if self.pace == "source":
                 await asyncio.sleep(max(0.0, started + index / self.source.fps - time.monotonic()))
-            if self.pace == "source" and not self.client.room:
+            if self.pace == "source" and not self._every and not self.client.room:
                 self._repeat(place)
                 continue
-            frame_id = await self.client.frame(pixels)
-            self._open[frame_id] = place
-            if frame_id == 1:
+            await self._send_lost()
+            if await self._send_frame(SentFrame(place, pixels)) == 1:
                 await self._settle()  # the engine's first step may be slow; nothing must queue behind it
         await self._settle()
         if last:
             await self._flush(chunk[-1])
 
+    async def _send_frame(self, frame: SentFrame) -> int:
+        if frame.sends == MAX_SENDS:
+            raise StudioError(f"frame {frame.place} of the clip was sent {MAX_SENDS} times and got no picture")
+        frame.sends += 1
+        frame_id = await self.client.frame(frame.pixels)
+        self._open[frame_id] = frame
+        return frame_id
+
+    async def _send_lost(self) -> None:
+        """Send the frames again that were lost, in the order of the clip."""
+        while self._lost:
+            await self._send_frame(self._lost.pop(0))
+
     async def _settle(self) -> None:
-        """Until every frame sent so far has been answered, or given up."""
-        while self._done < self.client.sent:
-            self._progress.clear()
-            await self._progress.wait()
+        """Until every frame sent so far has been answered; lost ones are sent again."""
+        while self._lost or self._done < self.client.sent:
+            await self._send_lost()
+            if self._done < self.client.sent:
+                self._progress.clear()
+                await self._progress.wait()
 
     async def _flush(self, pixels: Pixels) -> None:
         """Bring home what is still in the stream batch; the copies sent for it have no place in the clip."""
@@ -122,7 +154,7 @@ class FileTransfer:
                 await self.client.frame(pixels)
                 await self._settle()
         for frame_id in list(self._open):
-            self._repeat(self._open.pop(frame_id))
+            self._repeat(self._open.pop(frame_id).place)
 
     async def _receive(self) -> None:
         while True:
@@ -133,22 +165,32 @@ class FileTransfer:
 
     def _take(self, shown: DecodedAnswer) -> None:
         answer, frame_id = shown.answer, shown.answer.frame_id
+        if self._every and answer.verdict == "dropped":
+            return self._lose(answer)
         if shown.pixels is None:
             if answer.verdict != "warming" and frame_id in self._open:
                 self.summary.verdicts[answer.verdict] += 1
-                self._repeat(self._open.pop(frame_id))
+                self._repeat(self._open.pop(frame_id).place)
             return
-        for lost in [earlier for earlier in self._open if earlier < frame_id]:  # pictures never go back in time
-            self._repeat(self._open.pop(lost))
+        for earlier in [open_id for open_id in self._open if open_id < frame_id]:  # pictures never go back in time
+            self._repeat(self._open.pop(earlier).place)
         if frame_id not in self._open:
             return
-        place, picture = self._open.pop(frame_id), HostPicture(codec.fit(shown.pixels, *self._size))
+        place, picture = self._open.pop(frame_id).place, HostPicture(codec.fit(shown.pixels, *self._size))
         self._writes.append(lambda: self._output.deliver(place, picture))
         self.summary.verdicts[answer.verdict] += 1
         times = answer.timings
         self.summary.add_timings(StageTimings(**{stage: getattr(times, stage) for stage in STAGES}))
         self.latencies.append(shown.latency_ms)
         self.outside.append(shown.latency_ms - times.wait - times.model)
+
+    def _lose(self, answer: Answer) -> None:
+        """A frame was dropped, or the connection broke: then all frames without a picture are lost with it."""
+        broken = answer.reason == "unsent"
+        lost = [open_id for open_id in self._open if open_id == answer.frame_id or (broken and open_id < answer.frame_id)]
+        for frame_id in lost:
+            self._lost.append(self._open.pop(frame_id))
+        self._lost.sort(key=lambda frame: frame.place)
 
     def _repeat(self, place: int) -> None:
         self._writes.append(lambda: self._output.repeat(place))
@@ -168,7 +210,8 @@ async def transfer(args: argparse.Namespace) -> dict[str, Any]:
     tls = ssl.create_default_context(cafile=args.cafile) if args.cafile is not None else None
     encoding = PictureEncoding(args.format, args.quality)
     token = args.token if args.token is not None else environment.token()
-    async with StudioClient(args.url, token=token, settings=settings, picture=encoding, tls=tls) as client:
+    delivery = args.delivery or ("newest" if args.pace == "source" else "every")
+    async with StudioClient(args.url, token=token, settings=settings, picture=encoding, tls=tls, delivery=delivery) as client:
         if args.spec:
             await client.change(**dict(args.spec))
         if args.mask is not None:
@@ -178,7 +221,7 @@ async def transfer(args: argparse.Namespace) -> dict[str, Any]:
         source = open_source(args.input, *client.size)
         writer = media.open_writer(args.output, source.fps, *client.size)
         try:
-            running = FileTransfer(client, source, OrderedWriter(writer), args.pace)
+            running = FileTransfer(client, source, OrderedWriter(writer), args.pace, delivery == "every")
             await running.run()
         finally:
             writer.close()
@@ -205,6 +248,11 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("input", type=Path)
     made.add_argument("output", type=Path)
     made.add_argument("--pace", choices=("max", "source"), default="max", help="as fast as it goes, or as the clip plays")
+    made.add_argument(
+        "--delivery",
+        choices=DELIVERIES,
+        help="every: each frame gets its own picture (default); newest: frames that wait are replaced (so for --pace source)",
+    )
     made.add_argument("--prompt", help="what the picture should become")
     made.add_argument("--set", dest="assignments", action="append", default=[], metavar="KEY=VALUE", help="any live setting")
     made.add_argument(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -49,7 +50,8 @@ class Job:
     """One frame of a session for the model, or None, which only lets the stream batch move on.
 
     on_done: called on the owner's thread, once. on_turn_near: called there at the beginning of each step after which it is
-    probably this job's turn. on_unused: to be called instead by the caller that `offer` returns the job to.
+    probably this job's turn. on_unused: to be called instead by the caller that `offer` returns the job to. queued: wait
+    behind the session's older jobs, and do not replace them.
     """
 
     session: str
@@ -59,6 +61,7 @@ class Job:
     on_done: Callable[[JobResult], None]
     on_turn_near: Callable[[], None] = lambda: None
     on_unused: Callable[[], None] = lambda: None
+    queued: bool = False
 
 
 @dataclass(slots=True)
@@ -111,6 +114,7 @@ class Owner:
         self._clock = clock
         self._wake = threading.Condition()
         self._waiting: dict[str, Job] = {}
+        self._behind: dict[str, deque[Job]] = {}  # jobs that wait behind the one in `_waiting`
         self._since: dict[str, float] = {}  # arrival of the oldest unserved job; replacements inherit it
         self._begun: dict[str, RunningJob] = {}
         self._gone: set[str] = set()
@@ -135,6 +139,10 @@ class Owner:
         with self._wake:
             if self._closed or (job.frame is None and job.session in self._waiting):
                 return job
+            if job.queued and job.session in self._waiting:
+                self._behind.setdefault(job.session, deque()).append(job)
+                return None
+            self._behind.pop(job.session, None)  # of an earlier connection, which had queued them
             older = self._waiting.pop(job.session, None)
             self._waiting[job.session] = job
             self._since[job.session] = job.ready_at if older is None else self._since[job.session]
@@ -163,6 +171,7 @@ class Owner:
         """The session has ended: drop its job and its state."""
         with self._wake:
             self._waiting.pop(session, None)
+            self._behind.pop(session, None)
             self._gone.add(session)
             self._wake.notify()
 
@@ -176,6 +185,7 @@ class Owner:
         with self._wake:
             self._closed = True
             self._waiting.clear()
+            self._behind.clear()
             self._wake.notify()
         if self._thread.ident is not None:
             self._thread.join(timeout)
@@ -257,6 +267,10 @@ class Owner:
         if begun is not None:
             return replace(begun, rows=rows)
         job = self._waiting.pop(session, None)
+        behind = self._behind.get(session)
+        if behind:
+            self._waiting[session] = following = behind.popleft()
+            self._since[session] = following.ready_at
         return None if job is None else RunningJob(job, now, rows)
 
     def _demand(self, pipeline: StreamPipeline, job: Job, since: float) -> WaitingSession:

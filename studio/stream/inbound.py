@@ -158,4 +158,5 @@ class FrameReader:
         else:
             on_unused = partial(self._outbound.superseded, progress.frame_id)
         on_done = partial(self._callbacks.job_done, progress)
-        return Job(self._session.name, self._session, frame, ready_at, on_done, self._callbacks.turn_near, on_unused)
+        queued = self._session.every and frame is not None
+        return Job(self._session.name, self._session, frame, ready_at, on_done, self._callbacks.turn_near, on_unused, queued)

@@ -178,7 +178,7 @@ class Outbound:
 
     def fail_all(self) -> None:
         """An error of our own: every frame in flight has failed, and the stream continues."""
-        self._session.inbox = None
+        self._session.clear_inbox()
         for frame_id in self._session.in_flight:
             self.failed(FrameProgress(frame_id, self._session.captured(frame_id), 0.0), "model_error", "an internal error")
         self.mailbox.wake()

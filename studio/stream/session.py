@@ -7,7 +7,7 @@ received = sum of all verdicts + frames in flight + answers in the outbox.
 from __future__ import annotations
 
 import enum
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -74,8 +74,8 @@ class AgeGauge:
 
 
 class Session:
-    """State of one session. Event loop only, but for settings, mask, picture and encoding: they are replaced as a whole, and any
-    thread may read them."""
+    """State of one session. Event loop only, but for settings, mask, picture, encoding and every: they are replaced as a whole,
+    and any thread may read them."""
 
     def __init__(self, name: str, limits: Limits, settings: Settings) -> None:
         self.name = name
@@ -84,6 +84,7 @@ class Session:
         self.mask: Mask | None = None
         self.picture: Pixels | None = None  # the picture prompt
         self.encoding = PictureEncoding()
+        self.every = False  # delivery "every": no frame and no picture is replaced by a newer one
         self.paused = False
         self.wants_references = False  # the client asked for the probe's pictures too
         self.last_id = 0
@@ -92,6 +93,7 @@ class Session:
         self.inbox: ReceivedFrame | None = None
         self.outbox: list[Answer] = []
         self.send_blocked = False  # an answer is being sent, and the socket does not take it
+        self._behind_inbox: deque[ReceivedFrame] = deque()  # only with delivery "every"
         self._in_flight: dict[int, FrameState | Answer] = {}  # oldest first; an Answer waits for earlier frames
         self._captured: OrderedDict[int, float] = OrderedDict()
         self._age = AgeGauge()
@@ -121,9 +123,11 @@ class Session:
         self._captured[frame.id] = frame.captured_at
         while len(self._captured) > CAPTURE_TIMES_KEPT:
             self._captured.popitem(last=False)
-        beyond = len(self._in_flight) >= self.limits.credit
+        beyond = len(self._in_flight) + self._unsent >= self.limits.credit
         if self.paused:
             self._drop(frame.id, "paused")
+        elif self.every:
+            self._append(ReceivedFrame(frame, now), beyond)
         elif self._age.stale(frame.captured_at, now, self.limits.max_age_ms / 1000):
             self._drop(frame.id, "stale")
         elif beyond and self.inbox is None:
@@ -134,10 +138,32 @@ class Session:
             if before is not None:
                 self.drop(before.frame.id, "credit" if beyond else "superseded")
 
+    @property
+    def _unsent(self) -> int:
+        """Answers in the outbox that hold credit: with delivery "every" none is replaced, so their number must be bounded."""
+        return sum(answer.verdict != "dropped" for answer in self.outbox) if self.every else 0
+
+    def _append(self, received: ReceivedFrame, beyond: bool) -> None:
+        """Behind the frames that wait; dropped if the client has exceeded its credit."""
+        if beyond:
+            return self._drop(received.frame.id, "credit")
+        self._in_flight[received.frame.id] = FrameState.IN_PROGRESS
+        if self.inbox is None:
+            self.inbox = received
+        else:
+            self._behind_inbox.append(received)
+
+    def clear_inbox(self) -> list[ReceivedFrame]:
+        """Take everything out of the inbox, undecoded."""
+        received = [*([] if self.inbox is None else [self.inbox]), *self._behind_inbox]
+        self.inbox = None
+        self._behind_inbox.clear()
+        return received
+
     def take(self, now: float) -> ReceivedFrame | None:
-        """The frame to decode now, if there is one; one that has grown too old in the inbox is dropped."""
-        received, self.inbox = self.inbox, None
-        if received is not None and (now - received.received_at) * 1000 > self.limits.max_age_ms:
+        """The frame to decode now, if there is one; one that is too old is dropped, unless delivery is "every"."""
+        received, self.inbox = self.inbox, self._behind_inbox.popleft() if self._behind_inbox else None
+        if received is not None and not self.every and (now - received.received_at) * 1000 > self.limits.max_age_ms:
             self.drop(received.frame.id, "stale")
             return None
         return received
@@ -193,9 +219,9 @@ class Session:
     def pause(self, paused: bool) -> None:
         """While paused no frame is taken in; the one in the inbox is dropped."""
         self.paused = paused
-        if paused and self.inbox is not None:
-            received, self.inbox = self.inbox, None
-            self.drop(received.frame.id, "paused")
+        if paused:
+            for received in self.clear_inbox():
+                self.drop(received.frame.id, "paused")
 
     def _drop(self, frame_id: int, reason: str) -> None:
         self.totals["dropped"] += 1
@@ -235,7 +261,7 @@ class Session:
 
     def detach(self) -> None:
         """The connection has ended: what is in flight is lost, the rest stays."""
-        self.inbox = None
+        self.clear_inbox()
         self.send_blocked = False
         for frame_id in self.in_flight:
             self.drop(frame_id, "unsent")
@@ -247,11 +273,15 @@ class Session:
     def _put(self, answer: Answer) -> None:
         """While the socket is busy one picture waits, the newest; answers without one are 80 bytes, and few wait beside it.
 
-        Pictures that wait only because the event loop was late, `credit` at most, are all sent.
+        Pictures that wait only because the event loop was late, `credit` at most, are all sent. With delivery "every" all answers
+        wait, but for those of dropped frames.
         """
         pictures = 1 if self.send_blocked else self.limits.credit
         alike = [waiting for waiting in self.outbox if _has_picture(waiting) == _has_picture(answer)]
-        if len(alike) >= (pictures if _has_picture(answer) else HEADERS_WAITING):
+        kept = self.every and answer.verdict != "dropped"
+        if self.every:
+            alike = [waiting for waiting in alike if waiting.verdict == "dropped"]
+        if not kept and len(alike) >= (pictures if _has_picture(answer) else HEADERS_WAITING):
             self._discard(alike[0])
             self.outbox = [waiting for waiting in self.outbox if waiting is not alike[0]]
         # What is settled at this moment, not when it is sent: else it would include frames whose answers wait behind this one.

@@ -185,7 +185,7 @@ class Connection:
             async with asyncio.timeout(BUILD_WAIT_S):
                 await self._await(hub.prepare(settings, session.name), "graphs are being built for these settings", hub.clock())
         settings, _ = fitted_settings(settings, hub.check)  # another pipeline may have come meanwhile
-        session.settings, session.encoding = settings, hello.picture
+        session.settings, session.encoding, session.every = settings, hello.picture, hello.delivery == "every"
         seat.takeover = self._taken_over
         stream.attach(on_error=self._count_error)
         await self._socket.send(

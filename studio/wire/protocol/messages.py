@@ -31,6 +31,9 @@ MAX_ID = 2**32 - 1
 MAGIC, KIND_FRAME, KIND_ANSWER, KIND_MASK, KIND_REFERENCE, KIND_PICTURE = 0x52, 1, 2, 3, 4, 5
 FORMATS = ("none", "jpeg", "png", "webp")
 ANSWER_FORMATS = ("none", "jpeg", "png")
+DELIVERIES = ("newest", "every")
+"""newest: a newer frame or picture replaces one that waits; every: none is replaced, and the client's credit paces it."""
+
 VERDICTS = ("generated", "cached", "skipped", "warming", "dropped", "failed")
 REASONS = ("none", "stale", "credit", "superseded", "unsent", "paused", "spec")
 
@@ -97,6 +100,7 @@ class Hello:
     picture: PictureEncoding = PictureEncoding()
     client: str = ""
     wait: bool = False
+    delivery: str = "newest"
 
 
 @dataclass(frozen=True, slots=True)

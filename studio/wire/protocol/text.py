@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from studio.wire.protocol.messages import (
+    DELIVERIES,
     MAX_REQUEST,
     MAX_TEXT,
     VERSION,
@@ -58,12 +59,15 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _hello(message: dict[str, Any]) -> Hello:
-    _known(message, {"protocol", "token", "resume", "settings", "picture", "client", "wait"}, {"protocol"})
+    _known(message, {"protocol", "token", "resume", "settings", "picture", "client", "wait", "delivery"}, {"protocol"})
     if message["protocol"] is True or message["protocol"] != VERSION:
         raise ProtocolError(f"protocol {brief(message['protocol'])} is not supported; {VERSION} is", field="protocol")
     client = _text(message, "client", 80)
     if not client.isprintable():
         raise ProtocolError("client holds unprintable characters", field="client")
+    delivery = message.get("delivery", "newest")
+    if delivery not in DELIVERIES:
+        raise ProtocolError(f"{brief(delivery)} is not one of {', '.join(DELIVERIES)}", field="delivery")
     return Hello(
         protocol=VERSION,
         token=_text(message, "token", 256) if "token" in message else None,
@@ -72,6 +76,7 @@ def _hello(message: dict[str, Any]) -> Hello:
         picture=_picture_encoding(_mapping(message, "picture")),
         client=client,
         wait=_flag(message, "wait") if "wait" in message else False,
+        delivery=delivery,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -308,6 +309,28 @@ def test_a_session_that_ends_between_two_parts_leaves_nothing(heavy: Desk, gate:
     heavy.offer("other", 2)
     heavy.hear(1)
     assert not heavy.owner._begun and set(heavy.owner._states) == {"other"}
+
+
+def test_queued_jobs_are_all_done_in_their_order(desk: Desk) -> None:
+    desk.block()
+    for frame_id in range(1, 6):
+        assert desk.owner.offer(replace(desk.job("a", frame_id), queued=True)) is None
+    still = desk.job("a", None)
+    assert desk.owner.offer(still) is still, "what waits lets the stream batch move on"
+    desk.pipeline.hold.set()
+    done = [desk.back.get(timeout=10) for _ in range(6)]
+    assert [result.output.frame_id for session, result in done if session == "a" and result.output] == [1, 2, 3, 4, 5]
+
+
+def test_a_job_of_a_later_connection_replaces_all_that_were_queued(desk: Desk) -> None:
+    desk.block()
+    for frame_id in range(1, 4):
+        desk.owner.offer(replace(desk.job("a", frame_id), queued=True))
+    desk.offer("a", 9)
+    desk.pipeline.hold.set()
+    assert {name: result.output.frame_id for name, result in desk.hear(2).items() if result.output}["a"] == 9
+    desk.offer("b", 1)
+    assert set(desk.hear(1)) == {"b"}, "ids must rise: none of the older frames may follow"
 
 
 def test_a_load_that_fails_is_told() -> None:

@@ -50,7 +50,7 @@ def beside_a_light_neighbour() -> Scheduler:
 class World:
     """One client that keeps to its credit, mostly, and everything between its frames and their answers."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, every: bool = False) -> None:
         self.dice = random.Random(seed)
         self.now, self.credit = 100.0, self.dice.choice([1, 2, 2, 2, 3, 4])
         of_model, of_pool, of_loop = (0.02, 0.1, 0.5), (0.3, 1.0), (0.3, 1.0)
@@ -59,6 +59,7 @@ class World:
         self.owner = Owner(lambda: FakePipeline(SPEC), lambda: self.now, beside_a_light_neighbour)  # type: ignore[arg-type,return-value]
         self.owner.loaded.set_result(FakePipeline(SPEC))  # type: ignore[arg-type]
         self.session = Session("s", Limits(credit=self.credit), Settings())
+        self.session.every = every
         services = StreamServices(self.owner, self.pool, self.session.limits, Metrics(), lambda: self.now, lambda: SPEC)  # type: ignore[arg-type]
         dispatcher = Dispatcher(self.loop, self.pool, "s")  # type: ignore[arg-type]
         self.stream = Stream(self.session, services, dispatcher, self.gate)
@@ -202,6 +203,13 @@ class World:
         assert not session.in_flight or any(map(session.awaits, session.in_flight)), "nothing will give that credit back"
         for ends in self.ends.values():
             assert sum(ends[end] for end in ENDS) <= 1 and ends["generated"] + ends["spec"] <= 1, "settled once"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_with_delivery_every_no_frame_is_replaced(seed: int) -> None:
+    world = World(seed, every=True)
+    world.walk(1000)
+    assert world.session.drops.keys() <= {"credit", "paused", "unsent"} and world.session.totals["generated"] > 0
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -249,6 +249,53 @@ def test_a_lost_connection_loses_what_is_under_way_and_nothing_else() -> None:
     assert one.next_answer() is None
 
 
+def every(**limits: float) -> Session:
+    one = session(**limits)
+    one.every = True
+    return one
+
+
+def test_with_delivery_every_frames_wait_in_their_order_and_none_is_too_old() -> None:
+    one = every(credit=3, max_age_ms=100.0)
+    for frame_id in (1, 2, 3):
+        one.receive(frame(frame_id, captured_at=-9.0 * (frame_id > 1)), 0.0)
+    taken = [one.take(5.0) for _ in range(4)]
+    assert [received and received.frame.id for received in taken] == [1, 2, 3, None] and not one.drops
+
+
+def test_with_delivery_every_all_answers_wait_for_a_slow_reader_and_hold_their_credit() -> None:
+    one = every(credit=2)
+    one.send_blocked = True
+    for frame_id in (1, 2):
+        one.receive(frame(frame_id), 0.0)
+        one.take(0.0)
+        one.answer(frame_id, made(frame_id))
+    one.receive(frame(3), 0.0)
+    assert one.drops == {"credit": 1}, "its client has read nothing yet"
+    assert [answer.frame_id for answer in one.outbox] == [1, 2, 3]
+    assert one.next_answer() is not None
+    one.receive(frame(4), 0.0)
+    assert one.in_flight == (4,)
+
+
+def test_with_delivery_every_a_client_without_regard_for_its_credit_fills_no_outbox() -> None:
+    one = every(credit=2)
+    for frame_id in range(1, 100):
+        one.receive(frame(frame_id), 0.0)
+        if one.take(0.0) is not None:
+            one.answer(frame_id, made(frame_id, ("generated", "skipped", "warming")[frame_id % 3]))
+    assert len(one.outbox) <= 2 + 4 and one.drops.keys() == {"credit"}
+
+
+def test_with_delivery_every_a_pause_and_the_end_empty_the_whole_inbox() -> None:
+    for end in (lambda one: one.pause(True), lambda one: one.detach()):
+        one = every(credit=4)
+        for frame_id in (1, 2, 3):
+            one.receive(frame(frame_id), 0.0)
+        end(one)
+        assert one.take(0.0) is None and one.in_flight == () and one.drops.total() == 3
+
+
 def test_stale_by_two_clocks_that_are_never_compared() -> None:
     gauge = AgeGauge()
     assert not gauge.stale(1000.0, 5.0, 0.5)
@@ -276,9 +323,10 @@ MOVES = st.lists(
 )
 
 
-@given(MOVES, st.integers(1, 3))
-def test_every_frame_meets_exactly_one_fate(moves: list[tuple[str, int]], credit: int) -> None:
+@given(MOVES, st.integers(1, 3), st.booleans())
+def test_every_frame_meets_exactly_one_fate(moves: list[tuple[str, int]], credit: int, keeps_every: bool) -> None:
     one, next_id, unpacked, settled = session(credit=credit), 1, list[int](), 0
+    one.every = keeps_every
     for step, (move, number) in enumerate(moves):
         now = step * 0.01
         if move == "receive":

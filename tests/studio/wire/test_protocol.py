@@ -165,6 +165,15 @@ def test_timings_are_the_engines_stages_and_two_more() -> None:
     assert (*(item.name for item in fields(StageTimings)), "wait", "total") == protocol.TIMINGS
 
 
+def test_delivery_is_one_of_two() -> None:
+    assert protocol.parse_text(text(type="hello", protocol=1)).delivery == "newest"  # type: ignore[union-attr]
+    assert protocol.parse_text(text(type="hello", protocol=1, delivery="every")).delivery == "every"  # type: ignore[union-attr]
+    for wrong in ("", "all", None, 1, True, ["every"]):
+        with pytest.raises(ProtocolError, match="newest, every") as caught:
+            protocol.parse_text(text(type="hello", protocol=1, delivery=wrong))
+        assert caught.value.field == "delivery"
+
+
 def test_messages_are_read() -> None:
     assert protocol.parse_text(text(type="hello", protocol=1)) == Hello(1)
     full = text(type="hello", protocol=1, token="t", resume="r", settings={"a": 1}, picture={"format": "png"}, client="me")
