@@ -127,7 +127,7 @@ class Stretch:
         counted = place >= self.lead
         thumb = None
         if self.settings.gate.enabled:
-            answer = self._gate.ask(self.pictures[place], self.settings.gate, self.settings.version)
+            answer = self._gate.decide(self.pictures[place], self.settings.gate, self.settings.version)
             if answer.skip:
                 self.block.skipped.add(place)
                 self.block.skipped_tile = max(self.block.skipped_tile, answer.scores.tile)

@@ -35,7 +35,7 @@ def admit(
         levels.schedule.timesteps(strength, settings.steps),
         anchor=start,
         thumb=state.previous_thumb,
-        painting=state.painting,
+        inputs_version=state.inputs_version,
         hint=hint,
         picture=state.tokens,
         omega_map=_map(state, settings.omega_map, previous),

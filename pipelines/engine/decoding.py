@@ -1,4 +1,4 @@
-"""The last stage of a step: finished latents to pictures, painted where a look asks for paint."""
+"""The last stage of a step: finished latents to pictures, painted where the prompt names a painted look."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipelines.techniques.styles import Style
 from pipelines.values.types import HostPicture, Picture, Pixels
 
 Safety = Callable[[Sequence[Pixels]], Sequence[bool]]
-"""Says of each picture, uint8 [height, width, 3], whether it is to be hidden."""
+"""For pictures, uint8 [height, width, 3] each: whether each is to be hidden."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,6 @@ class PictureDecoder:
 
 
 def _hidden(safety: Safety, pictures: Sequence[Pixels]) -> list[Picture]:
-    """The pictures, black where the safety checker hides one. It looks at every picture, so here a GPU is waited for."""
+    """The pictures, black where the safety checker hides one. It reads every picture, so this waits for a GPU."""
     hides = safety(pictures)
     return [HostPicture(np.zeros_like(seen) if hide else seen) for seen, hide in zip(pictures, hides, strict=True)]

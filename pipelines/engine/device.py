@@ -1,4 +1,4 @@
-"""How pictures reach the device and leave it, and which stages of a step run beside each other. The engine knows the interface
+"""How pictures reach the device and leave it, and which stages of a step run beside each other. The engine uses the interface
 and no device.
 
 On a CPU (`HostTransfer`) nothing moves. On CUDA (`CudaTransfer`) a picture goes up, is encoded, denoised, decoded and comes down
@@ -67,7 +67,7 @@ class Transfer(Protocol):
         ...
 
     def read(self, value: Tensor) -> Callable[[], float]:
-        """Start the way of a number [] to the host. What it returns waits for it, so ask with the next frame."""
+        """Start the way of a number [] to the host. What it returns waits for it, so call that with the next frame."""
         ...
 
     def download(self, pixels: Tensor) -> list[Picture]:
@@ -117,7 +117,7 @@ class HostTransfer:
 
 @dataclass(frozen=True, slots=True)
 class DevicePicture:
-    """A picture on its way into pinned memory. `host` goes back to torch's pool of such memory when nobody holds it any more."""
+    """A picture on its way into pinned memory. `host` goes back to torch's pool of such memory with its last reference."""
 
     host: Tensor
     arrived: Any

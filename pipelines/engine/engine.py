@@ -1,8 +1,8 @@
-"""The streaming engine: frames of all sessions in, pictures out, one UNet call for everybody.
+"""The streaming engine: frames of all sessions in, pictures out, one UNet call for all.
 
 One way through it: `advance` makes a turn of each entry (turn.py), `StepRunner` (step.py) takes the turns through encoder, UNet
 and decoder. The rows of a UNet call come from the planner (rows.py), the mathematics of a level are in levels.py. `step` and
-`advance` are called from one thread; the engine knows no clock but the stopwatch of its own stages, no sockets, no threads.
+`advance` are called from one thread; the engine has no clock but the stopwatch of its own stages, no sockets, no threads.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The planner of rows: which frames the next UNet call of a session moves, which rows that takes, and which pass each row takes.
 
-The step takes its rows from here, and the forecast (forecast.py) asks the same functions about calls that have not come yet. The
-planner reads what a session remembers and changes nothing; memory.py writes.
+The step takes its rows from here, and the forecast (forecast.py) calls the same functions for calls that have not come yet. The
+planner reads what a session remembers and changes nothing; feature_memory.py writes.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class PictureKeys:
         return self._picture(frame), frame.timestep
 
     def _picture(self, frame: InFlight) -> Hashable:
-        return self._relevant, self._travel, frame.painting, frame.hint is not None
+        return self._relevant, self._travel, frame.inputs_version, frame.hint is not None
 
 
 class AssumedKeys:

@@ -26,7 +26,7 @@ CacheSlot = tuple[int, bool]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FeatureEntry:
-    """Features of the last full pass of one slot, with what the policy knows of them.
+    """Features of the last full pass of one slot, with the policy's state of them.
 
     relayed: features that the last pass, a relay, kept for the next one; empty after any other pass.
     """
@@ -40,7 +40,7 @@ class FeatureEntry:
 class StreamState:
     """One session's memory between steps. Made by `StreamPipeline.open`; opaque to everyone but the engine.
 
-    previous_x0: the last finished latent, for the warm start. mask: the painted strength map [1, h, w]. painting: number of
+    previous_x0: the last finished latent, for the warm start. mask: the painted strength map [1, h, w]. inputs_version: number of
     changes of mask and picture prompt. picture: the picture prompt; tokens: of it and of no picture, [T, D] each, once they are
     computed. residuals: of the negative rows, by level. turn: the `Turn` that goes on in a later step.
     """
@@ -50,7 +50,7 @@ class StreamState:
     previous_x0: Tensor | None = None
     previous_thumb: Thumb | None = None
     mask: Tensor | None = None
-    painting: int = 0
+    inputs_version: int = 0
     picture: Pixels | None = None
     tokens: tuple[Tensor, Tensor] | None = None
     cache: dict[CacheSlot, FeatureEntry] = field(default_factory=dict)
@@ -75,7 +75,7 @@ class StreamState:
         It holds from the next frame on; frames in flight keep theirs. Raises ValueError for other arrays.
         """
         self.mask = None if mask is None else strength_map.from_mask(mask, *self.noise.shape[1:])[0]
-        self.painting += 1  # ends what was remembered under the old map
+        self.inputs_version += 1  # ends what was remembered under the old map
 
     def set_picture(self, picture: Pixels | None) -> None:
         """The picture prompt, uint8 [height, width, 3] of any size; None removes it.
@@ -84,7 +84,7 @@ class StreamState:
         prompts.
         """
         self.picture, self.tokens = picture, None
-        self.painting += 1  # ends what was remembered under the old picture
+        self.inputs_version += 1  # ends what was remembered under the old picture
 
     def shadow(self) -> StreamState:
         """An independent state that will treat the next frame as this one would, for the unaccelerated reference."""

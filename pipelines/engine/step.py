@@ -14,9 +14,9 @@ from pipelines.engine.admission import admit
 from pipelines.engine.conditioner import Conditioner
 from pipelines.engine.decoding import FinishedLatent, PictureDecoder
 from pipelines.engine.device import Transfer
+from pipelines.engine.feature_memory import remember
 from pipelines.engine.graph_choice import GraphChoice
 from pipelines.engine.levels import FrameOutputs, Levels
-from pipelines.engine.memory import remember
 from pipelines.engine.passes import Passes, RowInput
 from pipelines.engine.rows import Row, RowPlanner
 from pipelines.engine.turn import Entry, Turn

@@ -39,7 +39,7 @@ def pictures(files: Sequence[Path], width: int, height: int) -> list[Pixels]:
 
 class Calibration:
     """Inputs for the graphs of one pipeline, one stream row after the other: every picture at one strength under one prompt. The
-    rows are made when the first graph asks, and kept for the others."""
+    rows are made for the first graph and kept for the others."""
 
     def __init__(self, parts: ModelParts, spec: StreamSpec) -> None:
         self.parts, self.spec = parts, spec

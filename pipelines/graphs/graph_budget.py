@@ -18,8 +18,8 @@ log = logging.getLogger("rill")
 K = TypeVar("K", bound=Hashable)
 
 
-def leaving(sizes: Mapping[K, int], used: Mapping[K, int], stay: Set[K], wanted: int, budget: int) -> list[K] | None:
-    """Which graphs leave, least recently used first, so that `wanted` bytes fit beside the rest; None if they never do. Pure.
+def to_evict(sizes: Mapping[K, int], used: Mapping[K, int], stay: Set[K], wanted: int, budget: int) -> list[K] | None:
+    """Graphs to evict, least recently used first, so that `wanted` bytes fit beside the rest; None if they never do. Pure.
 
     sizes: bytes of those that count. used: a number that grows with each use. stay: who cannot leave.
     """
@@ -41,7 +41,7 @@ class ReadyGraphs(Generic[K]):
     def __init__(self, kept: Callable[[K], bool], budget: int | None = None) -> None:
         self.budget = budget
         self._kept = kept
-        self._graphs: dict[K, Graph] = {}  # never changed, only replaced: whoever looks sees all of it
+        self._graphs: dict[K, Graph] = {}  # never changed, only replaced, so that a reader in another thread sees all of it
         self._stepping: dict[K, Graph] = {}  # those that the running step began with
         self._sizes: dict[K, int] = {}  # of those that count
         self._used: dict[K, int] = {}
@@ -85,16 +85,16 @@ class ReadyGraphs(Generic[K]):
 
     def fits(self, key: K, size: int, ahead: bool = False) -> bool:
         """Whether `room` would make room."""
-        return self.budget is None or self._kept(key) or self._leaving(size, ahead) is not None
+        return self.budget is None or self._kept(key) or self._to_evict(size, ahead) is not None
 
     def room(self, key: K, size: int, ahead: bool = False) -> bool:
         """Make room for a graph of about `size` bytes; False where that cannot be done, which is reported.
 
-        ahead: nobody needs it yet, so nothing is evicted for it.
+        ahead: no session needs it yet, so nothing is evicted for it.
         """
         if self.budget is None or self._kept(key):
             return True
-        gone = self._leaving(size, ahead)
+        gone = self._to_evict(size, ahead)
         if gone is None:
             if not ahead and key not in self._refused:
                 self._refused |= {key}
@@ -121,9 +121,9 @@ class ReadyGraphs(Generic[K]):
         self._sizes.clear()
         self._used.clear()
 
-    def _leaving(self, size: int, ahead: bool) -> list[K] | None:
+    def _to_evict(self, size: int, ahead: bool) -> list[K] | None:
         sizes = dict(self._sizes)
-        return leaving(sizes, dict(self._used), sizes.keys() if ahead else self._needed, size, self.budget or 0)
+        return to_evict(sizes, dict(self._used), sizes.keys() if ahead else self._needed, size, self.budget or 0)
 
     def remove(self, key: K) -> None:
         """A running step keeps it until its end."""

@@ -22,7 +22,7 @@ from pipelines.checkpoints.loader.model_files import SPATIAL_FACTOR
 from pipelines.checkpoints.loader.parts import ModelParts
 from pipelines.graphs import memory
 from pipelines.graphs.backends.base import Backend, Samples
-from pipelines.graphs.backends.building import alone
+from pipelines.graphs.backends.building import build_lock
 from pipelines.graphs.calibration import CALIBRATED, Calibration
 from pipelines.graphs.graph_budget import ReadyGraphs
 from pipelines.networks.controlnet import ControlPass
@@ -54,7 +54,7 @@ CONTROLLED = {part: f"controlled-{part}" for part in ("full", *SHORT, "encoder")
 
 
 def with_control(key: GraphKey) -> tuple[GraphKey, ...]:
-    """What a pass needs where a ControlNet has a say: the pass that takes its residuals, and the ControlNet's own."""
+    """What a pass needs where a ControlNet takes part: the pass that takes its residuals, and the ControlNet's own."""
     if key.part not in CONTROLLED:
         return ()
     taken = key.branch if key.part in SHORT else None
@@ -134,11 +134,11 @@ class Graphs:
     def build(self, key: GraphKey, ahead: bool = False, must: bool = False) -> bool:
         """Make a graph ready, in any thread; returns at once if it is. False if there is no memory for it.
 
-        ahead: nobody needs it yet, so no other leaves for it. must: it is built whatever memory it takes.
+        ahead: no session needs it yet, so no other is evicted for it. must: it is built whatever memory it takes.
         """
         if key in self.resident:
             return True
-        with alone():  # the example reads weights, which two threads would read twice
+        with build_lock():  # the example reads weights, which two threads would read twice
             if key in self.resident:
                 return True
             size = self._bytes(key)
@@ -154,7 +154,7 @@ class Graphs:
 
     def evict(self, key: GraphKey) -> None:
         """Give its memory back, where it is ready; its file stays."""
-        with alone():
+        with build_lock():
             self.resident.remove(key)
 
     def portable(self, key: GraphKey, ahead: bool = False) -> bool:

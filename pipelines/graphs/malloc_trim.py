@@ -24,7 +24,7 @@ def _library() -> Any:
 
 
 def trim() -> None:
-    """Give back what nobody refers to any more. Takes tenths of a second."""
+    """Return freed memory to the system. Takes tenths of a second."""
     gc.collect()
     if (library := _library()) is not None:
         library.malloc_trim(0)

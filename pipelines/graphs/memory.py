@@ -190,7 +190,7 @@ def readable(count: int) -> str:
 
 
 def release() -> None:
-    """Give back what nobody refers to any more: Python's cycles, the heap, then the device's cache. Takes tenths of a second."""
+    """Free what is no longer referred to: Python's cycles, the heap, then the device's cache. Takes tenths of a second."""
     malloc_trim.trim()
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.empty_cache()

@@ -1,7 +1,7 @@
-"""Prompt to what a row is told: encoded once, remembered, blended, completed by what else the model takes.
+"""Prompts to the conditions of UNet rows: encoded once, remembered, blended, completed by what else the model takes.
 
 A text encoder runs for a prompt that was never seen; everything after that is arithmetic on remembered tensors. What the UNet's
-resnets are told of prompt and timestep is remembered, too.
+resnets take of prompt and timestep is remembered, too.
 """
 
 from __future__ import annotations
@@ -37,10 +37,11 @@ class Text:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Condition:
-    """What one row is told beside its latent and its timestep.
+    """What the UNet takes for one row beside latent and timestep.
 
     embedding: [L, D]. added: what else the UNet takes of pooled text [P], time ids [6], guidance embedding [W], in this order.
-    guidance: the γ that the guidance embedding says, None for a model without one. style: of the painter, None for none. levels:
+    guidance: γ in the guidance embedding, None for a model without one. style: of the painter, None for none.
+    modulations:
     the modulations [M] computed from it so far, by timestep.
     """
 
@@ -48,20 +49,20 @@ class Condition:
     added: tuple[Tensor, ...] = ()
     guidance: float | None = None
     style: Style | None = None
-    levels: OrderedDict[int, Tensor] = field(default_factory=OrderedDict)
+    modulations: OrderedDict[int, Tensor] = field(default_factory=OrderedDict)
 
     def modulation(self, timestep: int, compute: Callable[[int, Condition], Tensor]) -> Tensor:
-        """What the resnets are told at a timestep: remembered, or computed now."""
-        if timestep not in self.levels:
-            self.levels[timestep] = compute(timestep, self)
-            if len(self.levels) > CACHED_LEVELS:
-                self.levels.popitem(last=False)
-        return self.levels[timestep]
+        """The scales and shifts of the resnets at a timestep, [M]: remembered, or computed now."""
+        if timestep not in self.modulations:
+            self.modulations[timestep] = compute(timestep, self)
+            if len(self.modulations) > CACHED_LEVELS:
+                self.modulations.popitem(last=False)
+        return self.modulations[timestep]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Additions:
-    """What a model is told beside the text: time_ids [6] of SDXL, and γ in an embedding of w_size numbers (distilled LCM).
+    """What a model takes beside the text: time_ids [6] of SDXL, and γ in an embedding of w_size numbers (distilled LCM).
 
     empty_is_zero: no negative prompt is a text of zeros, not that of the empty prompt.
     """
@@ -89,7 +90,7 @@ class Additions:
         return Condition(embedding, tuple(added), scale, text.style)
 
     def embedded_guidance(self, settings: Settings) -> float:
-        """γ as the network itself hears it: 1 where guidance works on rows, so that it is not applied twice."""
+        """γ as the network itself takes it: 1 where guidance works on rows, so that it is not applied twice."""
         return 1.0 if guidance.active(settings) else settings.guidance
 
 

@@ -1,4 +1,4 @@
-"""When features of an earlier UNet pass may be used again. Decides only: holds no tensors, knows no UNet and no clock.
+"""When features of an earlier UNet pass may be used again. Decides only: no tensors, no UNet, no clock.
 
 Three kinds of reuse:
 - frames: the deep features of an earlier frame at the same noise level, while the fresh detail of the new frame enters through
@@ -103,7 +103,7 @@ def decide(state: CacheState, key: CacheKey, thumb: Thumb | None, settings: Cach
     """The pass for the next frame of this entry. Pure.
 
     interval: a full pass every `interval`-th frame. adaptive: as soon as the input has drifted by more than `drift`, and no
-    later than interval would. Under both, another key or a scene cut asks for a full pass at once.
+    later than interval would. Under both, another key or a scene cut leads to a full pass at once.
     """
     if not settings.enabled or state.key != key or state.age + 1 >= settings.interval:
         return "full"

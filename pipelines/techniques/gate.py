@@ -1,7 +1,7 @@
 """The similarity gate: may this frame be answered with the last picture? Knows no model, no clock, no frame ids.
 
 The stochastic similarity filter of StreamDiffusion (arXiv 2312.12491, section 3.4), decided on a thumbnail in host memory
-so that no device is asked, plus a rule per tile: the cosine of whole pictures is nearly blind to a small waving hand.
+so that no device is needed, plus a rule per tile: the cosine of whole pictures is nearly blind to a small waving hand.
 """
 
 from __future__ import annotations
@@ -135,8 +135,8 @@ class Gate:
         self.state = GateState()
         self._dice = np.random.default_rng(seed)
 
-    def ask(self, pixels: Pixels | None, settings: GateSettings, settings_version: Hashable) -> Answer:
-        """May the frame be skipped? One die is thrown per asked frame, whatever the answer, so that a replay stays in step.
+    def decide(self, pixels: Pixels | None, settings: GateSettings, settings_version: Hashable) -> Answer:
+        """May the frame be skipped? One die is thrown per frame, whatever the answer, so that a replay stays in step.
 
         Frames without pixels and those of a gate that is switched off pass, and leave no reference behind.
         """

@@ -10,11 +10,11 @@ source at the first level, the previous level's result afterwards. So nothing is
 carries r over at one step multiplies it by √((1−ᾱ)/ᾱ)·(1+(γ−1)δ) a frame and diverges. And at later levels the negative is not
 pulled back to the source again and again, as it is if x₀* stays the source.
 
-What a negative row says beyond x₀* is its residual, D = x̂₀_u − x₀*. Wherever the row stays away, x̂₀_u = x₀* + D with
+The residual of a negative row is D = x̂₀_u − x₀*. Where there is no such row, x̂₀_u = x₀* + D with
 
 - self-negative: D = 0;
 - one-time negative: D of this frame's first level;
-- adaptive: D of this level, from the frame in which the row was last asked.
+- adaptive: D of this level, from the last frame that had the row.
 """
 
 from __future__ import annotations
@@ -35,10 +35,11 @@ def active(settings: Settings) -> bool:
     return settings.guidance_mode != "none" and settings.guidance != 1.0
 
 
-def needs_negative_row(settings: Settings, level: int, has_source: bool, dropped: bool = False) -> bool:
+def needs_negative_row(settings: Settings, level: int, has_source: bool, reusable: bool = False) -> bool:
     """Whether the row at `level` needs an unconditional row beside it.
 
-    Self-negative needs a source picture; from a prompt alone it falls back to one-time. `dropped`: see `NegativeResidual.drops`.
+    Self-negative needs a source picture; from a prompt alone it falls back to one-time. `reusable`: of the level's
+    `NegativeResidual`.
     """
     if not active(settings):
         return False
@@ -46,7 +47,7 @@ def needs_negative_row(settings: Settings, level: int, has_source: bool, dropped
         case "full":
             return True
         case "adaptive":
-            return not dropped
+            return not reusable
         case "self":
             return not has_source and level == 0
         case _:
@@ -76,21 +77,20 @@ def cosine_similarity(a: Tensor, b: Tensor) -> Tensor:
 
 
 RECHECK = 8
-"""Frames after which adaptive guidance asks the negative row again."""
+"""Frames after which adaptive guidance computes the negative row again."""
 
 STAGGER = 2
-"""Frames between the first questions of two levels, so that a stream batch does not ask all of them in one step."""
+"""Frames between the first rows of two levels, so that a stream batch does not compute all of them in one step."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NegativeResidual:
-    """What adaptive guidance knows of one level of one session (adaptive guidance, arXiv 2312.12487, drops rows between the
-    steps of one picture; with few steps a frame the decision is carried from frame to frame).
+    """The last negative row of one level of one session, for adaptive guidance.
 
-    key, thumb: the conditioning and the input under which the row was last asked. residual: D of then, [C, h, w]. cosine:
-    between the guided result with the row and what the residual before it would have made of it, to be asked for with the next
-    frame, when a GPU has it. age: frames since. due: age
-    at which it is asked again.
+    Adaptive guidance (arXiv 2312.12487) drops rows between the steps of one picture; with few steps a frame the decision is
+    carried from frame to frame. key, thumb: conditioning and input of the row. residual: its D, [C, h, w]. cosine: of the guided
+    result with the row and of that with the residual before it; to be called with the next frame, when a GPU has it. age: frames
+    since. due: age at which the row is computed again.
     """
 
     key: Hashable
@@ -101,7 +101,7 @@ class NegativeResidual:
     age: int = 0
 
     def reusable(self, key: Hashable, thumb: Thumb | None, threshold: float) -> bool:
-        """Whether the negative row may stay away from a frame with this conditioning and input."""
+        """Whether a frame with this conditioning and input needs no negative row."""
         valid = self.key == key and self.age < self.due and drift(thumb, self.thumb) <= SCENE_CUT
         return valid and self.cosine() >= threshold
 
@@ -120,7 +120,7 @@ def measured(
     scale: float,
     read: Callable[[Tensor], Callable[[], float]],
 ) -> NegativeResidual:
-    """The likeness after a level's negative row has spoken: residual D, x0 the conditional prediction, anchor x₀*. read: starts
+    """What is remembered of a level's negative row: residual D, x0 the conditional prediction, anchor x₀*. read: starts
     the way of a number to the host."""
     if before is None or before.key != key:
         known, due = torch.zeros_like(residual), RECHECK - STAGGER * level % RECHECK

@@ -26,7 +26,7 @@ def on_host(value: Tensor) -> Tensor:
 
 
 class LevelNoise:
-    """Noise [C, h, w] of one level; `advance` moves it by an angle. Drawn on the host, so that every device sees the same."""
+    """Noise [C, h, w] of one level; `advance` moves it by an angle. Drawn on the host: the same for every device."""
 
     def __init__(self, seed: int, level: int, shape: tuple[int, int, int], to_device: ToDevice = on_host) -> None:
         self._generator = torch.Generator().manual_seed((seed + (level + 1) * LEVEL_STRIDE) % 2**63)

@@ -30,7 +30,7 @@ class Schedule:
     and keep more of what the ones before drew.
 
     first: what the network calls timestep 0 (a flow's times end at T, not at T − 1). shift: the share of the timestep that the
-    network is told, 1 but for NitroFusion (arXiv 2412.02030), which takes a latent of any level for one of a lower level.
+    network gets, 1 but for NitroFusion (arXiv 2412.02030), which takes a latent of any level for one of a lower level.
     """
 
     signal: Tensor
@@ -50,7 +50,7 @@ class Schedule:
             raise ValueError(f"power {self.power} is out of range; above 0 to {MAX_POWER:g} is allowed")
 
     def model_timestep(self, timestep: int) -> int:
-        """The number that the network hears for a timestep."""
+        """The timestep as the network takes it."""
         return int(timestep * self.shift) + self.first
 
     def model_coefficients(self) -> tuple[Tensor, Tensor]:
@@ -65,7 +65,7 @@ class Schedule:
         return self.signal.shape[0]
 
     def timesteps(self, strength: float, steps: int) -> tuple[int, ...]:
-        """n timesteps down from t₀ = round(strength·(T−1)), evenly unless `power` says otherwise; t₀ does not depend on n.
+        """n timesteps down from t₀ = round(strength·(T−1)), evenly at power 1; t₀ does not depend on n.
 
         A model trained at few timesteps gets the nearest of them; SettingsError if it has fewer than `steps`.
         """
@@ -123,7 +123,7 @@ def from_config(
 ) -> Schedule:
     """The schedule that a diffusers scheduler_config.json describes. ModelError names a field it cannot honour.
 
-    prediction overrides the configuration's, for weights that were distilled to say something else. Beside diffusers' own fields
+    prediction overrides the configuration's, for weights distilled to predict something else. Beside diffusers' own fields
     `timestep_power` is read, 1 where it is missing.
     """
     length = int(config.get("num_train_timesteps", 1000))

@@ -40,15 +40,15 @@ class InFlight:
     timesteps: tuple[int, ...]
     level: int = 0
     anchor: Tensor | None = None  # x₀*: the clean latent that x was noised from
-    residual: Tensor | None = None  # one-time guidance: what the negative row said beyond the anchor
+    residual: Tensor | None = None  # one-time guidance: x̂₀_u of the negative row minus the anchor
     x0: Tensor | None = None  # newest prediction
-    thumb: Thumb | None = None  # of the input, where a technique asked for it
+    thumb: Thumb | None = None  # of the input, where a technique needs it
     map: Tensor | None = None  # share of the strength per pixel, [1, h, w]
     omega_map: Tensor | None = None  # share of ω's effect per pixel, [1, h, w]
-    painting: int = 0  # which of the session's painted maps was there when it came
+    inputs_version: int = 0  # which of the session's painted maps was there when it came
     hint: Tensor | None = None  # the map that a ControlNet holds it to, [3, H, W]
     picture: tuple[Tensor, Tensor] | None = None  # tokens of the picture prompt and of no picture, [T, D] each
-    reused: bool = False  # one of its levels made do with features of another pass
+    reused: bool = False  # one of its levels used features of another pass
     kept: Mapping[bool, KeptFeatures] = field(default_factory=dict)  # by whether of the negative row; replaced, never changed
 
     @property

@@ -144,7 +144,7 @@ class Renderer:
         self.settings = settings
 
     def _skips(self, frame: Frame) -> bool:
-        return self.settings.gate.enabled and self._gate.ask(frame.pixels, self.settings.gate, self.settings.version).skip
+        return self.settings.gate.enabled and self._gate.decide(frame.pixels, self.settings.gate, self.settings.version).skip
 
     def _step(self, frame: Frame | None, start: float) -> None:
         (answer,) = self.pipeline.step([Entry(self._state, frame, self.settings)])

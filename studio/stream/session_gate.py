@@ -27,4 +27,4 @@ class SessionGate:
         if self._reset:
             self._reset = False
             self._gate.forget()
-        return self._gate.ask(pixels, settings.gate, settings.version)
+        return self._gate.decide(pixels, settings.gate, settings.version)

@@ -1,7 +1,7 @@
 """One graph at a time in a process: tracing patches torch while it runs, and compilers keep state of their own.
 
 Two threads that converted at once failed, 3 of 3 times, with a RuntimeError. So the turn belongs to the backend's `build`, which
-no backend overrides: each says in `_build` how it is done.
+no backend overrides; each implements `_build`.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from torch import Tensor, nn
 from pipelines.graphs.backends.base import Graph, Samples
 
 
-class Turn:
-    """A lock for one thread at a time, which may take it again. Who waits longest is not passed by who had it last: a queue of
-    graphs would keep everybody else out until its end."""
+class FairLock:
+    """A lock for one thread at a time, which may take it again. The thread that waits longest is next: a queue of
+    graphs would otherwise keep all other threads out until its end."""
 
     def __init__(self) -> None:
         self._next, self._lock = threading.Lock(), threading.Lock()
         self._owner: int | None = None
 
     @contextmanager
-    def taken(self) -> Iterator[None]:
+    def held(self) -> Iterator[None]:
         me = threading.get_ident()
         if self._owner == me:
             yield
@@ -41,7 +41,7 @@ class Turn:
             self._lock.release()
 
 
-_TURN = Turn()
+_LOCK = FairLock()
 
 
 class Builder(ABC):
@@ -57,7 +57,7 @@ class Builder(ABC):
         lanes: int = 1,
     ) -> Graph:
         """As `Backend.build`. Waits while another thread of the process builds."""
-        with alone():
+        with build_lock():
             return self._build(key, make, example, samples, lanes)
 
     def lanes(self, rows: int, cells: int, weights: int) -> int:
@@ -67,7 +67,7 @@ class Builder(ABC):
     @final
     def encoder(self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor]) -> Graph:
         """As `Backend.encoder`. Waits while another thread of the process builds."""
-        with alone():
+        with build_lock():
             return self._encoder(key, make, example)
 
     def _encoder(self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor]) -> Graph:
@@ -87,5 +87,5 @@ class Builder(ABC):
     ) -> Graph: ...
 
 
-alone = _TURN.taken
-"""The turn, for what belongs to a graph besides its building: weights that are read, an example of its inputs."""
+build_lock = _LOCK.held
+"""The lock, for what belongs to a graph besides its building: weights that are read, an example of its inputs."""

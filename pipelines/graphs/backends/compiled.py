@@ -50,9 +50,9 @@ class CompileBackend(EagerBackend):
             fixed = self._fixed(module, example)
             if self.on_gpu and self.path.graphs:
                 return Capture(graph, fixed, self.device, self._pool(getattr(module, "lane", "denoise")))
-            held = _held(graph, [value.clone() for value in fixed])
-            held(*example)
-        return held
+            graph_on_own_inputs = _on_own_inputs(graph, [value.clone() for value in fixed])
+            graph_on_own_inputs(*example)
+        return graph_on_own_inputs
 
     def _fixed(self, module: nn.Module, example: Sequence[Tensor]) -> list[Tensor]:
         """The example as the module takes it, so that the recording holds no conversion that can be done on the way in."""
@@ -65,9 +65,9 @@ class CompileBackend(EagerBackend):
         return self._pools[lane]
 
 
-def _held(graph: Graph, inputs: Sequence[Tensor]) -> Graph:
+def _on_own_inputs(graph: Graph, inputs: Sequence[Tensor]) -> Graph:
     """The graph on inputs of its own, into which those of a call are copied. torch compiles anew for whatever it has not seen,
-    and even the stride of a dimension of size 1, which says nothing, counts: a slice of one row is not the example's row.
+    and even the stride of a dimension of size 1, which has no effect, counts: a slice of one row is not the example's row.
     """
 
     def run(*given: Tensor) -> tuple[Tensor, ...]:

@@ -58,7 +58,7 @@ class EagerBackend(Builder):
         return run
 
     def _enter(self, value: Tensor, dtype: torch.dtype) -> Tensor:
-        value = value.to(self.device, non_blocking=self.on_gpu)  # a GPU stages what comes from pageable memory, nobody waits
+        value = value.to(self.device, non_blocking=self.on_gpu)  # staged from pageable memory: no wait
         if not value.is_floating_point():
             return value
         value = value.to(dtype)

@@ -35,7 +35,7 @@ from kernels import groupnorm, upsample
 from pipelines.graphs import malloc_trim
 from pipelines.graphs.backends.base import Graph, Samples
 from pipelines.graphs.backends.building import Builder
-from pipelines.graphs.backends.store import GraphStore, Hold
+from pipelines.graphs.backends.store import FileLease, GraphStore
 from pipelines.graphs.layout import ON_CPU
 from pipelines.values.types import GRAPHS_ON_DISK
 
@@ -116,7 +116,7 @@ class OpenVinoBackend(Builder):
         name, config = self._name(key, samples is not None), self._config(lanes)
         found = self._found(name, config) or self._kept(name, self.model(make, example, samples), config)
         malloc_trim.trim()
-        return _graph(*found, lanes, None if self.store is None else self.store.hold(name))
+        return _graph(*found, lanes, None if self.store is None else self.store.lease(name))
 
     def _encoder(self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor]) -> Graph:
         return self._exact._build(key, make, example, None, 1)
@@ -222,7 +222,7 @@ TORCH = {ov.Type.f32: torch.float32, ov.Type.bf16: torch.bfloat16, ov.Type.u8: t
 """The types of what graphs give."""
 
 
-def _graph(compiled: Any, weights: int = 0, lanes: int = 1, hold: Hold | None = None) -> Graph:
+def _graph(compiled: Any, weights: int = 0, lanes: int = 1, lease: FileLease | None = None) -> Graph:
     """The compiled model as a graph. weights: how many numbers it holds; lanes: as in `Backend.build`; hold: of its file."""
     requests = [compiled.create_infer_request() for _ in range(lanes)]
     taken = [port.element_type == ov.Type.bf16 for port in compiled.inputs]
@@ -241,19 +241,19 @@ def _graph(compiled: Any, weights: int = 0, lanes: int = 1, hold: Hold | None = 
                 started.callback(request.wait)
         return outputs
 
-    run.hold, run.weights = hold, weights  # type: ignore[attr-defined]
+    run.lease, run.weights = lease, weights  # type: ignore[attr-defined]
     return run
 
 
 def _laid_out(value: Tensor, half: bool) -> Tensor:
-    """As a graph takes it: contiguous, and bfloat16 just where it says so."""
+    """As a graph takes it: contiguous, and bfloat16 only where its input is."""
     if half or value.dtype == torch.bfloat16:
         value = value.to(torch.bfloat16 if half else torch.float32)
     return value.contiguous()
 
 
 def _shared(value: Tensor) -> Any:
-    """The tensor's own memory. NumPy knows no bfloat16, so that passes as integers of 16 bits."""
+    """The tensor's own memory. NumPy has no bfloat16, so it passes as integers of 16 bits."""
     if value.dtype == torch.bfloat16:
         return ov.Tensor(value.view(torch.int16).numpy(), ov.Shape(list(value.shape)), ov.Type.bf16)
     return ov.Tensor(value.numpy(), shared_memory=True)

@@ -1,4 +1,4 @@
-"""Whether bfloat16 pays on this processor: measured, since that it has the instructions does not say so.
+"""Whether bfloat16 pays on this processor: measured, since having the instructions does not prove it.
 
 A Xeon whose virtual machine hides AMX has AVX512-BF16 left, and takes 1.6 to 1.8 times as long in it as in float32. So a few
 convolutions are timed in both, in turn, once a process, and the fastest run of each counts.

@@ -17,7 +17,7 @@ def resolve(spec: StreamSpec) -> StreamSpec:
     device = spec.device if spec.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
     on_gpu = device.startswith("cuda")
     if on_gpu and not torch.cuda.is_available():
-        raise SpecError("device", f"{device!r} is asked for but this machine or this build of torch has no CUDA device")
+        raise SpecError("device", f"{device!r} needs a CUDA device, which this machine or this build of torch does not have")
     if not on_gpu and device != "cpu":
         raise SpecError("device", f"{device!r} is not one of auto, cpu, cuda, cuda:N")
     backend = spec.backend if spec.backend != "auto" else ("compile" if on_gpu else "openvino")
@@ -42,7 +42,7 @@ def _check_int8(backend: str, on_gpu: bool) -> None:
 
 def quantised(spec: StreamSpec, resolved: StreamSpec, calibrated: bool) -> StreamSpec:
     """The resolved spec, in int8 where dtype was left open, the CPU computes in it but not in bfloat16, and the model comes with
-    pictures to calibrate it with. Raises SpecError where int8 is asked of a model without."""
+    pictures to calibrate it with. Raises SpecError for int8 and a model without."""
     if resolved.dtype == "int8" and resolved.backend == "openvino" and not calibrated:
         raise SpecError(
             "dtype", "int8 needs pictures to calibrate with, which this model does not have; bfloat16 or float32 do not"

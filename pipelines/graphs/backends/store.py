@@ -28,11 +28,11 @@ PART = ".part"
 ABANDONED_S = 3600.0  # a part that is older was left by a process that died
 
 
-class Hold:
-    """A file in use: it is not removed while this lives."""
+class FileLease:
+    """A file in use: it is not removed while a reference to this exists."""
 
 
-_held: weakref.WeakValueDictionary[Path, Hold] = weakref.WeakValueDictionary()
+_leases: weakref.WeakValueDictionary[Path, FileLease] = weakref.WeakValueDictionary()
 
 
 class GraphStore:
@@ -44,13 +44,13 @@ class GraphStore:
         self.folder, self.limit = folder, limit
         self.refuses = False  # whether the last file could not be written
 
-    def hold(self, name: str) -> Hold:
+    def lease(self, name: str) -> FileLease:
         """Keep that file while the answer is referred to."""
         path = self.folder / name
-        hold = _held.get(path)
-        if hold is None:
-            hold = _held[path] = Hold()
-        return hold
+        lease = _leases.get(path)
+        if lease is None:
+            lease = _leases[path] = FileLease()
+        return lease
 
     def has(self, name: str) -> bool:
         """Whether there is a file of that name, whole or not."""
@@ -116,7 +116,7 @@ class GraphStore:
                 return
             if path == newest:
                 self._report(f"graphs are over {self.limit} bytes and are not all kept", self.folder)
-            if path == newest or path not in _held:
+            if path == newest or path not in _leases:
                 with contextlib.suppress(OSError):
                     path.unlink()
                     excess -= size

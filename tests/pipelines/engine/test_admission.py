@@ -98,7 +98,7 @@ def test_a_painted_mask_is_a_map_from_the_next_frame_on() -> None:
     assert admitted(state, patch).map is None, "nothing is painted"
     state.set_mask(np.zeros((8, 8), np.uint8))
     item = admitted(state, patch, number=1)
-    assert item.map is not None and item.painting == 1 and state.ring.frames[0].map is None
+    assert item.map is not None and item.inputs_version == 1 and state.ring.frames[0].map is None
     torch.testing.assert_close(item.x, LATENT * LEVELS.schedule.signal[0] + state.noise.level(0) * LEVELS.schedule.sigma[0])
 
 

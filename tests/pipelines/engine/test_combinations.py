@@ -130,7 +130,7 @@ def stream(pipeline: StreamPipeline, patch: dict[str, object]) -> list[Answer]:
         if index == COUNT // 2:
             settings = settings.patched({"prompt": "a red fox"})
         frame = None if index is None else Frame(index, index / 25, CLIP[2 * index])
-        if frame is not None and gate.ask(frame.pixels, settings.gate, settings.version).skip:
+        if frame is not None and gate.decide(frame.pixels, settings.gate, settings.version).skip:
             answers.append((frame.id, "skipped", None))
             continue
         with decoded(pipeline) as latents:

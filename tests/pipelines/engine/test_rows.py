@@ -132,7 +132,7 @@ def test_keys_hold_what_a_picture_depends_on(change: dict[str, object]) -> None:
     one, other = keys(CACHE), keys(CACHE.patched(change))
     assert one.features(frame()) != other.features(frame()) and one.guidance(frame()) != other.guidance(frame())
     assert one.features(frame()) == keys(CACHE.patched({"gate.enabled": True, "probe.enabled": True})).features(frame())
-    painted = replace(frame(), painting=1)
+    painted = replace(frame(), inputs_version=1)
     assert one.features(painted) != one.features(frame())
 
 

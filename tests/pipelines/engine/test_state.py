@@ -27,14 +27,14 @@ def test_a_mask_becomes_a_map_of_the_latents_size(state: StreamState) -> None:
 @pytest.mark.parametrize("mask", [np.zeros((4, 4), np.float32), np.zeros(4, np.uint8), np.zeros((0, 3), np.uint8)])
 def test_a_mask_of_another_kind_is_refused_and_the_old_one_stays(state: StreamState, mask: np.ndarray) -> None:
     state.set_mask(np.full((8, 8), 255, np.uint8))
-    before = state.mask, state.painting
+    before = state.mask, state.inputs_version
     with pytest.raises(ValueError, match="a mask must be uint8"):
         state.set_mask(mask)
-    assert (state.mask, state.painting) == before
+    assert (state.mask, state.inputs_version) == before
 
 
 def test_every_change_of_mask_or_picture_ends_what_was_remembered(state: StreamState) -> None:
-    seen = [state.painting]
+    seen = [state.inputs_version]
     for change in (
         lambda: state.set_mask(np.zeros((8, 8), np.uint8)),
         lambda: state.set_mask(None),
@@ -42,7 +42,7 @@ def test_every_change_of_mask_or_picture_ends_what_was_remembered(state: StreamS
         lambda: state.set_picture(None),
     ):
         change()
-        seen.append(state.painting)
+        seen.append(state.inputs_version)
     assert len(set(seen)) == len(seen)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.graphs.backends.base import Graph, Samples
-from pipelines.graphs.backends.building import Builder, Turn
+from pipelines.graphs.backends.building import Builder, FairLock
 from pipelines.graphs.backends.compiled import CompileBackend
 from pipelines.graphs.backends.eager import EagerBackend
 from pipelines.graphs.backends.openvino import OpenVinoBackend
@@ -113,39 +113,39 @@ def test_graphs_of_one_row_compute_in_one_pool_of_threads() -> None:
 
 
 def test_a_turn_may_be_taken_again_by_who_has_it() -> None:
-    turn = Turn()
-    with turn.taken(), turn.taken():
+    turn = FairLock()
+    with turn.held(), turn.held():
         pass
-    with turn.taken():
+    with turn.held():
         pass
 
 
 def test_a_turn_ends_with_an_error() -> None:
-    turn = Turn()
-    with pytest.raises(ValueError, match="why"), turn.taken():
+    turn = FairLock()
+    with pytest.raises(ValueError, match="why"), turn.held():
         raise ValueError("why")
     with ThreadPoolExecutor(1) as threads:
         assert threads.submit(_takes, turn).result(LIMIT_S)
 
 
-def _takes(turn: Turn) -> bool:
-    with turn.taken():
+def _takes(turn: FairLock) -> bool:
+    with turn.held():
         return True
 
 
 def test_who_takes_turn_after_turn_keeps_nobody_out() -> None:
     """A queue of graphs is worked off by one thread, one turn after the other; a change of the spec comes in between."""
-    turn, served, waits = Turn(), threading.Event(), threading.Event()
+    turn, served, waits = FairLock(), threading.Event(), threading.Event()
 
     def other() -> None:
         waits.set()
-        with turn.taken():
+        with turn.held():
             served.set()
 
     thread = threading.Thread(target=other)
     turns = 0
     while not served.is_set() and turns < 10_000:
-        with turn.taken():
+        with turn.held():
             turns += 1
             if turns == 1:
                 thread.start()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pipelines import Entry, Frame, GraphLimits, MemoryShortError, Settings, StreamSpec, load
 from pipelines.engine import engine
 from pipelines.graphs import memory
-from pipelines.graphs.graph_budget import ReadyGraphs, leaving
+from pipelines.graphs.graph_budget import ReadyGraphs, to_evict
 from pipelines.graphs.graphs import ALWAYS_READY
 
 SIZE = 128
@@ -28,7 +28,7 @@ GREY = np.full((SIZE, SIZE, 3), 128, np.uint8)
     st.integers(0, 200),
 )
 def test_who_leaves(sizes: dict[int, int], used: dict[int, int], stay: frozenset[int], wanted: int, budget: int) -> None:
-    gone = leaving(sizes, used, stay, wanted, budget)
+    gone = to_evict(sizes, used, stay, wanted, budget)
     fixed = sum(size for key, size in sizes.items() if key in stay)
     if gone is None:
         assert fixed + wanted > budget, "refused only where what has to stay leaves no room"

@@ -215,10 +215,10 @@ def test_files_in_use_stay(tmp_path: Path) -> None:
     for name in "ab":
         graphs.write(name, bytes(100))
     used(tmp_path, a=1.0, b=2.0)
-    hold = graphs.hold("a")
+    hold = graphs.lease("a")
     graphs.write("c", bytes(100))
     assert names(tmp_path) == {"a", "c"}
-    both = hold, graphs.hold("c")
+    both = hold, graphs.lease("c")
     assert not graphs.write("d", bytes(100)), "with all of them in use the newest one is not kept"
     assert names(tmp_path) == {"a", "c"}
     del hold, both

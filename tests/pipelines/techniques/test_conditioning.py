@@ -126,15 +126,15 @@ def test_what_was_computed_from_a_condition_stays_with_it_until_its_text_or_scal
     assert asked == [(500, 2.0), (250, 2.0)]
     for changed in ({"blend": 0.6}, {"guidance": 3.0}, {"blend_mode": "spherical"}, {"prompt": "c"}):
         other = settings.patched(changed)
-        assert conditions(prompts.blend(other), other).levels == {}
-    assert conditions(prompts.blend(settings), settings).levels
+        assert conditions(prompts.blend(other), other).modulations == {}
+    assert conditions(prompts.blend(settings), settings).modulations
 
 
 def test_remembered_levels_and_conditions_are_bounded() -> None:
     condition = Condition(torch.zeros(1, 1))
     for timestep in range(3 * CACHED_LEVELS):
         condition.modulation(timestep, lambda timestep, _: torch.tensor([timestep]))
-    assert list(condition.levels) == list(range(2 * CACHED_LEVELS, 3 * CACHED_LEVELS))
+    assert list(condition.modulations) == list(range(2 * CACHED_LEVELS, 3 * CACHED_LEVELS))
     conditions, texts, settings = Conditions(Additions(), limit=2), [embed(name) for name in "abc"], Settings()
     first = conditions(texts[0], settings)
     assert conditions(texts[1], settings) is not first and conditions(texts[0], settings) is first

@@ -200,7 +200,7 @@ def test_the_gate_repeats_itself_for_a_seed_and_differs_between_seeds() -> None:
 
     def run(seed: int) -> list[bool]:
         gate = Gate(seed)
-        return [gate.ask(frame, rule, 0).skip for frame in frames]
+        return [gate.decide(frame, rule, 0).skip for frame in frames]
 
     assert run(1) == run(1)
     assert run(1) != run(2)
@@ -213,7 +213,7 @@ def test_the_gate_agrees_with_the_pure_rule_and_its_own_dice() -> None:
     rule, gate, dice, state = replace(ON, threshold=0.9999, tile_threshold=0.5), Gate(9), np.random.default_rng(9), GateState()
     for i, frame in enumerate(frames):
         skip, state = decide(state, thumbnail(frame), rule, float(dice.random()), i // 15)
-        answer = gate.ask(frame, rule, i // 15)
+        answer = gate.decide(frame, rule, i // 15)
         assert answer.skip is skip
         if skip:
             assert answer.scores.p_skip > 0 and answer.scores.cosine > 0.99
@@ -222,27 +222,27 @@ def test_the_gate_agrees_with_the_pure_rule_and_its_own_dice() -> None:
 def test_the_gate_throws_one_die_per_frame_whatever_it_answers() -> None:
     frame, off, dice = camera(128, np.random.default_rng(0)), GateSettings(enabled=False), np.random.default_rng(5)
     gate = Gate(5)
-    gate.ask(frame, ON, 0)
-    gate.ask(frame, off, 0)
-    gate.ask(None, ON, 0)
+    gate.decide(frame, ON, 0)
+    gate.decide(frame, off, 0)
+    gate.decide(None, ON, 0)
     dice.random(3)
     assert gate._dice.random() == dice.random()
 
 
 def test_nothing_is_compared_across_a_pause_of_the_gate_or_a_lost_frame() -> None:
     frame, gate = camera(128, np.random.default_rng(0)), Gate(0)
-    assert [gate.ask(frame, ON, 0).skip for _ in range(2)] == [False, True]
+    assert [gate.decide(frame, ON, 0).skip for _ in range(2)] == [False, True]
     gate.forget()
-    assert [gate.ask(frame, ON, 0).skip for _ in range(2)] == [False, True]
-    gate.ask(frame, GateSettings(enabled=False), 0)
-    assert [gate.ask(frame, ON, 0).skip for _ in range(2)] == [False, True]
-    gate.ask(None, ON, 0)
-    assert not gate.ask(frame, ON, 0).skip
+    assert [gate.decide(frame, ON, 0).skip for _ in range(2)] == [False, True]
+    gate.decide(frame, GateSettings(enabled=False), 0)
+    assert [gate.decide(frame, ON, 0).skip for _ in range(2)] == [False, True]
+    gate.decide(None, ON, 0)
+    assert not gate.decide(frame, ON, 0).skip
 
 
 def test_another_picture_size_compares_by_content() -> None:
     gate = Gate(0)
-    gate.ask(np.full((256, 256, 3), 90, np.uint8), ON, 0)
-    assert gate.ask(np.full((128, 512, 3), 90, np.uint8), ON, 0).skip, (
+    gate.decide(np.full((256, 256, 3), 90, np.uint8), ON, 0)
+    assert gate.decide(np.full((128, 512, 3), 90, np.uint8), ON, 0).skip, (
         "thumbnails have one shape; the spec's change is the owner's"
     )

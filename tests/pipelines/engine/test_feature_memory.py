@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
+from pipelines.engine.feature_memory import remember
 from pipelines.engine.levels import Levels
-from pipelines.engine.memory import remember
 from pipelines.engine.rows import PictureKeys, Row, RowPlanner
 from pipelines.engine.state import StreamState
 from pipelines.techniques.noise import SessionNoise
