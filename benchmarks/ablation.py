@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks import chart, clips, machine
 from benchmarks.configurations import Configuration, Group, groups, touched
-from benchmarks.measure import MODEL_STAGES, Block, Closeness, Stretch, add_model_arguments, middle, positive, ratios
+from benchmarks.measure import MODEL_STAGES, Block, Closeness, Stretch, add_model_arguments, positive, ratios, rounded_median
 from pipelines import Pixels, Settings, SettingsError, StreamPipeline, StreamSpec, load, media
 from studio.environment import cache_dir
 
@@ -31,7 +31,7 @@ PAUSED_FRAMES = 175
 
 
 @dataclass(frozen=True)
-class Material:
+class LoadedClip:
     """A clip in memory, at one size. kind: moving, or paused if the input stands still for a while."""
 
     name: str
@@ -65,15 +65,19 @@ class Record:
         total = sum(verdicts.values()) - verdicts["warming"]
         stages = {stage: list(chain.from_iterable(block.stages[stage] for block in self.blocks)) for stage in MODEL_STAGES}
         return {
-            "model_fps": middle([block.model_fps for block in self.blocks], 2),
-            "model_fps_ratio": middle(ratios([block.model_fps for block in self.blocks], [block.model_fps for block in theirs])),
-            "shown_per_cpu_s": middle([block.shown_per_cpu_s for block in self.blocks], 2),
-            "shown_per_cpu_s_ratio": middle(
+            "model_fps": rounded_median([block.model_fps for block in self.blocks], 2),
+            "model_fps_ratio": rounded_median(
+                ratios([block.model_fps for block in self.blocks], [block.model_fps for block in theirs])
+            ),
+            "shown_per_cpu_s": rounded_median([block.shown_per_cpu_s for block in self.blocks], 2),
+            "shown_per_cpu_s_ratio": rounded_median(
                 ratios([block.shown_per_cpu_s for block in self.blocks], [block.shown_per_cpu_s for block in theirs])
             ),
-            "stage_ms": {stage: middle(values, 2) for stage, values in stages.items()},
+            "stage_ms": {stage: rounded_median(values, 2) for stage, values in stages.items()},
             "denoise_mean_ms": round(fmean(stages["denoise"]), 2) if stages["denoise"] else None,
-            "denoise_ratio": middle(ratios([block.denoise_ms for block in theirs], [block.denoise_ms for block in self.blocks])),
+            "denoise_ratio": rounded_median(
+                ratios([block.denoise_ms for block in theirs], [block.denoise_ms for block in self.blocks])
+            ),
             "share": {name: round(verdicts[name] / total, 3) if total else 0.0 for name in ("generated", "cached", "skipped")},
             "skipped_tile_max": round(max(block.skipped_tile for block in self.blocks), 4),
             "stretches": len(self.blocks),
@@ -84,7 +88,7 @@ class Record:
 class Ablation:
     """One pipeline, some material, some looks."""
 
-    def __init__(self, pipeline: StreamPipeline, material: Sequence[Material], prompts: Sequence[str], strength: float) -> None:
+    def __init__(self, pipeline: StreamPipeline, material: Sequence[LoadedClip], prompts: Sequence[str], strength: float) -> None:
         self.pipeline, self.material, self.prompts, self.strength = pipeline, material, prompts, strength
         self._turn = 0
 
@@ -123,7 +127,7 @@ class Ablation:
     def _settings(self, configuration: Configuration, prompt: str) -> Settings:
         return Settings().patched({"prompt": prompt, "strength": self.strength, **configuration.patch})
 
-    def _stretches(self, group: Group, repeats: int) -> Iterator[Material]:
+    def _stretches(self, group: Group, repeats: int) -> Iterator[LoadedClip]:
         for _ in range(repeats):
             yield from (material for material in self.material if material.kind == "moving" or group.pauses)
 
@@ -141,7 +145,7 @@ class Ablation:
             reference.pictures.clear()
 
 
-def gather(names: Sequence[str], size: int, frames: int) -> list[Material]:
+def load_clips(names: Sequence[str], size: int, frames: int) -> list[LoadedClip]:
     """The clips in memory. A name of benchmarks/clips.py or a path. Raises MediaError."""
     found = []
     for name in names:
@@ -152,12 +156,12 @@ def gather(names: Sequence[str], size: int, frames: int) -> list[Material]:
             count = PAUSED_FRAMES if scene is not None and scene.pauses else frames + LEAD
             start = 0 if paused else max(0, (len(clip) - count) // 2)
             pictures = [clip[index] for index in range(start, min(start + count, len(clip)))]
-            found.append(Material(name, "paused" if paused else "moving", pictures))
+            found.append(LoadedClip(name, "paused" if paused else "moving", pictures))
         else:
             pictures = [picture for picture, _ in zip(media.read(Path(name), size, size), range(frames + LEAD), strict=False)]
             if len(pictures) <= LEAD:
                 raise media.MediaError(f"{name}: has {len(pictures)} frame(s); more than {LEAD} are needed")
-            found.append(Material(Path(name).name, "moving", pictures))
+            found.append(LoadedClip(Path(name).name, "moving", pictures))
     return found
 
 
@@ -240,7 +244,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     chosen = {name: group for name, group in groups(args.guidance).items() if name in (args.groups or groups(args.guidance))}
     frames = args.frames or max(group.frames for group in chosen.values())
     names = args.clip or [*clips.MOVING, *(name for name in clips.names() if name == "film"), "pauses"]
-    material = gather(names, args.size, frames)
+    material = load_clips(names, args.size, frames)
     ablation = Ablation(pipeline, material, args.prompts or pipeline.info.prompts or (Settings().prompt,), args.strength)
     result: dict[str, Any] = {
         "machine": about,

@@ -124,23 +124,23 @@ def reading(page: Any) -> dict[str, Any]:
 def summary(readings: list[dict[str, Any]]) -> dict[str, Any]:
     """Medians of the readings; latencies and queue ages in ms, rates in frames per second."""
 
-    def middle(pick: Any) -> float:
+    def rounded_median(pick: Any) -> float:
         return round(median(float(pick(item) or 0) for item in readings), 1)
 
     waits = sorted(float(wait) for item in readings for wait in item["waits"])
-    shown = middle(lambda item: item["output_fps"])
+    shown = rounded_median(lambda item: item["output_fps"])
     return {
         "readings": len(readings),
-        "p50_ms": middle(lambda item: item["latency"]["p50"]),
-        "p95_ms": middle(lambda item: item["latency"]["p95"]),
+        "p50_ms": rounded_median(lambda item: item["latency"]["p50"]),
+        "p95_ms": rounded_median(lambda item: item["latency"]["p95"]),
         "p50_each": [round(item["latency"]["p50"], 1) for item in readings],
         "p95_each": [round(item["latency"]["p95"], 1) for item in readings],
         "output_fps": shown,
-        "input_fps": middle(lambda item: item["input_fps"]),
+        "input_fps": rounded_median(lambda item: item["input_fps"]),
         "queue_age_ms": {
             "p50": round(median(waits), 1) if waits else None,
             "p95": round(waits[int(0.95 * (len(waits) - 1))], 1) if waits else None,
             "one_frame": round(1000 / shown, 1) if shown else None,
         },
-        "stage_ms": {name: middle(lambda item, name=name: item["stages"][name]) for name in readings[0]["stages"]},
+        "stage_ms": {name: rounded_median(lambda item, name=name: item["stages"][name]) for name in readings[0]["stages"]},
     }

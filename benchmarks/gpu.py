@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from benchmarks import gpu_lanes, gpu_peers, gpu_state, machine, shapes
-from benchmarks.measure import middle, positive, ratios
+from benchmarks.measure import positive, ratios, rounded_median
 from kernels import attention
 from pipelines import RillError, SpecError, StreamPipeline, StreamSpec, load
 from pipelines.graphs.backends import eight_bit
@@ -105,7 +105,7 @@ def whole(setup: Setup, shape: str, args: argparse.Namespace) -> dict[str, Any]:
 
 def cached_ratio(plain: gpu_lanes.Lane, cached: gpu_lanes.Lane) -> float | None:
     """UNet time per frame with the cache over that without, from the device's own clocks."""
-    return middle(ratios([cached.stages["denoise"]], [plain.stages["denoise"]]))
+    return rounded_median(ratios([cached.stages["denoise"]], [plain.stages["denoise"]]))
 
 
 def ablate(setup: Setup, shape: str, sessions: list[int]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.measure import MODEL_STAGES, middle, percentile, ratios
+from benchmarks.measure import MODEL_STAGES, percentile, ratios, rounded_median
 from pipelines import Entry, Frame, Picture, Pixels, Settings, StreamPipeline, quality
 from pipelines.graphs.graphs import GraphKey
 
@@ -56,11 +56,11 @@ class Lane:
 
     def summary(self, base: Lane | None = None) -> dict[str, Any]:
         """Rates, latency and stages; with `base` also the ratio of the rates, by block."""
-        found: dict[str, Any] = {"frames_per_s": middle(self.rates, 2)}
+        found: dict[str, Any] = {"frames_per_s": rounded_median(self.rates, 2)}
         found["latency_ms"] = {f"p{share}": round(percentile(self.latency_ms, share / 100), 2) for share in (50, 95)}
         found["stage_ms"] = {stage: round(value, 3) for stage, value in self.stages.items()}
         if base is not None:
-            found["ratio"] = middle(ratios(self.rates, base.rates))
+            found["ratio"] = rounded_median(ratios(self.rates, base.rates))
         return found
 
     def _step(self, began: dict[int, float], spent: dict[str, list[float]]) -> tuple[dict[int, float], list[tuple[int, Picture]]]:

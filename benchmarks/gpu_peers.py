@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from benchmarks import streamdiffusion_peer
-from benchmarks.measure import middle
+from benchmarks.measure import rounded_median
 from pipelines import Pixels
 
 TIMESTEP = 499
@@ -51,7 +51,7 @@ def measure(folder: Path, setup: Conditions, shape: str) -> dict[str, Any]:
     picture = np.random.default_rng(0).integers(0, 256, (setup.size, setup.size, 3), np.uint8)
     for name, build in builders.items():
         try:
-            found[name] = {"frames_per_s": middle(_rates(build(folder, setup), picture, setup), 2)}
+            found[name] = {"frames_per_s": rounded_median(_rates(build(folder, setup), picture, setup), 2)}
         except Exception as error:  # third-party code on an unknown machine: its error is the result
             found[name] = f"failed: {type(error).__name__}: {error}"[:300]
         print(f"  {name:24}{found[name]}", flush=True)

@@ -28,7 +28,7 @@ from typing import Any
 import psutil
 
 from benchmarks import clips, machine
-from benchmarks.measure import middle, positive, ratios
+from benchmarks.measure import positive, ratios, rounded_median
 from pipelines import Pixels, StreamSpec, media
 from studio.client import StudioClient
 
@@ -148,12 +148,12 @@ def rates(clients: Sequence[dict[str, Any]], renders: Sequence[dict[str, Any]]) 
     outside = [run["latency_ms"]["outside"] for run in clients if run["latency_ms"].get("outside") is not None]
     ours, theirs = [run["generated_fps"] for run in clients], [run["generated_fps"] for run in renders]
     return {
-        "ratio_client_to_render": middle(ratios(ours, theirs)),
+        "ratio_client_to_render": rounded_median(ratios(ours, theirs)),
         "client_generated_fps": ours,
         "render_generated_fps": theirs,
-        "outside_model_ms": middle(outside, 2),
-        "latency_p50_ms": middle([run["latency_ms"]["p50"] for run in clients], 2),
-        "latency_p95_ms": middle([run["latency_ms"]["p95"] for run in clients], 2),
+        "outside_model_ms": rounded_median(outside, 2),
+        "latency_p50_ms": rounded_median([run["latency_ms"]["p50"] for run in clients], 2),
+        "latency_p95_ms": rounded_median([run["latency_ms"]["p95"] for run in clients], 2),
         "dropped": sum(run["dropped"] for run in clients),
         "client_stage_ms": clients[-1]["stage_ms"],
         "render_stage_ms": renders[-1]["stage_ms"],
@@ -164,10 +164,10 @@ def gating(off: Sequence[dict[str, Any]], on: Sequence[dict[str, Any]]) -> dict[
     """CPU seconds of the server for each shown frame, gate on against off, by round."""
     costs = [[run["cpu_s"] / max(1, run["generated"] + run["cached"] + run["skipped"]) for run in runs] for runs in (off, on)]
     return {
-        "cpu_ms_per_shown_off": middle([cost * 1000 for cost in costs[0]], 2),
-        "cpu_ms_per_shown_on": middle([cost * 1000 for cost in costs[1]], 2),
-        "times_less_cpu": middle(ratios(costs[0], costs[1]), 2),
-        "skipped_share": middle([run["skipped"] / max(1, run["frames"]) for run in on]),
+        "cpu_ms_per_shown_off": rounded_median([cost * 1000 for cost in costs[0]], 2),
+        "cpu_ms_per_shown_on": rounded_median([cost * 1000 for cost in costs[1]], 2),
+        "times_less_cpu": rounded_median(ratios(costs[0], costs[1]), 2),
+        "skipped_share": rounded_median([run["skipped"] / max(1, run["frames"]) for run in on]),
     }
 
 

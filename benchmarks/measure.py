@@ -45,7 +45,7 @@ def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
     return [a / b for a, b in zip(ours, theirs, strict=True) if a > 0 and b > 0]
 
 
-def middle(values: Sequence[float], digits: int = 3) -> float | None:
+def rounded_median(values: Sequence[float], digits: int = 3) -> float | None:
     """The median, rounded; None for no values."""
     return round(median(values), digits) if values else None
 

@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 
 from benchmarks import clips, machine, streamdiffusion_peer
-from benchmarks.measure import add_model_arguments, middle, positive, ratios
+from benchmarks.measure import add_model_arguments, positive, ratios, rounded_median
 from pipelines import Entry, Frame, Pixels, Settings, StreamPipeline, StreamSpec, describe, load, quality
 from pipelines.checkpoints.loader.parts import ModelParts
 from pipelines.techniques.noise import LEVEL_STRIDE
@@ -180,9 +180,9 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     result |= {"blocks": args.blocks, "frames_per_block": args.frames, "streamdiffusion": missing or "measured", "lanes": {}}
     for name, lane in found.items():
         result["lanes"][name] = {
-            "generated_fps": middle(lane.fps, 2),
-            "ms_per_frame": middle(lane.milliseconds, 2),
-            "times_faster_than_it": middle(ratios(ours.fps, lane.fps)),
+            "generated_fps": rounded_median(lane.fps, 2),
+            "ms_per_frame": rounded_median(lane.milliseconds, 2),
+            "times_faster_than_it": rounded_median(ratios(ours.fps, lane.fps)),
             "ssim_to_diffusers_float32": alike.get(name),
         }
     print(table(result))

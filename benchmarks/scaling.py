@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks import clips, machine
-from benchmarks.measure import add_model_arguments, middle, positive, ratios
+from benchmarks.measure import add_model_arguments, positive, ratios, rounded_median
 from pipelines import Entry, Frame, Pixels, Settings, StreamPipeline, StreamSpec, load
 from studio.environment import cache_dir
 
@@ -88,17 +88,17 @@ def summary(sessions: dict[int, Cell], off: dict[int, Cell], on: dict[int, Cell]
     return {
         "sessions": {
             str(count): {
-                "frames_per_s": middle(cell.rates, 2),
-                "ratio_to_first": middle(ratios(cell.rates, alone)),
-                "slowest_share": middle(cell.slowest),
+                "frames_per_s": rounded_median(cell.rates, 2),
+                "ratio_to_first": rounded_median(ratios(cell.rates, alone)),
+                "slowest_share": rounded_median(cell.slowest),
             }
             for count, cell in sessions.items()
         },
         "steps": {
             str(steps): {
-                "sequential_fps": middle(cell.rates, 2),
-                "batch_fps": middle(on[steps].rates, 2) if steps in on else None,
-                "batch_ratio": middle(ratios(on[steps].rates, cell.rates)) if steps in on else None,
+                "sequential_fps": rounded_median(cell.rates, 2),
+                "batch_fps": rounded_median(on[steps].rates, 2) if steps in on else None,
+                "batch_ratio": rounded_median(ratios(on[steps].rates, cell.rates)) if steps in on else None,
             }
             for steps, cell in off.items()
         },

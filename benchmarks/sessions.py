@@ -22,7 +22,7 @@ from typing import Any
 
 from benchmarks import clips, machine
 from benchmarks.live import studio
-from benchmarks.measure import add_model_arguments, middle, positive, ratios
+from benchmarks.measure import add_model_arguments, positive, ratios, rounded_median
 from pipelines import Frame, Mask, Pixels, Settings, StreamPipeline, StreamSpec, load
 from studio.client import StudioClient
 from studio.environment import cache_dir
@@ -224,17 +224,17 @@ async def visit(
 def summary(blocks: Sequence[Block], alone: Sequence[Block]) -> dict[str, Any]:
     """Medians over blocks; ratios to one session's are formed by block."""
     return {
-        "frames_per_s": middle([block.rate for block in blocks], 2),
-        "ratio_to_one": middle(ratios([block.rate for block in blocks], [block.rate for block in alone])),
-        "slowest_share_of_mean": middle([block.slowest for block in blocks]),
-        "latency_p50_ms": middle([percentile(block.latencies, 0.5) for block in blocks], 1),
-        "latency_p95_ms": middle([percentile(block.latencies, 0.95) for block in blocks], 1),
-        "p95_ratio_to_one": middle(
+        "frames_per_s": rounded_median([block.rate for block in blocks], 2),
+        "ratio_to_one": rounded_median(ratios([block.rate for block in blocks], [block.rate for block in alone])),
+        "slowest_share_of_mean": rounded_median([block.slowest for block in blocks]),
+        "latency_p50_ms": rounded_median([percentile(block.latencies, 0.5) for block in blocks], 1),
+        "latency_p95_ms": rounded_median([percentile(block.latencies, 0.95) for block in blocks], 1),
+        "p95_ratio_to_one": rounded_median(
             ratios(
                 [percentile(block.latencies, 0.95) for block in blocks], [percentile(block.latencies, 0.95) for block in alone]
             )
         ),
-        "sessions_per_step": middle([block.sessions_per_step for block in blocks], 2),
+        "sessions_per_step": rounded_median([block.sessions_per_step for block in blocks], 2),
     }
 
 
@@ -287,10 +287,10 @@ def through_neighbour(args: argparse.Namespace, pictures: Sequence[Pixels]) -> d
                 heavy += rates(one_at_a_time, HEAVY)
                 both.append(rates(one_at_a_time, LIGHT, HEAVY))
             found[name] = {
-                "light_alone": middle(light, 2),
-                "heavy_alone": middle(heavy, 2),
-                "light_share": middle(ratios([pair[0] for pair in both], light)),
-                "heavy_share": middle(ratios([pair[1] for pair in both], heavy)),
+                "light_alone": rounded_median(light, 2),
+                "heavy_alone": rounded_median(heavy, 2),
+                "light_share": rounded_median(ratios([pair[0] for pair in both], light)),
+                "heavy_share": rounded_median(ratios([pair[1] for pair in both], heavy)),
             }
     return found
 

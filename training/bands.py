@@ -27,7 +27,7 @@ def bands(x: Tensor) -> tuple[list[Tensor], Tensor]:
     return found, x
 
 
-def amount(band: Tensor) -> Tensor:
+def strength(band: Tensor) -> Tensor:
     """Root mean square of a band (N, C, H, W) over channels and around every pixel, (N, 1, H, W)."""
     power = band.square().mean(1, keepdim=True)
     step = WINDOW // 3
@@ -35,7 +35,7 @@ def amount(band: Tensor) -> Tensor:
     return F.interpolate(around, size=band.shape[-2:], mode="bilinear", align_corners=False).sqrt()
 
 
-def in_the_amount_of(own: Tensor, real: Tensor, share: float = 1.0) -> Tensor:
+def with_strength_of(own: Tensor, real: Tensor, share: float = 1.0) -> Tensor:
     """Pictures `own` (N, 3, H, W) in [-1, 1] with their detail scaled, band by band, to the local strength of `real`.
 
     Regression draws uncertain lines too faintly: as the mean of possible lines. This target corrects the strength of a line and
@@ -49,5 +49,5 @@ def in_the_amount_of(own: Tensor, real: Tensor, share: float = 1.0) -> Tensor:
 
 
 def _scaled(band: Tensor, other: Tensor, most: float, share: float) -> Tensor:
-    gain = (amount(other) / amount(band)).clamp(LEAST, most)
+    gain = (strength(other) / strength(band)).clamp(LEAST, most)
     return (1 + share * (gain - 1)) * band

@@ -131,12 +131,12 @@ def load_namer(runs: Path) -> Classifier:
 
 
 @torch.no_grad()
-def judged(model: Classifier, x: Tensor) -> list[str]:
+def predicted(model: Classifier, x: Tensor) -> list[str]:
     """The most likely class of each picture."""
     return [model.names[k] for k in model(x.contiguous(memory_format=torch.channels_last)).argmax(1).tolist()]
 
 
-def whole(x: Tensor) -> Tensor:
+def subject_input(x: Tensor) -> Tensor:
     """Pictures at the input size of the subject classifier."""
     return F.interpolate(x, size=(SUBJECT_SIDE, SUBJECT_SIDE), mode="bilinear", antialias=True, align_corners=False)
 
@@ -178,10 +178,10 @@ def look_batch(store: np.ndarray, config: ClassifierConfig, rng: Generator) -> B
     for look, part in zip(picks, x.chunk(16), strict=False):
         pictures.append(teacher(part, Request(names[look])))
         labels += [look] * len(part)
-    return worn(torch.cat(pictures), rng), torch.tensor(labels)
+    return degraded(torch.cat(pictures), rng), torch.tensor(labels)
 
 
-def worn(x: Tensor, rng: Generator) -> Tensor:
+def degraded(x: Tensor, rng: Generator) -> Tensor:
     """Add a little exposure, blur and noise, as in a model's pictures."""
     one = (x.shape[0], 1, 1, 1)
     x = x * scenes.uniform(one, 0.92, 1.08, rng) + scenes.uniform(one, -0.03, 0.03, rng)
@@ -216,11 +216,11 @@ def described(model: Classifier, batches: Iterable[Batch]) -> Batch:
 
 
 def look_pictures(store: np.ndarray, count: int, side: int, rng: Generator) -> Iterator[Batch]:
-    """`count` windows of the pool in every look, half of them worn; a batch per window."""
+    """`count` windows of the pool in every look, half of them degraded; a batch per window."""
     for k in range(count):
         x = data.batch(store, 1, side, rng)
         painted = torch.cat([teacher(x, Request(look)) for look in LOOKS])
-        yield (worn(painted, rng) if k % 2 else painted), torch.arange(len(LOOKS))
+        yield (degraded(painted, rng) if k % 2 else painted), torch.arange(len(LOOKS))
 
 
 def scene_pictures(each: int, rng: Generator) -> Iterator[Batch]:
@@ -278,7 +278,7 @@ def confusion(model: Classifier, pictures: dict[str, Tensor]) -> Tensor:
     """Counts (true class, judged class) for pictures by true name."""
     table = torch.zeros(len(model.names), len(model.names), dtype=torch.long)
     for name, x in pictures.items():
-        for found in judged(model, x):
+        for found in predicted(model, x):
             table[model.names.index(name), model.names.index(found)] += 1
     return table
 

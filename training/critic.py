@@ -50,7 +50,7 @@ def _convolved(layer: nn.Module, x: Tensor, frozen: bool) -> Tensor:
     return F.conv2d(x, weight, bias, layer.stride, layer.padding)
 
 
-def judged(critic: Critic, painted: Tensor, real: Tensor, told: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def critic_losses(critic: Critic, painted: Tensor, real: Tensor, told: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(adversarial loss of the model, distance of the critic's features to the real pictures', the critic's own loss), (N,) each.
 
     told: the prompts as vectors (N, D), without gradients. The first two have gradients for the model only, the third for the

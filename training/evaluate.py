@@ -143,7 +143,7 @@ def evaluate_prompts(tested: Subject, judge: Classifier, scope: Scope, steps: in
             for k, x in enumerate(sources.values())
         ]
         targets = [teacher(x, Request(look.name)) for x in sources.values()]
-        found = [classifier.judged(judge, y)[0] for y in outputs]
+        found = [classifier.predicted(judge, y)[0] for y in outputs]
         right[look.name] = round(sum(name == look.name for name in found) / len(found), 3)
         for name in found:
             if name != look.name:
@@ -186,13 +186,13 @@ def evaluate_scenes(tested: Subject, judge: Classifier, scope: Scope, steps: int
         seed = scope.noise + k
         prompts = [scene.prompt] * scope.seeds
         y = imagine(tested.model, tested.vae, prompts, scope.side, seed=seed, steps=steps)
-        large += [name == scene.name for name in classifier.judged(judge, classifier.whole(y))]
+        large += [name == scene.name for name in classifier.predicted(judge, classifier.subject_input(y))]
         y = imagine(tested.model, tested.vae, prompts, scope.dream_side, seed=seed, steps=steps)
         fresh = scenes.scene(scope.seeds, scope.dream_side, rng, (scene.name,))[0]
-        small = classifier.whole(y)
-        right[scene.name] = round(sum(name == scene.name for name in classifier.judged(judge, small)) / scope.seeds, 3)
+        small = classifier.subject_input(y)
+        right[scene.name] = round(sum(name == scene.name for name in classifier.predicted(judge, small)) / scope.seeds, 3)
         drawn.append(_features(judge, small))
-        real.append(_features(judge, classifier.whole(fresh)))
+        real.append(_features(judge, classifier.subject_input(fresh)))
         spreads.append(measures.spread(drawn[-1]) / max(1e-6, measures.spread(real[-1])))
     return {
         "accuracy": _mean(list(right.values())),

@@ -42,13 +42,13 @@ def pattern_gap(output: Tensor, target: Tensor) -> Tensor:
     return per_row((cells - cells.mean(2, keepdim=True)).abs())
 
 
-def uncalled(names: list[str], listed: tuple[str, ...], logits: Tensor) -> Tensor:
+def name_loss(names: list[str], listed: tuple[str, ...], logits: Tensor) -> Tensor:
     """Cross-entropy of logits (N, K) for the given names, (N,); 0 for an empty name."""
     wanted = torch.tensor([listed.index(name) if name else -100 for name in names], device=logits.device)
     return F.cross_entropy(logits.float(), wanted, label_smoothing=0.05, reduction="none")
 
 
-def seen(seeing: Perception, painted: Tensor, real: Tensor, lesson: Lessons) -> tuple[Tensor, Tensor]:
+def perceptual_loss(seeing: Perception, painted: Tensor, real: Tensor, lesson: Lessons) -> tuple[Tensor, Tensor]:
     """(distance of the statistics of painted and real pictures, cross-entropy of the painted pictures' names).
 
     (N,) each; the second is 0 where the lesson names neither a subject nor a look.
@@ -59,11 +59,11 @@ def seen(seeing: Perception, painted: Tensor, real: Tensor, lesson: Lessons) -> 
         features = seeing(painted.contiguous(memory_format=torch.channels_last))
         whole = features if painted.shape[-1] <= 256 else seeing(F.avg_pool2d(painted, painted.shape[-1] // 256))
         named = seeing.named(whole)
-    called = uncalled(lesson.subjects, SUBJECTS, named[0]) + uncalled(lesson.looks, tuple(LOOKS), named[1])
+    called = name_loss(lesson.subjects, SUBJECTS, named[0]) + name_loss(lesson.looks, tuple(LOOKS), named[1])
     return likeness(features, known), called
 
 
-def misnamed(namer: Classifier, painted: Tensor, lesson: Lessons, rng: Generator | None = None) -> Tensor:
+def namer_loss(namer: Classifier, painted: Tensor, lesson: Lessons, rng: Generator | None = None) -> Tensor:
     """Cross-entropy of a look classifier for painted pictures (N, 3, H, W) and their looks' names, (N,); 0 without a name.
 
     With `rng` its input is a random window of three quarters of their side on the grid of 8 pixels, mirrored half of the time, so
@@ -79,4 +79,4 @@ def misnamed(namer: Classifier, painted: Tensor, lesson: Lessons, rng: Generator
         top, left = (torch.randint(0, (painted.shape[-1] - side) // 8 + 1, (2,), generator=rng) * 8).tolist()
         painted = painted[..., top : top + side, left : left + side]
         painted = painted.flip(3) if float(torch.rand((), generator=rng)) < 0.5 else painted
-    return uncalled(lesson.looks, namer.names, namer((painted * 0.5 + 0.5).contiguous(memory_format=torch.channels_last)))
+    return name_loss(lesson.looks, namer.names, namer((painted * 0.5 + 0.5).contiguous(memory_format=torch.channels_last)))

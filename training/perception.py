@@ -21,7 +21,7 @@ from torch import Generator, Tensor, nn
 from tqdm import tqdm
 
 from training import aids, data, lessons, scenes
-from training.classifier import look_pictures, worn
+from training.classifier import degraded, look_pictures
 from training.critic import per_row
 from training.lessons import Scenes
 from training.looks import LOOKS
@@ -115,7 +115,7 @@ def train(config: PerceptionConfig, run: Run, store: np.ndarray, named: Scenes, 
         looks = torch.randint(0, len(LOOKS), (n // 3,), generator=rng).repeat_interleave(3)
         for part, look in zip(windows.split(3), looks[::3].tolist(), strict=True):
             part.copy_(teacher(part, Request(list(LOOKS)[look])))
-        seen = worn(torch.cat([x, windows]), rng) * 2 - 1
+        seen = degraded(torch.cat([x, windows]), rng) * 2 - 1
         with mixed("cpu"):
             subject, look_of = model.named(model(seen.contiguous(memory_format=torch.channels_last)))
         wanted = torch.tensor([SUBJECTS.index(name) for name in subjects])

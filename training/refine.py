@@ -28,13 +28,13 @@ from torch import Generator, Tensor, nn
 from pipelines.networks.cosine_autoencoder import CosineAutoencoder
 from training import aids, autoencoder, classifier, lessons, perception
 from training.autoencoder import picture_loss
-from training.bands import in_the_amount_of
+from training.bands import with_strength_of
 from training.classifier import Classifier
-from training.critic import Critic, judged, per_row
+from training.critic import Critic, critic_losses, per_row
 from training.denoiser import Denoiser, asleep, block_means, encoded, noised
 from training.lessons import Dreams, Lessons, Mixture, Scenes
 from training.loop import Average, Run, averaged, channels_last, mixed, optimise
-from training.losses import energy_loss, misnamed, pattern_gap, seen
+from training.losses import energy_loss, namer_loss, pattern_gap, perceptual_loss
 from training.model import TIMESTEP_POWER
 from training.perception import Perception
 
@@ -109,7 +109,7 @@ REGRESSION = {"keeps": False, "matching": 0.0, "others": Weights(), "dreamt": We
 METHODS: dict[str, dict[str, Any]] = {"adversarial": {}, "regression": REGRESSION, "reflow": REGRESSION | {"coupled": 4}}
 
 
-class Done(NamedTuple):
+class LessonResult(NamedTuple):
     """Results of lessons: the lessons, the predicted latents, the true latents and pictures (in [-1, 1]), and the exact targets.
 
     The exact targets are the true ones, except for later steps: there they have the first step's lines at the true strength.
@@ -181,14 +181,14 @@ def coupled(model: Denoiser, x: Tensor, t: Tensor, prompts: list[str], steps: in
     return z
 
 
-def joined(a: Done, b: Done) -> Done:
+def joined(a: LessonResult, b: LessonResult) -> LessonResult:
     """Two batches of lessons with their tensors as one."""
     one, other = a.lesson, b.lesson
     start, target, levels = (
         torch.cat(pair) for pair in ((one.start, other.start), (one.target, other.target), (one.timesteps, other.timesteps))
     )
     lesson = Lessons(start, target, one.prompts + other.prompts, levels, one.subjects + other.subjects, one.looks + other.looks)
-    return Done(lesson, *(torch.cat(pair) for pair in zip(a[1:], b[1:], strict=True)))
+    return LessonResult(lesson, *(torch.cat(pair) for pair in zip(a[1:], b[1:], strict=True)))
 
 
 def kinds(lesson: Lessons, others: int) -> dict[str, list[int]]:
@@ -215,7 +215,7 @@ def train(
     seeing = seeing.to(device)
     namer = None if namer is None else namer.to(device).requires_grad_(False)
 
-    def awake(rng: Generator) -> Done:
+    def awake(rng: Generator) -> LessonResult:
         """Lessons with a picture to start from."""
         model = painter.denoiser
         lesson = lessons.batch(store, named, config.batch, config.side, config.groups, config.mixture, rng)
@@ -230,18 +230,18 @@ def train(
             rows, own = list(before), torch.stack(list(before.values()))
             near_latents, near = target.clone(), picture.clone()
             with torch.no_grad():
-                near[rows] = in_the_amount_of(painter.decode(own).clamp(-1, 1), picture[rows], config.amounts)
+                near[rows] = with_strength_of(painter.decode(own).clamp(-1, 1), picture[rows], config.amounts)
                 near_latents[rows] = encoded(painter.vae, near[rows] / 2 + 0.5)
-        return Done(lesson, model(x, t, lesson.prompts), target, picture, near_latents, near)
+        return LessonResult(lesson, model(x, t, lesson.prompts), target, picture, near_latents, near)
 
-    def dreaming(n: int, side: int, rng: Generator) -> Done:
+    def dream_results(n: int, side: int, rng: Generator) -> LessonResult:
         """The same for dreams, some of them after one of the model's own steps."""
         lesson, x, target = asleep(painter.denoiser, painter.vae, dreams, n, side, rng)
         t = lesson.timesteps.to(device)
         x, t, _ = carried_on(painter.denoiser, x, t, lesson.prompts, config.later, rng)
         z = painter.denoiser(x.contiguous(memory_format=torch.channels_last), t, lesson.prompts)
         picture = lesson.target.to(device) * 2 - 1
-        return Done(lesson, z, target, picture, target, picture)
+        return LessonResult(lesson, z, target, picture, target, picture)
 
     def latents_only(n: int, side: int, rng: Generator) -> tuple[Tensor, float]:
         """The loss of n dreams as latents, and how far their means of 8 x 8 pixels are off."""
@@ -266,29 +266,31 @@ def train(
     def loss(step: int, rng: Generator) -> tuple[Tensor, dict[str, float]]:
         large = step % config.large == config.large - 1
         if large:
-            done, others = dreaming(1, 2 * config.side, rng), 0
+            done, others = dream_results(1, 2 * config.side, rng), 0
         else:
-            done, others = joined(awake(rng), dreaming(config.dreams, config.side, rng)), config.batch
+            done, others = joined(awake(rng), dream_results(config.dreams, config.side, rng)), config.batch
         lesson, z, target, picture, near_latents, near = done
         half = (len(z) + 1) // 2 if config.decoder else 0  # the true latents of half the batch keep the decoder faithful
         decoded = painter.decode(torch.cat([z, target[:half]]))
         painted, rebuilt = decoded[: len(z)], decoded[len(z) :]
         told = painter.denoiser.pooled(lesson.prompts)
-        dislike, matching, own = judged(painter.critic, painted.contiguous(memory_format=torch.channels_last), picture, told)
+        dislike, matching, own = critic_losses(
+            painter.critic, painted.contiguous(memory_format=torch.channels_last), picture, told
+        )
         loud = [row for kind, members in kinds(lesson, others).items() if getattr(config, kind).amount for row in members]
         louder = z.detach().clone()
         if loud:
             with torch.no_grad():
-                drawn = in_the_amount_of(painted[loud].clamp(-1, 1), picture[loud], config.amounts)
+                drawn = with_strength_of(painted[loud].clamp(-1, 1), picture[loud], config.amounts)
                 louder[loud] = encoded(painter.vae, drawn / 2 + 0.5)
-        alike, called = seen(seeing, painted, picture, lesson)
+        alike, called = perceptual_loss(seeing, painted, picture, lesson)
         off = per_row(F.smooth_l1_loss(z, near_latents, beta=0.5, reduction="none"))
         parts = {
             "exact": config.latents * off + config.matching * matching,
             "coarse": per_row((F.avg_pool2d(painted, COARSE) - F.avg_pool2d(picture, COARSE)).abs()),
             "pattern": pattern_gap(painted, picture),
             "alike": alike,
-            "called": called if namer is None else called + misnamed(namer, painted, lesson, rng),
+            "called": called if namer is None else called + namer_loss(namer, painted, lesson, rng),
             "amount": config.latents * per_row(F.smooth_l1_loss(z, louder, beta=0.5, reduction="none")),
             "dislike": dislike,
         }
@@ -324,7 +326,7 @@ def load_painter(runs: Path, folder: str = "refine") -> Painter:
     return averaged(Run(runs / folder), Painter(Denoiser(vae.config["latent_channels"]), vae))
 
 
-def beginning(runs: Path, weights: Path | None = None) -> Painter:
+def start_painter(runs: Path, weights: Path | None = None) -> Painter:
     """The start of a refinement: the averaged denoiser of `runs/denoiser` with a new critic, or a finished model with the stored
     one.
 
@@ -353,7 +355,7 @@ def run_stage(
     from training.sheet import write_sheet
 
     run = Run(runs / folder)
-    painter = beginning(runs, weights)
+    painter = start_painter(runs, weights)
     store, named = (
         np.load(runs / "sources.npy", mmap_mode="r"),
         lessons.scene_pool(runs / "scenes.npy", config.scenes, config.seed),

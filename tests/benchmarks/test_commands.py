@@ -46,7 +46,7 @@ def test_ablation_says_what_a_model_refuses(mini_model: Path) -> None:
     from pipelines import StreamSpec, load
 
     pipeline = load(StreamSpec(str(mini_model), 128, 128, "eager", "float32", max_steps=1))
-    material = ablation.gather(["still"], 128, 2)
+    material = ablation.load_clips(["still"], 128, 2)
     assert material[0].kind == "paused"
     result = ablation.Ablation(pipeline, material, ["a"], 0.5).group(groups(1.5)["four"], 2, 1)
     assert "steps" in result["refused"]["all off"] and "moving" not in result

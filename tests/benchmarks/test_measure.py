@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.measure import Block, Closeness, Stretch, middle, percentile, pooled_psnr, ratios
+from benchmarks.measure import Block, Closeness, Stretch, percentile, pooled_psnr, ratios, rounded_median
 from pipelines import Pixels, Settings, StreamPipeline, StreamSpec, load
 
 SIZE = 128
@@ -40,7 +40,7 @@ def test_ratios_go_block_by_block_and_leave_out_empty_ones() -> None:
     assert ratios([2.0, 9.0, 0.0, 5.0], [1.0, 3.0, 4.0, 0.0]) == [2.0, 3.0]
     with pytest.raises(ValueError):
         ratios([1.0], [1.0, 2.0])
-    assert middle([1.0, 5.0, 2.0]) == 2.0 and middle([]) is None
+    assert rounded_median([1.0, 5.0, 2.0]) == 2.0 and rounded_median([]) is None
 
 
 def test_pooled_psnr_is_that_of_the_mean_error() -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Generator
 
-from training.bands import LEAST, MOST, bands, in_the_amount_of
+from training.bands import LEAST, MOST, bands, with_strength_of
 from training.filters import blur
 
 
@@ -26,22 +26,22 @@ def test_bands_are_all_of_a_picture_from_fine_to_coarse(real: torch.Tensor) -> N
 def test_faint_detail_gets_the_others_strength_and_stays_where_it_is(real: torch.Tensor) -> None:
     parts, rest = bands(real)
     faint = rest + 0.5 * sum(parts)
-    torch.testing.assert_close(in_the_amount_of(faint, real), real, atol=0.08, rtol=0)
-    torch.testing.assert_close(in_the_amount_of(faint, real, 0.0), faint, atol=1e-5, rtol=0)
-    half = in_the_amount_of(faint, real, 0.5)
-    far, nearer, near = ((x - real).abs().mean() for x in (faint, half, in_the_amount_of(faint, real)))
+    torch.testing.assert_close(with_strength_of(faint, real), real, atol=0.08, rtol=0)
+    torch.testing.assert_close(with_strength_of(faint, real, 0.0), faint, atol=1e-5, rtol=0)
+    half = with_strength_of(faint, real, 0.5)
+    far, nearer, near = ((x - real).abs().mean() for x in (faint, half, with_strength_of(faint, real)))
     assert far > 1.6 * nearer > 2 * near
     own, other = torch.full((1, 3, 96, 96), -0.5), torch.full((1, 3, 96, 96), -0.5)
     own[..., 40], other[..., 48] = -0.3, 0.3
-    drawn = in_the_amount_of(own, other)[0, 0, 48]
+    drawn = with_strength_of(own, other)[0, 0, 48]
     assert int(drawn.argmax()) == 40 and float(drawn[40]) > -0.1 and float(drawn[48]) < -0.4
 
 
 def test_too_much_detail_becomes_less_and_flat_stays_flat(real: torch.Tensor) -> None:
     flat = torch.zeros_like(real)
-    calmer = in_the_amount_of(real, flat)
+    calmer = with_strength_of(real, flat)
     assert torch.isfinite(calmer).all()
     assert float(bands(calmer)[0][0].std() / bands(real)[0][0].std()) == pytest.approx(LEAST, abs=0.15)
-    assert torch.equal(in_the_amount_of(flat, real), flat), "there is nothing to make stronger"
+    assert torch.equal(with_strength_of(flat, real), flat), "there is nothing to make stronger"
     weak = 0.01 * real
-    assert float(in_the_amount_of(weak, real).std() / weak.std()) < MOST + 0.01
+    assert float(with_strength_of(weak, real).std() / weak.std()) < MOST + 0.01

@@ -79,7 +79,7 @@ def test_upper_layers_learn_what_descriptors_tell() -> None:
     model = classifier.with_trunk_of(trunk, ("dark", "bright"), 3)
     assert all(map(torch.equal, trunk.convolutions.parameters(), model.convolutions.parameters()))
     classifier.fit(model, *classifier.described(model, [(x, labels)]), seed=0, epochs=80)
-    found = classifier.judged(model, x)
+    found = classifier.predicted(model, x)
     assert found[:25] == ["dark"] * 25 and found[35:] == ["bright"] * 25
 
 

@@ -55,7 +55,7 @@ def test_it_knows_what_it_says(tested: Subject) -> None:
 def test_looks_are_told_apart(tested: Subject, photos: dict[str, Tensor]) -> None:
     judge = classifier.load(classifier.FOLDER / "classifier_looks.safetensors")
     right = [
-        classifier.judged(judge, paint(tested.model, tested.vae, x, [look.prompt], 0.6))[0] == look.name
+        classifier.predicted(judge, paint(tested.model, tested.vae, x, [look.prompt], 0.6))[0] == look.name
         for look in tested.looks
         for x in photos.values()
     ]

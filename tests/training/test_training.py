@@ -12,13 +12,13 @@ from pipelines.networks.cosine_autoencoder import CosineAutoencoder
 from pipelines.values.vocabulary import read_vocabulary
 from training import aids, autoencoder, classifier, denoiser, lessons, perception, refine
 from training.classifier import Classifier
-from training.critic import Critic, judged
+from training.critic import Critic, critic_losses
 from training.denoiser import Denoiser
 from training.export import LIMIT, export, load, part_of_the_way
 from training.lessons import Dreams, Lessons, Scenes
 from training.looks import LOOKS
 from training.loop import Average, Run, averaged, learning_rate, step_rng
-from training.losses import misnamed, pattern_gap
+from training.losses import namer_loss, pattern_gap
 from training.model import TIMESTEP_POWER
 from training.perception import Perception
 from training.refine import Painter
@@ -134,7 +134,7 @@ def test_a_refinement_goes_on_from_a_finished_model(tmp_path: Path, monkeypatch:
     earlier = Painter(Denoiser(), CosineAutoencoder())
     export(earlier.denoiser, earlier.vae, tmp_path / "weights")
     assert aids.keep(earlier.critic, "critic") > 0
-    painter = refine.beginning(tmp_path / "runs", tmp_path / "weights")
+    painter = refine.start_painter(tmp_path / "runs", tmp_path / "weights")
     assert painter.training and painter.denoiser.training
     for (name, mine), theirs in zip(painter.named_parameters(), earlier.parameters(), strict=True):
         if "token_embedding" not in name:  # which has spare rows
@@ -218,13 +218,13 @@ def test_only_pictures_that_name_a_look_are_asked_for_it() -> None:
     namer = Classifier(("oil", "ink")).requires_grad_(False)
     painted = (torch.rand(3, 3, 64, 64) * 2 - 1).requires_grad_()
     lesson = Lessons(painted, painted, [""] * 3, torch.zeros(3), [""] * 3, ["ink", "", "oil"])
-    found = misnamed(namer, painted, lesson)
+    found = namer_loss(namer, painted, lesson)
     logits = namer(painted.detach() * 0.5 + 0.5).log_softmax(1)
     expected = torch.stack([-0.975 * row[k] - 0.025 * row[1 - k] for row, k in ((logits[0], 1), (logits[2], 0))])
     torch.testing.assert_close(found[[0, 2]].detach(), expected)
     (slope,) = torch.autograd.grad(found.sum(), painted)
     assert found[1] == 0 and slope[1].abs().sum() == 0 and slope[0].abs().sum() > 0 and slope[2].abs().sum() > 0
-    assert misnamed(namer, painted, replace(lesson, looks=[""] * 3)).tolist() == [0, 0, 0]
+    assert namer_loss(namer, painted, replace(lesson, looks=[""] * 3)).tolist() == [0, 0, 0]
 
 
 def test_a_namer_that_is_shown_windows_sees_the_whole_picture_in_time() -> None:
@@ -234,7 +234,7 @@ def test_a_namer_that_is_shown_windows_sees_the_whole_picture_in_time() -> None:
     lesson = Lessons(painted, painted, [""], torch.zeros(1), [""], ["ink"])
     shown = []
     for seed in range(24):
-        (slope,) = torch.autograd.grad(misnamed(namer, painted, lesson, Generator().manual_seed(seed)).sum(), painted)
+        (slope,) = torch.autograd.grad(namer_loss(namer, painted, lesson, Generator().manual_seed(seed)).sum(), painted)
         shown.append(slope.abs().sum((0, 1)) > 0)
         rows, columns = shown[-1].any(1).nonzero().flatten(), shown[-1].any(0).nonzero().flatten()
         assert rows[0] % 8 == columns[0] % 8 == 0 and len(rows) == len(columns) == 96
@@ -333,14 +333,14 @@ def test_the_critic_teaches_the_painter_and_itself_apart() -> None:
     torch.manual_seed(0)
     critic, real, told = Critic(), torch.rand(2, 3, 32, 32), torch.randn(2, 128)
     painted = torch.rand(2, 3, 32, 32, requires_grad=True)
-    dislike, matching, own = (value.sum() for value in judged(critic, painted, real, told))
+    dislike, matching, own = (value.sum() for value in critic_losses(critic, painted, real, told))
     weights = list(critic.parameters())
     for value in (dislike, matching):
         to_painting, *to_critic = torch.autograd.grad(value, [painted, *weights], retain_graph=True, allow_unused=True)
         assert bool(to_painting.abs().sum() > 0) and all(gradient is None for gradient in to_critic)
     to_painting, *to_critic = torch.autograd.grad(own, [painted, *weights], allow_unused=True)
     assert to_painting is None and all(gradient is not None for gradient in to_critic)
-    assert float(judged(critic, real, real, told)[1].sum()) == 0.0
+    assert float(critic_losses(critic, real, real, told)[1].sum()) == 0.0
     with torch.no_grad():
         critic.told.weight.normal_()
     one, other = (critic(real, words)[-1] for words in (told, -told))

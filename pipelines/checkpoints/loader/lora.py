@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.checkpoints.loader import lora_alpha, lora_names
 from pipelines.checkpoints.loader.files import PICKLED, Folder, Weights, read_weights
-from pipelines.checkpoints.loader.lora_alpha import Stated
+from pipelines.checkpoints.loader.lora_alpha import PartMetadata
 from pipelines.checkpoints.loader.lora_names import ALPHA, DOWN, UP
 from pipelines.values.types import ModelError
 
@@ -38,7 +38,7 @@ class LoraFile:
         if not any("lora" in name for name in self.weights.tensors):
             raise ModelError(f"{self.name}: contains no LoRA: no tensor name contains lora_A, lora_down or similar")
         self._parts = self._sorted()
-        self._stated = lora_alpha.stated(self.weights.metadata, self.name)
+        self._stated = lora_alpha.parse_metadata(self.weights.metadata, self.name)
 
     @property
     def layers(self) -> dict[str, int]:
@@ -76,14 +76,14 @@ class LoraFile:
         """The addition to a layer's weight, float32 [out, in], with a convolution's window flattened. Raises ModelError."""
         down, up = (tensors[names[side]].float().flatten(1) for side in (DOWN, UP))  # [r, in], [out, r]
         alpha = self._alpha(part, layer, len(down), tensors.get(names.get(ALPHA, "")))
-        scale = self._stated.get(part, Stated()).scale(alpha, len(down))
+        scale = self._stated.get(part, PartMetadata()).scale(alpha, len(down))
         added: Tensor = (self.strength * scale) * (up @ down)
         if not added.isfinite().all():
             raise ModelError(f"{self.name}: has numbers that are not finite in {layer} of the {part}")
         return added
 
     def _alpha(self, part: str, layer: str, rank: int, tensor: Tensor | None) -> float:
-        stated = self._stated.get(part, Stated())
+        stated = self._stated.get(part, PartMetadata())
         stated_rank, stated_alpha = stated.rank_of(layer), stated.alpha_of(layer)
         if stated_rank is not None and stated_rank != rank:
             raise ModelError(f"{self.name}: {layer} of the {part} has rank {rank}, its metadata {stated_rank:g}")

@@ -23,7 +23,7 @@ CHANGED_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga", "mica")
 
 
 @dataclass(frozen=True, slots=True)
-class Stated:
+class PartMetadata:
     """The metadata of one part: default alpha and rank (None if missing), those of single layers by name, and rsLoRA or not."""
 
     alpha: float | None = None
@@ -43,7 +43,7 @@ class Stated:
         return alpha / (math.sqrt(rank) if self.rooted else rank)
 
 
-def stated(metadata: Mapping[str, str], label: str) -> dict[str, Stated]:
+def parse_metadata(metadata: Mapping[str, str], label: str) -> dict[str, PartMetadata]:
     """The metadata by part. Raises ModelError, whose message begins with `label`, if it is broken or needs more than fusing."""
     label = f"{label}: {KEY}"
     content = parse_json(metadata[KEY], label) if metadata.get(KEY) else {}
@@ -56,7 +56,7 @@ def stated(metadata: Mapping[str, str], label: str) -> dict[str, Stated]:
     return {part: _stated(values, f"{label}: {part}") for part, values in fields.items()}
 
 
-def _stated(values: Mapping[str, Any], label: str) -> Stated:
+def _stated(values: Mapping[str, Any], label: str) -> PartMetadata:
     for kind in ("use_dora", "lora_bias", "alora_invocation_tokens", "use_qalora"):
         if values.get(kind):
             raise ModelError(f"{label}: {kind} is not a plain LoRA, and is not supported")
@@ -65,7 +65,7 @@ def _stated(values: Mapping[str, Any], label: str) -> Stated:
         raise ModelError(f"{label}: init_lora_weights {begun!r} also changes the base weights, which are not in the file")
     alpha, rank = (_number(values[name], f"{label}.{name}") if name in values else None for name in ("lora_alpha", "r"))
     alphas, ranks = (_numbers(values.get(name), f"{label}.{name}") for name in ("alpha_pattern", "rank_pattern"))
-    return Stated(alpha, None if rank is None else int(rank), alphas, ranks, bool(values.get("use_rslora")))
+    return PartMetadata(alpha, None if rank is None else int(rank), alphas, ranks, bool(values.get("use_rslora")))
 
 
 def _numbers(value: Any, label: str) -> dict[str, float]:
