@@ -42,9 +42,9 @@ MAX_SENDS = 5
 
 @dataclass(slots=True)
 class SentFrame:
-    """place: index in the clip. sends: how often it has been sent."""
+    """position: of the frame in the clip, from 0. sends: how often it has been sent."""
 
-    place: int
+    position: int
     pixels: Pixels
     sends: int = 0
 
@@ -110,15 +110,15 @@ class FileTransfer:
     async def _send(self, chunk: Sequence[Pixels], last: bool) -> None:
         started = time.monotonic()
         for index, pixels in enumerate(chunk):
-            place, self.summary.frames = self.summary.frames, self.summary.frames + 1
-            self._writes.append(lambda place=place: self._output.reserve(place))  # type: ignore[misc]
+            position, self.summary.frames = self.summary.frames, self.summary.frames + 1
+            self._writes.append(lambda position=position: self._output.reserve(position))  # type: ignore[misc]
             if self.pace == "source":
                 await asyncio.sleep(max(0.0, started + index / self.source.fps - time.monotonic()))
             if self.pace == "source" and not self._every and not self.client.room:
-                self._repeat(place)
+                self._repeat(position)
                 continue
             await self._send_lost()
-            if await self._send_frame(SentFrame(place, pixels)) == 1:
+            if await self._send_frame(SentFrame(position, pixels)) == 1:
                 await self._settle()  # the engine's first step may be slow; nothing must queue behind it
         await self._settle()
         if last:
@@ -126,7 +126,7 @@ class FileTransfer:
 
     async def _send_frame(self, frame: SentFrame) -> int:
         if frame.sends == MAX_SENDS:
-            raise StudioError(f"frame {frame.place} of the clip was sent {MAX_SENDS} times and got no picture")
+            raise StudioError(f"frame {frame.position} of the clip was sent {MAX_SENDS} times and got no picture")
         frame.sends += 1
         frame_id = await self.client.frame(frame.pixels)
         self._open[frame_id] = frame
@@ -146,7 +146,7 @@ class FileTransfer:
                 await self._progress.wait()
 
     async def _flush(self, pixels: Pixels) -> None:
-        """Bring home what is still in the stream batch; the copies sent for it have no place in the clip."""
+        """Bring home what is still in the stream batch; the copies sent for it have no position in the clip."""
         if self.client.values["steps"] > 1:
             for _ in range(MAX_LAG):
                 if not self._open:
@@ -154,7 +154,7 @@ class FileTransfer:
                 await self.client.frame(pixels)
                 await self._settle()
         for frame_id in list(self._open):
-            self._repeat(self._open.pop(frame_id).place)
+            self._repeat(self._open.pop(frame_id).position)
 
     async def _receive(self) -> None:
         while True:
@@ -170,14 +170,14 @@ class FileTransfer:
         if shown.pixels is None:
             if answer.verdict != "warming" and frame_id in self._open:
                 self.summary.verdicts[answer.verdict] += 1
-                self._repeat(self._open.pop(frame_id).place)
+                self._repeat(self._open.pop(frame_id).position)
             return
         for earlier in [open_id for open_id in self._open if open_id < frame_id]:  # pictures never go back in time
-            self._repeat(self._open.pop(earlier).place)
+            self._repeat(self._open.pop(earlier).position)
         if frame_id not in self._open:
             return
-        place, picture = self._open.pop(frame_id).place, HostPicture(codec.fit(shown.pixels, *self._size))
-        self._writes.append(lambda: self._output.deliver(place, picture))
+        position, picture = self._open.pop(frame_id).position, HostPicture(codec.fit(shown.pixels, *self._size))
+        self._writes.append(lambda: self._output.deliver(position, picture))
         self.summary.verdicts[answer.verdict] += 1
         times = answer.timings
         self.summary.add_timings(StageTimings(**{stage: getattr(times, stage) for stage in STAGES}))
@@ -190,10 +190,10 @@ class FileTransfer:
         lost = [open_id for open_id in self._open if open_id == answer.frame_id or (broken and open_id < answer.frame_id)]
         for frame_id in lost:
             self._lost.append(self._open.pop(frame_id))
-        self._lost.sort(key=lambda frame: frame.place)
+        self._lost.sort(key=lambda frame: frame.position)
 
-    def _repeat(self, place: int) -> None:
-        self._writes.append(lambda: self._output.repeat(place))
+    def _repeat(self, position: int) -> None:
+        self._writes.append(lambda: self._output.repeat(position))
 
     def _write(self) -> None:
         for write in self._writes:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from websockets.typing import Subprotocol
 from pipelines import Frame, Pixels, Settings, StreamSpec, load, media
 from studio.client import DecodedAnswer, StudioClient, StudioError, file_transfer, stream_url
 from studio.files.render import OrderedWriter, Renderer, Source
+from studio.stream.stream import Stream
 from studio.wire.limits import Limits
 from studio.wire.protocol import SUBPROTOCOL, PictureEncoding, parse_frame
 from tests.studio.harness import SIZE, TOKEN, Running, serving
@@ -104,6 +106,21 @@ async def test_a_connection_that_breaks_loses_no_frame(clip: Path, tmp_path: Pat
                         server._server.servers[0].get_loop().call_soon_threadsafe(entry.drop)
         result = await transferring
     assert broken == 2 and (result["frames"], result["dropped"]) == (FRAMES, 0) and all_its_own(target)
+
+
+async def test_a_frame_that_is_dropped_again_and_again_is_an_error(
+    running: Running, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    attach = Stream.attach
+
+    def paused(stream: Stream, *arguments: Any) -> Any:
+        stream.session.paused = True
+        return attach(stream, *arguments)
+
+    monkeypatch.setattr(Stream, "attach", lambda stream, on_error: paused(stream, on_error))
+    arguments = [url(running), str(clip), str(tmp_path / "out.mp4"), "--token", TOKEN]
+    assert await asyncio.to_thread(file_transfer.main, arguments) == 1
+    assert "frame 0 of the clip was sent 5 times" in capsys.readouterr().err
 
 
 async def test_a_file_gives_the_pictures_of_a_render_with_the_same_seed(mini_model: Path) -> None:
