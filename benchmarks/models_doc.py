@@ -48,6 +48,11 @@ and lines. `looks` in its configuration maps a prompt to rows of its table of st
 a look is painted over the look "photo". Other words go to the text encoder. Several painted looks mix, and a blend of prompts
 mixes their styles. `style.amount` sets the amount of paint, live.
 
+A folder may have a **table of words** (`words/`, made by `python -m training words build`): words in English, German, Spanish,
+French, Japanese and Chinese are replaced by the looks, modifiers and scenes of the model. Its phrases are names of styles,
+movements, media and painters. Other English words are compared by meaning. Unknown words are dropped. The answer to the settings
+([protocol](protocol-messages.md)), the JSON of `render` and the Python client list what was understood and what was not.
+
 ## Files and downloads
 
 Missing models are downloaded on first use, with a progress bar; `--offline` (or `HF_HUB_OFFLINE=1`) forbids it. Rill reads only

@@ -2,6 +2,7 @@
 
     python -m training
     python -m training painter      the painter after the decoder (training/painter)
+    python -m training words        the table of free words (training/free_words)
 
 Every stage continues where an interrupted run stopped. On two CPU cores with AMX this takes under two hours.
 """

@@ -69,6 +69,6 @@ class Conditioner:
 
     def _text(self, prompt: str) -> Text:
         """A prompt as the networks take it: a painted look's name becomes the painter's style."""
-        words, style = self._parts.styles.read(prompt)
+        words, style = self._parts.read_prompt(prompt)
         encoded = tuple(map(self._to_device, self._encode(words)))
         return Text(encoded, None if style is None else replace(style, numbers=self._to_device(style.numbers)))

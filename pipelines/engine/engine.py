@@ -26,6 +26,7 @@ from pipelines.engine.rows import AssumedKeys, RowPlanner
 from pipelines.engine.state import StreamState
 from pipelines.engine.step import StepRunner
 from pipelines.engine.turn import Entry, Turn
+from pipelines.engine.understanding import Understanding, understand
 from pipelines.engine.work import Work
 from pipelines.graphs import memory
 from pipelines.graphs.backends import selection
@@ -57,7 +58,8 @@ class StreamPipeline:
         self.schedule = parts.schedule
         self.branches = parts.branches
         to_device = self.transfer.to_device
-        self.conditioner = Conditioner(parts, (spec.width, spec.height), to_device, Texts(parts, self.graphs.backend))
+        self._texts = Texts(parts, self.graphs.backend)
+        self.conditioner = Conditioner(parts, (spec.width, spec.height), to_device, self._texts)
         self._choice = GraphChoice(self.graphs)
         no_picture = picture_prompt.empty_suffix(parts.picture_tokens, parts.embedding_shape[1])
         passes = Passes(self.graphs, self.schedule, None if no_picture is None else to_device(no_picture))
@@ -90,6 +92,10 @@ class StreamPipeline:
         """A fresh session. Cheap; raises SettingsError."""
         self.check(settings)
         return StreamState(SessionNoise(settings.seed, self.graphs.latent_shape, self.transfer.to_device))
+
+    def understood(self, settings: Settings) -> Understanding:
+        """How the prompts of these settings are read, and where they are cut. Any thread; takes milliseconds."""
+        return understand(self.graphs.parts, self._texts.cut, settings)
 
     def graphs_for(self, settings: Settings, sessions: int = 1) -> tuple[GraphKey, ...]:
         """The graphs that these settings use best; each may be built by `graphs.build` in any thread while streaming goes on."""

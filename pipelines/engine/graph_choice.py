@@ -42,7 +42,7 @@ class GraphChoice:
 
     def paints(self, settings: Settings) -> bool:
         """Whether these settings ask for paint."""
-        read = self._graphs.parts.styles.read
+        read = self._graphs.parts.read_prompt
         return settings.style.amount > 0.0 and any(read(words)[1] for words in (settings.prompt, settings.prompt_b))
 
     def _around(self, settings: Settings, sessions: int) -> tuple[GraphKey, ...]:

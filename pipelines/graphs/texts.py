@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property, partial
 
 import torch
 from torch import Tensor
 
 from pipelines.checkpoints.loader.parts import ModelParts
-from pipelines.checkpoints.loader.text import Encode, combined, unpacked
+from pipelines.checkpoints.loader.text import Encode, combined, cut_at, unpacked
 from pipelines.graphs.backends.base import Backend
 
 
@@ -22,11 +23,27 @@ class Texts:
         """As `text.Encode`. Slow at the first prompt. Raises ModelError."""
         return self._encode(prompt)
 
+    def cut(self, prompt: str) -> int | None:
+        """The character of a prompt where the context of the first encoder ends, None for a prompt that fits. Any thread."""
+        return self._cut(prompt)
+
+    @cached_property
+    def _cut(self) -> Callable[[str], int | None]:
+        return cut_at(self._tokenizers[self._parts.text_parts[0]], self._parts.embedding_shape[0])
+
+    @cached_property
+    def _names(self) -> dict[str, str]:
+        return {part: f"text/{self._parts.text_fingerprint}/{part}" for part in self._parts.text_parts}
+
+    @cached_property
+    def _tokenizers(self) -> dict[str, bytes]:
+        """As `text.packed`, by text encoder."""
+        kept = self._backend.kept
+        return {part: kept(f"{name}/tokenizer", partial(self._parts.tokenizer, part)) for part, name in self._names.items()}
+
     @cached_property
     def _encode(self) -> Encode:
         parts, backend = self._parts, self._backend
         example = (torch.zeros(1, parts.embedding_shape[0], dtype=torch.int64),)
-        names = {part: f"text/{parts.text_fingerprint}/{part}" for part in parts.text_parts}
-        tokenizers = [unpacked(backend.kept(f"{name}/tokenizer", partial(parts.tokenizer, part))) for part, name in names.items()]
-        encoders = [backend.encoder(name, partial(parts.text_network, part), example) for part, name in names.items()]
-        return combined(tokenizers, encoders)
+        encoders = [backend.encoder(name, partial(parts.text_network, part), example) for part, name in self._names.items()]
+        return combined([unpacked(content) for content in self._tokenizers.values()], encoders)

@@ -135,6 +135,11 @@ class StudioClient:
         return dict(self.welcome["settings"]["values"])
 
     @property
+    def understood(self) -> dict[str, list[dict[str, Any]]]:
+        """How the prompts were read: the lists understood, unknown and cut of docs/protocol-messages.md."""
+        return {name: list(self.welcome["settings"].get(name, ())) for name in ("understood", "unknown", "cut")}
+
+    @property
     def settled(self) -> int:
         """All frames up to this id are done with."""
         return self._settled
@@ -354,7 +359,7 @@ class StudioClient:
         text = protocol.parse_server_text(message)
         kind = text["type"]
         if kind == "settings":
-            self.welcome["settings"] = {"version": text["version"], "values": text["values"]}
+            self.welcome["settings"] = {name: value for name, value in text.items() if name not in ("type", "request")}
         elif kind == "spec":
             self.welcome |= {name: text[name] for name in ("spec", "model", "settings", "fields")}
         elif kind == "error":

@@ -94,7 +94,7 @@ class FileTransfer:
         if self.client.values["steps"] == 1:
             latency["outside"] = percentile(self.outside, 0.5)
         result["latency_ms"] = {name: round(value, 2) if value == value else None for name, value in latency.items()}
-        return result
+        return result | self.client.understood
 
     async def _stream(self, chunk: Sequence[Pixels], last: bool) -> None:
         sender = asyncio.create_task(self._send(chunk, last))

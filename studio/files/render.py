@@ -103,6 +103,7 @@ class Renderer:
         self.summary = Summary()
         self.moments: list[TimelineEntry] = []
         self.wall_s = 0.0
+        self.applied = [settings]  # in the order of their frames
         self._timeline = {moment.frame: moment for moment in timeline}
         self._replayed = replayed
         self._state = pipeline.open(settings)
@@ -142,6 +143,7 @@ class Renderer:
         self.pipeline.check(settings)
         self.pipeline.prepare(settings)
         self.settings = settings
+        self.applied.append(settings)
 
     def _skips(self, frame: Frame) -> bool:
         return self.settings.gate.enabled and self._gate.decide(frame.pixels, self.settings.gate, self.settings.version).skip
@@ -203,7 +205,18 @@ def render(pipeline: StreamPipeline, plan: Plan, source_path: Path, target: Path
     made = Recording(spec, plan.settings, tuple(renderer.moments), renderer.summary.frames, read.text(), shown.text())
     if plan.replay is not None:
         _compare(plan.replay, made)
-    return renderer.summary.result(spec, plan.settings.seed, renderer.wall_s), made
+    result = renderer.summary.result(spec, plan.settings.seed, renderer.wall_s)
+    return result | understood(pipeline, renderer.applied), made
+
+
+def understood(pipeline: StreamPipeline, applied: Iterable[Settings]) -> dict[str, list[dict[str, object]]]:
+    """What all prompts of these settings were taken for, each once, as in docs/protocol-messages.md."""
+    lists: dict[str, list[dict[str, object]]] = {}
+    for settings in applied:
+        for name, entries in pipeline.understood(settings).listed().items():
+            known = lists.setdefault(name, [])
+            known += [entry for entry in entries if entry not in known]
+    return lists
 
 
 def beginning(timeline: tuple[TimelineEntry, ...], **pngs: bytes) -> tuple[TimelineEntry, ...]:

@@ -201,7 +201,7 @@ class Connection:
                 paused=session.paused,
                 limits=limits.public(),
                 **hub.facts(self._has_token),
-                settings={"version": settings.version, "values": settings.flat()},
+                settings=hub.standing(settings),
                 fields=declare(FIELDS, hub.opening.flat()),
             )
         )
@@ -290,8 +290,7 @@ class Connection:
             case Patch(patch, request):
                 session.settings = self._patched(session.settings, patch, request)
                 self._hub.prepare(session.settings, session.name)
-                version, values = session.settings.version, session.settings.flat()
-                await mailbox.post_blocking(pack_text("settings", version=version, values=values, request=request))
+                await mailbox.post_blocking(pack_text("settings", **self._hub.standing(session.settings), request=request))
             case SpecChange(changes, request):
                 self._change(stream, mailbox, changes, request)
             case Pause(paused):

@@ -125,6 +125,11 @@ class Hub:
         refusal = self.refusal(token)
         return facts(pipeline) | {"change": change if refusal is None else {**change, "refused": refusal}}
 
+    def standing(self, settings: Settings) -> dict[str, object]:
+        """The settings of a session, and how their prompts are read."""
+        understood = self.fleet.loaded.result(0).understood(settings).listed()
+        return {"version": settings.version, "values": settings.flat(), **understood}
+
     def refusal(self, token: bool) -> str | None:
         """Why a client that has, or has not, shown the token may not change the spec now, None if it may."""
         return self.config.changes.refusal(self.seats.connected, token)
@@ -327,9 +332,8 @@ class Hub:
 
     def _spec_message(self, stream: Stream, adjusted: Mapping[str, str], request: int | None) -> str:
         """The `spec` message for one session."""
-        settings = stream.session.settings
-        values = {"version": settings.version, "values": settings.flat()}
-        changed = {"settings": values, "fields": declare(FIELDS, self.opening.flat()), "adjusted": dict(adjusted)}
+        standing, fields = self.standing(stream.session.settings), declare(FIELDS, self.opening.flat())
+        changed = {"settings": standing, "fields": fields, "adjusted": dict(adjusted)}
         return pack_text("spec", **facts(self.fleet.pipeline(stream.session.name)), **changed, request=request)
 
     def end(self, seat: Seat) -> None:

@@ -93,6 +93,15 @@ class FakePipeline:
     def graphs_for(self, settings: Settings, sessions: int = 1) -> tuple[int, ...]:
         return tuple(range(1, settings.steps + 1))
 
+    def understood(self, settings: Settings) -> Any:
+        """The tints are understood, every other prompt is unknown, and longer ones than 40 characters are cut."""
+        typed = {"setting": "prompt", "words": settings.prompt}
+        known = [{**typed, "meaning": settings.prompt, "kind": "look", "by": "name"}] if settings.prompt in TINTS else []
+        unknown = [] if known else [{**typed, "nearest": None, "message": f"no style known for {settings.prompt!r}"}]
+        cut = [{"setting": "prompt", "tokens": 40, "kept": settings.prompt[:40], "lost": settings.prompt[40:], "message": "cut"}]
+        lists = {"understood": known, "unknown": unknown, "cut": cut if settings.prompt[40:] else []}
+        return SimpleNamespace(listed=lambda: lists)
+
     def check(self, settings: Settings) -> None:
         if settings.steps > self.spec.max_steps:
             raise SettingsError("steps", f"{settings.steps} is out of range; this stream allows 1 to {self.spec.max_steps}")

@@ -6,6 +6,7 @@ Parts are loaded on first use: with graphs cached on disk a start reads no UNet 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -18,8 +19,10 @@ from pipelines.checkpoints.loader.folder import FolderCheckpoint
 from pipelines.checkpoints.loader.lora import fuse
 from pipelines.checkpoints.loader.model_files import FUSED, ModelFiles, hash_file
 from pipelines.checkpoints.loader.picture import PictureEncoder
+from pipelines.checkpoints.loader.words import read_words
 from pipelines.techniques import schedule
-from pipelines.techniques.styles import StyleBook
+from pipelines.techniques.free_words.reader import Reading, untouched
+from pipelines.techniques.styles import Style, StyleBook
 from pipelines.values.models import ModelInfo
 from pipelines.values.types import ModelError
 
@@ -137,3 +140,15 @@ class ModelParts(ModelFiles):
             [text.unpacked(self.tokenizer(part)) for part in self.text_parts],
             [self.text_network(part) for part in self.text_parts],
         )
+
+    @cached_property
+    def read_words(self) -> Callable[[str], Reading]:
+        """A typed prompt to the model's own words, where its folder has a table of free words; else as it is. Any thread.
+        Raises ModelError for a broken table."""
+        folder = self.checkpoint.folder if isinstance(self.checkpoint, FolderCheckpoint) else None
+        reader = None if folder is None else read_words(folder, self.vocabulary)
+        return untouched if reader is None else reader.read
+
+    def read_prompt(self, prompt: str) -> tuple[str, Style | None]:
+        """(words for the text encoder, style of the painter) of a typed prompt. Any thread."""
+        return self.styles.read(self.read_words(prompt).text)

@@ -1,0 +1,57 @@
+"""From the words of settings to what the networks take of them, and what is said of that to who typed them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+
+from pipelines.checkpoints.loader.parts import ModelParts
+from pipelines.techniques.free_words.reader import Reading
+from pipelines.values.settings import Settings
+
+TYPED = ("prompt", "prompt_b", "negative")
+"""The settings that hold a prompt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A prompt that is longer than the text encoder's context of so many tokens: what of it counts, and what does not."""
+
+    tokens: int
+    kept: str
+    lost: str
+
+    @property
+    def message(self) -> str:
+        return f"the prompt is cut after {self.tokens} tokens: {self.lost!r} is not read"
+
+
+@dataclass(frozen=True, slots=True)
+class Understanding:
+    """What became of the prompts of some settings; keys are the settings' names, of those that are not empty."""
+
+    readings: Mapping[str, Reading]
+    cuts: Mapping[str, Cut]
+
+    def listed(self) -> dict[str, list[dict[str, object]]]:
+        """understood, unknown and cut as JSON has them; docs/protocol-messages.md describes the fields."""
+        readings = self.readings.items()
+        return {
+            "understood": [{"setting": key, **asdict(one)} for key, reading in readings for one in reading.understood],
+            "unknown": [
+                {"setting": key, **asdict(one), "message": one.message} for key, reading in readings for one in reading.unknown
+            ],
+            "cut": [{"setting": key, **asdict(cut), "message": cut.message} for key, cut in self.cuts.items()],
+        }
+
+
+def understand(parts: ModelParts, cut: Callable[[str], int | None], settings: Settings) -> Understanding:
+    """How a model reads the prompts of these settings. cut: the place where a text is cut, as `Texts.cut`. Any thread; takes
+    milliseconds."""
+    typed = {key: words for key in TYPED if (words := " ".join(getattr(settings, key).split()))}
+    cuts = {}
+    for key, words in typed.items():
+        text, _ = parts.read_prompt(words)
+        if (at := cut(text)) is not None:
+            cuts[key] = Cut(parts.embedding_shape[0], text[:at].rstrip(), text[at:])
+    return Understanding({key: parts.read_words(words) for key, words in typed.items()}, cuts)

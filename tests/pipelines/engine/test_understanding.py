@@ -1,0 +1,124 @@
+"""Free words in the engine: typed words give the picture of the model's own words, and a report on how they were read."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines import Entry, ModelError, Pixels, Settings, StreamPipeline, StreamSpec, describe, load
+from pipelines.checkpoints.loader.parts import ModelParts
+from tests.pipelines.engine.test_painted import LOOKS, SIZE, add_painter, frame
+from tests.words_folder import add_words, table, tensors
+
+
+@pytest.fixture(scope="module")
+def folder(mini_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("worded") / "model"
+    shutil.copytree(mini_model, made)
+    add_painter(made, LOOKS)
+    add_words(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def pipeline(folder: Path) -> StreamPipeline:
+    made = load(StreamSpec(str(folder), SIZE, SIZE, "eager", "float32"))
+    made.prepare(Settings().patched({"prompt": "ink wash", "guidance_mode": "full"}))
+    return made
+
+
+def settings_of(**changes: object) -> Settings:
+    return Settings().patched(changes)
+
+
+def once(pipeline: StreamPipeline, **changes: object) -> Pixels:
+    settings = settings_of(**changes)
+    (output,) = pipeline.step([Entry(pipeline.open(settings), frame(), settings)])
+    assert output.pixels is not None
+    return output.pixels.numpy()
+
+
+@pytest.mark.parametrize(
+    ("typed", "own"),
+    [
+        ({"prompt": "make a van gogh"}, {"prompt": "ink wash"}),
+        ({"prompt": "梵高, after dark"}, {"prompt": "ink wash, night"}),
+        ({"prompt": "ink wash spreadsheet"}, {"prompt": "ink wash"}),
+        (
+            {"prompt": "van gogh", "prompt_b": "anime", "blend": 0.4},
+            {"prompt": "ink wash", "prompt_b": "blue swirl", "blend": 0.4},
+        ),
+        (
+            {"prompt": "photo", "negative": "after dark", "guidance_mode": "full", "guidance": 3.0},
+            {"prompt": "photo", "negative": "night", "guidance_mode": "full", "guidance": 3.0},
+        ),
+    ],
+)
+def test_typed_words_draw_what_the_models_own_words_draw(
+    pipeline: StreamPipeline, typed: dict[str, object], own: dict[str, object]
+) -> None:
+    assert np.array_equal(once(pipeline, **typed), once(pipeline, **own))
+
+
+def test_a_known_look_draws_what_it_draws_without_a_table(pipeline: StreamPipeline, folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "model")
+    shutil.rmtree(tmp_path / "model" / "words")
+    without = load(StreamSpec(str(tmp_path / "model"), SIZE, SIZE, "eager", "float32"))
+    without.prepare(settings_of(prompt="ink wash"))
+    for prompt in ("ink wash", "Blue Swirl, a cat", "photo, night", "a cat", ""):
+        assert np.array_equal(once(pipeline, prompt=prompt), once(without, prompt=prompt)), prompt
+        assert without.understood(settings_of(prompt=prompt)).listed()["understood"] == []
+
+
+def test_the_report_names_the_setting_of_each_prompt(pipeline: StreamPipeline) -> None:
+    report = pipeline.understood(settings_of(prompt="make a Van Gogh", prompt_b="lamp", negative="spreadsheet")).listed()
+    assert report["understood"] == [
+        {"setting": "prompt", "words": "Van Gogh", "meaning": "ink wash", "kind": "look", "by": "alias"},
+        {"setting": "prompt_b", "words": "lamp", "meaning": "photo", "kind": "look", "by": "meaning"},
+    ]
+    (unknown,) = report["unknown"]
+    assert (unknown["setting"], unknown["words"], unknown["nearest"]) == ("negative", "spreadsheet", None)
+    assert unknown["message"] == "no style known for 'spreadsheet'" and report["cut"] == []
+    assert pipeline.understood(settings_of(prompt="")).listed() == {"understood": [], "unknown": [], "cut": []}
+
+
+def test_a_prompt_beyond_the_context_says_where_it_is_cut(pipeline: StreamPipeline) -> None:
+    parts = pipeline.graphs.parts
+    length = parts.embedding_shape[0]
+    prompt = " ".join(["a"] * (length - 2))  # a token each
+    assert pipeline.understood(settings_of(prompt=prompt)).listed()["cut"] == []
+    (cut,) = pipeline.understood(settings_of(prompt=f"{prompt} cat a cat")).listed()["cut"]
+    assert (cut["setting"], cut["tokens"], cut["kept"], cut["lost"]) == ("prompt", length, prompt, "cat a cat")
+    assert "'cat a cat'" in cut["message"]
+    (kept,) = parts.encode_prompt(cut["kept"])
+    torch.testing.assert_close(kept, parts.encode_prompt(f"{prompt} cat a cat")[0])
+
+
+@pytest.mark.parametrize(
+    ("listed", "weights", "message"),
+    [
+        (table(own=[]), None, "own must be an object"),
+        (table(aliases={"cubism": ["x"]}), None, "aliases: 'cubism' is no look, modifier or scene"),
+        (table(prompts=["cubism"]), None, "prompts: 'cubism' is no look"),
+        (table(general=[""]), None, "general must be a list of texts"),
+        ({**table(), "more": []}, None, "must have the keys"),
+        (table(vocabulary=["lamp"]), None, "do not fit"),
+        (None, {"vectors": tensors()["vectors"]}, "must have the tensors"),
+        (None, {**tensors(), "owners": torch.tensor([0, 2], dtype=torch.int16)}, "owners must rise"),
+        (None, {**tensors(), "anchors": torch.zeros(2, 3, dtype=torch.int8)}, "do not fit"),
+        (None, {**tensors(), "vectors": torch.zeros((), dtype=torch.int8)}, "do not fit"),
+    ],
+)
+def test_a_broken_table_is_an_error_that_names_the_field(
+    mini_model: Path, tmp_path: Path, listed: dict[str, Any] | None, weights: dict[str, torch.Tensor] | None, message: str
+) -> None:
+    shutil.copytree(mini_model, tmp_path / "model")
+    add_painter(tmp_path / "model", LOOKS)
+    add_words(tmp_path / "model", listed, weights)
+    with pytest.raises(ModelError, match=message):
+        _ = ModelParts(describe(str(tmp_path / "model"))).read_words
