@@ -11,7 +11,7 @@ SCALES = (1.0, 2.0, 4.0)  # pixels: sigmas of the blurs between which a band lie
 WINDOW = 24  # pixels: side of the windows in which an amount is taken, every third of it
 LEAST, MOST = 0.4, 3.0  # times by which a band changes
 COLOURED = 1.3  # the most for differences of colour: half of the model's are noise
-FLAT = 1e-5  # variance that no one sees, for pictures in [-1, 1]
+FLAT = 1e-5  # an invisible variance, for pictures in [-1, 1]
 
 
 def bands(x: Tensor) -> tuple[list[Tensor], Tensor]:

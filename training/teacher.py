@@ -1,4 +1,4 @@
-"""The teacher: what a picture should become for a request, which is what a prompt says.
+"""The teacher: the target picture for a request. A request is the meaning of a prompt.
 
 A request names a look and, each optional, a palette, a light, a texture, and how strongly it is meant.
 """
@@ -19,7 +19,7 @@ SLIGHTLY, PLAINLY, VERY = 0.5, 1.0, 1.5
 
 @dataclass(frozen=True)
 class Request:
-    """What a prompt asks for. ValueError for names that do not exist and intensities other than 0.5, 1 and 1.5."""
+    """The meaning of a prompt. Raises ValueError for unknown names, and intensities other than 0.5, 1 and 1.5."""
 
     look: str = "photo"
     intensity: float = PLAINLY
@@ -43,7 +43,7 @@ class Request:
 
 @torch.no_grad()
 def teacher(x: Tensor, request: Request) -> Tensor:
-    """Pictures (N, 3, H, W) in [0, 1], sides multiples of 8, as `request` wants them; same shape and range.
+    """Pictures (N, 3, H, W) in [0, 1], sides multiples of 8, changed according to `request`; same shape and range.
 
     "Slightly" is half way from the photograph to the look. "Very" is the look with its contrast, colours and detail pushed: going
     on along the straight line from the photograph would bring its colours back inverted.

@@ -1,6 +1,6 @@
 """The pocket model's language: how looks, modifiers and scenes are named in prompts, and the vocabulary of the tokenizer.
 
-`caption` writes the prompt of a request, as training sees it; `parse` reads one by rules, for tests and evaluation.
+`caption` writes the prompt of a request for training; `parse` reads one by rules, for tests and evaluation.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ TEMPLATES = (
     "make it {}", "{}, high quality", "{}, detailed", "beautiful {}", "the scene as {}", "as {}",
 )  # fmt: skip
 
-# Words that say what is in the picture, or nothing; none of them changes a look.
+# Words about the content of a picture, and fillers; none of them changes a look.
 _SUBJECTS = """
 person man woman child face portrait people hand eyes cat dog horse bird animal tree house tower bridge car bike boat
 room table cup food fruit book robot castle street king queen hat guitar chair train ship lion bear dragon knight girl
@@ -163,7 +163,7 @@ ORDER = (*FEATURED, *(look for look in NAMES if look not in FEATURED and look !=
 
 
 def listing(looks: tuple[str, ...] = ORDER, modified: bool = True) -> dict[str, list[dict[str, str]]]:
-    """What a model with these looks can be asked for, as `looks.json` has it; `modified` if it knows modifiers and scenes."""
+    """The vocabulary of a model with these looks, for `looks.json`. modified: with modifiers and scenes."""
 
     def entry(name: str, prompt: str, group: str) -> dict[str, str]:
         return {"name": name, "title": prompt[0].upper() + prompt[1:], "prompt": prompt, "group": group}
@@ -238,7 +238,7 @@ def _distracted(text: str, rng: Generator) -> str:
 def scene_caption(subject: str, request: Request, rng: Generator, names: tuple[str, ...] = ()) -> str:
     """The prompt of a procedural scene drawn as `request`: the subject, mostly with the look's name unless it is a photograph.
 
-    names: what the subject may be called, where it is not anything that `SCENES` knows.
+    names: the subject's names, if they are not those of `SCENES`.
     """
     text = _pick(names or SCENES[subject], rng)
     extra = _modifiers(request, rng)
