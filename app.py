@@ -1,4 +1,4 @@
-"""Rill's command line: serve (default), render, models, bench.
+"""Rill's command line: serve (default), render, fit, models, bench.
 
 Exit codes: 0 done; 1 a file or model could not be used; 2 an argument is wrong; 130 interrupted.
 
@@ -35,10 +35,15 @@ def build_parser() -> argparse.ArgumentParser:
     add_graph_arguments(render)
     add_settings_arguments(render)
     render.add_argument("--mask", type=Path, help="painted strength map for --set strength_map.mode=mask; white is full strength")
-    render.add_argument("--picture", type=Path, help="picture prompt, for a model with an adapter for it (docs/models.md)")
+    render.add_argument("--picture", type=Path, help="picture prompt: a picture, or the file of a style (docs/models.md)")
     render.add_argument("--timeline", type=Path, metavar="FILE", help='settings changes: {"frame": 10, "patch": {...}} a line')
     render.add_argument("--record", type=Path, metavar="FILE", help="write a record that reproduces the same bytes")
     render.add_argument("--replay", type=Path, metavar="FILE", help="replay a record with its settings and decisions")
+    fit = commands.add_parser("fit", help="fit a style to a picture, and write it to a file that --picture takes")
+    fit.add_argument("picture", type=Path)
+    fit.add_argument("style", type=Path, help="the file to write, .safetensors")
+    fit.add_argument("--name", help="up to 60 characters (default: the picture's file name)")
+    fit.add_argument("--model", default="pocket", help="whose painter it is for (default: %(default)s)")
     models = commands.add_parser("models", help="list the models and which of them are present")
     models.add_argument("--looks", action="store_true", help="list the models' looks instead: name, group, prompt")
     models.add_argument("--json", action="store_true", help="one JSON object per line")
@@ -58,6 +63,15 @@ def run_render(args: argparse.Namespace) -> int:
     from studio.cli import render
 
     print(json.dumps(render.main(args)))
+    return 0
+
+
+def run_fit(args: argparse.Namespace) -> int:
+    from pipelines import ModelParts, describe
+    from studio.files.fit import fit_file
+
+    made = fit_file(ModelParts(describe(args.model)), args.picture, args.style, args.name or args.picture.stem[:60])
+    print(json.dumps({"style": str(args.style), "painter": made.painter, "steps": made.fitted}))
     return 0
 
 
@@ -96,6 +110,7 @@ def run_bench(args: argparse.Namespace) -> int:
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "serve": run_serve,
     "render": run_render,
+    "fit": run_fit,
     "models": run_models,
     "bench": run_bench,
 }

@@ -21,11 +21,15 @@ if TYPE_CHECKING:
     from pipelines.checkpoints.registry import EXTRAS, REGISTRY
     from pipelines.engine.engine import StreamPipeline, load
     from pipelines.engine.state import StreamState
+    from pipelines.engine.style_fitting import fitted
     from pipelines.engine.turn import Entry
     from pipelines.graphs.graphs import GraphKey
+    from pipelines.graphs.memory import free_bytes as free_memory
     from pipelines.graphs.memory import release as release_memory
     from pipelines.techniques import gate, quality
     from pipelines.values.models import ModelInfo
+    from pipelines.values.picture_style import MAX_BYTES as MAX_STYLE_BYTES
+    from pipelines.values.picture_style import PictureStyle, is_style, read_style, write_style
     from pipelines.values.settings import FIELDS, Settings, parse_assignment
     from pipelines.values.types import (
         STAGES,
@@ -52,6 +56,7 @@ if TYPE_CHECKING:
 __all__ = [
     "EXTRAS",
     "FIELDS",
+    "MAX_STYLE_BYTES",
     "PUBLISHED_SAFETY_CHECKER",
     "REGISTRY",
     "STAGES",
@@ -70,6 +75,7 @@ __all__ = [
     "ModelReport",
     "Output",
     "Picture",
+    "PictureStyle",
     "Pixels",
     "Quality",
     "RillError",
@@ -85,13 +91,18 @@ __all__ = [
     "Vocabulary",
     "Word",
     "describe",
+    "fitted",
+    "free_memory",
     "gate",
     "inspect_model",
+    "is_style",
     "load",
     "media",
     "parse_assignment",
     "quality",
+    "read_style",
     "release_memory",
+    "write_style",
 ]
 
 _MODULES = {"media": "pipelines.media", "gate": "pipelines.techniques.gate", "quality": "pipelines.techniques.quality"}
@@ -102,11 +113,19 @@ _HOMES = {
     "pipelines.checkpoints.loader.model_files": {"ModelFiles": "ModelFiles"},
     "pipelines.checkpoints.loader.parts": {"ModelParts": "ModelParts"},
     "pipelines.checkpoints.loader.safety": {"PUBLISHED_SAFETY_CHECKER": "PUBLISHED", "SafetyChecker": "SafetyChecker"},
-    "pipelines.graphs.memory": {"release_memory": "release"},
+    "pipelines.graphs.memory": {"free_memory": "free_bytes", "release_memory": "release"},
+    "pipelines.engine.style_fitting": {"fitted": "fitted"},
     "pipelines.values.models": {"ModelInfo": "ModelInfo"},
     "pipelines.checkpoints.naming": {"describe": "describe"},
     "pipelines.checkpoints.registry": {"EXTRAS": "EXTRAS", "REGISTRY": "REGISTRY"},
     "pipelines.values.settings": {"FIELDS": "FIELDS", "Settings": "Settings", "parse_assignment": "parse_assignment"},
+    "pipelines.values.picture_style": {
+        "MAX_STYLE_BYTES": "MAX_BYTES",
+        "PictureStyle": "PictureStyle",
+        "is_style": "is_style",
+        "read_style": "read_style",
+        "write_style": "write_style",
+    },
     "pipelines.engine.state": {"StreamState": "StreamState"},
     "pipelines.engine.turn": {"Entry": "Entry"},
     "pipelines.values.types": {

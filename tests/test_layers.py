@@ -91,6 +91,7 @@ def test_only_the_loader_imports_model_loaders() -> None:
             "cosine_autoencoder.py",
             "modulation.py",
             "painter.py",
+            "style_reader.py",
             "trunk.py",
             "unet.py",
         ):  # these are networks, they load nothing

@@ -37,7 +37,7 @@ def admit(
         thumb=state.previous_thumb,
         inputs_version=state.inputs_version,
         hint=hint,
-        picture=state.tokens,
+        picture=state.seen.tokens,
         omega_map=_map(state, settings.omega_map, previous),
     )
     if start is not None:

@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 
 from pipelines.checkpoints.loader.parts import ModelParts
 from pipelines.checkpoints.loader.text import Encode
+from pipelines.engine.picture_prompt import PictureReader
 from pipelines.engine.rows import Keys, PictureKeys
 from pipelines.engine.state import StreamState
+from pipelines.techniques import styles
 from pipelines.techniques.conditioning import Additions, Condition, Conditions, PromptCache, Text
 from pipelines.techniques.noise import ToDevice
 from pipelines.techniques.styles import Style
@@ -34,13 +36,14 @@ class Conditioner:
 
     def __init__(self, parts: ModelParts, size: tuple[int, int], to_device: ToDevice, encode: Encode) -> None:
         self._parts, self._to_device, self._encode = parts, to_device, encode
+        self.pictures = PictureReader(parts, to_device)
         self.prompts = PromptCache(self._text)
         time_ids = parts.time_ids(*size)
         additions = Additions(None if time_ids is None else to_device(time_ids), parts.w_size, parts.empty_is_zero)
         self._conditions = Conditions(additions)
 
     def __call__(self, state: StreamState, frame: Frame | None, settings: Settings) -> Conditioning:
-        """The conditioning of a turn with this frame. Moves the session on its way between prompts."""
+        """The conditioning of a turn with this frame. Moves the session on its way between prompts and styles."""
         text = self.prompts.blend(settings)
         if frame is not None:
             text = state.travel.at(text, settings, frame.captured_at)
@@ -48,24 +51,20 @@ class Conditioner:
             text = state.travel.current
         prompt = self._conditions(text, settings)
         negative = self._conditions(self._conditions.additions.negative(self.prompts, settings), settings)
-        style = prompt.style
+        if frame is not None:
+            state.seen.style.at(frame.captured_at)
+        style = styles.with_picture(prompt.style, state.seen.style.current, settings.picture.scale)
         if style is not None:
             style = replace(style, amount=style.amount * settings.style.amount)
         _, height, width = state.noise.shape
         keys = PictureKeys(settings, (height, width), state.travel.weight, prompt.guidance)
         return Conditioning(prompt, negative, settings.picture.scale, settings.control.scale, style, keys)
 
-    def prepare(self, settings: Settings) -> None:
-        """Read the encoders and encode the prompts now, so that no step waits for that."""
+    def prepare(self, settings: Settings, pictured: bool) -> None:
+        """Read the encoders and encode the prompts now, so that no step waits for that. pictured: there is a picture prompt."""
         self.prompts.blend(settings)
-        if self._parts.picture_tokens:
-            _ = self._parts.encode_picture  # reads the picture encoder
-
-    def encode_picture(self, state: StreamState) -> None:
-        """Compute the tokens of a session's picture prompt, if it has one that is new."""
-        if state.picture is not None and state.tokens is None and self._parts.picture_tokens:
-            tokens, without = self._parts.encode_picture(state.picture)
-            state.tokens = self._to_device(tokens), self._to_device(without)
+        if pictured or self._parts.picture_tokens:
+            self.pictures.warm()
 
     def _text(self, prompt: str) -> Text:
         """A prompt as the networks take it: a painted look's name becomes the painter's style."""

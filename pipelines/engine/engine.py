@@ -22,6 +22,7 @@ from pipelines.engine.decoding import PictureDecoder, Safety
 from pipelines.engine.graph_choice import GraphChoice
 from pipelines.engine.levels import Levels
 from pipelines.engine.passes import Passes
+from pipelines.engine.picture_prompt import PictureReader
 from pipelines.engine.rows import AssumedKeys, RowPlanner
 from pipelines.engine.state import StreamState
 from pipelines.engine.step import StepRunner
@@ -97,18 +98,24 @@ class StreamPipeline:
         """How the prompts of these settings are read, and where they are cut. Any thread; takes milliseconds."""
         return understand(self.graphs.parts, self._texts.cut, settings)
 
-    def graphs_for(self, settings: Settings, sessions: int = 1) -> tuple[GraphKey, ...]:
-        """The graphs that these settings use best; each may be built by `graphs.build` in any thread while streaming goes on."""
-        return self._choice.keys(settings, sessions)
+    @property
+    def pictures(self) -> PictureReader:
+        """Reads picture prompts; from any thread."""
+        return self.conditioner.pictures
 
-    def prepare(self, settings: Settings, sessions: int = 1) -> None:
+    def graphs_for(self, settings: Settings, sessions: int = 1, pictured: bool = False) -> tuple[GraphKey, ...]:
+        """The graphs that these settings use best; each may be built by `graphs.build` in any thread while streaming goes on.
+        pictured: there is a picture prompt."""
+        return self._choice.keys(settings, sessions, pictured)
+
+    def prepare(self, settings: Settings, sessions: int = 1, pictured: bool = False) -> None:
         """Build now whatever these settings need, so that no step waits for it. Slow the first time."""
-        needed = self.graphs_for(settings, sessions)
+        needed = self.graphs_for(settings, sessions, pictured)
         self.graphs.need(needed)
         for key in needed:
             self.graphs.build(key)
         with self.transfer.lane("denoise"):
-            self.conditioner.prepare(settings)
+            self.conditioner.prepare(settings, pictured)
 
     def rehearse(self, settings: Settings, sessions: int = 1) -> None:
         """Build what these settings need and run one picture through, so that what would break at the first frame breaks here.
@@ -127,7 +134,7 @@ class StreamPipeline:
         settings = settings if turn is None else turn.entry.settings
         cache, residuals = ({}, {}) if state is None else (state.cache, state.residuals)
         planner = RowPlanner(settings, cache, residuals, AssumedKeys(), self._choice.cache_ready(settings))
-        paints = self._choice.paints(settings)
+        paints = self._choice.paints(settings, state is not None and state.seen.picture is not None)
         if turn is not None:
             return forecast.of_turn(turn, planner, paints)
         controlled = frame is not None and self._choice.controls(frame, settings)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipelines.engine.picture_prompt import PicturePrompt
 from pipelines.techniques import strength_map
 from pipelines.techniques.conditioning import Travel
 from pipelines.techniques.feature_cache import CacheState
@@ -18,6 +19,7 @@ from pipelines.techniques.guidance import NegativeResidual
 from pipelines.techniques.noise import SessionNoise
 from pipelines.techniques.probe import Probe
 from pipelines.techniques.stream_batch import Ring
+from pipelines.values.picture_style import PictureStyle
 from pipelines.values.types import Pixels
 
 CacheSlot = tuple[int, bool]
@@ -40,9 +42,9 @@ class FeatureEntry:
 class StreamState:
     """One session's memory between steps. Made by `StreamPipeline.open`; opaque to everyone but the engine.
 
-    previous_x0: the last finished latent, for the warm start. mask: the painted strength map [1, h, w]. inputs_version: number of
-    changes of mask and picture prompt. picture: the picture prompt; tokens: of it and of no picture, [T, D] each, once they are
-    computed. residuals: of the negative rows, by level. turn: the `Turn` that goes on in a later step.
+    previous_x0: the last finished latent, for the warm start. mask: the painted strength map [1, h, w]. inputs_version: number
+    of changes of mask and picture prompt. seen: the picture prompt. residuals: of the negative rows, by level. turn: the `Turn`
+    that goes on in a later step.
     """
 
     noise: SessionNoise
@@ -51,8 +53,7 @@ class StreamState:
     previous_thumb: Thumb | None = None
     mask: Tensor | None = None
     inputs_version: int = 0
-    picture: Pixels | None = None
-    tokens: tuple[Tensor, Tensor] | None = None
+    seen: PicturePrompt = field(default_factory=PicturePrompt)
     cache: dict[CacheSlot, FeatureEntry] = field(default_factory=dict)
     residuals: dict[int, NegativeResidual] = field(default_factory=dict)
     probe: Probe = field(default_factory=Probe)
@@ -77,14 +78,14 @@ class StreamState:
         self.mask = None if mask is None else strength_map.from_mask(mask, *self.noise.shape[1:])[0]
         self.inputs_version += 1  # ends what was remembered under the old map
 
-    def set_picture(self, picture: Pixels | None) -> None:
-        """The picture prompt, uint8 [height, width, 3] of any size; None removes it.
+    def set_picture(self, picture: Pixels | PictureStyle | None) -> None:
+        """The picture prompt, uint8 [height, width, 3] of any size, or a style that was made from one; None removes it.
 
-        It holds from the next frame on; frames in flight keep theirs. Has no effect on a model without an adapter for picture
-        prompts.
+        It holds from the next frame on; frames in flight keep their tokens. Has no effect on a model that takes no pictures.
         """
-        self.picture, self.tokens = picture, None
-        self.inputs_version += 1  # ends what was remembered under the old picture
+        if not isinstance(picture, PictureStyle):  # a style acts after the UNet
+            self.inputs_version += 1  # ends what was remembered under the old picture
+        self.seen.set(picture)
 
     def shadow(self) -> StreamState:
         """An independent state that will treat the next frame as this one would, for the unaccelerated reference."""
@@ -93,7 +94,6 @@ class StreamState:
             previous_x0=self.previous_x0,
             previous_thumb=self.previous_thumb,
             mask=self.mask,
-            picture=self.picture,
-            tokens=self.tokens,
+            seen=self.seen.copy(),
             travel=dataclasses.replace(self.travel),
         )

@@ -36,6 +36,19 @@ def mixed(*parts: tuple[Style | None, float]) -> Style | None:
     return Style(numbers, min(amount, 1.0))
 
 
+WHOLE = 0.6
+"""From this `picture.scale` on, which is its default, a picture's style is all there is; below, the words' style has the rest."""
+
+
+def with_picture(words: Style | None, picture: Style | None, scale: float) -> Style | None:
+    """The words' style and a picture's, mixed as `picture.scale` says. Where the words name no painted look, the picture's, with
+    less paint below WHOLE."""
+    if picture is None or scale == 0.0:
+        return words
+    share = min(scale / WHOLE, 1.0)
+    return mixed((words, 1.0 - share), (picture, share))
+
+
 class StyleBook:
     """Reads painted looks out of prompts.
 

@@ -103,6 +103,11 @@ class ModelInfo:
         return read_vocabulary(self.base) if isinstance(self.base, Path) else Vocabulary()
 
     @property
+    def takes_pictures(self) -> bool:
+        """Whether picture prompts have an effect: by an adapter, or as a style of the painter."""
+        return self.picture is not None or self.vocabulary.pictures
+
+    @property
     def prompts(self) -> tuple[str, ...]:
         """A prompt for each look, painted ones included, or the examples."""
         listed = self.vocabulary

@@ -15,6 +15,7 @@ FILE = "looks.json"
 LARGEST = 1_000_000  # bytes
 KINDS = ("looks", "modifiers", "scenes")
 PAINTER = "painter/config.json"
+STYLE_READER = "style_reader/config.json"
 UNDERPAINTING = "photo"
 """The prompt of the picture below the paint."""
 
@@ -42,12 +43,13 @@ class PaintedLook(Word):
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """All entries of a model; empty for a folder without a list."""
+    """All entries of a model; empty for a folder without a list. pictures: its painter takes pictures as styles."""
 
     looks: tuple[Word, ...] = ()
     modifiers: tuple[Word, ...] = ()
     scenes: tuple[Word, ...] = ()
     painted: tuple[PaintedLook, ...] = ()
+    pictures: bool = False
 
 
 @functools.lru_cache(maxsize=32)
@@ -57,7 +59,8 @@ def read_vocabulary(folder: Path) -> Vocabulary:
     if not set(listed) <= set(KINDS):
         raise ModelError(f"{FILE}: may have the keys {', '.join(KINDS)}")
     painted = _painted(_read(folder, PAINTER).get("looks") or {})
-    return Vocabulary(**{kind: _words(kind, listed.get(kind, [])) for kind in KINDS}, painted=painted)
+    pictures = ModelFolder(folder).has(STYLE_READER)
+    return Vocabulary(**{kind: _words(kind, listed.get(kind, [])) for kind in KINDS}, painted=painted, pictures=pictures)
 
 
 def _read(folder: Path, name: str) -> dict[str, Any]:

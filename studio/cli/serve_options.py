@@ -95,6 +95,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="visitors may add LoRA files below this folder while the stream runs; may be repeated",
     )
+    parser.add_argument(
+        "--fit-share",
+        type=float,
+        default=0.5,
+        metavar="SHARE",
+        help="of one core that fitting a picture's style may take, at most 1; 0 fits none (default: %(default)s)",
+    )
     parser.add_argument("--blocked-words", type=Path, metavar="FILE", help="forbidden words of prompts, one for each line")
     parser.add_argument("--ssl-certfile", type=Path, help="PEM certificate; phones need HTTPS for their camera")
     parser.add_argument("--ssl-keyfile", type=Path, help="PEM key of the certificate")
@@ -116,6 +123,8 @@ def configure(args: argparse.Namespace, token: str | None) -> ServerConfig:
     for name, (least, most) in (BOUNDS | {"turn": (10, 86400)}).items():
         if not least <= (value := getattr(args, name)) <= most:
             raise UsageError(f"argument --{name.replace('_', '-')}: {value:g} is not between {least} and {most}")
+    if not 0.0 <= args.fit_share <= 1.0:
+        raise UsageError(f"argument --fit-share: {args.fit_share:g} is not between 0 and 1")
     if token is not None and len(token) < 16:
         raise UsageError("the environment variable RILL_TOKEN is too short; 16 characters or more are needed")
     if (args.ssl_certfile is None) != (args.ssl_keyfile is None):
@@ -162,6 +171,7 @@ def configure(args: argparse.Namespace, token: str | None) -> ServerConfig:
         ahead=True,
         public=public,
         users=users,
+        fit_share=args.fit_share,
     )
 
 

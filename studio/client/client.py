@@ -10,23 +10,25 @@ python -m studio.client URL INPUT OUTPUT [--pace max|source] [--prompt TEXT] [--
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import math
 import random
 import ssl
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urlencode, urlsplit, urlunsplit
+from urllib.parse import urlencode
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from websockets.typing import Origin, Subprotocol
 
-from pipelines import Mask, Pixels, RillError
+from pipelines import Mask, Pixels
 from studio import environment
+from studio.client.address import StudioError, stream_url
+from studio.client.decoded_answer import DecodedAnswer
 from studio.client.pace import Pace
 from studio.pictures import codec
 from studio.wire import protocol, token_file
@@ -36,35 +38,6 @@ from studio.wire.protocol import Answer, PictureEncoding, ProtocolError
 RETRY_CODES = (1001, 1006, 1011, 1012, 4408, 4503)
 PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 ANSWERS_WAITING = 8
-
-
-class StudioError(RillError):
-    """The server refused, or cannot be reached. `code` as in docs/protocol-messages.md, "" where there is none."""
-
-    def __init__(self, message: str, code: str = "") -> None:
-        super().__init__(message)
-        self.code = code
-
-
-@dataclass(frozen=True, slots=True)
-class DecodedAnswer:
-    """One answer: pixels is None where the last picture is to be shown again; latency_ms is from capture to decoded."""
-
-    answer: Answer
-    pixels: Pixels | None
-    latency_ms: float
-
-
-def stream_url(url: str) -> str:
-    """ws:// or wss:// address of the stream below an http(s) or ws(s) address. Raises StudioError."""
-    parts = urlsplit(url if "://" in url else f"http://{url}")
-    scheme = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}.get(parts.scheme)
-    if scheme is None or not parts.hostname:
-        raise StudioError(f"{url}: is no http(s) or ws(s) address")
-    if parts.query or parts.fragment or parts.username:
-        raise StudioError(f"{url}: an address only; the token is given apart from it")
-    path = parts.path.rstrip("/")
-    return urlunsplit((scheme, parts.netloc, path if path.endswith(protocol.PATH) else path + protocol.PATH, "", ""))
 
 
 class StudioClient:
@@ -93,6 +66,7 @@ class StudioClient:
         self.url = stream_url(url)
         self.welcome: dict[str, Any] = {}
         self.telemetry: dict[str, Any] = {}
+        self.fit: dict[str, Any] = {}  # the last `fit` message of the server
         self.errors: list[dict[str, Any]] = []
         self._token, self._origin, self._tls, self._reconnects = token, origin, tls, reconnects
         self._settings, self._delivery = dict(settings or {}), delivery
@@ -226,15 +200,29 @@ class StudioClient:
         self._painted["mask"] = protocol.pack_mask(0, png)
         await self._ask(lambda request: protocol.pack_mask(request, png))
 
-    async def picture(self, pixels: Pixels | None) -> None:
-        """The picture prompt, uint8 [H, W, 3]: what the result should be like; None removes it.
+    async def picture(self, picture: Pixels | bytes | None) -> None:
+        """The picture prompt, uint8 [H, W, 3], or the file of a style (bytes): what the result should be like; None removes it.
 
-        It holds for the frames sent after this call, where the model has an adapter for it. Raises StudioError bad_picture.
+        It holds for the frames sent after this call, where the model takes pictures. Raises StudioError bad_picture.
         """
-        png = b"" if pixels is None else await asyncio.to_thread(codec.encode, pixels, protocol.PictureEncoding("png"))
-        form = "png" if png else "none"
+        png, form = b"", "none"
+        if isinstance(picture, bytes):
+            png, form = picture, codec.prompt_format(picture)
+        elif picture is not None:
+            png, form = await asyncio.to_thread(codec.encode, picture, protocol.PictureEncoding("png")), "png"
         self._painted["picture"] = protocol.pack_picture(0, form, png)
         await self._ask(lambda request: protocol.pack_picture(request, form, png))
+
+    async def keep(self, name: str) -> bytes:
+        """The file of the present picture's style under this name, for `picture` to take. Raises StudioError bad_picture."""
+        message = await self._ask(lambda request: protocol.pack_text("keep", name=name, request=request))
+        return base64.b64decode(message["file"])
+
+    async def fitting(self, wanted: bool) -> None:
+        """Have the style of the picture prompt fitted in the background, or not. `fit` has the server's last word on it."""
+        self._check()
+        with contextlib.suppress(ConnectionClosed):
+            await self._live().send(protocol.pack_text("fit", wanted=wanted))
 
     async def pause(self, paused: bool) -> None:
         """Have the server drop frames, or take them again."""
@@ -366,6 +354,8 @@ class StudioClient:
             self.errors = [*self.errors[-31:], text]
         elif kind == "telemetry":
             self.telemetry = text
+        elif kind == "fit":
+            self.fit = text
         waiting = self._requests.get(text.get("request", -1))
         if waiting is not None and not waiting.done() and kind != "building":
             waiting.set_result(text)

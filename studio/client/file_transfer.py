@@ -23,7 +23,7 @@ from pipelines import STAGES, HostPicture, Pixels, RillError, SettingsError, Sta
 from studio import environment
 from studio.cli.arguments import assignments
 from studio.client import DecodedAnswer, StudioClient, StudioError
-from studio.files.render import OrderedWriter, Source, open_source
+from studio.files.render import OrderedWriter, Source, open_source, read_prompt
 from studio.files.summary import Summary
 from studio.pictures import codec
 from studio.stream.telemetry import percentile
@@ -217,7 +217,7 @@ async def transfer(args: argparse.Namespace) -> dict[str, Any]:
         if args.mask is not None:
             await client.mask(await asyncio.to_thread(media.read_picture, args.mask, *client.size))
         if args.picture is not None:
-            await client.picture(await asyncio.to_thread(media.read_picture, args.picture, codec.PROMPT_SIDE, codec.PROMPT_SIDE))
+            await client.picture(await asyncio.to_thread(read_prompt, args.picture))
         source = open_source(args.input, *client.size)
         writer = media.open_writer(args.output, source.fps, *client.size)
         try:
@@ -264,7 +264,7 @@ def parser() -> argparse.ArgumentParser:
         help="change model, loras (as JSON), width, height, backend, dtype",
     )
     made.add_argument("--mask", type=Path, help="painted strength map for --set strength_map.mode=mask; white is full strength")
-    made.add_argument("--picture", type=Path, help="picture prompt, for a model with an adapter for it")
+    made.add_argument("--picture", type=Path, help="picture prompt: a picture, or the file of a style")
     made.add_argument("--token", help="API token (default: RILL_TOKEN, else that of your own server on this machine)")
     made.add_argument("--format", choices=("jpeg", "png"), default="jpeg", help="how pictures travel")
     made.add_argument("--quality", type=int, choices=range(30, 101), default=90, metavar="30..100", help="of JPEG")

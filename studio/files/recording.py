@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import Pixels, RillError, Settings, SettingsError, StreamSpec
-from studio.pictures.codec import decode_mask, decode_prompt
+from studio.pictures.codec import decode_mask, decode_prompt, prompt_format
 from studio.wire.limits import Limits
 from studio.wire.protocol import ProtocolError
 
@@ -33,7 +33,8 @@ class RecordingError(RillError):
 class TimelineEntry:
     """What happened at one source frame: `patch`, `mask` and `picture` took effect before it; `skipped` is the gate's verdict.
 
-    mask: a PNG, empty where the mask was removed, None where it stayed as it was; picture: the same for the picture prompt.
+    mask: a PNG, empty where the mask was removed, None where it stayed as it was; picture: the same for the picture prompt, which
+    may also be the file of a style.
     """
 
     frame: int
@@ -162,7 +163,8 @@ def _png(path: Path, number: int, line: dict[str, Any], name: str) -> bytes | No
         if png and name == "mask":
             decode_mask(png, Limits())
         elif png:
-            decode_prompt(png, "png", Limits())
+            decode_prompt(png, prompt_format(png), Limits())
     except (ValueError, ProtocolError) as error:
-        raise RecordingError(f"{path}: line {number}: {name} is no PNG in base64 ({error})") from error
+        what = "PNG or style" if name == "picture" else "PNG"
+        raise RecordingError(f"{path}: line {number}: {name} is no {what} in base64 ({error})") from error
     return png

@@ -12,10 +12,25 @@ from typing import Any
 
 from tqdm import tqdm
 
-from pipelines import Entry, Frame, Output, Picture, Pixels, Settings, StageTimings, StreamPipeline, gate, media
+from pipelines import (
+    MAX_STYLE_BYTES,
+    Entry,
+    Frame,
+    Output,
+    Picture,
+    PictureStyle,
+    Pixels,
+    Settings,
+    StageTimings,
+    StreamPipeline,
+    gate,
+    is_style,
+    media,
+    read_style,
+)
 from studio.files.recording import Digest, Recording, RecordingError, TimelineEntry
 from studio.files.summary import Summary
-from studio.pictures.codec import PROMPT_SIDE, decode_mask, decode_prompt, encode, encode_mask
+from studio.pictures.codec import PROMPT_SIDE, decode_mask, decode_prompt, encode, encode_mask, prompt_format
 from studio.wire.limits import Limits
 from studio.wire.protocol import PictureEncoding
 
@@ -118,7 +133,7 @@ class Renderer:
             self._state.set_mask(decode_mask(planned.mask, Limits()) if planned.mask else None)
             self._gate.forget()
         if planned.picture is not None:
-            self._state.set_picture(decode_prompt(planned.picture, "png", Limits()) if planned.picture else None)
+            self._state.set_picture(self._picture(planned.picture) if planned.picture else None)
             self._gate.forget()
         self.summary.frames += 1
         self.output.reserve(frame.id)
@@ -141,9 +156,16 @@ class Renderer:
     def _change(self, patch: dict[str, Any]) -> None:
         settings = self.settings.patched(patch)
         self.pipeline.check(settings)
-        self.pipeline.prepare(settings)
+        self.pipeline.prepare(settings, pictured=any(moment.picture for moment in self._timeline.values()))
         self.settings = settings
         self.applied.append(settings)
+
+    def _picture(self, data: bytes) -> Pixels | PictureStyle:
+        """Raises ModelError for a style that is not for this model."""
+        picture = decode_prompt(data, prompt_format(data), Limits())
+        if isinstance(picture, PictureStyle):
+            self.pipeline.pictures.check(picture)
+        return picture
 
     def _skips(self, frame: Frame) -> bool:
         return self.settings.gate.enabled and self._gate.decide(frame.pixels, self.settings.gate, self.settings.version).skip
@@ -180,14 +202,14 @@ def render(pipeline: StreamPipeline, plan: Plan, source_path: Path, target: Path
     a replay does not give the recorded bytes.
     """
     spec = pipeline.spec
-    pipeline.prepare(plan.settings)
-    source = open_source(source_path, spec.width, spec.height)
     timeline = plan.timeline
+    pictured = plan.picture is not None or any(moment.picture for moment in timeline)
+    pipeline.prepare(plan.settings, pictured=pictured)
+    source = open_source(source_path, spec.width, spec.height)
     if plan.mask is not None:
         timeline = beginning(timeline, mask=encode_mask(media.read_picture(plan.mask, spec.width, spec.height)))
     if plan.picture is not None:
-        seen = media.read_picture(plan.picture, PROMPT_SIDE, PROMPT_SIDE)
-        timeline = beginning(timeline, picture=encode(seen, PictureEncoding("png")))
+        timeline = beginning(timeline, picture=read_prompt(plan.picture))
     writer = media.open_writer(target, source.fps, spec.width, spec.height)
     read, shown = Digest(), Digest()
     renderer = Renderer(pipeline, plan.settings, OrderedWriter(writer, shown), timeline, plan.replay is not None)
@@ -217,6 +239,19 @@ def understood(pipeline: StreamPipeline, applied: Iterable[Settings]) -> dict[st
             known = lists.setdefault(name, [])
             known += [entry for entry in entries if entry not in known]
     return lists
+
+
+def read_prompt(path: Path) -> bytes:
+    """A picture prompt's file as a record keeps it: a style as it is, a picture's middle as PNG. Raises MediaError."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_STYLE_BYTES + 1)
+    except OSError as error:
+        raise media.MediaError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if is_style(data):
+        read_style(data, path.name)
+        return data
+    return encode(media.read_picture(path, PROMPT_SIDE, PROMPT_SIDE), PictureEncoding("png"))
 
 
 def beginning(timeline: tuple[TimelineEntry, ...], **pngs: bytes) -> tuple[TimelineEntry, ...]:

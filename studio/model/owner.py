@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from pipelines import Frame, Mask, Output, Pixels, RillError, Settings, StreamSpec
+from pipelines import Frame, Mask, Output, PictureStyle, Pixels, RillError, Settings, StreamSpec
 from studio.model.scheduler import Scheduler, WaitingSession
 from studio.pictures import codec
 
@@ -30,7 +30,7 @@ class SessionInputs(Protocol):
 
     settings: Settings
     mask: Mask | None
-    picture: Pixels | None
+    picture: Pixels | PictureStyle | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class SessionState:
 
     state: StreamState
     mask: Mask | None = None
-    picture: Pixels | None = None
+    picture: Pixels | PictureStyle | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pipelines import Mask, Pixels
+from pipelines import Mask, ModelError, PictureStyle, Pixels, is_style, read_style
 from studio.pictures import picture_header
 from studio.wire.limits import Limits
 from studio.wire.protocol import PictureEncoding, ProtocolError
@@ -46,13 +46,22 @@ PROMPT_SIDE = 448
 """Pixels of a picture prompt's side: picture encoders see 224 to 336 of them."""
 
 
-def decode_prompt(data: memoryview | bytes, form: str, limits: Limits) -> Pixels:
-    """A picture prompt, uint8 [PROMPT_SIDE, PROMPT_SIDE, 3] RGB: the middle of the picture, which is what picture encoders see.
-    Raises ProtocolError bad_picture."""
+def decode_prompt(data: memoryview | bytes, form: str, limits: Limits) -> Pixels | PictureStyle:
+    """A picture prompt, uint8 [PROMPT_SIDE, PROMPT_SIDE, 3] RGB: the middle of the picture, which is what picture encoders see;
+    with format "style" the style in the file. Raises ProtocolError bad_picture."""
     try:
+        if form == "style":
+            return read_style(bytes(data))
         return fit(read(memoryview(data), form, limits), PROMPT_SIDE, PROMPT_SIDE)
+    except ModelError as error:
+        raise ProtocolError(str(error), code="bad_picture", field="picture") from error
     except ProtocolError as error:
         raise ProtocolError(error.message, code="bad_picture", field=error.field or "picture") from error
+
+
+def prompt_format(data: bytes) -> str:
+    """Of a picture prompt in a file of ours: "style", or "png"."""
+    return "style" if is_style(data) else "png"
 
 
 def _read(data: memoryview, header: picture_header.PictureHeader, flags: int) -> Any:

@@ -9,14 +9,17 @@ A frame goes from the codec pool to the model directly: a detour over the event 
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from pipelines import Frame
+from pipelines import Frame, ModelError, PictureStyle, Pixels
 from studio.model.owner import Job
 from studio.pictures import codec
 from studio.pictures.comparison import Comparison
+from studio.pictures.style_file import file_of
 from studio.stream.dispatcher import Dispatcher
 from studio.stream.model_callbacks import ModelCallbacks
 from studio.stream.outbound import FrameProgress, Outbound
@@ -25,7 +28,14 @@ from studio.stream.session import ReceivedFrame, Session
 from studio.stream.session_gate import SessionGate
 from studio.stream.telemetry import Window
 from studio.wire.limits import Limits
-from studio.wire.protocol import MaskMessage, ProtocolError, pack_text, parse_frame, parse_mask, parse_picture
+from studio.wire.protocol import (
+    MaskMessage,
+    ProtocolError,
+    pack_text,
+    parse_frame,
+    parse_mask,
+    parse_picture,
+)
 
 
 class Inbound:
@@ -62,10 +72,31 @@ class Inbound:
     async def receive_picture_prompt(self, message: bytes) -> str:
         """Returns the reply. As with a mask, read nothing else from the client meanwhile. Raises ProtocolError."""
         given = parse_picture(message)
-        self._session.picture = await self._decoded(
-            given, lambda given, limits: codec.decode_prompt(given.picture, given.format, limits)
-        )
+        self._session.picture = await self._decoded(given, self._read_picture)
         return self._reply("picture", self._session.picture, given.request)
+
+    def _read_picture(self, given: MaskMessage, limits: Limits) -> Pixels | PictureStyle:
+        """In the codec pool, so that no step waits: a picture becomes a style where the model's painter takes it as one."""
+        pictures = self._services.fleet.pipeline(self._session.name).pictures
+        picture = codec.decode_prompt(given.picture, given.format, limits)
+        if not isinstance(picture, PictureStyle):
+            style = pictures.style(picture)
+            return picture if style is None else style
+        try:
+            pictures.check(picture)
+        except ModelError as error:
+            raise ProtocolError(str(error), code="bad_picture", field="picture") from error
+        return picture
+
+    async def keep_style(self, name: str, request: int | None) -> str:
+        """The message with the file of the present picture's style, called `name`. Raises ProtocolError bad_picture."""
+        style = self._session.picture
+        if not isinstance(style, PictureStyle):
+            raise ProtocolError("there is no style to keep: no picture became one", code="bad_picture", request=request)
+        self._session.picture = style = replace(style, name=name)
+        data = await asyncio.get_running_loop().run_in_executor(self._services.pool, file_of, style)
+        file = base64.b64encode(data).decode()
+        return pack_text("style", name=name, file=file, fitted=style.fitted, request=request)
 
     async def _decoded(self, given: MaskMessage, decode: Callable[[MaskMessage, Limits], Any]) -> Any:
         """The message's picture, decoded in the codec pool; None where the message removes it. Raises ProtocolError."""
@@ -78,10 +109,13 @@ class Inbound:
             error.request = given.request
             raise
 
-    def _reply(self, kind: str, pixels: Any, request: int) -> str:
+    def _reply(self, kind: str, given: Any, request: int) -> str:
         self._gate.reset()  # a still picture must be drawn again with it
+        style = given if isinstance(given, PictureStyle) else None
+        pixels = given if style is None else style.source
         size = None if pixels is None else [pixels.shape[1], pixels.shape[0]]
-        return pack_text(kind, present=pixels is not None, size=size, request=request)
+        facts = None if style is None else {"name": style.name, "fitted": style.fitted}
+        return pack_text(kind, present=given is not None, size=size, style=facts, request=request)
 
     def _read_next(self) -> None:
         if self.reading:

@@ -39,7 +39,7 @@ class Mailbox:
         self._messages.put_nowait(message)
         self._wake.set()
 
-    async def post_blocking(self, message: str) -> None:
+    async def post_blocking(self, message: str | bytes) -> None:
         """Queue a message; wait while the mailbox is full. For replies: the caller reads nothing more from the client meanwhile,
         so a client that sends requests and does not read the replies is slowed down."""
         if self._closed:

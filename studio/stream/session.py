@@ -11,7 +11,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from pipelines import Mask, Pixels, Settings
+from pipelines import Mask, PictureStyle, Pixels, Settings
 from studio.wire.limits import Limits
 from studio.wire.protocol import Answer, FrameMessage, PictureEncoding, ProtocolError
 
@@ -82,7 +82,8 @@ class Session:
         self.limits = limits
         self.settings = settings
         self.mask: Mask | None = None
-        self.picture: Pixels | None = None  # the picture prompt
+        self.picture: Pixels | PictureStyle | None = None  # the picture prompt
+        self.wants_fit = True  # its style may be fitted in the background
         self.encoding = PictureEncoding()
         self.every = False  # delivery "every": no frame and no picture is replaced by a newer one
         self.paused = False

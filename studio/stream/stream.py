@@ -61,6 +61,10 @@ class Stream:
         self._gate.reset()  # this client has no picture yet that a skipped frame could repeat
         return self.outbound.attach(on_error)
 
+    def picture_changed(self) -> None:
+        """The picture prompt has other numbers: a still picture must be drawn again with them."""
+        self._gate.reset()
+
     def detach(self) -> None:
         """The connection has ended."""
         self.outbound.detach()

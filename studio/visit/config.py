@@ -19,6 +19,7 @@ class ServerConfig:
     this is; clients that reconnect name it. devices: a model on each instead of on the spec's. opening: the settings that
     sessions start with. ahead: graphs for several sessions are built while none is connected, and all of them in a process of
     their own. metrics_port: a port of its own for /metrics, where no token is needed. public, users: of studio.web.login.Door.
+    fit_share: of one core that the fit of a picture's style may take, 0 for no fits.
     """
 
     spec: StreamSpec = field(default_factory=StreamSpec)
@@ -34,6 +35,7 @@ class ServerConfig:
     metrics_port: int | None = None
     public: bool = True
     users: Mapping[str, str] = field(default_factory=dict)
+    fit_share: float = 0.0
 
     def each(self, spec: StreamSpec) -> list[StreamSpec]:
         """The specs of the pipelines that serve `spec`, one per device."""

@@ -26,7 +26,9 @@ from studio.wire.protocol import (
     NORMAL,
     VERSION,
     Bye,
+    FitWish,
     Hello,
+    Keep,
     Patch,
     Pause,
     Ping,
@@ -188,6 +190,7 @@ class Connection:
         session.settings, session.encoding, session.every = settings, hello.picture, hello.delivery == "every"
         seat.takeover = self._taken_over
         stream.attach(on_error=self._count_error)
+        hub.fits.update(stream)
         await self._socket.send(
             pack_text(
                 "welcome",
@@ -268,6 +271,7 @@ class Connection:
                     await mailbox.post_blocking(await stream.inbound.receive_mask(message))
                 elif isinstance(message, bytes) and is_picture(message):
                     await mailbox.post_blocking(await stream.inbound.receive_picture_prompt(message))
+                    self._hub.prepare(stream.session.settings, stream.session.name)
                 elif isinstance(message, bytes):
                     self._frame_at = now
                     stream.inbound.receive_frame(message, now)
@@ -299,6 +303,12 @@ class Connection:
             case References(wanted):
                 session.wants_references = wanted
                 await mailbox.post_blocking(pack_text("references", wanted=wanted))
+            case FitWish(wanted):
+                session.wants_fit = wanted
+                await mailbox.post_blocking(pack_text("fit", wanted=wanted))
+                self._hub.fits.update(stream)
+            case Keep(name, request):
+                await mailbox.post_blocking(await stream.inbound.keep_style(name, request))
             case Ping(t):
                 await mailbox.post_blocking(pack_text("pong", t=t))
             case Bye():

@@ -72,7 +72,7 @@ class GraphNeeds:
             GraphBuild(pipeline, key, ahead=True)
             for pipeline in self._fleet.pipelines()
             for count in range(1, self._seats.limits.max_sessions + 1)
-            for key in pipeline.graphs_for(fitted_settings(opening, pipeline.check)[0], count)
+            for key in pipeline.graphs_for(fitted_settings(opening, pipeline.check)[0], count, pipeline.info.takes_pictures)
         ]
         self._queue.ahead(list(dict.fromkeys(wanted)))
 
@@ -85,10 +85,14 @@ class GraphNeeds:
     def _needed(self, instead: Mapping[str, Settings] | None = None) -> dict[str, tuple[StreamPipeline, tuple[Any, ...]]]:
         """The graphs that each session present uses best, by its name; the pipelines keep these. instead: settings that sessions
         are about to have."""
-        wishes = {seat.session.name: seat.session.settings for seat in self._seats.present()} | dict(instead or {})
+        present = self._seats.present()
+        wishes = {seat.session.name: seat.session.settings for seat in present} | dict(instead or {})
+        pictured = {seat.session.name for seat in present if seat.session.picture is not None}
         on = {name: self._fleet.pipeline(name) for name in wishes}
         counts = Counter(map(id, on.values()))
-        found = {name: (on[name], on[name].graphs_for(wish, counts[id(on[name])])) for name, wish in wishes.items()}
+        found = {
+            name: (on[name], on[name].graphs_for(wish, counts[id(on[name])], name in pictured)) for name, wish in wishes.items()
+        }
         for pipeline in self._fleet.pipelines():
             pipeline.graphs.need(key for other, keys in found.values() if other is pipeline for key in keys)
         return found

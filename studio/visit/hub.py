@@ -13,9 +13,10 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pipelines import FIELDS, REGISTRY, RillError, Settings, StreamSpec
+from pipelines import FIELDS, REGISTRY, PictureStyle, RillError, Settings, StreamSpec
 from studio.model.build_process import BuildProcess
 from studio.model.change import build, choices, client_error, facts, fitted_settings, merged_spec
+from studio.model.fitter import Fitter
 from studio.model.fleet import Fleet
 from studio.model.owner import LostFrames
 from studio.pictures import codec
@@ -26,6 +27,7 @@ from studio.visit.config import ServerConfig
 from studio.visit.graph_needs import GraphNeeds
 from studio.visit.line import Line
 from studio.visit.seats import Seat, Seats
+from studio.visit.style_fits import StyleFits
 from studio.visit.views import Views
 from studio.wire.protocol import ProtocolError, declare, pack_text
 from studio.wire.refusal import Refusal
@@ -66,6 +68,7 @@ class Hub:
         self.metrics = Metrics()
         self.connections = 0
         self._graphs = GraphNeeds(self.fleet, self.seats, BuildProcess() if config.ahead else None)
+        self.fits = StyleFits(Fitter(config.fit_share), lambda: self.spec().model, self._of_its_painter, self.metrics)
         self._factory = factory
         self._changer = ThreadPoolExecutor(1, thread_name_prefix="rill-changer")
         self._changing: asyncio.Task[ProtocolError | None] | None = None
@@ -197,7 +200,12 @@ class Hub:
 
     def prepare(self, settings: Settings, session: str) -> Future[None]:
         """Build the graphs that this session's settings use best, beside the stream that keeps running on those it has."""
+        if session in self._streams:
+            self.fits.update(self._streams[session])
         return self._graphs.prepare(settings, session)
+
+    def _of_its_painter(self, stream: Stream, style: PictureStyle) -> bool:
+        return self.config.fit_share > 0.0 and self.fleet.pipeline(stream.session.name).pictures.owns(style)
 
     def _prepare_ahead(self) -> None:
         """Any thread."""
@@ -207,6 +215,7 @@ class Hub:
     def leave(self, seat: Seat) -> None:
         """The connection has ended without a bye: the seat is kept for the grace period; nothing more is built for it."""
         self.seats.leave(seat, self.clock())
+        self.fits.drop(seat.session.name)
         self._graphs.drop(seat.session.name)
 
     def change(
@@ -351,6 +360,7 @@ class Hub:
     def close(self) -> None:
         """Stop the models' threads, then the codec pool. Blocks, but not for a graph or a pipeline that takes long to build."""
         self._closed = True
+        self.fits.fitter.close()
         self._changer.shutdown(wait=False, cancel_futures=True)
         self._graphs.close(0.0)
         self.fleet.close()
@@ -363,4 +373,5 @@ class Hub:
     def _forget(self, seat: Seat) -> None:
         self.views.end(seat.session.name, self._streams.pop(seat.session.name, None))
         self.fleet.forget(seat.session.name)
+        self.fits.drop(seat.session.name)
         self._graphs.drop(seat.session.name)

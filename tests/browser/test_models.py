@@ -45,7 +45,7 @@ class Watch:
 
         def step(entries: Any) -> Any:
             answers = original(entries)
-            self.pipeline, self.settings, self.picture = made, entries[0].settings, entries[0].state.picture
+            self.pipeline, self.settings, self.picture = made, entries[0].settings, entries[0].state.seen.picture
             return answers
 
         made.advance = step  # type: ignore[method-assign]

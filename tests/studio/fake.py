@@ -67,7 +67,7 @@ class FakePipeline:
         self.spec = replace(spec, backend=backend, dtype="float32" if spec.dtype == "auto" else spec.dtype, device="cpu")
         self.info = SimpleNamespace(
             name="fake", title="A fake", native_size=128, max_steps=8, guidance_trained=True, prompts=("red", "green", "blue"),
-            control=None, picture=None,
+            control=None, picture=None, takes_pictures=False,
             vocabulary=Vocabulary((), (Word("night", "Night", "at night", "light"),), (Word("sea", "Sea", "sea", "scene"),)),
         )  # fmt: skip
         self.step_s = step_s
@@ -89,8 +89,9 @@ class FakePipeline:
             need=lambda keys: setattr(self, "needed", set(keys)),
         )
         self.needed: set[int] = set()
+        self.pictures = SimpleNamespace(style=lambda picture: None, check=lambda style: None)
 
-    def graphs_for(self, settings: Settings, sessions: int = 1) -> tuple[int, ...]:
+    def graphs_for(self, settings: Settings, sessions: int = 1, pictured: bool = False) -> tuple[int, ...]:
         return tuple(range(1, settings.steps + 1))
 
     def understood(self, settings: Settings) -> Any:

@@ -55,6 +55,7 @@ class Running:
         metrics: bool = False,
         public: bool = True,
         users: Mapping[str, str] | None = None,
+        fit_share: float = 0.0,
         **fake: Any,
     ) -> None:
         if limits.max_age_ms == Limits().max_age_ms:  # on a busy machine frames of most tests take longer than that
@@ -74,6 +75,7 @@ class Running:
             metrics_port=self.metrics_port if metrics else None,
             public=public,
             users=users or {},
+            fit_share=fit_share,
         )
         app = create_app(config, factory or (lambda spec: self.pipeline), with_page=with_page)
         self.app = app

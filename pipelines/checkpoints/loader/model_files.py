@@ -100,7 +100,8 @@ class ModelFiles:
     def encoder_files(self) -> tuple[Path, ...]:
         """The weight files of text and picture encoders."""
         texts = (path for part in self.checkpoint.configs if part.startswith("text") for path in self.checkpoint.files(part))
-        pictures = () if self._picture is None else self._picture.encoder_files
+        readers = tuple(self.checkpoint.files("style_reader")) if self.reads_styles else ()
+        pictures = readers if self._picture is None else self._picture.encoder_files
         return tuple(path for path in dict.fromkeys((*texts, *pictures)) if path not in self.network_files)
 
     @property
@@ -174,14 +175,21 @@ class ModelFiles:
         """Whether a painter follows the decoder."""
         return isinstance(self.checkpoint, FolderCheckpoint) and "painter" in self.checkpoint.configs
 
+    @property
+    def reads_styles(self) -> bool:
+        """Whether pictures can be read as styles of the painter."""
+        return self.has_painter and "style_reader" in self.checkpoint.configs
+
     def plan(self) -> Iterator[tuple[str, dict[str, Any], Weights | None]]:
-        """(part, configuration, weights) of UNet, autoencoder and painter; weights is None for a single file with other
-        names."""
+        """(part, configuration, weights) of UNet, autoencoder, painter and style reader; weights is None for a single file with
+        other names."""
         inside = self.checkpoint.weights if isinstance(self.checkpoint, FolderCheckpoint) else {}
         for part, config, other in (("unet", self.unet_config, self._unet), ("vae", self.vae_config, self._vae)):
             yield part, config, inside.get(part) if other is None else other.weights
         if self.has_painter:
             yield "painter", self.checkpoint.configs["painter"], inside["painter"]
+        if self.reads_styles:
+            yield "style_reader", self.checkpoint.configs["style_reader"], inside["style_reader"]
 
     def _files(self) -> Iterator[Path]:
         for part, other in (("unet", self._unet), ("vae", self._vae)):

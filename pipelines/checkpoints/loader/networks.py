@@ -57,6 +57,10 @@ def _class(kind: str) -> Any:
         from pipelines.networks.painter import Painter
 
         return Painter
+    if kind == "StyleReader":
+        from pipelines.networks.style_reader import StyleReader
+
+        return StyleReader
     import diffusers
 
     quiet()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from pipelines.checkpoints.loader.folder import FolderCheckpoint
 from pipelines.checkpoints.loader.lora import fuse
 from pipelines.checkpoints.loader.model_files import FUSED, ModelFiles, hash_file
 from pipelines.checkpoints.loader.picture import PictureEncoder
+from pipelines.checkpoints.loader.style_reading import StyleReading, reading
 from pipelines.checkpoints.loader.words import read_words
 from pipelines.techniques import schedule
 from pipelines.techniques.free_words.reader import Reading, untouched
@@ -82,6 +84,32 @@ class ModelParts(ModelFiles):
         if not self.has_painter:
             raise ModelError(f"{self.name}: has no painter")
         return self.checkpoint.network("painter")
+
+    @cached_property
+    def painter_fingerprint(self) -> str:
+        """Of the painter's convolutions: changes whenever numbers of its styles would mean something else."""
+        digest = hashlib.sha256()
+        for name, values in sorted(self.painter.state_dict().items()):
+            if name != "styles":
+                digest.update(name.encode() + values.half().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:12]
+
+    @cached_property
+    def style_network(self) -> Any:
+        """The StyleReader, in float32. Only where `reads_styles`. Raises ModelError for one of another painter."""
+        if not self.reads_styles:
+            raise ModelError(f"{self.name}: has nothing that reads a picture's style")
+        network: Any = self.checkpoint.network("style_reader")
+        if network.config["painter"] != self.painter_fingerprint:
+            raise ModelError(
+                f"{self.name}/style_reader: is for another painter ({network.config['painter']}), not {self.painter_fingerprint}"
+            )
+        return network.float()
+
+    @cached_property
+    def style_reader(self) -> StyleReading:
+        """Picture to a style of the painter. Only where `reads_styles`. Raises ModelError for a reader of another painter."""
+        return reading(self.style_network, self.painter_fingerprint)
 
     @cached_property
     def style_table(self) -> Tensor:

@@ -17,6 +17,7 @@ from studio.wire.protocol.messages import (
     MAGIC,
     MASK_HEADER,
     MAX_ID,
+    PICTURE_FORMATS,
     REASONS,
     TIMINGS,
     VERDICTS,
@@ -62,8 +63,8 @@ def parse_mask(message: bytes) -> MaskMessage:
 
 
 def parse_picture(message: bytes) -> MaskMessage:
-    """The header of a picture prompt and a view of its picture, undecoded. Raises ProtocolError, code bad_picture."""
-    return _given(message, KIND_PICTURE, FORMATS[1:], "bad_picture")
+    """The header of a picture prompt and a view of its picture, or style, undecoded. Raises ProtocolError, code bad_picture."""
+    return _given(message, KIND_PICTURE, PICTURE_FORMATS[1:], "bad_picture")
 
 
 def _given(message: bytes, kind: int, formats: tuple[str, ...], code: str) -> MaskMessage:
@@ -73,12 +74,12 @@ def _given(message: bytes, kind: int, formats: tuple[str, ...], code: str) -> Ma
     if (magic, version, own) != (MAGIC, VERSION, kind):
         raise ProtocolError(f"the message does not begin with 0x52, 1, {kind}", code=code, field="header")
     picture, allowed = memoryview(message)[MASK_HEADER.size :], " or ".join(formats)
-    if FORMATS[form : form + 1] not in (("none",), *((name,) for name in formats)):
+    if PICTURE_FORMATS[form : form + 1] not in (("none",), *((name,) for name in formats)):
         raise ProtocolError(f"format {form} is not {allowed}, nor 0 for none", code=code, field="format", request=request)
     if (form == 0) != (len(picture) == 0):
         what = f"{allowed} goes with its format, and nothing with format 0"
         raise ProtocolError(what, code=code, field="format", request=request)
-    return MaskMessage(request, picture, FORMATS[form])
+    return MaskMessage(request, picture, PICTURE_FORMATS[form])
 
 
 def pack_mask(request: int, png: bytes = b"") -> bytes:
@@ -87,8 +88,8 @@ def pack_mask(request: int, png: bytes = b"") -> bytes:
 
 
 def pack_picture(request: int, form: str = "none", picture: bytes = b"") -> bytes:
-    """A client's picture prompt as it goes over the wire; with format "none" it removes it. request 0..2**32-1."""
-    return MASK_HEADER.pack(MAGIC, VERSION, KIND_PICTURE, FORMATS.index(form), request) + picture
+    """A client's picture prompt as it goes over the wire; format as in PICTURE_FORMATS, "none" removes it. request 0..2**32-1."""
+    return MASK_HEADER.pack(MAGIC, VERSION, KIND_PICTURE, PICTURE_FORMATS.index(form), request) + picture
 
 
 def pack_frame(frame_id: int, captured_at: float, form: str = "none", picture: bytes = b"") -> bytes:

@@ -31,6 +31,8 @@ MAX_ID = 2**32 - 1
 MAGIC, KIND_FRAME, KIND_ANSWER, KIND_MASK, KIND_REFERENCE, KIND_PICTURE = 0x52, 1, 2, 3, 4, 5
 FORMATS = ("none", "jpeg", "png", "webp")
 ANSWER_FORMATS = ("none", "jpeg", "png")
+PICTURE_FORMATS = (*FORMATS, "style")
+"""Of a picture prompt: a picture, or the file of a style that was made from one."""
 DELIVERIES = ("newest", "every")
 """newest: a newer frame or picture replaces one that waits; every: none is replaced, and the client's credit paces it."""
 
@@ -130,6 +132,21 @@ class References:
 
 
 @dataclass(frozen=True, slots=True)
+class FitWish:
+    """Whether the style of the picture prompt may be fitted in the background."""
+
+    wanted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Request for the file of the present picture's style, under this name."""
+
+    name: str
+    request: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Ping:
     t: float
 
@@ -139,7 +156,7 @@ class Bye:
     pass
 
 
-ClientMessage = Hello | Patch | SpecChange | Pause | References | Ping | Bye
+ClientMessage = Hello | Patch | SpecChange | Pause | References | FitWish | Keep | Ping | Bye
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,9 @@ from studio.wire.protocol.messages import (
     VERSION,
     Bye,
     ClientMessage,
+    FitWish,
     Hello,
+    Keep,
     Patch,
     Pause,
     PictureEncoding,
@@ -117,6 +119,19 @@ def _references(message: dict[str, Any]) -> References:
     return References(_flag(message, "wanted"))
 
 
+def _fit(message: dict[str, Any]) -> FitWish:
+    _known(message, {"wanted"}, {"wanted"})
+    return FitWish(_flag(message, "wanted"))
+
+
+def _keep(message: dict[str, Any]) -> Keep:
+    _known(message, {"name", "request"}, {"name"})
+    name = " ".join(_text(message, "name", 60).split())
+    if not name or not name.isprintable():
+        raise ProtocolError("name must be 1 to 60 printable characters", field="name")
+    return Keep(name, _request(message))
+
+
 def _ping(message: dict[str, Any]) -> Ping:
     _known(message, {"t"}, {"t"})
     value = message["t"]
@@ -136,6 +151,8 @@ _READERS: dict[str, Callable[[dict[str, Any]], ClientMessage]] = {
     "spec": _spec,
     "pause": _pause,
     "references": _references,
+    "fit": _fit,
+    "keep": _keep,
     "ping": _ping,
     "bye": _bye,
 }

@@ -23,7 +23,15 @@ class Parts(SimpleNamespace):
     """A text encoder that counts letters, and a picture encoder that counts its calls."""
 
     def __init__(self, picture_tokens: int = 0) -> None:
-        super().__init__(w_size=None, empty_is_zero=False, picture_tokens=picture_tokens, encoded=[], pictures=0)
+        super().__init__(
+            w_size=None,
+            empty_is_zero=False,
+            picture_tokens=picture_tokens,
+            encoded=[],
+            pictures=0,
+            has_painter=False,
+            reads_styles=False,
+        )
         self.styles = SimpleNamespace(read=self.read)
 
     def read(self, prompt: str) -> tuple[str, Style | None]:
@@ -36,7 +44,7 @@ class Parts(SimpleNamespace):
         self.encoded.append(words)
         return (torch.full((2, 3), float(len(words))),)
 
-    def look(self, picture: np.ndarray) -> tuple[Tensor, Tensor]:
+    def encode_picture(self, picture: np.ndarray) -> tuple[Tensor, Tensor]:
         self.pictures += 1
         return torch.ones(4, 3), torch.zeros(4, 3)
 
@@ -48,7 +56,7 @@ def parts() -> Parts:
 
 @pytest.fixture
 def conditioner(parts: Parts) -> Conditioner:
-    return Conditioner(parts, (64, 64), lambda value: value)  # type: ignore[arg-type]
+    return Conditioner(parts, (64, 64), lambda value: value, parts.encode_prompt)  # type: ignore[arg-type]
 
 
 def session() -> StreamState:
@@ -94,19 +102,19 @@ def test_the_amount_of_paint_is_the_looks_times_the_settings(conditioner: Condit
 def test_a_picture_prompt_is_encoded_once_and_only_where_there_is_an_adapter() -> None:
     for tokens, calls in ((0, 0), (4, 1)):
         parts, state = Parts(tokens), session()
-        made = Conditioner(parts, (64, 64), lambda value: value)  # type: ignore[arg-type]
+        made = Conditioner(parts, (64, 64), lambda value: value, parts.encode_prompt)  # type: ignore[arg-type]
         state.set_picture(PICTURE)
         for _ in range(3):
-            made.encode_picture(state)
-        assert parts.pictures == calls and (state.tokens is not None) == bool(calls)
+            made.pictures.read(state.seen)
+        assert parts.pictures == calls and (state.seen.tokens is not None) == bool(calls)
         state.set_picture(None)
-        made.encode_picture(state)
-        assert state.tokens is None and parts.pictures == calls
+        made.pictures.read(state.seen)
+        assert state.seen.tokens is None and parts.pictures == calls
 
 
 def test_prepare_encodes_the_prompts_of_the_settings(conditioner: Conditioner, parts: Parts) -> None:
     settings = Settings().patched({"prompt": "fox", "prompt_b": "owl", "blend": 0.5})
-    conditioner.prepare(settings)
+    conditioner.prepare(settings, False)
     assert sorted(parts.encoded) == ["fox", "owl"]
     conditioner(session(), Frame(0, 0.0, None), replace(settings, negative="owl"))
     assert sorted(parts.encoded) == ["fox", "owl"]

@@ -48,9 +48,9 @@ def test_every_change_of_mask_or_picture_ends_what_was_remembered(state: StreamS
 
 def test_another_picture_prompt_has_no_tokens_yet(state: StreamState) -> None:
     state.set_picture(np.zeros((5, 7, 3), np.uint8))
-    state.tokens = torch.zeros(2, 3), torch.zeros(2, 3)
+    state.seen.tokens = torch.zeros(2, 3), torch.zeros(2, 3)
     state.set_picture(np.ones((5, 7, 3), np.uint8))
-    assert state.tokens is None and state.picture is not None and state.picture[0, 0, 0] == 1
+    assert state.seen.tokens is None and isinstance(state.seen.picture, np.ndarray) and state.seen.picture[0, 0, 0] == 1
 
 
 def test_a_shadow_begins_where_the_session_is_and_leaves_no_trace_in_it(state: StreamState) -> None:

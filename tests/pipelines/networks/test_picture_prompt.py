@@ -150,7 +150,7 @@ def test_another_picture_ends_what_was_cached_and_holds_from_the_next_frame(pipe
     pipeline.prepare(settings)
     state, verdicts, made = pipeline.open(settings), [], []
     for frame, picture in zip(frames(6, still=True), (None, None, PROMPT, PROMPT, OTHER, OTHER), strict=True):
-        if picture is not state.picture:
+        if picture is not state.seen.picture:
             state.set_picture(picture)
         (answer,) = pipeline.step([Entry(state, frame, settings)])
         verdicts.append(answer.verdict)

@@ -43,7 +43,7 @@ class Place:
     def __init__(self) -> None:
         self.pipeline: Any = FakePipeline(StreamSpec())
         self.graphs = self.pipeline.graphs = Graphs()
-        self.pipeline.graphs_for = lambda settings, sessions=1: ((settings.steps, sessions),)
+        self.pipeline.graphs_for = lambda settings, sessions=1, pictured=False: ((settings.steps, sessions),)
         self.fleet = Fleet(lambda spec: self.pipeline, [StreamSpec()], lambda: 0.0)
         self.fleet.owners[0].loaded = loaded = Future()
         loaded.set_result(self.pipeline)

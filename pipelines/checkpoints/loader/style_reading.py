@@ -1,0 +1,40 @@
+"""A picture prompt to a style of the painter: what `pipelines/networks/style_reader.py` says of its middle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pipelines.networks.style_reader import SIDE
+from pipelines.values.picture_style import PictureStyle
+from pipelines.values.types import Pixels
+
+StyleReading = Callable[[Pixels], PictureStyle]
+"""A picture, uint8 [height, width, 3] of any size, to a style of the painter. May be called from any thread."""
+
+
+def reading(network: Any, painter: str) -> StyleReading:
+    """network: a StyleReader in float32. painter: the fingerprint that it is for."""
+
+    @torch.inference_mode()
+    def read(picture: Pixels) -> PictureStyle:
+        return PictureStyle(network(middle(picture, SIDE)).numpy(), painter, source=picture)
+
+    return read
+
+
+def middle(picture: Pixels, side: int) -> Tensor:
+    """The centred square of uint8 [height, width, 3] as [1, 3, side, side] in [-1, 1]."""
+    height, width = picture.shape[:2]
+    short = min(height, width)
+    top, left = (height - short) // 2, (width - short) // 2
+    square = np.ascontiguousarray(picture[top : top + short, left : left + short])
+    x = torch.from_numpy(square).permute(2, 0, 1)[None].float() / 127.5 - 1
+    if short == side:
+        return x
+    return F.interpolate(x, (side, side), mode="bicubic", antialias=True).clamp(-1, 1)
