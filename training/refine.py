@@ -84,9 +84,9 @@ class RefineConfig:
     large: int = 6  # every how many steps there is one dream of twice the side instead of everything else
     # shares of rows with one of the model's own steps before them, of these with a second, of these with a third
     carried: tuple[float, ...] = (0.5, 0.5, 0.4)
-    keeps: bool = True  # whether they keep to the one before, with the teacher's amount of detail: asked for its picture
-    # they learn to smooth away the first step's mistakes, and with them its detail. Not where nothing but exact latents and
-    # pixels says how it gets better
+    keeps: bool = True  # whether their target is the step before, with the teacher's strength of detail. With the
+    # teacher's picture as target they learn to smooth away the first step's errors and its detail. Not in losses of exact
+    # latents and pixels alone
     amounts: float = 0.8  # how far they go towards the teacher's amount
     later: tuple[float, ...] = (0.6, 0.35)  # the same of dreams
     latents: float = 8.0  # weight of latents compared as such, wherever "exact" has them, and in the windows
