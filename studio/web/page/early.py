@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import re
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from studio.web.content_policy import of_studio, text_of
 from studio.wire.origin import Origin, own_origin
 
+_ROOT = re.compile(rb'const root = "[^"]*";')
+_MANIFEST = re.compile(rb'<link rel="manifest" href="/manifest.json" ?/?>')
+
+
+def below_its_path(page: bytes) -> bytes:
+    """Gradio's page (HTML) without two addresses that are wrong below a reverse proxy's sub-path: its own, which it takes from
+    the request that reached the server, and that of its manifest, whose icons are addressed from the site's root, too."""
+    return _MANIFEST.sub(b"", _ROOT.sub(b"const root = document.baseURI;", page, count=1), count=1)
+
 
 class EarlyHead:
-    """ASGI middleware: the answer to GET / has `markup` (HTML) at the beginning of its head, a manifest that is found below a
-    proxy's sub-path, too, and a content policy that names its inline scripts; everything else passes as it is."""
+    """ASGI middleware: the answer to GET / has `markup` (HTML) at the beginning of its head, no address that only a site's root
+    has, and a content policy that names its inline scripts; everything else passes as it is."""
 
     def __init__(self, app: ASGIApp, markup: str) -> None:
         self._app = app
@@ -33,7 +44,7 @@ class EarlyHead:
             if message.get("more_body"):
                 return
             if scope["method"] == "GET":
-                body = body.replace(b"<head>", self._opening, 1).replace(b'href="/manifest.json"', b'href="manifest.json"', 1)
+                body = below_its_path(body.replace(b"<head>", self._opening, 1))
                 kept = [header for header in start["headers"] if header[0] != b"content-length"]
                 policy = text_of(of_studio(body.decode("utf-8", "replace"), _own(scope))).encode()
                 start["headers"] = [*kept, (b"content-length", str(len(body)).encode()), (b"content-security-policy", policy)]
