@@ -6,16 +6,11 @@ The reason: where noise hides information, regression draws the mean of the poss
 distinguishes the model's pictures from the teacher's rejects the mean (adversarial distillation, Sauer et al. 2023, arXiv
 2311.17042, without a pretrained network). Pictures are 256 x 256. The rest of the loss is that of the autoencoder plus the
 difference of local edge energy, which keeps lines, dots and hatching sharp where the noise hides their exact position.
-
-Two other methods exist for comparison (docs/experiments/pocket-1-to-4.md, 13): `regression`, the same without the
-critic, and `reflow`, whose target is the denoiser's own result for the same noise in several steps (Liu et al. 2022, arXiv
-2209.03003).
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -84,10 +79,9 @@ class RefineConfig:
     large: int = 6  # every how many steps there is one dream of twice the side instead of everything else
     # shares of rows with one of the model's own steps before them, of these with a second, of these with a third
     carried: tuple[float, ...] = (0.5, 0.5, 0.4)
-    keeps: bool = True  # whether their target is the step before, with the teacher's strength of detail. With the
-    # teacher's picture as target they learn to smooth away the first step's errors and its detail. Not in losses of exact
-    # latents and pixels alone
-    amounts: float = 0.8  # how far they go towards the teacher's amount
+    # the target of such rows is the step before, this far towards the teacher's strength of detail; with the teacher's picture as
+    # target they learn to smooth away the first step's errors and its detail
+    amounts: float = 0.8
     later: tuple[float, ...] = (0.6, 0.35)  # the same of dreams
     latents: float = 8.0  # weight of latents compared as such, wherever "exact" has them, and in the windows
     energy: float = 0.2  # weight of the edge energy's difference
@@ -101,12 +95,7 @@ class RefineConfig:
         default_factory=lambda: Weights(0.5, coarse=1.0, pattern=4.0, alike=0.5, called=0.05, dislike=0.05)
     )
     loose: Weights = field(default_factory=lambda: Weights(0.25, coarse=1.0, pattern=4.0, alike=0.5, called=0.05, dislike=0.1))
-    coupled: int = 0  # reflow: steps of the denoiser that make the target; 0 for the lesson's own
     seed: int = 0
-
-
-REGRESSION = {"keeps": False, "matching": 0.0, "others": Weights(), "dreamt": Weights(coarse=2.0), "loose": Weights(coarse=2.0)}
-METHODS: dict[str, dict[str, Any]] = {"adversarial": {}, "regression": REGRESSION, "reflow": REGRESSION | {"coupled": 4}}
 
 
 class LessonResult(NamedTuple):
@@ -169,18 +158,6 @@ def carried_on(
     return x, t, found
 
 
-@torch.no_grad()
-def coupled(model: Denoiser, x: Tensor, t: Tensor, prompts: list[str], steps: int) -> Tensor:
-    """The clean latents that `steps` steps without fresh noise (DDIM) make of latents x (N, C, h, w) at timesteps t (N,)."""
-    z = x
-    for k in range(steps):
-        level, after = (torch.round(t * (steps - done) / steps).long() for done in (k, k + 1))
-        z = model(x.contiguous(memory_format=torch.channels_last), level, prompts)
-        a, s = model.signal[level].view(-1, 1, 1, 1), model.sigma[level].view(-1, 1, 1, 1)
-        x = model.noisy(z, after, (x - a * z) / s)
-    return z
-
-
 def joined(a: LessonResult, b: LessonResult) -> LessonResult:
     """Two batches of lessons with their tensors as one."""
     one, other = a.lesson, b.lesson
@@ -199,34 +176,45 @@ def kinds(lesson: Lessons, others: int) -> dict[str, list[int]]:
     return {kind: members for kind, members in rows.items() if members}
 
 
-def train(
-    config: RefineConfig, run: Run, store: np.ndarray, named: Scenes, dreams: Dreams, painter: Painter, seeing: Perception, *,
-    namer: Classifier | None = None, device: str = "cpu", stop_at: int | None = None, sheet: Any = None,
-) -> Average:  # fmt: skip
-    """Trains `painter` on pools of pictures and scenes, from the run's checkpoint where there is one.
+class Refinement:
+    """The loss of one refinement: lessons of pictures and scenes, dreams of scenes, and what the parts of a batch cost."""
 
-    `namer` also judges the looks of the painted pictures.
-    """
-    painter = channels_last(painter.to(device))
-    if not config.decoder:
-        painter.vae.requires_grad_(False)
-    means = block_means(painter.vae)
-    several = copy.deepcopy(painter).requires_grad_(False).eval() if config.coupled else None
-    seeing = seeing.to(device)
-    namer = None if namer is None else namer.to(device).requires_grad_(False)
+    def __init__(
+        self, config: RefineConfig, painter: Painter, store: np.ndarray, named: Scenes, dreams: Dreams, seeing: Perception,
+        namer: Classifier | None, device: str,
+    ) -> None:  # fmt: skip
+        self.config, self.painter, self.device = config, painter, device
+        self.store, self.named, self.dreams = store, named, dreams
+        self.seeing, self.namer = seeing, namer
+        self.means = block_means(painter.vae)
 
-    def awake(rng: Generator) -> LessonResult:
+    def loss(self, step: int, rng: Generator) -> tuple[Tensor, dict[str, float]]:
+        """The loss of one step, and its parts. Every `large` steps there is one dream of twice the side instead of a batch."""
+        config = self.config
+        large = step % config.large == config.large - 1
+        if large:
+            done, others = self._dream_results(1, 2 * config.side, rng), 0
+        else:
+            done, others = joined(self._awake(rng), self._dream_results(config.dreams, config.side, rng)), config.batch
+        value, found = self._painted(done, others, rng)
+        if config.latent:
+            n = max(1, config.latent // 4) if large else config.latent
+            part, found["off"] = self._latents_only(n, 2 * config.side if large else config.side, rng)
+            value = value + part * (n / len(done.found))
+        if config.windows and not large:
+            part = self._windows(rng)
+            value, found["windows"] = value + config.latents * part, part.item()
+        return value, found
+
+    def _awake(self, rng: Generator) -> LessonResult:
         """Lessons with a picture to start from."""
-        model = painter.denoiser
-        lesson = lessons.batch(store, named, config.batch, config.side, config.groups, config.mixture, rng)
+        config, painter, model = self.config, self.painter, self.painter.denoiser
+        lesson = lessons.batch(self.store, self.named, config.batch, config.side, config.groups, config.mixture, rng)
         x, t, target = noised(model, painter.vae, lesson, rng)
         x, t, before = carried_on(model, x, t, lesson.prompts, config.carried, rng)
-        x, picture = x.contiguous(memory_format=torch.channels_last), lesson.target.to(device) * 2 - 1
-        if several is not None:
-            target = coupled(several.denoiser, x, t, lesson.prompts, config.coupled)
-            picture = several.decode(target).clamp(-1, 1)
+        x, picture = x.contiguous(memory_format=torch.channels_last), lesson.target.to(self.device) * 2 - 1
         near_latents, near = target, picture
-        if before and config.keeps:
+        if before:
             rows, own = list(before), torch.stack(list(before.values()))
             near_latents, near = target.clone(), picture.clone()
             with torch.no_grad():
@@ -234,19 +222,21 @@ def train(
                 near_latents[rows] = encoded(painter.vae, near[rows] / 2 + 0.5)
         return LessonResult(lesson, model(x, t, lesson.prompts), target, picture, near_latents, near)
 
-    def dream_results(n: int, side: int, rng: Generator) -> LessonResult:
+    def _dream_results(self, n: int, side: int, rng: Generator) -> LessonResult:
         """The same for dreams, some of them after one of the model's own steps."""
-        lesson, x, target = asleep(painter.denoiser, painter.vae, dreams, n, side, rng)
-        t = lesson.timesteps.to(device)
-        x, t, _ = carried_on(painter.denoiser, x, t, lesson.prompts, config.later, rng)
-        z = painter.denoiser(x.contiguous(memory_format=torch.channels_last), t, lesson.prompts)
-        picture = lesson.target.to(device) * 2 - 1
+        model = self.painter.denoiser
+        lesson, x, target = asleep(model, self.painter.vae, self.dreams, n, side, rng)
+        t = lesson.timesteps.to(self.device)
+        x, t, _ = carried_on(model, x, t, lesson.prompts, self.config.later, rng)
+        z = model(x.contiguous(memory_format=torch.channels_last), t, lesson.prompts)
+        picture = lesson.target.to(self.device) * 2 - 1
         return LessonResult(lesson, z, target, picture, target, picture)
 
-    def latents_only(n: int, side: int, rng: Generator) -> tuple[Tensor, float]:
+    def _latents_only(self, n: int, side: int, rng: Generator) -> tuple[Tensor, float]:
         """The loss of n dreams as latents, and how far their means of 8 x 8 pixels are off."""
-        lesson, x, target = asleep(painter.denoiser, painter.vae, dreams, n, side, rng, config.awake)
-        z = painter.denoiser(x, lesson.timesteps.to(device), lesson.prompts)
+        config, model, means = self.config, self.painter.denoiser, self.means
+        lesson, x, target = asleep(model, self.painter.vae, self.dreams, n, side, rng, config.awake)
+        z = model(x, lesson.timesteps.to(self.device), lesson.prompts)
         value, off = torch.zeros((), device=z.device), F.l1_loss(z[:, means], target[:, means])
         for kind, rows in kinds(lesson, 0).items():
             weights: Weights = getattr(config, kind)
@@ -255,42 +245,34 @@ def train(
             value = value + part * (len(rows) / n)
         return value, off.item()
 
-    def windows(rng: Generator) -> Tensor:
+    def _windows(self, rng: Generator) -> Tensor:
         """The loss of windows of pictures as latents, as the denoiser's training has it."""
+        config, painter = self.config, self.painter
         side = max(64, config.side // 2)
-        lesson = lessons.batch(store, named, config.windows, side, config.groups, config.mixture, rng)
+        lesson = lessons.batch(self.store, self.named, config.windows, side, config.groups, config.mixture, rng)
         x, t, target = noised(painter.denoiser, painter.vae, lesson, rng)
         z = painter.denoiser(x, t, lesson.prompts)
         return F.smooth_l1_loss(z, target, beta=0.5)
 
-    def loss(step: int, rng: Generator) -> tuple[Tensor, dict[str, float]]:
-        large = step % config.large == config.large - 1
-        if large:
-            done, others = dream_results(1, 2 * config.side, rng), 0
-        else:
-            done, others = joined(awake(rng), dream_results(config.dreams, config.side, rng)), config.batch
-        lesson, z, target, picture, near_latents, near = done
+    def _painted(self, done: LessonResult, others: int, rng: Generator) -> tuple[Tensor, dict[str, float]]:
+        """The loss of decoded pictures, and its parts; the first `others` rows are not dreamt."""
+        config, painter, (lesson, z, target, picture, near_latents, near) = self.config, self.painter, done
         half = (len(z) + 1) // 2 if config.decoder else 0  # the true latents of half the batch keep the decoder faithful
         decoded = painter.decode(torch.cat([z, target[:half]]))
         painted, rebuilt = decoded[: len(z)], decoded[len(z) :]
-        told = painter.denoiser.pooled(lesson.prompts)
+        pooled = painter.denoiser.pooled(lesson.prompts)
         dislike, matching, own = critic_losses(
-            painter.critic, painted.contiguous(memory_format=torch.channels_last), picture, told
+            painter.critic, painted.contiguous(memory_format=torch.channels_last), picture, pooled
         )
-        loud = [row for kind, members in kinds(lesson, others).items() if getattr(config, kind).amount for row in members]
-        louder = z.detach().clone()
-        if loud:
-            with torch.no_grad():
-                drawn = with_strength_of(painted[loud].clamp(-1, 1), picture[loud], config.amounts)
-                louder[loud] = encoded(painter.vae, drawn / 2 + 0.5)
-        alike, called = perceptual_loss(seeing, painted, picture, lesson)
+        louder = self._louder(done, painted, others)
+        alike, called = perceptual_loss(self.seeing, painted, picture, lesson)
         off = per_row(F.smooth_l1_loss(z, near_latents, beta=0.5, reduction="none"))
         parts = {
             "exact": config.latents * off + config.matching * matching,
             "coarse": per_row((F.avg_pool2d(painted, COARSE) - F.avg_pool2d(picture, COARSE)).abs()),
             "pattern": pattern_gap(painted, picture),
             "alike": alike,
-            "called": called if namer is None else called + namer_loss(namer, painted, lesson, rng),
+            "called": called if self.namer is None else called + namer_loss(self.namer, painted, lesson, rng),
             "amount": config.latents * per_row(F.smooth_l1_loss(z, louder, beta=0.5, reduction="none")),
             "dislike": dislike,
         }
@@ -305,17 +287,34 @@ def train(
                 part = part + getattr(weights, name) * values[rows].mean()
                 found[f"{kind}_{name}"] = values[rows].mean().item()
             value = value + part * (len(rows) / len(z))
-        if config.latent:
-            n = max(1, config.latent // 4) if large else config.latent
-            part, found["off"] = latents_only(n, 2 * config.side if large else config.side, rng)
-            value = value + part * (n / len(z))
-        if config.windows and not large:
-            part = windows(rng)
-            value, found["windows"] = value + config.latents * part, part.item()
         return value, found
 
+    def _louder(self, done: LessonResult, painted: Tensor, others: int) -> Tensor:
+        """The latents of the painted pictures with the teacher's amount of detail, for kinds that have a weight for it."""
+        loud = [row for kind, rows in kinds(done.lesson, others).items() if getattr(self.config, kind).amount for row in rows]
+        louder = done.found.detach().clone()
+        if loud:
+            with torch.no_grad():
+                drawn = with_strength_of(painted[loud].clamp(-1, 1), done.picture[loud], self.config.amounts)
+                louder[loud] = encoded(self.painter.vae, drawn / 2 + 0.5)
+        return louder
+
+
+def train(
+    config: RefineConfig, run: Run, store: np.ndarray, named: Scenes, dreams: Dreams, painter: Painter, seeing: Perception, *,
+    namer: Classifier | None = None, device: str = "cpu", stop_at: int | None = None, sheet: Any = None,
+) -> Average:  # fmt: skip
+    """Trains `painter` on pools of pictures and scenes, from the run's checkpoint where there is one.
+
+    `namer` also judges the looks of the painted pictures.
+    """
+    painter = channels_last(painter.to(device))
+    if not config.decoder:
+        painter.vae.requires_grad_(False)
+    namer = None if namer is None else namer.to(device).requires_grad_(False)
+    refinement = Refinement(config, painter, store, named, dreams, seeing.to(device), namer, device)
     return optimise(
-        run, painter, loss, seed=config.seed, steps=config.steps, peak=config.peak, warmup=config.warmup,
+        run, painter, refinement.loss, seed=config.seed, steps=config.steps, peak=config.peak, warmup=config.warmup,
         average=config.average, stop_at=stop_at, sheet=sheet, save_every=150,
     )  # fmt: skip
 
@@ -374,7 +373,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder for everything that training writes")
     parser.add_argument("--steps", type=int, default=RefineConfig.steps)
-    parser.add_argument("--method", choices=tuple(METHODS), default="adversarial")
     parser.add_argument("--folder", default="refine", help="name of the run's folder")
     parser.add_argument("--weights", type=Path, help="folder of a finished model to go on from, instead of the denoiser's run")
     parser.add_argument("--scenes", type=int, default=RefineConfig.scenes, help="size of the pool of scenes, as for the denoiser")
@@ -386,10 +384,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)  # see training.loop
     torch.set_flush_denormal(True)
-    config = RefineConfig(
-        steps=args.steps, peak=args.peak, scenes=args.scenes, decoder=not args.keep_decoder, seed=args.seed,
-        **METHODS[args.method],
-    )  # fmt: skip
+    config = RefineConfig(steps=args.steps, peak=args.peak, scenes=args.scenes, decoder=not args.keep_decoder, seed=args.seed)
     run_stage(args.runs, config, folder=args.folder, weights=args.weights, device=args.device, stop_at=args.stop_at)
 
 

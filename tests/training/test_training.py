@@ -242,42 +242,18 @@ def test_a_namer_that_is_shown_windows_sees_the_whole_picture_in_time() -> None:
     assert seen.any(0).all() and seen.any(1).all() and len({tuple(one.flatten().tolist()) for one in shown}) > 10
 
 
-def test_reflow_goes_down_along_the_noise_that_it_came_with() -> None:
-    model = Faithful()
-    model.known, model.seen = torch.randn(2, 36, 8, 8), []
-    noise, t = torch.randn(2, 36, 8, 8), torch.tensor([800, 400])
-    assert torch.equal(refine.coupled(model, model.noisy(model.known, t, noise), t, ["", ""], 4), model.known)
-    assert [level.tolist() for _, level in model.seen] == [[800, 400], [600, 300], [400, 200], [200, 100]]
-    for x, level in model.seen:
-        torch.testing.assert_close(x, model.noisy(model.known, level, noise), atol=1e-4, rtol=1e-4)
-
-
-def test_reflow_learns_what_the_denoiser_makes_not_what_the_lesson_says(
+def test_later_steps_keep_to_the_first_with_the_teachers_amount_of_detail(
     tmp_path: Path, store, named: Scenes, dreams: Dreams
 ) -> None:
     weights = {}
-    for method in ("regression", "reflow"):
+    for carried, share in ((0.0, 0.8), (1.0, 0.8), (1.0, 0.0)):
         torch.manual_seed(0)
-        config = refine.RefineConfig(steps=1, batch=2, side=64, warmup=1, **refine.METHODS[method])
-        refine.train(config, Run(tmp_path / method), store, named, dreams, Painter(Denoiser(), CosineAutoencoder()), seeing())
-        weights[method] = _weights(Run(tmp_path / method))
-    assert not all(map(torch.equal, weights["regression"], weights["reflow"]))
-
-
-def test_later_steps_keep_to_the_first_only_where_more_than_exactness_teaches(
-    tmp_path: Path, store, named: Scenes, dreams: Dreams
-) -> None:
-    assert refine.RefineConfig().keeps and not refine.RefineConfig(**refine.METHODS["reflow"]).keeps
-    weights = {}
-    for carried, keeps, share in ((0.0, True, 0.8), (0.0, False, 0.8), (1.0, True, 0.8), (1.0, False, 0.8), (1.0, True, 0.0)):
-        torch.manual_seed(0)
-        config = refine.RefineConfig(steps=1, batch=2, side=64, warmup=1, large=9, carried=(carried,), keeps=keeps, amounts=share)
-        run = Run(tmp_path / f"{carried}{keeps}{share}")
+        config = refine.RefineConfig(steps=1, batch=2, side=64, warmup=1, large=9, carried=(carried,), amounts=share)
+        run = Run(tmp_path / f"{carried}{share}")
         refine.train(config, run, store, named, dreams, Painter(Denoiser(), CosineAutoencoder()), seeing())
-        weights[carried, keeps, share] = _weights(run)
-    assert all(map(torch.equal, weights[0.0, True, 0.8], weights[0.0, False, 0.8])), "no later step, nothing to keep to"
-    assert not all(map(torch.equal, weights[1.0, True, 0.8], weights[1.0, False, 0.8]))
-    assert not all(map(torch.equal, weights[1.0, True, 0.8], weights[1.0, True, 0.0])), "nor as much detail as before"
+        weights[carried, share] = _weights(run)
+    assert not all(map(torch.equal, weights[0.0, 0.8], weights[1.0, 0.8])), "one of the model's own steps before it"
+    assert not all(map(torch.equal, weights[1.0, 0.8], weights[1.0, 0.0])), "and less detail than before"
 
 
 def test_the_denoiser_can_learn_alone(tmp_path: Path, store, named: Scenes, dreams: Dreams) -> None:

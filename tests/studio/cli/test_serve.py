@@ -88,10 +88,11 @@ def test_a_hosted_space_is_public_and_no_other_container() -> None:
 
 
 def test_what_sessions_start_with() -> None:
-    assert serve_options.configure(parsed(), None).opening.flat() == Settings().flat() | {"cache.enabled": True}
+    ours = serve_options.OPENING["pocket"]
+    assert ours["cache.enabled"] and serve_options.configure(parsed(), None).opening.flat() == Settings().flat() | ours
     assert serve_options.configure(parsed("--model", "sd-turbo"), None).opening.flat() == Settings().flat()
     chosen = serve_options.configure(parsed("--set", "cache.enabled=false", "--set", "strength=0.4"), None).opening
-    assert chosen.flat() == Settings().flat() | {"strength": 0.4}
+    assert chosen.flat() == Settings().flat() | ours | {"cache.enabled": False, "strength": 0.4}
     with pytest.raises(serve_options.UsageError, match="--set: strength"):
         serve_options.configure(parsed("--set", "strength=7"), None)
 

@@ -105,7 +105,7 @@ def test_lines_are_answered_and_failures_name_their_reason(monkeypatch: pytest.M
     class Pipeline:
         graphs = Graphs()
 
-    monkeypatch.setattr(build_process, "load", lambda *arguments, **more: Pipeline())
+    monkeypatch.setattr("pipelines.load", lambda *arguments, **more: Pipeline())
     lines = [
         json.dumps({"spec": {"width": 128, "height": 128}, "key": {"part": "full", "rows": rows, "branch": None}})
         for rows in (2, 3, 4)
