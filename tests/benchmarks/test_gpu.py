@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import cli, gpu, gpu_lanes, gpu_peers, gpu_state, kernels
+from benchmarks import cli, gpu, gpu_lanes, gpu_peers, gpu_state
 
 
 def closing(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
@@ -24,12 +24,10 @@ def test_without_a_gpu_one_sentence_says_what_is_needed(
     assert "needs an NVIDIA GPU" in line and "--tiny" in line
 
 
-@pytest.mark.parametrize("shape", ["sd-turbo", "sdxs", "sdxl-turbo"])
-def test_the_whole_command_in_miniature(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, shape: str) -> None:
+def test_the_whole_command_in_miniature(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    shape = "sd-turbo"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(gpu_peers.util, "find_spec", lambda name: None)  # whether or not StreamDiffusion is installed here
-    if shape != "sd-turbo":
-        monkeypatch.setattr(gpu, "variants", lambda: [gpu.Variant("whole path"), gpu.Variant("full", full_autoencoder=True)])
     result = closing(capsys, "--gpu", "--tiny", "--shapes", shape)
     assert result["tiny"] and result["gpu"] is None
     found = result["shapes"][shape]
@@ -71,13 +69,6 @@ def test_kernels(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
     names = {found["name"] for found in result["operations"]}
     assert names == {"pixels in", "pixels in, halved", "pixels out", "stream step", "group norm + silu"}
     assert all(set(found["ms"]) == {"eager", "compiled"} for found in result["operations"])
-
-
-def test_every_case_has_a_kernel_that_agrees_with_its_reference() -> None:
-    for case in kernels.cases(64, 2, torch.device("cpu")):
-        one, other = case.reference(*case.inputs), case.kernel(*case.inputs)
-        for a, b in zip(*(value if isinstance(value, tuple) else (value,) for value in (one, other)), strict=True):
-            assert torch.equal(a, b), f"{case.name}: on a CPU the dispatch is the reference"
 
 
 def test_shapes_are_where_they_should_be(tmp_path: Path) -> None:
