@@ -58,6 +58,12 @@ class ShapesOnly:
 
         return run
 
+    def encoder(self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor]) -> Any:
+        return make()  # text encoders are on the host
+
+    def kept(self, key: str, make: Callable[[], bytes]) -> bytes:
+        return make()
+
 
 class FakeTransfer(CudaTransfer):
     """Pictures have no values to move; that they do is shown in test_transfer.py. Everything else is as on CUDA."""
