@@ -18,7 +18,7 @@ from tests.miniature import save_family, save_lora
 ROOT = Path(__file__).resolve().parents[1]
 KEYS = [
     *("frames", "generated", "cached", "skipped", "dropped", "wall_s", "generated_fps", "output_fps"),
-    *("stage_ms", "model", "backend", "size", "seed"),
+    *("stage_ms", "model", "backend", "size", "seed", "understood", "unknown", "cut"),
 ]
 
 

@@ -163,7 +163,7 @@ async def test_the_same_keys_as_render(running: Running, clip: Path, tmp_path: P
     from studio.files.summary import Summary
 
     result = await run(running, clip, tmp_path / "out.mp4")
-    assert list(result) == [*Summary().result(StreamSpec(), 0, 1.0), "latency_ms"]
+    assert list(result) == [*Summary().result(StreamSpec(), 0, 1.0), "latency_ms", "understood", "unknown", "cut"]
 
 
 async def test_pace_source_lasts_as_long_as_the_clip_and_drops_what_comes_too_fast(clip: Path, tmp_path: Path) -> None:
