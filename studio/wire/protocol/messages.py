@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Mapping
-from dataclasses import astuple, dataclass, field, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
 
 NORMAL = 1000
 CLOSE_CODES: Mapping[str, int] = {
@@ -57,7 +58,7 @@ class AnswerTimings:
 
     def values(self) -> tuple[float, ...]:
         """The numbers in the order of TIMINGS."""
-        return astuple(self)
+        return _VALUES(self)
 
     @property
     def model(self) -> float:
@@ -67,6 +68,8 @@ class AnswerTimings:
 
 TIMINGS = tuple(item.name for item in fields(AnswerTimings))
 """Names of the timings, in the order of the header."""
+
+_VALUES: Callable[[AnswerTimings], tuple[float, ...]] = attrgetter(*TIMINGS)  # dataclasses.astuple copies each value
 
 
 FRAME_HEADER = struct.Struct("<BBBBId")
