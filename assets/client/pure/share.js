@@ -6,7 +6,7 @@ import { coerce } from "./settings.js";
 export function toHash(values, fields) {
   const parameters = new URLSearchParams();
   for (const [key, field] of Object.entries(fields)) {
-    if (key in values && values[key] !== field.default) parameters.set(key, String(values[key]));
+    if (field && key in values && values[key] !== field.default) parameters.set(key, String(values[key]));
   }
   return parameters.toString();
 }
