@@ -3,7 +3,8 @@
 Like `pipelines.networks.painter` a style is a vector of numbers (γ, β of every channel), and looks mix rows of a table of styles.
 What differs is the price, 4.8 GFLOP at 512 x 512 for 10.2: a pixel unshuffle instead of wide convolutions at full size, and
 every doubling is bilinear with a 3x3 convolution behind it, computed as one convolution before a pixel shuffle (`Doubling`). A
-free convolution before a shuffle drew periods of 2 and 4 pixels; this one cannot, its four phases are one smooth filter.
+free convolution before a shuffle drew periods of 2 and 4 pixels; this one cannot, its four phases are one smooth filter. The
+last two convolutions have no statistics: with them the network painted white blobs, whose only use was in the statistics.
 """
 
 from __future__ import annotations
@@ -55,18 +56,19 @@ class Doubling(nn.Module):
 
 
 class Norm(nn.Module):
-    """γ · norm(h) + β. The normalisation is over each channel of each row alone; γ and β are read from the style's numbers:
-    γ [C] from `start` on, then β [C]. parts: neighbouring channels of h that are one of C, as the phases of `Doubling` are."""
+    """γ · norm(h) + β, or γ · h + β. The normalisation is over each channel of each row alone; γ and β are read from the style's
+    numbers: γ [C] from `start` on, then β [C]. parts: neighbouring channels of h that are one of C, as the phases of `Doubling`
+    are."""
 
-    def __init__(self, channels: int, start: int, parts: int = 1) -> None:
+    def __init__(self, channels: int, start: int, parts: int = 1, normalised: bool = True) -> None:
         super().__init__()
-        self.channels, self.start, self.parts = channels, start, parts
+        self.channels, self.start, self.parts, self.normalised = channels, start, parts, normalised
 
     def forward(self, h: Tensor, style: Tensor, kept: bool = False, folded: Tensor | None = None) -> Tensor:
         """kept: without the normalisation, as the style holds its statistics. folded [B, N]: where such a style is written."""
         middle, end = self.start + self.channels, self.start + 2 * self.channels
         gamma, beta = style[:, self.start : middle], style[:, middle:end]  # [B, C] each
-        if not kept:
+        if self.normalised and not kept:
             if folded is not None:
                 variance, mean = torch.var_mean(h.float().unflatten(1, (self.channels, -1)), dim=(2, 3, 4), unbiased=False)
                 scale = gamma * (variance + EPS).rsqrt()
@@ -102,16 +104,17 @@ class TrunkPainter(StyleTable, ModelMixin, ConfigMixin):
         self.from_half_picture = Conv(12, half_channels)
         self.at_half = Conv(half_channels, half_channels)
         self.to_picture = Doubling(half_channels, 3)
-        widths = [channels] * (1 + 2 * num_blocks) + [half_channels] * 2
-        self.norms = nn.ModuleList([*(self._norm(width) for width in widths), self._norm(3, parts=4)])
+        widths = [channels] * (1 + 2 * num_blocks) + [half_channels]
+        ends = [self._norm(half_channels, normalised=False), self._norm(3, parts=4, normalised=False)]
+        self.norms = nn.ModuleList([*(self._norm(width) for width in widths), *ends])
         self.styles = nn.Parameter(torch.zeros(num_styles, self.style_numbers))
         for norm in self.norms:
             self.styles.data[:, norm.start : norm.start + norm.channels] = 1.0  # type: ignore[operator]
 
-    def _norm(self, channels: int, parts: int = 1) -> Norm:
+    def _norm(self, channels: int, parts: int = 1, normalised: bool = True) -> Norm:
         start = self.style_numbers
         self.style_numbers += 2 * channels
-        return Norm(channels, start, parts)
+        return Norm(channels, start, parts, normalised)
 
     def forward(self, picture: Tensor, style: Tensor, kept: bool = False, folded: Tensor | None = None) -> Tensor:
         """Paints pictures.

@@ -109,3 +109,14 @@ def test_features_are_what_each_block_left(tiny: TrunkPainter) -> None:
 def test_looks_mix_rows_of_styles(tiny: TrunkPainter) -> None:
     torch.testing.assert_close(tiny.style({0: 0.25, 1: 0.75}), 0.25 * tiny.styles[0] + 0.75 * tiny.styles[1])
     assert torch.equal(tiny.style("a"), tiny.styles[0])
+
+
+@torch.no_grad()
+def test_nothing_far_away_changes_how_the_last_layers_draw(tiny: TrunkPainter) -> None:
+    """A bright blob in a corner is of no use to the rest of the picture where there are no statistics."""
+    norm, h, style = tiny.norms[-1], torch.randn(1, 12, 8, 8), tiny.styles[:1]
+    blob = h.clone()
+    blob[..., 0, 0] = 100
+    changed = (norm(h, style) != norm(blob, style)).any(1)[0]
+    assert changed[0, 0] and changed.sum() == 1
+    assert not torch.equal(tiny.norms[0](h[:, :8], style)[..., 1:, 1:], tiny.norms[0](blob[:, :8], style)[..., 1:, 1:])
