@@ -98,7 +98,8 @@ class Judge:
             textures[look.name] = ([*map(self.texture.statistics, made)], [*map(self.texture.statistics, taught)])
         scale = texture.scales([*known, *(one for _, theirs in textures.values() for one in theirs)])
         for name, (ours, theirs) in textures.items():
-            rows[name]["style"] = texture.share(ours, theirs, known, scale)
+            if np.isfinite(style := texture.share(ours, theirs, known, scale)):
+                rows[name]["style"] = style
         return {
             "photographs": list(self.photographs),
             "steps": self.steps,

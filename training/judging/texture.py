@@ -19,6 +19,7 @@ Statistics = dict[str, NDArray[np.float32]]
 """Of each kind all numbers; nan for those that only repeat others."""
 
 SIDE = 256
+LEAST = 0.1  # of a standard deviation: a teacher's picture that is nearer to the photograph has no style to be measured by
 SMALLEST = 1e-3  # a statistic that never changes by more says nothing
 
 
@@ -62,8 +63,11 @@ def distance(a: Statistics, b: Statistics, scale: Statistics) -> float:
 def share(
     output: Sequence[Statistics], teacher: Sequence[Statistics], photograph: Sequence[Statistics], scale: Statistics
 ) -> float:
-    """The outputs' distance from the teacher's pictures as a share of the photographs' own, a mean over pictures."""
-    pairs = [
-        distance(o, t, scale) / max(distance(p, t, scale), 1e-6) for o, t, p in zip(output, teacher, photograph, strict=True)
-    ]
-    return float(np.mean(pairs))
+    """The outputs' distance from the teacher's pictures as a share of the photographs' own, a mean over pictures; nan for a
+    look whose teacher leaves every photograph nearly as it is."""
+    found = []
+    for o, t, p in zip(output, teacher, photograph, strict=True):
+        own = distance(p, t, scale)
+        if own >= LEAST:
+            found.append(distance(o, t, scale) / own)
+    return float(np.mean(found)) if found else float("nan")

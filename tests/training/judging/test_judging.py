@@ -88,6 +88,7 @@ def test_style_share_is_none_for_the_teachers_picture_and_all_for_the_photograph
     assert texture.share(taught, taught, known, scale) == 0
     assert texture.share(known, taught, known, scale) == pytest.approx(1)
     assert texture.share(halfway, taught, known, scale) == pytest.approx(0.5, abs=1e-3)
+    assert np.isnan(texture.share(taught, known, known, scale))  # a look that is the photograph has no style to miss
 
 
 def test_kinds_of_statistics_count_alike_however_many_numbers_they_have() -> None:
