@@ -45,8 +45,9 @@ A registered extra (`FOLDER+canny-sd15`) or a name (`FOLDER+control=CONTROLNET+p
 
 A folder may have a **painter** (`painter/config.json` and its weights): a small network after the decoder that draws strokes
 and lines. `looks` in its configuration maps a prompt to rows of its table of styles and their shares. A prompt that names such
-a look is painted over the look "photo". Other words go to the text encoder. Several painted looks mix, and a blend of prompts
-mixes their styles. `style.amount` sets the amount of paint, live.
+a look is painted over the look "photo"; if `looks.json` has a look with the same prompt, the painted one replaces it. Other
+words go to the text encoder. Several painted looks mix, and a blend of prompts mixes their styles. `style.amount` sets the
+amount of paint, live.
 
 A folder may have a **table of words** (`words/`, made by `python -m training words build`): words in English, German, Spanish,
 French, Japanese and Chinese are replaced by the looks, modifiers and scenes of the model. Its phrases are names of styles,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,9 +59,11 @@ def read_vocabulary(folder: Path) -> Vocabulary:
     listed = _read(folder, FILE)
     if not set(listed) <= set(KINDS):
         raise ModelError(f"{FILE}: may have the keys {', '.join(KINDS)}")
-    painted = _painted(_read(folder, PAINTER).get("looks") or {})
-    pictures = ModelFolder(folder).has(STYLE_READER)
-    return Vocabulary(**{kind: _words(kind, listed.get(kind, [])) for kind in KINDS}, painted=painted, pictures=pictures)
+    words = {kind: _words(kind, listed.get(kind, [])) for kind in KINDS}
+    painted = _painted(_read(folder, PAINTER).get("looks") or {}, {look.prompt: look for look in words["looks"]})
+    prompts = {look.prompt for look in painted}
+    words["looks"] = tuple(look for look in words["looks"] if look.prompt not in prompts)
+    return Vocabulary(**words, painted=painted, pictures=ModelFolder(folder).has(STYLE_READER))
 
 
 def _read(folder: Path, name: str) -> dict[str, Any]:
@@ -87,8 +90,9 @@ def _words(kind: str, entries: Any) -> tuple[Word, ...]:
     return tuple(words)
 
 
-def _painted(looks: Any) -> tuple[PaintedLook, ...]:
-    """Painted looks from {prompt: {row of the table of styles: share}}."""
+def _painted(looks: Any, known: Mapping[str, Word]) -> tuple[PaintedLook, ...]:
+    """Painted looks from {prompt: {row of the table of styles: share}}. One that has the prompt of a known look replaces it, and
+    keeps its name, title and group."""
     if not isinstance(looks, dict):
         raise ModelError(f"{PAINTER}: looks must be an object")
     made = []
@@ -96,7 +100,8 @@ def _painted(looks: Any) -> tuple[PaintedLook, ...]:
         if not (isinstance(shares, dict) and all(map(_is_share, shares.items())) and abs(sum(shares.values()) - 1) < 1e-6):
             raise ModelError(f"{PAINTER}: looks: {prompt!r} must be an object of rows and shares that sum to 1")
         paint = tuple((int(row), float(share)) for row, share in shares.items())
-        made.append(PaintedLook(prompt.replace(" ", "-"), prompt.capitalize(), prompt, "painted", paint))
+        word = known.get(prompt) or Word(prompt.replace(" ", "-"), prompt.capitalize(), prompt, "painted")
+        made.append(PaintedLook(word.name, word.title, prompt, word.group, paint))
     return tuple(made)
 
 

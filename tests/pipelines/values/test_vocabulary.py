@@ -39,6 +39,14 @@ def test_painted_looks_are_read_and_count_among_the_prompts(tmp_path: Path) -> N
     assert ModelInfo("x", "X", place, "unknown").prompts == ("oil painting", "blue swirl")
 
 
+def test_a_painted_look_replaces_the_look_of_its_prompt(tmp_path: Path) -> None:
+    """And keeps its name, by which presets and clients know it; nothing is listed twice."""
+    place = painter(folder(tmp_path, {"looks": [LOOK]}), {"looks": {"oil painting": {"0": 1.0}}})
+    found = read_vocabulary(place)
+    assert found.looks == ()
+    assert found.painted == (PaintedLook("oil", "Oil painting", "oil painting", "painting", ((0, 1.0),), "photo"),)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -87,5 +95,7 @@ def test_bad_lists_are_refused(tmp_path: Path, content: object, message: str) ->
 
 
 def test_the_shipped_model_lists_its_looks() -> None:
-    looks = REGISTRY["pocket"].vocabulary.looks
-    assert len(looks) >= 15 and {"oil", "pencil", "photo"} <= {look.name for look in looks}
+    known = REGISTRY["pocket"].vocabulary
+    names = [look.name for look in (*known.looks, *known.painted)]
+    assert len(known.looks) >= 15 and len(known.painted) >= 24 and {"oil", "pencil", "photo"} <= set(names)
+    assert len(set(names)) == len(names)
