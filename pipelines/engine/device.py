@@ -19,8 +19,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from pipelines.techniques.noise import ToDevice as ToDevice
-from pipelines.techniques.noise import on_host as on_host
+from pipelines.techniques.noise import on_host
 from pipelines.values.types import GpuPath, HostPicture, Picture, Pixels, StageTimings
 
 LANES = ("encode", "denoise", "decode")

@@ -129,7 +129,7 @@ def test_a_step_that_fails_after_a_relay_leaves_a_stream_that_goes_on(
     state = pipeline.open(settings)
     made = [pipeline.step([Entry(state, frame, settings)])[0] for frame in source[:2]]
     with monkeypatch.context() as broken:
-        broken.setattr(pipeline, "_decode", lambda frames: 1 / 0)
+        broken.setattr(pipeline._step, "_decode", lambda frames: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             pipeline.step([Entry(state, source[2], settings)])
     made += [pipeline.step([Entry(state, frame, settings)])[0] for frame in source[2:]]
