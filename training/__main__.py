@@ -29,6 +29,11 @@ def main() -> None:
 
         painter(sys.argv[2:])
         return
+    if sys.argv[1:2] == ["words"]:
+        from training.free_words.__main__ import main as free_words
+
+        free_words(sys.argv[2:])
+        return
     layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__, formatter_class=layout)
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder for everything that training writes")

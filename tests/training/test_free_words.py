@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from pipelines.techniques.free_words.reader import Reader
 from pipelines.techniques.free_words.tokens import key
 from pipelines.values.models import ASSETS
 from pipelines.values.vocabulary import read_vocabulary
+from training.__main__ import main as training
 from training.free_words import build, score, sources
 from training.free_words.__main__ import main
 
@@ -101,8 +103,9 @@ def test_lists_have_the_spellings_and_endings_that_people_use(name: str, word: s
     assert {word, other} <= phrases
 
 
-def test_the_command_prints_the_share_of_both_lists(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["score", "--model", str(POCKET)])
+def test_the_command_prints_the_share_of_both_lists(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["training", "words", "score", "--model", str(POCKET)])
+    training()
     printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(line["list"], line["prompts"]) for line in printed] == [("prompts", 120), ("prompts_held_out", 40)]
     assert all(line["accepted"] >= FLOOR for line in printed)
