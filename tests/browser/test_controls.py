@@ -79,7 +79,7 @@ def test_half_composed_text_is_never_sent(hands: Hands, key: str) -> None:
 
 def test_a_typed_prompt_reaches_the_history_and_unmarks_the_look(hands: Hands) -> None:
     page = hands.page
-    page.driver.find_element(By.CSS_SELECTOR, ".rill-part-looks [data-look=green]").click()
+    page.js("document.querySelector('.rill-part-looks [data-look=green]').click()")  # the drawer is in its place
     pressed = "return [...document.querySelectorAll('.rill-part-looks [aria-pressed=true]')].map((item) => item.textContent)"
     page.wait("the look", lambda: page.js(pressed) == ["green"])
     hands.element("prompt")
