@@ -54,6 +54,24 @@ French, Japanese and Chinese are replaced by the looks, modifiers and scenes of 
 movements, media and painters. Other English words are compared by meaning. Unknown words are dropped. The answer to the settings
 ([protocol](protocol-messages.md)), the JSON of `render` and the Python client list what was understood and what was not.
 
+## Pictures as styles
+
+A folder with a painter may have a **style reader** (`style_reader`); pocket has one. Then every picture prompt is a style:
+`--picture FILE` (render, `studio.client`), a picture on the page, or a *picture* message. The reader mixes the painter's known
+styles by how alike their texture is, and takes the picture's colours. `picture.scale` sets the share of the picture's style,
+live: from 0.6 on (the default) it is the whole style; below, the words' painted look has the rest, or there is less paint if
+the words name no painted look.
+
+A style may also be a file (`.safetensors`, some kilobytes): its numbers, a name, a small picture, origin and licence of the
+picture, and the fingerprint of the painter that the numbers belong to. `--picture` and the *picture* message accept it. A file
+that is damaged, belongs to another painter, or has numbers that are not finite is refused, and the error names the reason.
+
+The server also fits the numbers to the picture in the background, 180 steps in about 45 s of processor time, one picture at a
+time, at `serve --fit-share` of one core (0.5; 0 fits none). `app.py fit PICTURE STYLE.safetensors` does the same from file to
+file. `assets/styles` has seven fitted styles of public-domain paintings (Hokusai, Van Gogh, Kandinsky, Renoir); each file names
+its painting. `python -m training painter fit` makes them, with a fixed seed, from paintings of the Debian package
+gcompris-qt-data 3.1-2.
+
 ## Files and downloads
 
 Missing models are downloaded on first use, with a progress bar; `--offline` (or `HF_HUB_OFFLINE=1`) forbids it. Rill reads only
