@@ -32,9 +32,8 @@ class Parts(SimpleNamespace):
             has_painter=False,
             reads_styles=False,
         )
-        self.styles = SimpleNamespace(read=self.read)
 
-    def read(self, prompt: str) -> tuple[str, Style | None]:
+    def read_prompt(self, prompt: str) -> tuple[str, Style | None]:
         return prompt, Style(torch.ones(3), 0.5) if "mosaic" in prompt else None
 
     def time_ids(self, width: int, height: int) -> Tensor | None:

@@ -18,40 +18,50 @@ CACHE = Settings().patched({"cache.enabled": True, "cache.branch": 1, "cache.cas
 CONTROL = Settings().patched({"control.scale": 0.5})
 
 
-def choice(*ready: GraphKey, control: bool = False, layout: Layout = Layout((1, 2, 4))) -> GraphChoice:  # noqa: B008 - frozen
-    styles = SimpleNamespace(read=lambda words: (words, Style(np.zeros(1)) if "mosaic" in words else None))  # type: ignore[arg-type]
-    parts = SimpleNamespace(has_control=control, styles=styles)
+def choice(*ready: GraphKey, control: bool = False, styled: bool = False, layout: Layout = Layout((1, 2, 4))) -> GraphChoice:  # noqa: B008 - frozen
+    def read(words: str) -> tuple[str, Style | None]:
+        return words, Style(np.zeros(1)) if "mosaic" in words else None  # type: ignore[arg-type]
+
+    parts = SimpleNamespace(has_control=control, reads_styles=styled, read_prompt=read)
     return GraphChoice(SimpleNamespace(parts=parts, backend=SimpleNamespace(layout=layout), ready=ready.__contains__))  # type: ignore[arg-type]
 
 
 def test_a_plain_stream_of_one_session_uses_single_rows() -> None:
-    assert set(choice().keys(Settings(), 1)) == AROUND | {GraphKey("full", 1)}
+    assert set(choice().keys(Settings(), 1, False)) == AROUND | {GraphKey("full", 1)}
 
 
 def test_more_rows_use_larger_graphs_and_single_rows_stay() -> None:
-    steps = set(choice().keys(Settings().patched({"steps": 4}), 1))
+    steps = set(choice().keys(Settings().patched({"steps": 4}), 1, False))
     assert {key for key in steps if key.part == "full"} == {GraphKey("full", 1), GraphKey("full", 4)}
     guided = Settings().patched({"steps": 2, "guidance": 1.5, "guidance_mode": "full"})
-    assert GraphKey("full", 4) in choice().keys(guided, 1)
+    assert GraphKey("full", 4) in choice().keys(guided, 1, False)
     sequential = guided.patched({"stream_batch.enabled": False})
-    assert GraphKey("full", 2) in choice().keys(sequential, 1) and GraphKey("full", 4) not in choice().keys(sequential, 1)
+    keys = choice().keys(sequential, 1, False)
+    assert GraphKey("full", 2) in keys and GraphKey("full", 4) not in keys
 
 
 def test_the_cache_uses_its_passes_at_every_size_that_a_group_may_have() -> None:
-    keys = choice().keys(CACHE, 2)
+    keys = choice().keys(CACHE, 2, False)
     for part, branch in (("full", 1), ("relay", 1), ("shallow", 0)):
         assert {key.rows for key in keys if (key.part, key.branch) == (part, branch)} == {1, 2}
 
 
 def test_pictures_of_several_sessions_share_a_graph() -> None:
-    keys = choice(layout=ON_GPU).keys(Settings(), 16)
+    keys = choice(layout=ON_GPU).keys(Settings(), 16, False)
     assert {GraphKey("encode", 16), GraphKey("decode", 16)} <= set(keys)
 
 
 def test_paint_is_asked_for_by_either_prompt_and_its_amount() -> None:
     painted = Settings().patched({"prompt_b": "mosaic"})
-    assert choice().paints(painted) and not choice().paints(painted.patched({"style.amount": 0.0}))
-    assert GraphKey("paint", 1) in choice().keys(painted, 1) and GraphKey("paint", 1) not in choice().keys(Settings(), 1)
+    assert choice().paints(painted, False) and not choice().paints(painted.patched({"style.amount": 0.0}), False)
+    assert GraphKey("paint", 1) in choice().keys(painted, 1, False)
+    assert GraphKey("paint", 1) not in choice().keys(Settings(), 1, False)
+
+
+def test_a_picture_prompt_is_paint_where_the_painter_reads_styles() -> None:
+    assert choice(styled=True).paints(Settings(), True)
+    assert not choice(styled=True).paints(Settings(), False) and not choice().paints(Settings(), True)
+    assert not choice(styled=True).paints(Settings().patched({"picture.scale": 0.0}), True)
 
 
 def test_the_cache_begins_when_the_graphs_of_all_its_passes_are_ready() -> None:
@@ -72,7 +82,7 @@ def test_a_controlnet_takes_part_where_there_is_one_at_a_scale_with_its_graphs()
 
 
 def test_with_a_controlnet_the_passes_that_take_its_residuals_are_wanted_and_single_plain_ones() -> None:
-    keys = set(choice(control=True).keys(CONTROL, 4))
+    keys = set(choice(control=True).keys(CONTROL, 4, False))
     assert {GraphKey("controlled-full", 4), GraphKey("control", 4), GraphKey("full", 1)} <= keys
     assert GraphKey("full", 4) not in keys
 
@@ -80,5 +90,5 @@ def test_with_a_controlnet_the_passes_that_take_its_residuals_are_wanted_and_sin
 @pytest.mark.parametrize("sessions", [1, 3])
 def test_no_graph_is_named_twice(sessions: int) -> None:
     for settings in (Settings(), CACHE, CONTROL, CACHE.patched({"control.scale": 1.0})):
-        keys = choice(control=True).keys(settings, sessions)
+        keys = choice(control=True).keys(settings, sessions, False)
         assert len(set(keys)) == len(keys)
