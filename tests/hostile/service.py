@@ -132,6 +132,7 @@ def main(arguments: Sequence[str]) -> int:
         time.sleep(ENDLESS_S)
 
     def load(spec: Any, *_: object, **options: object) -> FakePipeline:
+        _ = pipelines.Entry  # imports torch, as the real one does, and not with the first frame
         if hold == "load":
             busy()
         pipeline = FakePipeline(spec)
