@@ -17,8 +17,6 @@ from torch import Tensor
 
 from pipelines.networks.texture import BLOCKS, Texture
 
-SIDE = 224
-"""Pixels of a picture's side when it is read: half of the 448 at which its strokes have the size of the painter's."""
 CUT = 0.02
 """Share of the range in which logits of black and white are cut."""
 

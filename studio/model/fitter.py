@@ -14,10 +14,9 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Literal
 
-from pipelines import ModelError, PictureStyle, Pixels, free_memory, read_style
+from pipelines import ModelError, PictureStyle, Pixels, read_style
 from studio import environment
 
 log = logging.getLogger("rill")
@@ -26,6 +25,13 @@ NEED = 900 * 2**20
 """Bytes that a fit's process takes: 672 MiB were measured with pocket, torch included."""
 
 State = Literal["waiting", "fitting", "done", "failed", "stopped"]
+
+
+def _free() -> int:
+    """Bytes of main memory that can be had now."""
+    from pipelines import free_memory  # imports torch, which the server does not wait for
+
+    return free_memory("cpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +64,7 @@ class Fitter:
     def __init__(
         self,
         share: float,
-        free: Callable[[], int] = partial(free_memory, "cpu"),  # noqa: B008 - frozen
+        free: Callable[[], int] = _free,
         command: Sequence[str] = (sys.executable, "-m", "studio.model.fit_process"),
     ) -> None:
         """share: of one core that a fit may take, above 0. free: bytes that are free now."""

@@ -20,7 +20,7 @@ from training.painter import crops, hed
 PHOTOGRAPHS = 3
 SHARPNESS = 20.0
 PAINTED = 384
-"""Pixels of the photographs that known styles paint; they are halved, as a picture of 448 is to SIDE."""
+"""Pixels of the photographs that known styles paint; they are halved, as a picture of 448 is to the SIDE of style_reading."""
 
 
 def texture_of(features: hed.Features) -> Texture:

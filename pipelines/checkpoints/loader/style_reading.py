@@ -10,9 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipelines.networks.style_reader import SIDE
 from pipelines.values.picture_style import PictureStyle
 from pipelines.values.types import Pixels
+
+SIDE = 224
+"""Pixels of a picture's side when it is read: half of the 448 at which its strokes have the size of the painter's."""
 
 StyleReading = Callable[[Pixels], PictureStyle]
 """A picture, uint8 [height, width, 3] of any size, to a style of the painter. May be called from any thread."""
