@@ -43,8 +43,8 @@ INDEX = {
 
 
 def weight_bytes(folder: Path) -> int:
-    """Bytes of all safetensors files under `folder`."""
-    return sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
+    """Bytes of the networks under `folder`: of all safetensors files except the table of words, which is no network."""
+    return sum(path.stat().st_size for path in folder.rglob("*.safetensors") if path.parent.name != "words")
 
 
 def export(model: Denoiser, vae: CosineAutoencoder, output: Path) -> int:

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.skipif(not (FOLDER / "model_index.json").exists(), reas
 
 def test_size_and_format() -> None:
     assert weight_bytes(FOLDER) <= LIMIT
+    assert sum(path.stat().st_size for path in (FOLDER / "words").iterdir()) <= 4_000_000
     assert [path for path in FOLDER.rglob("*") if path.suffix in {".bin", ".pt", ".pth", ".ckpt", ".pkl"}] == []
     for part in ("unet", "vae", "text_encoder"):
         assert len(list((FOLDER / part).glob("*.safetensors"))) == 1
