@@ -23,15 +23,19 @@ The order within one level of a frame is: network, guidance, ω (`omega`, with i
 predicted noise, ω scales it, and the strength map restores the source where it is black, whatever the other two did. Both maps
 use the same painted mask.
 
-## Refused Every combination of switches works in every backend (`tests/pipelines/engine/test_combinations.py` tries every
-pair), except for these:
+## Refused
 
-| field | when | why | |---|---|---| | `steps` | above `max_steps` of the stream, or above the model's own limit | stream batch
-and graphs are built for that many rows | | `steps` | above the number of timesteps that a few-step model was trained at | no
-timestep is left for the further steps | | `cache.branch` | above the model's last re-entry point | the UNet has no such layer
-|
+Every combination of switches works in every backend (`tests/pipelines/engine/test_combinations.py` tries every pair), except for
+these:
+
+| field | when | why |
+|---|---|---|
+| `steps` | above `max_steps` of the stream, or above the model's own limit | graphs are built for that many rows |
+| `steps` | above the number of timesteps that a few-step model was trained at | no timestep is left for further steps |
+| `cache.branch` | above the model's last re-entry point | the UNet has no such layer |
 
 ## Accepted without effect
+
 These are accepted, and act as if they were off:
 
 - `blend` without `prompt_b`; `negative` without guidance; guidance with `guidance` = 1; `omega_map` at `omega` = 1.

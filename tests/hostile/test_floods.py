@@ -17,7 +17,7 @@ from tests.hostile.service import Service, service, until
 from tests.studio.harness import Peer, coloured, joined
 
 PICTURE = coloured(90, 120, 150, size=512)
-PICTURES = 20
+PICTURES = 40
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ async def test_a_visitor_keeps_half_of_the_rate(running: Service, kind: str) -> 
     descriptors = running.descriptors()
     async with joined(running) as peer:
         quiet = min([await cost(running, peer, None) for _ in range(2)])
-        attacked = await cost(running, peer, FLOODS[kind])
+        attacked = min([await cost(running, peer, FLOODS[kind]) for _ in range(2)])
         print(f"{kind}: {quiet / attacked:.2f} of the rate; {quiet:.2f} s, attacked {attacked:.2f} s")
         assert attacked < 2 * quiet, f"{quiet:.2f} s alone, {attacked:.2f} s beside {kind}"
     until(lambda: running.descriptors() <= descriptors, "descriptors come back")

@@ -83,6 +83,7 @@ class FakePipeline:
         self.entered = threading.Event()
         self.closed = False
         self.graphs = SimpleNamespace(
+            portable=lambda key, ahead=False: False,
             ready=lambda key: key in self.built,
             build=lambda key, ahead=False: self.built.append(key),
             bytes=0,

@@ -65,7 +65,7 @@ def test_a_lora_in_use_may_have_any_weight_and_go() -> None:
     assert lighter.loras == (LoraUse("hub/lora", 0.5),)
     assert merged_spec(used, {"loras": []}, lambda model: False).loras == ()
     assert merged_spec(SPEC, {"loras": [{"name": "a"}]}, lambda model: False, lambda name: name == "a").loras == (LoraUse("a"),)
-    with pytest.raises(ProtocolError, match="no LoRA of this server"):
+    with pytest.raises(ProtocolError, match="not a LoRA of this server"):
         merged_spec(SPEC, {"loras": [{"name": "hub/lora"}]}, lambda model: True)
 
 
@@ -83,13 +83,13 @@ def test_a_lora_in_use_may_have_any_weight_and_go() -> None:
         ({"backend": ["eager"]}, "backend", "openvino"),
         ({"dtype": "int4"}, "dtype", "bfloat16"),
         ({"model": "/etc"}, "model", "registered are pocket"),
-        ({"model": ""}, "model", "no name"),
-        ({"model": 5}, "model", "no name"),
-        ({"model": "x" * 1000}, "model", "no name"),
+        ({"model": ""}, "model", "not the name"),
+        ({"model": 5}, "model", "not the name"),
+        ({"model": "x" * 1000}, "model", "not the name"),
         ({"loras": "ink"}, "loras", "must be a list"),
         ({"loras": [{"name": "ink", "weight": 9}]}, "loras", "from -4 to 4"),
-        ({"loras": [{"name": "/etc/passwd"}]}, "loras", "no LoRA of this server"),
-        ({"loras": [{"name": "a/b"}]}, "loras", "no LoRA of this server"),
+        ({"loras": [{"name": "/etc/passwd"}]}, "loras", "not a LoRA of this server"),
+        ({"loras": [{"name": "a/b"}]}, "loras", "not a LoRA of this server"),
     ],
 )
 def test_what_is_refused_is_named(changes: dict[str, object], field: str, word: str) -> None:

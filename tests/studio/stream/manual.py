@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 from pipelines import Output, Pixels, Settings, StageTimings, StreamSpec, gate
@@ -72,6 +73,10 @@ class FakeFleet:
     def __init__(self) -> None:
         self.jobs: list[Job] = []
         self.unused: Job | None = None
+
+    def pipeline(self, session: str) -> Any:
+        """A pipeline that takes pictures as they are, not as styles."""
+        return SimpleNamespace(pictures=SimpleNamespace(style=lambda picture: None))
 
     def offer(self, job: Job) -> Job | None:
         self.jobs.append(job)

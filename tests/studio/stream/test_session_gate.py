@@ -35,5 +35,5 @@ def test_it_decides_as_a_render_with_the_same_seed() -> None:
     settings = Settings().patched(patch)
     one, render = SessionGate(), gate.Gate(settings.seed)
     found = [one.decide(frame, settings).skip for frame in frames]
-    assert found == [render.ask(frame, settings.gate, settings.version).skip for frame in frames]
+    assert found == [render.decide(frame, settings.gate, settings.version).skip for frame in frames]
     assert True in found

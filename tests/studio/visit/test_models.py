@@ -52,7 +52,7 @@ async def test_models_of_other_families_come_and_go_while_the_picture_moves(
             assert np.abs(second - first).max() > 5 and told["settings"]["values"]["prompt"] == "ink"
 
             refused, _ = await peer.change(NOISE, model=str(broken))
-            assert (refused["code"], refused["field"]) == ("bad_spec", "model") and "cut short" in refused["message"]
+            assert (refused["code"], refused["field"]) == ("bad_spec", "model") and "is truncated" in refused["message"]
             with monkeypatch.context() as short:
                 short.setattr(memory, "free_bytes", lambda place: 1_000_000)
                 refused, _ = await peer.change(NOISE, model=str(sd15))
