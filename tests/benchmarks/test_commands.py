@@ -79,7 +79,9 @@ def test_sessions(capsys: pytest.CaptureFixture[str], mini_model: Path, monkeypa
 def test_building(capsys: pytest.CaptureFixture[str], mini_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "WARM_S", 0.3)
     monkeypatch.setattr(building, "QUIET_S", 0.3)
-    result = closing(capsys, "building", "--model", str(mini_model), *PLAIN, "--clients", "2", "--seconds", "0.7")
+    result = closing(
+        capsys, "building", "--model", str(mini_model), *PLAIN, "--clients", "2", "--seconds", "0.7", "--alone", "0.3"
+    )
     for name in ("building", "warm"):
         assert result[name]["frames_per_s"] > 0.0 and result[name]["rss_mb"] > 0 and result[name]["threads"] > 0
         assert not result[name]["built_meanwhile"], "eager has nothing to build elsewhere"

@@ -134,7 +134,7 @@ def test_spec_messages(running: Running, messages: list[str]) -> None:
     asyncio.run(_say(running, messages))
 
 
-@PATIENT
+@settings(PATIENT, max_examples=20)  # each waits for the closing handshake
 @given(st.lists(st.binary(max_size=40), min_size=1, max_size=3))
 def test_text_that_is_not_utf_8(running: Running, messages: list[bytes]) -> None:
     asyncio.run(_say(running, messages, text=True))
