@@ -19,19 +19,17 @@ import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urlencode
 
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
-from websockets.typing import Origin, Subprotocol
 
 from pipelines import Mask, Pixels
-from studio import environment
 from studio.client.address import StudioError, stream_url
 from studio.client.decoded_answer import DecodedAnswer
+from studio.client.handshake import Handshake
 from studio.client.pace import Pace
 from studio.pictures import codec
-from studio.wire import protocol, token_file
+from studio.wire import protocol
 from studio.wire.limits import Limits
 from studio.wire.protocol import Answer, PictureEncoding, ProtocolError
 
@@ -68,9 +66,9 @@ class StudioClient:
         self.telemetry: dict[str, Any] = {}
         self.fit: dict[str, Any] = {}  # the last `fit` message of the server
         self.errors: list[dict[str, Any]] = []
-        self._token, self._origin, self._tls, self._reconnects = token, origin, tls, reconnects
-        self._settings, self._delivery = dict(settings or {}), delivery
+        self._settings, self._reconnects, self._delivery = dict(settings or {}), reconnects, delivery
         self._encoding = picture or PictureEncoding()
+        self._handshake = Handshake(self.url, token, origin, tls, self._encoding, delivery)
         self._next_id, self._settled = 1, 0
         self._pace = Pace()
         self._room = asyncio.Event()
@@ -264,63 +262,17 @@ class StudioClient:
         self._room.set()
 
     async def _welcomed(self, resume: str | None) -> ClientConnection:
-        """A connection after its welcome. Until then nothing but hello may be sent on it, so nothing else gets it before."""
-        socket = await connect(
-            self._address,
-            subprotocols=[Subprotocol(protocol.SUBPROTOCOL)],
-            origin=None if self._origin is None else Origin(self._origin),
-            compression=None,
-            max_size=16 * 1024 * 1024,
-            max_queue=4,
-            proxy=None,
-            ssl=self._tls,
-        )
+        """A connection after its welcome. Nothing else gets it before."""
+        at = self.welcome.get("at")
+        socket, self.welcome = await self._handshake.connect(at, resume, self._settings, self.errors.append)
         try:
-            await socket.send(protocol.pack_text("hello", **self._hello(resume)))
-            await self._await_welcome(socket)
+            self._next_id = max(self._next_id, self.welcome["last_frame_id"] + 1)
             for message in self._painted.values() if resume is None else ():
                 await socket.send(message)
         except BaseException:
             socket.transport.abort()
             raise
         return socket
-
-    def _hello(self, resume: str | None) -> dict[str, Any]:
-        hello: dict[str, Any] = {
-            "protocol": protocol.VERSION,
-            "client": "studio.client",
-            "token": self._secret(),
-            "resume": resume,
-            "picture": {"format": self._encoding.format, "quality": self._encoding.quality},
-        }
-        if self._delivery != "newest":
-            hello["delivery"] = self._delivery
-        if resume is None and self._settings:
-            hello["settings"] = self._settings
-        return hello
-
-    def _secret(self) -> str | None:
-        """The token to show; a server that has restarted may have another one than before."""
-        if self._token is not None or self._origin is not None:
-            return self._token
-        return token_file.for_address(self.url, environment.private_dirs())
-
-    @property
-    def _address(self) -> str:
-        """Where to connect: names the server where there are several, so that the gateway finds the session."""
-        at = self.welcome.get("at")
-        return f"{self.url}?{urlencode({'at': at})}" if at else self.url
-
-    async def _await_welcome(self, socket: ClientConnection) -> None:
-        while True:
-            async with asyncio.timeout(60):
-                message = protocol.parse_server_text(str(await socket.recv(decode=True)))
-            if message["type"] == "welcome":
-                self.welcome = message
-                self._next_id = max(self._next_id, message["last_frame_id"] + 1)
-                return
-            if message["type"] == "error":
-                self.errors.append(message)
 
     async def _read(self) -> None:
         try:
