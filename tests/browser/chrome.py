@@ -20,8 +20,11 @@ from numpy.typing import NDArray
 from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
 
-ARTIFACTS = Path(__file__).resolve().parents[2] / "artifacts"
+ROOT = Path(__file__).resolve().parents[2]
+ARTIFACTS = ROOT / "artifacts"
+SAMPLE = ROOT / "assets" / "samples" / "sample.mp4"
 QUIET = (
     "--headless=new",
     "--no-sandbox",
@@ -185,6 +188,12 @@ class Page:
         if "Try again" in self.notice():
             self.js(click, kind)
         self.wait(f"the input {kind}", lambda: self.js("return rill.source?.kind") == kind)
+
+    def play(self, clip: Path) -> None:
+        """Takes a video file as input, as a person's choice in the file dialogue would: a clip has its bar at every size."""
+        self.js("document.querySelector(`.rill-kind[data-kind='clip']`).click()")
+        self.driver.find_element(By.CSS_SELECTOR, ".rill-part-source input[type=file]").send_keys(str(clip))
+        self.wait("the clip", lambda: self.js("return rill.source?.kind") == "clip")
 
     def shown_frames(self) -> int:
         return int(self.js("return rill.view.last"))

@@ -254,8 +254,9 @@ def test_latency_is_bounded_and_counted_by_verdict(page: Page) -> None:
     latency = page.wait("figures of several frames", summary)["latency"]
     assert 0 < latency["p50"] <= latency["p95"]
     assert page.js("return rill.pump.pacer.unsettled") <= 2
-    shown = page.js("return document.querySelector('[data-figure=p50]').textContent")
-    assert shown.strip("–").isascii() and float(shown) > 0
+    figure = "return document.querySelector('[data-figure=p50]').textContent"
+    page.wait("the figure, painted twice a second", lambda: page.js(figure) != "–")
+    assert float(page.js(figure)) > 0
 
 
 def test_a_page_at_rest_asks_for_few_animation_frames_and_lays_nothing_empty_over_the_picture(page: Page, studio: Studio) -> None:

@@ -20,7 +20,7 @@ from pipelines import Pixels, Settings, StreamPipeline, StreamSpec, load
 from studio.model.change import ChangeRule
 from studio.wire.limits import Limits
 from tests.browser import chrome
-from tests.browser.chrome import Page
+from tests.browser.chrome import SAMPLE, Page
 from tests.browser.conftest import Studio
 from tests.browser.test_live import move
 from tests.miniature import save_adapter, save_control, save_family, save_lora
@@ -88,16 +88,18 @@ def page(workshop: Workshop, desktop: webdriver.Chrome) -> Iterator[Page]:
     """On a clip that stands still: a change of the picture is one of the controls."""
     desktop.get("about:blank")
     desktop.get_log("browser")
-    page = Page(desktop, workshop.studio.url).open().live()
-    hold(page)
-    page.engine()
-    yield page
-    assert page.problems() == []
-    desktop.get("about:blank")
+    try:
+        page = Page(desktop, workshop.studio.url).open().live()
+        hold(page)
+        page.engine()
+        yield page
+        assert page.problems() == []
+    finally:  # a visitor that stays would lock the model for the next test
+        desktop.get("about:blank")
 
 
 def hold(page: Page) -> None:
-    page.choose("sample")
+    page.play(SAMPLE)
     page.driver.find_element(By.CSS_SELECTOR, ".rill-clip button[aria-label='Hold the clip']").click()
     page.wait("it stands", lambda: page.js("return rill.source.element.paused"))
 

@@ -14,7 +14,7 @@ from selenium.webdriver import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from tests.browser.chrome import Page
+from tests.browser.chrome import SAMPLE, Page
 from tests.browser.conftest import Studio
 from tests.browser.test_live import is_tinted
 
@@ -104,7 +104,7 @@ def test_painting_reaches_the_model_on_paper_and_over_the_camera(page: Page) -> 
 
 
 def test_a_clip_is_held_sought_and_looped_and_the_prompt_still_works_on_it(page: Page) -> None:
-    page.choose("sample")
+    page.play(SAMPLE)
     click(page, ".rill-clip button[aria-label='Hold the clip']")
     page.wait("it stands", lambda: page.js("return rill.source.element.paused"))
     time.sleep(0.3)
