@@ -248,7 +248,11 @@ class Hub:
         return self._changing
 
     def returning(self) -> asyncio.Task[ProtocolError | None] | None:
-        """The change that is in progress while there is no session; a new client waits for it, and gets the operator's spec."""
+        """The change that is in progress while there is no session; a new client waits for it, and gets the operator's spec.
+
+        Starts the return to that spec where it is due: a client can come between the end of a change and its done callback.
+        """
+        self._return()
         under_way = self._changing is not None and not self._changing.done()
         return self._changing if under_way and not len(self.seats) else None
 

@@ -215,11 +215,13 @@ def test_the_caret_of_a_focused_control_never_jumps(hands: Hands) -> None:
     hands.press("red sea")
     hands.press(Keys.HOME)
     hands.received("prompt", "red sea")
+    hands.at_rest()
     page.js(ANOTHER)
     hands.press("a ")
     assert box.get_attribute("value") == "a red sea"
     assert page.js("return document.activeElement.selectionStart") == 2
     hands.received("prompt", "a red sea")
+    hands.at_rest()  # the server's own answer must not come after this one
     page.js(ANOTHER)
     hands.press(Keys.TAB)
     page.wait("what was acknowledged", lambda: box.get_attribute("value") == "another")

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from pipelines import ModelError, Settings
+from studio.visit.hub import Hub
 from studio.wire.limits import Limits
+from studio.wire.protocol import ProtocolError
 from tests.studio.harness import SIZE, TOKEN, Peer, Running, coloured, connected, joined
 from tests.studio.visit.test_spec import change, shop_serving
 
@@ -126,6 +128,30 @@ async def test_a_second_change_that_is_under_way_is_followed_by_the_way_back() -
         shop.go.set()
         async with joined(running) as newcomer:
             assert newcomer.welcome["spec"]["width"] == SIZE
+
+
+async def test_who_comes_at_the_very_end_of_a_change_waits_for_the_way_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the end of the change and its done callback the loop may run the connection of a newcomer."""
+    change_of, seen = Hub._change, []
+
+    async def and_somebody_comes(hub: Hub, *values: Any) -> ProtocolError | None:
+        failure = await change_of(hub, *values)
+        asyncio.get_running_loop().call_soon(lambda: seen.append(hub.returning()))
+        return failure
+
+    with shop_serving() as (shop, running):
+        async with joined(running) as peer:
+            await change(peer, width=192)
+            monkeypatch.setattr(Hub, "_change", and_somebody_comes)
+            shop.go.clear()
+            shop.asked.clear()
+            await peer.say("spec", spec={"width": 256})
+            assert await asyncio.to_thread(shop.asked.wait, 10)
+            await goodbye(peer)
+        shop.go.set()
+        await until(lambda: back(running) and len(seen) == 2)
+        assert seen[0] is not None, "the newcomer waits"
+        assert seen[1] is None, "nothing is in progress after the return"
 
 
 async def test_back_by_hand_is_back() -> None:
