@@ -33,6 +33,7 @@ from torch import Tensor, nn
 
 from kernels import groupnorm, upsample
 from pipelines.graphs import malloc_trim
+from pipelines.graphs.backends import traces
 from pipelines.graphs.backends.base import Graph, Samples
 from pipelines.graphs.backends.building import Builder
 from pipelines.graphs.backends.store import FileLease, GraphStore
@@ -186,6 +187,7 @@ class OpenVinoBackend(Builder):
             # Tracing warns of every shape check in diffusers; the shapes of these graphs are fixed on purpose.
             warnings.simplefilter("ignore")
             model = ov.convert_model(module, example_input=tuple(example))
+        traces.forget()
         model.reshape({index: list(value.shape) for index, value in enumerate(example)})
         return model
 
