@@ -117,6 +117,7 @@ class Owner:
         self._behind: dict[str, deque[Job]] = {}  # jobs that wait behind the one in `_waiting`
         self._since: dict[str, float] = {}  # arrival of the oldest unserved job; replacements inherit it
         self._begun: dict[str, RunningJob] = {}
+        self._taken: dict[str, RunningJob] = {}  # those of the present step that have not been settled
         self._gone: set[str] = set()
         self._states: dict[str, SessionState] = {}
         self._failed: set[str] = set()
@@ -200,15 +201,44 @@ class Owner:
         self.loaded.set_result(pipeline)
         del pipeline  # this frame must not keep it alive after a swap
         try:
-            while (jobs := self._next()) is not None:
-                self._exchange()
-                self._turn(self.loaded.result(), jobs)
+            while not self._closed:
+                try:
+                    self._cycle()
+                except Exception as error:  # nobody else runs the model, so this thread goes on whatever happens
+                    self._fail_all(error)
         finally:
             self._states.clear()
             self.loaded.result().close()
             if self._swap is not None:
                 self._swap.pipeline.close()
                 self._swap.done.cancel()
+
+    def _cycle(self) -> None:
+        jobs = self._next()
+        if jobs is not None:
+            self._taken = {running.job.session: running for running in jobs}
+            self._exchange()
+            self._turn(self.loaded.result(), jobs)
+
+    def _fail_all(self, error: Exception) -> None:
+        """Something outside of the model's step has failed: every job is answered with an error, and all states are new."""
+        log.error("the model's thread failed and goes on: %s", error, exc_info=error)
+        with self._wake:
+            running = [*{**self._begun, **self._taken}.values()]
+            waiting = [*self._waiting.values(), *(job for queue in self._behind.values() for job in queue)]
+            for held in (self._waiting, self._behind, self._begun, self._taken, self._states, self._since):
+                held.clear()
+        self._stepping_since = None
+        self._scheduler = self._make_scheduler()
+        for job in [*(one.job for one in running), *waiting]:
+            self._call(job.on_done, JobResult(None, _failure(error), 0, 0.0, self._clock()))
+
+    def _call(self, function: Callable[..., None], *values: object) -> None:
+        """Call what belongs to others. If it raises, the error is logged and the others are served."""
+        try:
+            function(*values)
+        except Exception as error:
+            log.error("a callback of the model's thread failed: %s", error, exc_info=error)
 
     def _exchange(self) -> None:
         """Put the next pipeline in place, if there is one."""
@@ -226,9 +256,9 @@ class Owner:
         loaded: Future[StreamPipeline] = Future()
         loaded.set_result(swap.pipeline)
         self.loaded = loaded
-        old.close()
+        self._call(old.close)
         swap.done.set_result(None)
-        swap.on_swapped(lost)
+        self._call(swap.on_swapped, lost)
 
     def _next(self) -> list[RunningJob] | None:
         """The next step's jobs; blocks until there is something to do. Empty if there is only a swap, or a session that has
@@ -258,7 +288,7 @@ class Owner:
             jobs = [self._take(session, rows if rows < wanted[session] else None, now) for session, rows in chosen.items()]
             nearing = [self._waiting[session] for session in soon if session in self._waiting]
         for job in nearing:
-            job.on_turn_near()
+            self._call(job.on_turn_near)
         return [job for job in jobs if job is not None]
 
     def _take(self, session: str, rows: int | None, now: float) -> RunningJob | None:
@@ -288,13 +318,14 @@ class Owner:
             for work, seconds in pipeline.measured:
                 self._scheduler.observe(work, seconds)
         self.load = self._scheduler.load
-        self.on_step(len(jobs))
+        self._call(self.on_step, len(jobs))
         for begun, outcome in zip(jobs, outcomes, strict=True):
             self._settle(begun, outcome)
 
     def _settle(self, begun: RunningJob, outcome: Output | str | None) -> None:
         """A job is done, or continues in a later step."""
         job = begun.job
+        self._taken.pop(job.session, None)
         if outcome is None:
             self._begun[job.session] = begun
             return
@@ -302,7 +333,7 @@ class Owner:
         held = self._states.get(job.session)
         wait_ms = (begun.taken_at - job.ready_at) * 1000
         output, error = (outcome, None) if isinstance(outcome, Output) else (None, outcome)
-        job.on_done(JobResult(output, error, 0 if held is None else held.state.in_flight, wait_ms, begun.taken_at))
+        self._call(job.on_done, JobResult(output, error, 0 if held is None else held.state.in_flight, wait_ms, begun.taken_at))
 
     def _step(self, pipeline: StreamPipeline, jobs: list[RunningJob]) -> list[Output | str | None]:
         """One outcome per job: its Output, an error's text, or None if it continues in a later step. A session that fails loses
@@ -320,7 +351,7 @@ class Owner:
         if session not in self._failed:  # logged once per session, since it may fail on every frame
             self._failed.add(session)
             log.error("session %s: the model failed", session, exc_info=None if isinstance(failure, RillError) else failure)
-        return [str(failure) if isinstance(failure, RillError) else f"the model failed on this frame ({type(failure).__name__})"]
+        return [_failure(failure)]
 
     def _entry(self, pipeline: StreamPipeline, begun: RunningJob) -> Entry:
         from pipelines import Entry  # imports torch, which the server does not wait for
@@ -339,6 +370,11 @@ class Owner:
             held.state.set_picture(picture)
             held.picture = picture
         return Entry(held.state, _fitted(job.frame, pipeline.spec), settings, begun.rows)
+
+
+def _failure(error: Exception) -> str:
+    """What the client reads."""
+    return str(error) if isinstance(error, RillError) else f"the model failed on this frame ({type(error).__name__})"
 
 
 def _fitted(frame: Frame | None, spec: StreamSpec) -> Frame | None:

@@ -122,6 +122,56 @@ def test_a_step_that_failed_teaches_nothing(desk: Desk) -> None:
     assert desk.owner._scheduler.costs.allows({("full", 0): 1})
 
 
+def raising(*values: Any) -> Any:
+    raise LookupError("no such thing")
+
+
+def once(owner: Any, name: str) -> None:
+    """The next call of this function raises."""
+    real = getattr(owner, name)
+
+    def failing(*values: Any) -> Any:
+        setattr(owner, name, real)
+        raising()
+
+    setattr(owner, name, failing)
+
+
+@pytest.mark.parametrize("where", ["demand", "choose", "preview", "observe", "on_step", "close"])
+def test_whatever_fails_outside_the_step_the_thread_goes_on_and_everybody_is_answered(desk: Desk, where: str) -> None:
+    """What the thread calls: the pipeline, its scheduler, what the hub has hung in."""
+    desk.block()
+    for session in "ab":
+        desk.offer(session, 1)
+    swapped = None
+    if where == "close":
+        swapped = desk.owner.swap(replaced := FakePipeline(StreamSpec(width=192, height=128)), raising)  # type: ignore[arg-type]
+        desk.pipeline, old = replaced, desk.pipeline
+        once(old, "close")
+        old.hold.set()
+    else:
+        once({"demand": desk.pipeline, "on_step": desk.owner}.get(where, desk.owner._scheduler), where)
+        desk.pipeline.hold.set()
+    first = desk.hear(3)
+    assert set(first) == {"blocker", "a", "b"}, "each once, with a picture or an error"
+    assert all((result.output is None) != (result.error is None) for result in first.values())
+    assert swapped is None or swapped.done()
+    for session in "ab":
+        desk.offer(session, 2)
+    assert all(result.output is not None and result.output.frame_id == 2 for result in desk.hear(2).values())
+    assert desk.back.empty()
+
+
+def test_a_callback_that_fails_harms_nobody_else(desk: Desk) -> None:
+    desk.block()
+    desk.owner.offer(replace(desk.job("a", 1), on_done=raising, on_turn_near=raising))
+    desk.offer("b", 1)
+    desk.pipeline.hold.set()
+    assert set(desk.hear(2)) == {"blocker", "b"}
+    desk.offer("a", 2)
+    assert desk.hear(1)["a"].output is not None
+
+
 def test_newest_wins_while_the_model_is_busy(desk: Desk) -> None:
     desk.block()
     assert desk.offer("a", 1) is None
