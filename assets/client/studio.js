@@ -33,7 +33,8 @@ function address() {
 }
 
 /**
- * Events: link, welcome, words, answer, reference, source, notice, telemetry, settings, summary, view, paint, verdict, recording, replay;
+ * Events: link, welcome, words, answer, reference, source, notice, telemetry, settings, summary, view, paint, verdict, recording, replay,
+ * picture, fit, style, look;
  * `detail` carries the value.
  */
 export class Studio extends EventTarget {
@@ -56,13 +57,14 @@ export class Studio extends EventTarget {
       reference: (reference) => this.say("reference", reference),
       settings: (message) => this.#acknowledged(message),
       pause: ({ paused }) => this.#pausedByServer(paused),
+      ...Object.fromEntries(["picture", "fit", "style"].map((type) => [type, (message) => this.say(type, message)])),
       telemetry: (message) => {
         this.respec.permit(message.refused);
         this.say("telemetry", (this.telemetry = message));
       },
       building: (message) => this.respec.building(message),
       spec: (message) => this.#respecced(message),
-      error: (message) => this.respec.failed(message) || this.settings.failed(message) || this.notice(message.message, true),
+      error: (message) => this.respec.failed(message) || this.settings.failed(message) || this.pictureFailed?.(message) || this.notice(message.message, true),
       rtt: (ms) => (this.stats.rtt = ms),
     });
     this.connection.settings = () => this.settings.wanted();

@@ -115,7 +115,7 @@ def acknowledged(page: Page, key: str, value: object) -> bool:
 
 def test_the_controlnet_s_controls_reach_the_engine(page: Page, workshop: Workshop) -> None:
     engine = workshop.engine
-    assert page.driver.find_element(By.CSS_SELECTOR, "#rill-control").is_displayed()
+    assert page.driver.find_element(By.CSS_SELECTOR, "#rill-conditions").is_displayed()
     assert move(page, "control.scale", 0, "number") == "0"
     page.wait("no scale", lambda: engine.settings is not None and engine.settings.control.scale == 0.0)
     plain = still(page)
@@ -131,6 +131,7 @@ def test_the_controlnet_s_controls_reach_the_engine(page: Page, workshop: Worksh
 
 def test_a_picture_prompt_reaches_the_engine_and_can_be_taken_away(page: Page, workshop: Workshop, tmp_path: Path) -> None:
     engine, files = workshop.engine, ".rill-part-picture input[type=file]"
+    page.js("rill.toggleEngine()")
     picture = np.zeros((200, 300, 3), np.uint8)
     picture[:, 100:] = (40, 90, 220)
     cv2.imwrite(str(tmp_path / "like.png"), picture)
@@ -144,8 +145,7 @@ def test_a_picture_prompt_reaches_the_engine_and_can_be_taken_away(page: Page, w
     assert move(page, "picture.scale", 1.5, "number") == "1.5"
     page.wait("the scale", lambda: engine.settings.picture.scale == 1.5 and acknowledged(page, "picture.scale", 1.5))
     page.wait("a picture more like it", lambda: np.abs(still(page) - like).max() > 3)
-    page.js("document.querySelector('#rill-conditions').scrollIntoView({ block: 'center' })")
-    page.screenshot("conditions.png")
+    page.screenshot("picture-prompt.png")
     (tmp_path / "broken.png").write_bytes(b"no picture")
     page.driver.find_element(By.CSS_SELECTOR, files).send_keys(str(tmp_path / "broken.png"))
     said = "return document.querySelector('.rill-part-picture .rill-said').textContent"
@@ -154,7 +154,7 @@ def test_a_picture_prompt_reaches_the_engine_and_can_be_taken_away(page: Page, w
     page.driver.find_element(By.CSS_SELECTOR, ".rill-part-picture button[aria-label^=Remove]").click()
     page.wait("no picture", lambda: engine.picture is None)
     assert not page.driver.find_element(By.CSS_SELECTOR, ".rill-prompt").is_displayed()
-    page.driver.find_element(By.ID, "rill-reset").click()
+    page.engine().driver.find_element(By.ID, "rill-reset").click()
     page.wait("as before", lambda: np.abs(still(page) - plain).max() <= 4)
 
 
@@ -202,7 +202,7 @@ def test_loras_are_added_weighed_and_removed(page: Page, workshop: Workshop) -> 
 
 @pytest.mark.timeout(300)
 def test_another_model_shows_the_controls_that_it_has(page: Page, workshop: Workshop) -> None:
-    conditions, first = page.driver.find_element(By.CSS_SELECTOR, "#rill-control"), chosen(page)
+    conditions, first = page.driver.find_element(By.CSS_SELECTOR, "#rill-conditions"), chosen(page)
     assert first == "sd15 + edges + adapter" and conditions.is_displayed()
     box(page, "Model").select_by_visible_text("sdxl")
     page.wait("the other model", lambda: chosen(page) == "sdxl")

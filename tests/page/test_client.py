@@ -9,12 +9,17 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from pipelines import PictureStyle, read_style, write_style
 from studio.wire import protocol
 
 HERE = Path(__file__).parent
 CLIENT = HERE.parents[1] / "assets" / "client"
+STYLE = PictureStyle(
+    np.linspace(-1, 1, 7, dtype=np.float32), "0123456789ab", "rote Wellen é", b"\xff\xd8\x01", "a sea", "public domain", 60
+)
 FILES = sorted(path for path in CLIENT.rglob("*") if path.is_file())
 
 
@@ -40,6 +45,7 @@ def header_fixtures() -> dict[str, str]:
         "RILL_MASK_HEX": protocol.pack_mask(258, b"\x09\x08").hex(),
         "RILL_PICTURE_HEX": protocol.pack_picture(258, "jpeg", b"\x09\x08").hex(),
         "RILL_REFERENCE_HEX": protocol.pack_reference(7, 1.25, "jpeg", b"\x01\x02\x03").hex(),
+        "RILL_STYLE_HEX": write_style(STYLE).hex(),
     }
 
 
@@ -52,6 +58,24 @@ def test_modules_in_node() -> None:
     result = subprocess.run([node, "--test", *tests], capture_output=True, text=True, timeout=120, env=environment)
     assert result.returncode == 0, result.stdout[-6000:] + result.stderr[-2000:]
     assert "# skipped 0" in result.stdout, result.stdout[-2000:]
+
+
+RENAME = """import { renamed } from "./assets/client/pure/stylefile.js";
+const bytes = Uint8Array.from(Buffer.from(process.argv[1], "hex"));
+console.log(Buffer.from(renamed(bytes, process.argv[2])).toString("hex"))"""
+
+
+@pytest.mark.parametrize("name", ["red", "vagues d'été", '"quoted" \\ slash', "波 🌊"])
+def test_a_style_that_the_page_has_renamed_is_whole_for_the_server(name: str) -> None:
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("node is not installed")
+    command = [node, "--input-type=module", "-e", RENAME, write_style(STYLE).hex(), name]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=HERE.parents[1])
+    assert result.returncode == 0, result.stderr
+    found = read_style(bytes.fromhex(result.stdout))
+    assert (found.name, found.fitted, found.tile, found.licence) == (name, STYLE.fitted, STYLE.tile, STYLE.licence)
+    assert np.array_equal(found.numbers, STYLE.numbers)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)

@@ -34,6 +34,7 @@ const PATHS = {
   beside: "M3 6h8v12H3zM13 6h8v12h-8z",
   wipe: "M3 5h18v14H3zM12 3v18M9 10l-2 2 2 2M15 10l2 2-2 2",
   alone: "M3 5h18v14H3z",
+  save: "M12 5v11M7 11l5 5 5-5M4 20h16",
   record: "M12 6a6 6 0 1 0 .01 0z",
   stop: "M7 7h10v10H7z",
   help: "M9 9a3 3 0 1 1 4 2.8c-.7.3-1 .8-1 1.7M12 17v.5",

@@ -29,6 +29,7 @@ export function looks(host, studio) {
   let tiles = []; // the buttons, in the order of the page; the same look may stand in "Kept" and in its group
   const apply = (settings) => {
     keepSecond(settings.prompt_b);
+    studio.say("look");
     for (const [key, value] of Object.entries(fitting({ ...PLAIN, ...settings }, studio.settings.fields))) studio.settings.put(key, value);
   };
   /** A look that brings a second prompt replaces one that somebody wrote: that one is kept among the earlier prompts. */

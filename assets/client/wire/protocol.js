@@ -5,7 +5,7 @@ export const SUBPROTOCOL = "rill.v1";
 export const FRAME_HEADER = 16;
 export const ANSWER_HEADER = 80;
 export const MASK_HEADER = 8;
-export const FORMAT = Object.freeze({ none: 0, jpeg: 1, png: 2, webp: 3 });
+export const FORMAT = Object.freeze({ none: 0, jpeg: 1, png: 2, webp: 3, style: 4 });
 export const VERDICTS = Object.freeze(["generated", "cached", "skipped", "warming", "dropped", "failed"]);
 export const REASONS = Object.freeze(["none", "stale", "credit", "superseded", "unsent", "paused", "spec"]);
 export const STAGES = Object.freeze(["receive", "unpack", "gate", "encode", "denoise", "decode", "pack", "send"]);
@@ -36,7 +36,7 @@ export function encodeMask(request, png) {
   return bytes.buffer;
 }
 
-/** A picture prompt as JPEG, PNG or WebP bytes; FORMAT.none and null remove it. `request` returns in the answer. */
+/** A picture prompt as JPEG, PNG or WebP bytes, or the file of a style; FORMAT.none and null remove it. `request` returns in the answer. */
 export function encodePicture(request, format, picture) {
   const bytes = new Uint8Array(MASK_HEADER + (picture ? picture.byteLength : 0));
   bytes.set([MAGIC, PROTOCOL, 5, format]);
@@ -96,6 +96,8 @@ export const messages = Object.freeze({
   },
   settings: (patch, request) => JSON.stringify({ type: "settings", patch, request }),
   references: (wanted) => JSON.stringify({ type: "references", wanted }),
+  fit: (wanted) => JSON.stringify({ type: "fit", wanted }),
+  keep: (name, request) => JSON.stringify({ type: "keep", name, request }),
   spec: (spec, request) => JSON.stringify({ type: "spec", spec, request }),
   pause: (paused) => JSON.stringify({ type: "pause", paused }),
   ping: (t) => JSON.stringify({ type: "ping", t }),

@@ -119,12 +119,9 @@ def engine(controls: Controls) -> None:
             controls.make("omega", "Detail: fine grain to smooth", info=None)
         _row(controls, OMEGA_MAP)
         _row(controls, STRENGTH_MAP)
-    with _section("conditions", "Shape and picture prompt", "rill-absent"):
-        with gr.Column(elem_id="rill-control", elem_classes=["rill-absent"]):
-            controls.make("control.map", "Follow the input's shape", info=None)
-            controls.make("control.scale", "How strictly", info=None)
-        part("picture")
-        controls.make("picture.scale", "Picture prompt", info=None, elem_classes=["rill-absent"])
+    with _section("conditions", "Shape", "rill-absent"):
+        controls.make("control.map", "Follow the input's shape", info=None)
+        controls.make("control.scale", "How strictly", info=None)
     if "blend_mode" in controls.fields or "travel" in controls.fields:
         with _section("fades", "Crossfade"):
             controls.make("blend_mode", "Blend curve", info=None)

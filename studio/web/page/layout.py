@@ -41,6 +41,8 @@ def build(fields: Mapping[str, Any], spec: Any, info: Any) -> gr.Blocks:
                 title("Save & share")
                 part("keep")
             with gr.Column(elem_id="rill-looks"):
+                part("picture")
+                controls.make("picture.scale", "Weight of the picture", info=None, elem_classes=["rill-absent"])
                 part("looks")
             part("drawer")
             with gr.Column(elem_id="rill-engine"):

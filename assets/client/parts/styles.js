@@ -1,0 +1,76 @@
+// Styles that somebody has kept in this browser, as tiles: worn with a click, renamed, downloaded, deleted.
+
+import { alike, fitName, readStyle, renamed } from "../pure/stylefile.js";
+import { shelve, shelved, unshelve } from "../flow/shelf.js";
+import { download } from "./keep.js";
+import { iconButton, make } from "./dom.js";
+
+/** { host, add(item), paint(id) }. `take(file)` wears a style; `say(text)` answers. */
+export function styles(studio, take, say) {
+  const grid = make("div", { className: "rill-grid", aria: { role: "group", label: "My styles" } });
+  const host = make("section", { className: "rill-looksof" }, make("h2", { textContent: "My styles" }), grid);
+  let worn = null;
+  const paint = (id = worn) => {
+    worn = id;
+    for (const { button, id: own } of grid.children) button.setAttribute("aria-pressed", String(own === worn));
+    host.dataset.empty = String(!grid.children.length);
+  };
+  const show = async () => {
+    const items = await shelved();
+    for (const { button } of grid.children) URL.revokeObjectURL(button.firstChild.src);
+    grid.replaceChildren(...items.map(tile).filter(Boolean));
+    paint();
+  };
+
+  /** Keeps the file of a style; one that is here already stays once, with the newer name. Resolves with its id. */
+  async function add({ bytes }) {
+    const known = (await shelved()).find((item) => alike(item.bytes, bytes));
+    const id = known?.id ?? `${Date.now()}-${crypto.getRandomValues(new Uint32Array(1))[0]}`;
+    await shelve({ id, bytes: new Uint8Array(bytes) });
+    await show();
+    return id;
+  }
+
+  function tile({ id, bytes }) {
+    const style = readStyle(bytes);
+    if (!style) return null;
+    const { name, picture, licence } = style;
+    const button = make("button", {
+      type: "button", className: "rill-look", title: [name, picture, licence].filter(Boolean).join("\n"), dataset: { style: name },
+      on: { click: () => take(Object.assign(new File([bytes], `${name}.safetensors`), { id })) },
+    }, make("img", { src: URL.createObjectURL(new Blob([style.tile], { type: "image/jpeg" })), alt: "", width: 144, height: 144 }), make("span", { textContent: name }));
+    const bin = iconButton("bin", `Delete ${name}`, async () => {
+      if (!bin.sure) return bin.paint("done", `Delete ${name} for good? Press again`, (bin.sure = true));
+      await unshelve(id);
+      await show();
+      return say(`“${name}” is deleted.`);
+    });
+    bin.addEventListener("blur", () => bin.paint("bin", `Delete ${name}`, (bin.sure = false)));
+    const save = iconButton("save", `Download ${name}`, () => download(new Blob([bytes]), `${name}.safetensors`));
+    const pen = iconButton("brush", `Rename ${name}`, () => rename(place, name, async (next) => {
+      await shelve({ id, bytes: renamed(bytes, next) });
+      await show();
+    }));
+    const place = make("div", { className: "rill-tile" }, button, make("div", { className: "rill-acts" }, pen, save, bin));
+    return Object.assign(place, { button, id });
+  }
+
+  show();
+  return { host, add, paint };
+}
+
+/** A box for another name over a tile: Enter takes it, Escape and leaving do not. */
+function rename(place, name, done) {
+  const box = make("input", { type: "text", className: "rill-naming", value: name, aria: { label: `New name for ${name}` } });
+  const end = () => box.remove();
+  box.addEventListener("keydown", (event) => {
+    const next = fitName(box.value);
+    if (event.key === "Escape") end();
+    if (event.key !== "Enter" || !next) return;
+    box.removeEventListener("blur", end);
+    done(next);
+  });
+  box.addEventListener("blur", end);
+  place.append(box);
+  box.select();
+}
