@@ -26,7 +26,8 @@ def denoised(prediction: str, output: Tensor, x: Tensor, a: Tensor, s: Tensor) -
     """x̂₀ from a network output, whatever its type; all [B, C, h, w], a and s broadcastable.
 
     epsilon: SD 1.5, SD-Turbo, SDXL-Turbo. sample: SDXL-Lightning at one step, pocket. v_prediction (Salimans & Ho 2022):
-    v = a·ε − s·x₀. flow (rectified flow): v = ε − x₀; flow_reversed (InstaFlow): v = x₀ − ε. ValueError for others.
+    v = a·ε − s·x₀. edm (Playground 2.5): −v. flow (rectified flow): v = ε − x₀; flow_reversed (InstaFlow): v = x₀ − ε.
+    ValueError for others.
     """
     match prediction:
         case "epsilon":
@@ -35,6 +36,8 @@ def denoised(prediction: str, output: Tensor, x: Tensor, a: Tensor, s: Tensor) -
             return output
         case "v_prediction":
             return a * x - s * output
+        case "edm":
+            return a * x + s * output
         case "flow":
             return x - s * output
         case "flow_reversed":

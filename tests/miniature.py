@@ -57,6 +57,9 @@ UNETS: dict[str, dict[str, Any]] = {
     "sdxs": {**SD15, "layers_per_block": 1, "mid_block_type": None},
     "lcm": {**SD15, "time_cond_proj_dim": 16},
 }
+BETAS: dict[str, Any] = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
+"""The noise schedule of Stable Diffusion, as fields of a scheduler's configuration."""
+
 PIPELINES = {"sdxl": "StableDiffusionXLPipeline", "lcm": "LatentConsistencyModelPipeline"}
 
 

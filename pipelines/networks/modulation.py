@@ -108,6 +108,18 @@ class TimeEmbedding(nn.Module):
         return temb if self.activation is None else self.activation(temb)
 
 
+class FractionalTimesteps(nn.Module):
+    """The sinusoids of timesteps that are given as whole numbers of parts, `fraction` to one timestep."""
+
+    def __init__(self, sinusoids: nn.Module, fraction: int) -> None:
+        super().__init__()
+        self.sinusoids, self.fraction = sinusoids, fraction
+
+    def forward(self, t: Tensor) -> Tensor:
+        values: Tensor = self.sinusoids(t.float() / self.fraction)
+        return values
+
+
 class ModulationPass(nn.Module):
     """Timestep, prompt and added conditions to the modulation of all resnets.
 

@@ -15,10 +15,14 @@ import torch
 from torch import Tensor
 
 from kernels.prediction import denoised as denoised  # x̂₀ from an output, whatever its type
+from pipelines.techniques import edm
 from pipelines.values.types import ModelError, SettingsError
 
-Prediction = Literal["epsilon", "sample", "v_prediction", "flow", "flow_reversed"]
+Prediction = Literal["epsilon", "sample", "v_prediction", "edm", "flow", "flow_reversed"]
 PREDICTIONS: tuple[str, ...] = get_args(Prediction)
+FRACTION = 1_000_000
+"""Parts of a timestep in `Schedule.model_timestep` where timesteps are fractions: graphs take whole numbers."""
+
 MAX_POWER = 4.0  # of `Schedule.power`: beyond, the second step would be next to the last
 
 
@@ -31,6 +35,8 @@ class Schedule:
 
     first: what the network calls timestep 0 (a flow's times end at T, not at T − 1). shift: the share of the timestep that the
     network gets, 1 but for NitroFusion (arXiv 2412.02030), which takes a latent of any level for one of a lower level.
+
+    fractions: [T], the network's timestep at each level where it is no whole number (EDM); None for other models.
     """
 
     signal: Tensor
@@ -40,6 +46,7 @@ class Schedule:
     first: int = 0
     shift: float = 1.0
     power: float = 1.0
+    fractions: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.signal.ndim != 1 or self.signal.shape != self.sigma.shape:
@@ -50,7 +57,9 @@ class Schedule:
             raise ValueError(f"power {self.power} is out of range; above 0 to {MAX_POWER:g} is allowed")
 
     def model_timestep(self, timestep: int) -> int:
-        """The timestep as the network takes it."""
+        """The timestep as the network takes it, in parts of 1/FRACTION where timesteps are fractions."""
+        if self.fractions is not None:
+            return round(float(self.fractions[timestep]) * FRACTION)
         return int(timestep * self.shift) + self.first
 
     def model_coefficients(self) -> tuple[Tensor, Tensor]:
@@ -103,8 +112,9 @@ def model_output(prediction: Prediction, x0: Tensor, x: Tensor, a: Tensor, s: Te
     eps = implied_noise(x0, x, a, s)
     if prediction == "epsilon":
         return eps
-    if prediction == "v_prediction":
-        return a * eps - s * x0
+    if prediction in ("v_prediction", "edm"):
+        v = a * eps - s * x0
+        return v if prediction == "v_prediction" else -v
     return x0 - eps if prediction == "flow_reversed" else eps - x0
 
 
@@ -132,6 +142,8 @@ def from_config(
     prediction = prediction or ("flow" if is_flow else config.get("prediction_type", "epsilon"))
     if prediction not in PREDICTIONS:
         raise ModelError(f"scheduler_config.json: prediction_type {prediction!r} is not one of {', '.join(PREDICTIONS)}")
+    if edm.is_edm(config):
+        return _edm(config, length, prediction, trained, power)
     kind = cast(Prediction, prediction)
     if kind in ("flow", "flow_reversed"):
         sigma = torch.arange(1, length + 1, dtype=torch.float64) / length
@@ -141,6 +153,15 @@ def from_config(
     if config.get("rescale_betas_zero_snr"):
         alphas = _zero_terminal_snr(alphas)
     return Schedule(alphas.sqrt().float(), (1 - alphas).sqrt().float(), kind, trained, shift=shift, power=power)
+
+
+def _edm(config: Mapping[str, Any], length: int, prediction: str, trained: tuple[int, ...], power: float) -> Schedule:
+    kind = edm.PREDICTIONS.get(prediction)
+    if kind is None:
+        allowed = ", ".join(name for name in edm.PREDICTIONS if name != "edm")
+        raise ModelError(f"scheduler_config.json: prediction_type {prediction!r} of an EDM model is not one of {allowed}")
+    signal, sigma, times = edm.levels(edm.sigmas(config, length), edm.data_deviation(config))
+    return Schedule(signal.float(), sigma.float(), cast(Prediction, kind), trained, power=power, fractions=times)
 
 
 def _power(given: Any) -> float:
@@ -155,8 +176,10 @@ def _betas(config: Mapping[str, Any], length: int) -> Tensor:
         if len(given) != length:
             raise ModelError(f"scheduler_config.json: trained_betas has {len(given)} entries; num_train_timesteps is {length}")
         return torch.tensor(given, dtype=torch.float64)
-    kind = config.get("beta_schedule", "scaled_linear")
-    low, high = float(config.get("beta_start", 0.00085)), float(config.get("beta_end", 0.012))
+    missing = [field for field in ("beta_schedule", "beta_start", "beta_end") if config.get(field) is None]
+    if missing:
+        raise ModelError(f"scheduler_config.json: has no {missing[0]}")
+    kind, low, high = config["beta_schedule"], float(config["beta_start"]), float(config["beta_end"])
     if kind == "linear":
         return torch.linspace(low, high, length, dtype=torch.float64)
     if kind == "scaled_linear":

@@ -50,7 +50,7 @@ def test_half_levels_are_rounded_to_the_even_one() -> None:
     assert torch.equal(leave_kernel(x), leave_reference(x))
 
 
-@pytest.mark.parametrize("prediction", ["epsilon", "sample", "v_prediction", "flow", "flow_reversed"])
+@pytest.mark.parametrize("prediction", ["epsilon", "sample", "v_prediction", "edm", "flow", "flow_reversed"])
 @pytest.mark.parametrize("goes_on", [False, True])
 @pytest.mark.parametrize("guided", ["none", "negative", "known"])
 def test_stream_step(prediction: str, goes_on: bool, guided: str) -> None:

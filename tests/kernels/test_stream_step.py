@@ -5,7 +5,7 @@ from kernels.prediction import Level, denoised, linear
 from kernels.stream_step import stream_step
 from pipelines.techniques.schedule import noised
 
-TYPES = ["epsilon", "sample", "v_prediction", "flow", "flow_reversed"]
+TYPES = ["epsilon", "sample", "v_prediction", "edm", "flow", "flow_reversed"]
 
 
 def drawn(count: int) -> list[torch.Tensor]:

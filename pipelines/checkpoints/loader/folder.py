@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.checkpoints.loader import scheduler
 from pipelines.checkpoints.loader.configs import AUTOENCODERS, pools_text
 from pipelines.checkpoints.loader.files import Folder, Weights
 from pipelines.values.types import ModelError
@@ -42,7 +43,8 @@ class FolderCheckpoint:
         for part in PARTS:
             self._check_part(part)
         self.configs = {part: self.folder.json(f"{part}/config.json") for part in ("unet", "vae", "text_encoder")}
-        self.scheduler = self.folder.json("scheduler/scheduler_config.json")
+        config = self.folder.json("scheduler/scheduler_config.json")
+        self.scheduler = scheduler.completed(config, self.index["scheduler"][1], f"{self.name}/scheduler_config.json")
         if pools_text(self.configs["unet"]):
             for part in SECOND:
                 self._check_part(part)

@@ -20,6 +20,7 @@ from pipelines.checkpoints.loader.hub import locate
 from pipelines.checkpoints.loader.lora import LoraFile
 from pipelines.checkpoints.loader.picture import PictureFiles
 from pipelines.checkpoints.loader.single import SingleFileCheckpoint
+from pipelines.techniques.edm import data_deviation, is_edm
 from pipelines.values.models import Hub, ModelInfo, PictureAdapter
 from pipelines.values.types import ModelError
 
@@ -28,7 +29,7 @@ CALIBRATION = "calibration"
 
 TIME_IDS = 6  # original height and width, top and left of the crop, target height and width
 SPATIAL_FACTOR = 8  # pixels per latent cell, in every model of the Stable Diffusion kind
-FUSED = "each layer's own alpha, "
+FUSED = "each layer's own alpha, summed in float32, "
 """The arithmetic of fusing, as a part of the fingerprint: graphs on disk from another arithmetic are not used."""
 HASHED_WHOLE = 256 * 2**20  # larger weight files are identified by size, time and header
 
@@ -168,6 +169,8 @@ class ModelFiles:
             hash_file(path, digest)
         for lora in self.loras:
             digest.update(f"{FUSED}{lora.strength}".encode())
+        if is_edm(self.checkpoint.scheduler):  # its graphs scale latents and read timesteps otherwise
+            digest.update(f"EDM {data_deviation(self.checkpoint.scheduler)}".encode())
         return digest.hexdigest()[:20]
 
     @property

@@ -22,7 +22,8 @@ from pipelines.checkpoints.loader.model_files import FUSED, ModelFiles, hash_fil
 from pipelines.checkpoints.loader.picture import PictureEncoder
 from pipelines.checkpoints.loader.style_reading import StyleReading, reading
 from pipelines.checkpoints.loader.words import read_words
-from pipelines.techniques import schedule
+from pipelines.networks.modulation import FractionalTimesteps
+from pipelines.techniques import edm, schedule
 from pipelines.techniques.free_words.reader import Reading, untouched
 from pipelines.techniques.styles import Style, StyleBook
 from pipelines.values.models import ModelInfo
@@ -37,6 +38,11 @@ class ModelParts(ModelFiles):
     def __init__(self, info: ModelInfo, offline: bool = False) -> None:
         super().__init__(info, offline)
         self.schedule = schedule.from_config(self.checkpoint.scheduler, info.trained_timesteps, info.prediction, info.shift)
+
+    def _set_timesteps(self, network: Any) -> None:
+        """Let a network of a model whose timesteps are fractions take them as `Schedule.model_timestep` gives them."""
+        if self.schedule.fractions is not None:
+            network.time_proj = FractionalTimesteps(network.time_proj, schedule.FRACTION)
 
     def time_ids(self, width: int, height: int) -> Tensor | None:
         """SDXL's size conditions [6] for an uncropped picture of this size in pixels; None for a UNet without this input."""
@@ -53,6 +59,7 @@ class ModelParts(ModelFiles):
             tensors = networks.read(self._unet.weights)
             unet = networks.build("UNet2DConditionModel", self.unet_config, tensors, self._unet.name)
         fuse(self.loras, "unet", unet, self.unet_config)
+        self._set_timesteps(unet)
         if self._picture is not None:
             self._picture.install(unet)
         return unet
@@ -62,7 +69,9 @@ class ModelParts(ModelFiles):
         """The ControlNet in the files' own dtype. Requires `has_control`."""
         if self._control is None:
             raise ModelError(f"{self.name}: has no ControlNet")
-        return self._control.network()
+        control = self._control.network()
+        self._set_timesteps(control)
+        return control
 
     @cached_property
     def encode_picture(self) -> PictureEncoder:
@@ -73,10 +82,17 @@ class ModelParts(ModelFiles):
 
     @cached_property
     def vae(self) -> nn.Module:
-        """In the files' own dtype."""
+        """In the files' own dtype. Its scale includes the deviation of an EDM model's data."""
         if self._vae is None:
-            return self.checkpoint.network("vae")
-        return networks.build(self.vae_config["_class_name"], self.vae_config, networks.read(self._vae.weights), self._vae.name)
+            vae: Any = self.checkpoint.network("vae")
+        else:
+            tensors = networks.read(self._vae.weights)
+            vae = networks.build(self.vae_config["_class_name"], self.vae_config, tensors, self._vae.name)
+        deviation = edm.data_deviation(self.checkpoint.scheduler)
+        if deviation != 1.0:
+            vae.register_to_config(scaling_factor=vae.config.scaling_factor / deviation)
+        network: nn.Module = vae
+        return network
 
     @cached_property
     def painter(self) -> nn.Module:

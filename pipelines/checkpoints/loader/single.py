@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.checkpoints.loader import scheduler
 from pipelines.checkpoints.loader.configs import MERGES
 from pipelines.checkpoints.loader.files import TensorInfo, read_weights
 from pipelines.values.models import ASSETS
@@ -52,8 +53,9 @@ class SingleFileCheckpoint:
         self.layout = layout
         parts = ("unet", "vae", "text_encoder") + (("text_encoder_2",) if self.family == "sdxl" else ())
         self.configs = {part: read_json(layout / part / "config.json", f"{self.family}/{part}/config.json") for part in parts}
-        self.scheduler = read_json(layout / "scheduler" / "scheduler_config.json", f"{self.family}/scheduler")
-        self._note_prediction(prediction)
+        standard = read_json(layout / "scheduler" / "scheduler_config.json", f"{self.family}/scheduler")
+        self.scheduler = scheduler.of_single_file(standard, self.file, self.family, prediction, self.name)
+        self.configs["vae"] |= scheduler.latent_statistics(self.file, int(self.configs["vae"]["latent_channels"]), self.name)
         self.index: dict[str, Any] = {"_class_name": "single file"}
 
     @property
@@ -120,21 +122,6 @@ class SingleFileCheckpoint:
         if empty:
             raise ModelError(f"{self.name}: its {part} misses {empty[0]}")
         return self.tokenizer(part), module.eval().requires_grad_(False)
-
-    def _note_prediction(self, prediction: str | None) -> None:
-        """Set the prediction type from a tensor called v_pred or from the metadata. Many SD 2 files have neither."""
-        said = self.file.metadata.get("modelspec.prediction_type", "")
-        if "v_pred" in self.file.tensors or said.startswith("v"):
-            self.scheduler["prediction_type"] = "v_prediction"
-        elif said.startswith("eps"):
-            self.scheduler["prediction_type"] = "epsilon"
-        elif self.family == "sd21" and prediction is None:
-            raise ModelError(
-                f"{self.name}: SD 2 files predict noise or velocity, and this one does not state which; add +epsilon (2.1-base, "
-                "SD-Turbo) or +v_prediction (2.1 at 768 px) to its name"
-            )
-        if "ztsnr" in self.file.tensors:
-            self.scheduler["rescale_betas_zero_snr"] = True
 
 
 def family_of(tensors: Mapping[str, TensorInfo], name: str) -> str:

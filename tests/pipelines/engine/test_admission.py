@@ -13,9 +13,10 @@ from pipelines.techniques.schedule import from_config
 from pipelines.techniques.stream_batch import InFlight
 from pipelines.values.settings import Settings
 from pipelines.values.types import Frame
+from tests.miniature import BETAS
 
 SHAPE = (4, 8, 8)
-LEVELS = Levels(from_config({}))
+LEVELS = Levels(from_config(BETAS))
 LATENT = torch.randn(SHAPE, generator=torch.Generator().manual_seed(2))
 DARK, BRIGHT = np.zeros((64, 64, 3), np.uint8), np.full((64, 64, 3), 255, np.uint8)
 

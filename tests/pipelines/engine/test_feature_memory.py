@@ -11,9 +11,10 @@ from pipelines.techniques.noise import SessionNoise
 from pipelines.techniques.schedule import from_config
 from pipelines.techniques.stream_batch import InFlight
 from pipelines.values.settings import Settings
+from tests.miniature import BETAS
 
 SHAPE = (4, 8, 8)
-LEVELS = Levels(from_config({}))
+LEVELS = Levels(from_config(BETAS))
 THUMB = np.zeros((64, 64, 3), np.float32)
 FRAMES = Settings().patched({"cache.enabled": True, "cache.interval": 4, "cache.policy": "interval", "cache.branch": 1})
 

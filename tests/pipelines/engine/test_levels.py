@@ -16,9 +16,10 @@ from pipelines.techniques.noise import SessionNoise
 from pipelines.techniques.schedule import from_config, noised
 from pipelines.techniques.stream_batch import InFlight, KeptFeatures
 from pipelines.values.settings import Settings
+from tests.miniature import BETAS
 
 SHAPE = (4, 6, 5)
-SCHEDULE = from_config({})
+SCHEDULE = from_config(BETAS)
 LEVELS = Levels(SCHEDULE)
 TIMES = (700, 400, 100)
 OUTPUT, NEGATIVE, SOURCE = torch.randn(3, *SHAPE, generator=torch.Generator().manual_seed(1))

@@ -12,9 +12,10 @@ from pipelines.engine.rows import AssumedKeys, Row
 from pipelines.techniques.conditioning import Condition
 from pipelines.techniques.schedule import from_config
 from pipelines.techniques.stream_batch import InFlight
+from tests.miniature import BETAS
 
 SHAPE = (4, 2, 2)
-SCHEDULE = from_config({})
+SCHEDULE = from_config(BETAS)
 EMPTY = torch.zeros(2, 3)
 
 

@@ -7,8 +7,13 @@ from hypothesis import strategies as st
 
 from pipelines.techniques.granularity import scaled
 from pipelines.techniques.schedule import from_config
+from tests.miniature import BETAS
 
-PLANS = [from_config({}), from_config({"beta_schedule": "squaredcos_cap_v2"}), from_config({"rescale_betas_zero_snr": True})]
+PLANS = [
+    from_config(BETAS),
+    from_config({**BETAS, "beta_schedule": "squaredcos_cap_v2"}),
+    from_config({**BETAS, "rescale_betas_zero_snr": True}),
+]
 PLANS.append(from_config({"_class_name": "FlowMatchEulerDiscreteScheduler"}))
 
 

@@ -8,6 +8,7 @@ from diffusers import DDIMScheduler, DDPMScheduler, EulerDiscreteScheduler, Flow
 
 from pipelines.techniques import schedule
 from pipelines.values.types import ModelError, SettingsError
+from tests.miniature import BETAS
 
 
 @pytest.mark.parametrize("beta", ["linear", "scaled_linear", "squaredcos_cap_v2"])
@@ -54,6 +55,7 @@ def test_a_stated_output_is_what_a_network_that_knows_the_clean_latent_says() ->
         "epsilon": noise,
         "sample": clean,
         "v_prediction": a * noise - s * clean,
+        "edm": s * clean - a * noise,
         "flow": noise - clean,
         "flow_reversed": clean - noise,
     }
@@ -63,7 +65,7 @@ def test_a_stated_output_is_what_a_network_that_knows_the_clean_latent_says() ->
 
 
 def test_strength_sets_the_first_timestep_and_steps_do_not() -> None:
-    plan = schedule.from_config({})
+    plan = schedule.from_config(BETAS)
     assert plan.timesteps(0.5, 1) == (500,)
     assert plan.timesteps(0.5, 4) == (500, 375, 250, 125)
     assert plan.timesteps(1.0, 2) == (999, 500)
@@ -71,17 +73,17 @@ def test_strength_sets_the_first_timestep_and_steps_do_not() -> None:
 
 
 def test_a_checkpoint_says_how_its_timesteps_fall() -> None:
-    plan = schedule.from_config({"timestep_power": 2})
+    plan = schedule.from_config({**BETAS, "timestep_power": 2})
     assert plan.timesteps(0.5, 1) == (500,) and plan.timesteps(0.5, 2) == (500, 125)
     assert plan.timesteps(0.5, 4) == (500, 281, 125, 31) and plan.timesteps(1.0, 3) == (999, 444, 111)
-    assert schedule.from_config({"timestep_power": 2}, prediction="flow").timesteps(1.0, 2) == (999, 250)
-    assert schedule.from_config({"timestep_power": 2}, (999, 749, 499, 249)).timesteps(1.0, 3) == (999, 499, 249)
+    assert schedule.from_config({**BETAS, "timestep_power": 2}, prediction="flow").timesteps(1.0, 2) == (999, 250)
+    assert schedule.from_config({**BETAS, "timestep_power": 2}, (999, 749, 499, 249)).timesteps(1.0, 3) == (999, 499, 249)
 
 
 @pytest.mark.parametrize("power", [0, -1, 4.5, float("nan"), "2", None, True])
 def test_a_power_that_means_nothing_is_refused(power: object) -> None:
     with pytest.raises(ModelError, match="timestep_power"):
-        schedule.from_config({"timestep_power": power})
+        schedule.from_config({**BETAS, "timestep_power": power})
 
 
 def test_few_step_models_snap_or_refuse() -> None:
@@ -107,7 +109,7 @@ def test_unknown_configuration_is_refused_by_name() -> None:
     with pytest.raises(ModelError, match="prediction_type"):
         schedule.from_config({"prediction_type": "guess"})
     with pytest.raises(ModelError, match="beta_schedule"):
-        schedule.from_config({"beta_schedule": "zigzag"})
+        schedule.from_config({**BETAS, "beta_schedule": "zigzag"})
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])
@@ -151,7 +153,7 @@ def test_flow_agrees_with_diffusers_and_is_told_its_own_times() -> None:
 
 def test_one_step_of_instaflow_is_noise_plus_velocity() -> None:
     """Its published sampler: latents ← noise + v(noise, t = 1000)."""
-    ours = schedule.from_config({"prediction_type": "epsilon"}, (999,), "flow_reversed")
+    ours = schedule.from_config(BETAS, (999,), "flow_reversed")
     (t,) = ours.timesteps(0.4, 1)
     noise, v, source = torch.randn(3, 1, 4, 5, 7, generator=torch.Generator().manual_seed(6))
     a, s = ours.signal[t], ours.sigma[t]
@@ -164,13 +166,15 @@ def test_one_step_of_instaflow_is_noise_plus_velocity() -> None:
 def test_nitrofusion_is_told_and_read_at_the_shifted_timestep(shift: float, told: tuple[int, ...]) -> None:
     """As its published scheduler has it: (timesteps · shift).long() to the network and in its coefficients, the
     timesteps themselves where the latent is noised again."""
-    ours = schedule.from_config({}, shift=shift)
+    ours = schedule.from_config(BETAS, shift=shift)
     timesteps = (999, 749, 499, 249)
     assert tuple(map(ours.model_timestep, timesteps)) == told
     signal, sigma = ours.model_coefficients()
     for t, shifted in zip(timesteps, told, strict=True):
         assert signal[t] == ours.signal[shifted] and sigma[t] == ours.sigma[shifted]
-    assert schedule.from_config({}).model_coefficients()[0] is not None and schedule.from_config({}).model_timestep(123) == 123
+    assert (
+        schedule.from_config(BETAS).model_coefficients()[0] is not None and schedule.from_config(BETAS).model_timestep(123) == 123
+    )
 
 
 def test_trained_betas_are_taken_as_they_are() -> None:
