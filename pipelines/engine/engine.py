@@ -7,6 +7,7 @@ and decoder. The rows of a UNet call come from the planner (rows.py), the mathem
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,6 +39,8 @@ from pipelines.techniques.noise import SessionNoise
 from pipelines.values.models import ModelInfo
 from pipelines.values.settings import Settings
 from pipelines.values.types import Frame, GpuPath, GraphLimits, Output, SettingsError, SpecError, StreamSpec
+
+log = logging.getLogger("rill")
 
 
 class StreamPipeline:
@@ -97,6 +100,11 @@ class StreamPipeline:
     def understood(self, settings: Settings) -> Understanding:
         """How the prompts of these settings are read, and where they are cut. Any thread; takes milliseconds."""
         return understand(self.graphs.parts, self._texts.cut, settings)
+
+    @property
+    def loras(self) -> list[str]:
+        """What of each LoRA's file is used, and what is not."""
+        return [f"{lora.name}: {lora.summary}" for lora in self.graphs.parts.loras]
 
     @property
     def pictures(self) -> PictureReader:
@@ -193,6 +201,8 @@ def load(
     """
     resolved = selection.resolve(spec)
     parts = ModelParts(with_loras(describe(spec.model), spec.loras), offline)
+    for lora in parts.loras:
+        log.log(logging.WARNING if lora.notes else logging.INFO, "LoRA %s: %s", lora.name, lora.summary)
     for name in ("width", "height"):
         if getattr(spec, name) % parts.size_multiple:
             raise SpecError(name, f"{getattr(spec, name)} does not fit this model; multiples of {parts.size_multiple} do")

@@ -228,7 +228,8 @@ def render(pipeline: StreamPipeline, plan: Plan, source_path: Path, target: Path
     if plan.replay is not None:
         _compare(plan.replay, made)
     result = renderer.summary.result(spec, plan.settings.seed, renderer.wall_s)
-    return result | understood(pipeline, renderer.applied), made
+    loras = {"loras": pipeline.loras} if pipeline.loras else {}
+    return result | loras | understood(pipeline, renderer.applied), made
 
 
 def understood(pipeline: StreamPipeline, applied: Iterable[Settings]) -> dict[str, list[dict[str, object]]]:

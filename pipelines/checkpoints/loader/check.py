@@ -62,8 +62,7 @@ def _facts(parts: ModelParts) -> dict[str, Any]:
         "size_multiple": parts.size_multiple,
     }
     for lora in parts.loras:
-        layers = ", ".join(f"{count} layers of {part}" for part, count in lora.layers.items())
-        facts[f"lora {lora.name}"] = f"{layers}; ranks {min(lora.ranks)} to {max(lora.ranks)}, weight {lora.strength:g}"
+        facts[f"lora {lora.name}"] = lora.summary
     if schedule.trained:
         facts["trained_timesteps"] = list(schedule.trained)
     if isinstance(parts.checkpoint, FolderCheckpoint):

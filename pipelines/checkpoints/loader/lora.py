@@ -1,8 +1,8 @@
-"""Fuses LoRA into weights at load: W ← W + strength · α/r · B·A (arXiv 2106.09685), layer by layer.
+"""Fuses LoRA and its kin into weights at load: W ← W + strength · α/r · Δ, layer by layer (lora_delta.py has Δ).
 
-Reads the layouts of diffusers' and kohya's trainers, which nearly all published files have, for the UNet and the text
-encoders. Each layer has its own α and r. A layer that the model lacks is an error, not a warning: otherwise a LoRA of another
-family would silently change nothing.
+Reads the layouts of diffusers', kohya's, peft's, LyCORIS' and OneTrainer's files, which nearly all published ones have, for the
+UNet and the text encoders. Each layer has its own α and r. A layer that the model lacks is an error, not a warning: otherwise a
+LoRA of another family would silently change nothing. `notes` says what of a file is not used.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.checkpoints.loader import lora_alpha, lora_names
+from pipelines.checkpoints.loader import lora_alpha, lora_delta, lora_names
 from pipelines.checkpoints.loader.files import PICKLED, Folder, Weights, read_weights
 from pipelines.checkpoints.loader.lora_alpha import PartMetadata
-from pipelines.checkpoints.loader.lora_names import ALPHA, DOWN, UP
+from pipelines.checkpoints.loader.lora_names import ALPHA, LENGTHS
+from pipelines.values.reader import read_json
 from pipelines.values.types import ModelError
 
 if TYPE_CHECKING:
@@ -25,9 +26,14 @@ if TYPE_CHECKING:
 Shares = dict[str, dict[str, str]]
 """Layer, with underscores for dots → side → name of the tensor in the file."""
 
+PEFT_CONFIG = "adapter_config.json"
+
 
 class LoraFile:
-    """A LoRA on disk with a checked header. Raises ModelError."""
+    """A LoRA on disk with a checked header. Raises ModelError.
+
+    notes: what of the file is not used, or is assumed; one sentence each.
+    """
 
     def __init__(self, path: Path, strength: float) -> None:
         self.name = path.name
@@ -35,10 +41,13 @@ class LoraFile:
         if path.suffix in PICKLED:
             raise ModelError(f"{self.name}: is pickled, and reading a pickle may run code; only .safetensors files are loaded")
         self.weights: Weights = Folder(path).weights("") if path.is_dir() else read_weights([path], path.name)
-        if not any("lora" in name for name in self.weights.tensors):
-            raise ModelError(f"{self.name}: contains no LoRA: no tensor name contains lora_A, lora_down or similar")
+        self.notes: list[str] = []
         self._parts = self._sorted()
         self._stated = lora_alpha.parse_metadata(self.weights.metadata, self.name)
+        self._read_config()
+        for part, stated in self._stated.items():
+            if stated.dora and not all(LENGTHS in share for share in self._parts.get(part, {}).values()):
+                raise ModelError(f"{self.name}: its metadata has use_dora, but layers of the {part} have no magnitude vector")
 
     @property
     def layers(self) -> dict[str, int]:
@@ -48,8 +57,22 @@ class LoraFile:
     @property
     def ranks(self) -> tuple[int, ...]:
         """All ranks of its layers, ascending."""
-        downs = (share[DOWN] for shares in self._parts.values() for share in shares.values())
-        return tuple(sorted({self.weights.tensors[name].shape[0] for name in downs}))
+        shapes = (self._shapes(share) for shares in self._parts.values() for share in shares.values())
+        return tuple(sorted({rank for shape in shapes if (rank := lora_delta.rank_of(shape)) is not None}))
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of its layers, such as LoRA or LoHa."""
+        shares = [share for shares in self._parts.values() for share in shares.values()]
+        kinds = {"DoRA" if LENGTHS in share else lora_delta.kind_of(share) for share in shares}
+        return tuple(sorted(kinds))
+
+    @property
+    def summary(self) -> str:
+        """What of the file is used, and how; then what is not."""
+        layers = ", ".join(f"{count} layers of {part}" for part, count in self.layers.items())
+        ranks = f"; ranks {min(self.ranks)} to {max(self.ranks)}" if self.ranks else ""
+        return "; ".join([f"{', '.join(self.kinds)}: {layers}{ranks}, weight {self.strength:g}", *self.notes])
 
     def targets(self, part: str, network: nn.Module, unet_config: Mapping[str, Any]) -> dict[str, dict[str, str]]:
         """Name of a layer in the network → side → name of the tensor, for every layer of the file in this part.
@@ -64,7 +87,7 @@ class LoraFile:
         for layer, share in shares.items():
             target = known.get(renamed.get(layer, layer))
             if target is None:
-                written = share[DOWN].partition(".lora")[0].removeprefix(f"{part}.")
+                written = lora_names.written(min(share.values()), part)
                 raise ModelError(f"{self.name}: is for another model; this {part} has no layer {written!r}")
             if target in targets:
                 raise ModelError(f"{self.name}: has two shares for {target} of the {part}")
@@ -72,15 +95,26 @@ class LoraFile:
             targets[target] = share
         return targets
 
-    def share(self, part: str, layer: str, names: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Tensor:
-        """The addition to a layer's weight, float32 [out, in], with a convolution's window flattened. Raises ModelError."""
-        down, up = (tensors[names[side]].float().flatten(1) for side in (DOWN, UP))  # [r, in], [out, r]
-        alpha = self._alpha(part, layer, len(down), tensors.get(names.get(ALPHA, "")))
-        scale = self._stated.get(part, PartMetadata()).scale(alpha, len(down))
-        added: Tensor = (self.strength * scale) * (up @ down)
+    def applied(self, part: str, layer: str, weight: Tensor, names: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Tensor:
+        """A layer's weight, float32, with this LoRA. Raises ModelError for numbers that are not finite."""
+        factors = {side: tensors[name] for side, name in names.items() if side not in (ALPHA, LENGTHS)}
+        scale = self._scale(part, layer, names, tensors)
+        added = (self.strength * scale) * lora_delta.addition(factors, tuple(weight.shape))
         if not added.isfinite().all():
             raise ModelError(f"{self.name}: has numbers that are not finite in {layer} of the {part}")
-        return added
+        if LENGTHS not in names or self.strength == 0.0:
+            return weight + added
+        lengths = tensors[names[LENGTHS]]
+        return lora_delta.with_lengths(weight + added, lengths.reshape(self._shapes(names)[LENGTHS]))
+
+    def _scale(self, part: str, layer: str, names: Mapping[str, str], tensors: Mapping[str, Tensor]) -> float:
+        """α/r of a layer; 1 for a LoKr of whole factors, unless peft's configuration has both numbers."""
+        stated = self._stated.get(part, PartMetadata())
+        rank = lora_delta.rank_of(self._shapes(names))
+        if rank is None:
+            known_rank, known_alpha = stated.rank_of(layer), stated.alpha_of(layer)
+            return 1.0 if known_rank is None or known_alpha is None else known_alpha / known_rank
+        return stated.scale(self._alpha(part, layer, rank, tensors.get(names.get(ALPHA, ""))), rank)
 
     def _alpha(self, part: str, layer: str, rank: int, tensor: Tensor | None) -> float:
         stated = self._stated.get(part, PartMetadata())
@@ -97,42 +131,76 @@ class LoraFile:
         return alpha
 
     def _sorted(self) -> dict[str, Shares]:
-        """The tensors by part, layer and side. Raises ModelError for a tensor of another adapter, or half a pair."""
+        """The tensors by part, layer and side. Raises ModelError for a tensor of another adapter, or a layer without a factor."""
         parts: dict[str, Shares] = {}
+        strange = []
         for name in self.weights.tensors:
             tensor = lora_names.parse(name)
             if tensor is None:
-                if not lora_names.belongs(name):
-                    raise ModelError(f"{self.name}: {name!r} belongs to no part of a Stable Diffusion model")
-                raise ModelError(
-                    f"{self.name}: {name!r} is not a factor of a plain LoRA; LoHa, LoKr, DoRA and others are not supported"
-                )
+                if lora_names.belongs(name):
+                    raise ModelError(f"{self.name}: {name!r} is of no supported adapter; supported are LoRA, DoRA, LoHa and LoKr")
+                strange.append(name)
+                continue
             share = parts.setdefault(tensor.part, {}).setdefault(tensor.layer, {})
             if tensor.side in share:
                 raise ModelError(f"{self.name}: {share[tensor.side]!r} and {name!r} are for the same layer")
             share[tensor.side] = name
+        self._check_strangers(strange, bool(parts))
         for shares in parts.values():
             for share in shares.values():
-                if not {DOWN, UP} <= share.keys():
-                    raise ModelError(f"{self.name}: {min(share.values())!r} lacks the other factor of its layer")
+                if absent := lora_delta.missing(share):
+                    raise ModelError(f"{self.name}: {min(share.values())!r} lacks the other factor of its layer ({absent})")
         return parts
 
+    def _check_strangers(self, names: list[str], has_layers: bool) -> None:
+        """Note the tensors that belong to no part. Raises ModelError if they are a LoRA's, or the file has no others."""
+        factors = [name for name in names if "lora" in name or name.endswith(ALPHA)]
+        if not has_layers and not factors:
+            raise ModelError(f"{self.name}: contains no LoRA: no tensor name contains lora_A, lora_down or similar")
+        if factors:
+            raise ModelError(f"{self.name}: {factors[0]!r} belongs to no part of a Stable Diffusion model")
+        if bundled := [name for name in names if name.startswith("bundle_emb.")]:
+            words = sorted({name.split(".")[1] for name in bundled})
+            self.notes.append(f"{len(words)} bundled embeddings are not used: {', '.join(words)}")
+        if rest := [name for name in names if not name.startswith("bundle_emb.")]:
+            self.notes.append(f"{len(rest)} tensors are not used: they are no part of a LoRA ({rest[0]})")
+
+    def _read_config(self) -> None:
+        """Alpha and rank from the configuration that peft saves beside the file; a note where such a file has none."""
+        by_peft = [part for part, shares in self._parts.items() if all("base_model.model." in n for n in _names(shares))]
+        if not by_peft:
+            return
+        beside = self.weights.files[0].parent / PEFT_CONFIG
+        if beside.is_file():
+            label = f"{self.name}: {PEFT_CONFIG}"
+            self._stated = {part: lora_alpha.parse_config(read_json(beside, label), label) for part in by_peft} | self._stated
+        elif not self._stated:
+            self.notes.append(f"states no alpha, and there is no {PEFT_CONFIG} beside it; alpha = rank is used")
+
+    def _shapes(self, share: Mapping[str, str]) -> dict[str, tuple[int, ...]]:
+        """Shapes by side. peft's magnitude vectors, [1, out, 1, 1] for a convolution, belong to rows: [out]."""
+        shapes = {side: self.weights.tensors[name].shape for side, name in share.items()}
+        if "lora_magnitude_vector" in share.get(LENGTHS, ""):
+            shapes[LENGTHS] = (math.prod(shapes[LENGTHS]),)
+        return shapes
+
     def _check_fit(self, part: str, layer: str, module: nn.Module, share: Mapping[str, str]) -> None:
-        down, up = (self.weights.tensors[share[side]].shape for side in (DOWN, UP))
-        weight = tuple(module.get_parameter("weight").shape)
-        made = (math.prod(up[:1]), math.prod(down[1:]))
-        ranks = (down[0] if len(down) > 1 else 0, math.prod(up[1:]) if len(up) > 1 else -1)
-        if ranks[0] != ranks[1] or ranks[0] < 1 or made != (weight[0], math.prod(weight[1:])):
-            factors = f"{list(up)} and {list(down)}"
-            raise ModelError(f"{self.name}: does not fit the {part}: {layer} has {list(weight)} weights, its factors {factors}")
+        shapes, weight = self._shapes(share), tuple(module.get_parameter("weight").shape)
+        factors = {side: shape for side, shape in shapes.items() if side not in (ALPHA, LENGTHS)}
+        if not lora_delta.fits(factors, weight):
+            found = " and ".join(str(list(shape)) for _, shape in sorted(factors.items(), reverse=True))
+            raise ModelError(f"{self.name}: does not fit the {part}: {layer} has {list(weight)} weights, its factors {found}")
+        if LENGTHS in shapes and not lora_delta.lengths_fit(shapes[LENGTHS], weight):
+            raise ModelError(f"{self.name}: {share[LENGTHS]!r} has shape {list(shapes[LENGTHS])}, {layer} {list(weight)}")
         if ALPHA in share and self.weights.tensors[share[ALPHA]].count != 1:
             raise ModelError(f"{self.name}: {share[ALPHA]!r} is not one number")
 
 
 def fuse(loras: Sequence[LoraFile], part: str, network: nn.Module, unet_config: Mapping[str, Any]) -> None:
-    """Add the LoRAs to the weights of one part, in place: summed in float32, rounded once. Raises ModelError.
+    """Add the LoRAs to the weights of one part, in place. Raises ModelError.
 
-    A LoRA without layers in this part has no effect.
+    The changed weights become float32, whatever the file's dtype: half precision would round away up to a sixth of a small
+    addition. A backend rounds them once, to its own dtype. A LoRA without layers in this part has no effect.
     """
     from pipelines.checkpoints.loader import networks
 
@@ -143,12 +211,15 @@ def fuse(loras: Sequence[LoraFile], part: str, network: nn.Module, unet_config: 
         for layer, names in targets.items():
             plan[layer].append((lora, names, tensors))
     for layer, shares in plan.items():
-        weight = network.get_submodule(layer).get_parameter("weight").data
-        total = weight.float()
+        weight = network.get_submodule(layer).get_parameter("weight")
+        total = weight.data.float()
         for lora, names, tensors in shares:
-            total = total + lora.share(part, layer, names, tensors).view(weight.shape)
-        fused = total.to(weight.dtype)
-        if not fused.isfinite().all():
+            total = lora.applied(part, layer, total, names, tensors)
+        if not total.to(weight.dtype).isfinite().all():
             who = ", ".join(lora.name for lora, _, _ in shares)
             raise ModelError(f"{who}: the weights of {layer} of the {part} are not finite in {weight.dtype} with it")
-        weight.copy_(fused)
+        weight.data = total
+
+
+def _names(shares: Shares) -> list[str]:
+    return [name for share in shares.values() for name in share.values()]

@@ -1,4 +1,5 @@
-"""Alpha and rank from a LoRA's metadata: `lora_adapter_metadata`, in which diffusers stores the configuration of peft.
+"""Alpha and rank of a LoRA from peft's configuration: in the metadata `lora_adapter_metadata`, where diffusers stores it, or in
+adapter_config.json, which peft saves beside adapter_model.safetensors.
 
 A layer's addition is alpha / rank · B·A, with rsLoRA alpha / √rank · B·A (arXiv 2312.03732). Adapters that plain fusing would
 apply wrongly are refused.
@@ -16,21 +17,30 @@ from pipelines.checkpoints.loader.lora_names import PREFIXES
 from pipelines.values.reader import parse_json
 from pipelines.values.types import ModelError
 
+PEFT_TYPES = ("LORA", "LOHA", "LOKR")
 KEY = "lora_adapter_metadata"
 LAYER = re.compile(r"\^?[A-Za-z0-9_.]{1,300}")
+UNSUPPORTED = (
+    "lora_bias", "alora_invocation_tokens", "use_qalora", "use_bdlora", "kasa_config", "layer_replication", "target_parameters",
+    "modules_to_save",
+)  # fmt: skip
+"""Fields of peft's configuration that change more than a layer's weight, or change it otherwise."""
+
 CHANGED_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga", "mica")
 """Initialisations of a LoRA that also change the base weights, so it does not fit the published ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class PartMetadata:
-    """The metadata of one part: default alpha and rank (None if missing), those of single layers by name, and rsLoRA or not."""
+    """The metadata of one part: default alpha and rank (None if missing), those of single layers by name, and
+    whether it is rsLoRA and DoRA."""
 
     alpha: float | None = None
     rank: int | None = None
     alphas: Mapping[str, float] = field(default_factory=dict)
     ranks: Mapping[str, float] = field(default_factory=dict)
     rooted: bool = False
+    dora: bool = False
 
     def alpha_of(self, layer: str) -> float | None:
         """The alpha of a layer, by its name in the network, with dots; None if missing."""
@@ -56,16 +66,36 @@ def parse_metadata(metadata: Mapping[str, str], label: str) -> dict[str, PartMet
     return {part: _stated(values, f"{label}: {part}") for part, values in fields.items()}
 
 
+def parse_config(config: Mapping[str, Any], label: str) -> PartMetadata:
+    """The content of an adapter_config.json. Raises ModelError for adapters that are not supported."""
+    kind = str(config.get("peft_type", "LORA")).upper()
+    if kind not in PEFT_TYPES:
+        raise ModelError(f"{label}: is a {kind} adapter; supported are {', '.join(PEFT_TYPES)}")
+    if config.get("bias", "none") != "none":
+        raise ModelError(f"{label}: bias = {config['bias']!r} is not supported; supported is 'none'")
+    return _stated({**config, **({} if kind == "LORA" else {"lora_alpha": config.get("alpha", 8)})}, label)
+
+
 def _stated(values: Mapping[str, Any], label: str) -> PartMetadata:
-    for kind in ("use_dora", "lora_bias", "alora_invocation_tokens", "use_qalora"):
+    for kind in (
+        "lora_bias",
+        "alora_invocation_tokens",
+        "use_qalora",
+        "layer_replication",
+        "target_parameters",
+        "modules_to_save",
+    ):
         if values.get(kind):
-            raise ModelError(f"{label}: {kind} is not a plain LoRA, and is not supported")
+            raise ModelError(f"{label}: {kind} is not supported")
     begun = values.get("init_lora_weights")
     if isinstance(begun, str) and begun.startswith(CHANGED_BASE):
         raise ModelError(f"{label}: init_lora_weights {begun!r} also changes the base weights, which are not in the file")
-    alpha, rank = (_number(values[name], f"{label}.{name}") if name in values else None for name in ("lora_alpha", "r"))
+    alpha, rank = (
+        _number(values[name], f"{label}.{name}") if values.get(name) is not None else None for name in ("lora_alpha", "r")
+    )
     alphas, ranks = (_numbers(values.get(name), f"{label}.{name}") for name in ("alpha_pattern", "rank_pattern"))
-    return PartMetadata(alpha, None if rank is None else int(rank), alphas, ranks, bool(values.get("use_rslora")))
+    whole = None if rank is None else int(rank)
+    return PartMetadata(alpha, whole, alphas, ranks, bool(values.get("use_rslora")), bool(values.get("use_dora")))
 
 
 def _numbers(value: Any, label: str) -> dict[str, float]:

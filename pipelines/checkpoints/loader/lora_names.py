@@ -6,6 +6,7 @@ form.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,20 +15,32 @@ if TYPE_CHECKING:
     from torch import nn
 
 PREFIXES: dict[str, tuple[str, ...]] = {
-    "unet": ("unet.", "lora_unet_"),
+    "unet": ("unet.", "lora_unet_", "lycoris_unet_"),
     "text_encoder": ("text_encoder.", "lora_te_", "lora_te1_"),
     "text_encoder_2": ("text_encoder_2.", "lora_te2_"),
 }
 """Prefixes of the tensor names of each part, in diffusers' layout and in kohya's."""
 
-DOWN, UP, ALPHA = "down", "up", "alpha"
+ROOTS = ("down_blocks.", "mid_block.", "up_blocks.", "conv_in.", "conv_out.", "time_embedding.", "add_embedding.")
+ORIGINAL_ROOTS = ("input_blocks.", "middle_block.", "output_blocks.", "time_embed.", "label_emb.", "out.")
+TEXT_ROOTS = ("text_model.", "encoder.layers.")
+WRAPPERS = ("base_model.model.", "diffusion_model.")
+"""Prefixes that peft and other programs put before a name."""
+
+DOWN, UP, MID, ALPHA, LENGTHS = "down", "up", "mid", "alpha", "lengths"
 ENDINGS = {
     ".lora_A.weight": DOWN, ".lora_down.weight": DOWN, ".lora_linear_layer.down.weight": DOWN, ".lora.down.weight": DOWN,
     ".lora_B.weight": UP, ".lora_up.weight": UP, ".lora_linear_layer.up.weight": UP, ".lora.up.weight": UP,
     "_lora.down.weight": DOWN, "_lora.up.weight": UP,
-    ".alpha": ALPHA,
+    ".lora_mid.weight": MID, ".alpha": ALPHA,
+    ".dora_scale": LENGTHS, ".lora_magnitude_vector": LENGTHS, ".lora_magnitude_vector.weight": LENGTHS,
+} | {f".hada_{end}": f"hada_{end}" for end in ("w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2")} | {
+    f".lokr_{end}": f"lokr_{end}" for end in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2")
 }  # fmt: skip
 """Suffixes of the tensor names. Those with "_lora." are from diffusers' first attention processors."""
+
+ADAPTER = re.compile(r"(?<=\.lora_[AB])\.\w{1,64}(?=\.weight$)|(?<=\.lora_magnitude_vector)\.(?!weight$)\w{1,64}(?=\.weight$|$)")
+"""The name of an adapter, which peft puts inside a tensor's name: lora_A.default.weight."""
 
 OLD_TEXT = {"self_attn_to_q": "q_proj", "self_attn_to_k": "k_proj", "self_attn_to_v": "v_proj", "self_attn_to_out": "out_proj"}
 """Names of a text encoder's attention in files of diffusers' first trainers."""
@@ -43,18 +56,46 @@ class LoraTensor:
 
 
 def parse(name: str) -> LoraTensor | None:
-    """The parsed name of a tensor, None if it is not a factor of a plain LoRA or belongs to no part."""
-    found = ((part, prefix) for part, prefixes in PREFIXES.items() for prefix in prefixes if name.startswith(prefix))
-    part, prefix = next(found, ("", ""))
-    ending = next((ending for ending in ENDINGS if name.endswith(ending)), "")
+    """The parsed name of a tensor, None if it is no known factor of an adapter or belongs to no part."""
+    part, layer = _located(name)
+    layer = ADAPTER.sub("", layer)
+    ending = next((ending for ending in ENDINGS if layer.endswith(ending)), "")
     if not part or not ending:
         return None
-    return LoraTensor(part, _flat(name.removeprefix(prefix).removesuffix(ending), part), ENDINGS[ending])
+    return LoraTensor(part, _flat(layer.removesuffix(ending), part), ENDINGS[ending])
 
 
 def belongs(name: str) -> bool:
     """Whether a tensor's name has the prefix of a part of Stable Diffusion."""
-    return any(name.startswith(prefix) for prefixes in PREFIXES.values() for prefix in prefixes)
+    return bool(_located(name)[0])
+
+
+def written(name: str, part: str) -> str:
+    """The layer in a tensor's name, as the file writes it."""
+    plain = ADAPTER.sub("", _unwrapped(name)).removeprefix(f"{part}.")
+    ending = next((ending for ending in ENDINGS if plain.endswith(ending)), "")
+    return plain.removesuffix(ending)
+
+
+def _located(name: str) -> tuple[str, str]:
+    """(part, the rest of the name); the part is empty if the name belongs to none.
+
+    Names without a part's prefix are as peft writes one network: of the UNet, or of the first text encoder.
+    """
+    bare = _unwrapped(name)
+    for part, prefixes in PREFIXES.items():
+        for prefix in prefixes:
+            if bare.startswith(prefix):
+                return part, _unwrapped(bare.removeprefix(prefix))
+    if bare.startswith((*ROOTS, *ORIGINAL_ROOTS)):
+        return "unet", bare
+    return ("text_encoder", bare) if bare.startswith(TEXT_ROOTS) else ("", bare)
+
+
+def _unwrapped(name: str) -> str:
+    for wrapper in WRAPPERS:
+        name = name.removeprefix(wrapper)
+    return name
 
 
 def layers(part: str, network: nn.Module) -> dict[str, str]:

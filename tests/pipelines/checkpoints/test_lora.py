@@ -139,7 +139,8 @@ def test_both_text_encoders_of_sdxl_take_kohya_s_names(tmp_path: Path, prefix: s
 REFUSED = {
     "is pickled": ("x.pt", {}),
     "belongs to no part": ("x.safetensors", {"transformer.blocks.0.lora_A.weight": torch.zeros(2, 4)}),
-    "not a factor of a plain LoRA": ("x.safetensors", {"lora_unet_mid_block.hada_w1_a": torch.zeros(2, 4)}),
+    "lacks the other factor of its layer .hada_w1_b": ("x.safetensors", {"lora_unet_mid_block.hada_w1_a": torch.zeros(2, 4)}),
+    "supported are LoRA, DoRA, LoHa and LoKr": ("x.safetensors", {"lora_unet_mid_block.oft_blocks": torch.zeros(2, 4)}),
     "has no layer 'down_blocks.7": (
         "x.safetensors",
         {f"unet.{LINEAR.replace('.0', '.7', 1)}.lora_{side}.weight": torch.zeros(2, 2) for side in "AB"},
