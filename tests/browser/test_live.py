@@ -16,25 +16,12 @@ from selenium.webdriver.common.keys import Keys
 
 from benchmarks import page as figures
 from pipelines import FIELDS
-from studio.web.page.controls import element_id
-from studio.wire.limits import Limits
 from tests.browser import chrome
 from tests.browser.chrome import Page
 from tests.browser.conftest import Studio
+from tests.browser.page_actions import is_tinted, move, type_prompt
 
 pytestmark = pytest.mark.browser
-
-
-def type_prompt(page: Page, text: str) -> None:
-    box = page.driver.find_element(By.CSS_SELECTOR, "#rill-prompt textarea, #rill-prompt input")
-    box.send_keys(Keys.CONTROL, "a")
-    box.send_keys(text)
-
-
-def is_tinted(page: Page, channel: int) -> bool:
-    mean = page.mean()
-    others = [mean[index] for index in range(3) if index != channel]
-    return bool(mean[channel] > 90 and mean[channel] > max(others) + 60)
 
 
 def test_another_visitors_picture_never_shows(page: Page, visitor: webdriver.Chrome, studio: Studio) -> None:
@@ -91,34 +78,6 @@ def test_camera_is_transformed_and_the_prompt_changes_it_live(page: Page) -> Non
     page.wait("the prompt in its box", lambda: box.get_attribute("value") == "green")
 
 
-def test_survives_a_cut_connection_with_its_session(page: Page, studio: Studio) -> None:
-    type_prompt(page, "blue")
-    page.wait("a blue picture", lambda: is_tinted(page, 2))
-    session, resume = page.js("return [rill.welcome.session, rill.welcome.resume]")
-    states = "globalThis.seen = []; rill.addEventListener('link', () => seen.push(rill.link.state))"
-    page.js(states)
-    studio.relay.cut()
-    page.wait("a new connection", lambda: page.js("return rill.welcome.resume") != resume)
-    assert "lost" in page.js("return seen")
-    assert page.js("return [rill.welcome.session, rill.welcome.resumed]") == [session, True]
-    page.moves_on()
-    assert page.status().startswith("Live")
-    assert is_tinted(page, 2)
-    page.driver.get_log("browser")  # the cut itself may be noted there
-
-
-def test_a_page_that_was_left_gives_its_place_up_and_goes_on_when_it_is_back(page: Page, studio: Studio) -> None:
-    session = page.js("return rill.welcome.session")
-    page.driver.get(f"{studio.url}/healthz")
-    page.wait("no visitor", lambda: studio.hub.seats.connected == 0)
-    page.driver.back()
-    page.live()
-    page.moves_on()
-    assert page.status().startswith("Live")
-    if page.js("return rill.welcome.resumed"):  # the browser kept the page
-        assert page.js("return rill.welcome.session") == session
-
-
 def test_inputs_change_without_losing_the_session_or_the_picture(page: Page, tmp_path: Path) -> None:
     session = page.js("return rill.welcome.session")
     picture = tmp_path / "still.png"
@@ -169,23 +128,6 @@ def test_controls_send_and_show_what_the_server_acknowledged(page: Page) -> None
     seed = page.js("return rill.settings.values.seed")
     shown = page.driver.find_element(By.CSS_SELECTOR, "#rill-seed input")
     page.wait("the seed in its box", lambda: shown.get_attribute("value") == str(seed))
-
-
-def move(page: Page, key: str, value: object, kind: str) -> object:
-    """Moves the control of a setting as a hand would; what it shows then."""
-    at = "#" + element_id(key)
-    if kind in ("flag", "choice"):
-        item = page.driver.find_element(By.CSS_SELECTOR, f"{at} input" + f"[value='{value}']" * (kind == "choice"))
-        if item.is_selected() != (kind == "choice" or value):
-            page.js("arguments[0].click()", item)
-        return item.is_selected()
-    box = page.driver.find_element(
-        By.CSS_SELECTOR, f"{at} " + (":is(textarea, input)" if kind == "text" else "input[type=number]")
-    )
-    page.js("arguments[0].scrollIntoView({ block: 'center' })", box)
-    box.send_keys(Keys.CONTROL, "a")
-    box.send_keys(str(value) + Keys.TAB)
-    return box.get_attribute("value")
 
 
 def test_every_control_reaches_the_session_and_shows_what_was_acknowledged(page: Page, studio: Studio) -> None:
@@ -279,17 +221,6 @@ def test_a_page_at_rest_asks_for_few_animation_frames_and_lays_nothing_empty_ove
     assert page.js("return getComputedStyle(document.querySelector('.rill-inset')).borderRadius") == "0px"
 
 
-def test_the_pages_own_style_has_the_last_word_over_gradios(page: Page) -> None:
-    page.choose("camera")
-    page.wait("the camera in its corner", lambda: page.box(".rill-inset video")["width"] > 0)
-    inset, video = page.box(".rill-inset"), page.box(".rill-inset video")
-    assert all(abs(inset[side] - video[side]) <= 2 for side in ("x", "y", "width", "height")), (inset, video)
-    block = "return getComputedStyle(document.querySelector('#rill-strength'))"
-    assert page.js(f"{block}.padding") == "0px"
-    title = "return getComputedStyle(document.querySelector('#rill-keep h2')).textTransform"
-    assert page.js(title) == "none"
-
-
 def ready_after(page: Page) -> float:
     """Milliseconds from navigation to usable controls."""
     page.open()
@@ -315,101 +246,3 @@ def test_without_a_camera_the_sample_plays_and_nothing_leaves_this_machine(studi
         assert ready < 3000, f"controls usable after {ready:.0f} ms"
     finally:
         driver.quit()
-
-
-@pytest.mark.parametrize("theme", ["dark", "light"])
-def test_fits_a_phone(studio: Studio, phone: webdriver.Chrome, theme: str) -> None:
-    phone.get_log("browser")
-    page = Page(phone, studio.url).open(theme).live()
-    page.moves_on()
-    page.screenshot(f"phone-{theme}.png")
-    assert page.js("return document.documentElement.scrollWidth") <= 360
-    canvas = page.box("#rill-output")
-    assert canvas["width"] >= 300 and canvas["y"] < 200
-    prompt = page.box("#rill-prompt")
-    assert canvas["y"] + canvas["height"] <= prompt["y"], "the order of use: picture, prompt"
-    assert page.problems() == []
-    phone.get("about:blank")
-
-
-def test_everything_has_a_name_and_a_visible_focus(page: Page, desktop: webdriver.Chrome) -> None:
-    nameless = page.js(
-        """return [...document.querySelectorAll('button, input, select, textarea, a[href]')]
-          .filter((item) => item.offsetParent !== null)
-          .filter((item) => !(item.labels?.length || item.getAttribute('aria-label') || item.title || item.textContent.trim()))
-          .map((item) => item.outerHTML.slice(0, 160))"""
-    )
-    assert nameless == []
-    page.js("document.activeElement?.blur()")
-    webdriver.ActionChains(desktop).send_keys("/").perform()
-    assert page.js("return document.activeElement.closest('#rill-prompt') !== null")
-    webdriver.ActionChains(desktop).send_keys(Keys.TAB).perform()
-    assert page.js("return getComputedStyle(document.activeElement).outlineStyle") == "solid"
-
-
-@pytest.mark.parametrize(("theme", "size"), [("dark", (1440, 900)), ("light", (1440, 900)), ("light", (360, 780))])
-def test_axe_finds_no_serious_barrier(studio: Studio, desktop: webdriver.Chrome, theme: str, size: tuple[int, int]) -> None:
-    metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": False}
-    desktop.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    try:
-        page = Page(desktop, studio.url).open(theme).live()
-        page.js("for (const key of ['gate.enabled', 'cache.enabled', 'probe.enabled']) rill.settings.put(key, true)")
-        page.js("rill.choose('paint')")
-        page.wait("the tools", lambda: page.driver.find_element(By.CSS_SELECTOR, ".rill-easel").is_displayed())
-        assert page.barriers() == []
-        page.engine()
-        assert page.barriers() == []
-        page.js("document.querySelector('.rill-tools button[aria-label^=Keyboard]').click()")
-        assert page.barriers() == []
-    finally:
-        desktop.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-
-
-def test_a_full_server_shows_the_place_in_line_and_lets_in_when_one_is_free(
-    desktop: webdriver.Chrome, visitor: webdriver.Chrome
-) -> None:
-    small = Studio(Limits(max_sessions=1))
-    try:
-        first = Page(desktop, small.url).open().live()
-        second = Page(visitor, small.url).open()
-        second.wait("plain words", lambda: "You're next" in second.status())
-        assert not second.js("return rill.seenPicture")
-        first.wait("a warning", lambda: "your turn ends in" in first.status())
-        first.moves_on()
-        first.driver.get("about:blank")  # the page says goodbye, its place is free at once
-        second.live()
-    finally:
-        visitor.get("about:blank")
-        small.close()
-
-
-def test_turns_change_while_others_wait(desktop: webdriver.Chrome, visitor: webdriver.Chrome) -> None:
-    small = Studio(Limits(max_sessions=1, turn_s=1.0, warning_s=1.5))
-    try:
-        first = Page(desktop, small.url).open().live()
-        first.js("rill.settings.put('prompt', 'red')")
-        first.wait("the prompt", lambda: first.js("return rill.settings.values.prompt") == "red")
-        second = Page(visitor, small.url).open().live()
-        first.wait("the first one waits now", lambda: "You're next" in first.status())
-        first.live()  # its next turn, with what it had set
-        assert first.js("return rill.settings.values.prompt") == "red"
-        second.wait("the second one waits again", lambda: "You're next" in second.status())
-    finally:
-        visitor.get("about:blank")
-        small.close()
-
-
-def test_a_server_that_is_not_there_and_one_that_refuses_are_told_apart(page: Page, studio: Studio) -> None:
-    """The same broken handshake, two causes: the page asks whether anybody answers before it says which."""
-    studio.relay.close()
-    try:
-        page.wait("words", lambda: "does not answer" in page.status() or "was lost" in page.status())
-        page.wait("the honest words", lambda: "does not answer" in page.status())
-    finally:
-        studio.relay.reopen()
-    page.js("rill.connection.url = rill.connection.url.replace('/stream', '/refused'); rill.connection.connect()")
-    page.wait("words about the origin", lambda: "refuses a page from" in page.status())
-    assert "--trusted-proxy" in page.status()
-    page.js("rill.connection.url = rill.connection.url.replace('/refused', '/stream'); rill.connection.connect()")
-    page.moves_on()
-    page.driver.get_log("browser")  # failed handshakes are errors to the browser

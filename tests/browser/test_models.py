@@ -22,7 +22,7 @@ from studio.wire.limits import Limits
 from tests.browser import chrome
 from tests.browser.chrome import SAMPLE, Page
 from tests.browser.conftest import Studio
-from tests.browser.test_live import move
+from tests.browser.page_actions import move
 from tests.miniature import save_adapter, save_control, save_family, save_lora
 
 pytestmark = pytest.mark.browser

@@ -16,7 +16,7 @@ from selenium.webdriver.common.keys import Keys
 
 from tests.browser.chrome import SAMPLE, Page
 from tests.browser.conftest import Studio
-from tests.browser.test_live import is_tinted
+from tests.browser.page_actions import is_tinted
 
 pytestmark = pytest.mark.browser
 

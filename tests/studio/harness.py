@@ -120,6 +120,9 @@ def coloured(*rgb: int, form: str = "png", size: int = SIZE) -> bytes:
     return codec.encode(np.full((size, size, 3), rgb, np.uint8), PictureEncoding(form, 95))
 
 
+RED, GREEN, BLUE, GREY = coloured(200, 0, 0), coloured(0, 200, 0), coloured(0, 0, 200), coloured(100, 100, 100)
+
+
 class Peer:
     """A client that stores every received message in `answers` or `texts`."""
 
@@ -130,10 +133,10 @@ class Peer:
         self.texts: list[dict[str, Any]] = []
         self.next_id = 1
 
-    async def say(self, kind: str, **values: Any) -> None:
+    async def send(self, kind: str, **values: Any) -> None:
         await self.socket.send(json.dumps({"type": kind, **values}))
 
-    async def hear(self) -> dict[str, Any] | Answer:
+    async def receive(self) -> dict[str, Any] | Answer:
         async with asyncio.timeout(10):  # wait_for may swallow a cancellation when a message comes with it (Python 3.11)
             message = await self.socket.recv()
         if isinstance(message, bytes):
@@ -145,13 +148,13 @@ class Peer:
     async def next_text(self, *kinds: str) -> dict[str, Any]:
         """The next text message of one of these types; earlier messages are stored."""
         while True:
-            message = await self.hear()
+            message = await self.receive()
             if isinstance(message, dict) and message["type"] in kinds:
                 return message
 
-    async def hear_answer(self) -> Answer:
+    async def next_answer(self) -> Answer:
         while True:
-            message = await self.hear()
+            message = await self.receive()
             if isinstance(message, Answer):
                 return message
 
@@ -164,14 +167,14 @@ class Peer:
     async def round(self, picture: bytes = b"", form: str = "png") -> Answer:
         """One frame, and the answer that settles it."""
         frame_id = await self.send_frame(picture, form)
-        while (answer := await self.hear_answer()).settled < frame_id:
+        while (answer := await self.next_answer()).settled < frame_id:
             pass
         return answer
 
     async def change(self, picture: bytes, **spec: object) -> tuple[dict[str, Any], list[Answer]]:
         """The server's reply to a request for another spec, and the answers to this picture before it."""
         self.texts.clear()
-        await self.say("spec", spec=spec, request=5)
+        await self.send("spec", spec=spec, request=5)
         before: list[Answer] = []
         while True:
             answer = await self.round(picture)
@@ -225,7 +228,7 @@ async def connected(
 async def joined(running: Running, **hello: Any) -> AsyncIterator[Peer]:
     """A peer after its welcome, by default with PNG answers."""
     async with connected(running) as peer:
-        await peer.say("hello", **({"protocol": 1, "picture": {"format": "png"}} | hello))
+        await peer.send("hello", **({"protocol": 1, "picture": {"format": "png"}} | hello))
         peer.welcome = await peer.next_text("welcome", "error")
         assert peer.welcome["type"] == "welcome", peer.welcome
         peer.next_id = peer.welcome["last_frame_id"] + 1

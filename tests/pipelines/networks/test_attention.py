@@ -36,7 +36,7 @@ def test_an_autoencoders_attention_stays() -> None:
     assert not isinstance(layer.processor, PlainAttention)
 
 
-def test_a_picture_prompts_attention_is_told_its_kind() -> None:
+def test_a_picture_prompts_attention_gets_its_kind() -> None:
     from pipelines.networks.picture_prompt import PictureAttention
 
     processor = PictureAttention(4, torch.zeros(8, 8), torch.zeros(8, 8))

@@ -143,7 +143,7 @@ def test_scale_nought_is_the_model_without_a_controlnet(
     expected = stream(plain, off, frames(3))
     assert alike(stream(pipelines[family], off, frames(3)), expected, 0)
     without = stream(plain, off.patched({"control.scale": 1.0}), frames(3))
-    assert alike(without, expected, 0), "without a ControlNet the scale says nothing"
+    assert alike(without, expected, 0), "without a ControlNet the scale has no effect"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -241,7 +241,7 @@ def test_the_probe_sees_the_controlnet_too(pipelines: dict[str, StreamPipeline])
         assert close(shown(answer), reference(answer))
 
 
-def test_the_fingerprint_knows_the_controlnet(folders: dict[str, tuple[Path, Path]], tmp_path: Path) -> None:
+def test_the_fingerprint_covers_the_controlnet(folders: dict[str, tuple[Path, Path]], tmp_path: Path) -> None:
     model, control = folders["sd15"]
     other = save_control(tmp_path / "other", "sd15", seed=9)
     assert len({ModelParts(describe(spec(model, given).model)).fingerprint for given in (None, control, other)}) == 3

@@ -1,4 +1,4 @@
-"""A bias that depends on the place: what it adds, at any size, and that the loader puts it where the file says."""
+"""A bias that depends on the place: what it adds, at any size, and that the loader puts it where the file has it."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def test_the_map_is_added_as_it_is_or_stretched_over_the_frame() -> None:
     position_bias.add(nn.ModuleDict({"layer": layer}), {"layer": 2})
     assert isinstance(layer, position_bias.PositionBiasConv2d)
     before = nn.functional.conv2d(torch.ones(1, 1, 4, 4), layer.weight, layer.bias)
-    assert torch.equal(layer(torch.ones(1, 1, 4, 4)), before), "at first it says nothing"
+    assert torch.equal(layer(torch.ones(1, 1, 4, 4)), before), "at first it adds nothing"
     with torch.no_grad():
         layer.place[0, 0] = torch.tensor([[0.0, 0.1], [0.2, 0.3]])  # kept divided by ten
     same = layer(torch.ones(1, 1, 2, 2)) - before[..., :2, :2]

@@ -1,17 +1,11 @@
 """The UNet's passes against diffusers' own forward, on miniatures of every shape the studio loads."""
 
-import warnings
 from collections.abc import Callable
-from functools import cache
 
-import numpy as np
 import pytest
 import torch
 from diffusers import LatentConsistencyModelPipeline, UNet2DConditionModel
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
-from pipelines.networks import position_bias
 from pipelines.networks.modulation import ModulationPass, modulation_size
 from pipelines.networks.unet import (
     DecoderPass,
@@ -22,128 +16,7 @@ from pipelines.networks.unet import (
     guidance_embedding,
     skip_shapes,
 )
-
-COMMON = {"in_channels": 4, "out_channels": 4, "norm_num_groups": 4, "cross_attention_dim": 24}
-
-MODELS = {
-    # Four blocks of two layers, attention in all but the deepest, heads as a number of heads.
-    "sd15": {"block_out_channels": (8, 16, 24, 24), "attention_head_dim": 4, **COMMON},
-    # Heads per block, linear projections, an output that is not epsilon alone.
-    "sd21": {
-        "block_out_channels": (8, 16, 24, 24),
-        "attention_head_dim": [2, 4, 6, 6],
-        "use_linear_projection": True,
-        "upcast_attention": True,
-        **COMMON,
-    },
-    "sdxl": {
-        "block_out_channels": (8, 16, 24),
-        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        "transformer_layers_per_block": [1, 2, 3],
-        "attention_head_dim": [2, 4, 6],
-        "use_linear_projection": True,
-        "addition_embed_type": "text_time",
-        "addition_time_embed_dim": 8,
-        "projection_class_embeddings_input_dim": 6 * 8 + 20,
-        **COMMON,
-    },
-    # No mid block, a different number of layers per block.
-    "sdxs": {
-        "block_out_channels": (8, 16, 24),
-        "layers_per_block": (1, 2, 3),
-        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        "mid_block_type": None,
-        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        "attention_head_dim": 4,
-        **COMMON,
-    },
-    # One layer per block, attention in the middle only.
-    "pocket": {
-        "block_out_channels": (8, 16, 24),
-        "layers_per_block": 1,
-        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        "mid_block_type": "UNetMidBlock2D",
-        "attention_head_dim": 4,
-        **COMMON,
-    },
-    # The prompt embedding, pooled by attention, joins the timestep and scales the normalisations.
-    "pooled-prompt": {
-        "block_out_channels": (8, 16),
-        "layers_per_block": 1,
-        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
-        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
-        "attention_head_dim": 4,
-        "addition_embed_type": "text",
-        "addition_embed_type_num_heads": 4,
-        "resnet_time_scale_shift": "scale_shift",
-        **COMMON,
-    },
-    "lcm": {
-        "block_out_channels": (8, 16),
-        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
-        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
-        "attention_head_dim": 4,
-        "time_cond_proj_dim": 32,
-        **COMMON,
-    },
-    "lcm-xl": {
-        "block_out_channels": (8, 16),
-        "layers_per_block": 1,
-        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
-        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
-        "attention_head_dim": 4,
-        "addition_embed_type": "text_time",
-        "addition_time_embed_dim": 8,
-        "projection_class_embeddings_input_dim": 6 * 8 + 20,
-        "time_cond_proj_dim": 32,
-        **COMMON,
-    },
-}
-
-
-MODELS["placed"] = MODELS["pooled-prompt"]
-"""As the shipped model: some convolutions know their place in the frame."""
-
-
-@cache
-def unet(name: str) -> UNet2DConditionModel:
-    torch.manual_seed(0)
-    made = UNet2DConditionModel(**MODELS[name]).eval()
-    if name == "placed":
-        position_bias.add(made, {"conv_in": 8, "down_blocks.0.downsamplers.0.conv": 4, "up_blocks.0.upsamplers.0.conv": 8})
-        for parameter_name, parameter in made.named_parameters():
-            if parameter_name.endswith(position_bias.NAME):
-                nn.init.normal_(parameter, std=0.1)
-    return made.requires_grad_(False)
-
-
-def inputs(name: str, rows: int = 3, size: tuple[int, int] = (40, 24), seed: int = 1) -> tuple[Tensor, ...]:
-    """x, t (different in each row), emb and what the model wants beside them."""
-    g = torch.Generator().manual_seed(seed)
-    x = torch.randn(rows, 4, *size, generator=g)
-    t = torch.tensor([999, 1, 400, 750])[:rows]
-    added: list[Tensor] = []
-    if "addition_time_embed_dim" in MODELS[name]:
-        added += [torch.randn(rows, 20, generator=g), torch.randint(0, 1024, (rows, 6), generator=g).float()]
-    if "time_cond_proj_dim" in MODELS[name]:
-        added.append(torch.randn(rows, 32, generator=g))
-    return x, t, torch.randn(rows, 7, 24, generator=g), *added
-
-
-def diffusers_forward(name: str, x: Tensor, t: Tensor, emb: Tensor, *added: Tensor) -> Tensor:
-    pooled_time = {}
-    if "addition_time_embed_dim" in MODELS[name]:
-        pooled_time = {"text_embeds": added[0], "time_ids": added[1]}
-    w = added[-1] if "time_cond_proj_dim" in MODELS[name] and len(added) % 2 else None
-    return unet(name)(x, t, emb, timestep_cond=w, added_cond_kwargs=pooled_time).sample
-
-
-def with_modulation(name: str, x: Tensor, t: Tensor, emb: Tensor, *added: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The same as the passes take it: x, modulation, emb."""
-    return x, ModulationPass(unet(name))(t, emb, *added)[0], emb
-
+from tests.pipelines.networks.unets import MODELS, diffusers_forward, inputs, unet, with_modulation
 
 every_model = pytest.mark.parametrize("name", MODELS)
 
@@ -160,7 +33,7 @@ def test_the_plain_pass_is_diffusers_forward(name: str) -> None:
 
 
 @every_model
-def test_the_modulation_is_as_long_as_the_configuration_says(name: str) -> None:
+def test_the_modulation_has_the_length_of_the_configuration(name: str) -> None:
     _, modulation, _ = with_modulation(name, *inputs(name))
     assert modulation.shape == (3, modulation_size(unet(name).config))
 
@@ -322,88 +195,3 @@ def test_freeu_is_refused() -> None:
     model.enable_freeu(s1=0.9, s2=0.2, b1=1.1, b2=1.2)
     with pytest.raises(ValueError, match="FreeU"):
         ShallowPass(model, 0)
-
-
-def test_the_shallow_pass_holds_only_what_it_runs() -> None:
-    everything, outer = (sum(p.numel() for p in module.parameters()) for module in (unet("sd15"), ShallowPass(unet("sd15"), 0)))
-    assert outer < everything / 10
-    used = set(map(id, ShallowPass(unet("sd15"), 0).parameters()))
-    assert used < set(map(id, unet("sd15").parameters())), "weights are shared, not copied"
-
-
-def multiply_adds(module: torch.nn.Module, *inputs: torch.Tensor) -> int:
-    """Of one call, by running it (free on the meta device): convolutions, products, attention."""
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        module(*inputs)
-    return int(counter.get_total_flops()) // 2
-
-
-def test_shares_of_the_multiply_adds_of_sd_turbo() -> None:
-    with torch.device("meta"):
-        sd21 = UNet2DConditionModel(cross_attention_dim=1024, attention_head_dim=[5, 10, 20, 20], use_linear_projection=True)
-        given = torch.zeros(1, 4, 64, 64), torch.zeros(1, modulation_size(sd21.config)), torch.zeros(1, 77, 1024)
-        full = multiply_adds(FullPass(sd21), *given)
-        assert full == pytest.approx(402e9, rel=0.002)
-        for branch, share in ((0, 0.079), (1, 0.224), (2, 0.380)):
-            deep = torch.zeros(1, *deep_shape(sd21, branch, 64, 64))
-            assert multiply_adds(ShallowPass(sd21, branch), *given, deep) / full == pytest.approx(share, abs=0.001)
-        _, *encoder = FullPass(sd21, keep_encoder=True)(*given)
-        assert multiply_adds(DecoderPass(sd21), *given[1:], *encoder) / full == pytest.approx(0.674, abs=0.001)
-
-
-def test_multiply_adds_by_hand() -> None:
-    with torch.device("meta"):
-        assert multiply_adds(torch.nn.Conv2d(3, 5, 3, padding=1), torch.zeros(2, 3, 8, 8)) == 2 * 64 * 3 * 5 * 9
-        assert multiply_adds(torch.nn.Linear(7, 11), torch.zeros(2, 7)) == 2 * 7 * 11
-
-
-def test_the_passes_are_one_graph_each() -> None:
-    name = "pooled-prompt"
-    plain = inputs(name)
-    expected = diffusers_forward(name, *plain)
-    modulate = torch.compile(ModulationPass(unet(name)), backend="eager", fullgraph=True, dynamic=False)
-    given = (plain[0], modulate(*plain[1:])[0], plain[2])
-    full = torch.compile(FullPass(unet(name), 1), backend="eager", fullgraph=True, dynamic=False)
-    shallow = torch.compile(ShallowPass(unet(name), 1), backend="eager", fullgraph=True, dynamic=False)
-    out, deep = full(*given)
-    torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(shallow(*given, deep)[0], expected, rtol=1e-4, atol=1e-5)
-
-
-def test_attention_is_one_fused_operation() -> None:
-    given = with_modulation("pocket", *inputs("pocket"))
-    program = torch.export.export(
-        ShallowPass(unet("pocket"), 3), (*given, torch.randn(3, *deep_shape(unet("pocket"), 3, 40, 24)))
-    )
-    called = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
-    assert any("scaled_dot_product_attention" in target for target in called)
-    assert not any("softmax" in target for target in called)
-
-
-def test_the_passes_convert_to_openvino() -> None:
-    import openvino as ov
-
-    name = "lcm-xl"
-
-    def convert(module: torch.nn.Module, *example: Tensor) -> Callable[..., list[np.ndarray]]:
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # OpenVINO traces with torch.jit, which calls itself deprecated and remarks on asserts
-            model = ov.convert_model(module, example_input=example, input=[list(value.shape) for value in example])
-        compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-        return lambda *values: [compiled([value.numpy() for value in values])[i] for i in range(len(compiled.outputs))]
-
-    plain = inputs(name, rows=2, seed=1)
-    old, new = with_modulation(name, *plain), with_modulation(name, *inputs(name, rows=2, seed=2))
-    np.testing.assert_allclose(convert(ModulationPass(unet(name)), *plain[1:])(*plain[1:])[0], old[1], atol=1e-3)
-    out, deep = FullPass(unet(name), 1)(*old)
-    full = convert(FullPass(unet(name), 1), *old)
-    got, got_deep = full(*old)
-    np.testing.assert_allclose(got, out, atol=1e-3)
-    np.testing.assert_allclose(got_deep, deep, atol=1e-3)
-    module = ShallowPass(unet(name), 1)
-    shallow = convert(module, *old, deep)
-    np.testing.assert_allclose(shallow(*old, deep)[0], out, atol=1e-3)
-    mixed = (*new, deep)
-    np.testing.assert_allclose(shallow(*mixed)[0], module(*mixed)[0], atol=1e-3)

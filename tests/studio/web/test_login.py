@@ -122,7 +122,7 @@ def test_attempts_of_many_addresses_are_bounded(monkeypatch: pytest.MonkeyPatch)
     assert len(attempts._buckets) == 3
 
 
-def test_the_page_asks_for_what_is_needed() -> None:
+def test_the_page_shows_the_needed_fields() -> None:
     template = (Path(__file__).parents[3] / "assets" / "login.html").read_text(encoding="utf-8")
     by_token, by_name = login.page(template, GATED), login.page(template, NAMED, "Try again.")
     assert 'name="token"' in by_token and 'name="password"' not in by_token

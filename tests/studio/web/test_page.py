@@ -38,7 +38,7 @@ GZIPPED_BYTES = 90 * 1024
 
 
 def client_paths() -> list[str]:
-    """The addresses of everything in the client's folder, whether this page asks for it or not."""
+    """The addresses of everything in the client's folder, whether this page requests it or not."""
     return [
         f"/rill/client/{path.relative_to(ASSETS / 'client').as_posix()}"
         for path in sorted((ASSETS / "client").rglob("*"))
