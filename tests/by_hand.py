@@ -33,11 +33,11 @@ def pipe_of(folder: Path, family: str, **parts: Any) -> Any:
 
 def rows(pipe: Any, prompt: str, size: int) -> list[tuple[Tensor, dict[str, Tensor]]]:
     """(text, added conditions) of the row with the prompt and of the row without one; size in pixels."""
-    said = pipe.encode_prompt(prompt, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=True)
-    if len(said) == 2:
-        return [(said[0], {}), (said[1], {})]
+    encoded = pipe.encode_prompt(prompt, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=True)
+    if len(encoded) == 2:
+        return [(encoded[0], {}), (encoded[1], {})]
     ids = torch.tensor([[size, size, 0, 0, size, size]], dtype=torch.float32)
-    return [(said[k], {"text_embeds": said[k + 2], "time_ids": ids}) for k in range(2)]
+    return [(encoded[k], {"text_embeds": encoded[k + 2], "time_ids": ids}) for k in range(2)]
 
 
 def plain(pipe: Any, prompt: str, size: int, **options: Any) -> Network:
@@ -103,8 +103,8 @@ def drawn(pipe: Any, network: Network, settings: Settings, pixels: Pixels, noise
 
 def encoded(vae: Any, pixels: Pixels) -> Tensor:
     """A picture's latent [1, C, h, w], at the mode of its distribution."""
-    said = vae.encode(torch.from_numpy(pixels).permute(2, 0, 1)[None] / 127.5 - 1)
-    latents: Tensor = said.latents if hasattr(said, "latents") else said.latent_dist.mode()
+    encoded = vae.encode(torch.from_numpy(pixels).permute(2, 0, 1)[None] / 127.5 - 1)
+    latents: Tensor = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
     return latents * vae.config.scaling_factor
 
 

@@ -22,7 +22,7 @@ class Event:
     def record(self, stream: Stream | None = None) -> None:
         stream = stream or self.cuda.present
         self.at, self.over = stream.advance(), False
-        self.seen = dict(stream.knows)
+        self.seen = dict(stream.reached)
 
     def query(self) -> bool:
         return self.over
@@ -43,25 +43,25 @@ class Stream:
 
     def __init__(self, cuda: FakeCuda, number: int) -> None:
         self.cuda, self.number = cuda, number
-        self.knows: dict[int, int] = {number: 0}
+        self.reached: dict[int, int] = {number: 0}
 
     def advance(self) -> tuple[int, int]:
-        self.knows[self.number] += 1
-        return self.number, self.knows[self.number]
+        self.reached[self.number] += 1
+        return self.number, self.reached[self.number]
 
     def wait_event(self, event: Event) -> None:
         for number, place in event.seen.items():
-            self.knows[number] = max(self.knows.get(number, 0), place)
+            self.reached[number] = max(self.reached.get(number, 0), place)
 
     def wait_stream(self, other: Stream) -> None:
-        for number, place in other.knows.items():
-            self.knows[number] = max(self.knows.get(number, 0), place)
+        for number, place in other.reached.items():
+            self.reached[number] = max(self.reached.get(number, 0), place)
 
     def after(self, event: Event) -> bool:
         """Whether work that is launched here from now on comes after the event."""
         assert event.at is not None
         number, place = event.at
-        return self.knows.get(number, 0) >= place
+        return self.reached.get(number, 0) >= place
 
 
 class CUDAGraph:

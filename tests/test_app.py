@@ -154,7 +154,7 @@ def test_models_lists_the_looks_one_per_line() -> None:
     assert all(look["name"] in line and look["prompt"] in line for look, line in zip(looks, lines, strict=True))
 
 
-def test_models_check_says_what_a_folder_is(mini_model: Path, tmp_path: Path) -> None:
+def test_models_check_describes_a_folder(mini_model: Path, tmp_path: Path) -> None:
     done = app("models", "--check", mini_model)
     assert done.returncode == 0 and "would load" in done.stdout and "epsilon" in done.stdout
     refused = app("models", "--check", tmp_path / "nowhere", "--json")

@@ -56,20 +56,20 @@ def test_studio_uses_only_what_pipelines_exports() -> None:
                 assert module == "pipelines" and name in pipelines.__all__, f"{path.relative_to(ROOT)}: {module} {name}"
 
 
-def test_only_the_server_its_guard_and_the_page_know_the_web_frameworks() -> None:
+def test_only_the_server_its_guard_and_the_page_import_the_web_frameworks() -> None:
     for path in sources("studio"):
         if path.name not in ("server.py", "guard.py") and "page" not in path.parts:
             assert not tops(path) & {"fastapi", "starlette", "gradio"}, path
 
 
-def test_kernels_know_torch_alone() -> None:
+def test_kernels_import_torch_alone() -> None:
     paths = sources("kernels")
     assert paths
     for path in paths:
         assert tops(path) <= {*STANDARD, "torch", "triton", "xformers", "kernels"}, path
 
 
-def test_pipelines_know_no_web_no_threads_no_environment() -> None:
+def test_pipelines_use_no_web_no_threads_no_environment() -> None:
     for path in sources("pipelines"):
         threads = {"threading", "asyncio", "concurrent", "multiprocessing", "socket"}
         if path.name in ("capture.py", "building.py"):

@@ -1,4 +1,4 @@
-"""The locks cover exactly what is asked for and what is installed; torch comes first, without CUDA where there is no GPU."""
+"""The locks cover exactly what is required and what is installed; torch comes first, without CUDA where there is no GPU."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_lock_names_no_index_no_torch_and_no_cuda(lock: str) -> None:
 
 
 def needed(roots: Sequence[Requirement]) -> dict[str, str]:
-    """Name → installed version of everything that these and what they need ask for on this machine."""
+    """Name → installed version of everything that these and their requirements pull in on this machine."""
     found: dict[str, str] = {}
     waiting = [(pin, extra) for pin in roots for extra in ("", *pin.extras)]
     seen = set()
@@ -93,12 +93,12 @@ def test_what_is_installed_is_what_is_locked() -> None:
     assert {name: version for name, version in installed.items() if name not in outside and locked.get(name) != version} == {}
 
 
-def test_the_lock_holds_nothing_that_nobody_needs() -> None:
+def test_the_lock_holds_nothing_that_no_package_needs() -> None:
     assert versions("dev").keys() - needed(pins(locks.LOCKS["dev"])).keys() == set()
 
 
 class Pip:
-    """Answers in order; keeps what it was asked to install."""
+    """Answers in order; keeps the installation requests."""
 
     def __init__(self, *answers: bool) -> None:
         self.answers = list(answers)
@@ -110,7 +110,7 @@ class Pip:
 
     @property
     def indexes(self) -> list[bool]:
-        """Whether each call asked the CPU index."""
+        """Whether each call used the CPU index."""
         return [install_torch.CPU_INDEX in call for call in self.calls]
 
 
@@ -153,7 +153,7 @@ def test_a_cuda_build_gets_what_it_names(answers: Sequence[bool], cuda: bool, wo
         ("linux", False, ["--build", "default"], False),
     ],
 )
-def test_which_index_is_asked(
+def test_which_index_is_used(
     monkeypatch: pytest.MonkeyPatch, platform: str, nvidia: bool, arguments: Sequence[str], cpu: bool
 ) -> None:
     pip = Pip(True)

@@ -69,7 +69,7 @@ def test_the_installed_command_runs_elsewhere(wheel: Path, tmp_path: Path) -> No
     assert (bench.returncode, "clone" in bench.stderr) == (1, True)
 
 
-def test_the_package_asks_for_what_is_pinned(wheel: Path) -> None:
+def test_the_package_requires_what_is_pinned(wheel: Path) -> None:
     (metadata,) = (name for name in zipfile.ZipFile(wheel).namelist() if name.endswith("/METADATA"))
     text = zipfile.ZipFile(wheel).read(metadata).decode()
     plain = {line for line in re.findall(r"^Requires-Dist: (.*)$", text, re.MULTILINE) if "extra ==" not in line}

@@ -23,15 +23,15 @@ class Critic(nn.Module):
     vector (projection: Miyato & Koyama 2018, arXiv 1802.05637).
     """
 
-    def __init__(self, told: int = WIDTH) -> None:
+    def __init__(self, width: int = WIDTH) -> None:
         super().__init__()
         sizes = zip((3, *CHANNELS), CHANNELS, (4, 4, 4, 3), (2, 2, 2, 1), strict=False)
         self.layers = nn.ModuleList(nn.Conv2d(a, b, side, stride, padding=1) for a, b, side, stride in sizes)
         self.score = nn.Conv2d(CHANNELS[-1], 1, 3, padding=1)
-        self.told = nn.Linear(told, CHANNELS[-1])
+        self.told = nn.Linear(width, CHANNELS[-1])  # the name in critic.safetensors
         nn.init.zeros_(self.told.weight)
 
-    def forward(self, x: Tensor, told: Tensor, frozen: bool = False) -> tuple[Tensor, ...]:
+    def forward(self, x: Tensor, prompts: Tensor, frozen: bool = False) -> tuple[Tensor, ...]:
         """(feature, ..., score). frozen: without gradients for the critic. (Not by functional_call, which swaps the parameters of
         the module itself: the parts of a batch run in threads.)"""
         features = []
@@ -40,7 +40,7 @@ class Critic(nn.Module):
                 x = F.leaky_relu(_convolved(layer, x, frozen), 0.2)
                 features.append(x)
             weight, bias = (p.detach() if frozen else p for p in (self.told.weight, self.told.bias))
-            fits = (x * F.linear(told, weight, bias)[:, :, None, None]).mean(1, keepdim=True)
+            fits = (x * F.linear(prompts, weight, bias)[:, :, None, None]).mean(1, keepdim=True)
             return *features, _convolved(self.score, x, frozen) + fits
 
 
@@ -50,16 +50,16 @@ def _convolved(layer: nn.Module, x: Tensor, frozen: bool) -> Tensor:
     return F.conv2d(x, weight, bias, layer.stride, layer.padding)
 
 
-def critic_losses(critic: Critic, painted: Tensor, real: Tensor, told: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def critic_losses(critic: Critic, painted: Tensor, real: Tensor, prompts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(adversarial loss of the model, distance of the critic's features to the real pictures', the critic's own loss), (N,) each.
 
-    told: the prompts as vectors (N, D), without gradients. The first two have gradients for the model only, the third for the
+    prompts: the prompts as vectors (N, D), without gradients. The first two have gradients for the model only, the third for the
     critic only.
     """
-    *seen, score = critic(painted, told, frozen=True)
-    *known, real_score = critic(real, told)
+    *seen, score = critic(painted, prompts, frozen=True)
+    *known, real_score = critic(real, prompts)
     matching = torch.stack([per_row((a.float() - b.detach().float()).abs()) for a, b in zip(seen, known, strict=True)]).mean(0)
-    own = per_row(F.relu(1 - real_score.float())) + per_row(F.relu(1 + critic(painted.detach(), told)[-1].float()))
+    own = per_row(F.relu(1 - real_score.float())) + per_row(F.relu(1 + critic(painted.detach(), prompts)[-1].float()))
     return -per_row(score.float()), matching, own
 
 

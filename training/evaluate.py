@@ -303,7 +303,7 @@ def _shown(value: float | None) -> str:
 
 
 def write_sample(tested: Subject, path: Path, scope: Scope) -> None:
-    """One row per picture: the source and eight looks at one step, to look at beside the figures."""
+    """One row per picture: the source and eight looks at one step, to view beside the figures."""
     chosen = tested.looks[:8]
     rows = []
     for x in list(held_out(scope).values())[:3]:

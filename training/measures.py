@@ -66,11 +66,11 @@ def structure(source: Tensor, target: Tensor, output: Tensor) -> float | None:
     """
     s, t, o = canny(source), canny(target), canny(output)
     near_s, near_t, near_o = near(s), near(t), near(o)
-    asked = s & near_t
+    required = s & near_t
     counted = o & (near_s | ~near_t)
-    if not asked.any():
+    if not required.any():
         return None
-    recall = float((asked & near_o).sum() / asked.sum())
+    recall = float((required & near_o).sum() / required.sum())
     precision = float((counted & near_s).sum() / max(1, counted.sum()))
     return 2 * precision * recall / max(1e-9, precision + recall)
 

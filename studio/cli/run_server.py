@@ -105,7 +105,7 @@ def run(config: ServerConfig, listeners: Sequence[socket.socket], args: argparse
 def websocket_options(limits: Limits, admission: Admission | None = None) -> dict[str, object]:
     """uvicorn's settings: limited sizes, rates and times; no compression; dead websockets are found within 40 s.
 
-    admission: the listener's; None admits everybody.
+    admission: the listener's; None admits every client.
     """
     admission = Admission(limits) if admission is None else admission  # an empty one is false
     return {

@@ -126,7 +126,9 @@ def serve(requests: Iterable[str], answers: IO[str]) -> None:
             loaded[1].graphs.build(key, must=True)
             loaded[1].graphs.evict(key)
             answer = "not kept on disk" if loaded[1].graphs.portable(key) else "built"
-        except Exception as error:  # a compiler may fail in any way; the other process sees for itself
+        except (
+            Exception
+        ) as error:  # a compiler may fail in any way; the server builds the graph itself then, and reports its own error
             answer = f"{type(error).__name__}: {error}".replace("\n", " ")
         print(answer, file=answers, flush=True)
 

@@ -34,7 +34,7 @@ class BuildRequest(Generic[W]):
 
 
 class BuildQueue(Generic[W]):
-    """`build` is called in the queue's thread, one piece of work after the other; its errors are logged. Any thread may ask.
+    """`build` is called in the queue's thread, one piece of work after the other; its errors are logged. Methods: any thread.
 
     may_idle: whether work that no session waits for may be done now. interrupt: called, with the queue locked, when the present
     piece of work is no longer wanted, or when it is ahead of need and a session waits; it is done again later. rest: called in
@@ -76,7 +76,7 @@ class BuildQueue(Generic[W]):
             return request.done
 
     def revise(self, session: str, work: Sequence[W]) -> None:
-        """The session needs this now, since others came or left. A Future that `ask` returned ends with the new work."""
+        """The session's work has changed with the other sessions. A Future of `request` ends with the new work."""
         with self._wake:
             waiting = self._requests.get(session)
             if self._closed or (waiting is None and not work) or (waiting is not None and waiting.work == tuple(work)):
@@ -121,7 +121,7 @@ class BuildQueue(Generic[W]):
         return not self._thread.is_alive()
 
     def _overtake(self, session: str, work: Sequence[W]) -> None:
-        """A session wants this now, and nothing else."""
+        """This work of a session replaces its present work."""
         if self._present is None:
             return
         owner, doing = self._present

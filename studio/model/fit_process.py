@@ -1,7 +1,7 @@
 """The process that fits a style to a picture: a request as one JSON line in, what becomes of it as JSON lines out.
 
 In a process of its own, since a fit is as much work as a minute of streaming: its priority is lower, its share of the processor
-bounded, and whoever stops it ends the process. It ends with its input, so it never outlives the server.
+bounded, and to stop a fit is to end its process. It ends with its input, so it never outlives the server.
 """
 
 from __future__ import annotations
@@ -50,16 +50,16 @@ class Share:
 
 
 def work(request: dict[str, Any], answer: Callable[[dict[str, Any]], None], share: Share) -> None:
-    """Fit what is asked for. request: `model`, `share`, and the picture as `pixels` (base64) with `shape`."""
+    """Fit one picture. request: `model`, `share`, and the picture as `pixels` (base64) with `shape`."""
     parts = ModelParts(describe(request["model"]), offline=True)
     pixels = np.frombuffer(base64.b64decode(request["pixels"]), np.uint8).reshape(request["shape"])
-    told = 0.0
+    sent_gain = 0.0
     for done, gain, style in fitted(parts, pixels):
         share.rest()
         message: dict[str, Any] = {"done": round(done, 4), "gain": round(gain, 4), "share": round(share.used, 3)}
-        if gain > told or done == 1.0:
+        if gain > sent_gain or done == 1.0:
             message["style"] = base64.b64encode(write_style(style)).decode()
-            told = gain
+            sent_gain = gain
         answer(message)
 
 
@@ -73,7 +73,7 @@ def main() -> None:
     threading.Thread(target=_end_with, args=(sys.stdin,), daemon=True).start()
     try:
         work(request, lambda message: print(json.dumps(message), file=answers, flush=True), Share(request["share"]))
-    except Exception as error:  # a file or a library may fail in any way; the server says so
+    except Exception as error:  # a file or a library may fail in any way; the server reports it
         print(json.dumps({"failed": f"{type(error).__name__}: {error}"}), file=answers, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""Fits of styles to pictures beside the stream: one at a time per server, in a process of lower priority; who comes later waits.
+"""Fits of styles to pictures beside the stream: one at a time per server, in a process of lower priority; later ones wait.
 
 The process (studio/model/fit_process.py) loads what it needs for itself and ends with its fit, so nothing of a fit stays.
 """
@@ -50,16 +50,16 @@ class FitNews:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fit:
-    """What is asked for. told: called with news from the fitter's thread."""
+    """A requested fit. on_news: called with its progress, in the fitter's thread."""
 
     session: str
     model: str
     pixels: Pixels = field(repr=False)
-    told: Callable[[FitNews], None]
+    on_news: Callable[[FitNews], None]
 
 
 class Fitter:
-    """One thread that follows one process. `ask`, `drop` and `close` may be called from any thread."""
+    """One thread that follows one process. `request`, `drop` and `close` may be called from any thread."""
 
     def __init__(
         self,
@@ -86,8 +86,8 @@ class Fitter:
     def waiting(self) -> int:
         return len(self._line)
 
-    def ask(self, fit: Fit) -> None:
-        """Fit this when it is its turn, instead of whatever its session asked for before."""
+    def request(self, fit: Fit) -> None:
+        """Fit this when it is its turn, instead of the earlier request of its session."""
         self.drop(fit.session)
         with self._wake:
             if self._closed:
@@ -97,16 +97,16 @@ class Fitter:
                 self._thread = threading.Thread(target=self._run, name="rill-fitter", daemon=True)
                 self._thread.start()
             self._wake.notify()
-            self._tell_line()
+            self._report_line()
 
     def drop(self, session: str) -> None:
-        """The session's fit is no longer wanted, whether it waits or is under way."""
+        """Cancel the session's fit, whether it waits or is under way."""
         with self._wake:
             self._line = [fit for fit in self._line if fit.session != session]
             if self._present is not None and self._present.session == session:
                 self._present = None
                 self._kill()
-            self._tell_line()
+            self._report_line()
 
     def close(self) -> None:
         """End the fit under way; no other is begun."""
@@ -123,17 +123,17 @@ class Fitter:
         if self._child is not None:
             self._child.kill()
 
-    def _tell_line(self) -> None:
+    def _report_line(self) -> None:
         ahead = self.running
         for place, fit in enumerate(self._line, 1):
             if ahead or place > 1:
-                fit.told(FitNews("waiting", place))
+                fit.on_news(FitNews("waiting", place))
 
     def _run(self) -> None:
         while (fit := self._next()) is not None:
             try:
                 self._follow(fit)
-            except Exception as error:  # the thread serves everybody, whatever one fit does
+            except Exception as error:  # the thread serves all sessions, whatever fails in one fit
                 log.error("a fit failed", exc_info=error)
                 self._end(fit, FitNews("failed", reason=f"an internal error ({type(error).__name__})"))
 
@@ -144,7 +144,7 @@ class Fitter:
             if self._closed:
                 return None
             self._present = self._line.pop(0)
-            self._tell_line()
+            self._report_line()
             return self._present
 
     def _follow(self, fit: Fit) -> None:
@@ -156,11 +156,11 @@ class Fitter:
             return self._end(fit, FitNews("failed", reason="its process cannot be started"))
         last = FitNews("fitting")
         try:
-            self._tell(fit, last)
+            self._report(fit, last)
             for line in child.stdout or ():
                 last = _read(line)
                 if last.state == "fitting":
-                    self._tell(fit, last)
+                    self._report(fit, last)
         finally:
             self._close_child(child)
         if last.done < 1.0 and last.state == "fitting":
@@ -206,12 +206,12 @@ class Fitter:
                 if pipe is not None:
                     pipe.close()
 
-    def _tell(self, fit: Fit, news: FitNews) -> None:
+    def _report(self, fit: Fit, news: FitNews) -> None:
         if self._present is fit:
-            fit.told(news)
+            fit.on_news(news)
 
     def _end(self, fit: Fit, news: FitNews) -> None:
-        self._tell(fit, news)
+        self._report(fit, news)
         with self._wake:
             if self._present is fit:
                 self._present = None
@@ -226,4 +226,4 @@ def _read(line: str) -> FitNews:
         style = read_style(base64.b64decode(message["style"])) if "style" in message else None
         return FitNews("fitting", 0, float(message["done"]), float(message["gain"]), float(message["share"]), None, style)
     except (ValueError, KeyError, TypeError, ModelError) as error:
-        return FitNews("failed", reason=f"its process said what cannot be read ({type(error).__name__})")
+        return FitNews("failed", reason=f"its process sent what cannot be read ({type(error).__name__})")

@@ -204,7 +204,7 @@ class Owner:
             while not self._closed:
                 try:
                     self._cycle()
-                except Exception as error:  # nobody else runs the model, so this thread goes on whatever happens
+                except Exception as error:  # no other thread runs the model, so this one continues after any error
                     self._fail_all(error)
         finally:
             self._states.clear()

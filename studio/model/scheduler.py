@@ -6,8 +6,8 @@ A session waits with its newest frame, whose demand is known: a number of rows o
   token counter does for continuous batching (Sheng et al.: OSDI 2024, arXiv 2401.00588). A session's tag is the device time
   that it has had; the waiting session with the smallest tag is the head, and the head is always served. A session with more rows
   gets fewer frames, not more device. A session that returns starts at the head's tag: idling earns no credit. No tag runs more
-  than `lead` (the most expensive part of any session's frame) ahead of the head's, so what was taken while no other wanted it is
-  not held against anyone for long.
+  than `lead` (the most expensive part of any session's frame) ahead of the head's, so device time that was taken while
+  no other session was waiting soon stops to count.
 - **How much of its frame?** A client with one or two frames under way has nothing in the line while its answer travels. If a
   frame seven times as dear began at that moment, as a whole, the client would get an eighth of the device and not half. So a
   frame that costs more than `part` times what the cheapest frame of another present session costs is done in parts of at most
@@ -68,8 +68,8 @@ class Policy:
 class Costs:
     """Seconds that a call of some kind takes with so many rows, learnt from stages of steps: medians of the last few.
 
-    Between measured row counts it is interpolated. Beyond the largest, more rows are believed to be free, up to twice as many:
-    so larger batches get tried. What has not been seen for long is forgotten, and gets tried again.
+    Between measured row counts it is interpolated. Beyond the largest, more rows are assumed to be free, up to twice as many:
+    so larger batches get tried. Measurements expire when they are not repeated for long, and such counts get tried again.
     """
 
     PRIOR_S = 0.020  # one row of anything, before the first step

@@ -87,7 +87,7 @@ class Session:
         self.encoding = PictureEncoding()
         self.every = False  # delivery "every": no frame and no picture is replaced by a newer one
         self.paused = False
-        self.wants_references = False  # the client asked for the probe's pictures too
+        self.wants_references = False  # whether the client gets the probe's pictures too
         self.last_id = 0
         self.totals: Counter[str] = Counter()
         self.drops: Counter[str] = Counter()

@@ -122,7 +122,7 @@ class Connection:
         return seat, stream
 
     async def _take_seat(self, wait: bool) -> tuple[Seat, Stream]:
-        """A seat, after waiting in the line if the client wants to. Raises SeatError, Refusal, Disconnected."""
+        """A seat, after waiting in the line if `wait` is true. Raises SeatError, Refusal, Disconnected."""
         if not len(self._hub.line):
             try:
                 return self._hub.open(self._hub.opening)

@@ -19,18 +19,18 @@ STEP = 0.02
 
 
 @dataclass(slots=True)
-class Asked:
-    """A fit that a session asked for. told: the share in its client's last message. best: gain of the style that it took last."""
+class RequestedFit:
+    """A fit of a session. sent: the share in its client's last message. best: gain of the style that it took last."""
 
     source: Pixels
     stream: Stream
     over: bool = False
-    told: float = -1.0
+    sent: float = -1.0
     best: float = 0.0
 
 
 class StyleFits:
-    """Asks the fitter for what sessions want: the present picture of each, while it is connected and lets it be fitted."""
+    """Requests fits: of the present picture of each session that is connected and has fits switched on."""
 
     def __init__(
         self, fitter: Fitter, model: Callable[[], str], fits: Callable[[Stream, PictureStyle], bool], metrics: Metrics
@@ -40,51 +40,51 @@ class StyleFits:
         metrics.watch("rill_fits_waiting", "Pictures that wait to be fitted.", lambda: self.fitter.waiting)
         self.fitter = fitter
         self._model, self._fits = model, fits
-        self._asked: dict[str, Asked] = {}
+        self._requested: dict[str, RequestedFit] = {}
 
     def update(self, stream: Stream) -> None:
-        """Look at what the session wants now; to be called whenever that may have changed."""
+        """Request or drop the session's fit; to be called whenever its picture or its switch may have changed."""
         name, source = stream.session.name, self._source(stream)
-        asked = self._asked.get(name)
-        if asked is not None and asked.source is source:
+        fit = self._requested.get(name)
+        if fit is not None and fit.source is source:
             return
         self.drop(name)
         if source is not None:
-            asked = self._asked[name] = Asked(source, stream)
+            fit = self._requested[name] = RequestedFit(source, stream)
             loop = asyncio.get_running_loop()
-            self.fitter.ask(Fit(name, self._model(), source, partial(self._from_thread, loop, asked)))
+            self.fitter.request(Fit(name, self._model(), source, partial(self._from_thread, loop, fit)))
 
     def drop(self, session: str) -> None:
-        """The session has left, or wants no fit."""
-        asked = self._asked.pop(session, None)
-        if asked is None or asked.over:
+        """The session has left, or has fits switched off."""
+        fit = self._requested.pop(session, None)
+        if fit is None or fit.over:
             return
         self.fitter.drop(session)
-        asked.stream.outbound.mailbox.post_or_drop(pack_text("fit", state="stopped"))
+        fit.stream.outbound.mailbox.post_or_drop(pack_text("fit", state="stopped"))
 
     def _source(self, stream: Stream) -> Pixels | None:
-        """The picture that the session wants to have fitted."""
+        """The picture to fit; None for none."""
         session, picture = stream.session, stream.session.picture
         wanted = session.wants_fit and stream.attached and isinstance(picture, PictureStyle)
         return picture.source if wanted and isinstance(picture, PictureStyle) and self._fits(stream, picture) else None
 
-    def _from_thread(self, loop: asyncio.AbstractEventLoop, asked: Asked, news: FitNews) -> None:
+    def _from_thread(self, loop: asyncio.AbstractEventLoop, fit: RequestedFit, news: FitNews) -> None:
         with contextlib.suppress(RuntimeError):  # the server stops
-            loop.call_soon_threadsafe(self._hear, asked, news)
+            loop.call_soon_threadsafe(self._on_news, fit, news)
 
-    def _hear(self, asked: Asked, news: FitNews) -> None:
-        session = asked.stream.session
-        if self._asked.get(session.name) is not asked:
+    def _on_news(self, fit: RequestedFit, news: FitNews) -> None:
+        session = fit.stream.session
+        if self._requested.get(session.name) is not fit:
             return  # it was dropped while the news came
-        asked.over = news.state in ("done", "failed")
-        if news.style is not None and news.gain > asked.best and isinstance(session.picture, PictureStyle):
-            asked.best = news.gain
-            session.picture = replace(news.style, source=asked.source, name=session.picture.name)
-            asked.stream.picture_changed()
-        if news.state == "fitting" and news.style is None and news.done < asked.told + STEP:
+        fit.over = news.state in ("done", "failed")
+        if news.style is not None and news.gain > fit.best and isinstance(session.picture, PictureStyle):
+            fit.best = news.gain
+            session.picture = replace(news.style, source=fit.source, name=session.picture.name)
+            fit.stream.picture_changed()
+        if news.state == "fitting" and news.style is None and news.done < fit.sent + STEP:
             return
-        asked.told = news.done
-        asked.stream.outbound.mailbox.post_or_drop(_text(news))
+        fit.sent = news.done
+        fit.stream.outbound.mailbox.post_or_drop(_text(news))
 
 
 def _text(news: FitNews) -> str:

@@ -52,8 +52,8 @@ WITHOUT_LOGIN = frozenset(
         ("GET", "/rill/view.mjpeg"),
     }
 )
-"""Requests that need no login where one is asked for: the page to sign in, health, name and icon (which browsers ask for without
-cookies), and views, which have tokens of their own."""
+"""Requests that need no login where others do: the page to sign in, health, name and icon (which browsers request
+without cookies), and views, which have tokens of their own."""
 
 _FILE = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}/){0,3}[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
 
@@ -61,7 +61,7 @@ _FILE = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}/){0,3}[A-Za-z0-9_-][A
 def plain_path(path: str, raw_path: bytes | None, root_path: str) -> str | None:
     """The path below `root_path`, beginning with a slash; None if it is elsewhere or has a percent escape in it.
 
-    path: as ASGI gives it, decoded, with the root path. raw_path: as it was sent, None where a server does not say it.
+    path: as ASGI gives it, decoded, with the root path. raw_path: as it was sent, None where a server does not give it.
     """
     root = root_path.rstrip("/")
     if root and path != root and not path.startswith(f"{root}/"):

@@ -19,7 +19,7 @@ from studio.wire.limits import Limits
 from studio.wire.origin import AddressRule, host_allowed, own_origin
 
 HIDDEN = (b"access-control-",)
-"""Headers of answers that begin so are removed: nobody else's page may read what this server answers."""
+"""Headers of answers that begin so are removed: no page of another origin may read what this server answers."""
 
 POLICY = b"content-security-policy"
 
@@ -31,10 +31,10 @@ HEADERS = (
 """Headers of every answer."""
 
 FORWARDED = frozenset({b"x-forwarded-host", b"x-forwarded-proto"})
-"""Headers of requests that Gradio believes; without a trusted proxy they are removed."""
+"""Headers of requests that Gradio trusts; without a trusted proxy they are removed."""
 
 INTERNAL = frozenset({b"x-gradio-server"})
-"""One that it believes from its own server for rendering, which is not used here; it is always removed."""
+"""One that it trusts, of its own server for rendering, which is not used here; it is always removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class Guard:
         await self._app(self._cleaned(scope), receive if size == 0 else body.replayed(read, receive), send)
 
     def _cleaned(self, scope: Scope) -> Scope:
-        """The request without what would only mislead Gradio: addresses it believes, and queries (a wrong ?page= is an error)."""
+        """The request without what would only mislead Gradio: addresses it trusts, and queries (a wrong ?page= is an error)."""
         removed = INTERNAL if self._rule.trusted_proxy else INTERNAL | FORWARDED
         cleaned = {**scope, "headers": [header for header in scope["headers"] if header[0] not in removed]}
         if plain_path(scope["path"], scope.get("raw_path"), scope.get("root_path", "")) in PAGE:
@@ -143,13 +143,13 @@ class Guard:
 
 
 def framing(rule: AddressRule) -> list[bytes]:
-    """The part of every content policy that says who may show this server in a frame."""
-    if rule.trusted_proxy:  # a hosted studio is shown in a frame, and whose frame is for its host to say
+    """The part of every content policy that lists the pages that may show this server in a frame."""
+    if rule.trusted_proxy:  # a hosted studio is shown in a frame, and its host decides in which
         return []
     return [" ".join(["frame-ancestors 'self'", *(str(origin) for origin in rule.allowed)]).encode()]
 
 
 def _answer(refusal: Refusal, unread: bool) -> PlainTextResponse:
-    """unread: a body is on its way that nobody will read; the connection ends with this answer."""
+    """unread: a body is on its way that is not read; the connection ends with this answer."""
     closing = {"connection": "close"} if unread else {}
     return PlainTextResponse(refusal.message, refusal.status, headers={**dict(refusal.headers), **closing})

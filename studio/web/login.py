@@ -1,7 +1,7 @@
-"""Who may use a server: anybody, who signs in with the API token, or who signs in with a name and a password.
+"""Admission to a server: public, with the API token, or with a name and a password.
 
-A browser that has signed in holds a cookie. It says until when it is good, with a signature whose key is made of the token and
-the passwords: so several servers with one token know it, none keeps a list, and another token or password ends them all.
+A browser that has signed in holds a cookie. Its value is the time at which it expires and a signature with a key made of
+the token and the passwords: several servers with one token accept it, none keeps a list, another token or password ends them all.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ MAX_COOKIES = 4
 MIN_PASSWORD = 8
 ATTEMPTS_AT_ONCE, ATTEMPTS_PER_S = 10, 0.1
 ADDRESSES = 4096
-"""So many addresses have their attempts counted; the one heard of longest ago is forgotten."""
+"""So many addresses have their attempts counted; the least recent one is dropped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """token: the API token. public: nobody has to sign in. users: name → password; with none the token is what signs in."""
+    """token: the API token. public: no browser has to sign in. users: name → password; with none the token is what signs in."""
 
     token: str
     public: bool = True
@@ -38,7 +38,7 @@ class Door:
 
     @property
     def cookie_name(self) -> str:
-        """Another one for each token: cookies do not know ports, and two servers of one host must not take each other's."""
+        """Another one for each token: all ports of a host share cookies, and its servers must not take each other's."""
         return f"rill-{self._sign('name')[:8]}"
 
     def cookie(self, now: float) -> str:
@@ -58,14 +58,14 @@ class Door:
         return kind.lower() == b"bearer" and hmac.compare_digest(token.strip(), self.token.encode())
 
     def opens(self, form: Mapping[str, str]) -> bool:
-        """Is what this form says enough to come in? Fields: token, or name and password."""
+        """Whether the fields of this form admit a browser: token, or name and password."""
         if not self.users:
             return _same(form.get("token", "").strip(), self.token)
         known = self.users.get(form.get("name", ""))
         return _same(form.get("password", ""), known or self.token) and known is not None
 
     def _cookies(self, headers: Iterable[tuple[bytes, bytes]]) -> list[str]:
-        """This door's cookies; a browser sends one for each path that has it, and more than a few are nobody's."""
+        """This door's cookies; a browser sends one for each path that has it, and more than a few are ignored."""
         texts = b";".join(value for name, value in headers if name == b"cookie").decode("latin-1")
         pairs = (pair.strip().partition("=") for pair in texts.split(";")) if texts else ()
         ours = self.cookie_name if texts else ""
@@ -107,8 +107,8 @@ def fields(body: bytes) -> dict[str, str]:
 
 def page(template: str, door: Door, message: str = "") -> str:
     """The page to sign in. template: assets/login.html; message: why the last attempt failed, in words of ours."""
-    asked = "password" if door.users else "token"
-    for other in {"password", "token"} - {asked}:
+    shown = "password" if door.users else "token"
+    for other in {"password", "token"} - {shown}:
         before, _, rest = template.partition(f"<!-- {other} -->")
         template = before + rest.partition("<!-- / -->")[2]
     return template.replace("<!-- message -->", message)
@@ -118,11 +118,11 @@ def page(template: str, door: Door, message: str = "") -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options that say who may come in."""
+    """The options of admission."""
     parser.add_argument(
         "--public",
         action="store_true",
-        help="let anybody in. Without it, browsers need the API token (or --login) where the server is not on 127.0.0.1 alone",
+        help="admit any browser. Without it, browsers need the API token (or --login) where the server is not on 127.0.0.1 alone",
     )
     parser.add_argument(
         "--login",
@@ -141,7 +141,7 @@ def chosen(args: argparse.Namespace, reachable: bool) -> tuple[bool, dict[str, s
 
 
 def words(public: bool, users: bool, address: str, token: str | None) -> list[str]:
-    """What the server prints on how to come in. token: a random one, which nobody knows yet; None for the operator's own."""
+    """What the server prints on how to sign in. token: a random one, which is printed; None for the operator's own."""
     lines = [] if token is None else [f"API token for clients that are not browsers: {token}"]
     if not public and not users:
         lines.append(f"Sign in at {address}{LOGIN}" + (" with RILL_TOKEN" if token is None else f"#{token}"))

@@ -1,6 +1,6 @@
 """The web application: websocket, health, metrics, the browser client's files, and the page mounted last.
 
-With studio/web/guard.py, which stands before it, the only module beside studio/web/page/ that knows FastAPI and Gradio.
+With studio/web/guard.py, which stands before it, the only module beside studio/web/page/ that imports FastAPI and Gradio.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ STATIC = ("client", "samples", "presets")
 
 
 def create_app(config: ServerConfig, factory: PipelineFactory, *, with_page: bool = True) -> FastAPI:
-    """The application. The model begins to load once the page is built, in its own thread: imports take turns, and a visitor
-    wants the page first.
+    """The application. The model begins to load once the page is built, in its own thread: imports take turns, and the page
+    comes first.
 
     `app.state.hub` is the Hub. with_page False leaves Gradio out (tests, headless servers).
     """
@@ -120,25 +120,25 @@ def _declare_login(app: FastAPI, hub: Hub, door: Door) -> None:
     policy, attempts, rule = text_of(of_small_page(template)), Attempts(), hub.config.rule
     above = {"Cache-Control": "no-store", "Location": "../"}  # relative: a proxy may have put the studio below a path
 
-    def asking(status: int, message: str = "") -> Response:
+    def form(status: int, message: str = "") -> Response:
         headers = {"Cache-Control": "no-store", "Content-Security-Policy": policy}
         return HTMLResponse(page_of(template, door, message), status, headers)
 
     @app.get(LOGIN)
-    async def ask() -> Response:
-        return Response(status_code=303, headers=above) if door.public else asking(200)
+    async def login_page() -> Response:
+        return Response(status_code=303, headers=above) if door.public else form(200)
 
     @app.post(LOGIN)
     async def enter(request: Request) -> Response:
         if judge(request.scope["scheme"], request.scope["headers"], rule) in ("foreign", "host"):
-            return asking(403, "This page came from another site.")
+            return form(403, "This page came from another site.")
         address = _address(request, rule.trusted_proxy)
         if not attempts.take(address, hub.clock()):
-            return asking(429, "Too many attempts. Please wait a minute.")
+            return form(429, "Too many attempts. Please wait a minute.")
         if not door.opens(fields(await request.body())):
             hub.metrics.refusals.labels("login").inc()
-            log.warning("somebody at %s could not sign in", address)
-            return asking(401, "That is not right. Please try again.")
+            log.warning("failed sign-in from %s", address)
+            return form(401, "That is not right. Please try again.")
         answer = Response(status_code=303, headers=above)
         own = own_origin(request.scope["scheme"], request.scope["headers"], rule.trusted_proxy)
         path = request.scope.get("root_path", "") + "/"
@@ -224,7 +224,7 @@ class WebSocketSocket:
 
 
 class FreshFiles(StaticFiles):
-    """Files that a browser asks for again each time (and gets 304 for): after an update nobody runs half of the old client."""
+    """Files that a browser requests again each time (and gets 304 for): after an update no browser mixes old and new files."""
 
     def file_response(
         self, full_path: str | os.PathLike[str], stat_result: os.stat_result, scope: Scope, status_code: int = 200

@@ -21,7 +21,7 @@ import uvicorn
 log = logging.getLogger("rill")
 
 CODES = {signal.SIGTERM: 0, signal.SIGINT: 130}
-"""Exit codes. SIGTERM is how a service is asked to end, so that is no failure."""
+"""Exit codes. SIGTERM is the regular way to end a service, so that is no failure."""
 
 END_S = 4.0
 """From the signal to the hard end."""
@@ -84,7 +84,7 @@ class Shutdown:
 
 
 async def in_own_thread(work: Callable[[], None], seconds: float) -> None:
-    """Run `work`, and raise what it raises. After `seconds` it goes on alone, and nobody waits for its thread."""
+    """Run `work`, and raise what it raises. After `seconds` it goes on alone, and its thread is not joined."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[None] = loop.create_future()
 

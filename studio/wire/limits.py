@@ -61,7 +61,7 @@ class Limits:
     )
 
     def public(self) -> dict[str, float]:
-        """What a client must know, for the welcome."""
+        """The limits that a welcome names."""
         return {name: getattr(self, name) for name in self.PUBLIC}
 
 

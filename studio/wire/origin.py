@@ -37,7 +37,7 @@ class AddressRule:
     """What decides about a handshake.
 
     hosts: names this server answers to besides IP addresses and its loopback names; "*" is any.
-    allowed: foreign origins that may connect. trusted_proxy: believe X-Forwarded-Proto and X-Forwarded-Host.
+    allowed: foreign origins that may connect. trusted_proxy: use X-Forwarded-Proto and X-Forwarded-Host.
     """
 
     hosts: Sequence[str] = ()

@@ -39,7 +39,7 @@ def test_the_camera_file_holds_the_clip(tmp_path: Path) -> None:
 
 
 class Scripted:
-    """A page whose scripts have prepared answers, in the order of the asking."""
+    """A page whose scripts have prepared answers, in the order of the calls."""
 
     def __init__(self, answers: Iterator[Any]) -> None:
         self.answers = answers

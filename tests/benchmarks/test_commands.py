@@ -41,7 +41,7 @@ def test_ablation(capsys: pytest.CaptureFixture[str], mini_model: Path, tmp_path
         assert picture.format == "PNG" and picture.width > 1000
 
 
-def test_ablation_says_what_a_model_refuses(mini_model: Path) -> None:
+def test_ablation_reports_what_a_model_refuses(mini_model: Path) -> None:
     from benchmarks.configurations import groups
     from pipelines import StreamSpec, load
 
@@ -211,7 +211,7 @@ print("a line before"), print(json.dumps({"generated_fps": 20.0}))
 
 @pytest.fixture
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder whose app.py says what app.py would say."""
+    """A folder whose app.py prints what the real one would print."""
     (tmp_path / "app.py").write_text(APP)
     monkeypatch.setattr(live, "ROOT", tmp_path)
     return tmp_path

@@ -15,7 +15,7 @@ def closing(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, An
     return dict(json.loads(capsys.readouterr().out.strip().splitlines()[-1]))
 
 
-def test_without_a_gpu_one_sentence_says_what_is_needed(
+def test_without_a_gpu_one_sentence_names_what_is_needed(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

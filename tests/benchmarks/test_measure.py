@@ -88,7 +88,7 @@ def test_a_stretch_counts_after_its_lead_and_keeps_every_picture(pipeline: Strea
     assert len(block.stages["denoise"]) == 5 and block.wall_s > 0.0 and block.cpu_s > 0.0
 
 
-def test_a_stretch_with_a_cache_knows_its_reuse_frames(pipeline: StreamPipeline) -> None:
+def test_a_stretch_with_a_cache_counts_its_reuse_frames(pipeline: StreamPipeline) -> None:
     settings = Settings().patched({"cache.enabled": True, "cache.interval": 3})
     pipeline.prepare(settings)
     block = Stretch(pipeline, settings, [moving(1)[0]] * 8, lead=2).run()
@@ -111,4 +111,4 @@ def test_a_skipped_frame_shows_the_picture_before_it(pipeline: StreamPipeline) -
 def test_adaptive_guidance_notes_where_it_dropped_the_negative_row(pipeline: StreamPipeline) -> None:
     patch = {"guidance_mode": "adaptive", "guidance": 1.5, "guidance_alike": 0.5, "stream_batch.enabled": False}
     block = Stretch(pipeline, Settings().patched(patch), [moving(1)[0]] * 10, lead=0).run()
-    assert block.dropped_rows == {*range(1, 9)}  # asked at 0, and again eight frames later
+    assert block.dropped_rows == {*range(1, 9)}  # computed at 0, and again eight frames later

@@ -1,7 +1,7 @@
 from benchmarks import performance_doc
 
 
-def test_the_page_is_what_the_results_say() -> None:
+def test_the_page_matches_the_results() -> None:
     assert performance_doc.TARGET.read_text(encoding="utf-8") == performance_doc.document()
 
 

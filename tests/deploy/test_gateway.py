@@ -35,7 +35,7 @@ def test_no_request(raw: bytes) -> None:
 
 
 class Listener:
-    """A replica that says its name, then repeats what it is told."""
+    """A replica that sends its name, then echoes."""
 
     def __init__(self, name: str) -> None:
         self.name, self.host, self.port, self.places = name, "127.0.0.1", 0, 0
@@ -73,7 +73,7 @@ class Two:
 
     async def acquire(self, at: str | None) -> Route:
         if not self.alive:
-            raise NoReplicaError("nobody is there")
+            raise NoReplicaError("no replica")
         found = self.alive.get(at or "") or min(self.alive.values(), key=lambda one: one.places)
         found.places += 1
         return found
@@ -126,7 +126,7 @@ async def test_bytes_pass_both_ways_whatever_they_are() -> None:
         assert all(listener.places == 0 for listener in two.alive.values())
 
 
-async def test_who_comes_back_comes_to_the_same_replica() -> None:
+async def test_a_returning_client_reaches_the_same_replica() -> None:
     async with gateway() as (_, _, port):
         assert [(await opened(port, b"r2"))[2] for _ in range(3)] == [b"r2"] * 3
         assert (await opened(port))[2] == b"r1"

@@ -87,7 +87,7 @@ class Visitor:
 
     async def __aenter__(self) -> Visitor:
         await self.client.__aenter__()
-        self._tasks = [asyncio.create_task(self._send()), asyncio.create_task(self._hear())]
+        self._tasks = [asyncio.create_task(self._send()), asyncio.create_task(self._receive())]
         return self
 
     async def __aexit__(self, *ended: Any) -> None:
@@ -102,7 +102,7 @@ class Visitor:
         while True:
             await self.client.frame(picture)
 
-    async def _hear(self) -> None:
+    async def _receive(self) -> None:
         while True:
             self.shown.append(await self.client.shown())
 
@@ -151,7 +151,7 @@ async def test_killing_one_leaves_the_other_streaming_and_its_clients_go_on_ther
         os.kill(victim["pid"], signal.SIGKILL)
         for visitor in staying:
             await visitor.see(10, 20)
-        assert [visitor.client.welcome["session"] for visitor in staying] == sessions, "nobody else notices"
+        assert [visitor.client.welcome["session"] for visitor in staying] == sessions, "no other session is affected"
 
         # Its visitors go on with what they had set.
         for visitor in leaving:
@@ -181,7 +181,7 @@ async def test_a_replica_that_goes_is_drained(handle: Any, cluster: ray_serve.Cl
         await asyncio.sleep(cluster.lease_s + 1.0)  # the first calls have ended, and others hold the places
         for visitor in visitors:
             await visitor.see(3)
-            assert visitor.client.welcome["resumed"] is False, "nobody had to connect again"
+            assert visitor.client.welcome["resumed"] is False, "no client had to connect again"
         await asyncio.to_thread(ray_serve.deploy, replace(cluster, least=1, most=1))
         async with asyncio.timeout(60):
             while visitors[0].at != visitors[1].at:

@@ -111,12 +111,12 @@ def tiny_segments(sockets: Sockets) -> None:
         send(made, bytes([byte]))
 
 
-def silent(count: int, *said: bytes) -> Attack:
+def silent(count: int, *sent: bytes) -> Attack:
     """Connections that send only these bytes."""
 
     def attack(sockets: Sockets) -> None:
         for number in range(count):
-            sockets.connect(said[number % len(said)])
+            sockets.connect(sent[number % len(sent)])
 
     return attack
 

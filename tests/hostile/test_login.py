@@ -1,4 +1,4 @@
-"""Where a login is asked for, nothing of the studio is to be had without it: no page, no file, no websocket."""
+"""Where a login is required, nothing of the studio is to be had without it: no page, no file, no websocket."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from studio.web.allowed import LISTED, WITHOUT_LOGIN
 from studio.web.login import ATTEMPTS_AT_ONCE, Door
 from studio.web.server import create_app
 from studio.wire.origin import AddressRule
-from tests.hostile.test_routes import METHODS, asked, filled, walk
+from tests.hostile.test_routes import METHODS, filled, request, walk
 from tests.studio.fake import FakePipeline
 from tests.studio.harness import TOKEN, Running, connected, serving
 
@@ -50,7 +50,7 @@ async def test_without_a_login_there_is_nothing(gated: Running) -> None:
     for path in sorted(paths):
         for method in METHODS:
             if (method, path) not in WITHOUT_LOGIN:
-                status, rest = await asked(gated, method, path)
+                status, rest = await request(gated, method, path)
                 assert status in (401, 404) or (path == "/" and status == 303), (method, path)
                 assert len(rest.partition("\r\n\r\n")[2]) < 200 and TOKEN not in rest
 
@@ -85,7 +85,7 @@ async def test_the_right_token_opens_page_files_and_websocket() -> None:
             assert (await visitor.get("/metrics")).status_code == 401, "a cookie is not the API token"
             cookie = given.partition(";")[0]
         async with connected(server, headers={"Cookie": cookie}) as peer:
-            await peer.say("hello", protocol=1)
+            await peer.send("hello", protocol=1)
             assert (await peer.next_text("welcome", "error"))["type"] == "welcome"
 
 
@@ -94,22 +94,22 @@ async def test_the_right_token_opens_page_files_and_websocket() -> None:
 )
 async def test_the_websocket_is_behind_the_login_too(gated: Running, cookie: str) -> None:
     async with connected(gated, headers={"Cookie": cookie} if cookie else {}) as peer:
-        await peer.say("hello", protocol=1)
+        await peer.send("hello", protocol=1)
         assert (await peer.next_text("welcome", "error"))["code"] == "unauthorized"
         assert (await peer.closed())[0] == 4401
 
 
-async def test_a_cookie_does_not_help_who_has_no_origin(gated: Running) -> None:
+async def test_a_cookie_does_not_help_without_an_origin(gated: Running) -> None:
     door = Door(TOKEN, public=False)
     async with connected(gated, origin=None, headers={"Cookie": f"{door.cookie_name}={door.cookie(1e10)}"}) as peer:
-        await peer.say("hello", protocol=1)
+        await peer.send("hello", protocol=1)
         assert (await peer.closed())[0] == 4401
 
 
 async def test_programs_show_the_token(gated: Running) -> None:
     for origin in ("own", None):
         async with connected(gated, origin=origin) as peer:
-            await peer.say("hello", protocol=1, token=TOKEN)
+            await peer.send("hello", protocol=1, token=TOKEN)
             assert (await peer.next_text("welcome", "error"))["type"] == "welcome"
     async with client(gated, **BEARER) as program:
         assert (await program.get("/rill/client/studio.js")).status_code == 200
@@ -181,7 +181,7 @@ async def test_below_a_path_everything_is_as_at_the_root() -> None:
         await asyncio.to_thread(app.state.hub.close)
 
 
-async def test_a_public_server_asks_for_nothing() -> None:
+async def test_a_public_server_requires_no_login() -> None:
     with serving() as server:
         async with client(server) as visitor:
             answer = await visitor.get("/rill/login")

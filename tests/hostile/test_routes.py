@@ -65,7 +65,7 @@ def filled(path: str) -> str:
     return re.sub(r"\{[^}]*\}", "x", path)
 
 
-async def asked(running: Running, method: str, target: str, *headers: str) -> tuple[int, str]:
+async def request(running: Running, method: str, target: str, *headers: str) -> tuple[int, str]:
     """Status and all the rest of the answer to a request whose target is sent as it stands, dots, escapes and all."""
     reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
     host = () if any(line.startswith("Host:") for line in headers) else (f"Host: {running.host}",)
@@ -84,7 +84,7 @@ async def test_every_route_outside_the_list_is_404_by_every_method(running: Runn
     wrong = []
     for path in paths:
         for method in METHODS:
-            status, rest = await asked(running, method, filled(path), f"Authorization: Bearer {TOKEN}")
+            status, rest = await request(running, method, filled(path), f"Authorization: Bearer {TOKEN}")
             listed = (method, path) in SERVED or (method in LOOK and filled(path).startswith(FOLDERS))
             refused = status == 404 and (method == "HEAD" or UNKNOWN.message in rest)
             if (listed and refused and "{" not in path) or (not listed and not refused):
@@ -163,12 +163,12 @@ ATTACKS = [
 
 @pytest.mark.parametrize(("method", "target"), ATTACKS)
 async def test_attacks(running: Running, method: str, target: str) -> None:
-    assert (await asked(running, method, target))[0] == 404
+    assert (await request(running, method, target))[0] == 404
 
 
 async def test_a_whole_address_as_target_is_no_way_around(running: Running) -> None:
     for target in (f"http://{running.host}/gradio_api/info", "http://127.0.0.1:1/healthz", "*"):
-        assert (await asked(running, "GET", target))[0] in (400, 404)
+        assert (await request(running, "GET", target))[0] in (400, 404)
 
 
 PIECES = [*"/.%\\;:ab=", "..", "gradio_api", "rill", "assets", "client", "view"]
@@ -207,7 +207,7 @@ async def test_no_foreign_page_may_read_anything(running: Running) -> None:
         for path in paths:
             for method, more in (("GET", ()), ("POST", ()), ("OPTIONS", ("Access-Control-Request-Method: POST",))):
                 for host in (running.host, f"localhost:{running.port}"):
-                    status, rest = await asked(running, method, path, f"Origin: {origin}", f"Host: {host}", *more)
+                    status, rest = await request(running, method, path, f"Origin: {origin}", f"Host: {host}", *more)
                     assert "access-control-" not in rest.partition("\r\n\r\n")[0].lower(), (method, path, origin, host)
                     assert method != "OPTIONS" or status == 404
 
@@ -306,7 +306,7 @@ async def test_a_port_of_its_own_has_metrics_and_nothing_else() -> None:
             ):
                 pass
         assert caught.value.response.status_code == 404
-        assert (await asked(server, "GET", "/metrics"))[0] == 401
+        assert (await request(server, "GET", "/metrics"))[0] == 401
 
 
 async def test_health_names_no_path() -> None:

@@ -30,7 +30,7 @@ async def test_while_the_model_loads_and_a_visitor_waits() -> None:
     with service(hold="load") as running:
         running.line("holding")
         async with connected(running) as peer:
-            await peer.say("hello", protocol=1)
+            await peer.send("hello", protocol=1)
             await peer.next_text("loading")
             running.process.send_signal(signal.SIGINT)
             assert (await peer.closed())[0] == 1012
@@ -52,13 +52,13 @@ async def watched(running: Service, resume: str) -> AsyncIterator[None]:
 HALF_SAID = (b"", b"GET / HT", b"POST /rill/view HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n")
 
 
-async def test_while_graphs_are_built_and_visitors_look_or_say_nothing() -> None:
+async def test_while_graphs_are_built_and_clients_watch_or_are_silent() -> None:
     with service(hold="build") as running, contextlib.ExitStack() as stack:
         running.line("Model")
-        for said in HALF_SAID:
-            stack.enter_context(socket.create_connection(("127.0.0.1", running.port))).sendall(said)
+        for sent in HALF_SAID:
+            stack.enter_context(socket.create_connection(("127.0.0.1", running.port))).sendall(sent)
         async with joined(running) as peer, watched(running, peer.welcome["resume"]):
-            await peer.say("settings", patch={"steps": 2})
+            await peer.send("settings", patch={"steps": 2})
             await asyncio.to_thread(running.line, "holding")
             await peer.round()
             running.process.send_signal(signal.SIGTERM)

@@ -51,7 +51,7 @@ def read_all(peer: socket.socket) -> bytes:
 
 
 @pytest.mark.parametrize("what", SLOW)
-def test_who_says_half_of_something_is_let_go(running: Running, what: str) -> None:
+def test_an_incomplete_request_is_closed(running: Running, what: str) -> None:
     with socket.create_connection(("127.0.0.1", running.port), timeout=60) as peer:
         peer.sendall(SLOW[what])
         read_all(peer)
@@ -71,19 +71,19 @@ async def test_a_trickle_is_no_excuse(running: Running, what: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "sent",
     [b"", frame(Opcode.PING), frame(Opcode.TEXT, HELLO, False), frame(Opcode.TEXT, HELLO)[:9]],
     ids=["nothing", "a ping", "a fragment", "half a frame"],  # the frames' masks are random, and workers compare names
 )
-def test_who_never_completes_a_hello_is_let_go(running: Running, said: bytes) -> None:
+def test_an_incomplete_hello_is_closed(running: Running, sent: bytes) -> None:
     with socket.create_connection(("127.0.0.1", running.port), timeout=60) as peer:
         peer.sendall(handshake(running.host))
         assert b" 101 " in peer.recv(4096)
-        peer.sendall(said)
+        peer.sendall(sent)
         assert b"timeout" in read_all(peer)
 
 
-def test_who_does_not_answer_a_close_frame_is_let_go(running: Running) -> None:
+def test_an_unanswered_close_frame_ends_the_connection(running: Running) -> None:
     with socket.create_connection(("127.0.0.1", running.port), timeout=60) as peer:
         peer.sendall(handshake(running.host))
         assert b" 101 " in peer.recv(4096)
@@ -91,7 +91,7 @@ def test_who_does_not_answer_a_close_frame_is_let_go(running: Running) -> None:
         assert b"bad_message" in read_all(peer)
 
 
-def test_who_does_not_read_an_answer_is_let_go(running: Running) -> None:
+def test_a_client_that_does_not_read_is_closed(running: Running) -> None:
     before = running.admission.total
     with socket.socket() as peer:
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -105,10 +105,10 @@ def test_who_does_not_read_an_answer_is_let_go(running: Running) -> None:
 
 
 async def test_visitors_are_not_let_go(running: Running) -> None:
-    """Long after every limit has passed for somebody else on the same server."""
+    """Long after every limit has passed for another client of the same server."""
     async with joined(running) as peer:
         for _ in range(3):
-            await asyncio.to_thread(test_who_says_half_of_something_is_let_go, running, "nothing")
+            await asyncio.to_thread(test_an_incomplete_request_is_closed, running, "nothing")
             assert (await peer.round()).verdict == "generated"
 
 
@@ -118,10 +118,10 @@ async def test_crowds_of_every_kind_leave_places_for_newcomers() -> None:
                        "max_connections": 40, "max_per_address": 40, "max_before_hello": 10})  # fmt: skip
     with serving(limits) as server, contextlib.ExitStack() as stack:
         async with joined(server) as seated:
-            for said in (*SLOW.values(), handshake(server.host)):
+            for sent in (*SLOW.values(), handshake(server.host)):
                 for _ in range(25):
                     peer = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=60))
-                    peer.sendall(said)
+                    peer.sendall(sent)
                 async with joined(server) as newcomer:
                     await newcomer.round()
                 assert server.admission.unproven <= 10 and server.admission.total <= 40

@@ -118,26 +118,26 @@ def test_a_name_that_no_file_can_have_is_no_model(model: str, tmp_path: Path, mo
     assert not ChangeRule("alone", (tmp_path,)).allows(model)
 
 
-async def _say(running: Running, messages: Sequence[str | bytes], text: bool | None = None) -> None:
-    """One connection: a hello, these messages, a ping; heard out until the pong or the end."""
+async def _send(running: Running, messages: Sequence[str | bytes], text: bool | None = None) -> None:
+    """One connection: a hello, these messages, a ping; read until the pong or the end."""
     async with joined(running) as peer:
         with contextlib.suppress(ConnectionClosed):
             for message in messages:
                 await peer.socket.send(message, text=text)
-            await peer.say("ping", t=1)
+            await peer.send("ping", t=1)
             await peer.next_text("pong")
 
 
 @PATIENT
 @given(st.lists(SPECS.map(lambda spec: json.dumps({"type": "spec", "spec": spec})), max_size=4))
 def test_spec_messages(running: Running, messages: list[str]) -> None:
-    asyncio.run(_say(running, messages))
+    asyncio.run(_send(running, messages))
 
 
 @settings(PATIENT, max_examples=20)  # each waits for the closing handshake
 @given(st.lists(st.binary(max_size=40), min_size=1, max_size=3))
 def test_text_that_is_not_utf_8(running: Running, messages: list[bytes]) -> None:
-    asyncio.run(_say(running, messages, text=True))
+    asyncio.run(_send(running, messages, text=True))
 
 
 async def _hello(running: Running, hello: dict[str, Any]) -> None:
@@ -145,7 +145,7 @@ async def _hello(running: Running, hello: dict[str, Any]) -> None:
         await peer.socket.send(json.dumps({"type": "hello", **hello}))
         with contextlib.suppress(ConnectionClosed):
             if (await peer.next_text("welcome", "error"))["type"] == "welcome":
-                await peer.say("bye")
+                await peer.send("bye")
             await peer.closed()
 
 
@@ -219,5 +219,5 @@ async def test_a_handshake_that_is_cut_off(running: Running) -> None:
             writer.write(head[:cut].encode())
             await writer.drain()
     async with joined(running) as peer:
-        await peer.say("ping", t=1)
+        await peer.send("ping", t=1)
         await peer.next_text("pong")

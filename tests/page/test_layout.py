@@ -1,4 +1,4 @@
-"""The Gradio side: every declared setting has one control, which the client knows by its id and Gradio's events leave alone."""
+"""The Gradio side: every declared setting has one control, which the client finds by its id and Gradio's events leave alone."""
 
 from __future__ import annotations
 

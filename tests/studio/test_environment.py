@@ -12,7 +12,7 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     environment._log_once.cache_clear()
 
 
-def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_cache_is_where_the_environment_puts_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert environment.cache_dir() == tmp_path / ".cache" / "rill"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "x"))
@@ -21,7 +21,7 @@ def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch
     assert environment.cache_dir() == tmp_path / "r"
 
 
-def test_a_user_without_a_home_has_no_cache_and_is_told_once(
+def test_a_user_without_a_home_has_no_cache_and_one_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def homeless() -> Path:

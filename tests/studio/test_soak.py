@@ -56,7 +56,7 @@ async def visit(running: Running, seed: int) -> None:
             await asyncio.gather(sending, return_exceptions=True)
 
 
-async def test_whatever_is_set_and_however_often_the_line_breaks_everybody_is_answered() -> None:
+async def test_whatever_is_set_and_however_often_the_line_breaks_every_client_is_answered() -> None:
     with serving(Limits(max_sessions=CLIENTS), step_s=0.01) as running:
         async with asyncio.TaskGroup() as group:
             for seed in range(CLIENTS):

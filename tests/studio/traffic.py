@@ -113,7 +113,7 @@ class Client:
     left: Demand | None = None  # of a frame of which parts are done
     begun: float = 0.0  # when that frame arrived
 
-    def wants(self) -> Demand:
+    def demand_now(self) -> Demand:
         return self.demands(self.served) if self.left is None else self.left
 
 
@@ -171,12 +171,12 @@ def simulate(
     while now < seconds:
         arrivals(now)
         waiting = {name: client for name, client in clients.items() if client.arrived is not None or client.left is not None}
-        chosen = scheduler.choose([WaitingSession(n, c.since, c.wants()) for n, c in waiting.items()])
+        chosen = scheduler.choose([WaitingSession(n, c.since, c.demand_now()) for n, c in waiting.items()])
         if not chosen:
-            assert not waiting, "the device idles although somebody waits"
+            assert not waiting, "the device idles although a session waits"
             now = events[0][0]
             continue
-        taken = {name: leading_rows(clients[name].wants(), count) for name, count in chosen.items()}
+        taken = {name: leading_rows(clients[name].demand_now(), count) for name, count in chosen.items()}
         rows: Counter[Any] = Counter()
         for demand in taken.values():
             rows.update(demand)
@@ -191,7 +191,7 @@ def simulate(
             if client.left is None:
                 report.waits[name] += [now - client.since] if now >= warm_up else []
                 client.begun, client.arrived = client.arrived or 0.0, None
-            client.left = Counter(client.wants()) - Counter(demand) or None
+            client.left = Counter(client.demand_now()) - Counter(demand) or None
             if client.left is None:
                 client.served += 1
                 if now >= warm_up:

@@ -70,7 +70,7 @@ def test_training_is_repeatable_and_goes_on(tmp_path: Path) -> None:
     assert all(map(torch.equal, first.parameters(), train(tmp_path / "a").parameters()))  # done already: nothing changes
 
 
-def test_upper_layers_learn_what_descriptors_tell() -> None:
+def test_upper_layers_can_be_trained_from_descriptors() -> None:
     rng = torch.Generator().manual_seed(0)
     x = torch.rand(60, 3, 64, 64, generator=rng) * torch.linspace(0.2, 1, 60).view(60, 1, 1, 1)
     labels = (torch.arange(60) >= 30).long()

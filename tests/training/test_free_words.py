@@ -55,7 +55,7 @@ def test_enough_prompts_get_a_look_that_a_person_would_accept(reader: Reader, na
     assert score.share(results) >= FLOOR, refused
 
 
-def test_the_lists_are_as_long_and_as_mixed_as_they_say() -> None:
+def test_the_lists_are_as_long_and_as_mixed_as_declared() -> None:
     listed, held_out = sources.wishes("prompts"), sources.wishes("prompts_held_out")
     assert (len(listed), len(held_out)) == (120, 40)
     assert not {wish.prompt for wish in listed} & {wish.prompt for wish in held_out}
@@ -113,6 +113,6 @@ def test_the_command_prints_the_share_of_both_lists(capsys: pytest.CaptureFixtur
         main(["score", "--model", str(Path(__file__).parent)])
 
 
-def test_rare_words_say_more() -> None:
+def test_rare_words_weigh_more() -> None:
     weights = build.weights(1000)
     assert (weights[1:] > weights[:-1]).all() and 0 < weights[0] < weights[-1] < 1

@@ -17,7 +17,7 @@ from training.words import vocabulary_words
 
 
 @torch.no_grad()
-def test_the_fit_finds_the_convolution_that_made_the_pairs_and_says_how_much_it_explains() -> None:
+def test_the_fit_finds_the_convolution_that_made_the_pairs_and_its_explained_share() -> None:
     torch.manual_seed(0)
     true, found = nn.Conv2d(3, 2, 3, padding=1), nn.Conv2d(3, 2, 3, padding=1)
     pictures = [torch.randn(4, 3, 12, 12) + 0.5 for _ in range(3)]
@@ -61,7 +61,7 @@ def test_where_the_latents_stay_everything_is_taken_over_but_places_that_there_w
     model, explained = grow.grown(older, old, old, np.zeros((1, 3, 8, 8), np.uint8), named, 0)
     assert explained == {}
     ours, theirs = model.state_dict(), older.state_dict()
-    spare = "text_encoder.embeddings.token_embedding.weight"  # rows of no word are nobody's
+    spare = "text_encoder.embeddings.token_embedding.weight"  # some rows belong to no word
     assert spare in theirs and all(torch.equal(ours[name], value) for name, value in theirs.items() if name != spare)
     changed = CosineAutoencoder.from_pretrained("assets/pocket/vae")
     changed.latent_std *= 1.1

@@ -1,4 +1,4 @@
-"""Lessons: what is noised, what shall come out, and what is said about it."""
+"""Lessons: what is noised, what shall come out, and its prompt."""
 
 import json
 from pathlib import Path
@@ -38,9 +38,9 @@ def drawn(store: np.ndarray, named: Scenes, kind: str, n: int = 12) -> lessons.L
 def test_a_look_turns_the_source_into_something_else(store: np.ndarray, named: Scenes) -> None:
     lesson = drawn(store, named, "look")
     changed = (lesson.start - lesson.target).abs().mean((1, 2, 3))
-    asked = [parse(prompt) != Request() for prompt in lesson.prompts]
-    assert sum(asked) >= 6
-    assert all(change > 0.005 for change, other in zip(changed.tolist(), asked, strict=True) if other)
+    changing = [parse(prompt) != Request() for prompt in lesson.prompts]
+    assert sum(changing) >= 6
+    assert all(change > 0.005 for change, other in zip(changed.tolist(), changing, strict=True) if other)
 
 
 def test_what_has_the_look_already_stays(store: np.ndarray, named: Scenes) -> None:

@@ -49,7 +49,7 @@ def test_at_least_24_looks_of_seven_groups() -> None:
 
 @pytest.mark.parametrize("name", LOOKS)
 def test_a_window_shows_the_same_look(name: str) -> None:
-    """Moved by multiples of 8 pixels a look moves along: what lies beyond 24 pixels has no say, apart from wide halos."""
+    """Moved by multiples of 8 pixels a look moves along: what lies beyond 24 pixels has no effect, apart from wide halos."""
     x = scenes.landscape(1, 192, torch.Generator().manual_seed(5))
     whole, window = LOOKS[name](x), LOOKS[name](x[..., 24:184, 16:176])
     inside = slice(48, -48)

@@ -47,13 +47,13 @@ def photos() -> dict[str, Tensor]:
     return {name: photographs.square(photographs.held_out()[name], 256) for name in ("astronaut", "coffee")}
 
 
-def test_it_knows_what_it_says(tested: Subject) -> None:
+def test_it_recognises_its_own_prompts(tested: Subject) -> None:
     listed = read_vocabulary(FOLDER)
     assert len(tested.looks) == len(listed.looks) >= 20 and len(listed.painted) >= 24 and len(tested.scenes) == len(listed.scenes)
     assert {word.group for word in listed.modifiers} == {"palette", "light", "texture", "intensity"}
 
 
-def test_looks_are_told_apart(tested: Subject, photos: dict[str, Tensor]) -> None:
+def test_looks_are_distinguished(tested: Subject, photos: dict[str, Tensor]) -> None:
     judge = classifier.load(classifier.FOLDER / "classifier_looks.safetensors")
     right = [
         classifier.predicted(judge, paint(tested.model, tested.vae, x, [look.prompt], 0.6))[0] == look.name

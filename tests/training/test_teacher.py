@@ -1,4 +1,4 @@
-"""Requests are validated; modifiers keep shape and range, do what their names say, and show in every kind of look."""
+"""Requests are validated; modifiers keep shape and range, do what their names promise, and show in every kind of look."""
 
 import collections
 

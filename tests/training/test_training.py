@@ -139,8 +139,8 @@ def test_a_refinement_goes_on_from_a_finished_model(tmp_path: Path, monkeypatch:
     for (name, mine), theirs in zip(painter.named_parameters(), earlier.parameters(), strict=True):
         if "token_embedding" not in name:  # which has spare rows
             torch.testing.assert_close(mine, theirs, atol=1e-3, rtol=1e-3)
-    told, meant = (some.denoiser.pooled(["a stormy sea", "oil painting"]) for some in (painter, earlier))
-    torch.testing.assert_close(told, meant, atol=1e-2, rtol=1e-2)
+    got, expected = (some.denoiser.pooled(["a stormy sea", "oil painting"]) for some in (painter, earlier))
+    torch.testing.assert_close(got, expected, atol=1e-2, rtol=1e-2)
     encoder = autoencoder.read(tmp_path / "runs" / "autoencoder")
     torch.testing.assert_close(encoder.analysis.weight, earlier.vae.analysis.weight, atol=1e-3, rtol=1e-3)
 
@@ -172,7 +172,7 @@ def test_dreams_of_loose_detail_have_weights_of_their_own() -> None:
     assert set(refine.EXACT) < set(SUBJECTS)
 
 
-def test_what_repeats_with_every_latent_is_told_from_detail_elsewhere() -> None:
+def test_patterns_that_repeat_with_every_latent_differ_from_other_detail() -> None:
     rng = torch.Generator().manual_seed(0)
     picture = torch.rand(1, 3, 128, 128, generator=rng)
     cell = 0.1 * torch.randn(1, 3, 8, 8, generator=rng)
@@ -196,7 +196,7 @@ def test_perception_is_the_runs_own_or_the_one_that_is_kept(tmp_path: Path, monk
 
 
 class Faithful(Denoiser):
-    """Finds the clean latents of any noise, since it knows them."""
+    """Finds the clean latents of any noise, since they are given to it."""
 
     def forward(self, x: torch.Tensor, t: torch.Tensor, prompts: list[str]) -> torch.Tensor:
         self.seen.append((x, t))
@@ -213,7 +213,7 @@ def test_the_namer_is_the_runs_own_or_the_one_that_is_kept(tmp_path: Path, store
     assert not torch.allclose(ours(x), kept(x), atol=0.05)
 
 
-def test_only_pictures_that_name_a_look_are_asked_for_it() -> None:
+def test_only_pictures_whose_prompt_names_a_look_are_judged_by_it() -> None:
     torch.manual_seed(0)
     namer = Classifier(("oil", "ink")).requires_grad_(False)
     painted = (torch.rand(3, 3, 64, 64) * 2 - 1).requires_grad_()
@@ -256,7 +256,7 @@ def test_later_steps_keep_to_the_first_with_the_teachers_amount_of_detail(
     assert not all(map(torch.equal, weights[1.0, 0.8], weights[1.0, 0.0])), "and less detail than before"
 
 
-def test_the_denoiser_can_learn_alone(tmp_path: Path, store, named: Scenes, dreams: Dreams) -> None:
+def test_the_denoiser_can_be_trained_alone(tmp_path: Path, store, named: Scenes, dreams: Dreams) -> None:
     torch.manual_seed(0)
     painter = Painter(Denoiser(), CosineAutoencoder())
     before = {name: value.clone() for name, value in painter.state_dict().items()}
@@ -305,25 +305,25 @@ def test_learning_rate_and_average() -> None:
     assert step_rng(1, 2, 0).initial_seed() != step_rng(1, 2, 1).initial_seed()
 
 
-def test_the_critic_teaches_the_painter_and_itself_apart() -> None:
+def test_the_losses_of_painter_and_critic_reach_only_their_own_weights() -> None:
     torch.manual_seed(0)
-    critic, real, told = Critic(), torch.rand(2, 3, 32, 32), torch.randn(2, 128)
+    critic, real, prompts = Critic(), torch.rand(2, 3, 32, 32), torch.randn(2, 128)
     painted = torch.rand(2, 3, 32, 32, requires_grad=True)
-    dislike, matching, own = (value.sum() for value in critic_losses(critic, painted, real, told))
+    dislike, matching, own = (value.sum() for value in critic_losses(critic, painted, real, prompts))
     weights = list(critic.parameters())
     for value in (dislike, matching):
         to_painting, *to_critic = torch.autograd.grad(value, [painted, *weights], retain_graph=True, allow_unused=True)
         assert bool(to_painting.abs().sum() > 0) and all(gradient is None for gradient in to_critic)
     to_painting, *to_critic = torch.autograd.grad(own, [painted, *weights], allow_unused=True)
     assert to_painting is None and all(gradient is not None for gradient in to_critic)
-    assert float(critic_losses(critic, real, real, told)[1].sum()) == 0.0
+    assert float(critic_losses(critic, real, real, prompts)[1].sum()) == 0.0
     with torch.no_grad():
         critic.told.weight.normal_()
-    one, other = (critic(real, words)[-1] for words in (told, -told))
+    one, other = (critic(real, words)[-1] for words in (prompts, -prompts))
     assert not torch.equal(one, other), "the prompt counts"
 
 
-def test_statistics_know_texture_from_flatness_wherever_it_is() -> None:
+def test_statistics_distinguish_texture_from_flatness_wherever_it_is() -> None:
     rng = Generator().manual_seed(0)
     noise, moved, flat = (
         torch.randn((1, 8, 32, 32), generator=rng),

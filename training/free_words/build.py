@@ -18,7 +18,7 @@ from training.free_words.encoder import SentenceEncoder
 
 DIMENSIONS = 96
 RARE = 1e-3  # a word of this frequency counts half
-ANCHORED = ("english",)  # languages that the encoder knows
+ANCHORED = ("english",)  # languages that the text encoder was trained on
 
 
 @dataclass(frozen=True, slots=True)

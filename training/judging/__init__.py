@@ -1,1 +1,1 @@
-"""Judges of pictures that nobody trained for: they measure what ships, on held-out photographs and clips."""
+"""Judges of pictures that are no training objective: they measure what ships, on held-out photographs and clips."""

@@ -24,7 +24,7 @@ FPS = 25.0
 
 @dataclass(frozen=True)
 class Look:
-    """One look: its name, the prompt that asks for it, and its teacher: a photograph to what it should become."""
+    """One look: its name, its prompt, and its teacher: a photograph to what it should become."""
 
     name: str
     prompt: str

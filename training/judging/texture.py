@@ -1,6 +1,6 @@
 """How near the texture of one picture is to that of another: Portilla and Simoncelli's statistics (2000), by plenoptic.
 
-They are moments and correlations of a steerable pyramid; nothing of them is learnt, and no training here asks for them.
+They are moments and correlations of a steerable pyramid; none of them is learnt, and no training here uses them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Statistics = dict[str, NDArray[np.float32]]
 
 SIDE = 256
 LEAST = 0.1  # of a standard deviation: a teacher's picture that is nearer to the photograph has no style to be measured by
-SMALLEST = 1e-3  # a statistic that never changes by more says nothing
+SMALLEST = 1e-3  # a statistic that never changes by more carries no information
 
 
 class Texture:

@@ -1,6 +1,6 @@
 """Styles of public-domain paintings that ship as files (assets/styles): which paintings, and what they are called.
 
-Names say what is seen, or the movement.
+Names describe what is visible, or name the movement.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ LOOKS: dict[str, dict[str, float]] = {
     "ink drawing": {"24": 0.5, "2": 0.5},
     "engraving": {"11": 0.6, "2": 0.4},
 }
-"""Names say what is seen. The network came without names; mixtures tame styles that flicker alone (3, 9, 15, 17, 19, 25). The
+"""Names describe what is seen; the network has none; mixtures tame styles that flicker alone (3, 9, 15, 17, 19, 25). The
 last eight are looks of the UNet that drew the latents' 8 pixels; any two looks differ by 14 grey levels and more."""
 
 

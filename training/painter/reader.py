@@ -34,7 +34,7 @@ def texture_of(features: hed.Features) -> Texture:
 
 @torch.no_grad()
 def build(model: Path, features: hed.Features, photographs: list[Path]) -> StyleReader:
-    """For the painter in a model's folder; it knows that painter's own styles. photographs: they paint the middle of each."""
+    """The reader for the painter in a model's folder, with its own styles. photographs: they paint the middle of each."""
     parts = ModelParts(describe(str(model)))
     painter, numbers = parts.painter.float(), parts.style_table
     made = StyleReader(parts.painter_fingerprint, *numbers.shape, SHARPNESS)

@@ -1,7 +1,7 @@
 """The long run: a trunk of our own learns the teacher's looks, then paintings, in one resumable run from nothing.
 
-For the first steps colour, edges and hints are learnt: features of the teacher's blocks, which say where strokes lie. Then
-edges end, since the L1 of what nobody can foretell is least for no stroke at all, and HED's Gram matrices and features begin.
+For the first steps colour, edges and hints are learnt: features of the teacher's blocks, which encode where strokes lie. Then
+edges end, since the L1 of what is unpredictable is least for no stroke at all, and HED's Gram matrices and features begin.
 Paintings, later, are learnt by Gram matrices and content alone. Some steps show pairs of a moved scene, so that strokes stick
 to things.
 """
@@ -26,7 +26,7 @@ from training.painter.lessons import Class, Kind, Lesson
 HINTED = (2, 4)
 """Blocks of the trunk that hints are for, as `training.painter.teacher.HINTS` are the teacher's."""
 HINT_CHANNELS = 32
-WINDOW = 96  # pixels of a published row that HED looks at; it looks at all of a painting's
+WINDOW = 96  # pixels of a published row that HED gets; of a painting it gets all
 LOGGED = 20  # steps that a line of the log is the mean of
 
 

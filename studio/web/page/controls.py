@@ -1,4 +1,4 @@
-"""One Gradio control per declared setting. The browser's client listens to the controls by their ids."""
+"""One Gradio control per declared setting. The browser's client finds the controls by their ids."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WIDE = 1000
 
 @dataclass(slots=True)
 class Controls:
-    """Makes controls from declarations and remembers them by their dotted key, in the order they were made."""
+    """Makes controls from declarations and keeps them by their dotted key, in the order they were made."""
 
     fields: Mapping[str, Any]
     limits: Mapping[str, int] = field(default_factory=dict)

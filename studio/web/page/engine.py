@@ -174,5 +174,5 @@ def _rest(controls: Controls) -> None:
 
 
 def label(key: str) -> str:
-    """A readable name for a setting that this layout does not know."""
+    """A readable name for a setting that this layout does not list."""
     return key.replace(".", " ").replace("_", " ").capitalize()

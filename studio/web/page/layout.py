@@ -18,7 +18,7 @@ SEED = "() => { window.rill && window.rill.settings.put('seed', Math.floor(Math.
 def build(fields: Mapping[str, Any], spec: Any, info: Any) -> gr.Blocks:
     """The page for these declared settings; `spec` and `info` may be None while the model is still loading.
 
-    The order here is the order of the keyboard; studio.css says where each part stands at which size of the window.
+    The order here is the order of the keyboard; studio.css places each part for each size of the window.
     """
     top = getattr(spec, "max_steps", None) or getattr(info, "max_steps", None)
     controls = Controls(fields, {"steps": top} if top else {})

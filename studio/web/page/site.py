@@ -90,7 +90,7 @@ STYLE = "".join(f'<link rel="stylesheet" href="rill/client/{name}.css">' for nam
 
 
 def head() -> str:
-    """What has to run before Gradio, and what is fetched beside it: the client is on its way before Gradio asks for it."""
+    """What has to run before Gradio, and what is fetched beside it: the client is on its way before Gradio requests it."""
     links = ['<script src="rill/client/calm.js"></script>', '<link rel="icon" type="image/svg+xml" href="rill/client/icon.svg">']
     links += [f'<link rel="preload" as="style" href="rill/client/{name}.css">' for name in SHEETS]
     links += [f'<link rel="modulepreload" href="rill/client/{name}.js">' for name in MODULES]

@@ -1,4 +1,4 @@
-"""Colours, type and spacing of the page. System fonts only: the page asks no other host for anything."""
+"""Colours, type and spacing of the page. System fonts only: the page sends no request to another host."""
 
 from __future__ import annotations
 

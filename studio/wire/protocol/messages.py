@@ -43,7 +43,7 @@ REASONS = ("none", "stale", "credit", "superseded", "unsent", "paused", "spec")
 
 @dataclass(frozen=True, slots=True)
 class AnswerTimings:
-    """Milliseconds in an answer's header, in the order of the header; docs/protocol-binary.md says what each one covers."""
+    """Milliseconds in an answer's header, in the order of the header; docs/protocol-binary.md defines each one."""
 
     receive: float = 0.0
     unpack: float = 0.0
@@ -90,7 +90,7 @@ class ProtocolError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PictureEncoding:
-    """How a client wants its answers encoded; quality 30..100 is JPEG's."""
+    """Encoding of a client's answers; quality 30..100 is JPEG's."""
 
     format: str = "jpeg"
     quality: int = 85
@@ -129,7 +129,7 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """Whether the client wants the probe's unaccelerated pictures too."""
+    """Whether the client gets the probe's unaccelerated pictures too."""
 
     wanted: bool
 

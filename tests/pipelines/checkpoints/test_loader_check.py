@@ -57,7 +57,7 @@ def test_parts_must_fit_each_other(model: Path) -> None:
     assert "4 latent channels, the autoencoder makes 8" in (inspect_model(str(model)).problem or "")
 
 
-def test_second_text_encoders_are_asked_for(model: Path) -> None:
+def test_second_text_encoders_are_required(model: Path) -> None:
     index = json.loads((model / "model_index.json").read_text())
     del index["text_encoder_2"]
     (model / "model_index.json").write_text(json.dumps(index))

@@ -1,4 +1,4 @@
-"""Downloads by the hub's own library from a stand-in on loopback: progress, the pinned commit, what is said without a network."""
+"""Downloads by the hub's own library from a stand-in on loopback: progress, the pinned commit, the error without a network."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ PINNED = Hub("some/model", COMMIT)
 
 
 class StandIn:
-    """A repository some/model at one commit, over HTTP, as far as a download needs it. asked: the paths that lie in it."""
+    """A repository some/model at one commit, over HTTP, as far as a download needs it. requested: the paths below it."""
 
     def __init__(self, files: dict[str, bytes]) -> None:
-        self.files, self.asked = files, list[str]()
+        self.files, self.requested = files, list[str]()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.address = f"http://127.0.0.1:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
@@ -37,7 +37,7 @@ class StandIn:
         self._server.server_close()
         self._thread.join()
 
-    def said(self, path: str) -> bytes | None:
+    def answer(self, path: str) -> bytes | None:
         """The body of an answer, None where there is no such thing."""
         match path.split("/")[1:]:
             case ["api", "models", "some", "model", "revision", commit] if commit == COMMIT:
@@ -57,8 +57,8 @@ class StandIn:
             def do_GET(self) -> None:
                 path = self.path.partition("?")[0]
                 if "some/model" in path:
-                    hub.asked.append(path)
-                body = hub.said(path)
+                    hub.requested.append(path)
+                body = hub.answer(path)
                 self.send_response(404 if body is None else 200)
                 if body is not None:
                     self.send_header("ETag", f'"{tag(body)}"')
@@ -82,10 +82,10 @@ def tag(body: bytes) -> str:
 
 @pytest.fixture
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
-    """The hub as its library sees it in this test, with a cache of its own; bars are drawn though nobody watches."""
+    """The hub as its library sees it in this test, with a cache of its own; bars are drawn without a terminal."""
     folder = save_family(tmp_path / "model", "sd15", kl=False)
     files = {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-    made = StandIn(files | dict.fromkeys(UNWANTED, b"not to be asked for"))
+    made = StandIn(files | dict.fromkeys(UNWANTED, b"not to be requested"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(constants, "ENDPOINT", made.address)
@@ -96,7 +96,7 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandI
     made.close()
 
 
-def test_a_download_shows_its_progress_and_asks_for_the_pinned_commit_alone(
+def test_a_download_shows_its_progress_and_requests_the_pinned_commit_alone(
     stand_in: StandIn, capsys: pytest.CaptureFixture[str]
 ) -> None:
     networks.quiet()  # as after a model that was loaded before
@@ -104,21 +104,21 @@ def test_a_download_shows_its_progress_and_asks_for_the_pinned_commit_alone(
     folder = hub.locate(PINNED, offline=False)
     seen = capsys.readouterr().err
     assert "100%" in seen and "MB" in seen, seen
-    assert stand_in.asked and all(COMMIT in path for path in stand_in.asked)
-    assert not any(path.endswith(UNWANTED) for path in stand_in.asked)
+    assert stand_in.requested and all(COMMIT in path for path in stand_in.requested)
+    assert not any(path.endswith(UNWANTED) for path in stand_in.requested)
     assert folder.name == COMMIT and not any((folder / name).exists() for name in UNWANTED)
 
 
-def test_what_was_downloaded_is_found_offline_and_nobody_is_asked(stand_in: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_download_is_found_offline_without_a_request(stand_in: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
     folder = hub.locate(PINNED, offline=False)
-    stand_in.asked.clear()
-    assert hub.locate(PINNED, offline=True) == folder and not stand_in.asked
+    stand_in.requested.clear()
+    assert hub.locate(PINNED, offline=True) == folder and not stand_in.requested
     assert ModelParts(describe(f"some/model@{COMMIT}"), offline=True).branches == 6
     stand_in.close()
     assert hub.locate(PINNED, offline=False) == folder, "the hub does not answer, and is not needed"
 
 
-def test_half_a_download_is_said_offline_by_the_file_that_lacks(stand_in: StandIn) -> None:
+def test_half_a_download_is_reported_offline_with_the_missing_file(stand_in: StandIn) -> None:
     (hub.locate(PINNED, offline=False) / "unet/diffusion_pytorch_model.safetensors").unlink()
     with pytest.raises(ModelError, match=r"unet.*safetensors"):
         ModelParts(describe(f"some/model@{COMMIT}"), offline=True)
@@ -129,7 +129,7 @@ def test_a_single_file_comes_with_its_progress_and_at_its_commit(stand_in: Stand
     path = hub.locate(Hub("some/model", COMMIT, name), offline=False)
     assert path.read_bytes() == stand_in.files[name]
     assert "100%" in capsys.readouterr().err
-    assert set(stand_in.asked) == {f"/some/model/resolve/{COMMIT}/{name}"}
+    assert set(stand_in.requested) == {f"/some/model/resolve/{COMMIT}/{name}"}
 
 
 @pytest.mark.parametrize("file", ["", "x.safetensors"])
@@ -143,6 +143,6 @@ def test_a_hub_out_of_reach_is_not_called_switched_off(stand_in: StandIn, file: 
         hub.locate(Hub("some/model", COMMIT, file), offline=True)
 
 
-def test_a_commit_that_is_not_there_is_said(stand_in: StandIn) -> None:
+def test_a_missing_commit_is_reported(stand_in: StandIn) -> None:
     with pytest.raises(ModelError, match="at fff"):
         hub.locate(Hub("some/model", "f" * 40), offline=False)

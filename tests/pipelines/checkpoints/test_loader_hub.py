@@ -58,7 +58,7 @@ def test_what_was_downloaded_loads_offline_through_the_caches_links(
     assert parts.unet is not None and parts.encode_prompt("ink")[0].isfinite().all()
 
 
-def test_what_is_not_there_is_said_in_a_sentence(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_model_is_reported_in_one_sentence(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelError, match=r"no/model at 0123\w+: is not downloaded yet, and downloads are switched off"):
         locate(Hub("no/model", COMMIT), cache, True, monkeypatch)
     with pytest.raises(ModelError, match="downloads are switched off"):
@@ -69,7 +69,7 @@ def test_what_is_not_there_is_said_in_a_sentence(cache: Path, monkeypatch: pytes
 
 def answering(monkeypatch: pytest.MonkeyPatch, answer: Any) -> list[dict[str, Any]]:
     """The hub answers model_info with a list of names, or raises; downloads are noted instead of made."""
-    asked: list[dict[str, Any]] = []
+    requested: list[dict[str, Any]] = []
 
     def info(self: Any, repo: str, revision: str | None = None) -> Any:
         if isinstance(answer, Exception):
@@ -78,8 +78,8 @@ def answering(monkeypatch: pytest.MonkeyPatch, answer: Any) -> list[dict[str, An
 
     monkeypatch.setattr(huggingface_hub, "is_offline_mode", lambda: False)
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", info)
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda repo, **kw: asked.append({"repo": repo, **kw}) or "/x")
-    return asked
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda repo, **kw: requested.append({"repo": repo, **kw}) or "/x")
+    return requested
 
 
 FILES = [
@@ -103,11 +103,11 @@ FILES = [
 ]
 
 
-def test_only_what_is_needed_is_asked_for_and_at_the_listed_commit(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = answering(monkeypatch, FILES)
+def test_only_needed_files_are_requested_and_at_the_listed_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    requested = answering(monkeypatch, FILES)
     hub.locate(Hub("some/model"), offline=False)
-    assert asked[0]["revision"] == COMMIT
-    assert asked[0]["allow_patterns"] == [
+    assert requested[0]["revision"] == COMMIT
+    assert requested[0]["allow_patterns"] == [
         "model_index.json",
         "tokenizer/merges.txt",
         "tokenizer/vocab.json",
@@ -126,10 +126,10 @@ def test_an_autoencoders_repository_has_its_files_at_the_top() -> None:
 
 
 def test_a_repository_of_pickles_is_refused_before_it_is_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = answering(monkeypatch, ["model_index.json", "unet/config.json", "unet/diffusion_pytorch_model.bin"])
+    requested = answering(monkeypatch, ["model_index.json", "unet/config.json", "unet/diffusion_pytorch_model.bin"])
     with pytest.raises(ModelError, match="only pickled weights"):
         hub.locate(Hub("some/model"), offline=False)
-    assert not asked
+    assert not requested
 
 
 def failure(kind: type[Exception]) -> Exception:
@@ -170,7 +170,7 @@ def test_without_a_network_the_last_download_does(tmp_path: Path, cache: Path, m
         hub.locate(Hub("other/model"), offline=False)
 
 
-def test_registered_models_that_are_not_here_say_so() -> None:
+def test_registered_models_that_are_not_downloaded_are_reported() -> None:
     for info in REGISTRY.values():
         if isinstance(info.base, Hub):
             with pytest.raises(ModelError, match="is not downloaded yet"):

@@ -41,8 +41,8 @@ def test_a_single_file_is_the_folder_it_was_made_of(folders: dict[str, Path], tm
         ours, theirs = getattr(parts, network).state_dict(), getattr(expected, network).state_dict()
         assert ours.keys() == theirs.keys()
         assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    for said, meant in zip(parts.encode_prompt("ink on paper"), expected.encode_prompt("ink on paper"), strict=True):
-        torch.testing.assert_close(said, meant)
+    for got, wanted in zip(parts.encode_prompt("ink on paper"), expected.encode_prompt("ink on paper"), strict=True):
+        torch.testing.assert_close(got, wanted)
     assert parts.empty_is_zero == expected.empty_is_zero
     assert len(parts.network_files) == 1 and parts.encoder_files == (), "the file is counted once"
 
@@ -108,17 +108,17 @@ def test_files_that_are_not_safetensors_are_refused(tmp_path: Path) -> None:
         ModelParts(describe(str(tmp_path / "absent.safetensors")))
 
 
-def test_sd2_files_must_say_what_they_predict(folders: dict[str, Path], tmp_path: Path) -> None:
+def test_sd2_files_must_state_their_prediction(folders: dict[str, Path], tmp_path: Path) -> None:
     silent = write_single_file(folders["sd21"], tmp_path / "two.safetensors", "sd21")
     with pytest.raises(ModelError, match=r"\+epsilon"):
         ModelParts(describe(str(silent)))
     assert ModelParts(describe(f"{silent}+epsilon")).schedule.prediction == "epsilon"
     assert ModelParts(describe(f"{silent}+v_prediction")).schedule.prediction == "v_prediction"
-    said = write_single_file(folders["sd21"], tmp_path / "v.safetensors", "sd21", {"modelspec.prediction_type": "v"})
-    assert ModelParts(describe(str(said))).schedule.prediction == "v_prediction"
+    stated = write_single_file(folders["sd21"], tmp_path / "v.safetensors", "sd21", {"modelspec.prediction_type": "v"})
+    assert ModelParts(describe(str(stated))).schedule.prediction == "v_prediction"
 
 
-def test_sdxl_files_may_say_velocity_and_zero_terminal_snr_by_a_tensor(folders: dict[str, Path], tmp_path: Path) -> None:
+def test_sdxl_files_may_state_velocity_and_zero_terminal_snr_by_a_tensor(folders: dict[str, Path], tmp_path: Path) -> None:
     path = write(folders, tmp_path, "sdxl")
     assert ModelParts(describe(str(path))).schedule.prediction == "epsilon"
     change(path, "v_pred", torch.zeros(0))

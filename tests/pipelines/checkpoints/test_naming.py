@@ -30,7 +30,7 @@ def test_hub_ids_may_pin_a_commit() -> None:
     assert describe("a/b@0123abc").base == Hub("a/b", "0123abc")
 
 
-def test_a_registered_name_may_say_the_commit_that_the_registry_does_not_know() -> None:
+def test_a_registered_name_may_carry_the_commit_that_the_registry_lacks() -> None:
     unpinned = {name for name, info in REGISTRY.items() if info.unpinned}
     assert unpinned == {"nitro-realism", "nitro-vibrant", "instaflow"}
     info = describe("nitro-vibrant@0123abc+lcm-lora-sdxl")

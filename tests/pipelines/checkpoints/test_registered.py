@@ -48,7 +48,7 @@ PLANS = {
     "nitro-vibrant": Plan(network_timestep=lambda t: t // 2),
     "instaflow": Plan((999,)),
 }
-"""What the cards and the authors' code say of each, independently of the registry."""
+"""What the cards and the authors' code state of each, independently of the registry."""
 
 LAYERS = {
     "sd15": "down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q",
@@ -115,12 +115,12 @@ def expected(info: ModelInfo, pipe: Any, settings: Settings, pixels: Pixels, pip
 
 @pytest.mark.parametrize("name", PLANS)
 def test_a_registered_model_draws_what_diffusers_parts_draw(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = f"{name}@main" if REGISTRY[name].unpinned else name
-    info = describe(asked)
+    requested = f"{name}@main" if REGISTRY[name].unpinned else name
+    info = describe(requested)
     found = save(info, tmp_path)
     monkeypatch.setattr(model_files, "locate", lambda place, offline: found[place])
     settings = BASE.patched({"steps": len(PLANS[name].timesteps)})
-    pipeline = load(StreamSpec(asked, SIZE, SIZE, "eager", "float32"))
+    pipeline = load(StreamSpec(requested, SIZE, SIZE, "eager", "float32"))
     assert pipeline.info == info
     source = frames(3)
     with decoded(pipeline) as latents:

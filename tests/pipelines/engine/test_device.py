@@ -100,7 +100,7 @@ def test_the_host_is_one_step_ahead_and_reports_what_is_over(kept: list[tuple[Te
     (first,) = transfer._steps
     assert transfer.lag == -1
     step(transfer, cuda)
-    assert transfer.lag == 1, "the first step's times are told after the second was launched"
+    assert transfer.lag == 1, "the first step's times are reported after the second was launched"
     assert first not in transfer._steps and first.output in cuda.waited
     assert set(cuda.waited) == {first.last, first.output}, "nothing else is waited for"
     assert transfer._timings.encode == transfer._timings.denoise == transfer._timings.decode == 1.0
@@ -119,7 +119,7 @@ def test_upload_buffers_take_turns_and_wait_for_their_own_copy() -> None:
     assert larger in smaller, "rows to spare do no harm"
 
 
-def test_a_number_is_waited_for_when_it_is_asked_for() -> None:
+def test_a_number_is_waited_for_when_it_is_read() -> None:
     cuda = FakeCuda()
     number = CudaTransfer(CPU, GpuPath(), cuda, pin).read(torch.tensor(0.25))
     assert cuda.waited == []

@@ -159,7 +159,7 @@ TIMELINE = st.lists(
 def test_sessions_in_one_batch_see_nothing_of_each_other(
     pipeline: StreamPipeline, mine: list[dict[str, object]], theirs: list[dict[str, object]], blank: bool
 ) -> None:
-    """Over any settings timeline my pictures are the same whether I stream alone or beside somebody, whoever that is."""
+    """Over any settings timeline a session's pictures are the same whether it streams alone or beside any other session."""
     length = max(len(mine), len(theirs))
     own = frames(length)
     other = [Frame(frame.id, 0.0, None if blank else clips.clip("stars", SIZE, SIZE)[frame.id]) for frame in own]

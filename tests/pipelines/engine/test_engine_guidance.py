@@ -34,7 +34,7 @@ class Plain:
         self.pipeline, self.settings = pipeline, settings
         self.noise = pipeline.open(settings).noise
         self.times = pipeline.schedule.timesteps(settings.strength, settings.steps)
-        self.asked = 0
+        self.negatives = 0
 
     def encode(self, pixels: Pixels) -> Tensor:
         return self.pipeline.graphs.run("encode", (torch.from_numpy(pixels.copy())[None],))[0][0]
@@ -48,7 +48,7 @@ class Plain:
 
     def clean(self, x: Tensor, level: int, prompt: str) -> Tensor:
         """x̂₀ of an epsilon model."""
-        self.asked += 1
+        self.negatives += 1
         schedule, t = self.pipeline.schedule, self.times[level]
         embedding = self.pipeline.conditioner.prompts(prompt).encoded[0]
         modulation = self.pipeline.graphs.run("modulate", (torch.tensor([t]), embedding[None]))[0]
@@ -62,7 +62,7 @@ class Plain:
 @torch.inference_mode()
 def test_guided_pictures_follow_the_equations(pipeline: StreamPipeline, mode: str, steps: int) -> None:
     """x̂₀ = u + γ(x̂₀_c − u); u is the negative row's word (full), what the row was noised from (self), and that plus what the
-    first level's negative row said beyond it (one-time)."""
+    first level's negative row added (one-time)."""
     settings = settings_for(mode, steps)
     plain = Plain(pipeline, settings)
     anchor, beyond = plain.encode(CLIP[0]), torch.zeros(())
@@ -114,7 +114,9 @@ def negative_rows(pipeline: StreamPipeline, frames: list[tuple[Pixels, Settings]
     return taken
 
 
-def test_adaptive_guidance_asks_every_eighth_frame(pipeline: StreamPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_adaptive_guidance_computes_the_negative_every_eighth_frame(
+    pipeline: StreamPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = settings_for("adaptive", guidance_alike=0.5)
     assert negative_rows(pipeline, [(CLIP[0], settings)] * 19, monkeypatch) == [1, *[0] * 8, 1, *[0] * 8, 1]
 
@@ -124,7 +126,9 @@ def test_levels_take_turns_in_asking(pipeline: StreamPipeline, monkeypatch: pyte
     assert negative_rows(pipeline, [(CLIP[0], settings)] * 19, monkeypatch)[:10] == [3, 0, 0, 0, 0, 1, 0, 1, 0, 1]
 
 
-def test_adaptive_guidance_asks_again_after_a_change(pipeline: StreamPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_adaptive_guidance_computes_the_negative_after_a_change(
+    pipeline: StreamPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = settings_for("adaptive", guidance_alike=0.5)
     for change in ({"prompt": "oil"}, {"negative": "pale"}, {"seed": 4}, {"strength": 0.7}, {"blend": 0.5, "prompt_b": "oil"}):
         changed = settings.patched(change)
@@ -133,7 +137,7 @@ def test_adaptive_guidance_asks_again_after_a_change(pipeline: StreamPipeline, m
         monkeypatch.undo()
 
 
-def test_adaptive_guidance_asks_again_after_a_cut(pipeline: StreamPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_adaptive_guidance_computes_the_negative_after_a_cut(pipeline: StreamPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = settings_for("adaptive", guidance_alike=0.5)
     frames = [(CLIP[0], settings), (CLIP[0], settings), (OTHER[0], settings), (OTHER[0], settings)]
     assert negative_rows(pipeline, frames, monkeypatch) == [1, 0, 1, 0]

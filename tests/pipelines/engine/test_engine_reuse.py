@@ -52,7 +52,7 @@ class Network:
         self.seen: tuple[Tensor, int] | None = None
 
     def __call__(self, x: Tensor, t: int, embedding: Tensor, level: int) -> Tensor:
-        """x̂₀ of an epsilon model; what the decoder says of an older latent is about that one's noise."""
+        """x̂₀ of an epsilon model; the decoder's output for an older latent is that one's noise."""
         key = level % self.interval == 0
         if key or self.reuse != "encoder":
             self.seen = (x, t)
@@ -144,7 +144,7 @@ def test_reuse_between_steps_equals_diffusers_blocks_called_by_hand(
     plain = stream(pipeline, settings.patched({"cache.enabled": False}))
     for answer, other, frame in zip(answers, plain, frames(3), strict=True):
         assert same(pixels(answer), by_hand(pipeline, settings, frame))
-        assert not same(pixels(answer), pixels(other)), "the two ways must be told apart by this test"
+        assert not same(pixels(answer), pixels(other)), "the two ways must differ in this test"
 
 
 @pytest.mark.parametrize("reuse", [STEPS, ENCODER])
@@ -174,7 +174,9 @@ def test_which_levels_take_which_pass(pipeline: StreamPipeline, monkeypatch: pyt
     seen = parts_called(pipeline, monkeypatch)
     settings = Settings().patched({**ENCODER, "steps": 4, "stream_batch.enabled": False})
     stream(pipeline, settings, 1)
-    assert seen == [("encoder", 1), ("decoder", 1), ("decoder", 1), ("full", 1)], "the last full pass has nobody to keep for"
+    assert seen == [("encoder", 1), ("decoder", 1), ("decoder", 1), ("full", 1)], (
+        "the last full pass keeps features for no later level"
+    )
     seen.clear()
     stream(pipeline, settings.patched({"cache.interval": 2}), 1)
     assert seen == [("encoder", 1), ("decoder", 1)] * 2

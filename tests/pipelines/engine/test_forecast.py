@@ -1,4 +1,4 @@
-"""What a step will ask of the UNet, told beforehand, against what the engine then takes."""
+"""The forecast of a step's UNet rows, against the rows that the engine then computes."""
 
 from collections import Counter
 from pathlib import Path

@@ -51,7 +51,7 @@ def test_pictures_of_several_sessions_share_a_graph() -> None:
     assert {GraphKey("encode", 16), GraphKey("decode", 16)} <= set(keys)
 
 
-def test_paint_is_asked_for_by_either_prompt_and_its_amount() -> None:
+def test_paint_is_needed_for_either_prompt_and_its_amount() -> None:
     painted = Settings().patched({"prompt_b": "mosaic"})
     assert choice().paints(painted, False) and not choice().paints(painted.patched({"style.amount": 0.0}), False)
     assert GraphKey("paint", 1) in choice().keys(painted, 1, False)

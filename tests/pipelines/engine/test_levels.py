@@ -163,10 +163,10 @@ def several() -> list[FrameOutputs]:
     for place, patch in enumerate(MIXED):
         settings = Settings().patched(patch)
         for level in range(3):
-            asks = settings.guidance_mode in ("full", "adaptive") or (settings.guidance_mode == "one-time" and level == 0)
-            made.append(outputs(settings, level, asks, seed=place))
+            negative = settings.guidance_mode in ("full", "adaptive") or (settings.guidance_mode == "one-time" and level == 0)
+            made.append(outputs(settings, level, negative, seed=place))
         made.append(
-            outputs(settings, 0, asks or settings.guidance_mode == "one-time", place, map=torch.full((1, *SHAPE[1:]), 0.4))
+            outputs(settings, 0, negative or settings.guidance_mode == "one-time", place, map=torch.full((1, *SHAPE[1:]), 0.4))
         )
     return made
 
@@ -186,7 +186,7 @@ def test_frames_get_the_same_bits_whoever_shares_their_pass() -> None:
 
 
 def test_what_the_decoder_predicts_is_read_as_about_the_latent_that_the_encoder_saw() -> None:
-    """A network that knows everything names the noise n₁ of the level that it saw. Read as the noise of the next level, which is
+    """A perfect network returns the noise n₁ of the level that it saw. Read as the noise of the next level, which is
     n₂, it would leave s/a·(n₂ − n₁) in the picture; restated, it gives the clean latent."""
     n1, n2 = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(7))
     (a1, s1), (a2, s2) = coefficients(700), coefficients(400)

@@ -24,7 +24,7 @@ PLAIN = Settings().patched({"prompt": "photo"})
 
 
 def add_reader(folder: Path, painter: str | None = None) -> None:
-    """A reader with random weights that knows the painter's three styles."""
+    """A reader with random weights and the painter's three styles."""
     parts = ModelParts(describe(str(folder)))
     torch.manual_seed(5)
     numbers = parts.style_table
@@ -150,7 +150,7 @@ def test_a_style_of_another_painter_is_not_painted(pipeline: StreamPipeline) -> 
     assert np.array_equal(with_picture(pipeline, stranger), with_picture(pipeline, None))
 
 
-def test_a_picture_asks_for_the_painter_s_graph_and_is_counted_as_paint(folder: Path, pipeline: StreamPipeline) -> None:
+def test_a_picture_needs_the_painters_graph_and_is_counted_as_paint(folder: Path, pipeline: StreamPipeline) -> None:
     fresh = load(StreamSpec(str(folder), SIZE, SIZE, "eager", "float32"))
     paint = GraphKey("paint", 1)
     assert paint not in fresh.graphs_for(PLAIN)

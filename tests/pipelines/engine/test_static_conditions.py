@@ -110,4 +110,4 @@ def test_live_scales_in_one_batch_draw_what_eager_draws(pair: tuple[StreamPipeli
         assert all(close(a, b) for (_, _, a), (_, _, b) in zip(mine, theirs, strict=True))
     assert apart(got, expected) < 2e-3
     for name in ("control.scale", "picture.scale"):
-        assert apart(stream(eager, {name: 0.0}), expected) > 0.1, f"{name} says nothing here"
+        assert apart(stream(eager, {name: 0.0}), expected) > 0.1, f"{name} has no effect here"

@@ -86,7 +86,7 @@ def test_two_sessions_may_bring_the_same_frame(pipeline: StreamPipeline) -> None
     assert (pipeline.work[ENCODE], pipeline.work[DECODE], pipeline.work.total()) == (2, 2, 6)
 
 
-def test_a_step_of_nobody_does_nothing(pipeline: StreamPipeline) -> None:
+def test_a_step_without_entries_does_nothing(pipeline: StreamPipeline) -> None:
     assert pipeline.step([]) == [] and pipeline.work.total() == 0
 
 

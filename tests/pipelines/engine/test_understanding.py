@@ -87,7 +87,7 @@ def test_the_report_names_the_setting_of_each_prompt(pipeline: StreamPipeline) -
     assert pipeline.understood(settings_of(prompt="")).listed() == {"understood": [], "unknown": [], "cut": []}
 
 
-def test_a_prompt_beyond_the_context_says_where_it_is_cut(pipeline: StreamPipeline) -> None:
+def test_a_prompt_beyond_the_context_is_reported_with_its_cut(pipeline: StreamPipeline) -> None:
     parts = pipeline.graphs.parts
     length = parts.embedding_shape[0]
     prompt = " ".join(["a"] * (length - 2))  # a token each

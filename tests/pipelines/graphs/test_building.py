@@ -1,4 +1,4 @@
-"""One graph at a time in a process, whoever builds it."""
+"""One graph at a time in a process, in whatever thread it is built."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -67,11 +67,11 @@ class Slow(Builder):
 
 
 def test_the_turn_is_one_of_the_process_not_of_a_backend() -> None:
-    asked = threading.Event()
-    one, other = Slow(asked), Slow(asked)
+    requested = threading.Event()
+    one, other = Slow(requested), Slow(requested)
 
     def second() -> None:
-        asked.set()
+        requested.set()
         other.build("k", nn.Identity, ())
 
     entered = threading.Event()
@@ -112,7 +112,7 @@ def test_graphs_of_one_row_compute_in_one_pool_of_threads() -> None:
     assert process.num_threads() - before <= 8, "one each, which waits"
 
 
-def test_a_turn_may_be_taken_again_by_who_has_it() -> None:
+def test_the_lock_is_reentrant() -> None:
     turn = FairLock()
     with turn.held(), turn.held():
         pass
@@ -133,7 +133,7 @@ def _takes(turn: FairLock) -> bool:
         return True
 
 
-def test_who_takes_turn_after_turn_keeps_nobody_out() -> None:
+def test_a_thread_that_locks_again_and_again_starves_no_other() -> None:
     """A queue of graphs is worked off by one thread, one turn after the other; a change of the spec comes in between."""
     turn, served, waits = FairLock(), threading.Event(), threading.Event()
 

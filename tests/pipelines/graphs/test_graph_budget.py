@@ -27,7 +27,9 @@ GREY = np.full((SIZE, SIZE, 3), 128, np.uint8)
     st.integers(0, 80),
     st.integers(0, 200),
 )
-def test_who_leaves(sizes: dict[int, int], used: dict[int, int], stay: frozenset[int], wanted: int, budget: int) -> None:
+def test_which_graphs_are_evicted(
+    sizes: dict[int, int], used: dict[int, int], stay: frozenset[int], wanted: int, budget: int
+) -> None:
     gone = to_evict(sizes, used, stay, wanted, budget)
     fixed = sum(size for key, size in sizes.items() if key in stay)
     if gone is None:
@@ -68,12 +70,12 @@ def test_what_is_needed_stays_and_nothing_thrashes(caplog: pytest.LogCaptureFixt
     for _ in range(5):
         assert not graphs.room("d", 10), "all that is needed is more than there is memory for"
     assert all(name in graphs for name in "abc")
-    assert len(caplog.records) == 1 and "d is not built" in caplog.text, "it is said once"
+    assert len(caplog.records) == 1 and "d is not built" in caplog.text, "it is logged once"
     graphs.need(["d", "a"])
     assert graphs.room("d", 10) and "a" in graphs and "b" not in graphs
 
 
-def test_nothing_leaves_for_what_nobody_needs_yet() -> None:
+def test_no_graph_is_evicted_for_one_that_no_session_needs_yet() -> None:
     graphs = ready(30, "a", "b")
     assert graphs.room("c", 10, ahead=True)
     graphs.add("c", graph(), 10)  # type: ignore[arg-type]
@@ -110,7 +112,7 @@ def test_frames_are_made_without_memory_for_any_more_graphs(mini_model: Path, ca
     pipeline.close()
 
 
-def test_one_visitor_who_walks_through_settings_stays_within_the_budget(mini_model: Path) -> None:
+def test_one_session_that_tries_many_settings_stays_within_the_budget(mini_model: Path) -> None:
     spec = StreamSpec(str(mini_model), SIZE, SIZE, "eager", "float32")
     everything = load(spec)
     walk = [
@@ -130,7 +132,7 @@ def test_one_visitor_who_walks_through_settings_stays_within_the_budget(mini_mod
     pipeline.close()
 
 
-def test_the_pre_flight_counts_memory_that_is_asked_for(mini_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pre_flight_counts_required_memory(mini_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = StreamSpec(str(mini_model), SIZE, SIZE, "eager", "float32")
     monkeypatch.setattr(engine.memory, "free_bytes", lambda place: 4_000_000_000)
     with pytest.raises(MemoryShortError, match="free"):

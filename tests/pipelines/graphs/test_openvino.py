@@ -55,7 +55,7 @@ def test_every_start_computes_what_the_first_one_did(tmp_path: Path) -> None:
     assert torch.equal(first(x)[0], again(x)[0])
 
 
-def test_openvino_reports_to_nobody() -> None:
+def test_openvino_sends_no_telemetry() -> None:
     code = """
 import sys, pipelines.graphs.backends
 from openvino.tools.ovc import telemetry_stub, telemetry_utils
@@ -73,7 +73,7 @@ def test_results_survive_the_next_call() -> None:
 
 
 class Mixing(nn.Module):
-    """Rows that know nothing of each other, and say how many they were computed with."""
+    """Independent rows, each with the number of rows that it was computed with."""
 
     def forward(self, x: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
         return x.sin() * text.mean((1, 2))[:, None, None, None], x * 0 + x.shape[0]
@@ -238,7 +238,7 @@ def test_hidden_states_pass_from_graph_to_graph_in_bfloat16() -> None:
     assert plain(x, text)[1].dtype == torch.float32
 
 
-def test_the_timed_graph_is_convolutions_in_the_precision_that_is_asked_for() -> None:
+def test_the_timed_graph_is_convolutions_in_the_requested_precision() -> None:
     for kind in ("f32", "bf16"):
         (result,) = convolutions(kind, 8, 16)().to_tuple()  # type: ignore[attr-defined]
         assert result.shape == (1, 8, 16, 16) and np.isfinite(result).all() and result.std() > 0

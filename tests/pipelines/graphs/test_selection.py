@@ -14,7 +14,7 @@ SIZE = 128
 CLIP = clips.clip("handheld", SIZE, SIZE)
 
 
-def test_auto_is_openvino_on_a_cpu_and_what_is_asked_for_stays() -> None:
+def test_auto_is_openvino_on_a_cpu_and_an_explicit_choice_stays() -> None:
     assert selection.resolve(StreamSpec(device="cpu")).backend == "openvino"
     spec = selection.resolve(StreamSpec(device="cpu", backend="eager", dtype="float32"))
     assert (spec.backend, spec.dtype, spec.device) == ("eager", "float32", "cpu")
@@ -26,7 +26,7 @@ def test_bfloat16_is_taken_only_where_it_is_faster(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(precision, "pays_in_torch", lambda: not pays)
     assert selection.resolve(StreamSpec(device="cpu")).dtype == ("bfloat16" if pays else "float32")
     assert selection.resolve(StreamSpec(device="cpu", backend="eager")).dtype == ("float32" if pays else "bfloat16")
-    assert selection.resolve(StreamSpec(device="cpu", dtype="bfloat16")).dtype == "bfloat16", "asked for is asked for"
+    assert selection.resolve(StreamSpec(device="cpu", dtype="bfloat16")).dtype == "bfloat16", "an explicit choice stays"
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_int8_is_taken_where_it_helps_and_refused_where_it_cannot_be_made(
     monkeypatch.setattr(openvino_backend, "supports", lambda kind: kind == "INT8")
     assert selection.quantised(spec, in_floats, True).dtype == "int8"
     assert selection.quantised(spec, in_floats, False) == in_floats
-    assert selection.quantised(in_floats, in_floats, True) == in_floats, "float32 was asked for"
+    assert selection.quantised(in_floats, in_floats, True) == in_floats, "float32 was requested"
     monkeypatch.setattr(openvino_backend, "supports", lambda kind: False)
     assert selection.quantised(spec, in_floats, True) == in_floats
     assert len(ModelParts(describe(str(calibrated))).calibration) == 5 and ModelParts(describe(str(mini_model))).calibration == ()

@@ -86,7 +86,7 @@ def test_a_damaged_file_is_built_anew(
     else:
         path.write_bytes(damage(whole))
     torch.testing.assert_close(built(tmp_path), expected, rtol=0, atol=1e-3)
-    assert str(path) in caplog.text, "it is said what was wrong"
+    assert str(path) in caplog.text, "the reason is logged"
     if damage is not None:
         assert GraphStore(path.parent).read(path.name), "and there is a whole one again"
 
@@ -153,7 +153,7 @@ def file_as_folder(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("trouble", [full_disk, no_rename, no_folder, file_as_cache, file_as_folder])
-def test_where_nothing_can_be_written_one_line_says_so(
+def test_where_nothing_can_be_written_one_line_is_logged(
     trouble: Callable[[pytest.MonkeyPatch, Path], None],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

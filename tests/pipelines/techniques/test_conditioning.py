@@ -93,7 +93,7 @@ def test_without_travel_a_change_is_at_once_and_a_blend_never_travels() -> None:
     assert equal(travel.at(embed("mixed"), slow.patched({"blend": 0.5}), 1.0), embed("mixed"))
 
 
-def test_a_model_is_told_what_it_takes_in_the_order_of_the_passes() -> None:
+def test_a_model_gets_its_inputs_in_the_order_of_the_passes() -> None:
     text, time_ids = embed("a"), torch.arange(6.0)
     settings = Settings().patched({"guidance": 3.0})
     plain = Additions().complete(Text(text.encoded[:1]), settings)
@@ -107,23 +107,23 @@ def test_a_model_is_told_what_it_takes_in_the_order_of_the_passes() -> None:
 
 def test_guidance_by_rows_is_not_applied_again_inside_the_network() -> None:
     settings = Settings().patched({"guidance": 3.0, "guidance_mode": "full"})
-    told = Additions(w_size=8).complete(Text(embed("a").encoded[:1]), settings)
-    assert told.guidance == 1.0
-    torch.testing.assert_close(told.added[0], guidance_embedding(torch.tensor([0.0]), 8)[0])
+    made = Additions(w_size=8).complete(Text(embed("a").encoded[:1]), settings)
+    assert made.guidance == 1.0
+    torch.testing.assert_close(made.added[0], guidance_embedding(torch.tensor([0.0]), 8)[0])
 
 
 def test_what_was_computed_from_a_condition_stays_with_it_until_its_text_or_scale_changes() -> None:
-    prompts, conditions, asked = PromptCache(embed), Conditions(Additions(w_size=8)), []
+    prompts, conditions, calls = PromptCache(embed), Conditions(Additions(w_size=8)), []
 
     def compute(timestep: int, condition: Condition) -> torch.Tensor:
-        asked.append((timestep, condition.guidance))
+        calls.append((timestep, condition.guidance))
         return torch.full((3,), float(timestep))
 
     settings = Settings().patched({"prompt": "a", "prompt_b": "b", "blend": 0.5, "guidance": 2.0})
     for timestep in (500, 250, 500):
         condition = conditions(prompts.blend(settings), settings)
         assert torch.equal(condition.modulation(timestep, compute), torch.full((3,), float(timestep)))
-    assert asked == [(500, 2.0), (250, 2.0)]
+    assert calls == [(500, 2.0), (250, 2.0)]
     for changed in ({"blend": 0.6}, {"guidance": 3.0}, {"blend_mode": "spherical"}, {"prompt": "c"}):
         other = settings.patched(changed)
         assert conditions(prompts.blend(other), other).modulations == {}

@@ -86,7 +86,7 @@ def test_drift_by_hand() -> None:
 
 
 @pytest.mark.parametrize("policy", ["interval", "adaptive"])
-def test_a_scene_cut_asks_for_a_full_pass_at_once_whatever_drift_allows(policy: str) -> None:
+def test_a_scene_cut_causes_a_full_pass_at_once_whatever_drift_allows(policy: str) -> None:
     scenes = [picture(0.2)] * 2 + [picture(0.8)] * 3
     assert run(scenes, replace(ON, policy=policy, interval=30, drift=1.0)) == "FsFss"
 

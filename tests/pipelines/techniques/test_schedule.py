@@ -48,10 +48,10 @@ def test_flow_recovers_the_clean_latent(kind: schedule.Prediction, sign: float) 
     torch.testing.assert_close(eps, noise)
 
 
-def test_a_stated_output_is_what_a_network_that_knows_the_clean_latent_says() -> None:
+def test_each_kind_of_output_of_a_perfect_network_gives_the_clean_latent() -> None:
     clean, noise = torch.randn(2, 1, 4, 3, 5, generator=torch.Generator().manual_seed(2))
     a, s = torch.tensor(0.6), torch.tensor(0.8)
-    says = {
+    outputs = {
         "epsilon": noise,
         "sample": clean,
         "v_prediction": a * noise - s * clean,
@@ -59,8 +59,8 @@ def test_a_stated_output_is_what_a_network_that_knows_the_clean_latent_says() ->
         "flow": noise - clean,
         "flow_reversed": clean - noise,
     }
-    assert set(says) == set(schedule.PREDICTIONS)
-    for kind, output in says.items():
+    assert set(outputs) == set(schedule.PREDICTIONS)
+    for kind, output in outputs.items():
         torch.testing.assert_close(schedule.model_output(kind, clean, a * clean + s * noise, a, s), output, rtol=1e-5, atol=1e-5)
 
 
@@ -72,7 +72,7 @@ def test_strength_sets_the_first_timestep_and_steps_do_not() -> None:
     assert plan.timesteps(0.0, 1) == (0,)
 
 
-def test_a_checkpoint_says_how_its_timesteps_fall() -> None:
+def test_a_checkpoint_states_how_its_timesteps_fall() -> None:
     plan = schedule.from_config({**BETAS, "timestep_power": 2})
     assert plan.timesteps(0.5, 1) == (500,) and plan.timesteps(0.5, 2) == (500, 125)
     assert plan.timesteps(0.5, 4) == (500, 281, 125, 31) and plan.timesteps(1.0, 3) == (999, 444, 111)
@@ -125,7 +125,7 @@ def test_the_timesteps_of_few_step_models_agree_with_ddim(kind: str, t: int) -> 
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
-def test_euler_of_sdxl_says_the_same_in_its_own_scale(kind: str) -> None:
+def test_euler_of_sdxl_is_the_same_in_its_own_scale(kind: str) -> None:
     config = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "prediction_type": kind}
     peer = EulerDiscreteScheduler(**config, timestep_spacing="trailing")
     with warnings.catch_warnings():
@@ -141,7 +141,7 @@ def test_euler_of_sdxl_says_the_same_in_its_own_scale(kind: str) -> None:
     torch.testing.assert_close(x0, theirs, rtol=1e-3, atol=1e-3)
 
 
-def test_flow_agrees_with_diffusers_and_is_told_its_own_times() -> None:
+def test_flow_agrees_with_diffusers_and_gets_its_own_times() -> None:
     peer = FlowMatchEulerDiscreteScheduler()
     ours = schedule.from_config({**peer.config, "_class_name": "FlowMatchEulerDiscreteScheduler"})
     for index in (0, 300, 999):
@@ -162,15 +162,15 @@ def test_one_step_of_instaflow_is_noise_plus_velocity() -> None:
     torch.testing.assert_close(schedule.denoised(ours.prediction, v, x, a, s), noise + v, atol=1e-3, rtol=0)
 
 
-@pytest.mark.parametrize("shift, told", [(0.25, (249, 187, 124, 62)), (0.5, (499, 374, 249, 124))])
-def test_nitrofusion_is_told_and_read_at_the_shifted_timestep(shift: float, told: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("shift, shifted_times", [(0.25, (249, 187, 124, 62)), (0.5, (499, 374, 249, 124))])
+def test_nitrofusion_is_evaluated_at_the_shifted_timestep(shift: float, shifted_times: tuple[int, ...]) -> None:
     """As its published scheduler has it: (timesteps · shift).long() to the network and in its coefficients, the
     timesteps themselves where the latent is noised again."""
     ours = schedule.from_config(BETAS, shift=shift)
     timesteps = (999, 749, 499, 249)
-    assert tuple(map(ours.model_timestep, timesteps)) == told
+    assert tuple(map(ours.model_timestep, timesteps)) == shifted_times
     signal, sigma = ours.model_coefficients()
-    for t, shifted in zip(timesteps, told, strict=True):
+    for t, shifted in zip(timesteps, shifted_times, strict=True):
         assert signal[t] == ours.signal[shifted] and sigma[t] == ours.sigma[shifted]
     assert (
         schedule.from_config(BETAS).model_coefficients()[0] is not None and schedule.from_config(BETAS).model_timestep(123) == 123

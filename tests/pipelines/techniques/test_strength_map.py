@@ -80,7 +80,7 @@ def test_a_pixel_joins_when_the_level_falls_to_its_strength(n: int) -> None:
         torch.testing.assert_close(got[..., j], late[..., j], rtol=1e-5, atol=1e-5)
 
 
-def test_who_waits_is_the_source_at_the_present_level() -> None:
+def test_a_waiting_position_is_the_source_at_the_present_level() -> None:
     m = torch.tensor([0.0, 0.1, 0.49, 0.5, 0.8, 1.0]).reshape(1, 1, 1, 6)
     a, s = coefficients(m, (800, 400), 0, SIGNAL, SIGMA)
     levels = [800, 800, 800, 400, 640, 800]  # waits, waits, waits, joins at 0.5 and 0.8 of 800, takes part

@@ -95,7 +95,7 @@ def test_texts_are_short_and_printable(name: str, text: str) -> None:
         write_style(dataclasses.replace(STYLE, **{name: text}))
 
 
-def test_a_style_for_another_painter_says_for_which() -> None:
+def test_the_refusal_of_another_painters_style_names_that_painter() -> None:
     STYLE.check("0123456789ab", 90)
     with pytest.raises(ModelError, match=r"another painter \(0123456789ab\)"):
         STYLE.check("ffffffffffff", 90, "wave")

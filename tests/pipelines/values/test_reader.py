@@ -309,7 +309,7 @@ def opened(*folders: Path) -> Iterator[set[str]]:
         content = content[16 + length :]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="inotify tells who opens what")
+@pytest.mark.skipif(sys.platform != "linux", reason="inotify reports opened files")
 def test_no_library_opens_a_file_that_was_not_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = save_family(tmp_path / "model", "sdxl", shard="300KB")
     control, adapter = save_control(tmp_path / "control", "sdxl"), save_adapter(tmp_path / "adapter", "sdxl")
@@ -332,7 +332,7 @@ def test_no_library_opens_a_file_that_was_not_checked(tmp_path: Path, monkeypatc
         Path(config).write_text(json.dumps({**content, **code, "quantization_config": {"quant_method": "gptq"}}))
 
     def called(*given: object, **named: object) -> None:
-        raise AssertionError(f"somebody was called: {given}")
+        raise AssertionError(f"an unexpected call: {given}")
 
     monkeypatch.setattr("socket.socket.connect", called)
     monkeypatch.setattr("socket.getaddrinfo", called)

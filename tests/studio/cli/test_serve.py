@@ -69,7 +69,7 @@ def test_arguments_become_a_configuration() -> None:
         (("--trusted-proxy", "--public"), True),
     ],
 )
-def test_who_can_be_reached_from_elsewhere_asks_for_the_token(arguments: tuple[str, ...], public: bool) -> None:
+def test_a_server_reachable_from_elsewhere_requires_the_token(arguments: tuple[str, ...], public: bool) -> None:
     config = serve_options.configure(parsed(*arguments), None)
     assert config.public == public and config.users == {}
 
@@ -97,7 +97,7 @@ def test_what_sessions_start_with() -> None:
         serve_options.configure(parsed("--set", "strength=7"), None)
 
 
-def test_who_may_change_the_spec(tmp_path: Path) -> None:
+def test_permission_to_change_the_spec(tmp_path: Path) -> None:
     assert serve_options.configure(parsed(), None).changes.who == "alone"
     assert serve_options.configure(parsed("--trusted-proxy"), None).changes.who == "token"
     chosen = serve_options.configure(parsed("--trusted-proxy", "--spec-changes", "never", "--model-folder", str(tmp_path)), None)
@@ -126,7 +126,7 @@ def test_blocked_words_come_from_a_file(tmp_path: Path) -> None:
             serve_options.configure(parsed("--blocked-words", str(bad)), None)
 
 
-def test_the_safety_checker_is_off_unless_asked_for(tmp_path: Path) -> None:
+def test_the_safety_checker_is_off_by_default(tmp_path: Path) -> None:
     assert safety_of(parsed()) is None
     with pytest.raises(ModelError, match="is missing"):
         safety_of(parsed("--safety-checker", str(tmp_path)))
@@ -184,7 +184,7 @@ def test_a_short_token_is_refused(capsys: pytest.CaptureFixture[str], monkeypatc
     assert "RILL_TOKEN" in error and "secret" not in error
 
 
-def test_a_port_in_use_is_said_plainly(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_port_in_use_is_reported_plainly(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         assert serve.main(parsed("--port", port)) == 1
@@ -206,7 +206,7 @@ def test_the_address_is_one_to_open(host: str, tls: bool, url: str) -> None:
         assert run_server.describe_address(listener, tls) == f"{url}{listener.getsockname()[1]}"
 
 
-def test_a_process_starts_says_so_and_stops(mini_model: Path, tmp_path: Path) -> None:
+def test_a_process_starts_prints_its_address_and_stops(mini_model: Path, tmp_path: Path) -> None:
     command = [
         sys.executable,
         "app.py",

@@ -289,7 +289,7 @@ async def test_nothing_is_sent_on_a_new_connection_before_its_welcome() -> None:
 
 
 async def test_a_session_that_is_no_longer_kept_begins_again_as_it_stood(running: Running) -> None:
-    """What a restarted server, or another one behind the same address, does not know the client says again."""
+    """What a restarted server, or another one behind the same address, lacks, the client sends again."""
     running.hub.config = replace(running.hub.config, name="first")
     async with StudioClient(url(running), token=TOKEN, settings={"prompt": "red"}) as client:
         assert client.welcome["at"] == "first"
@@ -352,7 +352,7 @@ async def exchange(client: StudioClient, value: int) -> DecodedAnswer:
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
-async def test_who_waits_for_room_can_be_cancelled_at_the_moment_when_there_is_some(
+async def test_a_call_that_waits_for_room_can_be_cancelled_when_there_is_some(
     turns: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(StudioClient, "_delay", 60.0)

@@ -28,7 +28,7 @@ SPEC = StreamSpec("pocket", 256, 256, "eager", "float32", "cpu")
         ("never", 1, True, "operator"),
     ],
 )
-def test_who_may(who: str, connected: int, token: bool, word: str | None) -> None:
+def test_permission(who: str, connected: int, token: bool, word: str | None) -> None:
     refusal = ChangeRule(who).refusal(connected, token)
     assert refusal is None if word is None else refusal is not None and word in refusal
 
@@ -105,7 +105,7 @@ def test_what_is_allowed_is_merged() -> None:
 
 
 @given(st.dictionaries(st.sampled_from([*CHANGEABLE, "device"]) | st.text(max_size=5), JSON, max_size=4))
-def test_whatever_is_asked_is_a_spec_or_a_protocol_error(changes: dict[str, object]) -> None:
+def test_any_request_gives_a_spec_or_a_protocol_error(changes: dict[str, object]) -> None:
     try:
         assert isinstance(merged_spec(SPEC, changes, lambda model: True), StreamSpec)
     except ProtocolError as error:
@@ -158,9 +158,9 @@ def test_a_model_that_likes_nothing_is_an_error() -> None:
     ],
 )
 def test_what_went_wrong_is_explained_and_not_kept(error: Exception, field: str, word: str) -> None:
-    told = client_error(error, {"width": 512, "height": 512})
-    assert (told.code, told.field) == ("bad_spec", field) and word in told.message and "secret" not in told.message
-    assert told.__context__ is None and told.__cause__ is None
+    refusal = client_error(error, {"width": 512, "height": 512})
+    assert (refusal.code, refusal.field) == ("bad_spec", field) and word in refusal.message and "secret" not in refusal.message
+    assert refusal.__context__ is None and refusal.__cause__ is None
 
 
 def test_a_lora_that_cannot_be_loaded_is_the_fault_of_the_loras() -> None:

@@ -20,8 +20,8 @@ WAIT_S = 60.0
 
 WORKS = f"""
 import json, sys
-asked = json.loads(sys.stdin.readline())
-assert asked["shape"] == [4, 6, 3] and asked["model"] == "pocket" and asked["share"] == 0.25
+request = json.loads(sys.stdin.readline())
+assert request["shape"] == [4, 6, 3] and request["model"] == "pocket" and request["share"] == 0.25
 print(json.dumps({{"done": 0.5, "gain": 0.1, "share": 0.2, "style": "{STYLE}"}}), flush=True)
 print(json.dumps({{"done": 1.0, "gain": 0.1, "share": 0.2}}), flush=True)
 """
@@ -33,8 +33,8 @@ sys.stdin.read()
 """
 
 
-class Heard:
-    """What one session was told, in order."""
+class NewsLog:
+    """The news of one session, in order."""
 
     def __init__(self) -> None:
         self._news: queue.Queue[FitNews] = queue.Queue()
@@ -67,20 +67,20 @@ def started() -> Iterator[Callable[..., Fitter]]:
 
 
 def test_a_fit_tells_its_steps_its_styles_and_its_end(started: Callable[..., Fitter]) -> None:
-    heard = Heard()
-    started(WORKS).ask(Fit("one", "pocket", PIXELS, heard))
-    news = heard.until(lambda news: news.state in ("done", "failed"))
+    log = NewsLog()
+    started(WORKS).request(Fit("one", "pocket", PIXELS, log))
+    news = log.until(lambda news: news.state in ("done", "failed"))
     assert [one.state for one in news] == ["fitting", "fitting", "fitting", "done"]
     assert news[1].style is not None and news[1].style.fitted == 3
     assert (news[-1].done, news[-1].gain, news[-1].reason) == (1.0, 0.1, None)
 
 
 def test_one_fit_at_a_time_and_the_next_when_the_first_is_dropped(started: Callable[..., Fitter]) -> None:
-    fitter, first, second, third = started(HANGS), Heard(), Heard(), Heard()
-    fitter.ask(Fit("one", "pocket", PIXELS, first))
+    fitter, first, second, third = started(HANGS), NewsLog(), NewsLog(), NewsLog()
+    fitter.request(Fit("one", "pocket", PIXELS, first))
     first.until(lambda news: news.done == 0.1)
-    fitter.ask(Fit("two", "pocket", PIXELS, second))
-    fitter.ask(Fit("three", "pocket", PIXELS, third))
+    fitter.request(Fit("two", "pocket", PIXELS, second))
+    fitter.request(Fit("three", "pocket", PIXELS, third))
     assert second.until(lambda news: news.state == "waiting")[-1].place == 1
     assert third.until(lambda news: news.state == "waiting")[-1].place == 2
     assert (fitter.running, fitter.waiting) == (1, 2)
@@ -92,10 +92,10 @@ def test_one_fit_at_a_time_and_the_next_when_the_first_is_dropped(started: Calla
 
 
 def test_another_picture_of_a_session_takes_the_place_of_its_first(started: Callable[..., Fitter]) -> None:
-    fitter, before, after = started(HANGS), Heard(), Heard()
-    fitter.ask(Fit("one", "pocket", PIXELS, before))
+    fitter, before, after = started(HANGS), NewsLog(), NewsLog()
+    fitter.request(Fit("one", "pocket", PIXELS, before))
     before.until(lambda news: news.done == 0.1)
-    fitter.ask(Fit("one", "pocket", PIXELS, after))
+    fitter.request(Fit("one", "pocket", PIXELS, after))
     after.until(lambda news: news.done == 0.1)
     assert (fitter.running, fitter.waiting) == (1, 0) and before.empty
 
@@ -115,32 +115,32 @@ def test_a_process_that_fails_is_a_failure_with_its_reason_and_the_next_fit_begi
 ) -> None:
     fitter = started(program)
     for session in ("one", "two"):
-        heard = Heard()
-        fitter.ask(Fit(session, "pocket", PIXELS, heard))
-        last = heard.until(lambda news: news.state in ("done", "failed"))[-1]
+        log = NewsLog()
+        fitter.request(Fit(session, "pocket", PIXELS, log))
+        last = log.until(lambda news: news.state in ("done", "failed"))[-1]
         assert last.state == "failed" and last.reason is not None and reason in last.reason
 
 
 def test_a_program_that_is_not_there_is_a_failure() -> None:
-    fitter, heard = Fitter(0.25, lambda: 2**40, ("/nowhere/python",)), Heard()
-    fitter.ask(Fit("one", "pocket", PIXELS, heard))
-    assert heard.until(lambda news: news.state == "failed")[-1].reason == "its process cannot be started"
+    fitter, log = Fitter(0.25, lambda: 2**40, ("/nowhere/python",)), NewsLog()
+    fitter.request(Fit("one", "pocket", PIXELS, log))
+    assert log.until(lambda news: news.state == "failed")[-1].reason == "its process cannot be started"
     fitter.close()
 
 
 def test_without_the_memory_nothing_is_started(started: Callable[..., Fitter]) -> None:
-    heard = Heard()
-    started(WORKS, free=10 * 2**20).ask(Fit("one", "pocket", PIXELS, heard))
-    (only,) = heard.until(lambda news: True)
+    log = NewsLog()
+    started(WORKS, free=10 * 2**20).request(Fit("one", "pocket", PIXELS, log))
+    (only,) = log.until(lambda news: True)
     assert only.state == "failed" and only.reason is not None and "10 are free" in only.reason
 
 
 def test_after_close_nothing_is_begun(started: Callable[..., Fitter]) -> None:
-    fitter, first, second = started(HANGS), Heard(), Heard()
-    fitter.ask(Fit("one", "pocket", PIXELS, first))
+    fitter, first, second = started(HANGS), NewsLog(), NewsLog()
+    fitter.request(Fit("one", "pocket", PIXELS, first))
     first.until(lambda news: news.done == 0.1)
     fitter.close()
-    fitter.ask(Fit("two", "pocket", PIXELS, second))
+    fitter.request(Fit("two", "pocket", PIXELS, second))
     assert (fitter.running, fitter.waiting) == (0, 0) and second.empty
 
 

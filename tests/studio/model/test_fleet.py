@@ -148,7 +148,7 @@ async def test_a_change_of_the_spec_reaches_every_device() -> None:
         async with joined(running, token=TOKEN) as one, joined(running) as other:
             for peer in (one, other):
                 await peer.round(coloured(90, 120, 30))
-            await one.say("spec", spec={"width": 192}, request=7)
+            await one.send("spec", spec={"width": 192}, request=7)
             for peer in (one, other):
                 told = await peer.next_text("spec", "error")
                 assert told["type"] == "spec" and told["spec"]["width"] == 192

@@ -35,7 +35,7 @@ def test_pieces_are_done_in_their_order_and_never_two_at_once() -> None:
     assert done == list(range(60))
 
 
-def test_what_waits_behind_a_failing_piece_is_done_and_the_failure_is_told() -> None:
+def test_work_behind_a_failing_piece_is_done_and_the_failure_is_reported() -> None:
     given: list[object] = []
     executor = SerialExecutor(given.append)
     done: list[str] = []

@@ -169,9 +169,9 @@ class World:
 
     def _post(self, client: Client) -> None:
         while (answer := client.session.next_answer()) is not None:
-            self._after(self._travel_s, lambda answer=answer: self._hear(client, answer))  # type: ignore[misc]
+            self._after(self._travel_s, lambda answer=answer: self._receive(client, answer))  # type: ignore[misc]
 
-    def _hear(self, client: Client, answer: Answer) -> None:
+    def _receive(self, client: Client, answer: Answer) -> None:
         client.settled = max(client.settled, answer.settled)
         if client.pace is not None:
             client.pace.answered(answer, client.captured[answer.settled], self.now)
@@ -185,9 +185,11 @@ def middle(values: list[float]) -> float:
 @pytest.mark.parametrize("paced", [True, False])
 @pytest.mark.parametrize("travel_s", [0.003, 0.02])
 @pytest.mark.parametrize("clients", [1, 2, 4, 8, 16])
-def test_clients_send_few_pictures_that_nobody_sees_and_the_newest_are_shown(clients: int, travel_s: float, paced: bool) -> None:
+def test_clients_send_few_pictures_that_are_not_shown_and_the_newest_are_shown(
+    clients: int, travel_s: float, paced: bool
+) -> None:
     world = World(clients, travel_s, paced=paced).run(20.0)
-    assert world.made >= 0.98 * 20.0 / STEP_S and world.idle_s < 0.2, "the device waits for nobody"
+    assert world.made >= 0.98 * 20.0 / STEP_S and world.idle_s < 0.2, "the device is never idle for long"
     assert min(client.made for client in world.clients) >= 0.9 * world.made / clients
     most = {1: 1.02, 2: 2.02}.get(clients, 2.3 if paced else 3.15)
     assert world.sent_per_picture <= most
@@ -238,7 +240,7 @@ def test_the_second_picture_leaves_when_the_turn_is_near_and_the_first_at_once()
     assert pace.delay(1, 2, 0.8) == pytest.approx(0.2 - 0.075 - 0.02)
     assert pace.delay(1, 2, 0.9) == pytest.approx(0.005) and pace.delay(1, 2, 0.91) == 0.0
     pace.answered(Answer(9, 0.8, 0, 0, "dropped", "superseded"), 0.8, 0.85)
-    assert pace.delay(1, 2, 0.9) == pytest.approx(0.005), "only pictures tell of turns"
+    assert pace.delay(1, 2, 0.9) == pytest.approx(0.005), "only pictures mark turns"
 
 
 def test_a_source_that_sends_seldom_is_not_held_back() -> None:
@@ -259,14 +261,14 @@ def session_of(running: Running, peer: Peer) -> Session:
     return running.hub._streams[peer.welcome["session"]].session
 
 
-async def send_on(peer: Peer, heard: int, patience_s: float) -> None:
-    """Send whenever there is credit, until so many answers have been heard. Raises TimeoutError if none comes for so long."""
-    while len(peer.answers) < heard:
+async def send_on(peer: Peer, count: int, patience_s: float) -> None:
+    """Send whenever there is credit, until so many answers have come. Raises TimeoutError if none comes for so long."""
+    while len(peer.answers) < count:
         settled = peer.answers[-1].settled if peer.answers else 0
         while peer.next_id - 1 - settled < 2:
             await peer.send_frame(GREY)
             await asyncio.sleep(0.05 if patience_s < 1 else 0)
-        await asyncio.wait_for(peer.hear_answer(), patience_s)
+        await asyncio.wait_for(peer.next_answer(), patience_s)
 
 
 async def test_a_superseded_frame_buys_no_other_while_the_model_is_with_somebody_else(running: Running) -> None:
@@ -307,14 +309,14 @@ async def test_when_its_turn_is_near_a_client_sends_a_fresh_picture(running: Run
                 await offered_twice(running, peer)
             go.release()
             assert await asyncio.to_thread(entered.acquire, timeout=10)
-            answer = await third.hear_answer()
+            answer = await third.next_answer()
             assert (answer.frame_id, answer.reason, answer.settled) == (1, "superseded", 1)
             assert session_of(running, second).in_flight == (1, 2), "its turn was never announced"
             fresh = await third.send_frame(GREY)
             await superseded(running, third, 2)
             go.release()
             go.release()
-            while (answer := await third.hear_answer()).verdict == "dropped":
+            while (answer := await third.next_answer()).verdict == "dropped":
                 pass
             assert (answer.frame_id, answer.verdict, answer.settled) == (fresh, "generated", fresh)
         finally:

@@ -1,5 +1,5 @@
 """Whatever happens in whatever order, credit returns: a stream with its session and its model's owner, without threads. The event
-loop, the codec pool, the model and the socket move one piece on whenever a random walk says so.
+loop, the codec pool, the model and the socket move one piece on as a random walk decides.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ class World:
 
     def walk(self, moves: int) -> None:
         """So many random moves; what holds at any time is looked at after each."""
-        weights = {self.send: 20, self.advance: 40, self.hear: 10, self.patch: 1, self.pause: 0.1, self.go_on: 1, self.block: 0.6,
-                   self.nearly: 0.5, self.swap: 0.3, self.wait: 0.5, self.leave: 0.1, self.resume: 0.6,
+        weights = {self.send: 20, self.advance: 40, self.receive: 10, self.patch: 1, self.pause: 0.1, self.go_on: 1,
+                   self.block: 0.6, self.nearly: 0.5, self.swap: 0.3, self.wait: 0.5, self.leave: 0.1, self.resume: 0.6,
                    self.settle_down: 0.1}  # fmt: skip
         for move in self.dice.choices(list(weights), list(weights.values()), k=moves):
             move()
@@ -111,13 +111,13 @@ class World:
         """The socket takes nothing, or takes something again."""
         self.session.send_blocked = self.stream.attached and not self.session.send_blocked
 
-    def hear(self, most: int = 3) -> None:
+    def receive(self, most: int = 3) -> None:
         for _ in range(most if self.stream.attached and not self.session.send_blocked else 0):
             message = self.mailbox.get_nowait()
             if isinstance(message, Answer):
-                self.heard(message)
+                self.check_answer(message)
 
-    def heard(self, answer: Answer) -> None:
+    def check_answer(self, answer: Answer) -> None:
         assert answer.settled >= self.settled, "settled never falls"
         assert answer.verdict == "dropped" or answer.frame_id <= answer.settled
         if answer.verdict in ("generated", "cached"):
@@ -188,7 +188,7 @@ class World:
         assert self.session.in_flight == () and self.session.inbox is None and not self.stream.inbound.reading
         if self.stream.attached:
             self.session.send_blocked = False
-            self.hear(100)
+            self.receive(100)
             assert self.settled == self.sent == self.session.last_id
 
     # What holds at any time.

@@ -19,7 +19,7 @@ async def test_every_viewer_is_woken_and_reads_the_newest() -> None:
     assert latest.picture == ("png", b"2")
 
 
-def test_who_has_left_is_not_woken() -> None:
+def test_a_reader_that_has_left_is_not_woken() -> None:
     latest = LatestPicture()
     one, other = latest.subscribe(), latest.subscribe()
     latest.unsubscribe(one)

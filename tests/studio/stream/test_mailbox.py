@@ -50,7 +50,7 @@ async def test_post_blocking_waits_for_room_and_loses_nothing() -> None:
     await mailbox.post_blocking("b")
     third = asyncio.create_task(mailbox.post_blocking("c"))
     await asyncio.sleep(0)
-    assert not third.done(), "the caller goes on reading although nobody reads the replies"
+    assert not third.done(), "the caller goes on reading although the replies are not read"
     assert mailbox.get_nowait() == "a"
     await third
     assert taken(mailbox) == ["b", "c"]

@@ -1,4 +1,4 @@
-"""What the model's thread calls: it waits for nobody, and what it reports stays in order."""
+"""What the model's thread calls: it never waits, and what it reports stays in order."""
 
 from __future__ import annotations
 

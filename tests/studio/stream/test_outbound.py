@@ -62,7 +62,7 @@ def test_a_job_without_a_frame_is_answered_as_skipped(has_frame: bool, verdict: 
     assert bench.answers()[-1] == (2, verdict, 2)
 
 
-def test_infinite_quality_and_missing_flicker_have_numbers_that_json_and_floats_know() -> None:
+def test_infinite_quality_and_missing_flicker_have_finite_numbers() -> None:
     bench = Bench()
     in_the_model(bench, 1)
     bench.done(0, GREY, reference=GREY)

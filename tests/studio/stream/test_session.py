@@ -52,7 +52,7 @@ def test_beyond_the_credit_the_newest_replaces_only_one_that_still_waits() -> No
     one.receive(frame(3), 0.0)  # 2 still waits
     assert one.in_flight == (1, 3) and one.drops == {"credit": 1}
     one.take(0.0)
-    one.receive(frame(4), 0.0)  # nobody waits any more
+    one.receive(frame(4), 0.0)  # no frame waits any more
     assert one.in_flight == (1, 3) and one.drops == {"credit": 2} and one.settled == 0
 
 

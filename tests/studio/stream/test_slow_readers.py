@@ -50,12 +50,12 @@ def narrow(running: Running) -> socket.socket:
 
 @contextlib.asynccontextmanager
 async def slow(running: Running) -> AsyncIterator[Peer]:
-    """A welcomed client that pings nobody and reads only when its transport does."""
+    """A welcomed client that sends no pings and reads only when its transport does."""
     options: dict[str, Any] = {"subprotocols": [protocol.SUBPROTOCOL], "sock": narrow(running), "compression": None}
     options |= {"proxy": None, "max_size": None, "ping_interval": None, "close_timeout": 0.1}
     async with connect(f"ws://{running.host}{protocol.PATH}", **options) as websocket:
         peer = Peer(websocket)
-        await peer.say("hello", protocol=1, token=TOKEN, picture={"format": "png"})
+        await peer.send("hello", protocol=1, token=TOKEN, picture={"format": "png"})
         peer.welcome = await peer.next_text("welcome")
         yield peer
 
@@ -78,7 +78,7 @@ async def test_what_a_slow_client_reads_is_new(running: Running) -> None:
         assert session.drops["unsent"] >= PICTURES - MOST_BEHIND, "pictures wait where no newer one replaces them"
         peer.socket.transport.resume_reading()
         while not peer.answers or peer.answers[-1].settled < PICTURES:
-            await peer.hear()
+            await peer.receive()
         shown = [answer.frame_id for answer in peer.answers if answer.format != "none"]
         assert len(shown) <= MOST_BEHIND and shown[-1] == PICTURES
 
@@ -87,7 +87,7 @@ async def test_what_a_slow_viewer_reads_is_new(running: Running) -> None:
     async with slow(running) as peer, watching(running, peer) as reader:
         for _ in range(PICTURES):  # it reads what its buffer takes, then nothing
             await peer.round(NOISE)
-        await peer.say("bye")
+        await peer.send("bye")
         await peer.closed()
         async with asyncio.timeout(20):
             parts = (await reader.read()).count(b"Content-Type: image/png")

@@ -55,7 +55,7 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
 async def test_every_method_runs_in_the_thread_that_its_class_belongs_to(threads: dict[str, set[str]]) -> None:
     with serving() as running:
         async with joined(running, settings={"gate.enabled": True, "gate.max_skip": 300}) as peer:
-            await peer.say("settings", patch={"probe.enabled": True})
+            await peer.send("settings", patch={"probe.enabled": True})
             await peer.round(GREY)
             assert (await peer.round(GREY)).verdict == "skipped"
             assert (await peer.round(b"no picture", "png")).verdict == "failed"
@@ -87,7 +87,7 @@ def test_a_new_connection_finds_nothing_of_the_one_before() -> None:
     assert not bench.session.wants_references and bench.stream.window.notes == {}
 
 
-def test_what_happens_without_a_connection_bothers_nobody() -> None:
+def test_events_without_a_connection_have_no_effect() -> None:
     bench = Bench()
     bench.send(1)
     bench.run()

@@ -65,5 +65,5 @@ def test_a_bucket_fills_up_again_and_survives_a_clock_that_goes_back() -> None:
     assert not bucket.take(1, 0.0) and not bucket.take(1, 0.5) and bucket.take(1, 1.5)
 
 
-def test_limits_tell_what_a_client_must_know() -> None:
+def test_public_limits_are_those_that_a_client_needs() -> None:
     assert Limits(credit=2).public()["credit"] == 2 and "max_sessions" not in Limits().public()

@@ -1,4 +1,4 @@
-"""One connection from hello to close, over a socket in memory: refusals, errors, silence, takeover, replies that nobody reads."""
+"""One connection from hello to close, over a socket in memory: refusals, errors, silence, takeover, unread replies."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ async def test_a_client_without_a_login_needs_the_token() -> None:
         await program.ended()
 
 
-async def test_who_resumes_takes_over_and_gets_every_answer_from_then_on() -> None:
+async def test_a_resuming_client_takes_over_and_gets_every_answer_from_then_on() -> None:
     async with hub_of() as hub:
         old, welcome = await welcomed(hub)
         old.frame()

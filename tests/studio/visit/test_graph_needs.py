@@ -76,14 +76,14 @@ def test_what_those_present_need_is_kept(place: Place) -> None:
     assert place.graphs.needed == set()
 
 
-def test_who_comes_or_leaves_changes_what_is_built_for_the_others(place: Place) -> None:
+def test_a_session_that_comes_or_leaves_changes_what_is_built_for_the_others(place: Place) -> None:
     first = place.come(1)
     assert place.graphs.entered.acquire(timeout=LIMIT_S)
     second, third = place.come(1), place.come(1)
     waiting = place.needs.prepare(Settings(), first.session.name)
     place.graphs.go.release(100)
     waiting.result(LIMIT_S)
-    assert (1, 3) in place.graphs.built and (1, 2) not in place.graphs.built, "nobody needs two rows any more"
+    assert (1, 3) in place.graphs.built and (1, 2) not in place.graphs.built, "no session needs two rows any more"
     place.seats.end(third)
     place.needs.drop(third.session.name)
     place.needs.prepare(Settings(), second.session.name).result(LIMIT_S)
@@ -99,7 +99,7 @@ def test_settings_that_are_about_to_come_are_needed(place: Place) -> None:
     assert place.graphs.built == [(3, 1)]
 
 
-def test_nothing_is_built_for_who_has_left(place: Place) -> None:
+def test_nothing_is_built_for_a_session_that_has_left(place: Place) -> None:
     one, other = place.come(1), place.come(2)
     building = place.needs.prepare(one.session.settings, one.session.name)
     assert place.graphs.entered.acquire(timeout=LIMIT_S)
@@ -112,7 +112,7 @@ def test_nothing_is_built_for_who_has_left(place: Place) -> None:
     assert place.needs.close(LIMIT_S) and not any(steps == 2 for steps, _ in place.graphs.built)
 
 
-def test_what_several_will_need_is_built_while_nobody_is_here(place: Place) -> None:
+def test_graphs_for_several_sessions_are_built_while_no_session_is_here(place: Place) -> None:
     place.needs.ahead(Settings())
     for _ in range(2):
         assert place.graphs.entered.acquire(timeout=LIMIT_S)

@@ -1,4 +1,4 @@
-"""What all connections share: sessions that come, stay and go, what /healthz says, and an end that is bounded."""
+"""What all connections share: sessions that come, stay and go, what /healthz answers, and an end that is bounded."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ async def test_connections_are_counted_and_bounded() -> None:
         assert hub.connections == 17
 
 
-async def test_one_change_at_a_time_and_only_by_who_may() -> None:
+async def test_one_change_at_a_time_and_only_by_permission() -> None:
     factory = SlowSecond()
     with hub_with(factory) as hub:
         one, _ = hub.open(Settings())

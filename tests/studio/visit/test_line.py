@@ -9,7 +9,7 @@ import pytest
 from studio.visit.line import Line, LineFull
 
 
-def test_first_come_first_served_and_everybody_knows_their_place() -> None:
+def test_first_come_first_served_and_every_place_is_reported() -> None:
     line = Line(3, 60.0, 10.0)
     a, b, c = (line.join(now) for now in (0.0, 1.0, 2.0))
     assert [line.position(ticket) for ticket in (a, b, c)] == [1, 2, 3]
@@ -37,8 +37,8 @@ def test_a_turn_lasts_its_time_and_ends_after_a_warning() -> None:
     assert len(line.ends({"alone": 0.0})) == 1
 
 
-def test_in_a_busy_hour_everybody_gets_the_same_time() -> None:
-    """Two places and five visitors who all want to stay: who is sent out joins the end of the line."""
+def test_in_a_busy_hour_every_visitor_gets_the_same_time() -> None:
+    """Two places and five visitors that stay: a visitor whose turn ends joins the end of the line."""
     line, rng = Line(8, 60.0, 10.0), random.Random(0)
     inside: dict[str, float] = {}
     waiting = [(line.join(rng.random()), name) for name in "abcde"]

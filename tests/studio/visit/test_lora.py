@@ -43,8 +43,8 @@ async def test_loras_come_and_go_while_the_picture_moves(tmp_path: Path, backend
         async with joined(running, picture={"format": "png"}, settings={"strength": 0.7}) as peer:
             assert peer.welcome["change"]["loras"] == list(map(str, (ink, oil, stranger))) and peer.welcome["spec"]["loras"] == []
             plain = await peer.shown(NOISE)
-            told, before = await peer.change(NOISE, loras=uses((ink, 0.8)))
-            assert told["type"] == "spec" and told["spec"]["loras"] == uses((ink, 0.8))
+            reply, before = await peer.change(NOISE, loras=uses((ink, 0.8)))
+            assert reply["type"] == "spec" and reply["spec"]["loras"] == uses((ink, 0.8))
             assert before and all(np.array_equal(seen(answer), plain) for answer in before), "the old graphs go on meanwhile"
             with_ink = await peer.shown(NOISE)
             assert np.abs(with_ink - plain).max() > 2
@@ -58,6 +58,6 @@ async def test_loras_come_and_go_while_the_picture_moves(tmp_path: Path, backend
             assert np.abs(with_both - with_ink).max() > 2
             await peer.change(NOISE, loras=uses((oil, -0.5), (ink, -0.8)))
             assert np.abs(await peer.shown(NOISE) - with_both).max() > 2
-            told, _ = await peer.change(NOISE, loras=[])
-            assert told["spec"]["loras"] == []
+            reply, _ = await peer.change(NOISE, loras=[])
+            assert reply["spec"]["loras"] == []
             assert np.array_equal(await peer.shown(NOISE), plain)

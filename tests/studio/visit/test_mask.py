@@ -65,9 +65,9 @@ async def test_a_mask_outlives_its_connection_and_a_failing_model(shared: Runnin
     async with joined(shared, resume=peer.welcome["resume"]) as again:
         await again.round(GREY)
         first = shared.pipeline.opened[-1]
-        await again.say("settings", patch={"prompt": "boom"})
+        await again.send("settings", patch={"prompt": "boom"})
         assert (await again.round(GREY)).verdict == "failed"
-        await again.say("settings", patch={"prompt": "red"})
+        await again.send("settings", patch={"prompt": "red"})
         await again.round(GREY)
         fresh = shared.pipeline.opened[-1]
         assert fresh is not first and all(np.array_equal(state.masks[0], MASK) for state in (first, fresh))

@@ -45,11 +45,11 @@ async def test_models_of_other_families_come_and_go_while_the_picture_moves(
         async with joined(running, settings={"strength": 0.7, "prompt": "ink"}) as peer:
             assert {str(sd15), str(sd21), str(sdxl), str(broken)} <= set(peer.welcome["change"]["model"])
             first = await peer.shown(NOISE)
-            told, before = await peer.change(NOISE, model=str(sdxl))
-            assert (told["type"], told["spec"]["model"], told["model"]["name"]) == ("spec", str(sdxl), "sdxl")
+            reply, before = await peer.change(NOISE, model=str(sdxl))
+            assert (reply["type"], reply["spec"]["model"], reply["model"]["name"]) == ("spec", str(sdxl), "sdxl")
             assert before and all(np.array_equal(seen(answer), first) for answer in before)
             second = await peer.shown(NOISE)
-            assert np.abs(second - first).max() > 5 and told["settings"]["values"]["prompt"] == "ink"
+            assert np.abs(second - first).max() > 5 and reply["settings"]["values"]["prompt"] == "ink"
 
             refused, _ = await peer.change(NOISE, model=str(broken))
             assert (refused["code"], refused["field"]) == ("bad_spec", "model") and "is truncated" in refused["message"]

@@ -46,8 +46,8 @@ async def test_a_picture_is_acknowledged_and_holds_from_the_next_frame_on(shared
     async with joined(shared) as peer:
         assert peer.welcome["model"]["conditions"] == []
         await peer.round(GREY)
-        told = await show(peer, 41, "png", png(PICTURE))
-        assert told == {"type": "picture", "present": True, "size": [448, 448], "request": 41}
+        reply = await show(peer, 41, "png", png(PICTURE))
+        assert reply == {"type": "picture", "present": True, "size": [448, 448], "request": 41}
         await peer.round(GREY)
         await peer.round(GREY)
         state = shared.pipeline.opened[-1]

@@ -1,4 +1,4 @@
-"""The probe's unaccelerated pictures over a real socket: only to those who asked, and only for this connection."""
+"""The probe's unaccelerated pictures over a real socket: only to clients that requested them, and only for this connection."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ async def binaries(peer: Peer, count: int) -> list[bytes]:
     return found
 
 
-async def test_who_asks_sees_the_reference_before_the_answer_of_its_frame(shared: Running) -> None:
+async def test_the_reference_comes_before_the_answer_of_its_frame(shared: Running) -> None:
     async with joined(shared, settings=PROBED) as peer:
-        await peer.say("references", wanted=True)
+        await peer.send("references", wanted=True)
         assert await peer.next_text("references") == {"type": "references", "wanted": True}
         frame_id = await peer.send_frame(GREY, captured_at=2.5)
         first, second = await binaries(peer, 2)
@@ -46,21 +46,21 @@ async def test_who_asks_sees_the_reference_before_the_answer_of_its_frame(shared
         assert protocol.parse_answer(second).frame_id == frame_id
 
 
-async def test_nobody_else_does(shared: Running) -> None:
+async def test_no_other_client_gets_it(shared: Running) -> None:
     async with joined(shared, settings=PROBED) as peer:
-        await peer.say("references", wanted=True)
-        await peer.say("references", wanted=False)
+        await peer.send("references", wanted=True)
+        await peer.send("references", wanted=False)
         await peer.send_frame(GREY)
         (only,) = await binaries(peer, 1)
         assert protocol.parse_answer(only).verdict == "generated"
-        await peer.say("references", wanted=True)
+        await peer.send("references", wanted=True)
     async with joined(shared, resume=peer.welcome["resume"]) as again:
         await again.send_frame(GREY)
         (only,) = await binaries(again, 1)
         assert protocol.parse_answer(only).verdict == "generated"
 
 
-async def test_identical_pictures_are_told_as_100_db_and_the_connection_lives(shared: Running) -> None:
+async def test_identical_pictures_are_reported_as_100_db_and_the_connection_stays(shared: Running) -> None:
     async with joined(shared, settings={"probe.enabled": True, "prompt": "as it is"}) as peer:
         answer = await peer.round(GREY)
         assert (answer.ssim, answer.psnr) == (1.0, 100.0)

@@ -1,4 +1,4 @@
-"""Everything that must be refused is refused, and the server streams on for somebody else."""
+"""Everything that must be refused is refused, and the server streams on for other clients."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ async def test_two_origins(running: Running) -> None:
 
 async def test_a_listed_origin_is_welcome(running: Running) -> None:
     async with connected(running, origin="https://friend.example") as peer:
-        await peer.say("hello", protocol=1)
+        await peer.send("hello", protocol=1)
         assert (await peer.next_text("welcome", "error"))["type"] == "welcome"
 
 
@@ -125,17 +125,17 @@ async def test_no_subprotocol(running: Running) -> None:
 async def test_no_origin_needs_the_token(running: Running) -> None:
     for hello in ({}, {"token": ""}, {"token": TOKEN + "x"}, {"token": TOKEN[:-1]}, {"token": "\ud800"}):
         async with connected(running, origin=None) as peer:
-            await peer.say("hello", protocol=1, **hello)
+            await peer.send("hello", protocol=1, **hello)
             assert await peer.closed() == (4401, "unauthorized")
             assert peer.texts[-1]["field"] == "token" and TOKEN not in json.dumps(peer.texts)
     async with connected(running, origin=None) as peer:
-        await peer.say("hello", protocol=1, token=TOKEN)
+        await peer.send("hello", protocol=1, token=TOKEN)
         assert (await peer.next_text("welcome", "error"))["type"] == "welcome"
 
 
 async def test_a_wrong_token_is_wrong_with_an_origin_too(running: Running) -> None:
     async with connected(running) as peer:
-        await peer.say("hello", protocol=1, token="guess")
+        await peer.send("hello", protocol=1, token="guess")
         assert await peer.closed() == (4401, "unauthorized")
 
 
@@ -182,7 +182,7 @@ async def test_a_wrong_hello(running: Running, message: str | bytes) -> None:
 
 
 async def complains(running: Running, message: str | bytes, code: str) -> str:
-    """The connection says what is wrong, and lives."""
+    """The connection reports what is wrong, and stays open."""
     async with joined(running) as peer:
         await peer.socket.send(message)
         error = await peer.next_text("error")
@@ -261,7 +261,7 @@ async def test_too_many_bad_pictures_end_the_connection(running: Running) -> Non
         with contextlib.suppress(ConnectionClosed):
             for _ in range(20):
                 await peer.send_frame(b"no picture at all")
-                await peer.hear_answer()
+                await peer.next_answer()
         assert await peer.closed() == (4400, "bad_message")
 
 
@@ -280,7 +280,7 @@ async def test_a_flood_of_messages(running: Running) -> None:
     async with joined(running) as peer:
         with contextlib.suppress(ConnectionClosed):
             for _ in range(3000):
-                await peer.say("ping", t=1)
+                await peer.send("ping", t=1)
         assert await peer.closed() == (4429, "flood")
 
 
@@ -302,7 +302,7 @@ async def test_a_flood_of_frames_beyond_the_credit(running: Running) -> None:
 
 
 async def test_a_flood_of_connections() -> None:
-    """While the model loads there are no places yet, and everybody who has said hello waits."""
+    """While the model loads there are no places yet, and every client waits after its hello."""
     loaded, pipeline = threading.Event(), FakePipeline(StreamSpec(width=SIZE, height=SIZE))
 
     def load(spec: StreamSpec) -> FakePipeline:
@@ -313,18 +313,18 @@ async def test_a_flood_of_connections() -> None:
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(loaded.set)
             first = await stack.enter_async_context(connected(other))
-            await first.say("hello", protocol=1)
+            await first.send("hello", protocol=1)
             for _ in range(other.hub.max_connections - 1):
                 peer = await stack.enter_async_context(connected(other))
-                await peer.say("hello", protocol=1)
+                await peer.send("hello", protocol=1)
             last = await stack.enter_async_context(connected(other))
-            await last.say("hello", protocol=1)
+            await last.send("hello", protocol=1)
             assert (await last.closed())[0] == 4503
             loaded.set()
             assert (await first.next_text("welcome", "error"))["type"] == "welcome"
 
 
-async def test_sockets_without_hello_take_nobodys_place() -> None:
+async def test_sockets_without_hello_take_no_place() -> None:
     limits = Limits(max_sessions=1, max_before_hello=8, hello_s=60.0)
     with serving(limits) as other:
         async with contextlib.AsyncExitStack() as stack:
@@ -346,7 +346,7 @@ async def test_silent_and_idle_sessions_make_room() -> None:
             assert await peer.closed() == (4408, "timeout")
     with serving(replace(LIMITS, idle_s=0.3, telemetry_s=0.05)) as quick:
         async with joined(quick) as peer:
-            await peer.say("ping", t=1)
+            await peer.send("ping", t=1)
             assert await peer.closed() == (4440, "idle")
 
 
@@ -354,7 +354,7 @@ async def test_a_trusted_proxy_is_believed() -> None:
     with serving(LIMITS, AddressRule(hosts=("*",), trusted_proxy=True)) as proxied:
         headers = {"X-Forwarded-Host": "studio.example", "X-Forwarded-Proto": "https"}
         async with connected(proxied, origin="https://studio.example", headers=headers) as peer:
-            await peer.say("hello", protocol=1)
+            await peer.send("hello", protocol=1)
             assert (await peer.next_text("welcome", "error"))["type"] == "welcome"
         await refused(proxied, 403, origin="https://evil.example", headers=headers)
 
@@ -370,5 +370,5 @@ async def test_security_headers(running: Running) -> None:
 async def test_nothing_is_compressed(running: Running) -> None:
     async with connected(running, compression="deflate") as peer:
         assert peer.socket.response is not None and "Sec-WebSocket-Extensions" not in peer.socket.response.headers
-        await peer.say("hello", protocol=1)
+        await peer.send("hello", protocol=1)
         await peer.next_text("welcome")

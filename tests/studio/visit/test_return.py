@@ -15,7 +15,7 @@ from studio.visit.hub import Hub
 from studio.wire.limits import Limits
 from studio.wire.protocol import ProtocolError
 from tests.studio.harness import SIZE, TOKEN, Peer, Running, coloured, connected, joined
-from tests.studio.visit.test_spec import change, shop_serving
+from tests.studio.visit.spec_changes import change, serving_factory
 
 GREY = coloured(100, 100, 100)
 
@@ -27,7 +27,7 @@ async def until(true: Callable[[], bool]) -> None:
 
 
 async def goodbye(peer: Peer) -> None:
-    await peer.say("bye")
+    await peer.send("bye")
     await peer.closed()
 
 
@@ -35,8 +35,8 @@ def back(running: Running) -> bool:
     return running.hub.spec().width == SIZE and running.hub.returning() is None
 
 
-async def test_who_comes_after_a_visitor_finds_what_the_operator_started() -> None:
-    with shop_serving(opening=Settings(prompt="green")) as (shop, running):
+async def test_a_client_after_a_visitor_gets_the_operators_spec() -> None:
+    with serving_factory(opening=Settings(prompt="green")) as (factory, running):
         started = running.hub.spec()
         for changes in ({"width": 192}, {"backend": "openvino", "height": 256}):
             async with joined(running, settings={"prompt": "red"}) as peer:
@@ -48,28 +48,28 @@ async def test_who_comes_after_a_visitor_finds_what_the_operator_started() -> No
                 assert values["prompt"] == "green", "settings are the operator's too"
                 assert (await next_one.round(GREY)).verdict == "generated"
                 await goodbye(next_one)
-        assert running.hub.spec() == started and [made.closed for made in shop.made] == [True] * 4 + [False]
+        assert running.hub.spec() == started and [made.closed for made in factory.made] == [True] * 4 + [False]
 
 
 async def test_a_newcomer_waits_for_the_operators_pipeline() -> None:
-    with shop_serving() as (shop, running):
+    with serving_factory() as (factory, running):
         async with joined(running) as peer:
             await change(peer, width=192)
-            shop.go.clear()
-            shop.asked.clear()
+            factory.proceed.clear()
+            factory.building.clear()
             await goodbye(peer)
-        assert await asyncio.to_thread(shop.asked.wait, 10)
+        assert await asyncio.to_thread(factory.building.wait, 10)
         async with connected(running) as first, connected(running) as second:
             for peer in (first, second):
-                await peer.say("hello", protocol=1)
+                await peer.send("hello", protocol=1)
                 assert (await peer.next_text("loading", "welcome"))["type"] == "loading"
-            shop.go.set()
+            factory.proceed.set()
             for peer in (first, second):
                 assert (await peer.next_text("welcome"))["spec"]["width"] == SIZE
 
 
 async def test_a_session_in_its_grace_keeps_what_it_changed() -> None:
-    with shop_serving() as (shop, running):
+    with serving_factory() as (factory, running):
         async with joined(running) as peer:
             await change(peer, width=192)
             peer.socket.transport.abort()  # type: ignore[attr-defined]
@@ -77,16 +77,16 @@ async def test_a_session_in_its_grace_keeps_what_it_changed() -> None:
         await until(lambda: hub.seats.connected == 0)
         hub.clock = lambda: time.perf_counter() + hub.limits.grace_s - 30
         async with joined(running, resume=peer.welcome["resume"]) as again:
-            assert again.welcome["resumed"] and again.welcome["spec"]["width"] == 192 and len(shop.made) == 2
+            assert again.welcome["resumed"] and again.welcome["spec"]["width"] == 192 and len(factory.made) == 2
             again.socket.transport.abort()  # type: ignore[attr-defined]
         await until(lambda: hub.seats.connected == 0)
         hub.clock = lambda: time.perf_counter() + 3 * hub.limits.grace_s
         await until(lambda: back(running))
-        assert len(shop.made) == 3
+        assert len(factory.made) == 3
 
 
 async def test_it_stays_while_anybody_is_here() -> None:
-    with shop_serving() as (shop, running):
+    with serving_factory() as (factory, running):
         async with joined(running) as other:
             async with joined(running, token=TOKEN) as peer:
                 await change(peer, width=192)
@@ -97,40 +97,40 @@ async def test_it_stays_while_anybody_is_here() -> None:
                 await goodbye(third)
             await goodbye(other)
         await until(lambda: back(running))
-        assert len(shop.made) == 3
+        assert len(factory.made) == 3
 
 
-async def test_a_change_that_is_under_way_when_the_last_one_leaves_is_for_nobody() -> None:
-    with shop_serving() as (shop, running):
-        shop.go.clear()
+async def test_a_change_under_way_when_the_last_client_leaves_is_discarded() -> None:
+    with serving_factory() as (factory, running):
+        factory.proceed.clear()
         async with joined(running) as peer:
-            await peer.say("spec", spec={"width": 192})
-            assert await asyncio.to_thread(shop.asked.wait, 10)
+            await peer.send("spec", spec={"width": 192})
+            assert await asyncio.to_thread(factory.building.wait, 10)
             await goodbye(peer)
         async with connected(running) as newcomer:
-            await newcomer.say("hello", protocol=1)
+            await newcomer.send("hello", protocol=1)
             assert (await newcomer.next_text("loading", "welcome"))["type"] == "loading"
-            shop.go.set()
+            factory.proceed.set()
             welcome = await newcomer.next_text("welcome")
             assert welcome["spec"]["width"] == SIZE
-        assert [made.closed for made in shop.made] == [False, True], "what was built for nobody is closed, and never runs"
+        assert [made.closed for made in factory.made] == [False, True], "the discarded pipeline is closed, and never runs"
 
 
 async def test_a_second_change_that_is_under_way_is_followed_by_the_way_back() -> None:
-    with shop_serving() as (shop, running):
+    with serving_factory() as (factory, running):
         async with joined(running) as peer:
             await change(peer, width=192)
-            shop.go.clear()
-            shop.asked.clear()
-            await peer.say("spec", spec={"width": 256})
-            assert await asyncio.to_thread(shop.asked.wait, 10)
+            factory.proceed.clear()
+            factory.building.clear()
+            await peer.send("spec", spec={"width": 256})
+            assert await asyncio.to_thread(factory.building.wait, 10)
             await goodbye(peer)
-        shop.go.set()
+        factory.proceed.set()
         async with joined(running) as newcomer:
             assert newcomer.welcome["spec"]["width"] == SIZE
 
 
-async def test_who_comes_at_the_very_end_of_a_change_waits_for_the_way_back(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_at_the_very_end_of_a_change_waits_for_the_way_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the end of the change and its done callback the loop may run the connection of a newcomer."""
     change_of, seen = Hub._change, []
 
@@ -139,37 +139,37 @@ async def test_who_comes_at_the_very_end_of_a_change_waits_for_the_way_back(monk
         asyncio.get_running_loop().call_soon(lambda: seen.append(hub.returning()))
         return failure
 
-    with shop_serving() as (shop, running):
+    with serving_factory() as (factory, running):
         async with joined(running) as peer:
             await change(peer, width=192)
             monkeypatch.setattr(Hub, "_change", and_somebody_comes)
-            shop.go.clear()
-            shop.asked.clear()
-            await peer.say("spec", spec={"width": 256})
-            assert await asyncio.to_thread(shop.asked.wait, 10)
+            factory.proceed.clear()
+            factory.building.clear()
+            await peer.send("spec", spec={"width": 256})
+            assert await asyncio.to_thread(factory.building.wait, 10)
             await goodbye(peer)
-        shop.go.set()
+        factory.proceed.set()
         await until(lambda: back(running) and len(seen) == 2)
         assert seen[0] is not None, "the newcomer waits"
         assert seen[1] is None, "nothing is in progress after the return"
 
 
 async def test_back_by_hand_is_back() -> None:
-    with shop_serving() as (shop, running):
+    with serving_factory() as (factory, running):
         async with joined(running) as peer:
             await change(peer, width=192)
             await change(peer, width=SIZE)
             await goodbye(peer)
         await until(lambda: len(running.hub.seats) == 0)
         running.hub.sweep()
-        assert running.hub.returning() is None and len(shop.made) == 3
+        assert running.hub.returning() is None and len(factory.made) == 3
 
 
-async def test_a_way_back_that_fails_is_said_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
-    with shop_serving() as (shop, running):
+async def test_a_way_back_that_fails_is_logged_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    with serving_factory() as (factory, running):
         async with joined(running) as peer:
             await change(peer, width=192)
-            shop.error = ModelError("the disk is gone")
+            factory.error = ModelError("the disk is gone")
             with caplog.at_level(logging.INFO, "rill"):
                 await goodbye(peer)
                 await until(lambda: "the disk is gone" in caplog.text and running.hub.returning() is None)
@@ -177,27 +177,27 @@ async def test_a_way_back_that_fails_is_said_and_tried_again(caplog: pytest.LogC
         assert running.hub.returning() is None, "not every second"
         async with joined(running) as visitor:
             assert visitor.welcome["spec"]["width"] == 192 and (await visitor.round(GREY)).verdict == "generated"
-            shop.error = None
+            factory.error = None
             await goodbye(visitor)
         await until(lambda: back(running))
 
 
-async def test_a_failed_way_back_is_tried_again_after_a_while_if_nobody_comes() -> None:
-    with shop_serving() as (shop, running):
+async def test_a_failed_way_back_is_tried_again_after_a_while_without_a_client() -> None:
+    with serving_factory() as (factory, running):
         async with joined(running) as peer:
             await change(peer, width=192)
-            shop.error = ModelError("the disk is gone")
-            shop.asked.clear()
+            factory.error = ModelError("the disk is gone")
+            factory.building.clear()
             await goodbye(peer)
-        assert await asyncio.to_thread(shop.asked.wait, 10)
+        assert await asyncio.to_thread(factory.building.wait, 10)
         await until(lambda: running.hub.returning() is None)
-        shop.error = None
+        factory.error = None
         running.hub.clock = lambda: time.perf_counter() + 120
         await until(lambda: back(running))
 
 
-async def test_who_takes_the_place_of_one_in_grace_is_led_to_the_operators_spec() -> None:
-    with shop_serving(Limits(max_sessions=1)) as (_, running):
+async def test_a_client_in_the_place_of_one_in_grace_gets_the_operators_spec() -> None:
+    with serving_factory(Limits(max_sessions=1)) as (_, running):
         async with joined(running) as peer:
             await change(peer, width=192)
             peer.socket.transport.abort()  # type: ignore[attr-defined]
@@ -208,21 +208,21 @@ async def test_who_takes_the_place_of_one_in_grace_is_led_to_the_operators_spec(
             assert (await newcomer.round(GREY)).verdict == "generated"
 
 
-async def test_who_waits_in_line_gets_the_operators_spec() -> None:
-    with shop_serving(Limits(max_sessions=1)) as (_, running):
+async def test_a_client_from_the_line_gets_the_operators_spec() -> None:
+    with serving_factory(Limits(max_sessions=1)) as (_, running):
         async with joined(running) as peer, connected(running) as waiting:
             await change(peer, width=192)
-            await waiting.say("hello", protocol=1, wait=True)
+            await waiting.send("hello", protocol=1, wait=True)
             await waiting.next_text("waiting")
             await goodbye(peer)
             assert (await waiting.next_text("welcome"))["spec"]["width"] == SIZE
 
 
 async def test_all_devices_go_back() -> None:
-    with shop_serving(devices=("cpu", "cpu")) as (shop, running):
+    with serving_factory(devices=("cpu", "cpu")) as (factory, running):
         async with joined(running) as peer:
             await change(peer, width=192)
             await goodbye(peer)
         await until(lambda: back(running))
         widths: list[Any] = [owner.loaded.result(0).spec.width for owner in running.hub.fleet.owners]
-        assert widths == [SIZE, SIZE] and [made.closed for made in shop.made] == [True] * 4 + [False] * 2
+        assert widths == [SIZE, SIZE] and [made.closed for made in factory.made] == [True] * 4 + [False] * 2

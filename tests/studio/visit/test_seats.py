@@ -13,7 +13,7 @@ def seats_of(**limits: float) -> Seats:
     return Seats(Limits(**({"max_sessions": 2, "grace_s": 10.0} | limits)))  # type: ignore[arg-type]
 
 
-def test_the_cap_holds_for_those_who_are_here() -> None:
+def test_the_cap_holds_for_connected_sessions() -> None:
     seats = seats_of()
     seats.open(Settings())
     seats.open(Settings())
@@ -22,7 +22,7 @@ def test_the_cap_holds_for_those_who_are_here() -> None:
     assert caught.value.code == "full" and seats.connected == 2
 
 
-def test_who_has_been_away_longest_makes_room() -> None:
+def test_the_session_that_left_first_makes_room() -> None:
     seats = seats_of()
     (first, _), (second, _) = seats.open(Settings()), seats.open(Settings())
     seats.leave(second, 1.0)
@@ -57,7 +57,7 @@ def test_resume_takes_over_from_a_connection_that_still_stands() -> None:
     assert seats.resume(seat.resume, 0.0) is seat and closed == [True] and seat.takeover is None
 
 
-def test_sweeping_ends_what_nobody_came_back_for() -> None:
+def test_sweeping_ends_sessions_after_their_grace_period() -> None:
     seats = seats_of()
     (here, _), (away, _) = seats.open(Settings()), seats.open(Settings())
     seats.leave(away, 0.0)

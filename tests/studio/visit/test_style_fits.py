@@ -1,4 +1,4 @@
-"""Fits beside the stream, over real sockets: who is fitted when, what the client is told, what ends a fit."""
+"""Fits beside the stream, over real sockets: which session's, what the client receives, what ends a fit."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ PICTURES = [cv2.imencode(".png", np.full((60, 60, 3), level, np.uint8))[1].tobyt
 
 
 class FakeFitter:
-    """Records what is asked and dropped; a test gives the news."""
+    """Records requests and drops; a test sends the news."""
 
     def __init__(self) -> None:
-        self.asked: list[Fit] = []
+        self.requested: list[Fit] = []
         self.dropped: list[str] = []
         self.has_dropped = threading.Event()
         self.running = self.waiting = 0
 
-    def ask(self, fit: Fit) -> None:
-        self.asked.append(fit)
+    def request(self, fit: Fit) -> None:
+        self.requested.append(fit)
 
     def drop(self, session: str) -> None:
         self.dropped.append(session)
@@ -73,28 +73,28 @@ async def show(peer: Peer, picture: bytes = PICTURES[0], form: str = "png") -> N
 async def test_a_picture_is_fitted_and_its_numbers_reach_the_model(shared: Running) -> None:
     async with joined(shared) as peer:
         await show(peer)
-        (fit,) = fitter(shared).asked
+        (fit,) = fitter(shared).requested
         assert fit.pixels.shape == (448, 448, 3)
-        fit.told(FitNews("waiting", place=2))
+        fit.on_news(FitNews("waiting", place=2))
         assert await peer.next_text("fit") == {"type": "fit", "state": "waiting", "place": 2}
-        fit.told(FitNews("fitting", done=0.5, gain=0.25, share=0.5, style=style(30.0)))
-        told = {"type": "fit", "state": "fitting", "done": 0.5, "gain": 0.25, "share": 0.5}
-        assert await peer.next_text("fit") == told
+        fit.on_news(FitNews("fitting", done=0.5, gain=0.25, share=0.5, style=style(30.0)))
+        expected = {"type": "fit", "state": "fitting", "done": 0.5, "gain": 0.25, "share": 0.5}
+        assert await peer.next_text("fit") == expected
         await peer.round(GREY)
         seen = shared.pipeline.opened[-1].pictures[-1]
         assert seen.fitted == 30 and seen.source is fit.pixels
-        fit.told(FitNews("done", done=1.0, gain=0.25, share=0.5))
+        fit.on_news(FitNews("done", done=1.0, gain=0.25, share=0.5))
         assert (await peer.next_text("fit"))["state"] == "done"
         await peer.round(GREY)
-        assert len(fitter(shared).asked) == 1 and fitter(shared).dropped == []
+        assert len(fitter(shared).requested) == 1 and fitter(shared).dropped == []
 
 
 async def test_numbers_that_are_not_better_are_not_taken(shared: Running) -> None:
     async with joined(shared) as peer:
         await show(peer)
-        (fit,) = fitter(shared).asked
+        (fit,) = fitter(shared).requested
         for gain, value in ((0.3, 30.0), (0.3, 60.0), (0.1, 90.0)):
-            fit.told(FitNews("fitting", done=value / 100, gain=gain, style=style(value)))
+            fit.on_news(FitNews("fitting", done=value / 100, gain=gain, style=style(value)))
             await peer.next_text("fit")
         await peer.round(GREY)
         assert shared.pipeline.opened[-1].pictures[-1].fitted == 30
@@ -104,9 +104,9 @@ async def test_news_of_an_earlier_picture_changes_nothing(shared: Running) -> No
     async with joined(shared) as peer:
         await show(peer)
         await show(peer, PICTURES[1])
-        first, second = fitter(shared).asked
-        first.told(FitNews("fitting", done=0.5, gain=0.9, style=style(30.0)))
-        second.told(FitNews("fitting", done=0.2, gain=0.1, style=style(20.0)))
+        first, second = fitter(shared).requested
+        first.on_news(FitNews("fitting", done=0.5, gain=0.9, style=style(30.0)))
+        second.on_news(FitNews("fitting", done=0.2, gain=0.1, style=style(20.0)))
         assert (await peer.next_text("fit"))["state"] == "stopped"  # the first one
         assert (await peer.next_text("fit"))["done"] == 0.2
         await peer.round(GREY)
@@ -116,14 +116,14 @@ async def test_news_of_an_earlier_picture_changes_nothing(shared: Running) -> No
 async def test_a_client_stops_its_fit_and_begins_it_again(shared: Running) -> None:
     async with joined(shared) as peer:
         await show(peer)
-        await peer.say("fit", wanted=False)
+        await peer.send("fit", wanted=False)
         assert await peer.next_text("fit") == {"type": "fit", "wanted": False}
         assert await peer.next_text("fit") == {"type": "fit", "state": "stopped"}
         assert fitter(shared).dropped == [peer.welcome["session"]]
-        await peer.say("fit", wanted=True)
+        await peer.send("fit", wanted=True)
         await peer.next_text("fit")
         await peer.round(GREY)
-        assert len(fitter(shared).asked) == 2
+        assert len(fitter(shared).requested) == 2
 
 
 @pytest.mark.parametrize("way", ["removed", "a style's file", "bye", "gone"])
@@ -136,7 +136,7 @@ async def test_a_fit_ends_with_its_picture_or_its_visitor(shared: Running, way: 
         elif way == "a style's file":
             await show(peer, write_style(style(1.0)), "style")
         elif way == "bye":
-            await peer.say("bye")
+            await peer.send("bye")
             await peer.closed()
         else:
             await peer.socket.close()
@@ -149,16 +149,16 @@ async def test_without_a_share_nothing_is_fitted(shared: Running) -> None:
     async with joined(shared) as peer:
         await show(peer)
         await peer.round(GREY)
-        assert fitter(shared).asked == []
+        assert fitter(shared).requested == []
 
 
 async def test_a_style_is_kept_under_a_name_with_a_tile(shared: Running) -> None:
     async with joined(shared) as peer:
-        await peer.say("keep", name="grey", request=3)
+        await peer.send("keep", name="grey", request=3)
         error = await peer.next_text("error")
         assert (error["code"], error["request"]) == ("bad_picture", 3)
         await show(peer)
-        await peer.say("keep", name="  grey \n sea", request=4)
+        await peer.send("keep", name="  grey \n sea", request=4)
         kept = await peer.next_text("style")
         file = base64.b64decode(kept["file"])
         found = read_style(file)
@@ -174,7 +174,7 @@ async def test_a_style_is_kept_under_a_name_with_a_tile(shared: Running) -> None
 async def test_a_name_must_be_a_short_printable_text(shared: Running, name: object) -> None:
     async with joined(shared) as peer:
         await show(peer)
-        await peer.say("keep", name=name)
+        await peer.send("keep", name=name)
         assert (await peer.next_text("error"))["field"] == "name"
 
 
@@ -185,8 +185,8 @@ async def test_the_python_client_keeps_a_style_and_stops_its_fit(shared: Running
         assert caught.value.code == "bad_picture"
         await client.picture(np.full((60, 60, 3), 40, np.uint8))
         assert read_style(await client.keep("grey")).name == "grey"
-        (fit,) = fitter(shared).asked
-        fit.told(FitNews("fitting", done=0.5))
+        (fit,) = fitter(shared).requested
+        fit.on_news(FitNews("fitting", done=0.5))
         await client.fitting(False)
         await client.patch({"strength": 0.4})  # its answer comes after those of before
         assert client.fit == {"type": "fit", "state": "stopped"} and len(fitter(shared).dropped) == 1

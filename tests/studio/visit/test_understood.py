@@ -23,7 +23,7 @@ async def test_a_welcome_and_an_acknowledgement_have_the_lists(running: Running)
         report = peer.welcome["settings"]
         assert [(one["words"], one["meaning"], one["by"]) for one in report["understood"]] == [("red", "red", "name")]
         assert report["unknown"] == report["cut"] == []
-        await peer.say("settings", patch={"prompt": "spreadsheet " * 4}, request=5)
+        await peer.send("settings", patch={"prompt": "spreadsheet " * 4}, request=5)
         ack = await peer.next_text("settings")
         assert ack["request"] == 5 and ack["understood"] == []
         assert [one["setting"] for one in ack["unknown"]] == ["prompt"] and "spreadsheet" in ack["unknown"][0]["message"]
@@ -32,7 +32,7 @@ async def test_a_welcome_and_an_acknowledgement_have_the_lists(running: Running)
 
 async def test_a_new_pipeline_reads_the_prompts_again(running: Running) -> None:
     async with joined(running, token=TOKEN, settings={"prompt": "blue"}) as peer:
-        await peer.say("spec", spec={"width": 192})
+        await peer.send("spec", spec={"width": 192})
         report = (await peer.next_text("spec"))["settings"]
         assert [one["meaning"] for one in report["understood"]] == ["blue"] and set(LISTS) < set(report)
 

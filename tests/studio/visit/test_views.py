@@ -29,7 +29,7 @@ def shared() -> Iterator[Running]:
         yield running
 
 
-def ask(running: Running, path: str, method: str = "GET", **headers: str) -> tuple[int, bytes]:
+def request(running: Running, path: str, method: str = "GET", **headers: str) -> tuple[int, bytes]:
     request = urllib.request.Request(f"http://{running.host}{path}", method=method, headers=headers)
     try:
         with urllib.request.urlopen(request, timeout=5) as answer:
@@ -42,7 +42,7 @@ async def token_of(running: Running, peer: Peer, key: str = "") -> str:
     headers: dict[str, Any] = {"X-Rill-Resume": peer.welcome["resume"], "Origin": f"http://{running.host}"}
     if key:
         headers["X-Rill-Output"] = key
-    status, body = await asyncio.to_thread(ask, running, "/rill/view", "POST", **headers)
+    status, body = await asyncio.to_thread(request, running, "/rill/view", "POST", **headers)
     assert status == 200
     return str(json.loads(body)["token"])
 
@@ -80,26 +80,26 @@ async def test_a_view_shows_its_session_and_no_other_until_it_ends(shared: Runni
         assert await asyncio.to_thread(viewer.picture) == (200, 20, 20)
         await mine.round(coloured(20, 200, 20))
         await asyncio.to_thread(viewer.until, (20, 200, 20))
-        await mine.say("bye")
+        await mine.send("bye")
         await mine.closed()
         assert await asyncio.to_thread(viewer.answer.read) == b"", "it ends with its session"
-        assert (await asyncio.to_thread(ask, shared, f"/rill/view.mjpeg?token={token}"))[0] == 404
+        assert (await asyncio.to_thread(request, shared, f"/rill/view.mjpeg?token={token}"))[0] == 404
 
 
-async def test_only_so_many_watch_and_who_leaves_makes_room(shared: Running) -> None:
+async def test_only_so_many_viewers_and_one_that_leaves_makes_room(shared: Running) -> None:
     async with joined(shared) as peer:
         await peer.round(RED)
         token = await token_of(shared, peer)
         viewers = [await asyncio.to_thread(Viewer, shared, token) for _ in range(2)]
         for viewer in viewers:
             await asyncio.to_thread(viewer.picture)
-        assert (await asyncio.to_thread(ask, shared, f"/rill/view.mjpeg?token={token}"))[0] == 503
+        assert (await asyncio.to_thread(request, shared, f"/rill/view.mjpeg?token={token}"))[0] == 503
         viewers.pop().answer.close()
         async with asyncio.timeout(10):
             while shared.hub.views._views[peer.welcome["session"]].viewers > 1:
                 await peer.round(RED)
         await asyncio.to_thread(lambda: Viewer(shared, token).picture())
-        await peer.say("bye")
+        await peer.send("bye")
         await peer.closed()
 
 
@@ -122,7 +122,7 @@ async def test_however_many_come_at_once_only_so_many_watch(shared: Running) -> 
         async with asyncio.timeout(10):
             while shared.hub.views._views[peer.welcome["session"]].viewers:
                 await peer.round(RED)
-        await peer.say("bye")
+        await peer.send("bye")
         await peer.closed()
 
 
@@ -155,14 +155,14 @@ async def test_a_token_can_do_nothing_but_look(shared: Running) -> None:
     ("headers", "status"),
     [({"X-Rill-Resume": "wrong"}, 404), ({}, 404), ({"X-Rill-Resume": "wrong", "Origin": "http://evil.example"}, 403)],
 )
-def test_nobody_else_gets_one(shared: Running, headers: dict[str, str], status: int) -> None:
-    assert ask(shared, "/rill/view", "POST", **headers)[0] == status
+def test_no_other_client_gets_one(shared: Running, headers: dict[str, str], status: int) -> None:
+    assert request(shared, "/rill/view", "POST", **headers)[0] == status
 
 
-def test_the_clean_page_is_there_and_asks_no_other_host(shared: Running) -> None:
-    status, page = ask(shared, "/rill/view")
+def test_the_clean_page_is_there_and_uses_no_other_host(shared: Running) -> None:
+    status, page = request(shared, "/rill/view")
     assert status == 200 and b"view.mjpeg" in page and b"://" not in page
-    assert ask(shared, "/rill/view.mjpeg?token=x")[0] == 404
+    assert request(shared, "/rill/view.mjpeg?token=x")[0] == 404
 
 
 KEY = "a-key-that-only-its-owner-knows"
@@ -175,29 +175,29 @@ async def test_an_output_holds_the_last_picture_and_goes_on_with_the_next_sessio
         assert token == output_token(KEY) and token != await token_of(shared, first)
         viewer = await asyncio.to_thread(Viewer, shared, token)
         assert await asyncio.to_thread(viewer.picture) == (200, 20, 20)
-        await first.say("bye")
+        await first.send("bye")
         await first.closed()
     assert await asyncio.to_thread(viewer.picture) == (200, 20, 20), "the last one, again"
     late = await asyncio.to_thread(Viewer, shared, token)
-    assert await asyncio.to_thread(late.picture) == (200, 20, 20), "also for who comes while no session is there"
+    assert await asyncio.to_thread(late.picture) == (200, 20, 20), "also for a viewer that comes while no session is there"
     async with joined(shared) as second:
         await second.round(BLUE)
         assert await token_of(shared, second, KEY) == token
         await asyncio.to_thread(viewer.until, (20, 20, 200))
-        await second.say("bye")
+        await second.send("bye")
         await second.closed()
     viewer.answer.close()
     late.answer.close()
 
 
 async def test_an_output_can_be_watched_before_any_session_is_there(shared: Running) -> None:
-    """As after a restart of the server, which knows nothing of earlier outputs."""
+    """As after a restart of the server, which keeps no outputs."""
     viewer = await asyncio.to_thread(Viewer, shared, output_token("b" * 32))
     async with joined(shared) as peer:
         await peer.round(BLUE)
         await token_of(shared, peer, "b" * 32)
         assert await asyncio.to_thread(viewer.picture) == (20, 20, 200)
-        await peer.say("bye")
+        await peer.send("bye")
         await peer.closed()
     viewer.answer.close()
 
@@ -215,7 +215,7 @@ def fake_stream(*picture: str) -> Any:
     return SimpleNamespace(latest=SimpleNamespace(wake_viewers=lambda: None, picture=picture or None))
 
 
-def test_a_session_is_at_one_output_and_who_knows_the_address_alone_cannot_put_one_there() -> None:
+def test_a_session_is_at_one_output_and_its_address_alone_cannot_put_one_there() -> None:
     views, stream = Views(1), fake_stream("png", "a picture")
     one, two = "k" * 22, "l" * 22
     token = views.put(one, stream)
@@ -245,7 +245,7 @@ def test_idle_outputs_are_few_and_their_viewers_too() -> None:
 async def test_a_key_that_is_none_is_a_bad_request(shared: Running) -> None:
     async with joined(shared) as peer:
         headers = {"X-Rill-Resume": peer.welcome["resume"], "Origin": f"http://{shared.host}", "X-Rill-Output": "short"}
-        status, body = await asyncio.to_thread(lambda: ask(shared, "/rill/view", "POST", **headers))
+        status, body = await asyncio.to_thread(lambda: request(shared, "/rill/view", "POST", **headers))
         assert status == 400 and b"22 to 64" in body
-        await peer.say("bye")
+        await peer.send("bye")
         await peer.closed()

@@ -13,7 +13,7 @@ GREY = coloured(100, 100, 100)
 
 
 async def wait_in_line(peer: Peer) -> dict[str, object]:
-    await peer.say("hello", protocol=1, picture={"format": "png"}, wait=True)
+    await peer.send("hello", protocol=1, picture={"format": "png"}, wait=True)
     return await peer.next_text("waiting", "welcome", "error")
 
 
@@ -23,34 +23,34 @@ async def test_a_visitor_waits_pings_and_gets_the_place_that_becomes_free() -> N
             assert await wait_in_line(second) == {"type": "waiting", "place": 1, "of": 1, "turn_s": 120.0}
             assert (await wait_in_line(third))["place"] == 2
             assert (await second.next_text("waiting"))["of"] == 2
-            await second.say("ping", t=3.5)
+            await second.send("ping", t=3.5)
             assert await second.next_text("pong") == {"type": "pong", "t": 3.5}
-            await first.say("bye")
+            await first.send("bye")
             assert (await second.next_text("welcome", "error"))["type"] == "welcome"
             assert (await third.next_text("waiting"))["place"] == 1
-            assert (await second.round(GREY)).verdict == "generated", "what it says after the wait is heard"
+            assert (await second.round(GREY)).verdict == "generated", "frames after the wait are served"
 
 
-async def test_who_leaves_the_line_is_no_longer_in_it() -> None:
+async def test_a_client_that_leaves_is_removed_from_the_line() -> None:
     with serving(Limits(max_sessions=1)) as running:
         async with joined(running), connected(running) as last:
             async with connected(running) as gone, connected(running) as polite:
                 await wait_in_line(gone)
                 await wait_in_line(polite)
                 assert (await wait_in_line(last))["place"] == 3
-                await polite.say("bye")
+                await polite.send("bye")
                 assert (await last.next_text("waiting"))["place"] == 2
             assert (await last.next_text("waiting"))["place"] == 1
         assert len(running.hub.line) == 0
 
 
-async def test_nobody_passes_the_line_and_a_full_line_is_said() -> None:
+async def test_no_client_passes_the_line_and_a_full_line_is_refused() -> None:
     with serving(Limits(max_sessions=1, max_waiting=1)) as running:
         async with joined(running), connected(running) as waiting:
             await wait_in_line(waiting)
             for wait in (False, True):
                 async with connected(running) as late:
-                    await late.say("hello", protocol=1, wait=wait)
+                    await late.send("hello", protocol=1, wait=wait)
                     assert (await late.next_text("welcome", "error", "waiting"))["code"] == "full"
                     assert (await late.closed())[0] == 4503
 
@@ -59,14 +59,14 @@ async def test_a_turn_ends_while_others_wait_and_its_place_is_the_next_ones() ->
     with serving(Limits(max_sessions=1, turn_s=0.2, warning_s=0.5, telemetry_s=0.1)) as running:
         async with joined(running) as first, connected(running) as second:
             await asyncio.sleep(0.4)
-            await first.round(GREY)  # nobody waits: no turn ends
+            await first.round(GREY)  # the line is empty: no turn ends
             await wait_in_line(second)
             turn = await first.next_text("turn")
             assert 0 < turn["ends_in_s"] <= 0.5 and turn["waiting"] == 1
             assert (await first.closed())[0] == 4460
             assert (await second.next_text("welcome"))["resumed"] is False
             async with connected(running) as back:
-                await back.say("hello", protocol=1, resume=first.welcome["resume"])
+                await back.send("hello", protocol=1, resume=first.welcome["resume"])
                 assert (await back.next_text("error"))["code"] == "resume_expired"
 
 
@@ -76,16 +76,16 @@ async def test_an_end_is_taken_back_when_the_line_is_empty_again() -> None:
             async with connected(running) as second:
                 await wait_in_line(second)
                 assert "ends_in_s" in await first.next_text("turn")
-            while "ends_in_s" in (said := await first.next_text("turn")):
+            while "ends_in_s" in (turn := await first.next_text("turn")):
                 pass
-            assert said == {"type": "turn", "waiting": 0}
+            assert turn == {"type": "turn", "waiting": 0}
 
 
-@pytest.mark.parametrize("said", ['{"type": "settings", "patch": {}}', "nonsense", b"\x00"])
-async def test_who_waits_may_not_chatter(said: str | bytes) -> None:
+@pytest.mark.parametrize("message", ['{"type": "settings", "patch": {}}', "nonsense", b"\x00"])
+async def test_a_waiting_client_may_send_nothing_else(message: str | bytes) -> None:
     with serving(Limits(max_sessions=1)) as running:
         async with joined(running), connected(running) as visitor:
             await wait_in_line(visitor)
-            await visitor.socket.send(said)
+            await visitor.socket.send(message)
             assert (await visitor.next_text("error"))["code"] == "bad_message"
             assert (await visitor.closed())[0] == 4400

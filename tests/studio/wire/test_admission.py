@@ -58,7 +58,7 @@ def test_the_address_with_the_most_silent_connections_makes_room() -> None:
     assert quiet not in world.dropped and world.dropped == crowd[:5]
 
 
-def test_those_who_are_served_stay() -> None:
+def test_served_connections_stay() -> None:
     world = World()
     served = [world.come(f"10.0.0.{n}", "open") for n in range(12)]
     assert world.come("10.0.0.99") is None and world.dropped == [] and None not in served

@@ -36,7 +36,7 @@ def planted(folder: Path, content: object = None, mode: int = 0o600) -> Path:
 
 
 def dead() -> int:
-    """A number that was a process's, and is nobody's now."""
+    """A number that was a process's, and is no process's now."""
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     return ended.pid
@@ -153,7 +153,7 @@ def test_a_folder_that_is_not_ones_own_is_not_used(
     assert "RILL_TOKEN" in caplog.text and "secret" not in caplog.text
 
 
-def test_no_folder_at_all_is_said_and_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_folder_at_all_is_logged_and_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").write_text("")
     with published(PORT, "secret", [tmp_path / "file" / "rill"]) as path:
         assert path is None

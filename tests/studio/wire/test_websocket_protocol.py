@@ -58,10 +58,10 @@ class Wire:
 
 
 class Opened:
-    """A websocket that the application has accepted; `heard` are the application's messages."""
+    """A websocket that the application has accepted; `received` are the application's messages."""
 
     def __init__(self, limits: Limits = LIMITS) -> None:
-        self.heard: list[dict[str, Any]] = []
+        self.received: list[dict[str, Any]] = []
         self.wire = Wire()
         config = uvicorn.Config(self.app, interface="asgi3", lifespan="off", ws_per_message_deflate=False, log_config=None)
         config.load()
@@ -75,8 +75,8 @@ class Opened:
         await receive()
         await send({"type": "websocket.accept"})
         while (message := await receive())["type"] == "websocket.receive":
-            self.heard.append(message)
-        self.heard.append(message)
+            self.received.append(message)
+        self.received.append(message)
 
     async def accepted(self) -> Opened:
         while not self.wire.written:

@@ -100,7 +100,7 @@ def test_kinds_of_statistics_count_alike_however_many_numbers_they_have() -> Non
     assert texture.distance(zero, one, scale) == texture.distance(zero, some, scale) == 0.5
 
 
-def test_plenoptics_statistics_know_grain_from_strokes() -> None:
+def test_plenoptics_statistics_distinguish_grain_from_strokes() -> None:
     pytest.importorskip("plenoptic")
     judge = texture.Texture()
     fine, coarse = photograph(0, 256), cv2.GaussianBlur(photograph(0, 256), (0, 0), 8)

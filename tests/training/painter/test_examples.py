@@ -1,4 +1,4 @@
-"""The styles that ship as files: each is for pocket's painter, says what it was made from, and has a tile."""
+"""The styles that ship as files: each is for pocket's painter, names what it was made from, and has a tile."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def test_targets_and_hints_lie_where_their_windows_lie(school: Class) -> None:
     assert 9 <= hinted < 36
 
 
-def test_pairs_show_one_scene_twice_and_overlap_where_moved_says(school: Class) -> None:
+def test_pairs_show_one_scene_twice_and_overlap_by_the_stated_shift(school: Class) -> None:
     lesson = school.lesson(0, 7, {"published": 2, "painting": 1}, True)
     assert lesson.looks.tolist() == [*lesson.looks[:2].tolist() * 2, 2, 2] and len(lesson.target) == 4
     for a, b in ((0, 2), (1, 3), (4, 5)):
@@ -165,7 +165,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(school: Class, tmp_path)
 
 
 def test_hints_move_only_what_lies_before_them(school: Class, tmp_path) -> None:
-    """They say what blocks hold, not how it is drawn."""
+    """They hold the content of blocks, not how it is drawn."""
     trainer = Trainer(Config(side=SIDE), school, TinyFeatures(), [[torch.eye(4)] * 4], Run(tmp_path))
     lesson = next(found for step in range(9) if (found := school.lesson(0, step, {"published": 2}, False)).hints)
     _, features = trainer.model.features(lesson.inputs, trainer.shares[lesson.looks] @ trainer.model.styles)

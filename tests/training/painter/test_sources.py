@@ -129,7 +129,7 @@ def found(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def test_the_manifest_knows_every_file_and_its_split(tmp_path: Path, found: list[str]) -> None:
+def test_the_manifest_lists_every_file_and_its_split(tmp_path: Path, found: list[str]) -> None:
     written = sources.collect(tmp_path, tmp_path)
     assert sources.read(tmp_path) == written == sources.collect(tmp_path, tmp_path)
     goat = next(source for source in written if source.name == "erase-goat")

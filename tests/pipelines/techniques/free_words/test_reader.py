@@ -107,7 +107,7 @@ def test_a_prompt_of_the_models_own_words_stays_as_it_is(prompt: str) -> None:
     assert READER.read(prompt).text == prompt and GUESSING.read(prompt).text == prompt
 
 
-def test_what_was_understood_says_how_and_in_the_words_that_were_typed() -> None:
+def test_understood_parts_carry_the_way_and_the_typed_words() -> None:
     reading = READER.read("A Rembrant of my Castle, Night and oil painting")
     assert [(one.words, one.meaning, one.kind, one.by) for one in reading.understood] == [
         ("Rembrant", "oil painting", "look", "spelling"),
@@ -134,7 +134,7 @@ def test_words_of_intensity_need_a_look_that_takes_them() -> None:
     assert READER.read("a little van gogh").text == "blue swirl" and unknown("a little van gogh") == ["a little"]
 
 
-def test_likeness_of_meaning_is_asked_last_and_has_to_be_clear() -> None:
+def test_likeness_of_meaning_comes_last_and_has_to_be_clear() -> None:
     assert meanings("ship anime", GUESSING) == [("ship", "sea"), ("anime", "cartoon")]
     assert GUESSING.read("ship anime").understood[0].by == "meaning"
     thing = GUESSING.read("thing").unknown[0]  # as near to one prompt as to the other
@@ -166,7 +166,7 @@ def test_ten_thousand_characters_are_read_as_far_as_it_goes(prompt: str) -> None
         assert len(reading.unknown[-1].words) > 1000
 
 
-def test_control_characters_part_words_and_say_nothing() -> None:
+def test_control_characters_part_words_and_mean_nothing() -> None:
     assert READER.read("\x00anime\x1b[31m").text == "cartoon" and READER.read("\x00\x01").understood == ()
 
 
@@ -198,7 +198,7 @@ def test_plurals_and_american_spelling(word: str, singular: str) -> None:
 
 
 @given(st.text("abc", min_size=1, max_size=6), st.text("abc", min_size=1, max_size=6))
-def test_one_letter_off_is_symmetric_and_is_what_it_says(a: str, b: str) -> None:
+def test_one_letter_off_is_symmetric_and_matches_its_definition(a: str, b: str) -> None:
     shorter = {a[:at] + a[at + 1 :] for at in range(len(a))} | {b[:at] + b[at + 1 :] for at in range(len(b))}
     other = {a[:at] + letter + a[at + 1 :] for at in range(len(a)) for letter in "abc"}
     swapped = {a[:at] + a[at + 1] + a[at] + a[at + 2 :] for at in range(len(a) - 1)}
