@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from pathlib import Path
@@ -15,6 +16,13 @@ settings.load_profile("steady")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads that wait for each other are slow on a busy machine
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+
+def pytest_collection_finish() -> None:
+    """Exempt what is imported by now from garbage collection. Each graph of OpenVINO is built with two full collections, which
+    took 0.3 s each for the objects of torch, diffusers and Gradio alone."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

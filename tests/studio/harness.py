@@ -171,18 +171,22 @@ class Peer:
             pass
         return answer
 
-    async def change(self, picture: bytes, **spec: object) -> tuple[dict[str, Any], list[Answer]]:
-        """The server's reply to a request for another spec, and the answers to this picture before it."""
+    async def change(self, picture: bytes, frames: int = 10, **spec: object) -> tuple[dict[str, Any], list[Answer]]:
+        """Request another spec and send so many frames meanwhile; the server's reply, and the answers to the frames before it.
+
+        More frames would only compete with the build for the processor.
+        """
         self.texts.clear()
         await self.send("spec", spec=spec, request=5)
         before: list[Answer] = []
-        while True:
+        for _ in range(frames):
             answer = await self.round(picture)
             for text in self.texts:
                 if text["type"] in ("spec", "error"):
                     return text, before
             if answer.format != "none":
                 before.append(answer)
+        return await self.next_text("spec", "error"), before
 
     async def shown(self, picture: bytes) -> NDArray[np.int64]:
         """The server's result for this picture. It is sent again after a drop, which can happen on a busy machine."""

@@ -169,9 +169,9 @@ class World:
 
     def _post(self, client: Client) -> None:
         while (answer := client.session.next_answer()) is not None:
-            self._after(self._travel_s, lambda answer=answer: self._receive(client, answer))  # type: ignore[misc]
+            self._after(self._travel_s, lambda answer=answer: self._answered(client, answer))  # type: ignore[misc]
 
-    def _receive(self, client: Client, answer: Answer) -> None:
+    def _answered(self, client: Client, answer: Answer) -> None:
         client.settled = max(client.settled, answer.settled)
         if client.pace is not None:
             client.pace.answered(answer, client.captured[answer.settled], self.now)

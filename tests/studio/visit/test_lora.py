@@ -36,7 +36,7 @@ async def test_loras_come_and_go_while_the_picture_moves(tmp_path: Path, backend
     stranger = save_lora(loras / "stranger.safetensors", {"down_blocks.8.x": factors[0][LAYER]})
 
     def factory(spec: StreamSpec) -> Any:
-        return load(replace(spec, model=str(model)))
+        return load(replace(spec, model=str(model)), tmp_path / "graphs")
 
     rule = ChangeRule(lora_folders=(loras,))
     with serving(factory=factory, backend=backend, dtype="float32", changes=rule) as running:
