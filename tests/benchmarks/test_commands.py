@@ -1,9 +1,11 @@
 """Each benchmark from its command line on a miniature model: the closing JSON has its fields. Nothing here asserts speed."""
 
 import asyncio
+import contextlib
 import json
 import random
-from collections.abc import Sequence
+import secrets
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,38 @@ from studio.client import StudioError
 from studio.wire.protocol import declare
 
 PLAIN = ["--size", "128", "--backend", "eager", "--dtype", "float32"]
+TOKEN = "a-token-for-the-benchmarks"
 
 
 def closing(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
     assert cli.main([*arguments, "--no-keep"]) == 0
     return dict(json.loads(capsys.readouterr().out.strip().splitlines()[-1]))
+
+
+@pytest.fixture(scope="module")
+def server(mini_model: Path) -> Iterator[live.Studio]:
+    """One `app.py serve` for all benchmarks that start one: its start, mostly imports, takes longer than they do."""
+    with live.studio(["--model", str(mini_model), *PLAIN, "--max-sessions", "8"], TOKEN) as running:
+        yield running
+
+
+@pytest.fixture
+def started(server: live.Studio, mini_model: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The options with which benchmarks would have started a server of their own; they get the shared one."""
+    options: list[list[str]] = []
+
+    @contextlib.contextmanager
+    def studio(given: Sequence[str], token: str) -> Iterator[live.Studio]:
+        parsed = app.build_parser().parse_args(["serve", *given])
+        assert (parsed.model, parsed.size, parsed.backend, parsed.dtype) == (str(mini_model), "128", "eager", "float32")
+        assert token == TOKEN
+        options.append(list(given))
+        yield server
+
+    for module in (sessions, building, soak):
+        monkeypatch.setattr(module, "studio", studio)
+    monkeypatch.setattr(secrets, "token_urlsafe", lambda count: TOKEN)
+    return options
 
 
 def test_ablation(capsys: pytest.CaptureFixture[str], mini_model: Path, tmp_path: Path) -> None:
@@ -60,7 +89,9 @@ def test_scaling(capsys: pytest.CaptureFixture[str], mini_model: Path) -> None:
     assert found["steps"]["1"]["batch_fps"] is None and found["steps"]["2"]["batch_ratio"] > 0.0
 
 
-def test_sessions(capsys: pytest.CaptureFixture[str], mini_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sessions(
+    capsys: pytest.CaptureFixture[str], mini_model: Path, started: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("WARM_S", "SETTLE_S"):
         monkeypatch.setattr(sessions, name, 0.3)
     monkeypatch.setattr(sessions, "EACH", 1)
@@ -71,12 +102,15 @@ def test_sessions(capsys: pytest.CaptureFixture[str], mini_model: Path, monkeypa
         assert found["1"]["ratio_to_one"] == 1.0 and found["3"]["sessions_per_step"] >= 1.0
         assert found["3"]["frames_per_s"] > 0.0 and found["3"]["latency_p50_ms"] <= found["3"]["latency_p95_ms"]
     assert 0.0 < result["socket"]["2"]["slowest_share_of_mean"] <= 1.0
+    assert [options[-1] for options in started] == ["64", "cache.enabled=false"], "many clients; every frame a full one"
     assert list(result["neighbour"]) == ["paced", "one frame under way"]
     for found in result["neighbour"].values():
         assert found["light_alone"] > 0.0 and found["light_share"] >= 0.0 and found["heavy_share"] >= 0.0
 
 
-def test_building(capsys: pytest.CaptureFixture[str], mini_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_building(
+    capsys: pytest.CaptureFixture[str], mini_model: Path, started: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sessions, "WARM_S", 0.3)
     monkeypatch.setattr(building, "QUIET_S", 0.3)
     result = closing(
@@ -85,19 +119,21 @@ def test_building(capsys: pytest.CaptureFixture[str], mini_model: Path, monkeypa
     for name in ("building", "warm"):
         assert result[name]["frames_per_s"] > 0.0 and result[name]["rss_mb"] > 0 and result[name]["threads"] > 0
         assert not result[name]["built_meanwhile"], "eager has nothing to build elsewhere"
-    assert result["rate_ratio"] > 0.0
+    assert result["rate_ratio"] > 0.0 and [options[-1] for options in started] == ["2"]
 
 
-def test_soak(capsys: pytest.CaptureFixture[str], mini_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_soak(
+    capsys: pytest.CaptureFixture[str], mini_model: Path, started: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(soak, "LEFT_S", 0.1)
     monkeypatch.setattr(soak, "SIDES", (128, 192))
-    options = ["--clients", "2", "--minutes", "0.1", "--every", "0.2", "--resize", "0.5", "--serve", "--turn 60"]
+    options = ["--clients", "2", "--minutes", "0.07", "--every", "0.15", "--resize", "0.5", "--serve", "--turn 60"]
     result = closing(capsys, "soak", "--model", str(mini_model), *PLAIN, *options)
     assert len(result["clients"]) == 2 and result["errors"] == {} and result["server_errors"] == []
     assert all(client["answers"] and client["changes"] for client in result["clients"])
     assert result["longest_wait_s"] == max(client["longest_wait_s"] for client in result["clients"]) > 0.0
     assert result["memory"]["peak_mib"] >= result["memory"]["warm_mib"] > 0.0
-    assert min(result["threads"].values()) > 0
+    assert min(result["threads"].values()) > 0 and [options[-2:] for options in started] == [["--turn", "60"]]
 
 
 def test_random_values_are_allowed_and_reach_the_ends() -> None:
