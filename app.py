@@ -36,6 +36,8 @@ def build_parser() -> argparse.ArgumentParser:
     add_settings_arguments(render)
     render.add_argument("--mask", type=Path, help="painted strength map for --set strength_map.mode=mask; white is full strength")
     render.add_argument("--picture", type=Path, help="picture prompt: a picture, or the file of a style (docs/models.md)")
+    second = "a second picture or style, mixed in by --set picture.blend=0..1"
+    render.add_argument("--picture-b", type=Path, metavar="PICTURE", help=second)
     render.add_argument("--timeline", type=Path, metavar="FILE", help='settings changes: {"frame": 10, "patch": {...}} a line')
     render.add_argument("--record", type=Path, metavar="FILE", help="write a record that reproduces the same bytes")
     render.add_argument("--replay", type=Path, metavar="FILE", help="replay a record with its settings and decisions")

@@ -66,6 +66,11 @@ A style may also be a file (`.safetensors`, some kilobytes): its numbers, a name
 picture, and the fingerprint of the painter that the numbers belong to. `--picture` and the *picture* message accept it. A file
 that is damaged, belongs to another painter, or has numbers that are not finite is refused, and the error names the reason.
 
+Two pictures or styles mix: `--picture-b FILE` (render, `studio.client`), *Blend with another* on the page,
+`picture(..., second=True)` of the Python client, or a *picture* message of kind 6. `picture.blend` moves from the first (0) to
+the second (1), live. With an adapter for picture prompts the tokens of the two pictures mix in the same way. Keeping the style
+of two pictures keeps the mixture.
+
 The server also fits the numbers to the picture in the background, 180 steps in about 45 s of processor time, one picture at a
 time, at `serve --fit-share` of one core (0.5; 0 fits none). `app.py fit PICTURE STYLE.safetensors` does the same from file to
 file. `assets/styles` has seven fitted styles of public-domain paintings (Hokusai, Van Gogh, Kandinsky, Renoir); each file names

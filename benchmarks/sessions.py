@@ -75,6 +75,7 @@ class Camera:
     settings: Settings
     mask: Mask | None = None
     picture: Pixels | PictureStyle | None = None
+    picture_b: Pixels | PictureStyle | None = None
     answers: list[tuple[float, float]] = field(default_factory=list)
 
     def done(self, taken_at: float, result: JobResult) -> None:

@@ -34,7 +34,7 @@ function address() {
 
 /**
  * Events: link, welcome, words, answer, reference, source, notice, telemetry, settings, summary, view, paint, verdict, recording, replay,
- * picture, fit, style, look;
+ * picture, picture_b, fit, style, look;
  * `detail` carries the value.
  */
 export class Studio extends EventTarget {
@@ -57,7 +57,7 @@ export class Studio extends EventTarget {
       reference: (reference) => this.say("reference", reference),
       settings: (message) => this.#acknowledged(message),
       pause: ({ paused }) => this.#pausedByServer(paused),
-      ...Object.fromEntries(["picture", "fit", "style"].map((type) => [type, (message) => this.say(type, message)])),
+      ...Object.fromEntries(["picture", "picture_b", "fit", "style"].map((type) => [type, (message) => this.say(type, message)])),
       telemetry: (message) => {
         this.respec.permit(message.refused);
         this.say("telemetry", (this.telemetry = message));

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pipelines.engine import picture_prompt
 from pipelines.engine.levels import Levels
 from pipelines.engine.state import StreamState
 from pipelines.techniques import gate, strength_map
@@ -37,7 +38,7 @@ def admit(
         thumb=state.previous_thumb,
         inputs_version=state.inputs_version,
         hint=hint,
-        picture=state.seen.tokens,
+        picture=picture_prompt.tokens(state.seen, state.seen_b, settings.picture.blend),
         omega_map=_map(state, settings.omega_map, previous),
     )
     if start is not None:

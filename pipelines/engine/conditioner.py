@@ -53,7 +53,9 @@ class Conditioner:
         negative = self._conditions(self._conditions.additions.negative(self.prompts, settings), settings)
         if frame is not None:
             state.seen.style.at(frame.captured_at)
-        style = styles.with_picture(prompt.style, state.seen.style.current, settings.picture.scale)
+            state.seen_b.style.at(frame.captured_at)
+        seen = styles.of_pictures(state.seen.style.current, state.seen_b.style.current, settings.picture.blend)
+        style = styles.with_picture(prompt.style, seen, settings.picture.scale)
         if style is not None:
             style = replace(style, amount=style.amount * settings.style.amount)
         _, height, width = state.noise.shape

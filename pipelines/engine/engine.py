@@ -142,7 +142,7 @@ class StreamPipeline:
         settings = settings if turn is None else turn.entry.settings
         cache, residuals = ({}, {}) if state is None else (state.cache, state.residuals)
         planner = RowPlanner(settings, cache, residuals, AssumedKeys(), self._choice.cache_ready(settings))
-        paints = self._choice.paints(settings, state is not None and state.seen.picture is not None)
+        paints = self._choice.paints(settings, state is not None and state.pictured)
         if turn is not None:
             return forecast.of_turn(turn, planner, paints)
         controlled = frame is not None and self._choice.controls(frame, settings)

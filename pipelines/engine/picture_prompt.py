@@ -39,14 +39,29 @@ class PicturePrompt:
         return dataclasses.replace(self, style=dataclasses.replace(self.style))
 
 
+def tokens(first: PicturePrompt, second: PicturePrompt, blend: float) -> tuple[Tensor, Tensor] | None:
+    """The tokens of two picture prompts and of none, [T, D] each, mixed: blend 0 is the first picture, 1 the second. One alone is
+    all there is. None without tokens."""
+    if first.tokens is None or second.tokens is None:
+        return first.tokens or second.tokens
+    seen, unseen = (torch.lerp(one, other, blend) for one, other in zip(first.tokens, second.tokens, strict=True))
+    return seen, unseen
+
+
 class PictureReader:
     """Reads picture prompts for one model; it has an adapter for them, or a painter that takes them, or neither."""
 
     def __init__(self, parts: ModelParts, to_device: ToDevice) -> None:
         self._parts, self._to_device = parts, to_device
 
-    def read(self, prompt: PicturePrompt) -> None:
-        """Know tokens or style of a picture that is new."""
+    def read_both(self, first: PicturePrompt, second: PicturePrompt) -> None:
+        """As `read`. The way to the first style of one begins at what the other one had, so that no mixture of both jumps."""
+        before, beside = first.style.current, second.style.current
+        self.read(first, beside)
+        self.read(second, before)
+
+    def read(self, prompt: PicturePrompt, beside: Style | None = None) -> None:
+        """Know tokens or style of a picture that is new. beside: where the way to its style begins if it had none."""
         if not prompt.unread or prompt.picture is None:
             return
         pixels = prompt.picture.source if isinstance(prompt.picture, PictureStyle) else prompt.picture
@@ -54,6 +69,7 @@ class PictureReader:
             tokens, without = self._parts.encode_picture(pixels)
             prompt.tokens = self._to_device(tokens), self._to_device(without)
         style = self.style(prompt.picture)
+        prompt.style.current = prompt.style.current or beside
         prompt.style.go(None if style is None else Style(self._to_device(torch.from_numpy(style.numbers))))
         prompt.unread = False
 

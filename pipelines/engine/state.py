@@ -43,8 +43,8 @@ class StreamState:
     """One session's memory between steps. Made by `StreamPipeline.open`; opaque to everyone but the engine.
 
     previous_x0: the last finished latent, for the warm start. mask: the painted strength map [1, h, w]. inputs_version: number
-    of changes of mask and picture prompt. seen: the picture prompt. residuals: of the negative rows, by level. turn: the `Turn`
-    that goes on in a later step.
+    of changes of mask and picture prompts. seen, seen_b: the picture prompts. residuals: of the negative rows, by level. turn:
+    the `Turn` that goes on in a later step.
     """
 
     noise: SessionNoise
@@ -54,6 +54,7 @@ class StreamState:
     mask: Tensor | None = None
     inputs_version: int = 0
     seen: PicturePrompt = field(default_factory=PicturePrompt)
+    seen_b: PicturePrompt = field(default_factory=PicturePrompt)
     cache: dict[CacheSlot, FeatureEntry] = field(default_factory=dict)
     residuals: dict[int, NegativeResidual] = field(default_factory=dict)
     probe: Probe = field(default_factory=Probe)
@@ -78,14 +79,20 @@ class StreamState:
         self.mask = None if mask is None else strength_map.from_mask(mask, *self.noise.shape[1:])[0]
         self.inputs_version += 1  # ends what was remembered under the old map
 
-    def set_picture(self, picture: Pixels | PictureStyle | None) -> None:
-        """The picture prompt, uint8 [height, width, 3] of any size, or a style that was made from one; None removes it.
+    @property
+    def pictured(self) -> bool:
+        """Whether there is a picture prompt."""
+        return self.seen.picture is not None or self.seen_b.picture is not None
+
+    def set_picture(self, picture: Pixels | PictureStyle | None, second: bool = False) -> None:
+        """The picture prompt, uint8 [height, width, 3] of any size, or a style that was made from one; None removes it. second:
+        the one that `picture.blend` mixes in.
 
         It holds from the next frame on; frames in flight keep their tokens. Has no effect on a model that takes no pictures.
         """
         if not isinstance(picture, PictureStyle):  # a style acts after the UNet
             self.inputs_version += 1  # ends what was remembered under the old picture
-        self.seen.set(picture)
+        (self.seen_b if second else self.seen).set(picture)
 
     def shadow(self) -> StreamState:
         """An independent state that will treat the next frame as this one would, for the unaccelerated reference."""
@@ -95,5 +102,6 @@ class StreamState:
             previous_thumb=self.previous_thumb,
             mask=self.mask,
             seen=self.seen.copy(),
+            seen_b=self.seen_b.copy(),
             travel=dataclasses.replace(self.travel),
         )

@@ -109,7 +109,7 @@ class StepRunner:
         """Admit a turn's frame, and find what its rows are conditioned on."""
         state, frame, settings = turn.entry.state, turn.entry.frame, turn.entry.settings
         if frame is not None:
-            self._conditioner.pictures.read(state.seen)
+            self._conditioner.pictures.read_both(state.seen, state.seen_b)
             admit(state, frame, latent, settings, self._levels, self._hint(frame, settings))
         turn.conditioning = self._conditioner(state, frame, settings)
 

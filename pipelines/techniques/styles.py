@@ -40,6 +40,13 @@ WHOLE = 0.6
 """From this `picture.scale` on, which is its default, a picture's style is all there is; below, the words' style has the rest."""
 
 
+def of_pictures(first: Style | None, second: Style | None, blend: float) -> Style | None:
+    """The styles of two pictures, mixed: blend 0 is the first, 1 the second. One alone is all there is, whatever the blend."""
+    if first is None or second is None:
+        return first or second
+    return mixed((first, 1.0 - blend), (second, blend))
+
+
 def with_picture(words: Style | None, picture: Style | None, scale: float) -> Style | None:
     """The words' style and a picture's, mixed as `picture.scale` says. Where the words name no painted look, the picture's, with
     less paint below WHOLE."""

@@ -128,6 +128,7 @@ class ControlSettings:
 @dataclass(frozen=True, slots=True)
 class PictureSettings:
     scale: float = number(0.6, 0.0, 2.0, "Weight of the picture prompt beside the text; 0 is off.")
+    blend: float = number(0.0, 0.0, 1.0, "0 is all the first picture prompt, 1 all the second; one alone is all there is.")
 
 
 @dataclass(frozen=True, slots=True)

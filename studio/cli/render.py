@@ -24,7 +24,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     from pipelines import load  # torch: wrong arguments do not wait for it
     from studio.files.render import Plan, render
 
-    plan = Plan(settings, timeline, args.mask, picture=args.picture)
+    plan = Plan(settings, timeline, args.mask, picture=args.picture, picture_b=args.picture_b)
     if replay is not None:
         spec, plan = replay.spec, Plan(replay.settings, replay.moments, replay=replay)
     pipeline = load(spec, cache_dir(), args.offline, safety_of(args), graphs=graph_limits_of(args))

@@ -198,8 +198,9 @@ class StudioClient:
         self._painted["mask"] = protocol.pack_mask(0, png)
         await self._ask(lambda request: protocol.pack_mask(request, png))
 
-    async def picture(self, picture: Pixels | bytes | None) -> None:
+    async def picture(self, picture: Pixels | bytes | None, second: bool = False) -> None:
         """The picture prompt, uint8 [H, W, 3], or the file of a style (bytes): what the result should be like; None removes it.
+        second: the one that the setting `picture.blend` mixes in.
 
         It holds for the frames sent after this call, where the model takes pictures. Raises StudioError bad_picture.
         """
@@ -208,11 +209,12 @@ class StudioClient:
             png, form = picture, codec.prompt_format(picture)
         elif picture is not None:
             png, form = await asyncio.to_thread(codec.encode, picture, protocol.PictureEncoding("png")), "png"
-        self._painted["picture"] = protocol.pack_picture(0, form, png)
-        await self._ask(lambda request: protocol.pack_picture(request, form, png))
+        self._painted["picture_b" if second else "picture"] = protocol.pack_picture(0, form, png, second)
+        await self._ask(lambda request: protocol.pack_picture(request, form, png, second))
 
     async def keep(self, name: str) -> bytes:
-        """The file of the present picture's style under this name, for `picture` to take. Raises StudioError bad_picture."""
+        """The file of the present picture's style, or of the mixture of both, under this name, for `picture` to take. Raises
+        StudioError bad_picture."""
         message = await self._ask(lambda request: protocol.pack_text("keep", name=name, request=request))
         return base64.b64decode(message["file"])
 

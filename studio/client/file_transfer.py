@@ -218,6 +218,8 @@ async def transfer(args: argparse.Namespace) -> dict[str, Any]:
             await client.mask(await asyncio.to_thread(media.read_picture, args.mask, *client.size))
         if args.picture is not None:
             await client.picture(await asyncio.to_thread(read_prompt, args.picture))
+        if args.picture_b is not None:
+            await client.picture(await asyncio.to_thread(read_prompt, args.picture_b), second=True)
         source = open_source(args.input, *client.size)
         writer = media.open_writer(args.output, source.fps, *client.size)
         try:
@@ -265,6 +267,8 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--mask", type=Path, help="painted strength map for --set strength_map.mode=mask; white is full strength")
     made.add_argument("--picture", type=Path, help="picture prompt: a picture, or the file of a style")
+    second = "a second one, mixed in by --set picture.blend=0..1"
+    made.add_argument("--picture-b", type=Path, metavar="PICTURE", help=second)
     made.add_argument("--token", help="API token (default: RILL_TOKEN, else that of your own server on this machine)")
     made.add_argument("--format", choices=("jpeg", "png"), default="jpeg", help="how pictures travel")
     made.add_argument("--quality", type=int, choices=range(30, 101), default=90, metavar="30..100", help="of JPEG")

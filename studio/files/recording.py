@@ -23,6 +23,7 @@ from studio.wire.limits import Limits
 from studio.wire.protocol import ProtocolError
 
 FORMAT = "rill-session-1"
+GIVEN = ("mask", "picture", "picture_b")
 
 
 class RecordingError(RillError):
@@ -34,7 +35,7 @@ class TimelineEntry:
     """What happened at one source frame: `patch`, `mask` and `picture` took effect before it; `skipped` is the gate's verdict.
 
     mask: a PNG, empty where the mask was removed, None where it stayed as it was; picture: the same for the picture prompt, which
-    may also be the file of a style.
+    may also be the file of a style; picture_b: the same for the second one.
     """
 
     frame: int
@@ -42,6 +43,12 @@ class TimelineEntry:
     skipped: bool = False
     mask: bytes | None = None
     picture: bytes | None = None
+    picture_b: bytes | None = None
+
+    @property
+    def given(self) -> dict[str, bytes]:
+        """What is given of mask, picture and picture_b."""
+        return {name: value for name in GIVEN if (value := getattr(self, name)) is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +128,7 @@ def _line(moment: TimelineEntry) -> dict[str, Any]:
         line["patch"] = moment.patch
     if moment.skipped:
         line["skipped"] = True
-    for name, png in (("mask", moment.mask), ("picture", moment.picture)):
-        if png is not None:
-            line[name] = base64.b64encode(png).decode()
-    return line
+    return line | {name: base64.b64encode(png).decode() for name, png in moment.given.items()}
 
 
 def _objects(path: Path) -> list[dict[str, Any]]:
@@ -146,16 +150,16 @@ def _objects(path: Path) -> list[dict[str, Any]]:
 
 def _timeline_entry(path: Path, number: int, line: dict[str, Any]) -> TimelineEntry:
     frame, patch, skipped = line.get("frame"), line.get("patch", {}), line.get("skipped", False)
-    unknown = set(line) - {"frame", "patch", "skipped", "mask", "picture"}
+    unknown = set(line) - {"frame", "patch", "skipped", *GIVEN}
     good = isinstance(frame, int) and not isinstance(frame, bool) and frame >= 0
     if unknown or not good or not isinstance(patch, dict) or not isinstance(skipped, bool):
-        allowed = "must hold frame (a whole number), and may hold patch, skipped, mask and picture"
+        allowed = "must hold frame (a whole number), and may hold patch, skipped, mask, picture and picture_b"
         raise RecordingError(f"{path}: line {number} {allowed}")
-    return TimelineEntry(int(frame or 0), patch, skipped, *(_png(path, number, line, name) for name in ("mask", "picture")))
+    return TimelineEntry(int(frame or 0), patch, skipped, *(_png(path, number, line, name) for name in GIVEN))
 
 
 def _png(path: Path, number: int, line: dict[str, Any], name: str) -> bytes | None:
-    """The mask or the picture prompt of a line; None if it has none."""
+    """The mask or a picture prompt of a line; None if it has none."""
     if name not in line:
         return None
     try:
@@ -165,6 +169,6 @@ def _png(path: Path, number: int, line: dict[str, Any], name: str) -> bytes | No
         elif png:
             decode_prompt(png, prompt_format(png), Limits())
     except (ValueError, ProtocolError) as error:
-        what = "PNG or style" if name == "picture" else "PNG"
+        what = "PNG" if name == "mask" else "PNG or style"
         raise RecordingError(f"{path}: line {number}: {name} is no {what} in base64 ({error})") from error
     return png

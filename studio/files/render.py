@@ -132,14 +132,15 @@ class Renderer:
         if planned.mask is not None:
             self._state.set_mask(decode_mask(planned.mask, Limits()) if planned.mask else None)
             self._gate.forget()
-        if planned.picture is not None:
-            self._state.set_picture(self._picture(planned.picture) if planned.picture else None)
-            self._gate.forget()
+        for picture, second in ((planned.picture, False), (planned.picture_b, True)):
+            if picture is not None:
+                self._state.set_picture(self._picture(picture) if picture else None, second)
+                self._gate.forget()
         self.summary.frames += 1
         self.output.reserve(frame.id)
         start = time.perf_counter()
         skipped = planned.skipped if self._replayed else self._skips(frame)
-        if planned.patch or skipped or planned.mask is not None or planned.picture is not None:
+        if planned.patch or skipped or planned.given:
             self.moments.append(replace(planned, skipped=skipped))
         if not skipped:
             return self._step(frame, start)
@@ -156,7 +157,7 @@ class Renderer:
     def _change(self, patch: dict[str, Any]) -> None:
         settings = self.settings.patched(patch)
         self.pipeline.check(settings)
-        self.pipeline.prepare(settings, pictured=any(moment.picture for moment in self._timeline.values()))
+        self.pipeline.prepare(settings, pictured=pictured(self._timeline.values()))
         self.settings = settings
         self.applied.append(settings)
 
@@ -185,7 +186,7 @@ class Plan:
     """What a render does beside its files: settings at the start, changes on the way, a record to follow.
 
     mask: a picture of the painted strength map (mode "mask") that holds from the first frame on; white is full strength.
-    picture: the picture prompt that holds from the first frame on.
+    picture, picture_b: the picture prompts that hold from the first frame on.
     """
 
     settings: Settings
@@ -193,6 +194,12 @@ class Plan:
     mask: Path | None = None
     replay: Recording | None = None
     picture: Path | None = None
+    picture_b: Path | None = None
+
+
+def pictured(timeline: Iterable[TimelineEntry]) -> bool:
+    """Whether a timeline has a picture prompt."""
+    return any(moment.picture or moment.picture_b for moment in timeline)
 
 
 def render(pipeline: StreamPipeline, plan: Plan, source_path: Path, target: Path) -> tuple[dict[str, Any], Recording]:
@@ -203,13 +210,15 @@ def render(pipeline: StreamPipeline, plan: Plan, source_path: Path, target: Path
     """
     spec = pipeline.spec
     timeline = plan.timeline
-    pictured = plan.picture is not None or any(moment.picture for moment in timeline)
-    pipeline.prepare(plan.settings, pictured=pictured)
+    seen = plan.picture is not None or plan.picture_b is not None or pictured(timeline)
+    pipeline.prepare(plan.settings, pictured=seen)
     source = open_source(source_path, spec.width, spec.height)
     if plan.mask is not None:
         timeline = beginning(timeline, mask=encode_mask(media.read_picture(plan.mask, spec.width, spec.height)))
     if plan.picture is not None:
         timeline = beginning(timeline, picture=read_prompt(plan.picture))
+    if plan.picture_b is not None:
+        timeline = beginning(timeline, picture_b=read_prompt(plan.picture_b))
     writer = media.open_writer(target, source.fps, spec.width, spec.height)
     read, shown = Digest(), Digest()
     renderer = Renderer(pipeline, plan.settings, OrderedWriter(writer, shown), timeline, plan.replay is not None)

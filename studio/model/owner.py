@@ -31,6 +31,7 @@ class SessionInputs(Protocol):
     settings: Settings
     mask: Mask | None
     picture: Pixels | PictureStyle | None
+    picture_b: Pixels | PictureStyle | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +67,12 @@ class Job:
 
 @dataclass(slots=True)
 class SessionState:
-    """The engine's state of a session, and the mask and picture prompt that it has been given."""
+    """The engine's state of a session, and the mask and picture prompts that it has been given."""
 
     state: StreamState
     mask: Mask | None = None
     picture: Pixels | PictureStyle | None = None
+    picture_b: Pixels | PictureStyle | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,7 +359,13 @@ class Owner:
         from pipelines import Entry  # imports torch, which the server does not wait for
 
         job = begun.job
-        settings, mask, picture = job.inputs.settings, job.inputs.mask, job.inputs.picture  # the snapshot of this step
+        inputs = job.inputs
+        settings, mask, picture, second = (
+            inputs.settings,
+            inputs.mask,
+            inputs.picture,
+            inputs.picture_b,
+        )  # the snapshot of this step
         held = self._states.get(job.session)
         if held is not None and held.state.turn is not None:
             return Entry(held.state, job.frame, settings, begun.rows)
@@ -369,6 +377,9 @@ class Owner:
         if picture is not held.picture:
             held.state.set_picture(picture)
             held.picture = picture
+        if second is not held.picture_b:
+            held.state.set_picture(second, second=True)
+            held.picture_b = second
         return Entry(held.state, _fitted(job.frame, pipeline.spec), settings, begun.rows)
 
 

@@ -19,7 +19,7 @@ from pipelines import Frame, ModelError, PictureStyle, Pixels
 from studio.model.owner import Job
 from studio.pictures import codec
 from studio.pictures.comparison import Comparison
-from studio.pictures.style_file import file_of
+from studio.pictures.style_file import file_of, mixture
 from studio.stream.dispatcher import Dispatcher
 from studio.stream.model_callbacks import ModelCallbacks
 from studio.stream.outbound import FrameProgress, Outbound
@@ -72,8 +72,9 @@ class Inbound:
     async def receive_picture_prompt(self, message: bytes) -> str:
         """Returns the reply. As with a mask, read nothing else from the client meanwhile. Raises ProtocolError."""
         given = parse_picture(message)
-        self._session.picture = await self._decoded(given, self._read_picture)
-        return self._reply("picture", self._session.picture, given.request)
+        name = "picture_b" if given.second else "picture"
+        setattr(self._session, name, await self._decoded(given, self._read_picture))
+        return self._reply(name, getattr(self._session, name), given.request)
 
     def _read_picture(self, given: MaskMessage, limits: Limits) -> Pixels | PictureStyle:
         """In the codec pool, so that no step waits: a picture becomes a style where the model's painter takes it as one."""
@@ -89,14 +90,24 @@ class Inbound:
         return picture
 
     async def keep_style(self, name: str, request: int | None) -> str:
-        """The message with the file of the present picture's style, called `name`. Raises ProtocolError bad_picture."""
-        style = self._session.picture
-        if not isinstance(style, PictureStyle):
-            raise ProtocolError("there is no style to keep: no picture became one", code="bad_picture", request=request)
-        self._session.picture = style = replace(style, name=name)
-        data = await asyncio.get_running_loop().run_in_executor(self._services.pool, file_of, style)
+        """The message with the file of the present picture's style, called `name`; of two pictures it is their mixture at the
+        present `picture.blend`. Raises ProtocolError bad_picture."""
+        try:
+            data, style = await asyncio.get_running_loop().run_in_executor(self._services.pool, self._kept, name)
+        except ModelError as error:
+            raise ProtocolError(str(error), code="bad_picture", request=request) from error
         file = base64.b64encode(data).decode()
         return pack_text("style", name=name, file=file, fitted=style.fitted, request=request)
+
+    def _kept(self, name: str) -> tuple[bytes, PictureStyle]:
+        """(file, style), in the codec pool. Raises ModelError where there is no style."""
+        session = self._session
+        styles = [each for each in (session.picture, session.picture_b) if isinstance(each, PictureStyle)]
+        if not styles:
+            raise ModelError("there is no style to keep: no picture became one")
+        made = styles[0] if len(styles) == 1 else mixture(styles[0], styles[1], session.settings.picture.blend)
+        style = replace(made, name=name)
+        return file_of(style), style
 
     async def _decoded(self, given: MaskMessage, decode: Callable[[MaskMessage, Limits], Any]) -> Any:
         """The message's picture, decoded in the codec pool; None where the message removes it. Raises ProtocolError."""

@@ -74,7 +74,7 @@ class AgeGauge:
 
 
 class Session:
-    """State of one session. Event loop only, but for settings, mask, picture, encoding and every: they are replaced as a whole,
+    """State of one session. Event loop only, but for settings, mask, pictures, encoding and every: they are replaced as a whole,
     and any thread may read them."""
 
     def __init__(self, name: str, limits: Limits, settings: Settings) -> None:
@@ -83,7 +83,8 @@ class Session:
         self.settings = settings
         self.mask: Mask | None = None
         self.picture: Pixels | PictureStyle | None = None  # the picture prompt
-        self.wants_fit = True  # its style may be fitted in the background
+        self.picture_b: Pixels | PictureStyle | None = None  # the second one, which `picture.blend` mixes in
+        self.wants_fit = True  # their styles may be fitted in the background
         self.encoding = PictureEncoding()
         self.every = False  # delivery "every": no frame and no picture is replaced by a newer one
         self.paused = False
@@ -98,6 +99,11 @@ class Session:
         self._in_flight: dict[int, FrameState | Answer] = {}  # oldest first; an Answer waits for earlier frames
         self._captured: OrderedDict[int, float] = OrderedDict()
         self._age = AgeGauge()
+
+    @property
+    def pictured(self) -> bool:
+        """Whether there is a picture prompt."""
+        return self.picture is not None or self.picture_b is not None
 
     # Frames in.
 

@@ -87,7 +87,7 @@ class GraphNeeds:
         are about to have."""
         present = self._seats.present()
         wishes = {seat.session.name: seat.session.settings for seat in present} | dict(instead or {})
-        pictured = {seat.session.name for seat in present if seat.session.picture is not None}
+        pictured = {seat.session.name for seat in present if seat.session.pictured}
         on = {name: self._fleet.pipeline(name) for name in wishes}
         counts = Counter(map(id, on.values()))
         found = {

@@ -38,6 +38,7 @@ class Watch:
     pipeline: StreamPipeline | None = None
     settings: Settings | None = None
     picture: Pixels | None = None
+    second: Pixels | None = None
 
     def __call__(self, spec: StreamSpec) -> StreamPipeline:
         made = load(spec)
@@ -45,7 +46,8 @@ class Watch:
 
         def step(entries: Any) -> Any:
             answers = original(entries)
-            self.pipeline, self.settings, self.picture = made, entries[0].settings, entries[0].state.seen.picture
+            self.pipeline, self.settings, state = made, entries[0].settings, entries[0].state
+            self.picture, self.second = state.seen.picture, state.seen_b.picture
             return answers
 
         made.advance = step  # type: ignore[method-assign]

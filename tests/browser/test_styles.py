@@ -25,6 +25,7 @@ from tests.browser import chrome
 from tests.browser.chrome import Page
 from tests.browser.conftest import Studio
 from tests.browser.hands import Hands
+from tests.browser.test_live import move
 from tests.browser.test_models import SIZE, Watch
 from tests.pipelines.engine.test_painted import LOOKS, add_painter
 from tests.pipelines.engine.test_picture_prompt import add_reader
@@ -48,6 +49,11 @@ class Atelier:
     def worn(self) -> Any:
         """What the engine paints with."""
         return self.engine.picture
+
+    @property
+    def second(self) -> Any:
+        """What it mixes in."""
+        return self.engine.second
 
     def style(self, value: float, name: str = "red waves") -> PictureStyle:
         assert self.engine.pipeline is not None
@@ -77,7 +83,7 @@ def page(atelier: Atelier, desktop: webdriver.Chrome) -> Iterator[Page]:
     """A visitor who keeps nothing yet."""
     desktop.get("about:blank")
     desktop.get_log("browser")
-    atelier.fitter.asked.clear()
+    atelier.fitter.requested.clear()
     origin = {"origin": "/".join(atelier.studio.url.split("/")[:3]), "storageTypes": "indexeddb"}
     desktop.execute_cdp_cmd("Storage.clearDataForOrigin", origin)
     try:
@@ -141,10 +147,10 @@ def test_a_picture_becomes_a_style_its_fit_is_seen_stopped_and_goes_on(page: Pag
     choose(page, painting)
     page.wait("the style at the engine", is_style(atelier))
     page.wait("the picture and its weight", lambda: shows(page, ".rill-prompt") and shows(page, "#rill-picture-scale"))
-    (fit,) = atelier.fitter.asked
-    fit.told(FitNews("waiting", place=2))
+    (fit,) = atelier.fitter.requested
+    fit.on_news(FitNews("waiting", place=2))
     page.wait("the place", lambda: "waits for 2 other pictures" in page.js(FIT))
-    fit.told(FitNews("fitting", done=0.35, gain=0.28, share=0.5, style=atelier.style(0.5, "")))
+    fit.on_news(FitNews("fitting", done=0.35, gain=0.28, share=0.5, style=atelier.style(0.5, "")))
     page.wait("how far it is", lambda: "fitting: 35%, 28% nearer, uses half of a core" in page.js(FIT))
     page.wait("the fitted numbers at the engine", lambda: atelier.worn.fitted == 60)
     assert page.js(f"return document.querySelector('{PART} progress').value") == pytest.approx(0.35)
@@ -153,8 +159,8 @@ def test_a_picture_becomes_a_style_its_fit_is_seen_stopped_and_goes_on(page: Pag
     page.js(stop)
     page.wait("the fit ends", lambda: "stopped" in page.js(FIT) and "Go on" in page.js(FIT))
     page.js(stop)
-    page.wait("it is asked for again", lambda: len(atelier.fitter.asked) == 2)
-    atelier.fitter.asked[-1].told(FitNews("failed", done=0.4, gain=0.3, share=0.5, reason="not enough memory: a test"))
+    page.wait("it is requested again", lambda: len(atelier.fitter.requested) == 2)
+    atelier.fitter.requested[-1].on_news(FitNews("failed", done=0.4, gain=0.3, share=0.5, reason="not enough memory: a test"))
     page.wait("why it failed", lambda: "not enough memory: a test" in page.js(FIT))
     press(page, "Remove the picture")
     page.wait("no picture", lambda: atelier.worn is None)
@@ -207,6 +213,33 @@ def test_files_that_are_dropped_go_where_they_belong(page: Page, atelier: Atelie
     drop(page, shared_file, "#rill-prompt textarea")
     page.wait("once", lambda: page.js(TILES) == ["friend's waves"])
     assert page.js("return rill.source.kind") == "picture" and page.js("return location.pathname") == "/"
+
+
+def test_two_pictures_blend_and_their_mixture_is_kept(page: Page, atelier: Atelier, painting: Path, shared_file: Path) -> None:
+    assert not shows(page, "[data-second='true']")
+    choose(page, painting)
+    page.wait("a place for a second one", lambda: shows(page, "[data-second='true']"))
+    assert not shows(page, "#rill-picture-blend")
+    drop(page, shared_file, "[data-second='true']")
+    page.wait("both at the engine", lambda: getattr(atelier.second, "name", "") == "friend's waves" and is_style(atelier)())
+    page.wait("half of each", lambda: shows(page, "#rill-picture-blend") and atelier.engine.settings.picture.blend == 0.5)
+    assert atelier.worn.name == ""
+    page.screenshot("style-blend.png")
+    assert move(page, "picture.blend", 0.25, "number") == "0.25"
+    page.wait("the walk", lambda: atelier.engine.settings.picture.blend == 0.25)
+    wanted = 0.75 * atelier.worn.numbers + 0.25 * atelier.second.numbers
+    keep(page, "a mixture")
+    page.driver.find_element(By.CSS_SELECTOR, "[data-style='a mixture']").click()
+    page.wait(
+        "the mixture alone", lambda: atelier.worn.name == "a mixture" and np.allclose(atelier.worn.numbers, wanted, atol=1e-5)
+    )
+    press(page, "Remove the second")
+    page.wait("one picture", lambda: atelier.second is None and not shows(page, "#rill-picture-blend"))
+    tile = page.driver.find_element(By.CSS_SELECTOR, '[data-style="friend\'s waves"]')
+    ActionChains(page.driver).key_down(Keys.SHIFT).click(tile).key_up(Keys.SHIFT).perform()
+    page.wait("a kept one as the second", lambda: getattr(atelier.second, "name", "") == "friend's waves")
+    press(page, "Remove the second")
+    page.wait("none again", lambda: atelier.second is None)
 
 
 def test_a_picture_is_pasted(page: Page, atelier: Atelier, painting: Path) -> None:

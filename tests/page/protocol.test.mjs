@@ -35,6 +35,7 @@ test("a mask and a reference are what the server packs", { skip: FROM_PYTHON ? f
   assert.equal(Buffer.from(encodeMask(7, null)).toString("hex"), "5201030007000000");
   const given = encodePicture(258, FORMAT.jpeg, new Uint8Array([9, 8]).buffer);
   assert.equal(Buffer.from(given).toString("hex"), process.env.RILL_PICTURE_HEX);
+  assert.equal(Buffer.from(encodePicture(258, FORMAT.jpeg, new Uint8Array([9, 8]).buffer, true)).toString("hex"), process.env.RILL_PICTURE_B_HEX);
   assert.equal(Buffer.from(encodePicture(7, FORMAT.none, null)).toString("hex"), "5201050007000000");
   const reference = Uint8Array.from(Buffer.from(process.env.RILL_REFERENCE_HEX, "hex"));
   const { id, mime, picture } = decodeReference(reference.buffer);

@@ -44,6 +44,7 @@ def header_fixtures() -> dict[str, str]:
         "RILL_FRAME_HEX": frame.hex(),
         "RILL_MASK_HEX": protocol.pack_mask(258, b"\x09\x08").hex(),
         "RILL_PICTURE_HEX": protocol.pack_picture(258, "jpeg", b"\x09\x08").hex(),
+        "RILL_PICTURE_B_HEX": protocol.pack_picture(258, "jpeg", b"\x09\x08", second=True).hex(),
         "RILL_REFERENCE_HEX": protocol.pack_reference(7, 1.25, "jpeg", b"\x01\x02\x03").hex(),
         "RILL_STYLE_HEX": write_style(STYLE).hex(),
     }

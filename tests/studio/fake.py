@@ -37,6 +37,7 @@ class FakeState:
     ring: list[OnItsWay] = field(default_factory=list)
     masks: list[Any] = field(default_factory=list)
     pictures: list[Any] = field(default_factory=list)
+    seconds: list[Any] = field(default_factory=list)
     turn: Any = None  # the entry that goes on in a later step
     done: int = 0  # rows of it
 
@@ -52,8 +53,8 @@ class FakeState:
     def set_mask(self, mask: Any) -> None:
         self.masks.append(mask)
 
-    def set_picture(self, picture: Any) -> None:
-        self.pictures.append(picture)
+    def set_picture(self, picture: Any, second: bool = False) -> None:
+        (self.seconds if second else self.pictures).append(picture)
 
 
 class FakePipeline:

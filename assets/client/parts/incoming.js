@@ -2,7 +2,7 @@
 
 import { isStyle } from "../flow/promptfile.js";
 
-/** `take(file)` uses a file as picture prompt; `takes()` tells what the model takes: { picture, style }. */
+/** `take(file, second)` uses a file as picture prompt; `takes()` tells what the model takes: { picture, style }. */
 export function incoming(host, studio, take, takes) {
   let timer = null;
   const mark = (over) => {
@@ -21,7 +21,7 @@ export function incoming(host, studio, take, takes) {
     if (!file || (event.target.closest?.(".rill-frame") && !isStyle(file))) return;
     event.preventDefault();
     event.stopPropagation();
-    put(file);
+    put(file, Boolean(event.target.closest?.("[data-second='true']")));
   }, true);
   addEventListener("paste", (event) => {
     const { files = [], types = [] } = event.clipboardData ?? {};
@@ -30,10 +30,10 @@ export function incoming(host, studio, take, takes) {
     event.preventDefault();
     take(files[0]);
   });
-  async function put(file) {
-    if (isStyle(file)) return take(file);
+  async function put(file, second) {
+    if (isStyle(file)) return take(file, second);
     if (await studio.keep.open(file)) return null;
     if (/^(video|audio)\//.test(file.type)) return studio.choose("clip", { file });
-    return takes().picture ? take(file) : studio.choose("picture", { file });
+    return takes().picture ? take(file, second) : studio.choose("picture", { file });
   }
 }

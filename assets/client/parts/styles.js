@@ -5,14 +5,14 @@ import { shelve, shelved, unshelve } from "../flow/shelf.js";
 import { download } from "./keep.js";
 import { iconButton, make } from "./dom.js";
 
-/** { host, add(item), paint(id) }. `take(file)` wears a style; `say(text)` answers. */
+/** { host, add(item), paint(ids) }. `take(file, second)` wears a style, or blends it in; `say(text)` answers. */
 export function styles(studio, take, say) {
   const grid = make("div", { className: "rill-grid", aria: { role: "group", label: "My styles" } });
   const host = make("section", { className: "rill-looksof" }, make("h2", { textContent: "My styles" }), grid);
-  let worn = null;
-  const paint = (id = worn) => {
-    worn = id;
-    for (const { button, id: own } of grid.children) button.setAttribute("aria-pressed", String(own === worn));
+  let worn = [];
+  const paint = (ids = worn) => {
+    worn = ids;
+    for (const { button, id } of grid.children) button.setAttribute("aria-pressed", String(worn.includes(id)));
     host.dataset.empty = String(!grid.children.length);
   };
   const show = async () => {
@@ -36,8 +36,8 @@ export function styles(studio, take, say) {
     if (!style) return null;
     const { name, picture, licence } = style;
     const button = make("button", {
-      type: "button", className: "rill-look", title: [name, picture, licence].filter(Boolean).join("\n"), dataset: { style: name },
-      on: { click: () => take(Object.assign(new File([bytes], `${name}.safetensors`), { id })) },
+      type: "button", className: "rill-look", title: [name, picture, licence, "Shift: blend it with the present picture"].filter(Boolean).join("\n"), dataset: { style: name },
+      on: { click: ({ shiftKey }) => take(Object.assign(new File([bytes], `${name}.safetensors`), { id }), shiftKey) },
     }, make("img", { src: URL.createObjectURL(new Blob([style.tile], { type: "image/jpeg" })), alt: "", width: 144, height: 144 }), make("span", { textContent: name }));
     const bin = iconButton("bin", `Delete ${name}`, async () => {
       if (!bin.sure) return bin.paint("done", `Delete ${name} for good? Press again`, (bin.sure = true));

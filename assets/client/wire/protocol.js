@@ -36,10 +36,10 @@ export function encodeMask(request, png) {
   return bytes.buffer;
 }
 
-/** A picture prompt as JPEG, PNG or WebP bytes, or the file of a style; FORMAT.none and null remove it. `request` returns in the answer. */
-export function encodePicture(request, format, picture) {
+/** A picture prompt as JPEG, PNG or WebP bytes, or the file of a style; FORMAT.none and null remove it. `request` returns in the answer; `second`: the one that picture.blend mixes in. */
+export function encodePicture(request, format, picture, second = false) {
   const bytes = new Uint8Array(MASK_HEADER + (picture ? picture.byteLength : 0));
-  bytes.set([MAGIC, PROTOCOL, 5, format]);
+  bytes.set([MAGIC, PROTOCOL, second ? 6 : 5, format]);
   new DataView(bytes.buffer).setUint32(4, request, true);
   if (picture) bytes.set(new Uint8Array(picture), MASK_HEADER);
   return bytes.buffer;

@@ -42,6 +42,7 @@ def build(fields: Mapping[str, Any], spec: Any, info: Any) -> gr.Blocks:
                 part("keep")
             with gr.Column(elem_id="rill-looks"):
                 part("picture")
+                controls.make("picture.blend", "First picture to second", info=None, elem_classes=["rill-absent"])
                 controls.make("picture.scale", "Weight of the picture", info=None, elem_classes=["rill-absent"])
                 part("looks")
             part("drawer")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from studio.wire.protocol.messages import (
     ANSWER_FORMATS,
@@ -13,6 +14,7 @@ from studio.wire.protocol.messages import (
     KIND_FRAME,
     KIND_MASK,
     KIND_PICTURE,
+    KIND_PICTURE_B,
     KIND_REFERENCE,
     MAGIC,
     MASK_HEADER,
@@ -54,7 +56,7 @@ def is_mask(message: bytes) -> bool:
 
 def is_picture(message: bytes) -> bool:
     """Does this binary message hold a picture prompt? Checks its kind only."""
-    return len(message) > 2 and message[2] == KIND_PICTURE
+    return len(message) > 2 and message[2] in (KIND_PICTURE, KIND_PICTURE_B)
 
 
 def parse_mask(message: bytes) -> MaskMessage:
@@ -64,7 +66,8 @@ def parse_mask(message: bytes) -> MaskMessage:
 
 def parse_picture(message: bytes) -> MaskMessage:
     """The header of a picture prompt and a view of its picture, or style, undecoded. Raises ProtocolError, code bad_picture."""
-    return _given(message, KIND_PICTURE, PICTURE_FORMATS[1:], "bad_picture")
+    second = len(message) > 2 and message[2] == KIND_PICTURE_B
+    return replace(_given(message, KIND_PICTURE_B if second else KIND_PICTURE, PICTURE_FORMATS[1:], "bad_picture"), second=second)
 
 
 def _given(message: bytes, kind: int, formats: tuple[str, ...], code: str) -> MaskMessage:
@@ -87,9 +90,11 @@ def pack_mask(request: int, png: bytes = b"") -> bytes:
     return MASK_HEADER.pack(MAGIC, VERSION, KIND_MASK, FORMATS.index("png" if png else "none"), request) + png
 
 
-def pack_picture(request: int, form: str = "none", picture: bytes = b"") -> bytes:
-    """A client's picture prompt as it goes over the wire; format as in PICTURE_FORMATS, "none" removes it. request 0..2**32-1."""
-    return MASK_HEADER.pack(MAGIC, VERSION, KIND_PICTURE, PICTURE_FORMATS.index(form), request) + picture
+def pack_picture(request: int, form: str = "none", picture: bytes = b"", second: bool = False) -> bytes:
+    """A client's picture prompt as it goes over the wire; format as in PICTURE_FORMATS, "none" removes it. request 0..2**32-1.
+    second: the one that `picture.blend` mixes in."""
+    kind = KIND_PICTURE_B if second else KIND_PICTURE
+    return MASK_HEADER.pack(MAGIC, VERSION, kind, PICTURE_FORMATS.index(form), request) + picture
 
 
 def pack_frame(frame_id: int, captured_at: float, form: str = "none", picture: bytes = b"") -> bytes:

@@ -29,7 +29,7 @@ MAX_TEXT = 32 * 1024
 MAX_REQUEST = 2**53 - 1
 MAX_ID = 2**32 - 1
 
-MAGIC, KIND_FRAME, KIND_ANSWER, KIND_MASK, KIND_REFERENCE, KIND_PICTURE = 0x52, 1, 2, 3, 4, 5
+MAGIC, KIND_FRAME, KIND_ANSWER, KIND_MASK, KIND_REFERENCE, KIND_PICTURE, KIND_PICTURE_B = 0x52, 1, 2, 3, 4, 5, 6
 FORMATS = ("none", "jpeg", "png", "webp")
 ANSWER_FORMATS = ("none", "jpeg", "png")
 PICTURE_FORMATS = (*FORMATS, "style")
@@ -174,12 +174,13 @@ class FrameMessage:
 
 @dataclass(frozen=True, slots=True)
 class MaskMessage:
-    """A client's painted strength map, or its picture prompt: `picture` is a view of it in the message, empty (with format
-    "none") to remove it."""
+    """A client's painted strength map, or one of its picture prompts: `picture` is a view of it in the message, empty (with
+    format "none") to remove it. second: it is the picture prompt that `picture.blend` mixes in."""
 
     request: int
     picture: memoryview
     format: str = "png"
+    second: bool = False
 
 
 @dataclass(frozen=True, slots=True)

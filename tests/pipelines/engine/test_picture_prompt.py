@@ -122,6 +122,63 @@ def test_other_numbers_arrive_without_a_jump_and_then_hold(pipeline: StreamPipel
     assert np.array_equal(shown(pipeline, state, 99), pictures[-1])
 
 
+def with_pictures(pipeline: StreamPipeline, first: Pixels | None, second: Pixels | None, blend: float) -> Pixels:
+    settings = PLAIN.patched({"picture.blend": blend})
+    state = pipeline.open(settings)
+    state.set_picture(first)
+    state.set_picture(second, second=True)
+    return shown(pipeline, state, 0, settings)
+
+
+RED, BLUE = picture((255, 20, 20)), picture((20, 20, 255))
+
+
+@pytest.mark.parametrize("blend", [0.0, 0.25, 0.5, 1.0])
+def test_two_pictures_mix_by_their_numbers(pipeline: StreamPipeline, blend: float) -> None:
+    red, blue = (pipeline.pictures.style(each) for each in (RED, BLUE))
+    assert red is not None and blue is not None
+    wanted = PictureStyle((1 - blend) * red.numbers + blend * blue.numbers, red.painter)
+    assert distance(with_pictures(pipeline, RED, BLUE, blend), with_picture(pipeline, wanted)) < 0.5
+
+
+@pytest.mark.parametrize("blend", [0.0, 0.5, 1.0])
+def test_one_picture_alone_is_all_there_is_whatever_the_blend(pipeline: StreamPipeline, blend: float) -> None:
+    assert np.array_equal(with_pictures(pipeline, RED, None, blend), with_picture(pipeline, RED))
+    assert np.array_equal(with_pictures(pipeline, None, BLUE, blend), with_picture(pipeline, BLUE))
+
+
+def test_a_walk_through_two_styles_has_no_jump(pipeline: StreamPipeline) -> None:
+    state = pipeline.open(PLAIN)
+    state.set_picture(RED)
+    state.set_picture(BLUE, second=True)
+    walk = [PLAIN.patched({"picture.blend": step / 20}) for step in range(21)]
+    shown(pipeline, state, 0, walk[0])
+    pictures = [shown(pipeline, state, 100 + index, settings) for index, settings in enumerate(walk)]
+    whole = distance(pictures[0], pictures[-1])
+    assert whole > 20 and max(distance(a, b) for a, b in pairwise(pictures)) < 0.25 * whole
+
+
+def test_a_second_picture_arrives_without_a_jump(pipeline: StreamPipeline) -> None:
+    settings = PLAIN.patched({"picture.blend": 0.7})
+    state = pipeline.open(settings)
+    state.set_picture(RED)
+    pictures = [shown(pipeline, state, 0, settings)]
+    state.set_picture(BLUE, second=True)
+    pictures += [shown(pipeline, state, index, settings) for index in range(1, 2 + round(style_easing.SECONDS * 10))]
+    whole = distance(pictures[0], pictures[-1])
+    assert whole > 15 and max(distance(a, b) for a, b in pairwise(pictures)) < 0.25 * whole
+    assert np.array_equal(pictures[-1], with_pictures(pipeline, RED, BLUE, 0.7))
+
+
+def test_a_second_picture_alone_is_counted_as_paint(pipeline: StreamPipeline) -> None:
+    state = pipeline.open(PLAIN)
+    plain = pipeline.demand(state, frame(0), PLAIN)
+    state.set_picture(BLUE, second=True)
+    foreseen = pipeline.demand(state, frame(0), PLAIN)
+    pipeline.step([Entry(state, frame(0), PLAIN)])
+    assert foreseen != plain and foreseen == pipeline.work
+
+
 def test_a_removed_picture_leaves_the_words_look(pipeline: StreamPipeline) -> None:
     state = pipeline.open(PLAIN)
     state.set_picture(picture((255, 20, 20)))

@@ -160,6 +160,38 @@ def test_another_picture_ends_what_was_cached_and_holds_from_the_next_frame(pipe
     assert not close(made[1], made[3], 2) and not close(made[3], made[5], 2)
 
 
+@pytest.mark.parametrize("blend", [0.0, 0.3, 1.0])
+def test_two_pictures_mix_by_their_tokens(pipelines: dict[str, StreamPipeline], blend: float) -> None:
+    pipeline, settings = pipelines["sd15"], BASE.patched({"steps": 2, "picture.blend": blend})
+    pipeline.prepare(settings)
+    state = pipeline.open(settings)
+    state.set_picture(PROMPT)
+    state.set_picture(OTHER, second=True)
+    pipeline.step([Entry(state, frames(1)[0], settings)])
+    ((seen, unseen),) = [one.picture for one in state.ring.frames if one.picture is not None]
+    (first, none), (second, _) = (pipeline.graphs.parts.encode_picture(each) for each in (PROMPT, OTHER))
+    torch.testing.assert_close(seen, (1 - blend) * first + blend * second)
+    torch.testing.assert_close(unseen, none)
+
+
+def test_blends_of_two_pictures_end_at_each_of_them_and_one_alone_is_whole(pipelines: dict[str, StreamPipeline]) -> None:
+    pipeline = pipelines["sd15"]
+
+    def both(first: Pixels | None, second: Pixels | None, blend: float) -> Pixels:
+        settings = BASE.patched({"picture.blend": blend})
+        state = pipeline.open(settings)
+        state.set_picture(first)
+        state.set_picture(second, second=True)
+        (answer,) = pipeline.step([Entry(state, frames(1)[0], settings)])
+        return shown(answer)
+
+    one, other = (drawn(pipeline, BASE, each) for each in (PROMPT, OTHER))
+    assert close(both(PROMPT, OTHER, 0.0), one) and close(both(PROMPT, OTHER, 1.0), other)
+    assert close(both(PROMPT, None, 0.7), one) and close(both(None, OTHER, 0.3), other)
+    half = both(PROMPT, OTHER, 0.5)
+    assert not close(half, one, 2) and not close(half, other, 2)
+
+
 def test_a_row_carries_its_tokens_behind_its_text() -> None:
     text, tokens = torch.randn(2, 8, 32), torch.randn(4, 32)
     rows = torch.cat([text, suffix(tokens, 0.5)[None].expand(2, -1, -1)], dim=1)

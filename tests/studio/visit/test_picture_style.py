@@ -113,6 +113,46 @@ def test_a_render_follows_a_picture_or_its_style_and_a_record_makes_the_same_aga
     render(pipeline, Plan(back.settings, back.moments, replay=back), tmp_path / "in.png", tmp_path / "again.png")
 
 
+def test_a_render_mixes_two_pictures_and_a_record_makes_the_same_again(pipeline: StreamPipeline, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "in.png"), RNG.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8))
+    cv2.imwrite(str(tmp_path / "like.png"), PICTURE)
+    table = pipeline.graphs.parts.style_table.numpy()
+    other = PictureStyle(table[0], pipeline.graphs.parts.painter_fingerprint, "other")
+    (tmp_path / "other.safetensors").write_bytes(write_style(other))
+    made = {}
+    for name, blend, pictures in [
+        ("one", 0.0, ("like.png", None)),
+        ("alone", 0.5, (None, "like.png")),
+        ("first", 0.0, ("like.png", "other.safetensors")),
+        ("half", 0.5, ("like.png", "other.safetensors")),
+        ("second", 1.0, ("like.png", "other.safetensors")),
+        ("other", 0.0, ("other.safetensors", None)),
+    ]:
+        first, second = (None if each is None else tmp_path / each for each in pictures)
+        plan = Plan(Settings().patched({"prompt": "photo", "picture.blend": blend}), picture=first, picture_b=second)
+        _, record = render(pipeline, plan, tmp_path / "in.png", tmp_path / f"{name}.png")
+        recording.write(record, tmp_path / f"{name}.jsonl")
+        made[name] = record.digest
+    assert made["one"] == made["first"] == made["alone"] and made["second"] == made["other"]
+    assert len({made["one"], made["half"], made["other"]}) == 3
+    back = recording.read(tmp_path / "half.jsonl")
+    render(pipeline, Plan(back.settings, back.moments, replay=back), tmp_path / "in.png", tmp_path / "again.png")
+
+
+async def test_the_python_client_sends_a_second_picture_and_takes_it_back(shared: Running) -> None:
+    async with StudioClient(f"http://{shared.host}", token=TOKEN) as client:
+        await client.picture(write_style(STYLE), second=True)
+        await client.picture(PICTURE)
+        await client.frame(np.zeros((SIZE, SIZE, 3), np.uint8))
+        await client.shown()
+        await client.picture(None, second=True)
+        await client.frame(np.zeros((SIZE, SIZE, 3), np.uint8))
+        await client.shown()
+    state = shared.pipeline.opened[-1]
+    assert [None if each is None else each.name for each in state.seconds] == ["red waves", None]
+    assert len(state.pictures) == 1 and state.pictures[0].shape == (448, 448, 3)
+
+
 def test_a_render_refuses_a_style_of_another_painter(pipeline: StreamPipeline, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "in.png"), np.zeros((SIZE, SIZE, 3), np.uint8))
     (tmp_path / "other.safetensors").write_bytes(write_style(STYLE))

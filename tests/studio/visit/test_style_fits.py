@@ -70,6 +70,11 @@ async def show(peer: Peer, picture: bytes = PICTURES[0], form: str = "png") -> N
     await peer.next_text("picture")
 
 
+async def show_second(peer: Peer, picture: bytes, form: str = "png") -> None:
+    await peer.socket.send(protocol.pack_picture(2, form, picture, second=True))
+    assert (await peer.next_text("picture_b"))["request"] == 2
+
+
 async def test_a_picture_is_fitted_and_its_numbers_reach_the_model(shared: Running) -> None:
     async with joined(shared) as peer:
         await show(peer)
@@ -142,6 +147,60 @@ async def test_a_fit_ends_with_its_picture_or_its_visitor(shared: Running, way: 
             await peer.socket.close()
     assert await asyncio.to_thread(fitter(shared).has_dropped.wait, 30.0)
     assert fitter(shared).dropped == [name]
+
+
+async def test_two_pictures_are_fitted_one_after_the_other(shared: Running) -> None:
+    async with joined(shared) as peer:
+        await show(peer)
+        await show_second(peer, PICTURES[1])
+        (first,) = fitter(shared).requested
+        first.on_news(FitNews("fitting", done=0.5, gain=0.5, style=style(30.0)))
+        assert "of" not in await peer.next_text("fit")
+        first.on_news(FitNews("done", done=1.0, gain=0.5))
+        assert (await peer.next_text("fit"))["state"] == "done"
+        await peer.round(GREY)
+        first, second = fitter(shared).requested
+        second.on_news(FitNews("fitting", done=0.5, gain=0.2, style=style(90.0)))
+        assert (await peer.next_text("fit"))["of"] == "picture_b"
+        second.on_news(FitNews("done", done=1.0, gain=0.2))
+        await peer.next_text("fit")
+        await peer.round(GREY)
+        state = shared.pipeline.opened[-1]
+        assert (state.pictures[-1].fitted, state.seconds[-1].fitted) == (30, 90)
+        assert state.seconds[-1].source.mean() == 200 and len(fitter(shared).requested) == 2
+
+
+async def test_a_second_picture_s_fit_ends_with_it_and_leaves_the_first_alone(shared: Running) -> None:
+    async with joined(shared) as peer:
+        await show(peer)
+        fitter(shared).requested[0].on_news(FitNews("done", done=1.0, gain=0.5))
+        await peer.next_text("fit")
+        await show_second(peer, PICTURES[1])
+        await show_second(peer, b"", "none")
+        assert await peer.next_text("fit") == {"type": "fit", "state": "stopped", "of": "picture_b"}
+        await peer.round(GREY)
+        assert len(fitter(shared).requested) == 2 and fitter(shared).dropped == [peer.welcome["session"]]
+
+
+async def test_a_mixture_of_two_pictures_is_kept_as_it_is_painted(shared: Running) -> None:
+    async with joined(shared) as peer:
+        await show(peer, write_style(style(1.0)), "style")
+        await show_second(peer, PICTURES[1])
+        await peer.send("settings", patch={"picture.blend": 0.25})
+        await peer.send("keep", name="both", request=4)
+        found = read_style(base64.b64decode((await peer.next_text("style"))["file"]))
+        assert np.allclose(found.numbers, 0.75) and (found.name, found.painter) == ("both", PAINTER)
+        tile = cv2.imdecode(np.frombuffer(found.tile, np.uint8), cv2.IMREAD_COLOR)
+        assert abs(int(tile.mean()) - (0.75 * 128 + 0.25 * 200)) < 4, "grey where a file has no tile"
+
+
+async def test_a_mixture_for_two_painters_is_not_kept(shared: Running) -> None:
+    async with joined(shared) as peer:
+        await show(peer, write_style(style(1.0)), "style")
+        await show_second(peer, write_style(PictureStyle(np.ones(4, np.float32), "ffffffffffff")), "style")
+        await peer.send("keep", name="both", request=4)
+        error = await peer.next_text("error")
+        assert (error["code"], error["request"]) == ("bad_picture", 4) and "another painter" in error["message"]
 
 
 async def test_without_a_share_nothing_is_fitted(shared: Running) -> None:

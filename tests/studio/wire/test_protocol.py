@@ -77,7 +77,9 @@ def test_any_bytes_are_a_mask_or_a_protocol_error(message: bytes) -> None:
         assert protocol.is_mask(message) and (message[3] == 0) == (len(mask.picture) == 0)
 
 
-@given(st.binary(max_size=40) | st.binary(max_size=30).map(lambda tail: bytes([0x52, 1, 5]) + tail))
+@given(
+    st.binary(max_size=40) | st.tuples(st.sampled_from([5, 6]), st.binary(max_size=30)).map(lambda p: bytes([82, 1, p[0]]) + p[1])
+)
 def test_any_bytes_are_a_picture_prompt_or_a_protocol_error(message: bytes) -> None:
     try:
         given = protocol.parse_picture(message)
@@ -87,13 +89,14 @@ def test_any_bytes_are_a_picture_prompt_or_a_protocol_error(message: bytes) -> N
         assert protocol.is_picture(message) and (given.format == "none") == (len(given.picture) == 0)
 
 
-@given(ids, st.sampled_from(["jpeg", "png", "webp"]), st.binary(min_size=1, max_size=30))
-def test_a_picture_prompt_survives_the_wire(request: int, form: str, picture: bytes) -> None:
-    message = protocol.pack_picture(request, form, picture)
+@given(ids, st.sampled_from(["jpeg", "png", "webp", "style"]), st.binary(min_size=1, max_size=30), st.booleans())
+def test_a_picture_prompt_survives_the_wire(request: int, form: str, picture: bytes, second: bool) -> None:
+    message = protocol.pack_picture(request, form, picture, second)
     given = protocol.parse_picture(message)
-    assert (given.request, given.format, bytes(given.picture)) == (request, form, picture)
+    assert (given.request, given.format, bytes(given.picture), given.second) == (request, form, picture, second)
     assert protocol.is_picture(message) and not protocol.is_mask(message)
-    assert protocol.parse_picture(protocol.pack_picture(request)).format == "none"
+    none = protocol.parse_picture(protocol.pack_picture(request, second=second))
+    assert (none.format, none.second) == ("none", second)
 
 
 @given(ids, st.binary(max_size=30))
