@@ -23,17 +23,19 @@ def program() -> str:
 
 def build_parser() -> argparse.ArgumentParser:
     from studio.cli import serve_options
-    from studio.cli.arguments import add_graph_arguments, add_settings_arguments, add_spec_arguments
+    from studio.cli.arguments import add_file_arguments, add_graph_arguments, add_settings_arguments, add_spec_arguments
 
     parser = argparse.ArgumentParser(prog=program(), description="Rill, a live diffusion studio.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     serve_options.add_arguments(commands.add_parser("serve", help="start the studio (default)"))
     render = commands.add_parser("render", help="transform a picture or a clip, file to file")
-    render.add_argument("input", type=Path)
-    render.add_argument("output", type=Path)
+    render.add_argument("input", type=Path, help="a picture, an animation, a clip, or a folder of pictures (docs/files.md)")
+    kinds = "its name gives the kind: .mp4, .webm, .gif, .webp, .apng, .png and others; a folder, or NAME-%%04d.png"
+    render.add_argument("output", type=Path, help=kinds)
     add_spec_arguments(render)
     add_graph_arguments(render)
     add_settings_arguments(render)
+    add_file_arguments(render)
     render.add_argument("--mask", type=Path, help="painted strength map for --set strength_map.mode=mask; white is full strength")
     render.add_argument("--picture", type=Path, help="picture prompt: a picture, or the file of a style (docs/models.md)")
     second = "a second picture or style, mixed in by --set picture.blend=0..1"

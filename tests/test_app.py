@@ -18,7 +18,7 @@ from tests.miniature import save_family, save_lora
 ROOT = Path(__file__).resolve().parents[1]
 KEYS = [
     *("frames", "generated", "cached", "skipped", "dropped", "wall_s", "generated_fps", "output_fps"),
-    *("stage_ms", "model", "backend", "size", "seed", "understood", "unknown", "cut"),
+    *("stage_ms", "model", "backend", "size", "seed", "sound", "damaged", "notes", "understood", "unknown", "cut"),
 ]
 
 
@@ -90,7 +90,7 @@ def test_render_a_picture_with_every_frame_of_a_gated_clip_answered(mini_model: 
     "arguments, code, words",
     [
         (("render", "absent.mp4", "out.mp4"), 1, "absent.mp4: no such file"),
-        (("render", "LICENSE", "out.mp4", "--model", "{mini}", "--size", "128", "--backend", "eager"), 1, "not a readable clip"),
+        (("render", "LICENSE", "out.mp4", "--model", "{mini}", "--size", "128", "--backend", "eager"), 1, "nor a readable clip"),
         (("render", "LICENSE", "out.xyz"), 1, "must end in .mp4"),
         (("render", "LICENSE", "LICENSE"), 1, "must end in"),
         (("render", "LICENSE", "out.mp4", "--model", "/nowhere"), 1, "no such model folder"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from pipelines import GraphLimits, LoraUse, Settings, SpecError, StreamSpec, par
 
 if TYPE_CHECKING:
     from pipelines import SafetyChecker
+    from studio.files.exchange import FileOptions
 
 
 def add_spec_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,6 +82,49 @@ def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", dest="assignments", action="append", default=[], metavar="KEY=VALUE", help="any live setting (docs/settings.md)"
     )
+
+
+def add_file_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of every command that reads a file and writes one."""
+    parser.add_argument(
+        "--fit",
+        choices=("crop", "pad", "stretch"),
+        default="crop",
+        help="how other aspect ratios fill the size: cut at the edges, bars, or distorted (default: %(default)s)",
+    )
+    shown = "behind transparent pixels and of bars: a name or #RRGGBB (default: grey)"
+    parser.add_argument("--background", type=colour, metavar="COLOUR", help=shown)
+    parser.add_argument("--fps", type=rate, help="resample to so many pictures a second (default: the times of the input)")
+    parser.add_argument("--no-audio", dest="audio", action="store_false", help="leave the sound of the clip out")
+
+
+def file_options_of(args: argparse.Namespace) -> FileOptions:
+    from pipelines import media
+    from studio.files.exchange import FileOptions
+
+    return FileOptions(media.ReadOptions(args.fit, args.background or media.NEUTRAL, args.fps), args.audio)
+
+
+def colour(text: str) -> tuple[int, int, int]:
+    """RGB 0..255. Raises ArgumentTypeError."""
+    from PIL import ImageColor
+
+    try:
+        red, green, blue = ImageColor.getrgb(text)[:3]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no colour; give a name or #RRGGBB") from None
+    return red, green, blue
+
+
+def rate(text: str) -> Fraction:
+    """Pictures per second: 25, 29.97 or 30000/1001. Raises ArgumentTypeError."""
+    try:
+        value = Fraction(text).limit_denominator(1001)
+    except (ValueError, ZeroDivisionError):
+        value = Fraction(0)
+    if not 0 < value <= 240:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a rate above 0 and up to 240")
+    return value
 
 
 def spec_of(args: argparse.Namespace) -> StreamSpec:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 from pipelines import SpecError, media
-from studio.cli.arguments import graph_limits_of, safety_of, settings_of, spec_of
+from studio.cli.arguments import file_options_of, graph_limits_of, safety_of, settings_of, spec_of
 from studio.environment import cache_dir
 from studio.files import recording
 
@@ -16,20 +17,24 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     spec, settings = spec_of(args), settings_of(args)
     timeline = recording.read_timeline(args.timeline) if args.timeline else ()
     replay = None if args.replay is None else recording.read(args.replay)
-    if not args.input.is_file():
+    if not args.input.exists():
         raise media.MediaError(f"{args.input}: no such file")
     media.check_output(args.output)
     if args.input.resolve() == args.output.resolve():
         raise SpecError("OUTPUT", "is the same file as INPUT")
     from pipelines import load  # torch: wrong arguments do not wait for it
+    from studio.files.exchange import warnings
     from studio.files.render import Plan, render
 
-    plan = Plan(settings, timeline, args.mask, picture=args.picture, picture_b=args.picture_b)
+    files = file_options_of(args)
+    plan = Plan(settings, timeline, args.mask, picture=args.picture, picture_b=args.picture_b, files=files)
     if replay is not None:
-        spec, plan = replay.spec, Plan(replay.settings, replay.moments, replay=replay)
+        spec, plan = replay.spec, Plan(replay.settings, replay.moments, replay=replay, files=files)
     pipeline = load(spec, cache_dir(), args.offline, safety_of(args), graphs=graph_limits_of(args))
     pipeline.check(plan.settings)
     result, made = render(pipeline, plan, args.input, args.output)
+    for line in warnings(args.input, result):
+        print(f"render: {line}", file=sys.stderr)
     if args.record is not None:
         recording.write(made, args.record)
     return result

@@ -16,14 +16,16 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipelines import STAGES, HostPicture, Pixels, RillError, SettingsError, StageTimings, StreamSpec, media
 from studio import environment
-from studio.cli.arguments import assignments
+from studio.cli.arguments import add_file_arguments, assignments, file_options_of
 from studio.client import DecodedAnswer, StudioClient, StudioError
-from studio.files.render import OrderedWriter, Source, open_source, read_prompt
+from studio.files.exchange import Exchange, warnings
+from studio.files.render import OrderedWriter, read_mask, read_prompt
 from studio.files.summary import Summary
 from studio.pictures import codec
 from studio.stream.telemetry import percentile
@@ -53,7 +55,7 @@ class FileTransfer:
     """One clip in progress. pace: max sends as fast as answers come, source as fast as the clip plays. every: no frame may be
     lost; else those that the server drops, and with pace source those that come too fast, repeat the picture before."""
 
-    def __init__(self, client: StudioClient, source: Source, output: OrderedWriter, pace: str, every: bool = True) -> None:
+    def __init__(self, client: StudioClient, source: media.Source, output: OrderedWriter, pace: str, every: bool = True) -> None:
         self.client = client
         self.source = source
         self.pace = pace
@@ -94,9 +96,9 @@ class FileTransfer:
         if self.client.values["steps"] == 1:
             latency["outside"] = percentile(self.outside, 0.5)
         result["latency_ms"] = {name: round(value, 2) if value == value else None for name, value in latency.items()}
-        return result | self.client.understood
+        return result
 
-    async def _stream(self, chunk: Sequence[Pixels], last: bool) -> None:
+    async def _stream(self, chunk: Sequence[media.TimedPicture], last: bool) -> None:
         sender = asyncio.create_task(self._send(chunk, last))
         receiver = asyncio.create_task(self._receive())
         try:
@@ -107,22 +109,22 @@ class FileTransfer:
                 task.cancel()
             await asyncio.gather(sender, receiver, return_exceptions=True)
 
-    async def _send(self, chunk: Sequence[Pixels], last: bool) -> None:
+    async def _send(self, chunk: Sequence[media.TimedPicture], last: bool) -> None:
         started = time.monotonic()
-        for index, pixels in enumerate(chunk):
+        for picture in chunk:
             position, self.summary.frames = self.summary.frames, self.summary.frames + 1
-            self._writes.append(lambda position=position: self._output.reserve(position))  # type: ignore[misc]
+            self._writes.append(partial(self._output.reserve, position, picture.at, picture.until))
             if self.pace == "source":
-                await asyncio.sleep(max(0.0, started + index / self.source.fps - time.monotonic()))
+                await asyncio.sleep(max(0.0, started + float(picture.at - chunk[0].at) - time.monotonic()))
             if self.pace == "source" and not self._every and not self.client.room:
                 self._repeat(position)
                 continue
             await self._send_lost()
-            if await self._send_frame(SentFrame(position, pixels)) == 1:
+            if await self._send_frame(SentFrame(position, picture.pixels)) == 1:
                 await self._settle()  # the engine's first step may be slow; nothing must queue behind it
         await self._settle()
         if last:
-            await self._flush(chunk[-1])
+            await self._flush(chunk[-1].pixels)
 
     async def _send_frame(self, frame: SentFrame) -> int:
         if frame.sends == MAX_SENDS:
@@ -205,7 +207,7 @@ async def transfer(args: argparse.Namespace) -> dict[str, Any]:
     """Stream args.input through args.url into args.output. Raises RillError."""
     settings = assignments(args.assignments) | ({} if args.prompt is None else {"prompt": args.prompt})
     media.check_output(args.output)
-    if not args.input.is_file():
+    if not args.input.exists():
         raise media.MediaError(f"{args.input}: no such file")
     tls = ssl.create_default_context(cafile=args.cafile) if args.cafile is not None else None
     encoding = PictureEncoding(args.format, args.quality)
@@ -215,21 +217,20 @@ async def transfer(args: argparse.Namespace) -> dict[str, Any]:
         if args.spec:
             await client.change(**dict(args.spec))
         if args.mask is not None:
-            await client.mask(await asyncio.to_thread(media.read_picture, args.mask, *client.size))
+            await client.mask(await asyncio.to_thread(read_mask, args.mask, *client.size))
         if args.picture is not None:
             await client.picture(await asyncio.to_thread(read_prompt, args.picture))
         if args.picture_b is not None:
             await client.picture(await asyncio.to_thread(read_prompt, args.picture_b), second=True)
-        source = open_source(args.input, *client.size)
-        writer = media.open_writer(args.output, source.fps, *client.size)
+        files = await asyncio.to_thread(Exchange, args.input, args.output, *client.size, file_options_of(args))
         try:
-            running = FileTransfer(client, source, OrderedWriter(writer), args.pace, delivery == "every")
+            running = FileTransfer(client, files.source, OrderedWriter(files.writer), args.pace, delivery == "every")
             await running.run()
         finally:
-            writer.close()
+            await asyncio.to_thread(files.close)
         if not running.summary.frames:
             raise media.MediaError(f"{args.input}: holds no picture")
-        return running.result()
+        return running.result() | files.facts() | client.understood
 
 
 def part_of_spec(text: str) -> tuple[str, Any]:
@@ -269,6 +270,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--picture", type=Path, help="picture prompt: a picture, or the file of a style")
     second = "a second one, mixed in by --set picture.blend=0..1"
     made.add_argument("--picture-b", type=Path, metavar="PICTURE", help=second)
+    add_file_arguments(made)
     made.add_argument("--token", help="API token (default: RILL_TOKEN, else that of your own server on this machine)")
     made.add_argument("--format", choices=("jpeg", "png"), default="jpeg", help="how pictures travel")
     made.add_argument("--quality", type=int, choices=range(30, 101), default=90, metavar="30..100", help="of JPEG")
@@ -280,7 +282,10 @@ def main(argv: Sequence[str]) -> int:
     """Exit code 0; 1 if the studio or a file failed; 2 for a wrong argument."""
     args = parser().parse_args(argv)
     try:
-        print(json.dumps(asyncio.run(transfer(args))))
+        result = asyncio.run(transfer(args))
+        for line in warnings(args.input, result):
+            print(f"studio.client: {line}", file=sys.stderr)
+        print(json.dumps(result))
     except (SettingsError, ssl.SSLError) as error:
         print(f"studio.client: {error}", file=sys.stderr)
         return 2

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from pipelines import (
     media,
     read_style,
 )
+from studio.files.exchange import Exchange, FileOptions
 from studio.files.recording import Digest, Recording, RecordingError, TimelineEntry
 from studio.files.summary import Summary
 from studio.pictures.codec import PROMPT_SIDE, decode_mask, decode_prompt, encode, encode_mask, prompt_format
@@ -37,9 +39,12 @@ from studio.wire.protocol import PictureEncoding
 
 @dataclass(slots=True)
 class PendingPicture:
-    """A source frame's place in the output: its own picture, or (repeat) the one before it."""
+    """A source frame's place in the output: its own picture, or (repeat) the one before it. at, until: its time in seconds; None
+    where the output gives each frame the same."""
 
     frame_id: int
+    at: Fraction | None
+    until: Fraction | None
     picture: Picture | None = None
     repeat: bool = False
 
@@ -53,8 +58,9 @@ class OrderedWriter:
         self._waiting: deque[PendingPicture] = deque()
         self._last: Pixels | None = None
 
-    def reserve(self, frame_id: int) -> None:
-        self._waiting.append(PendingPicture(frame_id))
+    def reserve(self, frame_id: int, at: Fraction | None = None, until: Fraction | None = None) -> None:
+        """The next frame of the source, and when its picture is shown, in seconds."""
+        self._waiting.append(PendingPicture(frame_id, at, until))
 
     def repeat(self, frame_id: int) -> None:
         """This frame shows the picture before it again."""
@@ -75,26 +81,9 @@ class OrderedWriter:
             if pending.picture is not None:
                 self._last = pending.picture.numpy()
             if self._last is not None:
-                self._writer.write(self._last)
+                self._writer.write(self._last, pending.at, pending.until)
                 if self._digest is not None:
                     self._digest.add(self._last)
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Pictures with the rate at which they are to be shown, in frames per second; count 0 if the file does not hold it."""
-
-    pictures: Iterator[Pixels]
-    fps: float
-    count: int
-
-
-def open_source(path: Path, width: int, height: int) -> Source:
-    """Raises MediaError when the file cannot be opened."""
-    if media.is_picture(path):
-        return Source(iter([media.read_picture(path, width, height)]), 1.0, 1)
-    clip = media.ClipReader(path, width, height)
-    return Source(iter(clip), clip.fps, clip.frames)
 
 
 class Renderer:
@@ -124,8 +113,9 @@ class Renderer:
         self._state = pipeline.open(settings)
         self._gate = gate.Gate(settings.seed)
 
-    def feed(self, frame: Frame) -> None:
-        """Settings and mask of the moment, then the gate, then one step; the answers go to the output."""
+    def feed(self, frame: Frame, at: Fraction | None = None, until: Fraction | None = None) -> None:
+        """Settings and mask of the moment, then the gate, then one step; the answers go to the output. at, until: when the
+        picture is shown, in seconds."""
         planned = self._timeline.get(frame.id, TimelineEntry(frame.id))
         if planned.patch:
             self._change(planned.patch)
@@ -137,7 +127,7 @@ class Renderer:
                 self._state.set_picture(self._picture(picture) if picture else None, second)
                 self._gate.forget()
         self.summary.frames += 1
-        self.output.reserve(frame.id)
+        self.output.reserve(frame.id, at, until)
         start = time.perf_counter()
         skipped = planned.skipped if self._replayed else self._skips(frame)
         if planned.patch or skipped or planned.given:
@@ -186,7 +176,8 @@ class Plan:
     """What a render does beside its files: settings at the start, changes on the way, a record to follow.
 
     mask: a picture of the painted strength map (mode "mask") that holds from the first frame on; white is full strength.
-    picture, picture_b: the picture prompts that hold from the first frame on.
+    picture, picture_b: the picture prompts that hold from the first frame on. files: how the input is read and what of it goes
+    along.
     """
 
     settings: Settings
@@ -195,6 +186,7 @@ class Plan:
     replay: Recording | None = None
     picture: Path | None = None
     picture_b: Path | None = None
+    files: FileOptions = field(default_factory=FileOptions)
 
 
 def pictured(timeline: Iterable[TimelineEntry]) -> bool:
@@ -205,32 +197,31 @@ def pictured(timeline: Iterable[TimelineEntry]) -> bool:
 def render(pipeline: StreamPipeline, plan: Plan, source_path: Path, target: Path) -> tuple[dict[str, Any], Recording]:
     """The whole file through the engine: the closing JSON object, and the record that makes the same bytes again.
 
-    Raises MediaError (what was made before a break is kept), SettingsError for a timeline the model cannot do, RecordingError if
-    a replay does not give the recorded bytes.
+    Raises MediaError (what was made before it is kept), SettingsError for a timeline the model cannot do, RecordingError if a
+    replay does not give the recorded bytes.
     """
     spec = pipeline.spec
     timeline = plan.timeline
     seen = plan.picture is not None or plan.picture_b is not None or pictured(timeline)
     pipeline.prepare(plan.settings, pictured=seen)
-    source = open_source(source_path, spec.width, spec.height)
     if plan.mask is not None:
-        timeline = beginning(timeline, mask=encode_mask(media.read_picture(plan.mask, spec.width, spec.height)))
+        timeline = beginning(timeline, mask=encode_mask(read_mask(plan.mask, spec.width, spec.height)))
     if plan.picture is not None:
         timeline = beginning(timeline, picture=read_prompt(plan.picture))
     if plan.picture_b is not None:
         timeline = beginning(timeline, picture_b=read_prompt(plan.picture_b))
-    writer = media.open_writer(target, source.fps, spec.width, spec.height)
+    files = Exchange(source_path, target, spec.width, spec.height, plan.files)
     read, shown = Digest(), Digest()
-    renderer = Renderer(pipeline, plan.settings, OrderedWriter(writer, shown), timeline, plan.replay is not None)
+    renderer = Renderer(pipeline, plan.settings, OrderedWriter(files.writer, shown), timeline, plan.replay is not None)
     try:
-        with tqdm(total=source.count or None, unit="frame", disable=not sys.stderr.isatty()) as bar:
-            for index, pixels in enumerate(source.pictures):
-                read.add(pixels)
-                renderer.feed(Frame(index, index / source.fps, pixels))
+        with tqdm(total=files.source.count or None, unit="frame", disable=not sys.stderr.isatty()) as bar:
+            for index, picture in enumerate(files.source.pictures):
+                read.add(picture.pixels)
+                renderer.feed(Frame(index, float(picture.at), picture.pixels), picture.at, picture.until)
                 bar.update()
         renderer.drain()
     finally:
-        writer.close()
+        files.close()
     if not renderer.summary.frames:
         raise media.MediaError(f"{source_path}: holds no picture")
     made = Recording(spec, plan.settings, tuple(renderer.moments), renderer.summary.frames, read.text(), shown.text())
@@ -238,7 +229,7 @@ def render(pipeline: StreamPipeline, plan: Plan, source_path: Path, target: Path
         _compare(plan.replay, made)
     result = renderer.summary.result(spec, plan.settings.seed, renderer.wall_s)
     loras = {"loras": pipeline.loras} if pipeline.loras else {}
-    return result | loras | understood(pipeline, renderer.applied), made
+    return result | files.facts() | loras | understood(pipeline, renderer.applied), made
 
 
 def understood(pipeline: StreamPipeline, applied: Iterable[Settings]) -> dict[str, list[dict[str, object]]]:
@@ -249,6 +240,11 @@ def understood(pipeline: StreamPipeline, applied: Iterable[Settings]) -> dict[st
             known = lists.setdefault(name, [])
             known += [entry for entry in entries if entry not in known]
     return lists
+
+
+def read_mask(path: Path, width: int, height: int) -> Pixels:
+    """A painted strength map, uint8 [height, width, 3]. Nothing is changed where it is transparent. Raises MediaError."""
+    return media.read_picture(path, width, height, media.ReadOptions(background=(0, 0, 0)))
 
 
 def read_prompt(path: Path) -> bytes:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,14 @@ from websockets.typing import Subprotocol
 
 from pipelines import Frame, Pixels, Settings, StreamSpec, load, media
 from studio.client import DecodedAnswer, StudioClient, StudioError, file_transfer, stream_url
-from studio.files.render import OrderedWriter, Renderer, Source
+from studio.files.render import OrderedWriter, Renderer
 from studio.stream.stream import Stream
 from studio.wire.limits import Limits
 from studio.wire.protocol import SUBPROTOCOL, PictureEncoding, parse_frame
 from tests.studio.harness import SIZE, TOKEN, Running, serving
 
 FRAMES = 40
+FILES = ("sound", "damaged", "notes")
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +143,8 @@ async def test_a_file_gives_the_pictures_of_a_render_with_the_same_seed(mini_mod
         with serving(patient, factory=lambda _, spec=spec: load(spec), backend="eager", dtype="float32") as server:  # type: ignore[misc]
             png = PictureEncoding("png")
             async with StudioClient(url(server), token=TOKEN, settings=settings, picture=png, delivery="every") as client:
-                source = Source(iter(frames), 25.0, len(frames))
+                stamped = ((pixels, None, None) for pixels in frames)
+                source = media.Source(media.timed(stamped, Fraction(1, 25)), 25.0, len(frames))
                 transfer = file_transfer.FileTransfer(client, source, OrderedWriter(sent), "max")  # type: ignore[arg-type]
                 await transfer.run()
         assert len(rendered.pictures) == len(frames) == len(sent.pictures)
@@ -154,7 +157,7 @@ class Kept:
     def __init__(self) -> None:
         self.pictures: list[Pixels] = []
 
-    def write(self, pixels: Pixels) -> None:
+    def write(self, pixels: Pixels, at: Fraction | None = None, until: Fraction | None = None) -> None:
         self.pictures.append(pixels.copy())
 
 
@@ -163,7 +166,7 @@ async def test_the_same_keys_as_render(running: Running, clip: Path, tmp_path: P
     from studio.files.summary import Summary
 
     result = await run(running, clip, tmp_path / "out.mp4")
-    assert list(result) == [*Summary().result(StreamSpec(), 0, 1.0), "latency_ms", "understood", "unknown", "cut"]
+    assert list(result) == [*Summary().result(StreamSpec(), 0, 1.0), "latency_ms", *FILES, "understood", "unknown", "cut"]
 
 
 async def test_pace_source_lasts_as_long_as_the_clip_and_drops_what_comes_too_fast(clip: Path, tmp_path: Path) -> None:

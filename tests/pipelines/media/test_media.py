@@ -102,7 +102,7 @@ def test_sound_alone_is_no_clip(tmp_path: Path) -> None:
         media.ClipReader(path, 64, 64)
 
 
-@pytest.mark.parametrize("name", ["out.avi", "out", "missing/out.mp4"])
+@pytest.mark.parametrize("name", ["out.avi", "out.xyz", "missing/out.mp4", "missing/out"])
 def test_outputs_that_cannot_be_written(tmp_path: Path, name: str) -> None:
     with pytest.raises(media.MediaError):
         media.open_writer(tmp_path / name, 25, 64, 64)
