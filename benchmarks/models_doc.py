@@ -24,12 +24,21 @@ HEAD = """# Models
 ## LoRA
 
 `--lora NAME[:WEIGHT]` (render, serve) or a `spec` message adds LoRAs, several at once, each with a weight from -4 to 4. Rill
-reads kohya's layout and that of diffusers and peft, for the UNet and the text encoders, and fuses them: W + weight · α/r ·
-B·A, with each layer's own rank r and alpha α (a tensor of its own, or `lora_adapter_metadata`; without either α = r).
+reads the files of kohya, LyCORIS, OneTrainer, diffusers and peft (a folder, or adapter_model.safetensors with its
+adapter_config.json), for the UNet and the text encoders, and fuses them in float32: W + weight · α/r · Δ. Each layer has its own
+rank r and alpha α (a tensor of its own, `lora_adapter_metadata` or adapter_config.json; without one α = r). Δ is B·A for a LoRA
+and a DoRA, which then sets the lengths of the rows, and the product of the factors for LoHa and LoKr.
 
-A file is refused if it has a layer that the model lacks, values that are not finite, or another kind of adapter (DoRA, LoHa,
-LoKr); the error names it. `models --check MODEL+LORA` counts a LoRA's layers. On the page you can change a weight, or choose a
-LoRA of the server's `--lora-folder`, while the stream runs: a second model is fused beside the one that streams.
+A file is refused if it has a layer that the model lacks, values that are not finite, or another kind of adapter; the error names
+it. The log, the JSON of `render` (`loras`) and `models --check MODEL+LORA` state how many layers of each part are used, and what
+of the file is not. On the page you can change a weight, or choose a LoRA of the server's `--lora-folder`, while the stream runs:
+a second model is fused beside the one that streams.
+
+## Noise schedules
+
+`scheduler_config.json` states them; a missing field has the default of its class in diffusers. EDM models (Playground 2.5,
+CosXL) work: by an `EDM*` scheduler, or in a single file by `edm_vpred.sigma_max`, `edm_mean` and `edm_std`. A single file states
+velocity by a tensor `v_pred`, by `modelspec.prediction_type`, or by kohya's `ss_v_parameterization`.
 
 ## ControlNet, picture prompt, painter
 
