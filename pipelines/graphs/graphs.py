@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from kernels import group_norm_silu, groupnorm, pixels, upsample
-from pipelines.checkpoints.loader.model_files import SPATIAL_FACTOR
 from pipelines.checkpoints.loader.parts import ModelParts
+from pipelines.checkpoints.loader.unet_config import SPATIAL_FACTOR
 from pipelines.graphs import memory
 from pipelines.graphs.backends.base import Backend, Samples
 from pipelines.graphs.backends.building import build_lock

@@ -20,6 +20,30 @@ MAX_DEPTH = 32
 """The deepest published one, a tokenizer.json, nests six levels."""
 
 
+STARTS = (
+    (b"version https://git-lfs.github.com", "a Git LFS pointer, not the file itself: run git lfs pull, or download the file"),
+    (b"<!doctype html", "an HTML page, such as a login or error page: download the file again, with an account if it needs one"),
+    (b"<html", "an HTML page, such as a login or error page: download the file again, with an account if it needs one"),
+    (b"<?xml", "an XML text, such as the error of a download: download the file again"),
+    (b"pk\x03\x04", "a zip archive, such as a pickled checkpoint of PyTorch, which may run code: use the .safetensors file"),
+    (b"\x80\x02", "a pickle, which may run code: use the .safetensors file"),
+    (b"\x80\x04", "a pickle, which may run code: use the .safetensors file"),
+    (b"gguf", "a GGUF file: use the .safetensors file"),
+    (b"\x1f\x8b", "a gzip archive: unpack it"),
+    (b"\x89hdf", "an HDF5 file of Keras: use the .safetensors file"),
+    (b"{", "a JSON text, such as the error of a download: download the file again"),
+)
+"""First bytes in lower case → what a file is that bears another file's name."""
+
+
+def other_kind(start: bytes) -> str | None:
+    """What a file is that begins with these bytes; None if it is none of STARTS."""
+    if not start:
+        return "empty: download the file again"
+    plain = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    return next((what for begin, what in STARTS if plain.startswith(begin)), None)
+
+
 class ModelFolder:
     """A model's folder. Names and links can never open a file outside it.
 
@@ -93,7 +117,9 @@ def parse_json(content: bytes | str, label: str, unique: bool = False) -> dict[s
     except RecursionError:
         raise ModelError(f"{label}: nests deeper than {MAX_DEPTH} levels") from None
     except ValueError as error:
-        raise ModelError(f"{label}: is not readable JSON: {error}") from error
+        start = content[:80].encode() if isinstance(content, str) else content[:80]
+        what = None if start.lstrip()[:1] == b"{" else other_kind(start)
+        raise ModelError(f"{label}: is not readable JSON: {f'it is {what}' if what else error}") from error
     if not isinstance(value, dict):
         raise ModelError(f"{label}: is not a JSON object")
     if _depth_exceeds(value, MAX_DEPTH):

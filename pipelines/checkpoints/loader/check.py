@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipelines.checkpoints.loader import networks
+from pipelines.checkpoints.loader.files import Weights
 from pipelines.checkpoints.loader.folder import FolderCheckpoint, summarise
-from pipelines.checkpoints.loader.model_files import SPATIAL_FACTOR
 from pipelines.checkpoints.loader.parts import ModelParts
+from pipelines.checkpoints.loader.single import SingleFileCheckpoint
+from pipelines.checkpoints.loader.unet_config import native_size
 from pipelines.checkpoints.naming import describe
 from pipelines.networks.unet import check_supported
 from pipelines.values.types import ModelError
@@ -49,6 +51,7 @@ def family(unet: dict[str, Any]) -> str:
 
 def _facts(parts: ModelParts) -> dict[str, Any]:
     unet, schedule = parts.unet_config, parts.schedule
+    sides = native_size(unet)
     is_folder = isinstance(parts.checkpoint, FolderCheckpoint)
     facts: dict[str, Any] = {
         "layout": "diffusers folder" if is_folder else "single file",
@@ -58,7 +61,7 @@ def _facts(parts: ModelParts) -> dict[str, Any]:
         + (f", pooled to {parts.pooled_size}" if parts.pooled_size else ""),
         "latents": f"{parts.latent_channels} channels, {parts.vae_config['_class_name']}",
         "channels": list(unet["block_out_channels"]),
-        "native_size": int(unet.get("sample_size") or 64) * SPATIAL_FACTOR,
+        "native_size": "x".join(map(str, sides)) if len(sides) > 1 else sides[0],
         "size_multiple": parts.size_multiple,
     }
     for lora in parts.loras:
@@ -75,7 +78,7 @@ def _facts(parts: ModelParts) -> dict[str, Any]:
 def _fits(parts: ModelParts) -> None:
     """Raises ModelError for a network that the passes do not support, or weights that do not fit the configuration."""
     for part, config, weights in parts.plan():
-        shapes = {networks.modern_name(name): info.shape for name, info in weights.tensors.items()} if weights is not None else {}
+        shapes = _shapes(parts, part, weights)
         network = networks.empty(str(config["_class_name"]), config, f"{parts.name}/{part}", shapes)
         if part == "unet":
             try:
@@ -84,5 +87,20 @@ def _fits(parts: ModelParts) -> None:
                 raise ModelError(f"{parts.name}/unet: {error}") from error
             for lora in parts.loras:
                 lora.targets(part, network, config)
-        if weights is not None:
-            networks.check_fit(network, shapes, f"{parts.name}/{part}")
+            parts.check_added(network)
+        networks.check_fit(network, shapes, f"{parts.name}/{part}")
+    for part in parts.text_parts:
+        config = parts.checkpoint.configs[part]
+        encoder = networks.empty_text(part, config, f"{parts.name}/{part}")
+        for lora in parts.loras:
+            lora.targets(part, encoder, parts.unet_config)
+        if isinstance(parts.checkpoint, FolderCheckpoint):
+            networks.check_text(encoder, parts.checkpoint.weights[part], f"{parts.name}/{part}")
+
+
+def _shapes(parts: ModelParts, part: str, weights: Weights | None) -> dict[str, tuple[int, ...]]:
+    """The shapes of a part's tensors by their present names; from the headers alone."""
+    if weights is not None:
+        return {networks.modern_name(name): info.shape for name, info in weights.tensors.items()}
+    assert isinstance(parts.checkpoint, SingleFileCheckpoint)
+    return parts.checkpoint.shapes(part)

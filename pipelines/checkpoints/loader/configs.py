@@ -10,6 +10,8 @@ from pipelines.values.models import ASSETS
 MERGES = ASSETS / "layouts" / "merges.txt.gz"
 """Of CLIP's tokenizer; its vocabulary follows from them."""
 
+RUNS = "Rill runs Stable Diffusion 1.5, 2 and XL, and models distilled from them"
+
 AUTOENCODERS = ("CosineAutoencoder", "AutoencoderKL", "AutoencoderTiny")
 
 

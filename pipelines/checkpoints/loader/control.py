@@ -56,6 +56,13 @@ class ControlFolder:
                 raise ModelError(f"{self.name}: is for another model: {field} is {mine}, the UNet has {theirs}")
         self.weights = folder.weights("")
 
+    def check(self) -> None:
+        """Raises ModelError for weights that do not fit the configuration, from the header alone."""
+        from pipelines.checkpoints.loader import networks
+
+        shapes = {name: info.shape for name, info in self.weights.tensors.items()}
+        networks.check_fit(networks.empty("ControlNetModel", self.config, self.name), shapes, self.name)
+
     def network(self) -> nn.Module:
         """The network, in the files' own dtype."""
         from pipelines.checkpoints.loader import networks

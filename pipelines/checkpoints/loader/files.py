@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipelines.values.reader import ModelFolder, parse_json, require_file
+from pipelines.values.reader import ModelFolder, other_kind, parse_json, require_file
 from pipelines.values.types import ModelError
 
 MAX_HEADER = 16 * 2**20  # SDXL's largest file has a header of 0.4 MB
@@ -138,6 +138,9 @@ def read_header(path: Path, label: str) -> tuple[dict[str, TensorInfo], dict[str
         with path.open("rb") as file:
             start = file.read(8)
             length = struct.unpack("<Q", start)[0] if len(start) == 8 else -1
+            if (what := other_kind(start + file.read(64))) is not None and not 0 < length <= MAX_HEADER:
+                raise ModelError(f"{label}: is {what}")
+            file.seek(len(start))
             if length > MAX_HEADER:
                 raise ModelError(f"{label}: its header claims {length} bytes; {MAX_HEADER} are allowed")
             raw = file.read(length) if length >= 0 else b""

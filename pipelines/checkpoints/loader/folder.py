@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.checkpoints.loader import scheduler
+from pipelines.checkpoints.loader import identify, scheduler
 from pipelines.checkpoints.loader.configs import AUTOENCODERS, pools_text
 from pipelines.checkpoints.loader.files import Folder, Weights
 from pipelines.values.types import ModelError
@@ -39,7 +39,7 @@ class FolderCheckpoint:
             raise ModelError(f"{path}: no such model folder")
         self.folder = Folder(path)
         self.name = self.folder.name
-        self.index = self.folder.json("model_index.json")
+        self.index = self._read_index()
         for part in PARTS:
             self._check_part(part)
         self.configs = {part: self.folder.json(f"{part}/config.json") for part in ("unet", "vae", "text_encoder")}
@@ -54,7 +54,10 @@ class FolderCheckpoint:
                 self.configs[part] = self.folder.json(f"{part}/config.json")
         for part, config in self.configs.items():
             self._check_class(part, config)
+            identify.check_quantised(config, f"{self.name}/{part}")
         self.weights = {part: self.folder.weights(part) for part in self.configs}
+        for part, weights in self.weights.items():
+            identify.check_dtypes(weights.tensors, f"{self.name}/{part}")
 
     @property
     def empty_is_zero(self) -> bool:
@@ -94,6 +97,17 @@ class FolderCheckpoint:
         kind = CLASSES[part][0]
         return self.tokenizer(part), networks.clip_encoder(kind, self.configs[part], self.weights[part], f"{self.name}/{part}")
 
+    def _read_index(self) -> dict[str, Any]:
+        """model_index.json. Raises ModelError, which says what the folder is, if Rill does not run it."""
+        names = _names(self.folder, "")
+        if not self.folder.has("model_index.json"):
+            config = self.folder.json("config.json") if self.folder.has("config.json") else {}
+            raise ModelError(f"{self.name}: has no model_index.json; {identify.of_folder(names, config)}")
+        index = self.folder.json("model_index.json")
+        inside = [name for part in ("unet", "transformer", "vae_decoder") for name in _names(self.folder, part)]
+        identify.check_index(index, [*names, *inside], self.name)
+        return index
+
     def _check_part(self, part: str) -> None:
         entry = self.index.get(part)
         if entry is None:
@@ -115,6 +129,11 @@ class FolderCheckpoint:
         kind = config.get("_class_name")
         if kind not in CLASSES[part]:
             raise ModelError(f"{self.name}/{part}/config.json: {kind!r} is not one of {', '.join(CLASSES[part])}")
+
+
+def _names(folder: Folder, part: str) -> list[str]:
+    path = folder.path(part)
+    return [entry.name for entry in path.iterdir()] if path.is_dir() else []
 
 
 def _tokenizer(part: str) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.checkpoints.loader import lora_alpha, lora_delta, lora_names
+from pipelines.checkpoints.loader import identify, lora_alpha, lora_delta, lora_names
 from pipelines.checkpoints.loader.files import PICKLED, Folder, Weights, read_weights
 from pipelines.checkpoints.loader.lora_alpha import PartMetadata
 from pipelines.checkpoints.loader.lora_names import ALPHA, LENGTHS
@@ -156,9 +156,10 @@ class LoraFile:
         """Note the tensors that belong to no part. Raises ModelError if they are a LoRA's, or the file has no others."""
         factors = [name for name in names if "lora" in name or name.endswith(ALPHA)]
         if not has_layers and not factors:
-            raise ModelError(f"{self.name}: contains no LoRA: no tensor name contains lora_A, lora_down or similar")
+            raise ModelError(f"{self.name}: contains no LoRA; {identify.of_tensors(self.weights.tensors)}")
         if factors:
-            raise ModelError(f"{self.name}: {factors[0]!r} belongs to no part of a Stable Diffusion model")
+            what = " (it is a LoRA for a transformer, such as Flux, SD3 or Qwen-Image)" if _of_transformer(factors) else ""
+            raise ModelError(f"{self.name}: {factors[0]!r} belongs to no part of a Stable Diffusion model{what}")
         if bundled := [name for name in names if name.startswith("bundle_emb.")]:
             words = sorted({name.split(".")[1] for name in bundled})
             self.notes.append(f"{len(words)} bundled embeddings are not used: {', '.join(words)}")
@@ -219,6 +220,11 @@ def fuse(loras: Sequence[LoraFile], part: str, network: nn.Module, unet_config: 
             who = ", ".join(lora.name for lora, _, _ in shares)
             raise ModelError(f"{who}: the weights of {layer} of the {part} are not finite in {weight.dtype} with it")
         weight.data = total
+
+
+def _of_transformer(names: list[str]) -> bool:
+    words = ("transformer", "double_blocks", "single_blocks", "joint_blocks")
+    return any(word in name for name in names for word in words)
 
 
 def _names(shares: Shares) -> list[str]:

@@ -20,6 +20,7 @@ from pipelines.checkpoints.loader.hub import locate
 from pipelines.checkpoints.loader.lora import LoraFile
 from pipelines.checkpoints.loader.picture import PictureFiles
 from pipelines.checkpoints.loader.single import SingleFileCheckpoint
+from pipelines.checkpoints.loader.unet_config import SPATIAL_FACTOR, check_autoencoder, check_unet
 from pipelines.techniques.edm import data_deviation, is_edm
 from pipelines.values.models import Hub, ModelInfo, PictureAdapter
 from pipelines.values.types import ModelError
@@ -28,7 +29,6 @@ CALIBRATION = "calibration"
 """Folder of the calibration pictures for int8, beside the weights."""
 
 TIME_IDS = 6  # original height and width, top and left of the crop, target height and width
-SPATIAL_FACTOR = 8  # pixels per latent cell, in every model of the Stable Diffusion kind
 FUSED = "each layer's own alpha, summed in float32, "
 """The arithmetic of fusing, as a part of the fingerprint: graphs on disk from another arithmetic are not used."""
 HASHED_WHOLE = 256 * 2**20  # larger weight files are identified by size, time and header
@@ -194,6 +194,13 @@ class ModelFiles:
         if self.reads_styles:
             yield "style_reader", self.checkpoint.configs["style_reader"], inside["style_reader"]
 
+    def check_added(self, unet: Any) -> None:
+        """Check a ControlNet and an adapter for picture prompts against the UNet, from headers. Raises ModelError."""
+        if self._control is not None:
+            self._control.check()
+        if self._picture is not None:
+            self._picture.check(unet)
+
     def _files(self) -> Iterator[Path]:
         for part, other in (("unet", self._unet), ("vae", self._vae)):
             yield from self.checkpoint.files(part) if other is None else other.weights.files
@@ -208,6 +215,8 @@ class ModelFiles:
 
     def _check_sizes(self) -> None:
         """Check that the parts fit each other: channels of the latents, widths of the texts."""
+        check_unet(self.unet_config, self.name)
+        check_autoencoder(self.vae_config, self.name)
         latents = self.vae_config.get("latent_channels")
         if latents != self.latent_channels:
             raise ModelError(

@@ -139,6 +139,35 @@ def clip_encoder(kind: str, config: Mapping[str, Any], weights: Weights, label: 
     return _loaded(getattr(transformers, kind), described, weights, label)
 
 
+def empty_text(part: str, config: Mapping[str, Any], label: str) -> nn.Module:
+    """The network of text_encoder or text_encoder_2 on the meta device. Raises ModelError."""
+    import transformers
+
+    kind = "CLIPTextModelWithProjection" if part == "text_encoder_2" else "CLIPTextModel"
+    try:
+        with torch.device("meta"):
+            made: nn.Module = getattr(transformers, kind)(transformers.CLIPTextConfig(**_known(config)))
+    except LOADING_ERRORS as error:
+        raise ModelError(f"{label}/config.json: is not the configuration of a {kind}: {error}") from error
+    return made
+
+
+def check_text(module: nn.Module, weights: Weights, label: str) -> None:
+    """Raises ModelError if the file lacks a tensor of the text encoder, or has it in another shape."""
+    shapes = {_bare(name): info.shape for name, info in weights.tensors.items()}
+    wanted = {_bare(name): tuple(tensor.shape) for name, tensor in module.state_dict().items() if not name.endswith(IGNORED)}
+    missing = sorted(wanted.keys() - shapes.keys())
+    unfit = sorted(name for name in wanted.keys() & shapes.keys() if wanted[name] != shapes[name])
+    if missing or unfit:
+        found = f"{_some('missing', missing)}{_some('unfit', unfit)}".rstrip("; ")
+        raise ModelError(f"{label}: weights and configuration differ: {found}")
+
+
+def _bare(name: str) -> str:
+    """A text encoder's tensor without the prefix that transformers left away with version 5.6."""
+    return name.removeprefix("text_model.")
+
+
 def safety_checker(config: Mapping[str, Any], weights: Weights, label: str, side: int) -> nn.Module:
     """The published safety checker in float32, for pictures of side x side pixels. Raises ModelError."""
     import transformers

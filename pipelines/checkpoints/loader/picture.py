@@ -14,7 +14,7 @@ from pipelines.checkpoints.loader.files import PICKLED, Folder, Weights, read_we
 from pipelines.values.types import ModelError, Pixels
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 PROJECTION = ("image_proj.proj.weight", "image_proj.proj.bias", "image_proj.norm.weight", "image_proj.norm.bias")
 CROSS = "attn2.processor"
@@ -67,15 +67,27 @@ class PictureFiles:
         from pipelines.networks.picture_prompt import PictureAttention
 
         tensors, dtype = networks.read(self.weights), next(unet.parameters()).dtype
+        for name, pair in self._pairs(unet).items():
+            processor = PictureAttention(self.tokens, *(tensors[matrix].to(dtype) for matrix in pair))
+            unet.get_submodule(name).set_processor(processor)
+
+    def check(self, unet: Any) -> None:
+        """Raises ModelError if the matrices do not fit the UNet, which may be on the meta device."""
+        self._pairs(unet)
+
+    def _pairs(self, unet: Any) -> dict[str, list[str]]:
+        """Cross-attention of the UNet → names of its two matrices. Raises ModelError if they do not fit."""
+        found: dict[str, list[str]] = {}
         used = set(PROJECTION)
         for index, name in enumerate(unet.attn_processors):
-            if not name.endswith(CROSS):
-                continue
-            attention = unet.get_submodule(name.removesuffix(".processor"))
-            pair = [self._matrix(tensors, f"ip_adapter.{index}.to_{side}_ip.weight", attention, used) for side in "kv"]
-            attention.set_processor(PictureAttention(self.tokens, *(matrix.to(dtype) for matrix in pair)))
-        if rest := sorted(tensors.keys() - used):
+            if name.endswith(CROSS):
+                attention = name.removesuffix(".processor")
+                wanted = tuple(unet.get_submodule(attention).get_parameter("to_k.weight").shape)
+                found[attention] = [self._matrix(f"ip_adapter.{index}.to_{side}_ip.weight", wanted) for side in "kv"]
+                used.update(found[attention])
+        if rest := sorted(self.weights.tensors.keys() - used):
             raise ModelError(f"{self.name}: is for another model: the UNet has no place for {rest[0]!r}")
+        return found
 
     def encoder(self) -> PictureEncoder:
         """Load the picture encoder. Slow. Raises ModelError."""
@@ -97,15 +109,13 @@ class PictureFiles:
 
         return encode
 
-    def _matrix(self, tensors: dict[str, Tensor], name: str, attention: nn.Module, used: set[str]) -> Tensor:
-        wanted = tuple(attention.get_parameter("to_k.weight").shape)
-        if name not in tensors:
+    def _matrix(self, name: str, wanted: tuple[int, ...]) -> str:
+        if name not in self.weights.tensors:
             raise ModelError(f"{self.name}: is for another model: it lacks {name!r}")
-        shape = tuple(tensors[name].shape)
+        shape = self.weights.tensors[name].shape
         if shape != wanted:
             raise ModelError(f"{self.name}: is for another model: {name} has shape {list(shape)}, not {list(wanted)}")
-        used.add(name)
-        return tensors[name]
+        return name
 
 
 def _is_attention(name: str) -> bool:

@@ -12,15 +12,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.checkpoints.loader import scheduler
-from pipelines.checkpoints.loader.configs import MERGES
+from pipelines.checkpoints.loader import identify, scheduler
+from pipelines.checkpoints.loader.configs import MERGES, RUNS
 from pipelines.checkpoints.loader.files import TensorInfo, read_weights
+from pipelines.checkpoints.loader.unet_config import CHANNELS
 from pipelines.values.models import ASSETS
 from pipelines.values.reader import read_json
 from pipelines.values.types import ModelError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 LAYOUTS = {family: ASSETS / "layouts" / family for family in ("sd15", "sd21", "sdxl")}
 """Folders with each family's configuration, in the diffusers layout without weights."""
@@ -31,11 +32,6 @@ CROSS_ATTENTION = (
     "input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight",
 )
 ENCODERS = {"cond_stage_model.transformer.": "sd15", "cond_stage_model.model.": "sd21", "conditioner.embedders.1.model.": "sdxl"}
-FOREIGN = {
-    "double_blocks.": "Flux", "joint_blocks.": "Stable Diffusion 3", "conditioner.embedders.0.model.": "the SDXL refiner",
-    "control_model.": "a ControlNet", "lora_": "a LoRA", ".lora": "a LoRA", "ip_adapter.": "an IP-Adapter",
-    "down_blocks.": "a network alone, without text encoder and autoencoder", "decoder.": "an autoencoder alone",
-}  # fmt: skip
 
 
 class SingleFileCheckpoint:
@@ -69,21 +65,33 @@ class SingleFileCheckpoint:
         return hashlib.sha256(json.dumps(self.configs[part], sort_keys=True).encode()).digest()
 
     def network(self, part: str) -> nn.Module:
-        """unet or vae, in the file's own dtype, by diffusers' own conversion of names."""
+        """unet or vae, in the file's own dtype."""
+        from pipelines.checkpoints.loader import networks
+
+        config = self.configs[part]
+        tensors = self._converted(part, networks.read(self.file))
+        return networks.build(str(config["_class_name"]), config, tensors, f"{self.name}: {part}")
+
+    def shapes(self, part: str) -> dict[str, tuple[int, ...]]:
+        """Shapes of the tensors of unet or vae by their names in diffusers, from the header alone. Raises ModelError."""
+        import torch
+
+        stand_ins = {name: torch.empty(info.shape, device="meta") for name, info in self.file.tensors.items()}
+        return {name: tuple(tensor.shape) for name, tensor in self._converted(part, stand_ins).items()}
+
+    def _converted(self, part: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The tensors of unet or vae, by diffusers' own conversion of names."""
         from diffusers.loaders import single_file_utils
 
         from pipelines.checkpoints.loader import networks
 
-        convert = {"unet": single_file_utils.convert_ldm_unet_checkpoint, "vae": single_file_utils.convert_ldm_vae_checkpoint}[
-            part
-        ]
+        convert = {"unet": single_file_utils.convert_ldm_unet_checkpoint, "vae": single_file_utils.convert_ldm_vae_checkpoint}
         networks.quiet()
-        config = self.configs[part]
         try:
-            tensors = convert(networks.read(self.file), config)
+            converted: dict[str, Tensor] = convert[part](tensors, self.configs[part])
         except networks.LOADING_ERRORS as error:
             raise ModelError(f"{self.name}: its {part} cannot be converted: {error}") from error
-        return networks.build(str(config["_class_name"]), config, tensors, f"{self.name}: {part}")
+        return converted
 
     def text_digest(self, part: str) -> bytes:
         """Changes with the configuration of text_encoder or text_encoder_2; the vocabulary ships with the code."""
@@ -129,11 +137,12 @@ def family_of(tensors: Mapping[str, TensorInfo], name: str) -> str:
     families = [family for prefix, family in ENCODERS.items() if any(key.startswith(prefix) for key in tensors)]
     entry = tensors.get(f"{UNET}input_blocks.0.0.weight")
     if not families or entry is None:
-        seems = next((what for key, what in FOREIGN.items() if any(key in tensor for tensor in tensors)), "of no known layout")
-        raise ModelError(f"{name}: is not a whole Stable Diffusion 1, 2 or XL model; it seems to be {seems}")
-    if entry.shape[1] != 4:
-        what = {9: "inpainting", 8: "instruction or depth"}.get(entry.shape[1], "unknown")
-        raise ModelError(f"{name}: its UNet takes {entry.shape[1]} channels ({what} model); 4 are supported")
+        raise ModelError(f"{name}: is not a whole Stable Diffusion 1, 2 or XL model; {identify.of_tensors(tensors)}")
+    identify.check_dtypes(tensors, name)
+    channels = entry.shape[1] if len(entry.shape) > 1 else 0
+    if channels != 4:
+        what = CHANNELS.get(channels, "another kind of model")
+        raise ModelError(f"{name}: its UNet takes {channels} channels: it is {what}; {RUNS}, whose UNets take 4")
     family = families[-1]
     config = read_json(LAYOUTS[family] / "unet" / "config.json", f"{family}/unet/config.json")
     width = next((tensors[UNET + key].shape[1] for key in CROSS_ATTENTION if UNET + key in tensors), None)

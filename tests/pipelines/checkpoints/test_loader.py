@@ -43,7 +43,7 @@ def leave_by_file(model: Path) -> None:
 
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "no folder": (lambda m: shutil.rmtree(m), "no such model folder"),
-    "no index": (lambda m: (m / "model_index.json").unlink(), "model_index.json: is missing"),
+    "no index": (lambda m: (m / "model_index.json").unlink(), "has no model_index.json"),
     "index is no JSON": (lambda m: (m / "model_index.json").write_text("{"), "model_index.json: is not readable"),
     "index is a list": (lambda m: (m / "model_index.json").write_text("[]"), "not a JSON object"),
     "no unet entry": (lambda m: drop(m / "model_index.json", "unet"), "'unet'"),

@@ -43,14 +43,14 @@ def test_a_header_is_read_as_it_was_written(file: Path) -> None:
 
 
 BAD_HEADERS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "empty file": (lambda p: p.write_bytes(b""), "truncated"),
+    "empty file": (lambda p: p.write_bytes(b""), "is empty"),
     "cut in the header": (lambda p: p.write_bytes(p.read_bytes()[:20]), "truncated"),
     "cut in the tensors": (lambda p: p.write_bytes(p.read_bytes()[:-1]), "truncated"),
     "longer": (lambda p: p.write_bytes(p.read_bytes() + b"x"), "longer"),
     "huge": (lambda p: p.write_bytes(struct.pack("<Q", MAX_HEADER + 1) + b"{}"), "claims"),
     "negative as unsigned": (lambda p: p.write_bytes(b"\xff" * 8 + b"{}"), "claims"),
     "no JSON": (lambda p: p.write_bytes(struct.pack("<Q", 2) + b"]["), "header"),
-    "pickle": (lambda p: torch.save({}, p), "claims|header|truncated"),
+    "pickle": (lambda p: torch.save({}, p), "is a zip archive"),
     "list": (lambda p: p.write_bytes(struct.pack("<Q", 2) + b"[]"), "header"),
     "name twice": (lambda p: p.write_bytes(struct.pack("<Q", 15) + b'{"a":{},"a":{}}'), "twice"),
     "unknown dtype": (lambda p: rewrite(p, lambda h: h["a"].update(dtype="F12")), "F12"),
