@@ -1,9 +1,8 @@
-// The live studio in the page: wires source, pump, connection, settings and view; every part of the page mounts from here.
+// The live studio: wires source, pump, connection, settings, view; every part of the page mounts from here.
 
 import { Connection } from "./wire/connection.js";
 import { Keep } from "./parts/keep.js";
-import { Layer } from "./flow/layer.js";
-import { Masking } from "./flow/masking.js";
+import { Layer, Masking } from "./flow/layer.js";
 import { explain } from "./pure/media.js";
 import { messages } from "./wire/protocol.js";
 import { Pump } from "./flow/pump.js";
@@ -20,7 +19,7 @@ import * as parts from "./parts/parts.js";
 const SAMPLE = new URL("../samples/sample.mp4", import.meta.url).href;
 const HEALTH = new URL("../../healthz", import.meta.url).href;
 const REMEMBERED = "rill.settings";
-const RETURNS = [0, 1000, 3000]; // ms before each attempt to open a camera that is back: some are listed before they give pictures
+const RETURNS = [0, 1000, 3000]; // ms before each attempt: some cameras are listed before they give pictures
 const ENDED = {
   camera: "The camera gives no pictures any more. Its last one stays; it goes on by itself when the camera is back, or choose an input.",
   screen: "Screen sharing has ended. The last picture stays until you choose an input.",
@@ -48,7 +47,7 @@ export class Studio extends EventTarget {
     this.welcome = null;
     this.telemetry = null;
     this.view = null;
-    this.bridge = null; // tells Gradio that controls must show other values
+    this.bridge = null; // Gradio's controls must show other values
     this.changes = new Set();
     this.connection = new Connection(address(), HEALTH, {
       state: () => this.say("link"),
@@ -82,22 +81,26 @@ export class Studio extends EventTarget {
     this.mask = new Layer();
     this.masking = new Masking(this);
     this.keep = new Keep(this);
-    this.remembered = kept(REMEMBERED) ?? ""; // the settings of an earlier visit
-    this.trial = null; // the measurement under way
-    this.auto = null; // the goal that is held
+    this.remembered = kept(REMEMBERED) ?? ""; // of an earlier visit
+    this.trial = null;
+    this.auto = null;
     watchTrial(this);
+  }
+
+  /** Calls `act(detail)` at every event of this name. */
+  on(name, act) {
+    this.addEventListener(name, ({ detail }) => act(detail));
   }
 
   say(name, detail = null) {
     this.dispatchEvent(new CustomEvent(name, { detail }));
   }
 
-  /** A sentence on top of the output; a `brief` one goes away by itself. An empty text takes back what was said `about` the same. */
+  /** A sentence on top of the output; an empty one takes back what was said `about` the same. */
   notice(text, brief = false, about = "") {
     this.say("notice", { text, brief, about });
   }
 
-  /** What link.words() needs to describe the present state. */
   get link() {
     const { paused, seenPicture, source } = this;
     return { ...this.connection.link, paused, seenPicture, source, waitingSince: this.pump.waitingSince };
@@ -122,18 +125,18 @@ export class Studio extends EventTarget {
     if (!this.source && this.opening === 0) await this.choose("sample", { url: SAMPLE });
   }
 
-  /** Opens an input; the present one stays until the new one has a picture. Resolves with true if it came. */
+  /** Opens an input; the present one stays until its first picture. True if it came. */
   async choose(kind, options = {}, { quiet = false } = {}) {
     const turn = (this.turn = (this.turn ?? 0) + 1);
     this.opening += 1;
-    if (!quiet) this.notice("", false, "source"); // whatever kept an earlier input away
+    if (!quiet) this.notice("", false, "source");
     this.say("source");
     try {
       const where = surroundings(kind);
       if ((kind === "camera" || kind === "screen") && !where.supported) throw new DOMException("", "NotSupportedError");
       const source = await openers[kind](kind === "sample" ? { url: SAMPLE } : options);
       if (turn !== this.turn) {
-        source.stop(); // the user has chosen something else meanwhile
+        source.stop(); // another was chosen meanwhile
         return false;
       }
       this.#use(source);
@@ -163,7 +166,7 @@ export class Studio extends EventTarget {
     this.notice("", false, "source");
   }
 
-  /** Goes on with a camera that went away, if it is there again and nobody has chosen anything else. */
+  /** Goes on with a camera that is back, if nobody has chosen anything else. */
   async #cameraIsBack() {
     for (const pause of RETURNS) {
       await new Promise((resolve) => setTimeout(resolve, pause));
@@ -204,7 +207,7 @@ export class Studio extends EventTarget {
     this.settings.welcome(message.settings, message.fields);
     this.say("words", message.settings);
     if (first) for (const [key, value] of Object.entries(fromHash(location.hash || this.remembered, message.fields))) this.settings.put(key, value);
-    const paused = this.paused; // what the user wants outlives the connection
+    const paused = this.paused; // outlives the connection
     this.pump.welcome({ ...message, paused });
     queueMicrotask(() => paused !== message.paused && this.connection.send(messages.pause(paused)));
     this.say("welcome", { spec, limits, model: message.model });
@@ -212,10 +215,10 @@ export class Studio extends EventTarget {
 
   #acknowledged(message) {
     this.settings.acknowledged(message);
-    this.say("words", message); // what the model made of the prompts
+    this.say("words", message);
   }
 
-  /** The server runs another pipeline from here on; the session and its ids go on. */
+  /** Another pipeline runs from here on; the session goes on. */
   #respecced({ spec, model, fields, settings, adjusted }) {
     Object.assign(this.welcome, { spec, model, fields });
     this.pump.size = { width: spec.width, height: spec.height };
@@ -247,7 +250,7 @@ export class Studio extends EventTarget {
     return true;
   }
 
-  /** Settings outlive a reload; what a measurement or a goal has moved for a while, and the probe, are nobody's choice. */
+  /** What a measurement or a goal has moved, and the probe, are nobody's choice. */
   #settled() {
     if (!this.trial && !this.auto) store(REMEMBERED, toHash(Object.fromEntries(Object.entries(this.settings.values).filter(([key]) => !key.startsWith("probe."))), this.settings.fields));
     this.say("settings", this.settings.values);
@@ -258,26 +261,23 @@ export class Studio extends EventTarget {
     this.bridge?.();
   }
 
-  /** Every setting back to its declared default. */
   reset() {
     for (const [key, field] of Object.entries(this.settings.fields)) this.settings.put(key, field.default);
   }
 
-  /** The address that restores the present settings. */
   get address() {
     const url = new URL(location.href);
     url.hash = toHash(this.settings.values, this.settings.fields);
     return url.href;
   }
 
-  /** For Gradio: the new values of `keys` in their order; undefined leaves a control as it is. */
+  /** For Gradio: new values of `keys`; undefined leaves a control as it is. */
   values(keys) {
     const result = keys.map((key) => (this.changes.has(key) ? this.settings.values[key] : undefined));
     for (const key of keys) this.changes.delete(key);
     return result;
   }
 
-  /** The user moved the control of `key`, or `typed` there. */
   input(key, value, typed = false) {
     this.settings.set(key, value, typed);
     if (key === "strength_map.mode" && value === "mask") this.say("paint", "mask");
@@ -287,7 +287,7 @@ export class Studio extends EventTarget {
 const studio = new Studio();
 globalThis.rill = studio;
 
-/** Called by every gr.HTML of the page with its own element; `props.part` names the part. */
+/** Called by every gr.HTML with its own element. */
 export function mount(element, props, trigger) {
   const host = element.querySelector("[data-part]");
   if (!host || host.dataset.mounted) return;

@@ -67,6 +67,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--turn", type=float, default=120.0, metavar="SECONDS", help="length of a visit while others wait (default: %(default)s)"
     )
     parser.add_argument(
+        "--watch-while-waiting",
+        action="store_true",
+        help="visitors in the line see the picture of the visitor who came first; that visitor's page shows it",
+    )
+    parser.add_argument(
         "--allow-origin",
         action="append",
         default=[],
@@ -172,6 +177,7 @@ def configure(args: argparse.Namespace, token: str | None) -> ServerConfig:
         public=public,
         users=users,
         fit_share=args.fit_share,
+        watch_waiting=args.watch_while_waiting,
     )
 
 

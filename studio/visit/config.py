@@ -19,7 +19,8 @@ class ServerConfig:
     this is; clients that reconnect name it. devices: a model on each instead of on the spec's. opening: the settings that
     sessions start with. ahead: graphs for several sessions are built while none is connected, and all of them in a process of
     their own. metrics_port: a port of its own for /metrics, where no token is needed. public, users: of studio.web.login.Door.
-    fit_share: of one core that the fit of a picture's style may take, 0 for no fits.
+    fit_share: of one core that the fit of a picture's style may take, 0 for no fits. watch_waiting: clients that wait for a seat
+    may watch the session whose turn began first.
     """
 
     spec: StreamSpec = field(default_factory=StreamSpec)
@@ -36,6 +37,7 @@ class ServerConfig:
     public: bool = True
     users: Mapping[str, str] = field(default_factory=dict)
     fit_share: float = 0.0
+    watch_waiting: bool = False
 
     def each(self, spec: StreamSpec) -> list[StreamSpec]:
         """The specs of the pipelines that serve `spec`, one per device."""

@@ -358,7 +358,8 @@ class Connection:
             raise Refusal("turn_over", "your turn is over, because others were waiting")
         left = None if end is None else round(end - now, 1)
         if left is not None or self._turn_announced:
-            mailbox.post_or_drop(pack_text("turn", ends_in_s=left, waiting=len(line)))
+            watched = True if self._hub.config.watch_waiting and len(line) else None
+            mailbox.post_or_drop(pack_text("turn", ends_in_s=left, waiting=len(line), watched=watched))
         self._turn_announced = left is not None
 
     async def _watch(self, stream: Stream, mailbox: Mailbox) -> None:

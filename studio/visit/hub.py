@@ -198,6 +198,11 @@ class Hub:
         stream = self._streams[seat.session.name]
         return self.views.put(key, stream) if key else self.views.token(seat.session.name, stream)
 
+    def on_stage(self) -> Stream | None:
+        """The stream of the connected session whose turn began first, None without one."""
+        turns = self.seats.turns()
+        return self._streams[min(turns, key=turns.__getitem__)] if turns else None
+
     def prepare(self, settings: Settings, session: str) -> Future[None]:
         """Build the graphs that this session's settings use best, beside the stream that keeps running on those it has."""
         if session in self._streams:

@@ -50,6 +50,15 @@ class Line:
         """1 for the next. Raises ValueError for a ticket that has left."""
         return self._tickets.index(ticket) + 1
 
+    def wait_s(self, ticket: Ticket, began: Mapping[str, float], now: float) -> float:
+        """Seconds until this client has a seat if everybody stays as long as they may; 0 where no turn is under way.
+
+        began: as for `ends`. Raises ValueError for a ticket that has left.
+        """
+        rounds, seat = divmod(self.position(ticket) - 1, max(1, len(began)))
+        ends = sorted(self.ends(began).values())
+        return max(0.0, ends[seat] + rounds * self.turn_s - now) if ends else 0.0
+
     def ends(self, began: Mapping[str, float]) -> dict[str, float]:
         """When turns end, by session name. began: session name → when its turn began, in seconds."""
         oldest = sorted(began, key=began.__getitem__)

@@ -1,9 +1,10 @@
 """Viewing a session from another program: view-only tokens, and the session's pictures as MJPEG.
 
 A token is part of an address, since OBS and <img> send nothing else. So only the session's own client gets one, it permits
-nothing but viewing, and it differs from every other token of the server. There are two kinds. One belongs to a session and ends
-with it. The other belongs to an output, which is a secret key that its owner keeps: the token is a digest of the key. So the
-address stays valid when the session or the server ends, and who only has the address cannot show a session there.
+nothing but viewing, and it differs from every other token of the server. There are three kinds. One belongs to a session and ends
+with it. One belongs to an output, which is a secret key that its owner keeps: the token is a digest of the key. So the address
+stays valid when the session or the server ends, and who only has the address cannot show a session there. One is lent to a
+client that waits for a seat, where the operator allows it, and ends with the wait.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class ViewError(Exception):
         self.message = message
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class View:
     """The view of one session, or an output at which sessions come and go (`stream` None: there is none)."""
 
@@ -72,11 +73,12 @@ def output_token(key: str) -> str:
 
 
 class Views:
-    """All views of a server. Used by the event loop only."""
+    """All views of a server, `most` viewers for each session. Used by the event loop only."""
 
     def __init__(self, most: int) -> None:
         self.most = most
         self._views: dict[str, View] = {}  # by session name
+        self._lent: list[View] = []
         self._outputs: dict[str, View] = {}  # by token, the one used last at the end
 
     def token(self, name: str, stream: Stream) -> str:
@@ -93,14 +95,29 @@ class Views:
         return view.token
 
     @contextlib.contextmanager
+    def lend(self) -> Iterator[View]:
+        """A view for a client that waits: its token is valid while the context lasts. `View.show` chooses the session."""
+        view = View(None)
+        self._lent.append(view)
+        try:
+            yield view
+        finally:
+            self._lent.remove(view)
+            view.over = True
+            view.show(None)
+            view.changed.set()
+
+    @contextlib.contextmanager
     def watch(self, token: str) -> Iterator[View]:
         """The view of a token; counts a viewer while the context lasts. Raises ViewError: 404, or 503 with `most` viewers.
 
         An output without a session can be watched too, by `most` viewers of all such outputs: after a restart viewers come first.
+        All lent views together have `most` viewers.
         """
         view = self._found(token)
-        idle = [each.viewers for each in self._outputs.values() if each.stream is None]
-        if (view.viewers if view.stream else sum(idle)) >= self.most:
+        idle = [each for each in self._outputs.values() if each.stream is None]
+        rivals = self._lent if view in self._lent else [view] if view.stream else idle
+        if sum(each.viewers for each in rivals) >= self.most:
             raise ViewError(503, f"{self.most} viewers watch this session already; this server allows no more")
         view.viewers += 1
         try:
@@ -111,7 +128,8 @@ class Views:
     def _found(self, token: str) -> View:
         if OUTPUT.fullmatch(token):
             return self._output(token)
-        found = [view for view in self._views.values() if secrets.compare_digest(view.token.encode(), token.encode())]
+        known = (*self._views.values(), *self._lent)
+        found = [view for view in known if secrets.compare_digest(view.token.encode(), token.encode())]
         if not found:
             raise ViewError(404, "this view does not exist, or its session has ended")
         return found[0]
@@ -132,9 +150,9 @@ class Views:
         if stream is None:
             return
         stream.latest.wake_viewers()
-        for output in self._outputs.values():
-            if output.stream is stream:
-                output.show(None)
+        for shown in (*self._outputs.values(), *self._lent):
+            if shown.stream is stream:
+                shown.show(None)
 
 
 async def parts(view: View) -> AsyncIterator[bytes]:

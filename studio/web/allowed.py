@@ -17,6 +17,7 @@ GET = frozenset({"GET"})
 OWN: Mapping[str, frozenset[str]] = {
     "/healthz": GET,
     "/metrics": GET,
+    "/rill/join.svg": GET,
     "/rill/login": GET | {"POST"},
     "/rill/view": GET | {"POST"},
     "/rill/view.mjpeg": GET,

@@ -28,6 +28,7 @@ from studio.visit.hub import Hub, PipelineFactory
 from studio.visit.views import MEDIA_TYPE, ViewError, Views, parts
 from studio.web.content_policy import of_small_page, text_of
 from studio.web.guard import Guard
+from studio.web.join import code
 from studio.web.login import COOKIE_S, LOGIN, Attempts, Door, fields
 from studio.web.login import page as page_of
 from studio.web.shutdown import in_own_thread
@@ -102,6 +103,15 @@ def _declare_routes(app: FastAPI, hub: Hub, door: Door) -> None:
     @app.get("/rill/view.mjpeg")
     async def pictures(token: str = "") -> Response:
         return Watching(hub.views, token)
+
+    @app.get("/rill/join.svg")
+    async def join(request: Request, path: str = "/") -> Response:
+        try:
+            own = own_origin(request.scope["scheme"], request.scope["headers"], hub.config.rule.trusted_proxy)
+            picture = code(str(own), path)
+        except ValueError as error:
+            return PlainTextResponse(str(error), 400)
+        return Response(picture, media_type="image/svg+xml", headers={"Cache-Control": "no-cache"})
 
     clean_page = (ASSETS / "view.html").read_text(encoding="utf-8")
     clean_policy = text_of(of_small_page(clean_page))

@@ -23,7 +23,18 @@ from tests.browser.test_tools import value
 
 pytestmark = pytest.mark.browser
 
-SIZES = [(360, 780), (390, 844), (844, 390), (768, 1024), (900, 1000), (1040, 800), (1280, 657), (1440, 900), (1920, 1080)]
+SIZES = [
+    (360, 780),
+    (390, 844),
+    (844, 390),
+    (768, 1024),
+    (900, 1000),
+    (1040, 800),
+    (1280, 657),
+    (1280, 720),
+    (1440, 900),
+    (1920, 1080),
+]
 FIRST = (
     "#rill-input",
     "#rill-prompt",
@@ -85,6 +96,16 @@ def test_the_picture_stays_in_view_beside_whatever_is_adjusted(sized: Page) -> N
     assert boxes >= 10 and meeting == 0 and within
     assert sized.js(SMALL) == []
     sized.js("rill.reset()")
+
+
+def test_the_bar_of_a_clip_is_within_reach_at_every_size(sized: Page) -> None:
+    """The sample's too: whoever tries the page holds it still and moves a slider."""
+    sized.choose("sample")
+    for part in ("button[aria-label='Hold the clip']", "input[type=range]", "button[aria-label='Play in a loop']"):
+        assert sized.js(BESIDE, f".rill-clip {part}") == [True, True, True], part
+    hold = sized.driver.find_element(By.CSS_SELECTOR, ".rill-clip button[aria-label='Hold the clip']")
+    hold.click()
+    sized.wait("the clip held", lambda: sized.js("return rill.source.element.paused"))
 
 
 def test_what_is_seen_first_is_little_and_the_drawer_has_the_rest(page: Page) -> None:

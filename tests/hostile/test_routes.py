@@ -27,7 +27,8 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 SERVED = {
     *(("GET", path) for path in ("/", "/favicon.ico", "/manifest.json", "/pwa_icon", "/theme.css")),
-    *(("GET", path) for path in ("/healthz", "/metrics", "/rill/login", "/rill/view", "/rill/view.mjpeg")),
+    *(("GET", path) for path in ("/healthz", "/metrics", "/rill/join.svg", "/rill/login", "/rill/view")),
+    ("GET", "/rill/view.mjpeg"),
     ("POST", "/rill/login"),
     ("HEAD", "/"),
     ("POST", "/rill/view"),

@@ -1,11 +1,10 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import zlib from "node:zlib";
-import { History, blendAt } from "../../assets/client/pure/history.js";
 import { columnsOf, grouped, keyOf, looksFor, surprise, toggled, wearing } from "../../assets/client/pure/looks.js";
-import { Moves, parseMoves } from "../../assets/client/pure/moves.js";
-import { crc32, textOf, withText } from "../../assets/client/pure/png.js";
+import { Moves, crc32, parseMoves, textOf, withText } from "../../assets/client/pure/files.js";
 import { fitting } from "../../assets/client/pure/share.js";
+import { History, blendAt } from "../../assets/client/pure/storage.js";
 
 function chunk(type, data) {
   const body = Buffer.concat([Buffer.from(type, "latin1"), data]);

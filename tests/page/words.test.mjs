@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { phrase } from "../../assets/client/parts/effects.js";
+import { phrase } from "../../assets/client/parts/speed.js";
 import { afterClose, pauseBefore, words } from "../../assets/client/wire/link.js";
 import { centreCrop, explain, placed } from "../../assets/client/pure/media.js";
 
@@ -44,8 +44,10 @@ test("the status is true in every state", () => {
   assert.match(words({ ...live, state: "lost", reason: "The connection was lost.", retryAt: 2000 }, 500).text, /lost\. Trying again in 2 s/);
   assert.match(words({ ...live, state: "full", reason: "All places are taken.", retryAt: 1 }, 500).text, /taken\. Trying again now/);
   assert.match(words({ ...live, state: "loading", elapsed: 12.4, reason: "" }, 0).text, /Preparing the model \(first time only\): 12 s/);
-  assert.match(words({ ...live, state: "queue", place: 2, of: 3, turn: 25 }, 0).text, /number 2 of 3: about 50 s\. Turns are 25 s when busy/);
-  assert.match(words({ ...live, state: "queue", place: 1, of: 3, turn: 25 }, 0).text, /You're next: about 25 s/);
+  assert.match(words({ ...live, state: "queue", place: 2, of: 3, turn: 25, seatAt: 50000 }, 300).text, /number 2 of 3: about 50 s\. Turns are 25 s when busy/);
+  assert.match(words({ ...live, state: "queue", place: 1, of: 3, turn: 25, seatAt: 12000 }, 2000).text, /You're next: about 10 s\./);
+  assert.match(words({ ...live, state: "queue", place: 1, of: 3, turn: 25, seatAt: 12000 }, 13000).text, /You're next: any moment now\./);
+  assert.match(words({ ...live, turnEnds: 9000, watched: true }, 0).text, /waiting and see your picture: your turn ends in 9 s/);
   assert.match(words({ ...live, turnEnds: 12500 }, 500).text, /your turn ends in 12 s/);
   assert.equal(words({ ...live, state: "ended", reason: "Over." }, 0).tone, "bad");
 });

@@ -56,6 +56,7 @@ class Running:
         public: bool = True,
         users: Mapping[str, str] | None = None,
         fit_share: float = 0.0,
+        watch_waiting: bool = False,
         **fake: Any,
     ) -> None:
         if limits.max_age_ms == Limits().max_age_ms:  # on a busy machine frames of most tests take longer than that
@@ -76,6 +77,7 @@ class Running:
             public=public,
             users=users or {},
             fit_share=fit_share,
+            watch_waiting=watch_waiting,
         )
         app = create_app(config, factory or (lambda spec: self.pipeline), with_page=with_page)
         self.app = app

@@ -1,11 +1,10 @@
-// Runs in a worker: draws one picture in the model's size and encodes it. Off the main thread because there Chromium
-// encodes canvases in idle time only.
+// A worker: draws one picture in the model's size and encodes it (in a page Chromium encodes canvases in idle time only).
 
 import { FORMAT, encodeFrame } from "../wire/protocol.js";
 
 let canvas = null;
 let context = null;
-let overlay = null; // what is painted over every picture, as the user sees it: not mirrored with the camera
+let overlay = null; // painted over every picture, not mirrored with the camera
 
 function surface(width, height) {
   if (canvas?.width !== width || canvas?.height !== height) {
@@ -18,7 +17,7 @@ function surface(width, height) {
 async function encode({ id, capturedAt, picture, crop, to, width, height, mirror, quality }) {
   const drawing = surface(width, height);
   drawing.setTransform(mirror ? -1 : 1, 0, 0, 1, mirror ? width : 0, 0);
-  drawing.clearRect(0, 0, width, height); // what shines through a transparent picture is black, never the frame before
+  drawing.clearRect(0, 0, width, height); // what shines through is black, never the frame before
   drawing.drawImage(picture, crop.x, crop.y, crop.width, crop.height, to.x, to.y, to.width, to.height);
   picture.close();
   drawing.setTransform(1, 0, 0, 1, 0, 0);
@@ -37,7 +36,7 @@ onmessage = async ({ data }) => {
   try {
     message = await encode(data);
   } catch (error) {
-    if (!(error instanceof DOMException)) throw error; // a picture without pixels: the input is just changing
+    if (!(error instanceof DOMException)) throw error; // no pixels: the input is just changing
   }
   postMessage({ id: data.id, message }, message ? [message] : []);
 };

@@ -1,4 +1,4 @@
-// Pictures to messages: the current picture of a source, cropped and resized, becomes a JPEG in a worker. One at a time.
+// Pictures to messages: a source's picture becomes a JPEG in a worker, one at a time.
 
 import { placed } from "../pure/media.js";
 import { FORMAT, encodeFrame } from "../wire/protocol.js";
@@ -7,8 +7,8 @@ const QUALITY = 0.85;
 
 export class Encoder {
   constructor() {
-    this.layer = null; // { canvas, version, empty }: painted strokes that lie over every picture
-    this.sent = null; // the version of the layer that the worker has
+    this.layer = null; // { canvas, version, empty }
+    this.sent = null;
     this.worker = new Worker(new URL("./encoder-worker.js", import.meta.url), { type: "module" });
     this.waiting = new Map();
     this.worker.onmessage = ({ data }) => {
@@ -38,7 +38,7 @@ export class Encoder {
       this.worker.postMessage(job, [picture]);
     } catch (error) {
       if (!(error instanceof DOMException)) throw error;
-      this.waiting.get(id)?.(null); // the element had no picture at this moment: an input that is just going away
+      this.waiting.get(id)?.(null); // no picture at this moment: an input that is just going away
       this.waiting.delete(id);
     }
     return done;
@@ -54,12 +54,12 @@ export class Encoder {
   }
 }
 
-/** A transferable of the element's picture; VideoFrame shares the decoder's memory where the browser has it. */
+/** A transferable of the element's picture. */
 async function grab(element, crop, { width, height }) {
   if (element instanceof HTMLVideoElement && "VideoFrame" in globalThis) {
     const picture = new VideoFrame(element);
     if (picture.displayWidth === element.videoWidth && picture.displayHeight === element.videoHeight) return { picture, part: crop };
-    picture.close(); // a turned phone clip: this browser's VideoFrame forgets the rotation, a bitmap does not
+    picture.close(); // a turned phone clip: VideoFrame may forget the rotation
   }
   const options = { resizeWidth: width, resizeHeight: height, resizeQuality: "medium" };
   const picture = await createImageBitmap(element, crop.x, crop.y, crop.width, crop.height, options);

@@ -1,20 +1,21 @@
-// A painted layer: strokes on a transparent canvas of the model's size, with undo. Knows nothing of pointers or buttons.
+// A painted layer: strokes on a transparent canvas with undo; and the strength map that is one.
 
-const UNDO = 20; // strokes that can be taken back
+import { encodeMask } from "../wire/protocol.js";
+
+const UNDO = 20; // strokes
 
 export class Layer {
   constructor() {
     this.canvas = document.createElement("canvas");
     this.context = this.canvas.getContext("2d", { willReadFrequently: true });
-    this.version = 0; // rises with every change
+    this.version = 0;
     this.empty = true;
     this.onchange = null;
     this.past = [];
     this.stroke = null;
-    this.canvas.dataset.empty = "true"; // an empty canvas over a moving picture would be drawn with each of its pictures
+    this.canvas.dataset.empty = "true"; // an empty one would be drawn with each picture below it
   }
 
-  /** What is painted is kept, scaled. */
   resize(width, height) {
     if (this.canvas.width === width && this.canvas.height === height) return;
     const old = this.empty ? null : this.canvas.cloneNode();
@@ -25,7 +26,7 @@ export class Layer {
     this.#changed();
   }
 
-  /** Begins a stroke at x, y (0..1 of the picture). `size` in 0..1 of the width; `erase` takes paint away. */
+  /** Begins a stroke at x, y (0..1 of the picture); `size` in 0..1 of the width. */
   begin(x, y, { colour, size, erase = false, pressure = 1 }) {
     this.past.push(this.empty ? null : this.context.getImageData(0, 0, this.canvas.width, this.canvas.height));
     if (this.past.length > UNDO) this.past.shift();
@@ -74,5 +75,36 @@ export class Layer {
     this.version += 1;
     this.canvas.dataset.empty = String(this.empty);
     this.onchange?.();
+  }
+}
+
+const SIDE = 128; // pixels; a model's latent has 64 or fewer
+const SOFT = 3; // of blur at its edges
+const RESTED = 120; // ms
+
+/** Sends the strength map after each stroke, and to every new session. */
+export class Masking {
+  constructor(studio) {
+    this.studio = studio;
+    this.requests = 0;
+    studio.mask.onchange = () => {
+      clearTimeout(this.timer);
+      this.timer = setTimeout(() => this.send(), RESTED);
+    };
+    studio.on("welcome", () => studio.mask.empty || this.send());
+  }
+
+  async send() {
+    const { mask, connection } = this.studio;
+    const png = mask.empty ? null : await this.#png(mask.canvas);
+    connection.send(encodeMask(++this.requests, png));
+  }
+
+  async #png(painted) {
+    const canvas = new OffscreenCanvas(SIDE, SIDE);
+    const context = canvas.getContext("2d", { alpha: false });
+    context.filter = `brightness(0) invert(1) blur(${SOFT}px)`;
+    context.drawImage(painted, 0, 0, SIDE, SIDE);
+    return (await canvas.convertToBlob({ type: "image/png" })).arrayBuffer();
   }
 }

@@ -1,10 +1,10 @@
-// From the source to the socket: whenever there is credit, the newest picture of the source leaves, or the next if it is just due. Nothing queues.
+// From the source to the socket: with credit the newest picture leaves, or the next if it is just due. Nothing queues.
 
 import { Encoder } from "./encoder.js";
 import { later } from "./ticker.js";
 import { mostInFlight, Pacer, Rhythm } from "../pure/pacer.js";
 
-const BACKLOG = 256 * 1024; // bytes still in the browser's socket buffer: the path is full, capture later
+const BACKLOG = 256 * 1024; // bytes in the browser's socket buffer: capture later
 
 export class Pump {
   constructor(connection, stats) {
@@ -12,8 +12,8 @@ export class Pump {
     this.encoder = new Encoder();
     this.pacer = new Pacer();
     this.rhythm = new Rhythm();
-    this.fresh = null; // capture time of a picture that has not been sent
-    this.waitingSince = null; // since when frames have been under way without any answer
+    this.fresh = null; // its capture time, not sent yet
+    this.waitingSince = null; // frames are under way without any answer
   }
 
   welcome({ last_frame_id: lastId, limits, spec, paused }) {
@@ -49,7 +49,7 @@ export class Pump {
     if (this.fresh === null || this.paused || !this.size || !this.connection.open || this.encoder.busy) return;
     const now = performance.now();
     const held = this.connection.backlog > BACKLOG ? 20 : this.pacer.delay(now);
-    if (held === Infinity) return; // the next answer comes back here
+    if (held === Infinity) return;
     const delay = held > 0.5 ? held : this.rhythm.patience(now);
     if (delay <= 0.5) return this.#send();
     const turn = (this.turn = (this.turn ?? 0) + 1);
@@ -64,7 +64,7 @@ export class Pump {
     const id = pacer.take(capturedAt);
     const { socket } = connection;
     const message = await this.encoder.encode(id, capturedAt / 1000, source, { ...this.size, mirror: this.mirror, fit: this.fit });
-    if (socket !== connection.socket) return; // the connection went away meanwhile; its ids are void
+    if (socket !== connection.socket) return; // another connection: its ids are void
     if (message && connection.send(message)) {
       const now = performance.now();
       this.stats.left(now, message.byteLength, now - capturedAt);

@@ -1,10 +1,10 @@
-// Records the output canvas in the browser: one video frame per painted picture, so a still scene costs nothing.
+// Records the output canvas: one video frame per painted picture, so a still scene costs nothing.
 
 const TYPES = ["video/mp4;codecs=avc1.42E01F", "video/webm;codecs=vp8", "video/webm"];
 const BITS = 4_000_000; // per second
 
 export class Recorder {
-  /** `changed({ active, seconds })` is called about once a second and at the end. */
+  /** `changed({ active, seconds })`: about once a second and at the end. */
   constructor(changed) {
     this.changed = changed;
     this.media = null;
@@ -14,7 +14,7 @@ export class Recorder {
     return this.media !== null;
   }
 
-  /** False if this browser cannot; nothing of it is left then. */
+  /** False if this browser cannot. */
   start(canvas) {
     const type = globalThis.MediaRecorder && TYPES.find((name) => MediaRecorder.isTypeSupported(name));
     if (!type || !canvas.captureStream) return false;
@@ -41,16 +41,14 @@ export class Recorder {
     return true;
   }
 
-  /** A new picture is on the canvas. */
   painted() {
     if (this.media) this.frames.requestFrame();
   }
 
-  /** Resolves with the video. */
   stop() {
     const { media, chunks, stream } = this;
     clearInterval(this.timer);
-    this.frames.requestFrame(); // the last picture lasts until here
+    this.frames.requestFrame();
     const done = new Promise((resolve) => (media.onstop = () => resolve(new Blob(chunks, { type: media.mimeType }))));
     media.stop();
     this.media = null;

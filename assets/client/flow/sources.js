@@ -1,13 +1,13 @@
-// Where pictures come from: camera, screen, clip, picture, canvas, or nothing but the prompt. Every source has an `element` that
-// holds the current picture (null for prompt only), its size, and calls `onpicture(time)` when there is a new one.
+// Where pictures come from. A source has an `element` with the current picture (null for prompt only), its size, and calls
+// `onpicture(time)` for a new one.
 
 import { ticking } from "./ticker.js";
 
-const STILL_INTERVAL = 33; // ms between two sends of a picture that does not move, and of prompt-only frames
-const PAPER = 512; // pixels of an empty canvas; what is painted lies on a layer of its own
-const START_LIMIT = 8000; // ms until a source that gives no picture counts as failed
+const STILL_INTERVAL = 33; // ms between two sends of a picture that stands still
+const PAPER = 512; // pixels
+const START_LIMIT = 8000; // ms until a source without a picture has failed
 
-const HIDDEN_INTERVAL = 33; // ms between two looks at a video while the page is hidden, when browsers call nobody for a picture
+const HIDDEN_INTERVAL = 33; // ms between two looks at a video in a hidden page, which is called for no picture
 
 class VideoSource {
   constructor(kind, label) {
@@ -15,12 +15,11 @@ class VideoSource {
     this.element = document.createElement("video");
     Object.assign(this.element, { muted: true, playsInline: true, autoplay: true, disablePictureInPicture: true });
     this.element.setAttribute("aria-hidden", "true");
-    // A clip that is held still goes on being sent, so that prompt and sliders work on it.
+    // A held clip goes on being sent, so that prompt and sliders work on it.
     this.element.addEventListener("pause", () => (this.still ??= ticking(STILL_INTERVAL, () => this.onpicture?.(performance.now()))));
     this.element.addEventListener("playing", () => this.#moving());
   }
 
-  /** Clips can be held, sought and looped; a camera cannot. */
   get seekable() {
     return !this.element.srcObject && Number.isFinite(this.element.duration);
   }
@@ -30,7 +29,6 @@ class VideoSource {
     this.still = null;
   }
 
-  /** A hidden page is called for no picture: it looks by the clock. */
   #watchHidden() {
     const look = () => {
       this.hidden?.();
@@ -49,9 +47,9 @@ class VideoSource {
     return this.element.videoHeight;
   }
 
-  /** Resolves with the first picture, so that the input before this one can stay until then. */
+  /** Resolves with the first picture. */
   async begin() {
-    await visible(); // a hidden page gets no pictures, which is no fault of the source
+    await visible(); // a hidden page gets no pictures
     await withLimit(this.element.play(), START_LIMIT);
     await withLimit(new Promise((resolve) => this.#next(resolve)), START_LIMIT);
     const tick = (time) => {
@@ -67,8 +65,8 @@ class VideoSource {
   #next(callback) {
     const { element } = this;
     if (element.requestVideoFrameCallback) return element.requestVideoFrameCallback((now) => callback(now));
-    const frame = globalThis.rillFrame ?? requestAnimationFrame; // calm.js has slowed the other name down
-    const seen = element.currentTime; // browsers without it: look once per animation frame
+    const frame = globalThis.rillFrame ?? requestAnimationFrame; // calm.js slows the other name down
+    const seen = element.currentTime;
     const look = (now) => (element.currentTime !== seen || this.stopped ? callback(now) : frame(look));
     return frame(look);
   }
@@ -104,14 +102,14 @@ class TimedSource {
   }
 }
 
-/** The last picture of a camera or a screen that has ended, as a source of the same kind: prompt and sliders still work on it. */
+/** The last picture of a camera or screen that has ended, as a source of the same kind. */
 export function held({ kind, label, element, width, height, deviceId, away }) {
   const canvas = Object.assign(document.createElement("canvas"), { width, height });
   canvas.getContext("2d", { alpha: false }).drawImage(element, 0, 0, width, height);
   return Object.assign(new TimedSource(kind, label, canvas, width, height), { held: true, deviceId, away });
 }
 
-/** Each opener resolves with a source that has shown its first picture, or throws what the browser threw. */
+/** Each resolves with a source that has shown a picture, or throws what the browser threw. */
 export const openers = {
   async camera({ deviceId = null, facing = "user" } = {}) {
     const size = { width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { ideal: 30 } };
@@ -201,31 +199,29 @@ function withLimit(promise, ms) {
   return Promise.race([promise, limit]).finally(() => clearTimeout(timer));
 }
 
-/** What `media.explain` has to know about this page. */
 export function surroundings(kind) {
   const devices = navigator.mediaDevices;
   const supported = Boolean(kind === "screen" ? devices?.getDisplayMedia : devices?.getUserMedia);
   return { secure: isSecureContext, embedded: self !== top, supported };
 }
 
-/** Calls `listener` when a camera is plugged in or out. */
 export function onCameraChange(listener) {
   navigator.mediaDevices?.addEventListener?.("devicechange", listener);
 }
 
-/** The cameras of this machine as [{ deviceId, label }]; without permission browsers hide the labels. */
+/** [{ deviceId, label }]; without permission browsers hide the labels. */
 export async function cameras() {
   const devices = (await navigator.mediaDevices?.enumerateDevices?.()) ?? [];
   const found = devices.filter(({ kind, deviceId }) => kind === "videoinput" && deviceId);
   return found.map(({ deviceId, label }, index) => ({ deviceId, label: label || `Camera ${index + 1}` }));
 }
 
-/** True if the camera may be opened without asking. */
+/** May the camera be opened without asking? */
 export async function cameraGranted() {
   try {
     return (await navigator.permissions.query({ name: "camera" })).state === "granted";
   } catch (error) {
-    if (!(error instanceof TypeError)) throw error; // a browser that does not know this permission
+    if (!(error instanceof TypeError)) throw error; // this browser does not know the permission
     return false;
   }
 }

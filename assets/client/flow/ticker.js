@@ -1,4 +1,4 @@
-// Timers that a hidden page keeps: browsers slow a page's own to one a second, and then to one a minute.
+// Timers that a hidden page keeps: browsers slow a page's own to one a second or a minute.
 
 let worker = null;
 let ids = 0;
@@ -23,7 +23,6 @@ export function ticking(ms, call) {
   };
 }
 
-/** Calls `call` once after `ms`, also in a hidden page. */
 export function later(ms, call) {
   if (!document.hidden) return setTimeout(call, ms);
   const id = ++ids;

@@ -1,4 +1,4 @@
-// The output canvas: answers are decoded off the main thread and painted in order of their ids; the newest wins.
+// The output canvas: pictures are painted in the order of their ids; the newest wins.
 
 export class View {
   constructor(canvas) {
@@ -7,7 +7,7 @@ export class View {
     this.last = -1;
   }
 
-  /** A new session or size: ids start anew above `lastId`. The last picture stays until the next one comes. */
+  /** A new session or size: ids start above `lastId`, the last picture stays. */
   reset(lastId, width, height) {
     this.last = lastId;
     if (this.canvas.width === width && this.canvas.height === height) return;
@@ -18,7 +18,7 @@ export class View {
     if (old) this.context.drawImage(old, 0, 0, width, height);
   }
 
-  /** Resolves with true when the picture is on the canvas, false when a newer one was there first or it cannot be decoded. */
+  /** True once the picture is on the canvas, false when a newer one was there first or it cannot be decoded. */
   async show({ id, picture, mime }) {
     const bitmap = await decode(new Blob([picture], { type: mime }));
     if (!bitmap) return false;

@@ -1,22 +1,22 @@
-// Two minutes of a few numbers in a small canvas: areas on top of each other, or lines. Colours are CSS variables.
+// Two minutes of a few numbers: areas on top of each other, or lines. Colours are CSS variables.
 
 const POINTS = 240;
-const FEWEST = 40; // the first seconds are not squeezed into a corner
+const FEWEST = 40;
 
 export class Chart {
-  /** `names` of the series; `stacked` areas, or lines of which the second is a shade above the first. `floor`: least height of the scale. */
+  /** `stacked` areas, or lines of which the second is a shade above the first. `floor`: least height of the scale. */
   constructor(label, colours, { stacked = false, floor = 1, low = 0 } = {}) {
     Object.assign(this, { label, colours, stacked, floor, low, rows: [], visible: false, inks: null });
     this.canvas = document.createElement("canvas");
     this.canvas.className = "rill-chart";
     this.canvas.setAttribute("role", "img");
     this.canvas.setAttribute("aria-label", label);
-    // Asking the canvas for its size or colours after text was written elsewhere would lay the whole page out again.
+    // Asking the canvas for its size or colours later would lay the whole page out again.
     new ResizeObserver(([{ contentRect }]) => this.#resize(contentRect)).observe(this.canvas);
     new MutationObserver(() => (this.inks = null)).observe(document.body, { attributeFilter: ["class"] }); // dark or light
   }
 
-  /** One column: a number or null for each series, and what a screen reader hears of it. */
+  /** One column: a number or null for each series, and the words for screen readers. */
   add(values, words) {
     this.rows.push(values);
     if (this.rows.length > POINTS) this.rows.shift();
@@ -64,7 +64,7 @@ export class Chart {
   }
 }
 
-/** Adds the run of points to the path, down to the ground if it is an area; a new run begins. */
+/** Adds a run of points to the path; a new run begins. */
 function trace(context, run, ground, area) {
   if (run.length < 2) return [];
   if (area) context.moveTo(run[0][0], ground);

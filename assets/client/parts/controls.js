@@ -1,26 +1,24 @@
-// Gradio's controls, read where people act on them. Keys, clipboard, dictation, drops and fingers all end in the DOM's `input` event;
-// Gradio's own events miss some of them. What Gradio's components must not get (a number that is none) is kept from them here.
+// Gradio's controls, read by the DOM's `input` event: Gradio's own misses some of keys, clipboard, dictation, drops and fingers.
 
 import { make } from "./dom.js";
 import { entry } from "../pure/settings.js";
 
 const TYPED = "textarea, input[type=text], input[type=number]";
 const MOUNTED = 300; // ms
-const SAID = 8000; // ms that a remark stays after its control was left
+const SAID = 8000; // ms
 
-/** `host.dataset.keys`: the settings that have a control, with spaces between them. */
 export function controls(host, studio) {
   const { settings } = studio;
   const keys = new Map(host.dataset.keys.split(" ").map((key) => [`rill-${key.replaceAll(/[._]/g, "-")}`, key]));
 
-  /** Calls `act(key, element, block, event)` for an event on one of the controls, before Gradio gets it. */
+  /** Calls `act(key, element, block, event)` before Gradio gets the event. */
   const on = (name, act) => addEventListener(name, (event) => {
     for (let block = event.target; block instanceof Element; block = block.parentElement) {
       if (keys.has(block.id)) return act(keys.get(block.id), event.target, block, event);
     }
   }, true);
 
-  let watch = null; // looks after the control that was moved last
+  let watch = null;
   let restoring = false;
   const edited = (key, element, block, event) => {
     if (restoring) return;
@@ -36,7 +34,7 @@ export function controls(host, studio) {
     }
     studio.input(key, value, typed);
     clearInterval(watch);
-    const [caret, until] = [element.selectionStart ?? null, performance.now() + MOUNTED]; // a number's box has no caret to read
+    const [caret, until] = [element.selectionStart ?? null, performance.now() + MOUNTED]; // a number's box has none
     watch = setInterval(() => {
       if (settings.shown[key] !== value || performance.now() > until) return clearInterval(watch);
       restoring = true;
@@ -59,7 +57,7 @@ export function controls(host, studio) {
     const next = element.type === "radio" ? neighbour(block, element, event.key) : null;
     if (!next && (event.key !== "Enter" || element.type !== "checkbox")) return;
     event.preventDefault();
-    event.stopImmediatePropagation(); // Enter would change what Gradio shows of a switch, and no event would say so
+    event.stopImmediatePropagation(); // else Gradio's switch changes without an event
     (next ?? element).focus();
     (next ?? element).click();
   });
@@ -78,7 +76,7 @@ function read(element, field) {
   }
 }
 
-/** A component of Gradio that was mounted just now goes back once to its first value: it gets what was entered again. */
+/** A newly mounted component of Gradio returns once to its first value: it gets what was entered again. */
 function again(element, field, value, caret) {
   const holds = element.type === "radio" ? element.checked : read(element, field).value === value;
   if (holds || !element.isConnected || element.getAttribute("aria-invalid")) return;
@@ -91,7 +89,7 @@ function again(element, field, value, caret) {
 
 const STEPS = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
 
-/** The choice that an arrow leads to: Gradio gives each its own name, so that to the browser they are no group. */
+/** The choice that an arrow leads to: Gradio's are no group for the browser. */
 function neighbour(block, element, key) {
   if (!(key in STEPS)) return null;
   const all = [...block.querySelectorAll("input[type=radio]")];
@@ -100,7 +98,6 @@ function neighbour(block, element, key) {
 
 const bound = (text) => (text === "" ? undefined : Number(text));
 
-/** Browsers cut what is pasted into a full box without a word. */
 function cut({ type, value }, field) {
   return type?.startsWith("text") && value.length >= field?.limit ? `This is full: ${field.limit} characters, what goes beyond is cut.` : "";
 }

@@ -1,9 +1,7 @@
-// Small helpers for building the page's own parts.
-
 /** An element with properties, `dataset`/`aria`/`on` groups and children. */
 export function make(tag, properties = {}, ...children) {
   const { dataset = {}, aria = {}, on = {}, style = "", ...rest } = properties;
-  const element = Object.assign(document.createElement(tag), rest);
+  const element = Object.assign(document.createElement(tag), tag === "button" ? { type: "button" } : {}, rest);
   Object.assign(element.dataset, dataset);
   if (style) element.style.cssText = style;
   for (const [name, value] of Object.entries(aria)) element.setAttribute(name === "role" ? name : `aria-${name}`, value);
@@ -27,7 +25,6 @@ const PATHS = {
   share: "M10 14a4 4 0 0 0 6 0l3-3a4 4 0 0 0-6-6l-1 1M14 10a4 4 0 0 0-6 0l-3 3a4 4 0 0 0 6 6l1-1",
   done: "M5 12l5 5 9-10",
   paint: "M4 20c3 0 5-1 5-3.5a2.5 2.5 0 0 0-5 0c0 1.5-.5 2.5-1.5 3M9 14L19 4l1 1-10 10",
-  brush: "M4 20c3 0 5-1 5-3.5a2.5 2.5 0 0 0-5 0c0 1.5-.5 2.5-1.5 3M9 14L19 4l1 1-10 10",
   eraser: "M9 19h11M5 15L15 5l5 5-9 9H9z",
   undo: "M8 5L4 9l4 4M4 9h9a6 6 0 0 1 0 12h-3",
   bin: "M5 7h14M9 7V4h6v3M7 7l1 13h8l1-13",
@@ -59,9 +56,9 @@ export function icon(name) {
   return svg;
 }
 
-/** A button with an icon, a label for screen readers and a tooltip. */
+/** A button with an icon. */
 export function iconButton(name, label, click) {
-  const button = make("button", { type: "button", className: "rill-tool", title: label, aria: { label }, on: { click } }, icon(name));
+  const button = make("button", { className: "rill-tool", title: label, aria: { label }, onclick: click }, icon(name));
   button.paint = (next, text) => {
     button.replaceChildren(icon(next));
     button.title = text;
@@ -70,7 +67,16 @@ export function iconButton(name, label, click) {
   return button;
 }
 
-/** Sets text only when it differs: no layout work for numbers that stand still. */
+/** Sets text only when it differs: no layout work otherwise. */
 export function write(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
+
+export const press = (button, pressed) => button.setAttribute("aria-pressed", String(pressed));
+
+export const plain = (textContent, onclick, more = {}) => make("button", { className: "rill-plain", textContent, onclick, ...more });
+
+export const link = (textContent, onclick, more = {}) => plain(textContent, onclick, { className: "rill-link", ...more });
+
+/** The options of a select, from [value, words] pairs. */
+export const options = (pairs) => pairs.map(([value, textContent]) => make("option", { value, textContent }));

@@ -1,11 +1,11 @@
-// Painting on the input: pointer strokes on a layer, and the bar with brush, colours, eraser and undo.
+// Painting on the input: pointer strokes on a layer, and the bar of tools.
 
-import { icon, iconButton, make } from "./dom.js";
+import { icon, iconButton, make, plain, press } from "./dom.js";
 
 const COLOURS = ["#111418", "#ffffff", "#d7332b", "#f08a24", "#f6d13a", "#3fa34d", "#2f7fd6", "#7a4fc0", "#e58fb2", "#8a5a34"];
 const NAMES = ["black", "white", "red", "orange", "yellow", "green", "blue", "violet", "pink", "brown"];
 
-/** Lets pointers paint on `surface` while `brush()` gives one; a mouse, a finger, or a pen with its pressure. */
+/** Lets pointers paint on `surface` while `brush()` gives one. */
 export function paintable(surface, layer, brush) {
   const place = ({ clientX, clientY }) => {
     const { left, top, width, height } = surface.getBoundingClientRect();
@@ -26,39 +26,38 @@ export function paintable(surface, layer, brush) {
   for (const over of ["pointerup", "pointercancel"]) surface.addEventListener(over, () => layer.end());
 }
 
-/** The bar of tools for the colour layer and the strength map. `brush` is what the next stroke is made with; `turn(what)` shows the tools of "colour" or "mask". */
+/** The bar. `brush` is what the next stroke is made with; `turn(what)` shows the tools of "colour" or "mask". */
 export function easel(studio, close) {
   let layer = studio.layer;
   const brush = { colour: COLOURS[2], size: 0.03, erase: false };
   const swatches = COLOURS.map((colour, index) => make("button", {
-    type: "button",
     className: "rill-swatch",
     title: NAMES[index],
     style: `--colour: ${colour}`,
     dataset: { colour },
     aria: { label: NAMES[index] },
-    on: { click: () => choose(colour) },
+    onclick: () => choose(colour),
   }));
-  const own = make("input", { type: "color", value: "#d7332b", title: "Another colour", aria: { label: "Another colour" }, on: { input: () => choose(own.value) } });
+  const own = make("input", { type: "color", value: "#d7332b", title: "Another colour", aria: { label: "Another colour" }, oninput: () => choose(own.value) });
   const eraser = iconButton("eraser", "Eraser (e)", () => choose(brush.colour, !brush.erase));
-  const size = make("input", { type: "range", min: 0.5, max: 20, step: 0.5, value: 3, on: { input: () => (brush.size = size.value / 100) } });
+  const size = make("input", { type: "range", min: 0.5, max: 20, step: 0.5, value: 3, oninput: () => (brush.size = size.value / 100) });
   const undo = iconButton("undo", "Undo (z)", () => layer.undo());
   const clear = iconButton("bin", "Clear the painting", () => layer.clear());
-  const paper = make("input", { type: "color", value: "#f4f1ea", on: { input: () => studio.source?.fill?.(paper.value) } });
+  const paper = make("input", { type: "color", value: "#f4f1ea", oninput: () => studio.source?.fill?.(paper.value) });
   const sheet = make("label", { className: "rill-check" }, paper, "Paper");
-  const done = make("button", { type: "button", className: "rill-plain", textContent: "Done", on: { click: close } });
-  const kinds = [["colour", "Colour"], ["mask", "Affected area"]].map(([kind, textContent]) => make("button", { type: "button", className: "rill-plain", textContent, dataset: { kind }, on: { click: () => studio.say("paint", kind) } }));
+  const done = plain("Done", close);
+  const kinds = [["colour", "Colour"], ["mask", "Affected area"]].map(([kind, textContent]) => plain(textContent, () => studio.say("paint", kind), { dataset: { kind } }));
   const remark = make("span", { className: "rill-remark", textContent: "Only what you paint is changed." });
   const swatchbox = make("div", { className: "rill-swatches" }, ...swatches, own);
   const bar = make("div", { className: "rill-easel", hidden: true, aria: { role: "toolbar", label: "Painting" } },
     make("div", { className: "rill-kindline", aria: { role: "group", label: "What is painted" } }, ...kinds), swatchbox, remark,
-    make("label", { className: "rill-check rill-size" }, icon("brush"), make("span", { className: "rill-spoken", textContent: "Brush size" }), size),
+    make("label", { className: "rill-check rill-size" }, icon("paint"), make("span", { className: "rill-spoken", textContent: "Brush size" }), size),
     eraser, undo, clear, sheet, done);
 
   function choose(colour, erase = false) {
     Object.assign(brush, { colour, erase });
-    for (const swatch of swatches) swatch.setAttribute("aria-pressed", String(!erase && swatch.dataset.colour === colour));
-    eraser.setAttribute("aria-pressed", String(erase));
+    for (const swatch of swatches) press(swatch, !erase && swatch.dataset.colour === colour);
+    press(eraser, erase);
   }
   choose(brush.colour);
   function turn(what) {
@@ -66,7 +65,7 @@ export function easel(studio, close) {
     swatchbox.hidden = what === "mask";
     remark.hidden = !swatchbox.hidden;
     sheet.hidden = what === "mask" || studio.source?.kind !== "paint";
-    for (const button of kinds) button.setAttribute("aria-pressed", String(button.dataset.kind === what));
+    for (const button of kinds) press(button, button.dataset.kind === what);
     choose(brush.colour);
     if (what === "mask" && studio.settings.values["strength_map.mode"] !== "mask") studio.settings.put("strength_map.mode", "mask");
   }

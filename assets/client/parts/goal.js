@@ -1,6 +1,6 @@
-// "Auto": the user names a frame rate or a quality, and settings and size move to keep it. What moves when is decided in hold.js.
+// "Auto": settings and size move to keep a frame rate or a quality. What moves when is decided in hold.js.
 
-import { make, write } from "./dom.js";
+import { make, options, write } from "./dom.js";
 import { agreement, begin, built, decide, ladder, sizeOf, smaller } from "../pure/hold.js";
 import { entry } from "../pure/settings.js";
 import { PROBE, put } from "./speed.js";
@@ -13,12 +13,11 @@ const GOALS = {
 
 const seconds = () => performance.now() / 1000;
 
-/** One goal that is held from now on. */
 class Holding {
   constructor(studio, kind) {
     const { respec, settings: { values } } = studio;
     Object.assign(this, { studio, kind, asked: null, why: "", at: 0 });
-    // A likeness is measured against the same size and would not miss the pixels, so only a frame rate moves them.
+    // A likeness is measured at one size: only a frame rate moves it.
     const sizes = kind === "fps" && respec.spec && !respec.refused ? [sizeOf(respec.spec), ...smaller(respec.spec)] : [];
     this.agreed = sizes[0] ?? null;
     this.rungs = ladder(values, sizes);
@@ -31,19 +30,19 @@ class Holding {
     return this.rungs[this.state.rung];
   }
 
-  /** Another value of the goal: nothing seen so far counts, and no rung is blocked. */
+  /** Another value of the goal: nothing seen so far counts. */
   again() {
     this.state = { ...begin(seconds()), rung: this.state?.rung ?? 0 };
   }
 
-  /** Puts the user's settings back; returns the size to go back to, or null. */
+  /** Puts the settings back; the size to go back to, or null. */
   release() {
     put(this.studio, this.before);
     const [{ size }] = this.rungs;
     return size !== null && (this.asked !== null || size !== sizeOf(this.studio.respec.spec)) ? size : null;
   }
 
-  /** Why holding has ended by somebody else's hand, or null. */
+  /** Why holding has ended, or null. */
   disturbed() {
     const { settings, respec } = this.studio;
     const moved = Object.entries(this.#rung.patch).some(([key, value]) => key in settings.values && settings.values[key] !== value);
@@ -56,7 +55,6 @@ class Holding {
     return agreement({ wanted: this.#rung.size, agreed, asked: mine }, sizeOf(spec), asked);
   }
 
-  /** One look at the telemetry. */
   look(summary, value) {
     const { respec } = this.studio;
     const standing = this.#size(respec);
@@ -95,17 +93,16 @@ function askSize(respec, size) {
   respec.ask({ width, height });
 }
 
-/** The part of the page: what to hold, how much of it, and what was chosen and why. */
 export function hold(host, studio) {
   const kind = make("select", { className: "rill-select", aria: { label: "Auto" } },
-    ...[["", "Auto: off"], ["fps", "Auto: keep fps"], ["quality", "Auto: keep quality"]].map(([value, textContent]) => make("option", { value, textContent })));
+    ...options([["", "Auto: off"], ["fps", "Auto: keep fps"], ["quality", "Auto: keep quality"]]));
   const target = make("input", { type: "number", className: "rill-number", aria: { label: "Goal" } });
   const unit = make("span");
   const goal = make("label", { className: "rill-check", hidden: true }, target, unit);
   const said = make("p", { className: "rill-remark", aria: { live: "polite" } });
   host.append(make("div", { className: "rill-sourceline" }, kind, goal), said);
   let held = null;
-  let owed = null; // the size to go back to, as soon as no other change is under way
+  let owed = null; // the size to go back to after the change under way
 
   kind.addEventListener("change", () => {
     const { value = 0, unit: words = "", ...range } = GOALS[kind.value] ?? {};
@@ -116,7 +113,7 @@ export function hold(host, studio) {
     owed = held?.release() ?? owed;
     held = studio.auto = null;
   });
-  let wanted = 0; // the last goal that is one
+  let wanted = 0; // the last valid goal
   target.addEventListener("input", () => {
     const { value, wrong } = entry({ kind: "number" }, target.value, { low: Number(target.min), high: Number(target.max) });
     target.setAttribute("aria-invalid", String(Boolean(wrong)));
@@ -129,7 +126,7 @@ export function hold(host, studio) {
     target.removeAttribute("aria-invalid");
   });
 
-  studio.addEventListener("summary", ({ detail: summary }) => {
+  studio.on("summary", (summary) => {
     const { respec } = studio;
     if (studio.paused || studio.link.state !== "live" || studio.trial) return;
     if (!held && respec.asked) return;
@@ -139,7 +136,7 @@ export function hold(host, studio) {
     if (!held) return write(said, "");
     const why = held.disturbed();
     if (why) {
-      held = studio.auto = null; // the user's hand is stronger
+      held = studio.auto = null; // the hand is stronger
       kind.value = "";
       goal.hidden = true;
       return studio.notice(`Auto is off: ${why}`, true);

@@ -1,11 +1,10 @@
-// What the user takes away and brings back: pictures with their settings inside, settings files, recordings, performances.
+// What the user takes away and brings back: pictures and files with settings, recordings, performances, links, outputs.
 
-import { make } from "./dom.js";
-import { Moves, parseMoves } from "../pure/moves.js";
-import { textOf, withText } from "../pure/png.js";
+import { make, plain, press } from "./dom.js";
+import { Moves, parseMoves, textOf, withText } from "../pure/files.js";
 import { Recorder } from "../flow/recorder.js";
 import { fitting } from "../pure/share.js";
-import { keep as store, kept as stored } from "../pure/storage.js";
+import { goOn, join, output, share } from "./others.js";
 
 export const KEYWORD = "rill";
 const FORMAT = "rill-settings-1";
@@ -14,41 +13,43 @@ const TOO_LARGE = 64 * 1024 * 1024;
 export class Keep {
   constructor(studio) {
     this.studio = studio;
-    this.moves = null; // what is done while a recording runs
+    this.moves = null;
     this.recorder = new Recorder((state) => studio.say("recording", state));
-    studio.addEventListener("answer", () => this.recorder.painted());
+    studio.on("answer", () => this.recorder.painted());
     this.replaying = [];
   }
 
-  /** The settings and what they ran on, as text. */
   get text() {
     const { settings, welcome } = this.studio;
     const { model, width, height, backend } = welcome?.spec ?? {};
     return JSON.stringify({ format: FORMAT, made: new Date().toISOString(), spec: { model, width, height, backend }, settings: settings.values }, null, 1);
   }
 
-  /** The picture on the canvas as PNG bytes with the settings inside. */
   async picture() {
     const blob = await new Promise((resolve) => this.studio.view.canvas.toBlob(resolve, "image/png"));
     return withText(new Uint8Array(await blob.arrayBuffer()), KEYWORD, this.text);
   }
 
-  async snapshot() {
+  get name() {
+    return stamp();
+  }
+
+  async snapshot(what = "with its settings inside") {
     if (!this.studio.seenPicture) return this.studio.notice("There is no picture to save yet.", true);
-    return this.#save(new Blob([await this.picture()], { type: "image/png" }), `${stamp()}.png`, "with its settings inside");
+    return this.#save(new Blob([await this.picture()], { type: "image/png" }), `${stamp()}.png`, what);
   }
 
   saveSettings() {
     this.#save(new Blob([this.text], { type: "application/json" }), `${stamp()}.json`, "all settings");
   }
 
-  /** Hands a file to the browser, and says so: where downloads are silent nobody would know. */
+  /** Hands a file to the browser, and says so: downloads may be silent. */
   #save(blob, name, what) {
     download(blob, name);
     this.studio.notice(`Saved ${name}: ${what}, ${size(blob)}. It is among your downloads.`, true);
   }
 
-  /** Takes a snapshot, a settings file or a performance; true if it was one of ours. */
+  /** Takes a snapshot, settings or performance; true if it was one of ours. */
   async open(file) {
     const text = await readText(file);
     if (text === null) return false;
@@ -62,7 +63,7 @@ export class Keep {
     return true;
   }
 
-  /** Puts back what this server declares; the rest starts from its default. Returns how many it knew. */
+  /** Puts back what this server declares, the rest to its default. Returns how many it knew. */
   restore(values) {
     const { settings } = this.studio;
     const known = fitting(values, settings.fields);
@@ -70,7 +71,7 @@ export class Keep {
     return Object.keys(known).length;
   }
 
-  /** Begins or ends a recording of the output; the moves made meanwhile become a performance file beside it. */
+  /** Begins or ends a recording; the moves made meanwhile become a file of their own. */
   record() {
     const { recorder, studio } = this;
     if (!recorder.active) {
@@ -93,7 +94,6 @@ export class Keep {
     this.#save(new Blob([JSON.stringify(moves, null, 1)], { type: "application/json" }), `${name}-moves.json`, `${moves.moves.length} moves`);
   }
 
-  /** Does again what a performance holds, in its own time, on the present input. */
   replay({ settings, moves, seconds }) {
     this.stopReplay();
     this.restore(settings);
@@ -112,7 +112,7 @@ export class Keep {
   }
 }
 
-/** { settings } or { settings, moves, seconds } of our own files; null for anything else. */
+/** { settings } or { settings, moves, seconds } of our files, else null. */
 export function parse(text) {
   try {
     const value = JSON.parse(text);
@@ -142,37 +142,12 @@ export function download(blob, name) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
 
-const OUTPUT = "rill.output"; // the secret key of this browser's output place
-const VIEW = new URL("../../view", import.meta.url).href;
-
-/** Puts this session at its output place; { clean, mjpeg }, two addresses that outlive session and server, or null without a session. */
-async function putOut({ connection: { at, resume } }) {
-  const where = at ? `?at=${encodeURIComponent(at)}` : "";
-  if (!stored(OUTPUT)) store(OUTPUT, btoa(String.fromCharCode(...crypto.getRandomValues(new Uint8Array(24)))).replaceAll("+", "-").replaceAll("/", "_"));
-  const headers = { "X-Rill-Resume": resume ?? "", "X-Rill-Output": stored(OUTPUT) };
-  const answer = await fetch(VIEW + where, { method: "POST", headers }).catch(() => null);
-  if (!answer?.ok) return null;
-  const { token } = await answer.json();
-  return { clean: `${VIEW}${where}#${token}`, mjpeg: `${VIEW}.mjpeg${where}${where ? "&" : "?"}token=${token}` };
-}
-
-/** Shows the addresses of the output. */
-async function output(studio, host) {
-  const found = await putOut(studio);
-  if (!found) return studio.notice("There is no session to show yet. Try again when it is live.", true);
-  const row = (label, url) => make("label", { className: "rill-view" }, label, make("input", { type: "text", readOnly: true, value: url, on: { focus: ({ target }) => target.select() } }));
-  const open = make("a", { className: "rill-link", href: found.clean, target: "_blank", rel: "noopener", textContent: "Open it" });
-  const words = make("p", { className: "rill-remark", textContent: "These addresses stay good: after a reload or a restart of the server they go on, and hold the last picture until then." });
-  return host.replaceChildren(row("Clean page: OBS browser source, projector", found.clean), row("MJPEG: OBS media source", found.mjpeg), open, words);
-}
-
 const size = ({ size: bytes }) => (bytes < 1e6 ? `${Math.ceil(bytes / 1000)} kB` : `${(bytes / 1e6).toFixed(1)} MB`);
 
 const stamp = () => `rill-${new Date().toISOString().slice(0, 19).replaceAll(":", "-")}`;
 
-/** The panel: what can be saved, opened, recorded. */
 export function keep(host, studio) {
-  const button = (text, title, click) => make("button", { type: "button", className: "rill-plain", textContent: text, title, on: { click } });
+  const button = (text, title, click) => plain(text, click, { title });
   const files = make("input", { type: "file", accept: ".json,.png", hidden: true, aria: { label: "Settings file or snapshot" } });
   files.addEventListener("change", async () => {
     const [file] = files.files;
@@ -183,7 +158,7 @@ export function keep(host, studio) {
   const moves = button("Save moves", "What you changed while it was recorded, to be played again", () => studio.keep.saveMoves());
   const stop = button("Stop the replay", "", () => studio.keep.stopReplay());
   moves.hidden = stop.hidden = true;
-  const addresses = make("div", {});
+  const panel = make("div", {});
   const said = make("p", { className: "rill-remark", aria: { live: "polite" } });
   host.append(make("div", { className: "rill-buttons" },
     record,
@@ -191,15 +166,17 @@ export function keep(host, studio) {
     button("Copy link", "A link that restores these settings (l)", () => document.querySelector(".rill-tools button[aria-label^='Copy']").click()),
     button("Save settings", "All settings as a file", () => studio.keep.saveSettings()),
     button("Load…", "A settings file, a snapshot or recorded moves", () => files.click()),
-    button("Output for OBS or projector", "Addresses that show the output, and nothing more", () => output(studio, addresses)),
-    moves, stop), said, addresses, files);
-  studio.addEventListener("recording", ({ detail: { active = false, seconds = 0, moves: made } }) => {
+    button("Share picture", "The picture and a link that makes it again", () => share(studio)),
+    button("Join by phone", "A code that brings a phone here", () => join(panel)),
+    button("Output for OBS or projector", "Addresses that show the output, and nothing more", () => output(studio, panel)),
+    moves, stop), said, panel, files);
+  studio.on("recording", ({ active = false, seconds = 0, moves: made }) => {
     record.textContent = active ? `Stop ${seconds.toFixed(0)} s` : "Record";
-    record.setAttribute("aria-pressed", String(active));
+    press(record, active);
     if (made) moves.hidden = made.moves.length === 0;
   });
-  studio.addEventListener("welcome", () => stored(OUTPUT) && putOut(studio)); // whoever watches this place goes on
-  studio.addEventListener("replay", ({ detail }) => {
+  studio.on("welcome", () => goOn(studio));
+  studio.on("replay", (detail) => {
     stop.hidden = detail === null;
     said.textContent = detail ? `Replaying ${detail.moves} moves in ${detail.seconds.toFixed(0)} s.` : "";
   });

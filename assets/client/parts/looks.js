@@ -1,15 +1,16 @@
-// Looks to choose from, in groups: presets with pictures that the model itself made, or the example prompts of a model that has
-// none; first those that somebody has kept in this browser.
+// Looks in groups: presets with pictures made by the model, or a model's example prompts; first those kept in this browser.
 
-import { iconButton, make } from "./dom.js";
+import { iconButton, link, make, press } from "./dom.js";
+import { movable } from "./order.js";
 import { fitting } from "../pure/share.js";
-import { KEPT, columnsOf, grouped, keyOf, looksFor, surprise, toggled, wearing } from "../pure/looks.js";
+import { KEPT, arranged, columnsOf, grouped, keyOf, looksFor, surprise, toggled, wearing } from "../pure/looks.js";
 import { kept as stored, keep } from "../pure/storage.js";
 
 const MANIFEST = new URL("../../presets/presets.json", import.meta.url);
-const PLAIN = { blend: 0 }; // what a look undoes unless it says otherwise; a second prompt stays written, but not mixed in
+const PLAIN = { blend: 0 }; // what a look undoes unless it says otherwise; the second prompt stays written
 const STORE = "rill.looks";
-const SIDE = 144; // pixels of a kept look's picture
+const ORDER = "rill.order"; // { group: [keys] }, where somebody has moved looks
+const SIDE = 144; // pixels
 
 async function fetchManifest() {
   try {
@@ -24,15 +25,16 @@ async function fetchManifest() {
 export function looks(host, studio) {
   host.setAttribute("role", "group");
   host.setAttribute("aria-label", "Looks");
+  const said = make("p", { className: "rill-spoken", aria: { role: "status" } });
   const manifest = fetchManifest();
   let shown = [];
-  let tiles = []; // the buttons, in the order of the page; the same look may stand in "Kept" and in its group
+  let tiles = []; // buttons in the order of the page; a look may stand in "Kept" and in its group
   const apply = (settings) => {
     keepSecond(settings.prompt_b);
     studio.say("look");
     for (const [key, value] of Object.entries(fitting({ ...PLAIN, ...settings }, studio.settings.fields))) studio.settings.put(key, value);
   };
-  /** A look that brings a second prompt replaces one that somebody wrote: that one is kept among the earlier prompts. */
+  /** A second prompt that somebody wrote and a look replaces is kept among the earlier ones. */
   const keepSecond = (next) => {
     const own = (studio.settings.wanted().prompt_b ?? "").trim();
     const known = shown.some(({ settings }) => settings.prompt === own || settings.prompt_b === own);
@@ -40,10 +42,10 @@ export function looks(host, studio) {
     studio.say("remember", own);
     studio.notice(`This look has a second prompt of its own. Yours, “${own}”, is among the earlier prompts.`, true);
   };
-  let seen; // the key of the look that was last worn; what a page begins with is not brought into view
+  let seen; // the key of the look worn last
   const paint = () => {
     const worn = tiles.filter((tile) => wearing(tile.look, studio.settings.values));
-    for (const tile of tiles) tile.setAttribute("aria-pressed", String(worn.includes(tile)));
+    for (const tile of tiles) press(tile, worn.includes(tile));
     const key = worn.length ? keyOf(worn[0].look) : null;
     if (key && seen !== undefined && key !== seen) bring(worn.at(-1), host);
     if (tiles.length) seen = key;
@@ -67,53 +69,73 @@ export function looks(host, studio) {
 
   function tile(look, index, starred) {
     const button = make("button", {
-      type: "button",
       className: look.picture ? "rill-look" : "rill-chip",
-      title: index < 9 ? `${look.name} (${index + 1})` : look.name,
+      title: `${look.name}${index < 9 ? ` (${index + 1})` : ""}. Drag to order`,
       dataset: { look: look.name },
+      aria: { keyshortcuts: "Alt+ArrowLeft Alt+ArrowRight" },
       tabIndex: -1,
-      on: { click: () => apply(look.settings) },
-    }, look.picture && make("img", { src: look.picture, alt: "", loading: "lazy", width: SIDE, height: SIDE }), make("span", { textContent: look.name }));
+      onclick: () => apply(look.settings),
+    }, look.picture && make("img", { src: look.picture, alt: "", loading: "lazy", draggable: false, width: SIDE, height: SIDE }), make("span", { textContent: look.name }));
     button.look = look;
     const mark = iconButton("star", `${starred ? "No longer keep" : "Keep"} ${look.name}`, () => star(look));
     mark.classList.add("rill-star");
     mark.tabIndex = -1; // the keyboard has "k"
-    mark.setAttribute("aria-pressed", String(starred));
+    press(mark, starred);
     tiles.push(button);
     return make("div", { className: "rill-tile" }, button, mark);
   }
 
-  function show(focused = null) {
+  /** Shows all looks; where the keyboard was here, the look with the key `focused` (in the group `where`) has it again. */
+  function show(focused = null, where = null) {
+    const had = host.contains(document.activeElement);
     const own = kept();
     const keys = new Set(own.map(keyOf));
     tiles = [];
-    host.replaceChildren(...grouped(shown, own).map(({ name, looks: some }) => make("section", { className: "rill-looksof" },
+    const places = stored(ORDER);
+    host.replaceChildren(...arranged(grouped(shown, own), places).map(({ name, looks: some }) => make("section", { className: "rill-looksof" },
       make("h2", { textContent: name }),
-      make("div", { className: "rill-grid", aria: { role: "group", label: name } }, ...some.map((look) => tile(look, tiles.length, name === KEPT || keys.has(keyOf(look))))))));
+      make("div", { className: "rill-grid", aria: { role: "group", label: name } }, ...some.map((look) => tile(look, tiles.length, name === KEPT || keys.has(keyOf(look))))))),
+      ...(places ? [link("Usual order", () => (keep(ORDER, null), show()))] : []), said);
     if (tiles.length) tiles[0].tabIndex = 0;
     paint();
-    if (focused) tiles.find((each) => keyOf(each.look) === focused && host.contains(document.activeElement))?.focus();
+    const same = (each) => keyOf(each.look) === focused && (where === null || each.closest(".rill-grid").getAttribute("aria-label") === where);
+    if (had && focused) tiles.find(same)?.focus({ preventScroll: true });
   }
 
+  /** Keeps the order of a group's keys, in which `look` was moved; the number keys follow. */
+  const order = (grid, keys, look) => {
+    const name = grid.getAttribute("aria-label");
+    keep(ORDER, { ...stored(ORDER), [name]: keys });
+    show(keyOf(look), name);
+    said.textContent = `${look.name} is number ${keys.indexOf(keyOf(look)) + 1} of ${keys.length} in ${name}.`;
+  };
+  movable(host, (grid, { firstChild: { look } }) => order(grid, [...grid.children].map(({ firstChild }) => keyOf(firstChild.look)), look), () => show());
+
   host.addEventListener("keydown", (event) => {
-    const at = tiles.indexOf(event.target);
-    const next = at < 0 || event.ctrlKey || event.metaKey || event.altKey ? null : neighbour(tiles, at, event.key);
+    if (!tiles.includes(event.target) || event.ctrlKey || event.metaKey) return;
+    const grid = event.target.closest(".rill-grid");
+    const some = event.altKey ? tiles.filter((tile) => grid.contains(tile)) : tiles; // with Alt the look itself goes there
+    const at = some.indexOf(event.target);
+    const next = neighbour(some, at, event.key);
     if (next === null) return;
     event.preventDefault();
-    tiles[next].focus();
+    if (!event.altKey) return some[next].focus();
+    const keys = some.map(({ look }) => keyOf(look));
+    keys.splice(next, 0, ...keys.splice(at, 1));
+    order(grid, keys, event.target.look);
   });
   host.addEventListener("focusin", ({ target }) => {
     if (!tiles.includes(target)) return;
     for (const each of tiles) each.tabIndex = each === target ? 0 : -1;
   });
-  studio.addEventListener("welcome", async ({ detail: { model } }) => {
+  studio.on("welcome", async ({ model }) => {
     shown = looksFor(model, await manifest, MANIFEST);
     show();
   });
-  studio.addEventListener("settings", paint);
+  studio.on("settings", paint);
 }
 
-/** The tile that a key leads to from tile `at`, or null. */
+/** The index that a key leads to from tile `at`, or null. */
 function neighbour(tiles, at, key) {
   const boxes = () => tiles.map((tile) => tile.getBoundingClientRect());
   const steps = { ArrowRight: 1, ArrowLeft: -1 }[key];
@@ -124,7 +146,7 @@ function neighbour(tiles, at, key) {
   return columnsOf(boxes(), at, key === "ArrowDown" ? 1 : -1);
 }
 
-/** Scrolls the chosen look into its own row or column, never the page: whoever types does not lose sight of the prompt. */
+/** Scrolls the chosen look into its own row or column, never the page: the prompt stays in sight. */
 function bring(tile, host) {
   for (let box = tile.parentElement; box; box = box.parentElement) {
     const [outer, inner] = [box, tile].map((item) => item.getBoundingClientRect());
@@ -136,7 +158,6 @@ function bring(tile, host) {
   }
 }
 
-/** What the canvas shows, small, as an address of its own. */
 function thumbnail(canvas) {
   const small = make("canvas", { width: SIDE, height: SIDE });
   const side = Math.min(canvas.width, canvas.height);

@@ -1,4 +1,4 @@
-// What was shown and the unaccelerated picture of the same frame, on two canvases over the output, to be wiped against each other.
+// The shown and the full quality picture of the same frame, to be wiped against each other.
 
 import { make } from "./dom.js";
 import { messages } from "../wire/protocol.js";
@@ -7,8 +7,8 @@ import { decode } from "../flow/view.js";
 export function pair(studio) {
   const [shown, reference] = ["shown", "reference"].map((side) => make("canvas", { className: `rill-${side}`, aria: { role: "img", label: side === "shown" ? "Shown picture" : "Full quality picture" } }));
   const element = make("div", { className: "rill-pair" }, shown, reference);
-  let waiting = null; // the reference whose answer has not come yet
-  let probed = null; // whether the probe ran before it was needed here
+  let waiting = null; // its answer has not come yet
+  let probed = null; // did the probe run before?
 
   async function paint(canvas, { picture, mime }) {
     const bitmap = await decode(new Blob([picture], { type: mime }));
@@ -18,16 +18,16 @@ export function pair(studio) {
     bitmap.close();
   }
   const ask = () => studio.connection.send(messages.references(probed !== null));
-  studio.addEventListener("reference", ({ detail }) => (waiting = detail));
-  studio.addEventListener("answer", ({ detail: answer }) => {
+  studio.on("reference", (detail) => (waiting = detail));
+  studio.on("answer", (answer) => {
     if (answer.id !== waiting?.id) return;
     paint(reference, waiting);
     paint(shown, answer);
     element.dataset.ready = "true";
     waiting = null;
   });
-  studio.addEventListener("link", () => probed !== null && studio.link.state === "live" && ask()); // a new connection begins without
-  studio.addEventListener("view", ({ detail: view }) => {
+  studio.on("link", () => probed !== null && studio.link.state === "live" && ask()); // a new connection begins without
+  studio.on("view", (view) => {
     if ((view === "reference") === (probed !== null)) return;
     if (view === "reference") {
       probed = studio.settings.values["probe.enabled"];

@@ -1,15 +1,15 @@
-// Before and after: while a pointer is dragged across the picture, the input shows at its left.
+// Before and after: a drag across the picture shows the input at its left.
 
 import { make } from "./dom.js";
 import { kept, keep } from "../pure/storage.js";
 
-const SLOP = 8; // pixels until a press is a drag
+const SLOP = 8; // pixels
 const KEY = "rill.peeked";
 
-/** `show(share)` shows the input left of that share of the picture's width; null ends it. Returns the hint to lay over the picture. */
+/** `show(share)` shows the input left of that share of the width; null ends it. Returns the hint. */
 export function peek(frame, picture, studio, show) {
   const hint = make("p", { className: "rill-hint", textContent: "Drag across the picture: before and after", hidden: true });
-  let from = null; // { x, y, on } of the press that may become a drag
+  let from = null; // { x, y, on } of a press
   const place = ({ clientX }) => {
     const { left, width } = picture.getBoundingClientRect();
     return Math.min(1, Math.max(0, (clientX - left) / width));

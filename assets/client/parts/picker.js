@@ -1,7 +1,8 @@
-// The input: what the pictures come from, and the few choices that belong to it.
+// The input and the few choices that belong to it.
 
 import { cameras, onCameraChange } from "../flow/sources.js";
-import { icon, iconButton, make, write } from "./dom.js";
+import { icon, iconButton, make, options, press, write } from "./dom.js";
+import { keep, kept } from "../pure/storage.js";
 
 const KINDS = [
   ["camera", "Use my camera"],
@@ -25,19 +26,18 @@ export function source(host, studio) {
     return files.click();
   };
   const buttons = KINDS.map(([kind, label]) => make("button", {
-    type: "button",
     className: "rill-kind",
     title: TITLES[kind] ?? "",
     dataset: { kind },
     aria: { pressed: "false" },
-    on: { click: () => pick(kind) },
+    onclick: () => pick(kind),
   }, icon(kind), make("span", { textContent: label })));
   const lines = [cameraLine(studio), fileLine(studio), clipLine(studio)];
   host.append(make("div", { className: "rill-kinds", aria: { role: "group", label: "Input" } }, ...buttons), ...lines.map(({ line }) => line), files);
 
-  studio.addEventListener("source", () => {
+  studio.on("source", () => {
     const kind = studio.source?.kind ?? null;
-    for (const button of buttons) button.setAttribute("aria-pressed", String(button.dataset.kind === kind));
+    for (const button of buttons) press(button, button.dataset.kind === kind);
     write(buttons[0].lastChild, kind === "camera" ? "Camera" : KINDS[0][1]);
     host.dataset.busy = String(studio.opening > 0);
     host.dataset.kind = kind ?? "";
@@ -46,15 +46,16 @@ export function source(host, studio) {
 }
 
 function cameraLine(studio) {
-  const device = make("select", { className: "rill-select", aria: { label: "Camera" }, on: { change: () => studio.choose("camera", { deviceId: device.value }) } });
-  const mirrored = make("input", { type: "checkbox", checked: true, on: { change: () => studio.setMirror(mirrored.checked) } });
+  const device = make("select", { className: "rill-select", aria: { label: "Camera" }, onchange: () => studio.choose("camera", { deviceId: device.value }) });
+  const mirrored = make("input", { type: "checkbox", checked: true, onchange: () => studio.setMirror(mirrored.checked) });
   const turn = iconButton("turn", "Front or back camera", () => studio.choose("camera", { facing: studio.source?.away ? "user" : "environment" }));
   const line = make("div", { className: "rill-sourceline", hidden: true }, device, turn, make("label", { className: "rill-check" }, mirrored, "Mirror"));
   const list = async () => {
     if (studio.source?.kind !== "camera") return;
     const current = studio.source.deviceId;
     const found = await cameras();
-    device.replaceChildren(...found.map(({ deviceId, label }) => make("option", { value: deviceId, textContent: label, selected: deviceId === current })));
+    device.replaceChildren(...options(found.map(({ deviceId, label }) => [deviceId, label])));
+    device.value = current;
     device.disabled = found.length < 2;
     turn.hidden = found.length < 2 || !matchMedia("(pointer: coarse)").matches;
   };
@@ -77,7 +78,6 @@ function fileLine() {
   return { line, update };
 }
 
-/** Hold, seek and loop of a clip. */
 function clipLine() {
   let video = null;
   const hold = iconButton("pause", "Hold the clip", () => (video.paused ? video.play() : video.pause()));
@@ -93,7 +93,7 @@ function clipLine() {
   function paint() {
     if (!video) return;
     hold.paint(video.paused ? "play" : "pause", video.paused ? "Play the clip" : "Hold the clip");
-    loop.setAttribute("aria-pressed", String(video.loop));
+    press(loop, video.loop);
     seek.max = video.duration;
     if (document.activeElement !== seek || !video.paused) seek.value = video.currentTime;
     write(time, `${clock(video.currentTime)} / ${clock(video.duration)}`);
@@ -109,3 +109,18 @@ function clipLine() {
 }
 
 const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
+
+const FIT = "rill.fit";
+
+/** How an input of another shape comes into the picture. */
+export function fit(host, studio) {
+  const choose = (value) => {
+    studio.pump.fit = value === "fit";
+    document.body.dataset.fit = value;
+  };
+  const select = make("select", { className: "rill-select", onchange: () => (choose(select.value), keep(FIT, select.value)) },
+    ...options([["crop", "Crop to fill"], ["fit", "Fit, black at the sides"]]));
+  host.append(make("label", { className: "rill-choice" }, make("span", { textContent: "Input" }), select));
+  select.value = kept(FIT) === "fit" ? "fit" : "crop";
+  choose(select.value);
+}

@@ -1,21 +1,21 @@
 // Keys for the buttons of the page, and the sheet that lists them.
 
-import { make } from "./dom.js";
+import { make, plain } from "./dom.js";
 
 const TYPING = "input:not([type=range], [type=checkbox], [type=radio], [type=button]), textarea, select, [role=textbox], [role=combobox]";
 const OWN = "button, [type=checkbox], [type=radio], summary, a"; // what the space bar presses
 
-/** Whether a key belongs to an input method that is at work. */
+/** Is an input method at work? */
 export const composing = ({ isComposing, keyCode }) => isComposing || keyCode === 229;
 
-/** Whether what has the focus takes keys as text: none of them is a shortcut then. */
+/** Does it take keys as text? */
 const typing = (target) => target instanceof Element && (target.isContentEditable || target.closest(TYPING) !== null);
 
-/** `keys`: [keys, words, action] for every shortcut, one character a key; `?` opens the sheet. Returns what opens it. */
+/** `keys`: [keys, words, action], one character a key. Returns what opens the sheet. */
 export function shortcuts(keys) {
   const sheet = helpSheet(keys);
   const table = new Map(keys.flatMap(([names, , action]) => [...names].map((key) => [key, action])));
-  let pressed = null; // what a pointer pressed and so has the focus: the space bar is not meant for it
+  let pressed = null; // by a pointer: the space bar is not meant for it
   addEventListener("pointerdown", ({ target }) => (pressed = target.closest?.(`${OWN}, label`)), true);
   addEventListener("focusin", ({ target }) => (pressed = pressed?.contains(target) ? pressed : null), true);
   const spaceIsIts = (target) => target.closest?.(OWN) && !pressed?.contains(target);
@@ -33,11 +33,11 @@ export function shortcuts(keys) {
 
 function helpSheet(keys) {
   const rows = keys.map(([key, words]) => make("div", {}, make("dt", {}, make("kbd", { textContent: shown(key) })), make("dd", { textContent: words })));
-  const close = make("button", { type: "button", className: "rill-plain", textContent: "Close", on: { click: () => sheet.close() } });
+  const close = plain("Close", () => sheet.close());
   const sheet = make("dialog", { className: "rill-sheet", aria: { label: "Keyboard shortcuts" } }, make("h2", { textContent: "Keyboard" }), make("dl", {}, ...rows), close);
   sheet.addEventListener("click", (event) => event.target === sheet && sheet.close());
   document.querySelector(".gradio-container")?.append(sheet);
   return sheet;
 }
 
-const shown = (names) => (names === " " ? "Space" : names.length > 1 ? `${names[0]} – ${names.at(-1)}` : names);
+const shown = (names) => ({ " ": "Space", "": "Alt ← →" })[names] ?? (names.length > 1 ? `${names[0]} – ${names.at(-1)}` : names);

@@ -1,28 +1,27 @@
-// What the engine runs: backend, size, model and LoRAs, as the server acknowledged them, and one change of them on its way.
+// What the engine runs: backend, size, model, LoRAs as acknowledged, and one change of them on its way.
 
-import { iconButton, make, write } from "./dom.js";
+import { iconButton, make, options, write } from "./dom.js";
 
-const FIRST_REQUEST = 2 ** 40; // far from the numbers of settings patches, whose errors come by the same road
+const FIRST_REQUEST = 2 ** 40; // far from the numbers of settings patches
 const SIDES = [256, 384, 512, 640, 768, 1024];
 const SHAPES = [ // multiples of 64, within 2% of the shape that they stand for
   ["4:3", [[512, 384], [768, 576]]],
   ["16:9", [[448, 256], [576, 320], [1024, 576]]],
 ];
 
-/** Pure but for its callbacks: `send(changes, request)` returns false while nobody listens, `changed()` is called when words or values differ. */
+/** `send(changes, request)` returns false while nobody listens; `changed()`: words or values differ. */
 export class Respec {
   constructor({ send, changed = () => {} }) {
     Object.assign(this, { send, changed, spec: null, choices: {}, refused: "", words: "", request: FIRST_REQUEST, asked: false });
   }
 
-  /** A connection begins: what was on its way is not heard of again. */
   welcome({ spec, change = {} }) {
     const { refused = "", ...choices } = change;
     Object.assign(this, { spec, choices, refused, words: refused, asked: false });
     this.changed();
   }
 
-  /** Whether a change may be asked for has changed: others have come or gone. `refused` is the reason, or null. */
+  /** `refused`: why no change may be asked for now, or null. */
   permit(refused) {
     const reason = refused ?? "";
     if (reason === this.refused) return;
@@ -31,7 +30,6 @@ export class Respec {
     this.changed();
   }
 
-  /** Asks for a change; nothing shown changes before the server says so. */
   ask(changes) {
     const differs = Object.entries(changes).some(([key, value]) => JSON.stringify(this.spec?.[key]) !== JSON.stringify(value));
     if (differs && !this.asked && this.send(changes, this.request + 1)) {
@@ -47,14 +45,13 @@ export class Respec {
     this.changed();
   }
 
-  /** A `spec` message: whoever asked, this is what runs now. */
   done({ spec, adjusted = {} }) {
     const lowered = Object.entries(adjusted).map(([key, why]) => `${key}: ${why}`);
     Object.assign(this, { spec, asked: false, words: lowered.join("; ") });
     this.changed();
   }
 
-  /** True if the error was the answer to a change that was asked for here. */
+  /** True if the error answers a change asked for here. */
   failed({ request, message }) {
     if (!this.asked || request !== this.request) return false;
     Object.assign(this, { asked: false, words: message });
@@ -63,13 +60,12 @@ export class Respec {
   }
 }
 
-/** What a change is of, in a word. */
 function what(changes) {
   if ("width" in changes || "height" in changes) return "size";
   return "loras" in changes ? "LoRAs" : Object.keys(changes)[0];
 }
 
-/** The sizes to choose from, as [value, words]: squares, the usual shapes upright and across, and what runs now. */
+/** [value, words]: squares, the usual shapes upright and across, and what runs now. */
 export function sizes({ width, height }) {
   const shapes = SHAPES.flatMap(([name, some]) => [
     ...some.map((size) => [...size, name]),
@@ -80,7 +76,7 @@ export function sizes({ width, height }) {
   return all.map(([w, h, name]) => [`${w}x${h}`, `${w} × ${h}` + (name && ` (${name})`)]);
 }
 
-/** `loras` with one at another weight, added if it is new, gone if `weight` is null. */
+/** `loras` with one at another weight, added if new, gone if null. */
 export function weighed(loras, name, weight) {
   const others = loras.filter((use) => use.name !== name);
   if (weight === null) return others;
@@ -88,17 +84,16 @@ export function weighed(loras, name, weight) {
   return known ? loras.map((use) => (use.name === name ? { name, weight } : use)) : [...others, { name, weight }];
 }
 
-/** What people call a model or a LoRA: the last part of its path, without the ending; the same of what is added to it. */
+/** The last part of a path without its ending; the same of what is added to it. */
 export function called(name) {
   const last = (part) => part.split("/").at(-1).replace(/\.safetensors(?=$|:)/, "");
   return name.split("+").map(last).join(" + ");
 }
 
-/** The part of the page: a box each for backend, size and model, a slider for each LoRA in use and a box to add one. */
 export function spec(host, studio) {
   const { respec } = studio;
   const pick = (label, changes) => {
-    const select = make("select", { className: "rill-select", on: { change: () => respec.ask(changes(select.value)) } });
+    const select = make("select", { className: "rill-select", onchange: () => respec.ask(changes(select.value)) });
     host.append(make("label", { className: "rill-choice" }, make("span", { textContent: label }), select));
     return select;
   };
@@ -137,14 +132,14 @@ export function spec(host, studio) {
   respec.changed();
 }
 
-const SETTLED = 5000; // ms after a change, when the figures are of the new pipeline alone
+const SETTLED = 5000; // ms after a change
 
 /** What the last change of backend, size or precision did to a full pass. */
 function effect(studio) {
   const said = make("div", { className: "rill-said", aria: { live: "polite" } });
   const nameOf = ({ backend, width, height, dtype }) => `${backend}, ${width} × ${height}, ${dtype}`;
   let [seen, before, at] = [null, null, 0];
-  studio.addEventListener("summary", ({ detail: { model } }) => {
+  studio.on("summary", ({ model }) => {
     if (!studio.respec.spec || model.generated === null) return;
     const now = { name: nameOf(studio.respec.spec), ms: model.generated };
     if (seen && seen.name !== now.name && !before) [before, at] = [seen, performance.now()];
@@ -155,7 +150,6 @@ function effect(studio) {
   return said;
 }
 
-/** One LoRA in use: its weight and a button that removes it. */
 function weight({ name, weight: value }, locked, ask) {
   const label = called(name);
   const shown = make("output", { textContent: value.toFixed(2) });
@@ -166,7 +160,7 @@ function weight({ name, weight: value }, locked, ask) {
     step: 0.05,
     disabled: locked,
     aria: { label: `Weight of ${label}` },
-    on: { input: () => write(shown, Number(slider.value).toFixed(2)), change: () => ask(name, Number(slider.value)) },
+    oninput: () => write(shown, Number(slider.value).toFixed(2)), onchange: () => ask(name, Number(slider.value)),
   });
   slider.value = value;
   const remove = iconButton("bin", `Remove ${label}`, () => ask(name, null));
@@ -174,12 +168,12 @@ function weight({ name, weight: value }, locked, ask) {
   return make("div", { className: "rill-lora" }, make("span", { textContent: label, title: name }), slider, shown, remove);
 }
 
-function fill(select, options, value) {
-  const all = options.some(([option]) => option === value) ? options : [[value, value], ...options];
+function fill(select, pairs, value) {
+  const all = pairs.some(([option]) => option === value) ? pairs : [[value, value], ...pairs];
   const key = JSON.stringify(all);
   if (select.dataset.options !== key) {
     select.dataset.options = key;
-    select.replaceChildren(...all.map(([option, textContent]) => make("option", { value: option, textContent })));
+    select.replaceChildren(...options(all));
   }
   select.value = value;
 }

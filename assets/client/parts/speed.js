@@ -1,15 +1,15 @@
-// The speed panel: what each acceleration buys, measured by turns on the running stream.
+// A technique's row: what it does right now, and what it buys, measured by turns on the running stream.
 
-import { make, write } from "./dom.js";
+import { link, make, write } from "./dom.js";
 import { Trial, age, effectWords, sides } from "../pure/trial.js";
 
-export const PROBE = { "probe.enabled": true, "probe.every": 4, "probe.share": 0.3 }; // while something is measured
+export const PROBE = { "probe.enabled": true, "probe.every": 4, "probe.share": 0.3 };
 
-/** Under each technique: its effect with its age, and the button that measures it. One measurement runs at a time. */
+/** Its effect with its age, and the button that measures it. One measurement runs at a time. */
 export function measured(host, studio) {
   const name = host.dataset.of;
   const said = make("span", { aria: { live: "polite" } });
-  const button = make("button", { type: "button", className: "rill-link", textContent: "Measure", title: "Switches it off and on for short windows on the running stream", on: { click: () => (studio.trial?.name === name ? abort(studio, "") : start()) } });
+  const button = link("Measure", () => (studio.trial?.name === name ? abort(studio, "") : start()), { title: "Switches it off and on for short windows on the running stream" });
   host.append(said, button);
   let found = null;
 
@@ -22,7 +22,7 @@ export function measured(host, studio) {
     put(studio, { ...PROBE, ...both[1] });
   }
 
-  studio.addEventListener("summary", () => {
+  studio.on("summary", () => {
     const { trial } = studio;
     const mine = trial?.name === name;
     const possible = sides(name, studio.settings.values) !== null;
@@ -32,7 +32,6 @@ export function measured(host, studio) {
   });
 }
 
-/** Sends every key of the patch. */
 export function put(studio, patch) {
   for (const [key, value] of Object.entries(patch)) studio.settings.put(key, value);
 }
@@ -44,9 +43,9 @@ function abort(studio, why) {
   if (why) studio.notice(why, true);
 }
 
-/** Feeds the measurement under way; the studio calls it once. */
+/** Feeds the measurement under way. */
 export function watchTrial(studio) {
-  studio.addEventListener("verdict", ({ detail: answer }) => {
+  studio.on("verdict", (answer) => {
     const running = studio.trial;
     if (!running || studio.settings.busy || answer.settingsVersion !== studio.settings.version) return;
     const { trial, both, before } = running;
@@ -58,5 +57,30 @@ export function watchTrial(studio) {
     running.done(trial.result());
     put(studio, before);
   });
-  studio.addEventListener("link", () => studio.trial && studio.link.state !== "live" && abort(studio, "Measuring has ended with the connection."));
+  studio.on("link", () => studio.trial && studio.link.state !== "live" && abort(studio, "Measuring has ended with the connection."));
+}
+
+/** A row's phrase; empty where there is nothing true to say. */
+export function phrase(name, values, summary, model) {
+  if (name === "gate") return values["gate.enabled"] ? saved(summary, "skipped", "skipped", 0) : "";
+  if (name === "cache") return values["cache.enabled"] ? saved(summary, "cached", "reused", summary.model?.cached ?? null) : "";
+  if (name === "stream_batch" && !(values.steps > 1)) return "idle at 1 step";
+  if (name === "stream_batch") return values["stream_batch.enabled"] ? `${values.steps} levels in one call` : `${values.steps} calls`;
+  if (name === "guidance") return model && model.guidance_trained === false ? "this model was trained without it" : "";
+  return "";
+}
+
+/** "25% skipped, −5 ms" of the model's time per frame. */
+function saved({ counts, model }, verdict, word, price) {
+  const all = counts.generated + counts.cached + counts.skipped;
+  const share = all ? counts[verdict] / all : 0;
+  const full = model?.generated ?? null;
+  const words = `${Math.round(100 * share)}% ${word}`;
+  return full === null || price === null || !share ? words : `${words}, −${(share * (full - price)).toFixed(1)} ms`;
+}
+
+export function effect(host, studio) {
+  studio.on("summary", (detail) => {
+    write(host, phrase(host.dataset.of, studio.settings.values, detail, studio.welcome?.model));
+  });
 }

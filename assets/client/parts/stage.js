@@ -1,14 +1,14 @@
-// The picture, which is the page; the input as an inset, beside it or wiped over it; what is wrong, said on top of it.
+// The picture; the input as an inset, beside it or wiped over it; what is wrong, said on top of it.
 
 import { words } from "../wire/link.js";
-import { make, write } from "./dom.js";
+import { link as linkButton, make, write } from "./dom.js";
 import { easel, paintable } from "./easel.js";
-import { idle } from "./idle.js";
 import { pair } from "./pair.js";
+import { mjpeg } from "./others.js";
 import { peek } from "./peek.js";
-import { tools } from "./tools.js";
+import { idle, tools } from "./tools.js";
 
-const BRIEF = 8000; // ms that a passing remark stays
+const BRIEF = 8000; // ms
 
 export function stage(host, studio, trigger) {
   const canvas = make("canvas", { className: "rill-canvas", id: "rill-output", width: 2, height: 2, aria: { role: "img", label: "Transformed picture" } });
@@ -30,10 +30,10 @@ export function stage(host, studio, trigger) {
   frame.after(tools(studio, { frame, keys, setView, setPainting, whole }));
   paintable(layer.canvas, layer, () => (frame.dataset.painting === "colour" ? brush : null));
   paintable(mask.canvas, mask, () => (frame.dataset.painting === "mask" ? { ...brush, colour: "#12b8ac" } : null));
-  studio.addEventListener("paint", ({ detail }) => setPainting(detail));
+  studio.on("paint", (detail) => setPainting(detail));
 
-  let before = "inset"; // the view to go back to after painting
-  let plain = null; // the view to go back to after a peek at the input
+  let before = "inset"; // to go back to after painting
+  let plain = null; // to go back to after a peek
   frame.append(peek(frame, picture, studio, (share) => {
     plain ??= frame.dataset.view;
     setView(share === null ? plain : "wipe");
@@ -41,40 +41,52 @@ export function stage(host, studio, trigger) {
     else place(100 * share);
   }));
   idle(whole, studio);
-  let paper = null; // the input of the last change: a new canvas shows its tools once
+  let paper = null; // a new canvas shows its tools once
   studio.bridge = () => trigger("change");
-  studio.addEventListener("source", () => {
+  studio.on("source", () => {
     showInput(inset, holder, studio);
     if (studio.source?.kind === "paint" && !studio.opening && studio.source !== paper) setPainting("colour");
     paper = studio.source;
   });
-  studio.addEventListener("recording", ({ detail: { active = false, seconds = 0 } }) => {
+  studio.on("recording", ({ active = false, seconds = 0 }) => {
     recording.hidden = !active;
     write(recording, `Recording ${seconds.toFixed(0)} s`);
   });
-  studio.addEventListener("notice", ({ detail: { text, brief, about } }) => {
-    if (!text && about !== notice.about) return; // what it took back is not what is said now
+  studio.on("notice", ({ text, brief, about }) => {
+    if (!text && about !== notice.about) return;
     notice.about = about;
     showNotice(notice, text);
     clearTimeout(notice.timer);
     if (brief) notice.timer = setTimeout(() => showNotice(notice, ""), BRIEF);
   });
-  studio.addEventListener("welcome", ({ detail: { spec } }) => {
-    const { style } = document.body; // the whole page is laid out around the picture
+  studio.on("welcome", ({ spec }) => {
+    const { style } = document.body; // the page is laid out around the picture
     style.setProperty("--shape", `${spec.width} / ${spec.height}`);
     style.setProperty("--ratio", spec.width / spec.height);
     document.body.dataset.shape = spec.width > 1.2 * spec.height ? "wide" : spec.height > 1.2 * spec.width ? "tall" : "square";
     for (const each of [layer, mask]) each.resize(spec.width, spec.height);
   });
+  const others = make("img", { className: "rill-others", hidden: true, alt: "Live: the picture of who is on", onerror: () => (others.hidden = true), onload: () => (others.hidden = false) });
+  picture.append(others);
+  /** While this client waits, the picture of who is on, where the server shows it. */
+  const watch = (view) => {
+    if (others.dataset.token === (view?.token ?? "")) return;
+    others.dataset.token = view?.token ?? "";
+    others.hidden = true;
+    if (view) others.src = mjpeg(view.at, view.token);
+    else others.removeAttribute("src"); // ends the connection
+  };
   const paint = () => {
     const { link } = studio;
+    watch(link.state === "queue" ? link.watch : null);
+    frame.dataset.watching = String(!others.hidden);
     const calm = link.state === "live" && link.seenPicture;
     veil.hidden = calm && !link.paused;
     frame.dataset.calm = String(calm);
     write(veil, calm ? "Paused" : words(link, performance.now()).text);
   };
-  studio.addEventListener("link", paint);
-  studio.addEventListener("summary", paint); // keeps the seconds of a countdown true
+  studio.on("link", paint);
+  studio.on("summary", paint); // the seconds of a countdown
   acceptDrops(frame, studio);
   studio.start(canvas);
 
@@ -120,14 +132,14 @@ function showInput(inset, holder, studio) {
   inset.dataset.mirror = String(studio.pump.mirror);
   if (element && element.parentElement !== holder) {
     holder.replaceChildren(element);
-    element.play?.().catch(() => {}); // moving a playing video in the document pauses it; a stopped one may refuse
+    element.play?.().catch(() => {}); // moving a playing video in the document pauses it
   }
 }
 
 function showNotice(notice, text) {
   notice.hidden = !text;
   if (!text) return notice.replaceChildren();
-  const close = make("button", { type: "button", className: "rill-link", textContent: "Dismiss", on: { click: () => showNotice(notice, "") } });
+  const close = linkButton("Dismiss", () => showNotice(notice, ""));
   const children = [make("span", { textContent: text }), close];
   if (self !== top && text.includes("own tab")) {
     children.splice(1, 0, make("a", { className: "rill-link", href: location.href, target: "_blank", rel: "noopener", textContent: "Open in a new tab" }));

@@ -1,4 +1,4 @@
-// Live numbers and their last two minutes: pictures by verdict, glass to glass, where the time goes, likeness. Twice a second.
+// Live numbers and their last two minutes, twice a second.
 
 import { Chart } from "./chart.js";
 import { make, write } from "./dom.js";
@@ -66,7 +66,6 @@ export function strip(host, studio) {
   }, EVERY);
 }
 
-/** The likeness to the unaccelerated picture, as numbers and over time. */
 export function quality(host, studio) {
   const ssim = figure("ssim", "SSIM", "likeness to the full quality picture of the same frame; 1 is the same");
   const psnr = figure("psnr", "dB PSNR", "40 and more is hard to see");
@@ -74,7 +73,7 @@ export function quality(host, studio) {
   const chart = new Chart("SSIM", ["--v-generated"], { floor: 1, low: 0.8 });
   const body = group("", make("div", { className: "rill-figures" }, ssim.element, psnr.element, flicker.element), chart.canvas);
   host.append(body);
-  studio.addEventListener("summary", ({ detail: { quality: now } }) => {
+  studio.on("summary", ({ quality: now }) => {
     body.hidden = !studio.settings.values["probe.enabled"];
     write(ssim.value, now ? now.ssim.toFixed(3) : "–");
     write(psnr.value, now ? now.psnr.toFixed(1) : "–");

@@ -1,6 +1,6 @@
-// The tools over the picture, and the keys of the page.
+// The tools over the picture, which go after a rest, and the keys of the page.
 
-import { iconButton, make } from "./dom.js";
+import { iconButton, make, press } from "./dom.js";
 import { shortcuts } from "./shortcuts.js";
 
 const VIEWS = {
@@ -15,27 +15,27 @@ const WIPES = {
 };
 const LINK = "Copy a link to these settings (l)";
 
-/** The toolbar. `whole` is what goes to full screen, `keys` the easel's buttons that have a key. */
+/** `whole` goes to full screen; `keys`: the easel's buttons that have a key. */
 export function tools(studio, { frame, keys, setView, setPainting, whole }) {
   const pause = iconButton("pause", "Pause (space)", () => studio.setPaused(!studio.paused));
-  studio.addEventListener("link", () => {
+  studio.on("link", () => {
     pause.paint(studio.paused ? "play" : "pause", studio.paused ? "Resume (space)" : "Pause (space)");
-    pause.setAttribute("aria-pressed", String(studio.paused));
+    press(pause, studio.paused);
   });
   const names = Object.keys(VIEWS);
   const look = iconButton("inset", VIEWS.inset, () => setView(names[(names.indexOf(frame.dataset.view) + 1) % names.length]));
   const wipe = iconButton("wipe", WIPES.inset, () => setView({ wipe: "reference", reference: "inset" }[frame.dataset.view] ?? "wipe"));
   const brushes = iconButton("paint", "Paint on the input (p)", () => setPainting(frame.dataset.painting ? null : "colour"));
-  studio.addEventListener("view", ({ detail: view }) => {
+  studio.on("view", (view) => {
     if (view in VIEWS) look.paint(view, VIEWS[view]);
     wipe.paint("wipe", WIPES[view] ?? WIPES.inset);
-    wipe.setAttribute("aria-pressed", String(view in WIPES && view !== "inset"));
-    brushes.setAttribute("aria-pressed", String(Boolean(frame.dataset.painting)));
+    press(wipe, view in WIPES && view !== "inset");
+    press(brushes, Boolean(frame.dataset.painting));
   });
   const record = iconButton("record", "Record (v)", () => studio.keep.record());
-  studio.addEventListener("recording", ({ detail: { active = false } }) => {
+  studio.on("recording", ({ active = false }) => {
     record.paint(active ? "stop" : "record", active ? "Stop recording (v)" : "Record (v)");
-    record.setAttribute("aria-pressed", String(active));
+    press(record, active);
   });
   const save = iconButton("snapshot", "Save picture with its settings (s)", () => studio.keep.snapshot());
   const share = iconButton("share", LINK, () => copyLink(share, studio));
@@ -45,6 +45,7 @@ export function tools(studio, { frame, keys, setView, setPainting, whole }) {
     [" ", "Pause, resume", () => pause.click()],
     ["/", "Write the prompt", prompt],
     ["123456789", "The first nine looks", (key) => studio.look(Number(key) - 1)],
+    ["", "Move a look that has the focus", null],
     ["r", "Shuffle look", () => studio.surprise()],
     ["k", "Keep this look", () => studio.keepLook()],
     ["i", "Input: inset, beside, hidden", () => look.click()],
@@ -64,7 +65,7 @@ export function tools(studio, { frame, keys, setView, setPainting, whole }) {
 }
 
 async function copyLink(button, studio) {
-  history.replaceState(null, "", studio.address); // the address bar holds it too, where the clipboard is closed
+  history.replaceState(null, "", studio.address); // where the clipboard is closed
   try {
     await navigator.clipboard.writeText(studio.address);
     button.paint("done", "Copied");
@@ -76,5 +77,30 @@ async function copyLink(button, studio) {
 
 function fullscreen(box) {
   if (document.fullscreenElement) return document.exitFullscreen();
-  return box.requestFullscreen?.().catch(() => box.classList.toggle("rill-filling")); // phones without it: fill the window
+  return box.requestFullscreen?.().catch(() => box.classList.toggle("rill-filling")); // phones without it
+}
+
+const REST = 3000; // ms
+
+/** `data-idle` of `box` is "true" while nobody moves anything there. */
+export function idle(box, studio) {
+  let timer = null;
+  const kept = () => studio.paused || document.querySelector(".rill-frame[data-painting], .rill-tools :focus-visible, dialog[open]") !== null
+    || (document.fullscreenElement !== null && document.activeElement?.closest("#rill-prompts") !== null);
+  const sleep = () => {
+    if (kept() || !studio.seenPicture) return wake();
+    box.dataset.idle = "true";
+    return null;
+  };
+  function wake() {
+    if (box.dataset.idle !== "false") box.dataset.idle = "false";
+    clearTimeout(timer);
+    timer = setTimeout(sleep, REST);
+    return null;
+  }
+  for (const name of ["pointermove", "pointerdown", "keydown", "focusin", "wheel"]) box.addEventListener(name, wake, { passive: true });
+  box.addEventListener("pointerleave", ({ pointerType }) => pointerType === "mouse" && !document.fullscreenElement && !kept() && studio.seenPicture && sleep());
+  addEventListener("keydown", () => document.fullscreenElement && wake());
+  document.addEventListener("fullscreenchange", wake);
+  wake();
 }

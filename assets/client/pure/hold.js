@@ -1,22 +1,20 @@
 // Holds a frame rate or a likeness by moving along a ladder of settings, from the best picture to the fastest. Pure.
 //
-// A rung that misses the goal is left for the next one; a better rung is tried after a quiet time, and one that has failed waits
-// twice as long each time. So a steady machine sees few changes, and at most one every DWELL seconds. A move to another size
-// builds another pipeline, which costs everybody some seconds of the processor: it needs more patience on both sides.
+// docs/client.md, "Measuring and holding", has the rules. A rung that misses is left; a better one is tried after a quiet time; one
+// that failed waits twice as long each time. A move to another size needs more patience.
 
 export const DWELL = 4; // s on a rung before it is judged
 const SETTLE = 1.5; // s after a change whose figures do not count
-const QUIET = 8; // s of meeting the goal before a better rung is tried
-const FIRST_BLOCK = 40; // s that a failed rung is left alone, doubled each time
+const QUIET = 8; // s without a miss before a better rung is tried
+const FIRST_BLOCK = 40; // s a failed rung is left alone, doubled each time
 const LAST_BLOCK = 480;
-const PROVEN = 60; // s of holding after which earlier failures are forgiven
+const PROVEN = 60; // s after which earlier failures are forgiven
 const FAR = 0.7; // of the goal: two rungs at once
-const HEAVY = { dwell: 12, quiet: 45, block: 120 }; // s; what DWELL, QUIET and FIRST_BLOCK are for a move to another size
+const HEAVY = { dwell: 12, quiet: 45, block: 120 }; // s; for a move to another size
 
-/** "512x384" of a spec or of any other width and height. */
 export const sizeOf = ({ width, height }) => `${width}x${height}`;
 
-/** The smaller sizes of the same shape that are worth it: about 3/4 and 1/2 of each side, multiples of 64 from 256 on. */
+/** About 3/4 and 1/2 of each side, the same shape, multiples of 64 from 256 on. */
 export function smaller({ width, height }) {
   const found = [0.75, 0.5].map((share) => [width, height].map((side) => 64 * Math.round((share * side) / 64)));
   const alike = found.filter(([w, h]) => Math.abs((w * height) / (h * width) - 1) < 0.01);
@@ -25,16 +23,15 @@ export function smaller({ width, height }) {
 }
 
 /**
- * The rungs under these settings, each { words, patch, size }; every patch names every key that any rung moves. `sizes`: the
- * present one first, then those that may be gone down to; without any, sizes are not moved and `size` is null. Skipping still frames is
- * no rung: a picture that is shown again is no new one, so no rate and no likeness can be met by it.
+ * Rungs { words, patch, size }; every patch names every key that any rung moves. `sizes`: the present one first; without any, sizes
+ * are not moved. Skipping is no rung: a repeated picture meets no rate.
  */
 export function ladder(values, sizes = []) {
   const rungs = [{ words: "your settings", patch: {}, size: sizes[0] ?? null }];
   const add = (words, patch, size = rungs.at(-1).size) => rungs.push({ words, patch: { ...rungs.at(-1).patch, ...patch }, size });
   for (let steps = values.steps - 1; steps >= 1; steps--) add(`${steps} ${steps > 1 ? "steps" : "step"}`, { steps });
   const [branch, interval] = values["cache.enabled"] ? [values["cache.branch"], values["cache.interval"]] : [Infinity, 1];
-  // From branch 1 on short passes cascade, which costs less than branch 0 alone and looks better.
+  // From branch 1 on short passes cascade: cheaper than branch 0 alone, and better.
   for (const [b, k] of branch ? [[2, 2], [1, 3], [1, 4], [1, 6], [0, 6]] : [[0, 2], [0, 3], [0, 4], [0, 6]]) {
     if (b > branch || k < interval || (b === branch && k === interval)) continue;
     const moved = { "cache.enabled": true, "cache.policy": "interval", "cache.interval": k, "cache.branch": b, "cache.cascade": true };
@@ -51,14 +48,14 @@ export function begin(now) {
   return { rung: 0, since: now, seen: [], blocked: {}, trial: false };
 }
 
-/** The state while another size is being built, and just after: what was seen meanwhile says nothing about the rung. */
+/** While another size is built and just after, nothing seen counts. */
 export function built(state, now) {
   return { ...state, since: now, seen: [] };
 }
 
 /**
- * What to do about the size `wanted` by the present rung: "go" (it is there, or none is wanted), "wait" (a change is under way),
- * "ask", "refused" (it was `asked` for and did not come), "ended" (somebody else chose another one than `agreed`, the last we had).
+ * About the size `wanted`: "go" (it is there, or none is wanted), "wait" (a change is under way), "ask", "refused" (`asked` for in
+ * vain), "ended" (somebody chose another one than `agreed`).
  */
 export function agreement({ wanted, agreed, asked }, present, busy) {
   if (busy) return "wait";
@@ -68,8 +65,8 @@ export function agreement({ wanted, agreed, asked }, present, busy) {
 }
 
 /**
- * One look at the telemetry: `value` is the present frame rate (goal.kind "fps") or SSIM ("quality"), null if unknown.
- * Returns { state, change }; change is null or { rung, why }.
+ * `value`: the present frame rate (goal.kind "fps") or SSIM, null if unknown. Returns { state, change }, change null or
+ * { rung, why }.
  */
 export function decide(state, goal, value, rungs, now) {
   const rested = now - state.since;
@@ -77,7 +74,7 @@ export function decide(state, goal, value, rungs, now) {
   const seen = [...state.seen, { at: now, value }].filter(({ at }) => now - at <= QUIET);
   const next = { ...state, seen };
   if (rested < DWELL || seen.length < 3) return { state: next, change: null };
-  const worse = goal.kind === "fps" ? 1 : -1; // the way to go when the goal is missed
+  const worse = goal.kind === "fps" ? 1 : -1; // the way to go after a miss
   const recent = middle(seen.filter(({ at }) => now - at <= DWELL).map((item) => item.value));
   if (recent < goal.value * (goal.kind === "fps" ? 0.97 : 1)) return missed(next, goal, recent, worse, rungs, now);
   const better = state.rung - worse;
@@ -98,7 +95,7 @@ function missed(state, goal, value, worse, rungs, now) {
   const times = (state.blocked[state.rung]?.times ?? 0) + 1;
   const until = now + Math.min(LAST_BLOCK, (costly ? HEAVY.block : FIRST_BLOCK) * 2 ** (times - 1));
   const blocked = { ...state.blocked, [state.rung]: { until, times } };
-  if (rung === state.rung) return { state: { ...state, blocked }, change: null }; // nothing is left to do
+  if (rung === state.rung) return { state: { ...state, blocked }, change: null };
   return move({ ...state, blocked }, rung, false, `${shown(goal, value)} missed ${shown(goal, goal.value)}`, now);
 }
 

@@ -1,10 +1,10 @@
-// Looks: which a model has, in which groups, which is worn, and one that nobody expected. Pure.
+// Looks: which a model has, their groups and order, which is worn, and a surprise. Pure.
 
 export const KEPT = "Kept";
 const BLENDED = 0.3; // of all surprises are two looks at once
 const PLAIN = { blend: 0 };
 
-/** A patch that nobody expected: one look or two, how strong, and new noise. `chance()` gives 0..1. */
+/** A patch: one look or two, how strong, and new noise. `chance()` gives 0..1. */
 export function surprise(looks, current, chance) {
   const pick = (from) => from[Math.min(from.length - 1, Math.floor(chance() * from.length))];
   const others = looks.filter(({ settings }) => settings.prompt !== current);
@@ -16,7 +16,7 @@ export function surprise(looks, current, chance) {
   return { ...patch, prompt_b: pick(rest).settings.prompt, blend: Math.round((0.3 + 0.4 * chance()) * 100) / 100 };
 }
 
-/** The looks for a model: those of the manifest if it was made with this model, else its example prompts. `base`: the manifest's address. */
+/** Those of the manifest if it was made with this model, else example prompts. `base`: the manifest's address. */
 export function looksFor(model, manifest, base) {
   if (manifest?.model === model.name) return manifest.presets.map((preset) => ({ ...preset, picture: new URL(preset.picture, base).href }));
   return (model.prompts ?? []).map((prompt) => ({ name: prompt, settings: { prompt }, picture: null }));
@@ -32,12 +32,20 @@ export function grouped(looks, kept) {
   return [...groups].map(([name, some]) => ({ name, looks: some }));
 }
 
-/** What makes two looks the same: their prompts and how they are mixed. */
+/** The groups, each in the order of its keys in `order`, { group: [keys] }; looks that it does not name follow. */
+export function arranged(groups, order) {
+  return groups.map(({ name, looks }) => {
+    const keys = Array.isArray(order?.[name]) ? order[name] : [];
+    const rank = (look) => (keys.includes(keyOf(look)) ? keys.indexOf(keyOf(look)) : keys.length);
+    return { name, looks: [...looks].sort((a, b) => rank(a) - rank(b)) };
+  });
+}
+
+/** What makes two looks the same. */
 export function keyOf({ settings: { prompt, prompt_b: second = "", blend = 0 } }) {
   return JSON.stringify([prompt, second, second ? blend : 0]);
 }
 
-/** `kept` with this look, or without it where it was kept. */
 export function toggled(kept, look) {
   const rest = kept.filter((item) => keyOf(item) !== keyOf(look));
   return rest.length < kept.length ? rest : [...kept, { name: look.name, settings: look.settings, picture: look.picture }];
@@ -48,7 +56,7 @@ export function wearing({ settings }, { prompt = "", prompt_b: second = "", blen
   return settings.prompt === prompt.trim() && (settings.prompt_b ?? "") === (blend > 0 ? second : "");
 }
 
-/** The index of the box nearest to box `at` in the next row (`way` 1) or the one before (-1); `at` itself where there is none. */
+/** The box nearest to box `at` in the next row (`way` 1) or the one before (-1); `at` where there is none. */
 export function columnsOf(boxes, at, way) {
   const middle = ({ left, width }) => left + width / 2;
   const beyond = boxes.map((box, index) => ({ box, index })).filter(({ box }) => way * (box.top - boxes[at].top) > 1);

@@ -1,6 +1,6 @@
-// Why a camera, a screen or a file does not come, in plain words with what to do. Pure.
+// Why a camera, a screen or a file does not come, and what to do. Pure.
 
-/** `where`: { secure, embedded, supported } as the page finds them. `error` is the DOMException, or null. */
+/** `where`: { secure, embedded, supported }; `error`: the DOMException, or null. */
 export function explain(kind, error, where) {
   const thing = kind === "screen" ? "screen" : "camera";
   if (kind === "clip" || kind === "picture") return "This file cannot be shown here. Try an MP4 or WebM clip, or a JPEG or PNG picture.";
@@ -32,14 +32,14 @@ function denied(error) {
   return error?.name === "NotAllowedError" || error?.name === "SecurityError";
 }
 
-/** The centred part of a `width` × `height` picture that has the shape of `toWidth` × `toHeight`. */
+/** The centred part that has the shape of `toWidth` × `toHeight`. */
 export function centreCrop(width, height, toWidth, toHeight) {
   const scale = Math.min(width / toWidth, height / toHeight);
   const [w, h] = [Math.round(toWidth * scale), Math.round(toHeight * scale)];
   return { x: Math.floor((width - w) / 2), y: Math.floor((height - h) / 2), width: w, height: h };
 }
 
-/** What of a picture goes where in the model's: { crop, to }. With `fit` all of it, centred, else what fills the whole. */
+/** What goes where in the model's picture: { crop, to }. `fit`: all of it, centred. */
 export function placed(width, height, toWidth, toHeight, fit) {
   if (fit && width && height) return { crop: { x: 0, y: 0, width, height }, to: centreCrop(toWidth, toHeight, width, height) };
   return { crop: centreCrop(width, height, toWidth, toHeight), to: { x: 0, y: 0, width: toWidth, height: toHeight } };

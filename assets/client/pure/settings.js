@@ -1,9 +1,8 @@
-// The settings as the server acknowledged them, and the patches on their way. Pure but for its callbacks and the timer that it is
-// given: `send(patch, request)` returns false while nobody listens, `changed(keys)` reports what controls must show, `settled()`
-// that the acknowledged values are others than before, whoever moved them, `refused(field, message)` what the server refused.
+// The acknowledged settings, and patches on their way. Callbacks: `send(patch, request)` returns false while nobody listens;
+// `changed(keys)`: controls must show others; `settled()`: values have changed; `refused(field, message)`. Else pure.
 
-const TEXT_DELAY = 180; // ms of rest before what is half typed is sent
-const QUICK_DELAY = 15; // sliders: several moves of one animation frame are one patch
+const TEXT_DELAY = 180; // ms that typed text rests
+const QUICK_DELAY = 15; // moves of one animation frame are one patch
 
 export class SettingsStore {
   constructor({ send, changed = () => {}, settled = () => {}, refused = () => {}, later = setTimeout, cancel = clearTimeout }) {
@@ -16,10 +15,10 @@ export class SettingsStore {
     this.inFlight = null; // { request, patch }
     this.requests = 0;
     this.timer = null;
-    this.held = null; // { key, composing } of the control in which somebody types
+    this.held = null; // { key, composing }: somebody types there
   }
 
-  /** The user moved a control. Several moves before the server answers become one patch; what is `typed` rests before it is sent. */
+  /** The user moved a control; what is `typed` rests before it is sent. */
   set(key, value, typed = false) {
     const field = this.fields[key];
     const fit = field ? coerce(field, value) : value;
@@ -29,7 +28,7 @@ export class SettingsStore {
     this.#schedule(typed || field?.kind === "text" ? TEXT_DELAY : QUICK_DELAY);
   }
 
-  /** Something other than its control changed a value (a chip, a share link): the control has to follow at once. */
+  /** Something else changed a value: its control follows at once. */
   put(key, value) {
     this.set(key, value);
     this.shown[key] = undefined;
@@ -37,12 +36,12 @@ export class SettingsStore {
     this.#schedule(0);
   }
 
-  /** Somebody types in the control of `key`: until its release no answer of the server changes what it shows. */
+  /** Somebody types in the control of `key`: no answer changes what it shows. */
   hold(key, composing = false) {
     this.held = { key, composing };
   }
 
-  /** The control was left: it shows what is acknowledged, and what was typed there leaves without rest. */
+  /** The control was left: what was typed leaves without rest. */
   release(key) {
     if (this.held?.key !== key) return;
     this.held = null;
@@ -50,7 +49,7 @@ export class SettingsStore {
     if (key in this.pending) this.#schedule(0);
   }
 
-  /** What was typed has become invalid: an earlier value that was not sent yet is not meant any more. */
+  /** What was typed has become invalid. */
   drop(key) {
     delete this.pending[key];
     this.shown[key] = undefined;
@@ -71,7 +70,7 @@ export class SettingsStore {
     if (Object.keys(this.pending).length) this.#schedule(0);
   }
 
-  /** The server refused a patch: the controls go back to what it acknowledged last. True if the error was ours. */
+  /** The server refused a patch. True if it was ours. */
   failed({ request, field, message }) {
     if (!this.inFlight || request !== this.inFlight.request) return false;
     const keys = Object.keys(this.inFlight.patch);
@@ -83,12 +82,11 @@ export class SettingsStore {
     return true;
   }
 
-  /** Whether a change waits for its acknowledgement. */
   get busy() {
     return this.inFlight !== null || Object.keys(this.pending).length > 0;
   }
 
-  /** What is settled or under way: the settings a new session would have to start with. */
+  /** What a new session would start with. */
   wanted() {
     return { ...this.values, ...(this.inFlight?.patch ?? {}), ...this.pending };
   }
@@ -116,16 +114,16 @@ export class SettingsStore {
 
   #flush() {
     this.timer = null;
-    if (this.inFlight || !Object.keys(this.pending).length) return; // the acknowledgement flushes again
+    if (this.inFlight || !Object.keys(this.pending).length) return; // its acknowledgement flushes again
     const patch = this.pending;
     const request = ++this.requests;
-    if (!this.send(patch, request)) return; // the next welcome flushes again
+    if (!this.send(patch, request)) return; // the welcome flushes again
     this.pending = {};
     this.inFlight = { request, patch };
   }
 }
 
-/** What the `text` of a number's box is worth: { value }, or { wrong } with what is allowed. `field` may be unknown yet. */
+/** { value } of a number's text, or { wrong } with what is allowed. `field` may be unknown yet. */
 export function entry(field, text, { low = field?.low ?? -Infinity, high = field?.high ?? Infinity } = {}) {
   const value = text.trim() === "" ? NaN : Number(text);
   const whole = field?.kind === "integer";
@@ -134,7 +132,7 @@ export function entry(field, text, { low = field?.low ?? -Infinity, high = field
   return { wrong: `Only ${whole ? "a whole number" : "a number"}${range}.` };
 }
 
-/** `value` as the declared type, kept inside the declared range; undefined if it cannot be (an empty number box). */
+/** As the declared type, inside the declared range; undefined if it cannot be. */
 export function coerce(field, value) {
   if (field.kind === "flag") return Boolean(value);
   if (field.kind === "text") return String(value ?? "").slice(0, field.limit);

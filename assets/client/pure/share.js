@@ -1,8 +1,7 @@
-// A link that restores prompt, sliders, seed and switches: what differs from the defaults, after the # (never sent to a server). Pure.
+// A link that restores settings: what differs from the defaults, after the # (never sent to a server). Pure.
 
 import { coerce } from "./settings.js";
 
-/** The part of the address after "#" for these settings; empty if nothing differs from the declared defaults. */
 export function toHash(values, fields) {
   const parameters = new URLSearchParams();
   for (const [key, field] of Object.entries(fields)) {
@@ -11,12 +10,11 @@ export function toHash(values, fields) {
   return parameters.toString();
 }
 
-/** The settings in such a hash that this server declares and that can be made to fit; everything else is left out. */
 export function fromHash(hash, fields) {
   return fitting(Object.fromEntries(new URLSearchParams(hash.replace(/^#/, ""))), fields);
 }
 
-/** Those of `values` (text or typed) that are declared in `fields`, made to fit their declaration. */
+/** Those of `values` (text or typed) that `fields` declares, made to fit. */
 export function fitting(values, fields) {
   const known = {};
   for (const [key, given] of Object.entries(values)) {

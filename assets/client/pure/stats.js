@@ -1,11 +1,11 @@
-// Numbers about the stream, counted apart by verdict over a sliding window. Pure: times come in as arguments (ms).
+// Numbers about the stream by verdict over a sliding window. Pure; times in ms.
 
 import { STAGES } from "../wire/protocol.js";
 
 export const WINDOW = 4000;
 const COUNTED = ["generated", "cached", "skipped", "warming", "dropped", "failed"];
 
-/** The value below which `share` of `values` lie (nearest rank); null for no values. */
+/** Nearest rank; null for no values. */
 export function percentile(values, share) {
   if (!values.length) return null;
   const sorted = Float64Array.from(values).sort();
@@ -24,7 +24,7 @@ export class Stats {
     this.since = now;
     this.answers = []; // { at, verdict, stages, wait, bytes }
     this.painted = []; // { at, latency, took }
-    this.sources = []; // times of pictures that the source offered
+    this.sources = []; // times
     this.sent = []; // { at, bytes, took }
     this.rtt = null;
     this.quality = null;
@@ -35,12 +35,11 @@ export class Stats {
     this.sources.push(at);
   }
 
-  /** A frame left for the server `took` ms after its capture: waiting for credit, cropping, encoding. */
+  /** A frame left for the server `took` ms after its capture. */
   left(at, bytes, took) {
     this.sent.push({ at, bytes, took });
   }
 
-  /** One answer of the server; `bytes` is the size of its message. */
   answered(at, answer, bytes) {
     this.answers.push({ at, verdict: answer.verdict, stages: answer.stages, wait: answer.wait, bytes });
     this.totals[answer.verdict] += 1;
@@ -53,7 +52,7 @@ export class Stats {
     this.totals.dropped += count;
   }
 
-  /** A picture reached the canvas: `latency` from its capture to its paint, by the browser's clock; decoding `took` ms of it. */
+  /** A picture was painted `latency` ms after its capture, decoding `took` of it. */
   shown(at, latency, took) {
     this.painted.push({ at, latency, took });
   }
@@ -71,10 +70,10 @@ export class Stats {
       counts,
       totals: { ...this.totals },
       rates: Object.fromEntries(COUNTED.map((verdict) => [verdict, rate(counts[verdict])])), // per second
-      generated_fps: rate(counts.generated), // these two as in the server's telemetry
+      generated_fps: rate(counts.generated), // as in the server's telemetry
       output_fps: rate(this.painted.length + counts.skipped),
       input_fps: rate(this.sources.length),
-      new_fps: rate(this.painted.length), // what the gate shows again is no new picture
+      new_fps: rate(this.painted.length), // without repeats
       latency: { p50: percentile(latencies, 0.5), p95: percentile(latencies, 0.95), count: latencies.length },
       stages95: Object.fromEntries(STAGES.map((stage) => [stage, percentile(worked.map(({ stages }) => stages[stage]), 0.95) ?? 0])),
       stages: Object.fromEntries(STAGES.map((stage) => [stage, median(worked.map(({ stages }) => stages[stage])) ?? 0])),

@@ -1,8 +1,7 @@
-// What this browser keeps between visits; a frame whose storage is blocked keeps it until the page goes.
+// What this browser keeps; where storage is blocked, until the page goes.
 
 const memory = new Map();
 
-/** The value under `key`, or null. */
 export function kept(key) {
   try {
     return JSON.parse(localStorage.getItem(key));
@@ -11,7 +10,7 @@ export function kept(key) {
   }
 }
 
-/** Keeps a value that JSON can hold; null forgets it. */
+/** null forgets the value. */
 export function keep(key, value) {
   memory.set(key, value);
   try {
@@ -20,4 +19,50 @@ export function keep(key, value) {
   } catch {
     // blocked or full: `memory` has it
   }
+}
+
+const MOST = 30;
+const KEY = "rill.prompts";
+
+export class History {
+  /** `storage` has getItem and setItem, or is null. */
+  constructor(storage) {
+    this.storage = storage;
+    this.last = null;
+    const kept = read(storage);
+    this.items = kept.slice(0, MOST); // newest first
+  }
+
+  add(prompt) {
+    const text = prompt.trim();
+    if (!text) return;
+    this.items = [text, ...this.items.filter((item) => item !== text)].slice(0, MOST);
+    this.storage?.setItem(KEY, JSON.stringify(this.items));
+  }
+
+  /** The earlier prompt, or null. */
+  older(current) {
+    return this.items[this.items.indexOf(current.trim()) + 1] ?? null;
+  }
+
+  newer(current) {
+    return this.items[this.items.indexOf(current.trim()) - 1] ?? null;
+  }
+}
+
+function read(storage) {
+  try {
+    const items = JSON.parse(storage?.getItem(KEY) ?? "[]");
+    return Array.isArray(items) ? items.filter((item) => typeof item === "string") : [];
+  } catch (error) {
+    if (error instanceof SyntaxError) return [];
+    throw error;
+  }
+}
+
+/** Soft at both ends, exact at the end. */
+export function blendAt(from, to, seconds, elapsed) {
+  const t = Math.min(1, Math.max(0, elapsed / seconds));
+  if (t === 1) return to;
+  return Math.round((from + (to - from) * t * t * (3 - 2 * t)) * 1000) / 1000;
 }

@@ -1,6 +1,6 @@
 // The file of a style (safetensors, docs/models.md): what the page reads of it, and another name in it. Pure: bytes in, bytes out.
 
-import { crc32 } from "./png.js";
+import { crc32 } from "./files.js";
 
 export const LARGEST = 256 * 1024; // bytes
 export const LONGEST = 60; // characters of a name

@@ -1,15 +1,13 @@
-// What one acceleration buys right now: short windows with and without it by turns, on the running stream. Pure.
-//
-// The order is off, on, on, off, twice, so that a drift of the machine falls on both sides alike. A window counts answers that
-// were made with its own settings version only, and its cost is the model's time per source frame, skipped frames included.
+// What one acceleration buys: short windows with and without it, off, on, on, off, twice, so that drift falls on both sides. A window
+// counts answers of its own settings version; its cost is the model's time per source frame, skipped ones included. Pure.
 
 const ORDER = [false, true, true, false, false, true, true, false];
 const FRAMES = 24; // answers per window,
-const SHORTEST = 500; // but not less than these ms
-const LONGEST = 6000; // and not more
-const SETTLE = 3; // answers after a switch that do not count: a cache fills, a hold of the pacer adapts
+const SHORTEST = 500; // ms at least
+const LONGEST = 6000; // at most
+const SETTLE = 3; // answers after a switch that do not count
 
-/** What is switched for a technique under these settings: [with, without], or null where there is nothing to compare. */
+/** [with, without] for a technique, or null where there is nothing to compare. */
 export function sides(name, values) {
   if (name === "gate" || name === "cache") return [{ [`${name}.enabled`]: true }, { [`${name}.enabled`]: false }];
   if (name === "stream_batch" && values.steps > 1) return [{ "stream_batch.enabled": true }, { "stream_batch.enabled": false }];
@@ -28,12 +26,11 @@ export class Trial {
     return this.index >= this.windows.length;
   }
 
-  /** Which side has to run now. */
   get on() {
     return this.windows[Math.min(this.index, this.windows.length - 1)].on;
   }
 
-  /** An answer at `now` (ms) that was made with the settings of the present window. True if the window is over. */
+  /** An answer at `now` (ms). True if its window is over. */
   add(answer, now) {
     if (this.done || !["generated", "cached", "skipped"].includes(answer.verdict)) return false;
     if (this.unsettled > 0) {
@@ -58,7 +55,7 @@ export class Trial {
     this.began = null;
   }
 
-  /** { ms, spread, ssim }: the change of a frame's cost by the technique, half the distance of its two repetitions, its likeness. */
+  /** The change of a frame's cost, half the distance of its two repetitions, its likeness. */
   result() {
     const half = (from) => cost(this.windows.slice(from, from + 4), true) - cost(this.windows.slice(from, from + 4), false);
     const [first, second] = [half(0), half(4)];
@@ -73,7 +70,6 @@ function cost(windows, side) {
   return sum("work") / Math.max(1, sum("frames"));
 }
 
-/** "−11.2 ± 0.4 ms a frame, SSIM 0.97, 2 min ago". `at` and `now` in ms. */
 export function effectWords({ ms, spread, ssim, at }, now) {
   const sign = ms < 0 ? "−" : "+";
   const words = [`${sign}${Math.abs(ms).toFixed(1)} ± ${spread.toFixed(1)} ms a frame`];

@@ -1,10 +1,9 @@
-// The words that a model says it knows, and prompts put together from them. Pure.
+// The words that a model knows, and prompts put together from them. Pure.
 
 const TITLES = { palette: "Colours", light: "Light", texture: "Lines and surface", intensity: "How much" };
 
 const clauses = (prompt) => prompt.split(",").map((clause) => clause.trim()).filter(Boolean);
 
-/** Groups of words, each with a title: looks, what may be added by group, scenes. Empty groups are left out. */
 export function known({ prompts = [], modifiers = [], scenes = [] }) {
   const groups = [{ title: "Looks", kind: "look", words: prompts }];
   for (const group of new Set(modifiers.map((modifier) => modifier.group))) {
@@ -15,14 +14,14 @@ export function known({ prompts = [], modifiers = [], scenes = [] }) {
   return groups.filter(({ words }) => words.length);
 }
 
-/** Is this word a clause of the prompt, or does the first clause begin with it, as an intensity does? */
+/** Is it a clause of the prompt? An intensity begins one. */
 export function asked(prompt, word, kind) {
   return kind === "intensity" ? clauses(prompt).some((clause) => clause.startsWith(`${word} `)) : clauses(prompt).includes(word);
 }
 
 /**
- * The prompt with this word, or without it where it was there. Looks and scenes take the first place and each other's; of a palette,
- * a light and a texture there is one at a time; an intensity stands before the first clause. Clauses of nobody's list stay.
+ * The prompt with this word, or without it if it was there. Looks and scenes take the first place; there is one palette, light and
+ * texture; an intensity stands before the first clause.
  */
 export function chosen(prompt, word, kind, groups) {
   const all = clauses(prompt);
@@ -41,7 +40,7 @@ export function chosen(prompt, word, kind, groups) {
 
 const WHERE = { prompt: "", prompt_b: "Prompt B: ", negative: "Negative prompt: " };
 
-/** Lines to say under the prompt: { kind: taken | unknown | cut, words, setting, from, to }; `to` may be put in the place of `from`. */
+/** Lines to say: { kind: taken | unknown | cut, words, setting, from, to }; `to` may take the place of `from`. */
 export function remarks({ understood = [], unknown = [], cut = [] }) {
   const taken = understood.filter(({ by }) => by !== "name").map(({ setting, words, meaning }) => ({ kind: "taken", setting, words: `${WHERE[setting]}“${words}” is read as “${meaning}”.` }));
   const strange = unknown.map(({ setting, words, nearest }) => ({
@@ -51,7 +50,6 @@ export function remarks({ understood = [], unknown = [], cut = [] }) {
   return [...strange, ...ends, ...taken];
 }
 
-/** `prompt` with `to` where the words `from` stood, whatever their case. */
 export function replaced(prompt, from, to) {
   const at = prompt.toLowerCase().indexOf(from.toLowerCase());
   return at < 0 ? prompt : prompt.slice(0, at) + to + prompt.slice(at + from.length);

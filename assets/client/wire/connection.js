@@ -1,9 +1,9 @@
-// The websocket: hello, welcome, resume, ping, and retrying. Decisions are in link.js; this is the shell around the socket.
+// The websocket: hello, resume, ping, retrying. Decisions are in link.js.
 
 import { SUBPROTOCOL, decodeAnswer, decodeReference, messages } from "./protocol.js";
 import { afterClose, pauseBefore } from "./link.js";
 
-const PING_EVERY = 5; // s; a network that died in silence is noticed within PONG_LIMIT of them
+const PING_EVERY = 5; // s; a silent death is noticed within PONG_LIMIT of them
 const PONG_LIMIT = 2;
 
 const REFUSED = `The server refuses a page from ${globalThis.location?.origin}. Behind a proxy start it with --trusted-proxy, else with --allow-origin.`;
@@ -17,9 +17,9 @@ export class Connection {
     this.socket = null;
     this.attempt = 0;
     this.resume = null;
-    this.at = null; // which server holds the session, where there are several
-    this.settings = null; // a function giving the settings for a session that starts anew
-    this.keep = true; // whether a new session may be asked for those settings
+    this.at = null; // which of several servers holds the session
+    this.settings = null; // gives the settings of a new session
+    this.keep = true; // may it be asked for those settings?
     this.timers = { retry: null, ping: null };
     this.link = { turnEnds: null, state: "connecting", reason: "", retryAt: null, elapsed: null, resumed: false };
   }
@@ -47,24 +47,22 @@ export class Connection {
     this.socket = socket;
   }
 
-  /** Where to connect: a server that is one of several is named, so that whoever stands before them finds the session. */
   get address() {
     return this.at ? `${this.url}?at=${encodeURIComponent(this.at)}` : this.url;
   }
 
-  /** Sends a text or binary message; false if there is no live session. */
+  /** False without a live session. */
   send(data) {
     if (!this.open) return false;
     this.socket.send(data);
     return true;
   }
 
-  /** Bytes that the browser has not yet handed to the network. */
   get backlog() {
     return this.socket?.bufferedAmount ?? 0;
   }
 
-  /** The page goes away: for good, or (`back`) perhaps to be shown again, when the session is taken up within its grace. */
+  /** The page goes away: for good, or (`back`) perhaps to be shown again. */
   end(back) {
     if (this.open && !back) this.socket.send(messages.bye());
     clearTimeout(this.timers.retry);
@@ -93,9 +91,10 @@ export class Connection {
         return this.#say({ state: "loading", reason: message.message, elapsed: message.elapsed_s });
       case "waiting":
         this.attempt = 0;
-        return this.#say({ state: "queue", place: message.place, of: message.of, turn: message.turn_s });
+        return this.#say({ state: "queue", place: message.place, of: message.of, turn: message.turn_s, watch: message.view ? { at: message.at, token: message.view } : null,
+          seatAt: performance.now() + message.wait_s * 1000 });
       case "turn":
-        return this.#say({ turnEnds: message.ends_in_s === undefined ? null : performance.now() + message.ends_in_s * 1000 });
+        return this.#say({ turnEnds: message.ends_in_s === undefined ? null : performance.now() + message.ends_in_s * 1000, watched: message.watched });
       case "welcome":
         return this.#welcome(message);
       case "pong":
@@ -137,7 +136,7 @@ export class Connection {
     const next = afterClose(code, { welcomed: this.welcomed, fatal: this.fatal });
     if (!next.resume) this.resume = null;
     if (code === 4400 && this.keep && this.settings?.() && !this.welcomed) {
-      this.keep = false; // perhaps this server does not know one of the settings kept from the last one
+      this.keep = false; // perhaps it does not know a setting of the last server
       Object.assign(next, { again: true, state: "connecting", reason: "" });
     }
     if (!next.again) return this.#say({ state: next.state, reason: next.reason, retryAt: null });
@@ -147,12 +146,12 @@ export class Connection {
     if (!this.opened) this.#diagnose();
   }
 
-  /** The handshake failed. Browsers do not say why; whether the server is there at all can be asked. */
+  /** The handshake failed. Is the server there at all? */
   async #diagnose() {
     try {
       await fetch(this.healthUrl, { cache: "no-store" });
     } catch (error) {
-      if (error instanceof TypeError) return; // not there: what the status says already
+      if (error instanceof TypeError) return;
       throw error;
     }
     if (this.link.state === "lost") this.#say({ reason: REFUSED });

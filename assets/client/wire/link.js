@@ -1,4 +1,4 @@
-// What the end of a connection means, and what the page says about it. Pure.
+// What the end of a connection means, and the page's words for it. Pure.
 
 const PAUSES = [0.5, 1, 2, 4, 8]; // seconds between attempts, each with some chance in it
 
@@ -10,14 +10,14 @@ const ENDS = {
   4500: "The model cannot be loaded",
 };
 
-/** Seconds before attempt number `attempt` (from 0). `chance` in 0..1 spreads clients that lost the same server. */
+/** Seconds; `chance` in 0..1 spreads clients that lost the same server. */
 export function pauseBefore(attempt, chance) {
   return PAUSES[Math.min(attempt, PAUSES.length - 1)] * (0.75 + 0.5 * chance);
 }
 
 /**
- * What to do after a close: `again` (retry by itself), `resume` (with the old token), `keep` (send the settings anew),
- * `state` and the `reason` in words. `fatal` is the server's last error message, if it sent one.
+ * After a close: `again` (retry by itself), `resume` (with the old token), `state` and `reason` in words. `fatal`: the server's last
+ * error.
  */
 export function afterClose(code, { welcomed = false, fatal = null } = {}) {
   if (code === 4503) return { again: true, resume: true, state: "full", reason: "All places are taken." };
@@ -34,7 +34,7 @@ export function afterClose(code, { welcomed = false, fatal = null } = {}) {
   return { again: true, resume: true, state: "lost", reason };
 }
 
-/** The status line: { tone: good | busy | warn | bad, text, action }. `now` and `retryAt` in ms of one clock. */
+/** { tone: good | busy | warn | bad, text, action }; times in ms of one clock. */
 export function words(link, now) {
   const seconds = link.retryAt ? Math.max(0, Math.ceil((link.retryAt - now) / 1000)) : 0;
   const again = seconds > 0 ? `Trying again in ${seconds} s.` : "Trying again now.";
@@ -44,7 +44,7 @@ export function words(link, now) {
     case "loading":
       return { tone: "busy", text: `Preparing the model (first time only): ${Math.round(link.elapsed ?? 0)} s`, action: null };
     case "queue":
-      return { tone: "busy", text: `${waitingWords(link)} Turns are ${Math.round(link.turn)} s when busy.`, action: null };
+      return { tone: "busy", text: `${waitingWords(link, now)} Turns are ${Math.round(link.turn)} s when busy.`, action: null };
     case "live":
       return liveWords(link, now);
     case "lost":
@@ -56,15 +56,16 @@ export function words(link, now) {
   }
 }
 
-/** Each turn frees at least one place, so the line is never slower than this. */
-function waitingWords({ place, of, turn }) {
-  return place === 1 ? `You're next: about ${Math.round(turn)} s.` : `You are number ${place} of ${of}: about ${Math.round(place * turn)} s.`;
+function waitingWords({ place, of, seatAt }, now) {
+  const seconds = Math.ceil((seatAt - now) / 1000);
+  const about = seconds > 0 ? `about ${seconds} s` : "any moment now";
+  return place === 1 ? `You're next: ${about}.` : `You are number ${place} of ${of}: ${about}.`;
 }
 
 function liveWords(link, now) {
   if (link.paused) return { tone: "warn", text: "Paused", action: null };
   if (!link.source) return { tone: "warn", text: "Connected. Choose an input to begin.", action: null };
-  if (link.turnEnds) return { tone: "warn", text: `Live. Others are waiting: your turn ends in ${Math.max(0, Math.ceil((link.turnEnds - now) / 1000))} s.`, action: null };
+  if (link.turnEnds) return { tone: "warn", text: `Live. Others are waiting${link.watched ? " and see your picture" : ""}: your turn ends in ${Math.max(0, Math.ceil((link.turnEnds - now) / 1000))} s.`, action: null };
   const silent = link.waitingSince === null ? 0 : (now - link.waitingSince) / 1000;
   if (!link.seenPicture) {
     const since = silent > 3 ? `, ${Math.round(silent)} s so far` : ""; // a model's first step prepares what later ones reuse

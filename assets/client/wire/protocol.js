@@ -1,4 +1,4 @@
-// The wire format of docs/protocol.md, version 1. Pure: no sockets, no clocks, no DOM.
+// The wire format of docs/protocol.md, version 1. Pure.
 
 export const PROTOCOL = 1;
 export const SUBPROTOCOL = "rill.v1";
@@ -13,39 +13,32 @@ export const STAGES = Object.freeze(["receive", "unpack", "gate", "encode", "den
 const MAGIC = 0x52;
 const MIME = { [FORMAT.jpeg]: "image/jpeg", [FORMAT.png]: "image/png" };
 
-/** One message for one source picture: header and picture in a single buffer. `capturedAt` is in seconds. */
+/** Header and picture in one buffer; `capturedAt` in seconds. */
 export function encodeFrame(id, capturedAt, format, picture) {
-  const bytes = new Uint8Array(FRAME_HEADER + (picture ? picture.byteLength : 0));
+  const bytes = new Uint8Array(FRAME_HEADER + (picture?.byteLength ?? 0));
   const header = new DataView(bytes.buffer);
-  header.setUint8(0, MAGIC);
-  header.setUint8(1, PROTOCOL);
-  header.setUint8(2, 1);
-  header.setUint8(3, format);
+  bytes.set([MAGIC, PROTOCOL, 1, format]);
   header.setUint32(4, id, true);
   header.setFloat64(8, capturedAt, true);
   if (picture) bytes.set(new Uint8Array(picture), FRAME_HEADER);
   return bytes.buffer;
 }
 
-/** A painted strength map as PNG bytes; null removes it. `request` returns in the answer. */
-export function encodeMask(request, png) {
-  const bytes = new Uint8Array(MASK_HEADER + (png ? png.byteLength : 0));
-  bytes.set([MAGIC, PROTOCOL, 3, png ? FORMAT.png : FORMAT.none]);
-  new DataView(bytes.buffer).setUint32(4, request, true);
-  if (png) bytes.set(new Uint8Array(png), MASK_HEADER);
-  return bytes.buffer;
-}
-
-/** A picture prompt as JPEG, PNG or WebP bytes, or the file of a style; FORMAT.none and null remove it. `request` returns in the answer; `second`: the one that picture.blend mixes in. */
-export function encodePicture(request, format, picture, second = false) {
-  const bytes = new Uint8Array(MASK_HEADER + (picture ? picture.byteLength : 0));
-  bytes.set([MAGIC, PROTOCOL, second ? 6 : 5, format]);
+function condition(kind, request, format, picture) {
+  const bytes = new Uint8Array(MASK_HEADER + (picture?.byteLength ?? 0));
+  bytes.set([MAGIC, PROTOCOL, kind, format]);
   new DataView(bytes.buffer).setUint32(4, request, true);
   if (picture) bytes.set(new Uint8Array(picture), MASK_HEADER);
   return bytes.buffer;
 }
 
-/** { id, mime, picture } of a probe's unaccelerated picture; null if the message is something else. */
+/** A strength map as PNG bytes; null removes it. */
+export const encodeMask = (request, png) => condition(3, request, png ? FORMAT.png : FORMAT.none, png);
+
+/** A picture prompt's or a style file's bytes; FORMAT.none and null remove it. `second`: the one that picture.blend mixes in. */
+export const encodePicture = (request, format, picture, second = false) => condition(second ? 6 : 5, request, format, picture);
+
+/** A probe's full quality picture, or null. */
 export function decodeReference(buffer) {
   if (buffer.byteLength <= FRAME_HEADER) return null;
   const view = new DataView(buffer);
@@ -53,7 +46,7 @@ export function decodeReference(buffer) {
   return { id: view.getUint32(4, true), mime: MIME[view.getUint8(3)], picture: new Uint8Array(buffer, FRAME_HEADER) };
 }
 
-/** The fields of an answer; `picture` is a view on `buffer`, or null. Throws RangeError on anything that is not an answer. */
+/** An answer's fields; `picture` is a view on `buffer`, or null. Throws RangeError. */
 export function decodeAnswer(buffer) {
   if (buffer.byteLength < ANSWER_HEADER) throw new RangeError(`answer of ${buffer.byteLength} bytes is too short`);
   const view = new DataView(buffer);

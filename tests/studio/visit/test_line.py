@@ -57,3 +57,35 @@ def test_in_a_busy_hour_every_visitor_gets_the_same_time() -> None:
             spent[name] += 1
     assert max(spent.values()) - min(spent.values()) <= 2 * 62, spent
     assert sum(spent.values()) == 2 * 3600
+
+
+def test_the_wait_is_the_end_of_the_turns_before_it() -> None:
+    line = Line(8, 60.0, 10.0)
+    first, second, third = (line.join(now) for now in (100.0, 101.0, 102.0))
+    began = {"old": 60.0, "new": 90.0}
+    assert [line.wait_s(ticket, began, 105.0) for ticket in (first, second)] == [15.0, 45.0]
+    assert line.wait_s(third, began, 105.0) == 75.0, "after the first of the two who come next"
+    assert line.wait_s(first, {"old": 60.0}, 500.0) == 0.0, "never less than nothing"
+    assert line.wait_s(first, {}, 105.0) == 0.0
+
+
+def test_everybody_has_a_seat_no_later_than_was_said() -> None:
+    """Places and visitors by chance; nobody leaves by themselves."""
+    rng = random.Random(1)
+    for _ in range(50):
+        line, seats = Line(32, 30.0, 5.0), rng.randint(1, 4)
+        inside = {f"first {index}": rng.uniform(0.0, 20.0) for index in range(seats)}
+        waiting = [(line.join(float(20 + index)), f"later {index}") for index in range(rng.randint(1, 9))]
+        now = 20.0 + len(waiting)
+        said = {name: now + line.wait_s(ticket, inside, now) for ticket, name in waiting}
+        while waiting:
+            now += 1.0
+            for name, end in line.ends(inside).items():
+                if now >= end:
+                    del inside[name]
+            while len(inside) < seats and waiting:
+                ticket, name = waiting.pop(0)
+                line.leave(ticket)
+                inside[name] = now
+                rounds = int(name.split()[1]) // seats + 1
+                assert now <= said[name] + rounds + 1e-9, "a second of this clock for each round"

@@ -18,7 +18,7 @@ from studio.pictures import codec
 from studio.stream.latest_picture import LatestPicture
 from studio.visit.views import OUTPUTS, ViewError, Views, output_token
 from studio.wire.limits import Limits
-from tests.studio.harness import SIZE, Peer, Running, coloured, joined, serving
+from tests.studio.harness import SIZE, Peer, Running, coloured, connected, joined, serving
 
 RED, BLUE = coloured(200, 20, 20), coloured(20, 20, 200)
 
@@ -249,3 +249,51 @@ async def test_a_key_that_is_none_is_a_bad_request(shared: Running) -> None:
         assert status == 400 and b"22 to 64" in body
         await peer.send("bye")
         await peer.closed()
+
+
+async def test_who_waits_watches_who_is_on_until_the_wait_is_over() -> None:
+    """Two wait for one place. The first sees whoever has it, and nothing more from the moment of the own turn."""
+    with serving(Limits(max_sessions=1, max_viewers=2), watch_waiting=True) as running:
+        async with joined(running) as on, connected(running) as first, connected(running) as second:
+            await on.round(RED)
+            await first.say("hello", protocol=1, picture={"format": "png"}, wait=True)
+            place = await first.next_text("waiting")
+            viewer = await asyncio.to_thread(Viewer, running, str(place["view"]))
+            await asyncio.to_thread(viewer.until, (200, 20, 20))
+            assert (await on.next_text("turn"))["watched"] is True, "who is on knows"
+            await second.say("hello", protocol=1, wait=True)
+            later = await second.next_text("waiting")
+            assert later["view"] != place["view"]
+            await on.say("bye")
+            first.welcome = await first.next_text("welcome")
+            assert b"--rill" in await asyncio.to_thread(viewer.answer.read), "it ends"
+            assert (await asyncio.to_thread(ask, running, f"/rill/view.mjpeg?token={place['view']}"))[0] == 404
+            other = await asyncio.to_thread(Viewer, running, str(later["view"]))
+            await first.round(BLUE)
+            await asyncio.to_thread(other.until, (20, 20, 200))
+        assert running.hub.views._lent == []
+
+
+async def test_nobody_who_waits_watches_unless_the_operator_allows_it() -> None:
+    with serving(Limits(max_sessions=1)) as running:
+        async with joined(running) as on, connected(running) as first:
+            await first.say("hello", protocol=1, wait=True)
+            assert "view" not in await first.next_text("waiting")
+            assert "watched" not in await on.next_text("turn")
+
+
+def test_all_who_wait_together_have_so_many_viewers() -> None:
+    views = Views(2)
+    with contextlib.ExitStack() as stack:
+        lent = [stack.enter_context(views.lend()) for _ in range(3)]
+        stream = fake_stream("png", "")
+        for view in lent:
+            view.show(stream)
+        for view in lent[:2]:
+            stack.enter_context(views.watch(view.token))
+        with pytest.raises(ViewError) as refused, views.watch(lent[2].token):
+            pass
+        assert refused.value.status == 503
+        own = views.token("mine", stream)
+        with views.watch(own):
+            pass  # the session's own viewers have places of their own

@@ -1,4 +1,4 @@
-// Text inside PNG files: an iTXt chunk with the settings, written and read. Pure: bytes in, bytes out (PNG 1.2, 11.3.4.5).
+// What saved files hold: settings as text inside PNG (iTXt, PNG 1.2, 11.3.4.5), and performances. Pure.
 
 const SIGNATURE = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
 
@@ -14,9 +14,9 @@ export function crc32(bytes) {
   return (c ^ 0xffffffff) >>> 0;
 }
 
-/** A copy of the PNG with `text` under `keyword` (Latin letters) right after its header. Throws RangeError if it is no PNG. */
+/** A copy of the PNG with `text` right after its header. Throws RangeError if it is no PNG. */
 export function withText(png, keyword, text) {
-  const end = chunks(png).next().value.end; // of IHDR, which is always first
+  const end = chunks(png).next().value.end; // of IHDR, always first
   const encoder = new TextEncoder();
   const data = [...encoder.encode(keyword), 0, 0, 0, 0, 0]; // not compressed, no language, no translated keyword
   const body = new Uint8Array([...encoder.encode("iTXt"), ...data, ...encoder.encode(text)]);
@@ -44,7 +44,7 @@ export function textOf(png, keyword) {
   return null;
 }
 
-/** Every chunk as { type, start of its data, end after its checksum }. */
+/** { type, start of its data, end after its checksum } of every chunk. */
 function* chunks(png) {
   if (png.length < 33 || SIGNATURE.some((byte, index) => png[index] !== byte)) throw new RangeError("this is not a PNG file");
   const view = new DataView(png.buffer, png.byteOffset, png.byteLength);
@@ -55,3 +55,35 @@ function* chunks(png) {
     at = end;
   }
 }
+
+const FORMAT = "rill-performance-1";
+
+export class Moves {
+  /** `now` in ms of any clock. */
+  constructor(settings, now) {
+    this.settings = { ...settings };
+    this.began = now;
+    this.moves = [];
+  }
+
+  add(patch, now) {
+    this.moves.push({ at: Math.round(now - this.began) / 1000, patch });
+  }
+
+  finish(now) {
+    return { format: FORMAT, settings: this.settings, moves: this.moves, seconds: Math.round(now - this.began) / 1000 };
+  }
+}
+
+/** What such a file holds, or null: times must rise and stay within its length. */
+export function parseMoves(value) {
+  if (value?.format !== FORMAT || !Array.isArray(value.moves) || !isObject(value.settings) || !(value.seconds >= 0)) return null;
+  let last = 0;
+  for (const { at, patch } of value.moves) {
+    if (!(at >= last && at <= value.seconds) || !isObject(patch)) return null;
+    last = at;
+  }
+  return { settings: value.settings, moves: value.moves, seconds: value.seconds };
+}
+
+const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
