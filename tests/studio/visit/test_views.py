@@ -256,18 +256,18 @@ async def test_who_waits_watches_who_is_on_until_the_wait_is_over() -> None:
     with serving(Limits(max_sessions=1, max_viewers=2), watch_waiting=True) as running:
         async with joined(running) as on, connected(running) as first, connected(running) as second:
             await on.round(RED)
-            await first.say("hello", protocol=1, picture={"format": "png"}, wait=True)
+            await first.send("hello", protocol=1, picture={"format": "png"}, wait=True)
             place = await first.next_text("waiting")
             viewer = await asyncio.to_thread(Viewer, running, str(place["view"]))
             await asyncio.to_thread(viewer.until, (200, 20, 20))
             assert (await on.next_text("turn"))["watched"] is True, "who is on knows"
-            await second.say("hello", protocol=1, wait=True)
+            await second.send("hello", protocol=1, wait=True)
             later = await second.next_text("waiting")
             assert later["view"] != place["view"]
-            await on.say("bye")
+            await on.send("bye")
             first.welcome = await first.next_text("welcome")
             assert b"--rill" in await asyncio.to_thread(viewer.answer.read), "it ends"
-            assert (await asyncio.to_thread(ask, running, f"/rill/view.mjpeg?token={place['view']}"))[0] == 404
+            assert (await asyncio.to_thread(request, running, f"/rill/view.mjpeg?token={place['view']}"))[0] == 404
             other = await asyncio.to_thread(Viewer, running, str(later["view"]))
             await first.round(BLUE)
             await asyncio.to_thread(other.until, (20, 20, 200))
@@ -277,7 +277,7 @@ async def test_who_waits_watches_who_is_on_until_the_wait_is_over() -> None:
 async def test_nobody_who_waits_watches_unless_the_operator_allows_it() -> None:
     with serving(Limits(max_sessions=1)) as running:
         async with joined(running) as on, connected(running) as first:
-            await first.say("hello", protocol=1, wait=True)
+            await first.send("hello", protocol=1, wait=True)
             assert "view" not in await first.next_text("waiting")
             assert "watched" not in await on.next_text("turn")
 
