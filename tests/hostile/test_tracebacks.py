@@ -17,6 +17,7 @@ from websockets.exceptions import ConnectionClosed
 
 from pipelines import FIELDS, StreamSpec
 from studio.model.change import CHANGEABLE, ChangeRule, merged_spec
+from studio.wire import websocket_protocol
 from studio.wire.limits import Limits
 from studio.wire.protocol import ProtocolError
 from tests.studio.fake import FakePipeline
@@ -85,10 +86,12 @@ class Tracebacks(logging.Handler):
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with serving(
-        MANY, changes=ChangeRule("alone", (tmp_path_factory.mktemp("models"),)), with_page=True, factory=FakePipeline
-    ) as server:
-        yield server
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(websocket_protocol, "LINGER_S", 0.05)  # after a failure; each example ends with one
+        with serving(
+            MANY, changes=ChangeRule("alone", (tmp_path_factory.mktemp("models"),)), with_page=True, factory=FakePipeline
+        ) as server:
+            yield server
 
 
 @pytest.fixture(autouse=True)
@@ -134,7 +137,7 @@ def test_spec_messages(running: Running, messages: list[str]) -> None:
     asyncio.run(_send(running, messages))
 
 
-@settings(PATIENT, max_examples=20)  # each waits for the closing handshake
+@PATIENT
 @given(st.lists(st.binary(max_size=40), min_size=1, max_size=3))
 def test_text_that_is_not_utf_8(running: Running, messages: list[bytes]) -> None:
     asyncio.run(_send(running, messages, text=True))
