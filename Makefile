@@ -7,9 +7,10 @@ DEV_STAMP := $(VENV)/.installed-dev
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 HASHED := --require-hashes --no-deps
 ARGS ?=
-# Tests use one thread each. The tests of a file run in one worker, because they share slow fixtures.
+# Tests use one thread each. The tests of a file run in one worker, because they share slow fixtures. Files start in the order of
+# tests/conftest.py, the long ones first; xdist would start those with the most tests first.
 WORKERS ?= 2
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: install install-dev lock run test check bench train clean
 

@@ -18,6 +18,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first: what starts last should be short, or one worker ends while another still has minutes to go."""
+    long = {item.path for item in items if item.get_closest_marker("long") or item.get_closest_marker("browser")}
+    items.sort(key=lambda item: item.path not in long)
+
+
 def pytest_collection_finish() -> None:
     """Exempt what is imported by now from garbage collection. Each graph of OpenVINO is built with two full collections, which
     took 0.3 s each for the objects of torch, diffusers and Gradio alone."""
@@ -41,3 +47,9 @@ def mini_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.miniature import save_miniature
 
     return save_miniature(tmp_path_factory.mktemp("models") / "mini")
+
+
+@pytest.fixture(scope="session")
+def graph_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for OpenVINO's graphs that files share: conversion is the slow part of many tests."""
+    return tmp_path_factory.mktemp("graphs")

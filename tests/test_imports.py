@@ -75,6 +75,7 @@ def test_the_page_is_served_without_the_model() -> None:
     assert done.stdout.split() == []
 
 
+@pytest.mark.long
 def test_a_picture_from_graphs_on_disk_needs_neither_diffusers_nor_transformers(mini_model: Path, tmp_path: Path) -> None:
     """A prompt that the first run has not seen; the cache is a folder of this test."""
     picture = tmp_path / "in.png"

@@ -89,6 +89,7 @@ def test_scaling(capsys: pytest.CaptureFixture[str], mini_model: Path) -> None:
     assert found["steps"]["1"]["batch_fps"] is None and found["steps"]["2"]["batch_ratio"] > 0.0
 
 
+@pytest.mark.long
 def test_sessions(
     capsys: pytest.CaptureFixture[str], mini_model: Path, started: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,6 +24,7 @@ def test_without_a_gpu_one_sentence_names_what_is_needed(
     assert "needs an NVIDIA GPU" in line and "--tiny" in line
 
 
+@pytest.mark.long
 def test_the_whole_command_in_miniature(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     shape = "sd-turbo"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

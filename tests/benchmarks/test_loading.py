@@ -17,6 +17,7 @@ def test_widths_are_divided_and_nothing_else() -> None:
     assert loading._narrowed(config, ("a", "b"), 2) == {"a": [160, 320], "b": 512, "c": 5}
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_the_first_frame_is_measured_against_the_estimate_and_unloading_frees(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -153,6 +153,7 @@ def test_guidance_inside_an_lcm_changes_the_picture_at_no_row(pipelines: dict[st
     assert close(same, other, 0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family, reuse", [("sdxl", True), ("lcm", False)])
 def test_openvino_agrees_with_eager(
     folders: dict[str, Path], pipelines: dict[str, StreamPipeline], family: str, reuse: bool

@@ -88,8 +88,8 @@ def patch_of(case: Case) -> dict[str, object]:
     return patch
 
 
-def pipeline_of(model: Path, backend: str) -> StreamPipeline:
-    made = load(StreamSpec(str(model), SIZE, SIZE, backend, "float32"))
+def pipeline_of(model: Path, backend: str, cache: Path | None = None) -> StreamPipeline:
+    made = load(StreamSpec(str(model), SIZE, SIZE, backend, "float32"), cache)
     for values in SWITCHES["cache"]:
         made.prepare(Settings().patched(values))
     return made
@@ -101,8 +101,8 @@ def eager(mini_model: Path) -> StreamPipeline:
 
 
 @pytest.fixture(scope="module")
-def openvino(mini_model: Path) -> StreamPipeline:
-    return pipeline_of(mini_model, "openvino")
+def openvino(mini_model: Path, graph_cache: Path) -> StreamPipeline:
+    return pipeline_of(mini_model, "openvino", graph_cache)
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +152,7 @@ def test_the_cases_hold_every_pair() -> None:
     assert len(CASES) < 45
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)  # some 20 s on an idle core, far more beside other work
 @pytest.mark.parametrize("backend", ["openvino", "compiled"])
 def test_every_pair_of_switches_draws_what_eager_draws(

@@ -98,6 +98,7 @@ def apart(got: list[list[Answer]], expected: list[list[Answer]]) -> float:
     return float(max((a - b).abs().max() for a, b in pairs) / max(b.abs().max() for _, b in pairs))
 
 
+@pytest.mark.long
 def test_live_scales_in_one_batch_draw_what_eager_draws(pair: tuple[StreamPipeline, StreamPipeline]) -> None:
     eager, static = pair
     before = len(COMPILED)

@@ -14,7 +14,7 @@ CLIP = clips.clip("handheld", SIZE, SIZE)
 
 
 def test_every_graph_of_int8_is_calibrated_with_inputs_of_its_own_shape(calibrated: Path) -> None:
-    pipeline = load(StreamSpec(str(calibrated), SIZE, SIZE, "openvino", "float32"))
+    pipeline = load(StreamSpec(str(calibrated), SIZE, SIZE, "openvino", "float32"), warm=False)
     samples = Calibration(pipeline.graphs.parts, pipeline.spec)
     for part, rows, branch in (
         ("full", 2, None),

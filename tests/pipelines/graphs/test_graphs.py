@@ -17,8 +17,8 @@ SIZE = 128
 CLIP = clips.clip("handheld", SIZE, SIZE)
 
 
-def test_a_batch_over_several_buckets_is_the_same_as_one_by_one(mini_model: Path) -> None:
-    pipeline = load(StreamSpec(str(mini_model), SIZE, SIZE, "openvino", "float32"))
+def test_a_batch_over_several_buckets_is_the_same_as_one_by_one(mini_model: Path, graph_cache: Path) -> None:
+    pipeline = load(StreamSpec(str(mini_model), SIZE, SIZE, "openvino", "float32"), graph_cache)
     settings = Settings()
     alone = [pipeline.step([Entry(pipeline.open(settings), Frame(0, 0.0, CLIP[i]), settings)])[0] for i in range(3)]
     pipeline.prepare(settings, sessions=3)

@@ -244,6 +244,7 @@ def test_the_timed_graph_is_convolutions_in_the_requested_precision() -> None:
         assert result.shape == (1, 8, 16, 16) and np.isfinite(result).all() and result.std() > 0
 
 
+@pytest.mark.long
 def test_int8_draws_nearly_the_reference_picture_and_is_kept_on_disk(
     calibrated: Path, reference: Pixels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,6 +25,7 @@ def uses(*loras: tuple[Path, float]) -> list[dict[str, object]]:
     return [{"name": str(path), "weight": weight} for path, weight in loras]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("backend", ["eager", "openvino"])
 async def test_loras_come_and_go_while_the_picture_moves(tmp_path: Path, backend: str) -> None:

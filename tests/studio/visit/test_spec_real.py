@@ -22,8 +22,11 @@ from tests.studio.harness import SIZE, joined, serving
 from tests.studio.visit.spec_changes import size
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
-async def test_real_backends_and_sizes_while_a_client_streams(mini_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_real_backends_and_sizes_while_a_client_streams(
+    mini_model: Path, graph_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """eager → openvino → compile → 192 → 128 on a miniature: nothing is lost, and nothing of the old pipelines remains.
 
     torch.compile captures its graphs but generates no code, which takes it minutes beside a stream; test_backends.py has that.
@@ -33,7 +36,7 @@ async def test_real_backends_and_sizes_while_a_client_streams(mini_model: Path, 
     made: list[weakref.ref[Any]] = []
 
     def factory(spec: StreamSpec) -> Any:
-        pipeline = load(replace(spec, model=str(mini_model)))
+        pipeline = load(replace(spec, model=str(mini_model)), graph_cache)
         made.append(weakref.ref(pipeline))
         made.append(weakref.ref(pipeline.graphs.parts))
         return pipeline
