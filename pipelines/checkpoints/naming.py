@@ -13,6 +13,13 @@ from pipelines.values.types import LoraUse, ModelError
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 MAX_STRENGTH = 4.0
+ONCE = {
+    "control": "ControlNet",
+    "picture": "adapter for picture prompts",
+    "autoencoder": "autoencoder",
+    "prediction": "prediction type",
+}
+"""Kinds of parts of which a model takes one only."""
 
 
 def describe(name: str) -> ModelInfo:
@@ -28,11 +35,54 @@ def describe(name: str) -> ModelInfo:
         return _pinned(REGISTRY[name])
     if Path(name).expanduser().exists():
         return local(Path(name).expanduser())
-    first, *extras = name.split("+")
+    first, *extras = _pieces(name)
     info = _registered(first) or _unregistered(first)
+    _check_once(extras)
     for extra in extras:
         info = _with(info, extra)
     return dataclasses.replace(info, name=name if len(name) < 80 else info.name) if extras else info
+
+
+def _pieces(name: str) -> list[str]:
+    """The parts of a name between its plus signs. A path on this machine may contain plus signs itself: of all ways to read a
+    part, the longest that exists counts."""
+    words, pieces = name.split("+"), []
+    while words:
+        counts = (count for count in range(len(words), 1, -1) if _is_path("+".join(words[:count])))
+        count = next(counts, 1)
+        pieces.append("+".join(words[:count]))
+        words = words[count:]
+    return pieces
+
+
+def _is_path(piece: str) -> bool:
+    """Whether a part of a name is a path that exists: with a strength behind it, or control= or picture= before it."""
+    plain = piece.removeprefix("control=").removeprefix("picture=")
+    what, colon, number = plain.rpartition(":")
+    try:
+        return any(Path(path).expanduser().exists() for path in (plain, *((what,) if colon and _is_number(number) else ())))
+    except (OSError, ValueError):  # too long, or with a zero byte
+        return False
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_once(extras: list[str]) -> None:
+    """Raises ModelError for two parts of which a model takes one."""
+    kinds: dict[str, str] = {}
+    for extra in extras:
+        known = EXTRAS.get(extra)
+        part = extra.partition("=")[0]
+        kind = known.kind if known is not None else part if part != extra else "prediction" if extra in PREDICTIONS else "lora"
+        if kind in ONCE and kind in kinds:
+            raise ModelError(f"{kinds[kind]!r} and {extra!r}: a model takes one {ONCE[kind]}")
+        kinds[kind] = extra
 
 
 def with_loras(info: ModelInfo, loras: Iterable[LoraUse]) -> ModelInfo:
@@ -88,10 +138,13 @@ def _with(info: ModelInfo, extra: str) -> ModelInfo:
     if extra in PREDICTIONS:
         return dataclasses.replace(info, prediction=extra)
     part, equals, where = extra.partition("=")
+    if equals and not where:
+        raise ModelError(f"{extra!r}: names nothing after the equals sign")
     if equals and part in ("control", "picture"):
         return _conditioned(info, part, where)
     what, colon, number = extra.rpartition(":")
-    return _added(info, what, _strength(extra, number)) if colon else _added(info, extra, 1.0)
+    whole = colon and not _is_number(number) and _is_path(extra)  # a path with a colon in it
+    return _added(info, what, _strength(extra, number)) if colon and not whole else _added(info, extra, 1.0)
 
 
 def _added(info: ModelInfo, what: str, strength: float) -> ModelInfo:
@@ -136,6 +189,6 @@ def _strength(extra: str, number: str) -> float:
         strength = float(number)
     except ValueError:
         raise ModelError(f"{extra!r}: {number!r} is not a strength") from None
-    if not 0.0 <= strength <= MAX_STRENGTH:
-        raise ModelError(f"{extra!r}: a strength from 0 to {MAX_STRENGTH:g} is allowed")
+    if not -MAX_STRENGTH <= strength <= MAX_STRENGTH:
+        raise ModelError(f"{extra!r}: a strength from {-MAX_STRENGTH:g} to {MAX_STRENGTH:g} is allowed")
     return strength

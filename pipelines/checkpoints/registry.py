@@ -28,6 +28,8 @@ TURBO_LICENCE = "Stability AI licence, LICENSE of its repository (its card's tag
 FEW_STEPS = "Trained without guidance: leave guidance off."
 ONE_LEVEL = "Trained at one noise level, so the strength has no effect: little of the source remains."
 
+NEAREST = "The strength moves to the nearest trained timestep; with all steps it has no effect, so take fewer."
+
 POCKET = ModelInfo(
     name="pocket",
     title="Pocket: the small model that ships with Rill",
@@ -123,7 +125,7 @@ _MODELS = (
             prediction="sample" if steps == 1 else "epsilon",
             autoencoder=TAESDXL,
             examples=PROMPTS,
-            advice=f"{FEW_STEPS} {ONE_LEVEL if steps == 1 else 'The strength moves to the nearest trained timestep.'}",
+            advice=f"{FEW_STEPS} {ONE_LEVEL if steps == 1 else NEAREST}",
             source="arXiv 2402.13929, model card",
         )
         for steps, file in (
@@ -145,7 +147,7 @@ _MODELS = (
         trained_timesteps=(999, 749, 499, 249),
         autoencoder=TAESDXL,
         examples=PROMPTS,
-        advice=f"{FEW_STEPS} The strength moves to the nearest trained timestep.",
+        advice=f"{FEW_STEPS} {NEAREST}",
         source="arXiv 2402.13929, model card",
     ),
     ModelInfo(

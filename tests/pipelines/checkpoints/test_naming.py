@@ -74,8 +74,8 @@ def test_extras_are_added_in_order(tmp_path: Path) -> None:
         ("sd-turbo+nothing", "registered are lcm-lora"),
         ("sdxl-turbo+lcm-lora", "lcm-lora is for sd15; sdxl-turbo is sdxl"),
         ("sd-turbo+lcm-lora:much", "not a strength"),
-        ("a/b+lcm-lora:9", "from 0 to 4"),
-        ("a/b+lcm-lora:nan", "from 0 to 4"),
+        ("a/b+lcm-lora:9", "from -4 to 4"),
+        ("a/b+lcm-lora:nan", "from -4 to 4"),
         ("a/b+c/../d.safetensors", "is not a file"),
         ("a/b+../no-such-file-anywhere", "is not a file"),
         ("a/b+/etc/passwd.safetensors", "is not a file"),
@@ -115,3 +115,30 @@ def test_the_registry_is_consistent() -> None:
     assert REGISTRY["sdxl-lightning-1step"].prediction == "sample"
     assert REGISTRY["sdxl-lightning-4step"].trained_timesteps == (999, 749, 499, 249)
     assert REGISTRY["hyper-sdxl-1step"].trained_timesteps == (800,)
+
+
+@pytest.mark.parametrize(
+    ("extras", "words"),
+    [
+        ("control=a/b+control=c/d", "takes one ControlNet"),
+        ("canny-sd15+control=c/d", "takes one ControlNet"),
+        ("taesd+taesdxl", "takes one autoencoder"),
+        ("picture=a+picture=b", "takes one adapter for picture prompts"),
+        ("epsilon+v_prediction", "takes one prediction type"),
+        ("control=", "names nothing after the equals sign"),
+    ],
+)
+def test_parts_of_which_a_model_takes_one_are_not_given_twice(extras: str, words: str) -> None:
+    with pytest.raises(ModelError, match=words):
+        describe(f"a/b+{extras}")
+
+
+def test_every_path_may_contain_plus_signs_and_colons(tmp_path: Path) -> None:
+    names = ["mo+del", "lo+ra:1.safetensors", "con+trol", "ad+ap+ter"]
+    for name in names:
+        (tmp_path / name).mkdir()
+    model, lora, control, picture = (tmp_path / name for name in names)
+    info = describe(f"{model}+{lora}:-0.5+taesd+control={control}+picture={picture}+{lora}")
+    assert info.base == model and [(part.location, part.strength) for part in info.loras] == [(lora, -0.5), (lora, 1.0)]
+    assert info.control == control and info.picture is not None and info.picture.weights == picture
+    assert info.autoencoder is not None
