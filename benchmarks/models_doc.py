@@ -82,9 +82,12 @@ of two pictures keeps the mixture.
 
 The server also fits the numbers to the picture in the background, 180 steps in about 45 s of processor time, one picture at a
 time, at `serve --fit-share` of one core (0.5; 0 fits none). `app.py fit PICTURE STYLE.safetensors` does the same from file to
-file. `assets/styles` has seven fitted styles of public-domain paintings (Hokusai, Van Gogh, Kandinsky, Renoir); each file names
-its painting. `python -m training painter fit` makes them, with a fixed seed, from paintings of the Debian package
-gcompris-qt-data 3.1-2.
+file.
+
+Styles in the folder `styles` of a model are looks by their names: the prompt "woodblock wave, at night" paints in that style,
+`understood` lists it with the kind `style`, and the page shows it in the group "Paintings". `assets/pocket/styles` has seven
+fitted styles of public-domain paintings (Hokusai, Van Gogh, Kandinsky, Renoir); each file names its painting. `python -m
+training painter fit` makes them, with a fixed seed, from paintings of the Debian package gcompris-qt-data 3.1-2.
 
 ## Files and downloads
 

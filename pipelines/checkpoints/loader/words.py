@@ -39,8 +39,9 @@ def read_words(folder: Folder, vocabulary: Vocabulary) -> Reader | None:
 
 
 def kinds_of(vocabulary: Vocabulary) -> dict[str, str]:
-    """Every prompt of the model with its kind, looks first; a modifier's kind is its group."""
-    looks = {word.prompt: "look" for word in (*vocabulary.looks, *vocabulary.painted)}
+    """Every prompt of the model with its kind, looks first; a modifier's kind is its group, a named style's is "style"."""
+    looks = {word.prompt: "look" for word in vocabulary.looks}
+    looks |= {look.prompt: "look" if look.made is None else "style" for look in vocabulary.painted}
     return {word.prompt: "scene" for word in vocabulary.scenes} | {w.prompt: w.group for w in vocabulary.modifiers} | looks
 
 

@@ -18,14 +18,16 @@ TOGETHER = 8  # words whose meaning is guessed at once
 LIKE = (0.62, 0.04)
 """Least cosine and least margin at which words are taken for a prompt of the model."""
 NEAR = 0.3  # least cosine at which the nearest prompt is named beside unknown words
+LOOKS = ("look", "style")
+"""Kinds that say how the whole picture is drawn."""
 PLAIN = "photo"
 """The prompt where nothing was understood."""
 
 
 @dataclass(frozen=True, slots=True)
 class Understood:
-    """words, as typed, and the prompt of the model that they were taken for. kind: look, palette, light, texture, intensity or
-    scene."""
+    """words, as typed, and the prompt of the model that they were taken for. kind: look, style, palette, light, texture,
+    intensity or scene."""
 
     words: str
     meaning: str
@@ -57,7 +59,7 @@ class Reading:
     @property
     def looks(self) -> tuple[str, ...]:
         """The looks that were understood, in order."""
-        return tuple(dict.fromkeys(one.meaning for one in self.understood if one.kind == "look"))
+        return tuple(dict.fromkeys(one.meaning for one in self.understood if one.kind in LOOKS))
 
 
 def untouched(prompt: str) -> Reading:
@@ -114,7 +116,7 @@ class Reader:
         return [match for match in matches if not (specific and match.phrase is not None and match.phrase.general)]
 
     def _has_look(self, phrase: Phrase) -> bool:
-        return any(self._kinds[prompt] == "look" for prompt in phrase.means)
+        return any(self._kinds[prompt] in LOOKS for prompt in phrase.means)
 
     def _take(self, draft: Draft, matches: Sequence[Match]) -> None:
         """What known phrases mean."""
@@ -173,14 +175,14 @@ class Reader:
         """Whether a guess is good enough. A guessed look does not join a named one."""
         if guess.cosine < LIKE[0] or guess.margin < LIKE[1]:
             return False
-        return self._kinds[guess.prompt] != "look" or not any(one.kind == "look" for _, one in draft.understood)
+        return self._kinds[guess.prompt] not in LOOKS or not any(one.kind in LOOKS for _, one in draft.understood)
 
     def _guessed(self, draft: Draft, span: Sequence[int], guess: Guess) -> Understood:
         return Understood(draft.words(span[0], span[-1]), guess.prompt, self._kinds[guess.prompt], "meaning")
 
     def _without_effect(self, draft: Draft) -> None:
         """Words of intensity have no effect without a look that is not painted: they are unknown."""
-        drawn = any(one.kind == "look" and one.meaning not in self._painted for _, one in draft.understood)
+        drawn = any(one.kind in LOOKS and one.meaning not in self._painted for _, one in draft.understood)
         idle = [pair for pair in draft.understood if pair[1].kind == "intensity" and not drawn]
         draft.understood = [pair for pair in draft.understood if pair not in idle]
         draft.unknown += [(place, Unknown(one.words)) for place, one in idle]
@@ -189,7 +191,9 @@ class Reader:
         """The model's own words for what was understood: looks, scenes, then what modifies them."""
         kinds: dict[str, list[str]] = {}
         for one in understood:
-            listed = kinds.setdefault({"look": "look", "scene": "scene", "intensity": "intensity"}.get(one.kind, "other"), [])
+            listed = kinds.setdefault(
+                {"look": "look", "style": "look", "scene": "scene", "intensity": "intensity"}.get(one.kind, "other"), []
+            )
             if one.meaning not in listed:
                 listed.append(one.meaning)
         looks = kinds.get("look", [])

@@ -10,7 +10,19 @@ import pytest
 import torch
 
 from benchmarks import clips
-from pipelines import Entry, Frame, ModelError, Pixels, Settings, StreamPipeline, StreamSpec, describe, load
+from pipelines import (
+    Entry,
+    Frame,
+    ModelError,
+    PictureStyle,
+    Pixels,
+    Settings,
+    StreamPipeline,
+    StreamSpec,
+    describe,
+    load,
+    write_style,
+)
 from pipelines.checkpoints.loader.parts import ModelParts
 from pipelines.graphs.graphs import GraphKey
 from pipelines.networks.painter import Painter
@@ -131,6 +143,36 @@ def test_until_the_graph_is_ready_pictures_come_unpainted(folder: Path) -> None:
     assert np.array_equal(early, once(pipeline, prompt="photo"))
     pipeline.prepare(wish)
     assert distance(once(pipeline, prompt="ink wash"), early) > 5.0
+
+
+def test_a_style_s_name_in_the_words_paints_as_the_style_itself(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "model")
+    (tmp_path / "model/styles").mkdir()
+    parts = ModelParts(describe(str(folder)))
+    style = PictureStyle(parts.style_table.numpy().mean(0), parts.painter_fingerprint, "red waves")
+    (tmp_path / "model/styles/red.safetensors").write_bytes(write_style(style))
+    pipeline = load(StreamSpec(str(tmp_path / "model"), SIZE, SIZE, "eager", "float32"))
+    pipeline.prepare(Settings().patched({"prompt": "red waves"}))
+    wish = Settings().patched({"prompt": "photo"})
+    state = pipeline.open(wish)
+    state.set_picture(style)
+    (output,) = pipeline.step([Entry(state, frame(), wish)])
+    assert output.pixels is not None
+    wanted = output.pixels.numpy()
+    assert distance(once(pipeline, prompt="Red Waves"), wanted) < 0.5
+    assert distance(once(pipeline, prompt="photo"), wanted) > 5.0
+    mixed = once(pipeline, prompt="red waves, ink wash")
+    assert distance(mixed, wanted) > 2.0 and distance(mixed, once(pipeline, prompt="ink wash")) > 2.0
+    assert "red waves" in pipeline.info.prompts
+
+
+def test_a_style_of_another_painter_in_the_folder_is_an_error_that_names_it(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "model")
+    (tmp_path / "model/styles").mkdir()
+    style = PictureStyle(ModelParts(describe(str(folder))).style_table[0].numpy(), "0123456789ab", "red waves")
+    (tmp_path / "model/styles/red.safetensors").write_bytes(write_style(style))
+    with pytest.raises(ModelError, match="styles: red waves: is for another painter"):
+        _ = ModelParts(describe(str(tmp_path / "model"))).styles
 
 
 def test_a_look_beyond_the_table_is_an_error_that_names_it(mini_model: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines import Entry, ModelError, Pixels, Settings, StreamPipeline, StreamSpec, describe, load
+from pipelines import Entry, ModelError, PictureStyle, Pixels, Settings, StreamPipeline, StreamSpec, describe, load, write_style
 from pipelines.checkpoints.loader.parts import ModelParts
 from tests.pipelines.engine.test_painted import LOOKS, SIZE, add_painter, frame
 from tests.words_folder import add_words, table, tensors
@@ -41,6 +41,19 @@ def once(pipeline: StreamPipeline, **changes: object) -> Pixels:
     (output,) = pipeline.step([Entry(pipeline.open(settings), frame(), settings)])
     assert output.pixels is not None
     return output.pixels.numpy()
+
+
+def test_a_named_style_is_understood_as_a_style_and_stands_for_a_look(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "model")
+    (tmp_path / "model/styles").mkdir()
+    parts = ModelParts(describe(str(folder)))
+    style = PictureStyle(parts.style_table[0].numpy(), parts.painter_fingerprint, "red waves")
+    (tmp_path / "model/styles/red.safetensors").write_bytes(write_style(style))
+    made = load(StreamSpec(str(tmp_path / "model"), SIZE, SIZE, "eager", "float32"), warm=False)
+    found = made.understood(Settings().patched({"prompt": "make a Red Waves spreadsheet"})).listed()
+    named = {"setting": "prompt", "words": "Red Waves", "meaning": "red waves", "kind": "style", "by": "name"}
+    assert found["understood"] == [named] and [one["words"] for one in found["unknown"]] == ["spreadsheet"]
+    assert made.graphs.parts.read_words("spreadsheet red waves after dark").text == "red waves, night"
 
 
 @pytest.mark.parametrize(

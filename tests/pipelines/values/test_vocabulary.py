@@ -1,11 +1,13 @@
 """The list of looks in a model folder: read, absent, and refused with the field that is wrong."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from pipelines import REGISTRY, ModelError, ModelInfo
+from pipelines import REGISTRY, ModelError, ModelInfo, PictureStyle, write_style
 from pipelines.values.vocabulary import FILE, PAINTER, PaintedLook, Vocabulary, Word, read_vocabulary
 
 LOOK = {"name": "oil", "title": "Oil painting", "prompt": "oil painting", "group": "painting"}
@@ -62,6 +64,44 @@ def test_a_painted_look_replaces_the_look_of_its_prompt(tmp_path: Path) -> None:
 def test_bad_painted_looks_are_refused(tmp_path: Path, content: object, message: str) -> None:
     place = painter(tmp_path, content)
     with pytest.raises(ModelError, match=f"painter/config.json: .*{message}"):
+        read_vocabulary(place)
+
+
+WAVES = PictureStyle(np.ones(4, np.float32), "0123456789ab", "red waves")
+
+
+def styled(folder: Path, *files: bytes) -> Path:
+    (folder / "styles").mkdir()
+    for index, data in enumerate(files):
+        (folder / f"styles/{index}.safetensors").write_bytes(data)
+    return folder
+
+
+def test_styles_of_pictures_are_painted_looks_by_their_names(tmp_path: Path) -> None:
+    known = read_vocabulary(styled(folder(tmp_path, {"looks": [LOOK]}), write_style(WAVES)))
+    (look,) = known.painted
+    assert (look.name, look.title, look.prompt, look.group) == ("red-waves", "Red waves", "red waves", "paintings")
+    assert look.made is not None and look.made.painter == WAVES.painter and look.over == "photo"
+
+
+@pytest.mark.parametrize(
+    ("style", "message"),
+    [
+        (write_style(WAVES)[:-2], "damaged"),
+        (write_style(replace(WAVES, name="")), "must be one that no other look has"),
+        (write_style(replace(WAVES, name="Oil Painting")), "'Oil Painting' must be one that no other look has"),
+        (bytes(300_000), "larger than 0.25 MB"),
+    ],
+)
+def test_bad_styles_of_a_folder_are_refused(tmp_path: Path, style: bytes, message: str) -> None:
+    place = styled(folder(tmp_path, {"looks": [LOOK]}), style)
+    with pytest.raises(ModelError, match=f"styles/0.safetensors: .*{message}"):
+        read_vocabulary(place)
+
+
+def test_a_name_is_given_to_one_style_only(tmp_path: Path) -> None:
+    place = styled(tmp_path, write_style(WAVES), write_style(replace(WAVES, name="RED waves")))
+    with pytest.raises(ModelError, match=r"styles/1\.safetensors: its name 'RED waves'"):
         read_vocabulary(place)
 
 

@@ -15,7 +15,7 @@ from training.painter.examples import EXAMPLES
 from training.painter.sources import HELD_OUT
 
 FOLDER = Path(__file__).parents[3] / "assets"
-FILES = sorted((FOLDER / "styles").glob("*.safetensors"))
+FILES = sorted((FOLDER / "pocket/styles").glob("*.safetensors"))
 
 
 def test_there_are_six_of_the_listed_ones_and_none_is_held_out() -> None:
