@@ -22,6 +22,9 @@ from pipelines.media.timing import Stamped, timed
 from pipelines.media.values import AS_IT_IS, MediaError, ReadOptions, TimedPicture
 from pipelines.values.types import Pixels
 
+FAILURES = (av.error.FFmpegError, OSError, ValueError)
+"""What FFmpeg and the system raise for files."""
+
 ALPHA_DECODERS = {"vp9": "libvpx-vp9", "vp8": "libvpx"}  # FFmpeg's own decoders of these leave the alpha away
 STILL_CODECS = ("mjpeg", "png", "apng", "bmp", "gif", "tiff", "webp")
 MAX_SIDE = 16_384
@@ -69,7 +72,7 @@ class ClipReader:
                 self._container = av.open(address(path))
         except FileNotFoundError:
             raise MediaError(f"{path}: no such file") from None
-        except (OSError, ValueError) as error:
+        except FAILURES as error:
             raise MediaError(f"{path}: is neither a readable picture nor a readable clip ({reason(error)})") from error
         try:
             self._stream = self._best()
@@ -109,9 +112,10 @@ class ClipReader:
         moving = [stream for stream in found if not stream.disposition & Disposition.attached_pic]
         if not moving:
             raise MediaError(f"{self.path}: contains no video stream")
+        moving = [stream for stream in moving if stream.codec_context is not None and stream.width > 0]
+        if not moving:
+            raise MediaError(f"{self.path}: there is no decoder for its video")
         best = max(moving, key=_rank)
-        if best.codec_context is None or not best.width:
-            raise MediaError(f"{self.path}: its video cannot be decoded")
         if len(moving) > 1:
             self.notes.append(f"of {len(moving)} video streams the largest is used, {best.width}x{best.height}")
         return best
@@ -126,8 +130,14 @@ class ClipReader:
             at = None if frame.pts is None else frame.pts * base
             if self._start is None:
                 self._start = at or Fraction(0)
-            ready = self._pictures(frame)
             times.append((at, frame.duration * base if frame.duration else None))
+            try:
+                ready = self._pictures(frame)
+            except FAILURES as error:  # a header that is broken: the frames inside of the graph go with it
+                self._graph = self._kind = None
+                times.clear()
+                self.damage = f"it has frames that cannot be shown ({reason(error)})"
+                continue
             for pixels in ready:
                 shown += 1
                 yield pixels, *times.popleft()
@@ -146,9 +156,9 @@ class ClipReader:
             lost += packet.is_corrupt
             try:
                 yield from decoder.decode(packet)
-            except (OSError, ValueError) as error:
+            except FAILURES as error:
                 lost, why = lost + (not packet.is_corrupt), f" ({reason(error)})"
-        with contextlib.suppress(OSError, ValueError):  # after damage that is counted already
+        with contextlib.suppress(*FAILURES):  # after damage that is counted already
             yield from decoder.decode(None)
         promised = self._promised()
         if promised > packets:
@@ -162,7 +172,7 @@ class ClipReader:
             try:
                 with heard() as messages:
                     packet = next(packets, None)
-            except (OSError, ValueError) as error:
+            except FAILURES as error:
                 self.damage = f"it cannot be read to its end ({reason(error)})"
                 return
             if any(word in text for _, _, text in messages for word in CUT_WORDS):
@@ -242,7 +252,7 @@ class ClipReader:
 
 def _rank(stream: Any) -> tuple[bool, int, bool]:
     """The larger, the better; a picture in a stream of its own comes last."""
-    still = stream.frames == 1 or (stream.codec_context is not None and stream.codec_context.name in STILL_CODECS)
+    still = stream.frames == 1 or stream.codec_context.name in STILL_CODECS
     return not still, stream.width * stream.height, bool(stream.disposition & Disposition.default)
 
 

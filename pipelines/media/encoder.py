@@ -11,7 +11,7 @@ from typing import Any
 import av
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
-from pipelines.media.clip import address, reason
+from pipelines.media.clip import FAILURES, address, reason
 from pipelines.media.sound import Sound
 from pipelines.media.values import MediaError
 from pipelines.values.types import Pixels
@@ -53,7 +53,7 @@ class ClipWriter:
         options = {"movflags": "+faststart"} if form.muxer == "mp4" else {}
         try:
             self._container = av.open(address(path), "w", format=form.muxer, options=options)
-        except (OSError, ValueError) as error:
+        except FAILURES as error:
             raise MediaError(f"{path}: cannot be written ({reason(error)})") from error
         self._stream: Any = self._container.add_stream(form.codec, rate=Fraction(fps).limit_denominator(1001))
         self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, form.pixels
@@ -89,9 +89,12 @@ class ClipWriter:
             if self._sound is not None:
                 self._mux(self._sound.packets(None))
         finally:
-            self._container.close()
             if self._sound is not None:
                 self._sound.close()
+            try:
+                self._container.close()
+            except FAILURES as error:
+                raise MediaError(f"{self.path}: cannot be written ({reason(error)})") from error
 
     def _mux(self, packets: Any) -> None:
         try:
@@ -99,7 +102,7 @@ class ClipWriter:
                 if packet.stream is self._stream and packet.pts in self._durations:
                     packet.duration = self._durations.pop(packet.pts)
                 self._container.mux(packet)
-        except (OSError, ValueError) as error:
+        except FAILURES as error:
             raise MediaError(f"{self.path}: cannot be written ({reason(error)})") from error
 
 
@@ -140,10 +143,10 @@ class AnimationWriter:
             self.notes.append(f"{self._left_out} pictures were shorter than this kind of file can show, and were left out")
         try:
             if self.form is WEBP:
-                self.path.write_bytes(with_last_duration(bytes(self._packets[0]), last))
+                self.path.write_bytes(lasting(bytes(self._packets[0]), self._begun + last))
             else:
                 self._mux({"final_delay": str(last)} if self.form is GIF else {"final_delay": f"{last}/1000", "plays": "0"})
-        except (OSError, ValueError) as error:
+        except FAILURES as error:
             raise MediaError(f"{self.path}: cannot be written ({reason(error)})") from error
 
     def _mux(self, options: dict[str, str]) -> None:
@@ -155,17 +158,20 @@ class AnimationWriter:
                 container.mux(packet)
 
 
-def with_last_duration(webp: bytes, milliseconds: int) -> bytes:
-    """An animated WebP whose last frame is shown for so long; FFmpeg's encoder gives it the mean of the others. A WebP of one
-    frame stays as it is."""
+def lasting(webp: bytes, milliseconds: int) -> bytes:
+    """An animated WebP that lasts so long: its last frame is shown until then. FFmpeg's encoder gives that frame the mean of the
+    others. A WebP of one frame stays as it is."""
     place, last = 12, -1  # chunks follow the RIFF header: four letters, their size, data of an even length
     while place + 8 <= len(webp):
         size = struct.unpack_from("<I", webp, place + 4)[0]
-        last = place + 8 if webp[place : place + 4] == b"ANMF" else last
+        if webp[place : place + 4] == b"ANMF":
+            if last >= 0:
+                milliseconds -= int.from_bytes(webp[last : last + 3], "little")
+            last = place + 20
         place += 8 + size + size % 2
     if last < 0:
         return webp
-    return webp[: last + 12] + min(milliseconds, 0xFFFFFF).to_bytes(3, "little") + webp[last + 15 :]
+    return webp[:last] + max(1, min(milliseconds, 0xFFFFFF)).to_bytes(3, "little") + webp[last + 3 :]
 
 
 def _frame(pixels: Pixels, form: str) -> Any:

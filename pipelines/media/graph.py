@@ -22,6 +22,15 @@ PLAIN_PRIMARIES = (0, 1, 2, 4, 5, 6, 7, 8, 22)
 MATRICES = {1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020nc", 10: "bt2020c"}
 
 
+QUARTERS: tuple[tuple[tuple[str, str], ...], ...] = (
+    (),
+    (("transpose", "cclock"),),
+    (("hflip", ""), ("vflip", "")),
+    (("transpose", "clock"),),
+)
+"""The filters for so many quarter turns to the left."""
+
+
 @dataclass(frozen=True, slots=True)
 class FrameKind:
     """What a graph is built for. matrix: as H.273 counts; turn: the filters that make the picture upright."""
@@ -52,7 +61,7 @@ def kind_of(frame: Any, interlaced: bool) -> FrameKind:
         frame.color_range == 2 or frame.format.name.startswith("yuvj"),
         frame.color_trc not in PLAIN_TRANSFERS or frame.color_primaries not in PLAIN_PRIMARIES,
         interlaced,
-        upright(_display_matrix(frame)),
+        turn_of(frame),
     )
 
 
@@ -140,9 +149,13 @@ def _scaling(kind: FrameKind, width: int, height: int) -> str:
     return scaling
 
 
-def _display_matrix(frame: Any) -> Sequence[int] | None:
-    data = next((data for data in frame.side_data if data.type == SideDataType.DISPLAYMATRIX), None)
-    return None if data is None else np.frombuffer(data, np.int32).tolist()
+def turn_of(frame: Any) -> tuple[tuple[str, str], ...]:
+    """The filters that make a frame upright."""
+    try:
+        data = next((data for data in frame.side_data if data.type == SideDataType.DISPLAYMATRIX), None)
+    except ValueError:  # side data of a kind that PyAV does not name hides all others; the angle is still known
+        return QUARTERS[round(frame.rotation / 90) % 4]
+    return upright(None if data is None else np.frombuffer(data, np.int32).tolist())
 
 
 def tone_mapped(pixels: Pixels, primaries: int, transfer: int) -> Pixels:

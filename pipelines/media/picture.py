@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import pi_heif
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from pipelines.media.colour import to_rgb
 from pipelines.media.fitting import fit
@@ -26,7 +27,8 @@ DEFAULT_DELAY = 100
 SHORTEST_DELAY = 10
 """Milliseconds. Browsers show a frame with a delay of at most 10 ms for 100."""
 
-BROKEN = (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError, EOFError, IndexError)
+BROKEN = Exception
+"""What Pillow raises for a broken file: each of its decoders has errors of its own, from SyntaxError to RuntimeError."""
 
 Image.init()
 pi_heif.register_heif_opener()
@@ -35,7 +37,7 @@ pi_heif.register_heif_opener()
 def identified(path: Path) -> bool:
     """Is the file's content a picture or an animation that Pillow reads? Raises MediaError for a missing file."""
     try:
-        with _opened(path):
+        with quiet(), _opened(path):
             return True
     except FileNotFoundError:
         raise MediaError(f"{path}: no such file") from None
@@ -46,9 +48,11 @@ def identified(path: Path) -> bool:
 def read_picture(path: Path, width: int, height: int, options: ReadOptions = AS_IT_IS) -> Pixels:
     """One picture file as uint8 [height, width, 3]; of an animation the first frame. Raises MediaError."""
     try:
-        with _opened(path) as picture:
+        with quiet(), _opened(path) as picture:
             _bounded(path, picture)
             return _finished(picture, width, height, options)
+    except MediaError:
+        raise
     except FileNotFoundError:
         raise MediaError(f"{path}: no such file") from None
     except BROKEN as error:
@@ -58,10 +62,12 @@ def read_picture(path: Path, width: int, height: int, options: ReadOptions = AS_
 def open_pictures(path: Path, width: int, height: int, options: ReadOptions) -> Source:
     """A picture, or an animation with its times. Raises MediaError."""
     try:
-        with _opened(path) as picture:
+        with quiet(), _opened(path) as picture:
             _bounded(path, picture)
             count, form = getattr(picture, "n_frames", 1), picture.format
             skipped = 1 if getattr(picture, "default_image", False) and count > 1 else 0
+    except MediaError:
+        raise
     except BROKEN as error:
         raise MediaError(f"{path}: is not a readable picture ({error})") from error
     if count - skipped == 1 or form not in ANIMATED:
@@ -80,8 +86,9 @@ def _frames(path: Path, width: int, height: int, options: ReadOptions, source: S
     try:
         with _opened(path) as picture:
             for index in indices:
-                picture.seek(index)
-                pixels, delay = _finished(picture, width, height, options), _delay(picture)
+                with quiet():
+                    picture.seek(index)
+                    pixels, delay = _finished(picture, width, height, options), _delay(picture)
                 yield pixels, at, delay
                 at, shown = at + delay, shown + 1
     except BROKEN as error:
@@ -97,9 +104,15 @@ def _delay(picture: Image.Image) -> Fraction:
 
 
 def _opened(path: Path) -> Image.Image:
+    return Image.open(path, formats=FORMATS)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without Pillow's warnings: our own bound of the size is tighter, and a broken tag is no matter of the user's."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # our own bound below is tighter, and a broken tag is no matter of the user's
-        return Image.open(path, formats=FORMATS)
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _bounded(path: Path, picture: Image.Image) -> None:
@@ -109,10 +122,8 @@ def _bounded(path: Path, picture: Image.Image) -> None:
 
 
 def _finished(picture: Image.Image, width: int, height: int, options: ReadOptions) -> Pixels:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        upright = to_rgb(picture, options.background)
-        turned = ImageOps.exif_transpose(_with_orientation(upright, picture))
+    upright = to_rgb(picture, options.background)
+    turned = ImageOps.exif_transpose(_with_orientation(upright, picture))
     return fit(turned, width, height, options)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import av
 
-from pipelines.media.clip import address, reason
+from pipelines.media.clip import FAILURES, address, reason
 
 COPIED = {
     "mp4": ("aac", "mp3", "mp3float", "ac3", "eac3", "alac", "opus", "libopus"),
@@ -43,7 +43,7 @@ class Sound:
                 if all(stream.codec_context is None for stream in container.streams.audio):
                     return None
             return cls(path, start)
-        except (OSError, ValueError):
+        except FAILURES:
             return None
 
     def add_to(self, container: Any, kind: str) -> str:
@@ -76,7 +76,7 @@ class Sound:
             for packet in self._container.demux(self._stream):
                 if packet.size:
                     yield packet
-        except (OSError, ValueError) as error:
+        except FAILURES as error:
             self.damage = f"the sound cannot be read to its end: {reason(error)}"
 
     def _copied(self) -> Iterator[Any]:
@@ -105,7 +105,7 @@ class Sound:
         for packet in self._demuxed():
             try:
                 yield from packet.decode()
-            except (OSError, ValueError) as error:
+            except FAILURES as error:
                 self.damage = f"a part of the sound is broken: {reason(error)}"
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from pipelines import media
+from pipelines.media import graph
 from tests.pipelines.media.makers import BLUE, GREEN, RED, YELLOW, clip, corners, encoded, flat, near, quarters
 
 STRETCH = media.ReadOptions("stretch")
@@ -37,6 +38,22 @@ def test_a_display_matrix_turns_and_mirrors(
     path = clip(tmp_path / "turned.mp4", [quarters(128, 64)] * 3, rotation=rotation)
     found = pictures(path)
     assert len(found) == 3 and near(corners(found[0].pixels), shown)
+
+
+@pytest.mark.parametrize("angle", [0, 90, 180, -90])
+def test_side_data_without_a_name_does_not_hide_the_angle(tmp_path: Path, angle: int) -> None:
+    """PyAV raises ValueError for all of a frame's side data where it has no name for one kind."""
+
+    class Sealed:
+        rotation = angle
+
+        @property
+        def side_data(self) -> object:
+            raise ValueError("31 is not a valid Type")
+
+    path = clip(tmp_path / "turned.mp4", [quarters(128, 64)], rotation=(angle, False, False))
+    with av.open(str(path)) as opened:
+        assert graph.turn_of(Sealed()) == graph.turn_of(next(opened.decode(video=0)))
 
 
 @pytest.mark.parametrize("mirrored", [False, True])

@@ -77,6 +77,13 @@ def test_a_percent_sign_alone_is_no_number(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["100%.png"]
 
 
+def test_a_webp_that_joins_equal_frames_lasts_as_long(tmp_path: Path) -> None:
+    write(tmp_path / "o.webp", [flat(50), flat(50), flat(200), flat(200)], SPANS)
+    found = list(media.open_source(tmp_path / "o.webp", 64, 64).pictures)
+    assert found[-1].until == SPANS[-1][1]
+    assert next(picture.at for picture in found if picture.pixels.mean() > 150) == SPANS[2][0]
+
+
 def test_a_webp_of_one_picture_is_a_picture(tmp_path: Path) -> None:
     write(tmp_path / "o.webp", [flat(50)])
     with Image.open(tmp_path / "o.webp") as picture:

@@ -22,6 +22,7 @@ from studio.files.render import OrderedWriter, Renderer
 from studio.stream.stream import Stream
 from studio.wire.limits import Limits
 from studio.wire.protocol import SUBPROTOCOL, PictureEncoding, parse_frame
+from tests.pipelines.media import makers
 from tests.studio.harness import SIZE, TOKEN, Running, serving
 
 FRAMES = 40
@@ -187,6 +188,29 @@ async def test_skipped_frames_repeat_the_picture(running: Running, tmp_path: Pat
     result = await run(running, still, tmp_path / "out.mp4", "--set", "gate.enabled=true", "--set", "gate.max_skip=300")
     assert result["skipped"] == 9 and result["generated"] == 1
     assert len(levels(tmp_path / "out.mp4")) == 10
+
+
+async def test_a_clip_keeps_its_times_and_its_sound(running: Running, tmp_path: Path) -> None:
+    times = [0, 0.04, 0.3, 0.34, 1.04, 1.1]
+    source = makers.clip(tmp_path / "in.mp4", [flat(40 * index) for index in range(6)], times, sound="aac")
+    result = await run(running, source, tmp_path / "out.mp4")
+    assert (result["sound"], result["damaged"], result["notes"]) == ("copied", None, [])
+    found = list(media.open_source(tmp_path / "out.mp4", SIZE, SIZE).pictures)
+    assert [float(picture.at) for picture in found] == pytest.approx(times, abs=0.0011)
+    assert (await run(running, source, tmp_path / "even.gif", "--fps", "10", "--no-audio"))["frames"] == 12
+
+
+async def test_a_damaged_clip_is_reported_as_render_does(
+    running: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dice = np.random.default_rng(0)
+    frames = [dice.integers(0, 256, (64, 64, 3), dtype=np.uint8) for _ in range(12)]
+    cut = makers.clip(tmp_path / "cut.mp4", frames, container={"movflags": "+faststart"})
+    cut.write_bytes(cut.read_bytes()[: int(cut.stat().st_size * 0.6)])
+    arguments = [url(running), str(cut), str(tmp_path / "out.mp4"), "--token", TOKEN]
+    assert await asyncio.to_thread(file_transfer.main, arguments) == 0
+    shown = capsys.readouterr()
+    assert "12 frames" in json.loads(shown.out.splitlines()[-1])["damaged"] and "cut.mp4: is damaged" in shown.err
 
 
 async def test_a_picture_file(running: Running, tmp_path: Path) -> None:
