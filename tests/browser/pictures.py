@@ -71,6 +71,10 @@ class Shot:
     elsewhere: bool = False  # the clean page of this session, not the page itself
     settle: float = WARM_UP
 
+    def __post_init__(self) -> None:
+        if isinstance(self.scripts, str):
+            raise TypeError(f"{self.name}: scripts are a tuple; a string would run letter by letter")
+
 
 def click(selector: str) -> str:
     return f"document.querySelector({selector!r}).click();"
@@ -86,13 +90,13 @@ SHOTS = (
     Shot("studio-phone.jpg", (prompt("crimson and gold brush"),), (390, 844), phone=True),
     Shot("webcam.jpg", (prompt("cartoon"), click(".rill-kind[data-kind=camera]")), camera=True, settle=12.0),
     Shot("prompt.jpg", (prompt("watercolour") + "rill.settings.put('prompt_b', 'engraving');"
-                        "rill.settings.put('blend', 0.4);")),
+                        "rill.settings.put('blend', 0.4);",)),
     Shot("paint.jpg", (prompt("oil painting"), click(".rill-kind[data-kind=paint]"), PAINTING)),
     Shot("compare.jpg", (prompt("neon outlines"), click(".rill-tools button[aria-label^=Wipe]"))),
     Shot("speed.jpg", (prompt("cartoon"), "rill.openEngine('rill-row-cache');",
                        click(".rill-part-measured[data-of=cache] button")), settle=45.0),
     Shot("keep.jpg", (prompt("blueprint"), click(".rill-part-keep button[title^=Record]"),
-                      click(".rill-part-keep button[title^=Addresses]"),
+                      click(".rill-part-keep button[title^='Addresses']"),
                       "document.querySelector('#rill-keep').scrollIntoView({ block: 'end' });"), theme="light"),
     Shot("view.jpg", (prompt("vaporwave"), click(".rill-part-keep button[title^=Addresses]")), (960, 540), elsewhere=True),
 )  # fmt: skip

@@ -34,7 +34,7 @@ def build(fields: Mapping[str, Any], spec: Any, info: Any) -> gr.Blocks:
                 _mix(controls)
             if "prompt_b" in fields:
                 with gr.Column(elem_id="rill-second"):
-                    controls.make("prompt_b", "Prompt B", placeholder="Prompt B: a second look to fade to", lines=1)
+                    controls.make("prompt_b", "Prompt B", placeholder="Prompt B: a look to fade to", lines=1)
                     controls.make("blend", "Crossfade A to B", info=None)
                     part("travel")
             with gr.Column(elem_id="rill-keep"):
