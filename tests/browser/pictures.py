@@ -42,6 +42,9 @@ def serving() -> Iterator[str]:
 CAMERA_FRAMES = range(0, 60)
 """Frames of the sample clip that play as the camera in the pictures: a face."""
 
+CAMERA_NAME = """for (const item of document.querySelectorAll("select[aria-label=Camera] option")) item.textContent = "Webcam";"""
+"""Chromium calls its camera by the path of the file that plays there."""
+
 PAINTING = """
 const { layer } = rill;
 const stroke = (colour, size, ...points) => {
@@ -135,6 +138,7 @@ def take(url: str, shot: Shot, camera: Path) -> None:
             driver.switch_to.new_window("tab")
             driver.get(clean)
             page.wait("pictures", lambda: page.js("return document.querySelector('canvas').dataset.pictures > 3"))
+        page.js(CAMERA_NAME)
         data = driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "jpeg", "quality": 80})["data"]
         FOLDER.mkdir(parents=True, exist_ok=True)
         (FOLDER / shot.name).write_bytes(base64.b64decode(data))
