@@ -34,6 +34,14 @@ it. The log, the JSON of `render` (`loras`) and `models --check MODEL+LORA` stat
 of the file is not. On the page you can change a weight, or choose a LoRA of the server's `--lora-folder`, while the stream runs:
 a second model is fused beside the one that streams.
 
+## Prompts
+
+Words can have weights, as in other programs: `(word)` weighs 1.1, `[word]` 1/1.1, `(word:1.3)` 1.3, and brackets nest; `\\(` is a
+bracket. compel computes them. The weight does not change SDXL's pooled text. `BREAK`, `AND`, `[a|b]`, `[a:b:0.5]` and
+`<lora:NAME:1>` are not supported: they are not drawn, and the answer to the settings (`unknown`) states it. Textual inversions
+are refused. A prompt is cut at the context of the text encoder, 77 tokens, and the answer shows where. Models with a table of
+words (pocket) have no syntax.
+
 ## Noise schedules
 
 `scheduler_config.json` states them; a missing field has the default of its class in diffusers. EDM models (Playground 2.5,

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 from pipelines.checkpoints.loader.parts import ModelParts
 from pipelines.techniques.free_words.reader import Reading
+from pipelines.techniques.prompt_syntax import Unsupported
 from pipelines.values.settings import Settings
 
 TYPED = ("prompt", "prompt_b", "negative")
@@ -32,6 +33,7 @@ class Understanding:
 
     readings: Mapping[str, Reading]
     cuts: Mapping[str, Cut]
+    unsupported: Mapping[str, tuple[Unsupported, ...]]
 
     def listed(self) -> dict[str, list[dict[str, object]]]:
         """understood, unknown and cut as JSON has them; docs/protocol-messages.md describes the fields."""
@@ -39,7 +41,16 @@ class Understanding:
         return {
             "understood": [{"setting": key, **asdict(one)} for key, reading in readings for one in reading.understood],
             "unknown": [
-                {"setting": key, **asdict(one), "message": one.message} for key, reading in readings for one in reading.unknown
+                *(
+                    {"setting": key, "words": one.words, "nearest": one.nearest, "message": one.message}
+                    for key, reading in readings
+                    for one in reading.unknown
+                ),
+                *(
+                    {"setting": key, "words": one.words, "nearest": None, "message": one.message}
+                    for key, ones in self.unsupported.items()
+                    for one in ones
+                ),
             ],
             "cut": [{"setting": key, **asdict(cut), "message": cut.message} for key, cut in self.cuts.items()],
         }
@@ -49,9 +60,10 @@ def understand(parts: ModelParts, cut: Callable[[str], int | None], settings: Se
     """How a model reads the prompts of these settings. cut: the place where a text is cut, as `Texts.cut`. Any thread; takes
     milliseconds."""
     typed = {key: words for key in TYPED if (words := " ".join(getattr(settings, key).split()))}
-    cuts = {}
+    cuts, unsupported = {}, {}
     for key, words in typed.items():
-        text, _ = parts.read_prompt(words)
+        parsed = parts.parse_prompt(parts.read_prompt(words)[0])
+        text, unsupported[key] = parsed.plain, parsed.unsupported
         if (at := cut(text)) is not None:
             cuts[key] = Cut(parts.embedding_shape[0], text[:at].rstrip(), text[at:])
-    return Understanding({key: parts.read_words(words) for key, words in typed.items()}, cuts)
+    return Understanding({key: parts.read_words(words) for key, words in typed.items()}, cuts, unsupported)

@@ -20,8 +20,10 @@ class Texts:
         self._parts, self._backend = parts, backend
 
     def __call__(self, prompt: str) -> tuple[Tensor, ...]:
-        """As `text.Encode`. Slow at the first prompt. Raises ModelError."""
-        return self._encode(prompt)
+        """As `text.Encode`, with the weights of words that the prompt's syntax gives. Slow at the first prompt, and at the first
+        one with weights. Raises ModelError."""
+        parsed = self._parts.parse_prompt(prompt)
+        return self._parts.encode_weighted(parsed.fragments) if parsed.weighs else self._encode(parsed.plain)
 
     def cut(self, prompt: str) -> int | None:
         """The character of a prompt where the context of the first encoder ends, None for a prompt that fits. Any thread."""

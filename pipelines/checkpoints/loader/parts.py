@@ -21,10 +21,13 @@ from pipelines.checkpoints.loader.lora import fuse
 from pipelines.checkpoints.loader.model_files import FUSED, ModelFiles, hash_file
 from pipelines.checkpoints.loader.picture import PictureEncoder
 from pipelines.checkpoints.loader.style_reading import StyleReading, reading
+from pipelines.checkpoints.loader.weights_of_words import WeightedTexts
+from pipelines.checkpoints.loader.words import FILE as WORDS
 from pipelines.checkpoints.loader.words import read_words
 from pipelines.networks.modulation import FractionalTimesteps
 from pipelines.techniques import edm, schedule
 from pipelines.techniques.free_words.reader import Reading, untouched
+from pipelines.techniques.prompt_syntax import Weighted, parse
 from pipelines.techniques.styles import Style, StyleBook
 from pipelines.values.models import ModelInfo
 from pipelines.values.types import ModelError
@@ -180,12 +183,28 @@ class ModelParts(ModelFiles):
         return text.LastHidden(encoder) if self.pooled_size is None else text.Penultimate(encoder, part == "text_encoder_2")
 
     @cached_property
+    def encode_weighted(self) -> WeightedTexts:
+        """Prompts with weights of words. Reads the text encoders once more, for torch."""
+        encoders = []
+        for part in self.text_parts:
+            tokenizer, encoder = self.checkpoint.text_encoder(part)
+            fuse(self.loras, part, encoder, self.unet_config)
+            tokenizer.model_max_length = self.embedding_shape[0]
+            encoders.append((tokenizer, encoder))
+        return WeightedTexts(encoders, self.pooled_size is not None)
+
+    @cached_property
     def encode_prompt(self) -> text.Encode:
         """Prompts through torch; graphs of the same encoders are in pipelines/graphs/texts.py."""
         return text.combined(
             [text.unpacked(self.tokenizer(part)) for part in self.text_parts],
             [self.text_network(part) for part in self.text_parts],
         )
+
+    def parse_prompt(self, words: str) -> Weighted:
+        """The weights of a prompt's words, from its syntax. A model with a table of words has none: its prompts are its own."""
+        folder = self.checkpoint.folder if isinstance(self.checkpoint, FolderCheckpoint) else None
+        return Weighted(((words, 1.0),)) if folder is not None and folder.has(WORDS) else parse(words)
 
     @cached_property
     def read_words(self) -> Callable[[str], Reading]:
