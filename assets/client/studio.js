@@ -4,6 +4,7 @@ import { Connection } from "./wire/connection.js";
 import { Keep } from "./parts/keep.js";
 import { Layer, Masking } from "./flow/layer.js";
 import { explain } from "./pure/media.js";
+import { kindOf } from "./flow/animation.js";
 import { messages } from "./wire/protocol.js";
 import { Pump } from "./flow/pump.js";
 import { SettingsStore } from "./pure/settings.js";
@@ -134,6 +135,7 @@ export class Studio extends EventTarget {
     try {
       const where = surroundings(kind);
       if ((kind === "camera" || kind === "screen") && !where.supported) throw new DOMException("", "NotSupportedError");
+      if (options.file) kind = await kindOf(options.file);
       const source = await openers[kind](kind === "sample" ? { url: SAMPLE } : options);
       if (turn !== this.turn) {
         source.stop(); // another was chosen meanwhile
@@ -143,7 +145,7 @@ export class Studio extends EventTarget {
       return true;
     } catch (error) {
       if (!(error instanceof DOMException)) throw error;
-      if (!quiet && turn === this.turn) this.notice(explain(kind, error, surroundings(kind)), false, "source");
+      if (!quiet && turn === this.turn) this.notice(explain(kind, error, { ...surroundings(kind), file: options.file?.name }), false, "source");
       return false;
     } finally {
       this.opening -= 1;

@@ -6,10 +6,11 @@ from pipelines.media.picture import read_picture
 from pipelines.media.sound import Sound
 from pipelines.media.source import open_source, read
 from pipelines.media.timing import timed
-from pipelines.media.values import AS_IT_IS, FITS, NEUTRAL, MediaError, ReadOptions, Source, TimedPicture
+from pipelines.media.values import AS_IT_IS, BLACK, FITS, NEUTRAL, MediaError, ReadOptions, Source, TimedPicture
 
 __all__ = [
     "AS_IT_IS",
+    "BLACK",
     "FITS",
     "NEUTRAL",
     "ClipReader",

@@ -239,7 +239,7 @@ class ClipReader:
     def _finished(self, pictures: list[Pixels]) -> list[Pixels]:
         background = self.options.background
         if not self._alpha:
-            return [placed(pixels, self._place, self.width, self.height, background) for pixels in pictures]
+            return [placed(pixels, self._place, self.width, self.height, self.options.bars) for pixels in pictures]
         opaque = (Image.fromarray(over(pixels, background)) for pixels in pictures)
         return [fit(picture, self.width, self.height, self.options, self._aspect) for picture in opaque]
 

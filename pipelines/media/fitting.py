@@ -60,4 +60,4 @@ def fit(picture: Image.Image, width: int, height: int, options: ReadOptions, asp
     else:
         larger = picture.width < size[0] or picture.height < size[1]
         pixels = np.array(picture.resize(size, Image.Resampling.BICUBIC if larger else Image.Resampling.BOX, box))
-    return placed(pixels, place, width, height, options.background)
+    return placed(pixels, place, width, height, options.bars)

@@ -12,6 +12,8 @@ FITS = ("crop", "pad", "stretch")
 NEUTRAL = (128, 128, 128)
 """Mid grey: a black shape and a white one are both seen on it."""
 
+BLACK = (0, 0, 0)
+
 
 class MediaError(RillError):
     """A file cannot be read or written. The message names it."""
@@ -31,12 +33,13 @@ class ReadOptions:
     """How a file becomes pictures of the stream's size.
 
     fit: crop fills the size and cuts at the edges, pad shows all of it between bars, stretch ignores the aspect ratio.
-    background: RGB 0..255 of the bars, and of what lies behind transparent pixels. fps: pictures per second to resample to;
+    background: RGB 0..255 of what lies behind transparent pixels; bars: of the bars. fps: pictures per second to resample to;
     None keeps the file's own times.
     """
 
     fit: str = "crop"
     background: tuple[int, int, int] = NEUTRAL
+    bars: tuple[int, int, int] = BLACK
     fps: Fraction | None = None
 
 

@@ -92,7 +92,7 @@ def add_file_arguments(parser: argparse.ArgumentParser) -> None:
         default="crop",
         help="how other aspect ratios fill the size: cut at the edges, bars, or distorted (default: %(default)s)",
     )
-    shown = "behind transparent pixels and of bars: a name or #RRGGBB (default: grey)"
+    shown = "behind transparent pixels and of bars: a name or #RRGGBB (default: grey, and black bars)"
     parser.add_argument("--background", type=colour, metavar="COLOUR", help=shown)
     parser.add_argument("--fps", type=rate, help="resample to so many pictures a second (default: the times of the input)")
     parser.add_argument("--no-audio", dest="audio", action="store_false", help="leave the sound of the clip out")
@@ -102,7 +102,9 @@ def file_options_of(args: argparse.Namespace) -> FileOptions:
     from pipelines import media
     from studio.files.exchange import FileOptions
 
-    return FileOptions(media.ReadOptions(args.fit, args.background or media.NEUTRAL, args.fps), args.audio)
+    given = args.background
+    reading = media.ReadOptions(args.fit, given or media.NEUTRAL, given or media.BLACK, args.fps)
+    return FileOptions(reading, args.audio)
 
 
 def colour(text: str) -> tuple[int, int, int]:

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { phrase } from "../../assets/client/parts/speed.js";
 import { afterClose, pauseBefore, words } from "../../assets/client/wire/link.js";
-import { centreCrop, explain, placed } from "../../assets/client/pure/media.js";
+import { centreCrop, explain, placed, pictureType } from "../../assets/client/pure/media.js";
 
 const live = { state: "live", source: {}, seenPicture: true, paused: false, waitingSince: null, reason: "", retryAt: null };
 const here = { secure: true, embedded: false, supported: true };
@@ -62,6 +62,7 @@ test("whatever keeps the camera away is said with what to do", () => {
   assert.match(explain("screen", refused, here), /No screen was chosen/);
   assert.match(explain("screen", null, { ...here, supported: false }), /cannot share a screen/);
   assert.match(explain("clip", { name: "NotSupportedError" }, here), /MP4 or WebM/);
+  assert.match(explain("clip", null, { ...here, file: "a:b.MP4" }), /^a:b.MP4 cannot/);
   assert.match(explain("camera", { name: "Odd", message: "why" }, here), /did not start: why/);
 });
 
@@ -88,4 +89,14 @@ test("a row of the speed panel says only what the counts show", () => {
   assert.equal(phrase("stream_batch", { steps: 1, "stream_batch.enabled": true }, summary, null), "idle at 1 step");
   assert.match(phrase("guidance", {}, summary, { guidance_trained: false }), /trained without/);
   assert.equal(phrase("noise", {}, summary, null), "");
+});
+
+test("the first bytes give the type of a picture, not its name", () => {
+  const type = (text) => pictureType(Uint8Array.from(text, (letter) => letter.charCodeAt(0)));
+  assert.equal(type("\x89PNG\r\n\x1a\n0000IHDR"), "image/png");
+  assert.equal(type("\xff\xd8\xff\xe0 JFIF"), "image/jpeg");
+  assert.equal(type("GIF89a"), "image/gif");
+  assert.equal(type("RIFF\n\0\n\0WEBPVP8X"), "image/webp");
+  assert.equal(type("\0\0\0 ftypavis"), "image/avif");
+  for (const other of ["\0\0\0 ftypisom", "\x1aE\xdf\xa3", "RIFFxxxxAVI ", ""]) assert.equal(type(other), null);
 });

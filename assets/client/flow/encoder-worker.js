@@ -1,5 +1,6 @@
 // A worker: draws one picture in the model's size and encodes it (in a page Chromium encodes canvases in idle time only).
 
+import { NEUTRAL } from "../pure/media.js";
 import { FORMAT, encodeFrame } from "../wire/protocol.js";
 
 let canvas = null;
@@ -17,7 +18,9 @@ function surface(width, height) {
 async function encode({ id, capturedAt, picture, crop, to, width, height, mirror, quality }) {
   const drawing = surface(width, height);
   drawing.setTransform(mirror ? -1 : 1, 0, 0, 1, mirror ? width : 0, 0);
-  drawing.clearRect(0, 0, width, height); // what shines through is black, never the frame before
+  drawing.clearRect(0, 0, width, height); // never the frame before
+  drawing.fillStyle = NEUTRAL;
+  drawing.fillRect(to.x, to.y, to.width, to.height);
   drawing.drawImage(picture, crop.x, crop.y, crop.width, crop.height, to.x, to.y, to.width, to.height);
   picture.close();
   drawing.setTransform(1, 0, 0, 1, 0, 0);

@@ -1,6 +1,7 @@
 // A file to a picture prompt: the middle of a picture as JPEG, or the file of a style as it is.
 
 import { FORMAT } from "../wire/protocol.js";
+import { onNeutral } from "./animation.js";
 import { LARGEST, readStyle } from "../pure/stylefile.js";
 
 export const SIDE = 448; // pixels; picture encoders see 224 to 336 of the middle
@@ -36,7 +37,8 @@ async function middle(blob, size) {
   }
   const canvas = new OffscreenCanvas(size, size);
   const side = Math.min(bitmap.width, bitmap.height);
-  canvas.getContext("2d", { alpha: false }).drawImage(bitmap, (bitmap.width - side) / 2, (bitmap.height - side) / 2, side, side, 0, 0, size, size);
+  const context = onNeutral(canvas);
+  context.drawImage(bitmap, (bitmap.width - side) / 2, (bitmap.height - side) / 2, side, side, 0, 0, size, size);
   bitmap.close();
   return canvas;
 }

@@ -1,6 +1,7 @@
 // Where pictures come from. A source has an `element` with the current picture (null for prompt only), its size, and calls
 // `onpicture(time)` for a new one.
 
+import { animation, onNeutral } from "./animation.js";
 import { ticking } from "./ticker.js";
 
 const STILL_INTERVAL = 33; // ms between two sends of a picture that stands still
@@ -92,12 +93,16 @@ class TimedSource {
   }
 
   async begin() {
-    this.end = ticking(STILL_INTERVAL, () => this.onpicture?.(performance.now()));
+    this.end = ticking(STILL_INTERVAL, () => {
+      this.frames?.advance(performance.now(), this.draw);
+      this.onpicture?.(performance.now());
+    });
     return this;
   }
 
   stop() {
     this.end?.();
+    this.frames?.close();
     this.element?.remove();
   }
 }
@@ -128,14 +133,15 @@ export const openers = {
     return fromAddress("clip", file.name, url, url);
   },
   async picture({ file }) {
-    const bitmap = await createImageBitmap(file);
+    const [bitmap, frames] = await Promise.all([createImageBitmap(file), animation(file)]);
     const canvas = document.createElement("canvas");
     const scale = Math.min(1, 1024 / Math.min(bitmap.width, bitmap.height));
     canvas.width = Math.round(bitmap.width * scale);
     canvas.height = Math.round(bitmap.height * scale);
-    canvas.getContext("2d").drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+    const draw = (picture) => onNeutral(canvas).drawImage(picture, 0, 0, canvas.width, canvas.height);
+    draw(bitmap);
     bitmap.close();
-    return new TimedSource("picture", file.name, canvas, canvas.width, canvas.height).begin();
+    return Object.assign(new TimedSource("picture", file.name, canvas, canvas.width, canvas.height), { frames, draw }).begin();
   },
   async paint({ paper = "#f4f1ea" } = {}) {
     const canvas = document.createElement("canvas");

@@ -152,6 +152,6 @@ function acceptDrops(frame, studio) {
   frame.addEventListener("drop", async (event) => {
     event.preventDefault();
     const file = event.dataTransfer?.files?.[0];
-    if (file && !(await studio.keep.open(file))) studio.choose(file.type.startsWith("image/") ? "picture" : "clip", { file });
+    if (file && !(await studio.keep.open(file))) studio.choose("clip", { file }); // or a picture
   });
 }

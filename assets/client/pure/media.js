@@ -3,7 +3,7 @@
 /** `where`: { secure, embedded, supported }; `error`: the DOMException, or null. */
 export function explain(kind, error, where) {
   const thing = kind === "screen" ? "screen" : "camera";
-  if (kind === "clip" || kind === "picture") return "This file cannot be shown here. Try an MP4 or WebM clip, or a JPEG or PNG picture.";
+  if (kind === "clip" || kind === "picture") return `${where.file ?? "This file"} cannot be shown here. Try an MP4 or WebM clip, or a JPEG or PNG picture.`;
   if (!where.secure) {
     return `Browsers give out the ${thing} only over HTTPS or on localhost. Open the page as http://localhost, or start the server with --ssl-certfile and --ssl-keyfile.`;
   }
@@ -30,6 +30,18 @@ const FAULTS = {
 
 function denied(error) {
   return error?.name === "NotAllowedError" || error?.name === "SecurityError";
+}
+
+/** Behind transparent pixels. */
+export const NEUTRAL = "#808080";
+
+const HEAD = /^(?:\x89(PNG)|(GIF8)|RIFF.{4}(WEBP)|.{4}ftyp(avi)|\xff\xd8\xff|.{4}ftyp(?:hei|mif1)|BM|II\*\0|MM\0\*)/s;
+const TYPES = ["png", "gif", "webp", "avif"];
+
+/** The media type of a picture by its first bytes; null: none. */
+export function pictureType(bytes) {
+  const found = HEAD.exec(String.fromCharCode(...bytes.subarray(0, 16)));
+  return found && `image/${TYPES[found.slice(1).findIndex(Boolean)] ?? "jpeg"}`;
 }
 
 /** The centred part that has the shape of `toWidth` × `toHeight`. */

@@ -108,10 +108,10 @@ def test_the_options() -> None:
     parser = argparse.ArgumentParser()
     add_file_arguments(parser)
     plain = file_options_of(parser.parse_args([]))
-    assert plain == FileOptions() and plain.reading.background == (128, 128, 128)
+    assert plain == FileOptions() and (plain.reading.background, plain.reading.bars) == ((128, 128, 128), (0, 0, 0))
     given = ["--fit", "pad", "--background", "#0a1420", "--fps", "30000/1001", "--no-audio"]
     made = file_options_of(parser.parse_args(given))
-    assert made == FileOptions(media.ReadOptions("pad", (10, 20, 32), Fraction(30000, 1001)), audio=False)
+    assert made == FileOptions(media.ReadOptions("pad", (10, 20, 32), (10, 20, 32), Fraction(30000, 1001)), audio=False)
     for wrong in (
         ["--background", "sky"],
         ["--fps", "0"],
