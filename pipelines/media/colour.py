@@ -28,7 +28,7 @@ def to_rgb(picture: Image.Image, background: tuple[int, int, int]) -> Image.Imag
     if picture.has_transparency_data:
         full = picture.convert("RGBA")
         alpha, picture = full.getchannel("A"), full.convert("RGB")
-    if code is not None and (code[1] in HDR_TRANSFERS or code[0] in WIDE_PRIMARIES):
+    if code is not None and (code[1] in HDR_TRANSFERS or (code[0] in WIDE_PRIMARIES and not profile)):
         picture = Image.fromarray(tone_mapped(np.array(picture.convert("RGB")), *code))
     elif profile:
         picture = _from_profile(picture, profile)

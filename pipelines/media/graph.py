@@ -33,7 +33,8 @@ QUARTERS: tuple[tuple[tuple[str, str], ...], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class FrameKind:
-    """What a graph is built for. matrix: as H.273 counts; turn: the filters that make the picture upright."""
+    """What a graph is built for. matrix: as H.273 counts; converted: it is HDR or has wide primaries; srgb: its transfer is
+    sRGB's; turn: the filters that make the picture upright."""
 
     width: int
     height: int
@@ -41,6 +42,7 @@ class FrameKind:
     matrix: int
     full_range: bool
     converted: bool
+    srgb: bool
     interlaced: bool
     turn: tuple[tuple[str, str], ...]
 
@@ -60,6 +62,7 @@ def kind_of(frame: Any, interlaced: bool) -> FrameKind:
         matrix,
         frame.color_range == 2 or frame.format.name.startswith("yuvj"),
         frame.color_trc not in PLAIN_TRANSFERS or frame.color_primaries not in PLAIN_PRIMARIES,
+        frame.color_trc == ColorTrc.IEC61966_2_1,
         interlaced,
         turn_of(frame),
     )
@@ -145,7 +148,7 @@ def _scaling(kind: FrameKind, width: int, height: int) -> str:
     if kind.matrix in MATRICES:
         scaling += f":in_color_matrix={MATRICES[kind.matrix]}"
     if kind.converted:
-        scaling += ":out_primaries=bt709:out_transfer=bt709:intent=relative_colorimetric"
+        scaling += f":out_primaries=bt709:out_transfer={'iec61966-2-1' if kind.srgb else 'bt709'}:intent=relative_colorimetric"
     return scaling
 
 

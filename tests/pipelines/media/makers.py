@@ -89,20 +89,23 @@ def clip(
     return path
 
 
-def encoded(colours: Sequence[tuple[int, int, int]], transfer: int, width: int = 128, height: int = 64) -> av.VideoFrame:
-    """Bars of BT.709 colours (sRGB codes; white is 203 cd/m2) as a frame in BT.2020 with PQ (16), HLG (18) or SDR (14)."""
+def codes_of(colours: Sequence[tuple[int, int, int]], transfer: int) -> np.ndarray:
+    """BT.709 colours (gamma 2.4; white is 203 cd/m2) as codes 0..1 in BT.2020 with PQ (16), HLG (18) or SDR (14): [n, 3]."""
     linear = (np.array(colours) / 255) ** 2.4
     wide = linear @ np.array([[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]]).T
     if transfer == 16:
         y = (wide * 203 / 10_000) ** 0.1593017578125
-        codes = ((0.8359375 + 18.8515625 * y) / (1 + 18.6875 * y)) ** 78.84375
+        return ((0.8359375 + 18.8515625 * y) / (1 + 18.6875 * y)) ** 78.84375
     elif transfer == 18:
         scene = wide * (203 / 1000) / np.maximum((wide @ [0.2627, 0.678, 0.0593] * 203 / 1000), 1e-6)[:, None] ** (0.2 / 1.2)
         a, b, c = 0.17883277, 0.28466892, 0.55991073
-        codes = np.where(scene <= 1 / 12, np.sqrt(3 * scene), a * np.log(np.maximum(12 * scene - b, 1e-9)) + c)
-    else:
-        codes = wide ** (1 / 2.4)
-    red, green, blue = codes.T
+        return np.where(scene <= 1 / 12, np.sqrt(3 * scene), a * np.log(np.maximum(12 * scene - b, 1e-9)) + c)
+    return wide ** (1 / 2.4)
+
+
+def encoded(colours: Sequence[tuple[int, int, int]], transfer: int, width: int = 128, height: int = 64) -> av.VideoFrame:
+    """Bars of these colours as a frame of 10 bits (codes_of)."""
+    red, green, blue = codes_of(colours, transfer).T
     luma = 0.2627 * red + 0.678 * green + 0.0593 * blue
     planes = (64 + 876 * luma, 512 + 896 * (blue - luma) / 1.8814, 512 + 896 * (red - luma) / 1.4746)
     frame = av.VideoFrame(width, height, "yuv420p10le")
