@@ -73,6 +73,7 @@ class Shot:
     camera: bool = False
     elsewhere: bool = False  # the clean page of this session, not the page itself
     settle: float = WARM_UP
+    until: str = "true"  # what must hold before it settles
 
     def __post_init__(self) -> None:
         if isinstance(self.scripts, str):
@@ -97,7 +98,8 @@ SHOTS = (
     Shot("paint.jpg", (prompt("oil painting"), click(".rill-kind[data-kind=paint]"), PAINTING)),
     Shot("compare.jpg", (prompt("neon outlines"), click(".rill-tools button[aria-label^=Wipe]"))),
     Shot("speed.jpg", (prompt("cartoon"), "rill.openEngine('rill-row-cache');",
-                       click(".rill-part-measured[data-of=cache] button")), settle=45.0),
+                       click(".rill-part-measured[data-of=cache] button")),
+         until="document.querySelector('.rill-part-measured[data-of=cache] button').textContent === 'Again'"),
     Shot("keep.jpg", (prompt("blueprint"), click(".rill-part-keep button[title^=Record]"),
                       click(".rill-part-keep button[title^='Addresses']"),
                       "document.querySelector('#rill-keep').scrollIntoView({ block: 'end' });"), theme="light"),
@@ -131,6 +133,7 @@ def take(url: str, shot: Shot, camera: Path) -> None:
         for script in shot.scripts:
             page.js(script)
             time.sleep(1.0)
+        page.wait("what the picture shows", lambda: page.js(f"return {shot.until}"), 180)
         time.sleep(shot.settle)
         if shot.elsewhere:
             address = "return document.querySelector('.rill-view input')?.value"

@@ -108,6 +108,21 @@ def test_the_bar_of_a_clip_is_within_reach_at_every_size(sized: Page) -> None:
     sized.wait("the clip held", lambda: sized.js("return rill.source.element.paused"))
 
 
+def test_the_brushes_are_within_the_window_and_the_wipe_is_under_its_handle(sized: Page) -> None:
+    sized.choose("paint")
+    sized.wait("the brushes", lambda: sized.box(".rill-easel")["height"] > 0)
+    bar = sized.box(".rill-easel")
+    assert bar["y"] + bar["height"] <= sized.js("return innerHeight"), bar
+    hint = "return document.querySelector('.rill-hint').checkVisibility()"
+    assert not sized.js(hint), "a drag paints here"
+    sized.choose("sample")
+    sized.js("document.querySelector(\".rill-tools button[aria-label^='Wipe between input']\").click()")
+    sized.wait("the wipe", lambda: sized.js("return document.querySelector('.rill-frame').dataset.view") == "wipe")
+    handle, picture = sized.box(".rill-wiper"), sized.box("#rill-output")
+    assert abs(handle["x"] + handle["width"] / 2 - picture["x"] - picture["width"] / 2) <= 1, (handle, picture)
+    assert not sized.js(hint)
+
+
 def test_what_is_seen_first_is_little_and_the_drawer_has_the_rest(page: Page) -> None:
     page.choose("sample")
     page.js("document.querySelector('#rill-looks').hidden = true")  # tiles are content
