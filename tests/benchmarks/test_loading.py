@@ -30,5 +30,8 @@ def test_the_first_frame_is_measured_against_the_estimate_and_unloading_frees(
     grown, left = (result[name] - result["libraries_gib"] for name in ("peak_gib", "unloaded_gib"))
     assert grown > 0.2 and left < 0.4 * grown and 0.75 < result["growth_to_estimate"] < 1.3
     assert result["estimate_gib"]["total"] > 0 and (result["backend"], result["dtype"]) == ("eager", "float32")
-    with pytest.raises(RillError, match="measure failed"):
-        loading._run("measure", str(tmp_path / "absent"), "eager", "float32", "128", str(tmp_path))
+
+
+def test_a_process_that_fails_is_an_error_with_its_last_line(tmp_path: Path) -> None:
+    with pytest.raises(RillError, match=r"measure failed: ValueError: .*'large'"):
+        loading._run("measure", str(tmp_path), "eager", "float32", "large", str(tmp_path))
