@@ -18,7 +18,6 @@ def test_widths_are_divided_and_nothing_else() -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
 def test_the_first_frame_is_measured_against_the_estimate_and_unloading_frees(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -153,7 +153,6 @@ def test_the_cases_hold_every_pair() -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)  # some 20 s on an idle core, far more beside other work
 @pytest.mark.parametrize("backend", ["openvino", "compiled"])
 def test_every_pair_of_switches_draws_what_eager_draws(
     backend: str, expected: dict[Case, list[Answer]], request: pytest.FixtureRequest

@@ -26,7 +26,6 @@ def uses(*loras: tuple[Path, float]) -> list[dict[str, object]]:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("backend", ["eager", "openvino"])
 async def test_loras_come_and_go_while_the_picture_moves(tmp_path: Path, backend: str) -> None:
     generator = torch.Generator().manual_seed(1)

@@ -23,7 +23,6 @@ from tests.studio.visit.spec_changes import size
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
 async def test_real_backends_and_sizes_while_a_client_streams(
     mini_model: Path, graph_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
