@@ -13,13 +13,19 @@ from pipelines.values.types import LoraUse, ModelError
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 MAX_STRENGTH = 4.0
+GIVEN = ("control=", "picture=", "vae=", "unet=")
+"""Beginnings of parts that are given by a path or hub id."""
+
 ONCE = {
+    "unet": "UNet",
     "control": "ControlNet",
     "picture": "adapter for picture prompts",
     "autoencoder": "autoencoder",
     "prediction": "prediction type",
 }
 """Kinds of parts of which a model takes one only."""
+
+PARTS = {"vae": "autoencoder"}
 
 
 def describe(name: str) -> ModelInfo:
@@ -28,8 +34,9 @@ def describe(name: str) -> ModelInfo:
     The name is: a registered name, with @commit, or @main for the newest, if the registry has no commit; a hub id (owner/name,
     or owner/name@commit); a local folder or .safetensors file. If the whole text is an existing path, it is the name. Parts
     may follow after "+": a registered extra ("lcm-lora:0.8", "taesd"); a LoRA as hub id, owner/name/file.safetensors or local
-    file with its strength (":0.8"); a ControlNet ("control=" and a folder or hub id); an adapter for picture prompts
-    ("picture=" and a folder with its file and image_encoder/); or a prediction type.
+    file with its strength (":0.8"); a UNet or an autoencoder instead of its own ("unet=", "vae="); a ControlNet ("control="
+    and a folder or hub id); an adapter for picture prompts ("picture=" and a folder with its file and image_encoder/); or a
+    prediction type.
     """
     if name in REGISTRY:
         return _pinned(REGISTRY[name])
@@ -56,8 +63,8 @@ def _pieces(name: str) -> list[str]:
 
 
 def _is_path(piece: str) -> bool:
-    """Whether a part of a name is a path that exists: with a strength behind it, or control= or picture= before it."""
-    plain = piece.removeprefix("control=").removeprefix("picture=")
+    """Whether a part of a name is a path that exists: with a strength behind it, or one of GIVEN before it."""
+    plain = piece.partition("=")[2] if piece.startswith(GIVEN) else piece
     what, colon, number = plain.rpartition(":")
     try:
         return any(Path(path).expanduser().exists() for path in (plain, *((what,) if colon and _is_number(number) else ())))
@@ -79,7 +86,8 @@ def _check_once(extras: list[str]) -> None:
     for extra in extras:
         known = EXTRAS.get(extra)
         part = extra.partition("=")[0]
-        kind = known.kind if known is not None else part if part != extra else "prediction" if extra in PREDICTIONS else "lora"
+        kind = PARTS.get(part, part) if part != extra else "prediction" if extra in PREDICTIONS else "lora"
+        kind = kind if known is None else known.kind
         if kind in ONCE and kind in kinds:
             raise ModelError(f"{kinds[kind]!r} and {extra!r}: a model takes one {ONCE[kind]}")
         kinds[kind] = extra
@@ -140,6 +148,9 @@ def _with(info: ModelInfo, extra: str) -> ModelInfo:
     part, equals, where = extra.partition("=")
     if equals and not where:
         raise ModelError(f"{extra!r}: names nothing after the equals sign")
+    if equals and part in ("vae", "unet"):
+        location = _part_location(where)
+        return dataclasses.replace(info, autoencoder=location) if part == "vae" else dataclasses.replace(info, unet=location)
     if equals and part in ("control", "picture"):
         return _conditioned(info, part, where)
     what, colon, number = extra.rpartition(":")
@@ -170,6 +181,14 @@ def _conditioned(info: ModelInfo, part: str, where: str) -> ModelInfo:
     if part == "control":
         return dataclasses.replace(info, control=path if path.exists() or found is None else Hub(found[1], found[2]))
     return dataclasses.replace(info, picture=PictureAdapter(path, path / "image_encoder"))
+
+
+def _part_location(where: str) -> Location:
+    """A folder or file on this machine, or one of the hub."""
+    path = Path(where).expanduser()
+    if not path.exists() and HUB_ID.fullmatch(where.rpartition("/")[0] if where.endswith(".safetensors") else where):
+        return _lora_location(where)
+    return path
 
 
 def _lora_location(what: str) -> Location:

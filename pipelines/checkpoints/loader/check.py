@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipelines.checkpoints.loader import networks
-from pipelines.checkpoints.loader.files import Weights
 from pipelines.checkpoints.loader.folder import FolderCheckpoint, summarise
 from pipelines.checkpoints.loader.parts import ModelParts
-from pipelines.checkpoints.loader.single import SingleFileCheckpoint
 from pipelines.checkpoints.loader.unet_config import native_size
 from pipelines.checkpoints.naming import describe
 from pipelines.networks.unet import check_supported
@@ -77,8 +75,8 @@ def _facts(parts: ModelParts) -> dict[str, Any]:
 
 def _fits(parts: ModelParts) -> None:
     """Raises ModelError for a network that the passes do not support, or weights that do not fit the configuration."""
-    for part, config, weights in parts.plan():
-        shapes = _shapes(parts, part, weights)
+    for part, config in parts.plan():
+        shapes = {networks.modern_name(name): shape for name, shape in parts.shapes(part).items()}
         network = networks.empty(str(config["_class_name"]), config, f"{parts.name}/{part}", shapes)
         if part == "unet":
             try:
@@ -96,11 +94,3 @@ def _fits(parts: ModelParts) -> None:
             lora.targets(part, encoder, parts.unet_config)
         if isinstance(parts.checkpoint, FolderCheckpoint):
             networks.check_text(encoder, parts.checkpoint.weights[part], f"{parts.name}/{part}")
-
-
-def _shapes(parts: ModelParts, part: str, weights: Weights | None) -> dict[str, tuple[int, ...]]:
-    """The shapes of a part's tensors by their present names; from the headers alone."""
-    if weights is not None:
-        return {networks.modern_name(name): info.shape for name, info in weights.tensors.items()}
-    assert isinstance(parts.checkpoint, SingleFileCheckpoint)
-    return parts.checkpoint.shapes(part)

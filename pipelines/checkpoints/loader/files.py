@@ -20,6 +20,10 @@ BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "U16": 16, "I16": 16, "F16": 16, "BF16": 16,
     "U32": 32, "I32": 32, "F32": 32, "U64": 64, "I64": 64, "F64": 64,
 }  # fmt: skip
+SCALES = (".scale_weight", ".weight_scale")
+FP8_NOTES = ("scaled_fp8", ".scale_input", ".input_scale", ".comfy_quant")
+"""Ends of names beside fp8 tensors: their scales, and what only products in fp8 need."""
+
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 STEMS = ("diffusion_pytorch_model", "model", "pytorch_lora_weights")
 
@@ -42,12 +46,16 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """The safetensors files of one part, and the file of every tensor."""
+    """The safetensors files of one part, and the file of every tensor.
+
+    scales: name of an fp8 tensor → name of the number, or the row of numbers, that it is multiplied by. These are no tensors.
+    """
 
     files: tuple[Path, ...]
     tensors: Mapping[str, TensorInfo]
     homes: Mapping[str, Path] = field(repr=False)
     metadata: Mapping[str, str] = field(default_factory=dict)
+    scales: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
@@ -125,7 +133,23 @@ def read_weights(paths: Iterable[Path], label: str) -> Weights:
         tensors.update(found)
         homes.update(dict.fromkeys(found, path))
         metadata.update(notes)
-    return Weights(files, tensors, homes, metadata)
+    scales = _take_scales(tensors, label)
+    return Weights(files, tensors, homes, metadata, scales)
+
+
+def _take_scales(tensors: dict[str, TensorInfo], label: str) -> dict[str, str]:
+    """Take the scales of fp8 tensors out of `tensors`: the layout of ComfyUI. Raises ModelError for one without its tensor."""
+    if not any(info.dtype.startswith("F8_") for info in tensors.values()):
+        return {}
+    scales = {}
+    for name in [name for name in tensors if name.endswith(SCALES)]:
+        scaled = name.removesuffix(".scale_weight").removesuffix(".weight_scale") + ".weight"
+        if scaled not in tensors:
+            raise ModelError(f"{label}: {name!r} scales {scaled!r}, which is not in the file")
+        scales[scaled] = name
+    for name in [name for name in tensors if name.endswith((*SCALES, *FP8_NOTES))]:
+        del tensors[name]
+    return scales
 
 
 def read_header(path: Path, label: str) -> tuple[dict[str, TensorInfo], dict[str, str]]:

@@ -14,11 +14,12 @@ from typing import Any
 
 from pipelines.checkpoints.loader.configs import AUTOENCODERS, pools_text
 from pipelines.checkpoints.loader.control import ControlFolder
-from pipelines.checkpoints.loader.files import Folder, Weights, read_header, read_weights
+from pipelines.checkpoints.loader.files import read_header
 from pipelines.checkpoints.loader.folder import FolderCheckpoint
 from pipelines.checkpoints.loader.hub import locate
 from pipelines.checkpoints.loader.lora import LoraFile
 from pipelines.checkpoints.loader.picture import PictureFiles
+from pipelines.checkpoints.loader.replacement import Replacement
 from pipelines.checkpoints.loader.single import SingleFileCheckpoint
 from pipelines.checkpoints.loader.unet_config import SPATIAL_FACTOR, check_autoencoder, check_unet
 from pipelines.techniques.edm import data_deviation, is_edm
@@ -34,20 +35,6 @@ FUSED = "each layer's own alpha, summed in float32, "
 HASHED_WHOLE = 256 * 2**20  # larger weight files are identified by size, time and header
 
 
-class Replacement:
-    """Weights that replace a part of a checkpoint: a UNet file, or an autoencoder's folder."""
-
-    def __init__(self, path: Path, config: dict[str, Any]) -> None:
-        self.name = path.name
-        if path.is_dir():
-            folder = Folder(path)
-            self.weights: Weights = folder.weights("")
-            self.config = folder.json("config.json")
-        else:
-            self.weights = read_weights([path], path.name)
-            self.config = config
-
-
 class ModelFiles:
     """A located and checked model. The constructor raises ModelError, which names the file or field.
 
@@ -58,10 +45,14 @@ class ModelFiles:
         self.info = info
         base = locate(info.base, offline)
         is_file = base.suffix == ".safetensors" or base.is_file()
-        self.checkpoint = SingleFileCheckpoint(base, info.prediction) if is_file else FolderCheckpoint(base)
+        self.checkpoint = (
+            SingleFileCheckpoint(base, info.prediction, info.autoencoder is None) if is_file else FolderCheckpoint(base)
+        )
         self.name = self.checkpoint.name
-        self._unet = None if info.unet is None else Replacement(locate(info.unet, offline), self.checkpoint.configs["unet"])
-        self._vae = None if info.autoencoder is None else Replacement(locate(info.autoencoder, offline), {})
+        configs = self.checkpoint.configs
+        self._unet = None if info.unet is None else Replacement(locate(info.unet, offline), "unet", configs["unet"])
+        other = info.autoencoder
+        self._vae = None if other is None else Replacement(locate(other, offline), "vae", configs["vae"])
         self.loras = tuple(LoraFile(locate(lora.location, offline), lora.strength) for lora in info.loras)
         for lora in self.loras:
             if strange := sorted(lora.layers.keys() - self.checkpoint.configs.keys()):
@@ -183,16 +174,14 @@ class ModelFiles:
         """Whether pictures can be read as styles of the painter."""
         return self.has_painter and "style_reader" in self.checkpoint.configs
 
-    def plan(self) -> Iterator[tuple[str, dict[str, Any], Weights | None]]:
-        """(part, configuration, weights) of UNet, autoencoder, painter and style reader; weights is None for a single file with
-        other names."""
-        inside = self.checkpoint.weights if isinstance(self.checkpoint, FolderCheckpoint) else {}
-        for part, config, other in (("unet", self.unet_config, self._unet), ("vae", self.vae_config, self._vae)):
-            yield part, config, inside.get(part) if other is None else other.weights
+    def plan(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """(part, configuration) of UNet, autoencoder, painter and style reader."""
+        yield "unet", self.unet_config
+        yield "vae", self.vae_config
         if self.has_painter:
-            yield "painter", self.checkpoint.configs["painter"], inside["painter"]
+            yield "painter", self.checkpoint.configs["painter"]
         if self.reads_styles:
-            yield "style_reader", self.checkpoint.configs["style_reader"], inside["style_reader"]
+            yield "style_reader", self.checkpoint.configs["style_reader"]
 
     def check_added(self, unet: Any) -> None:
         """Check a ControlNet and an adapter for picture prompts against the UNet, from headers. Raises ModelError."""
@@ -200,6 +189,15 @@ class ModelFiles:
             self._control.check()
         if self._picture is not None:
             self._picture.check(unet)
+
+    def shapes(self, part: str) -> dict[str, tuple[int, ...]]:
+        """Shapes of a network's tensors by their present names, from headers alone. Raises ModelError."""
+        other = {"unet": self._unet, "vae": self._vae}.get(part)
+        if other is not None:
+            return other.shapes()
+        if isinstance(self.checkpoint, SingleFileCheckpoint):
+            return self.checkpoint.shapes(part)
+        return {name: info.shape for name, info in self.checkpoint.weights[part].tensors.items()}
 
     def _files(self) -> Iterator[Path]:
         for part, other in (("unet", self._unet), ("vae", self._vae)):

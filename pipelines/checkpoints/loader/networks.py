@@ -18,6 +18,7 @@ from pipelines.checkpoints.loader.files import Weights
 from pipelines.networks import position_bias
 from pipelines.values.types import ModelError
 
+FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 IGNORED = ("position_ids",)  # buffers in old text encoders' files; newer classes compute them
 OLD_ATTENTION = {"query.": "to_q.", "key.": "to_k.", "value.": "to_v.", "proj_attn.": "to_out.0."}
 CLIP_FIELDS = (
@@ -101,15 +102,19 @@ def modern_name(name: str) -> str:
 
 
 def read(weights: Weights) -> dict[str, Tensor]:
-    """All tensors, in the files' dtypes."""
+    """All tensors, in the files' dtypes; fp8 as float16, which holds the same numbers, or with their scale as float32."""
     tensors: dict[str, Tensor] = {}
     for path in weights.files:
         try:
             with safe_open(path, framework="pt") as file:
-                tensors.update({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+                found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except LOADING_ERRORS as error:
             raise ModelError(f"{path.name}: cannot be read: {error}") from error
-    return tensors
+        tensors.update({name: tensor.half() if tensor.dtype in FP8 else tensor for name, tensor in found.items()})
+    for name, scale in weights.scales.items():
+        factor = tensors[scale].float()
+        tensors[name] = tensors[name].float() * factor.reshape(-1, *[1] * (tensors[name].ndim - 1))
+    return {name: tensors[name] for name in weights.tensors} if weights.scales else tensors
 
 
 def read_one(weights: Weights, name: str) -> Tensor:

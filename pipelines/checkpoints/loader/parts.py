@@ -56,11 +56,7 @@ class ModelParts(ModelFiles):
     @cached_property
     def unet(self) -> nn.Module:
         """The UNet in the files' own dtype, with every LoRA fused into its weights."""
-        if self._unet is None:
-            unet = self.checkpoint.network("unet")
-        else:
-            tensors = networks.read(self._unet.weights)
-            unet = networks.build("UNet2DConditionModel", self.unet_config, tensors, self._unet.name)
+        unet = self.checkpoint.network("unet") if self._unet is None else self._unet.network()
         fuse(self.loras, "unet", unet, self.unet_config)
         self._set_timesteps(unet)
         if self._picture is not None:
@@ -86,11 +82,7 @@ class ModelParts(ModelFiles):
     @cached_property
     def vae(self) -> nn.Module:
         """In the files' own dtype. Its scale includes the deviation of an EDM model's data."""
-        if self._vae is None:
-            vae: Any = self.checkpoint.network("vae")
-        else:
-            tensors = networks.read(self._vae.weights)
-            vae = networks.build(self.vae_config["_class_name"], self.vae_config, tensors, self._vae.name)
+        vae: Any = self.checkpoint.network("vae") if self._vae is None else self._vae.network()
         deviation = edm.data_deviation(self.checkpoint.scheduler)
         if deviation != 1.0:
             vae.register_to_config(scaling_factor=vae.config.scaling_factor / deviation)

@@ -37,14 +37,14 @@ ENCODERS = {"cond_stage_model.transformer.": "sd15", "cond_stage_model.model.": 
 class SingleFileCheckpoint:
     """A file with a checked header and a known family; no weights are loaded yet. Raises ModelError."""
 
-    def __init__(self, path: Path, prediction: str | None = None) -> None:
+    def __init__(self, path: Path, prediction: str | None = None, needs_autoencoder: bool = True) -> None:
         if not path.is_file():
             raise ModelError(f"{path}: no such model file")
         if path.suffix != ".safetensors":
             raise ModelError(f"{path.name}: only .safetensors files are loaded; opening other files may run code")
         self.name = path.name
         self.file = read_weights([path], path.name)
-        self.family = family_of(self.file.tensors, self.name)
+        self.family = family_of(self.file.tensors, self.name, needs_autoencoder)
         layout = LAYOUTS[self.family]
         self.layout = layout
         parts = ("unet", "vae", "text_encoder") + (("text_encoder_2",) if self.family == "sdxl" else ())
@@ -80,18 +80,7 @@ class SingleFileCheckpoint:
         return {name: tuple(tensor.shape) for name, tensor in self._converted(part, stand_ins).items()}
 
     def _converted(self, part: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The tensors of unet or vae, by diffusers' own conversion of names."""
-        from diffusers.loaders import single_file_utils
-
-        from pipelines.checkpoints.loader import networks
-
-        convert = {"unet": single_file_utils.convert_ldm_unet_checkpoint, "vae": single_file_utils.convert_ldm_vae_checkpoint}
-        networks.quiet()
-        try:
-            converted: dict[str, Tensor] = convert[part](tensors, self.configs[part])
-        except networks.LOADING_ERRORS as error:
-            raise ModelError(f"{self.name}: its {part} cannot be converted: {error}") from error
-        return converted
+        return converted(part, tensors, self.configs[part], self.name)
 
     def text_digest(self, part: str) -> bytes:
         """Changes with the configuration of text_encoder or text_encoder_2; the vocabulary ships with the code."""
@@ -132,7 +121,22 @@ class SingleFileCheckpoint:
         return self.tokenizer(part), module.eval().requires_grad_(False)
 
 
-def family_of(tensors: Mapping[str, TensorInfo], name: str) -> str:
+def converted(part: str, tensors: Mapping[str, Tensor], config: Mapping[str, Any], label: str) -> dict[str, Tensor]:
+    """The tensors of unet or vae in the original layout by their names in diffusers, by its own conversion. Raises ModelError."""
+    from diffusers.loaders import single_file_utils
+
+    from pipelines.checkpoints.loader import networks
+
+    convert = {"unet": single_file_utils.convert_ldm_unet_checkpoint, "vae": single_file_utils.convert_ldm_vae_checkpoint}
+    networks.quiet()
+    try:
+        renamed: dict[str, Tensor] = convert[part](dict(tensors), config)
+    except networks.LOADING_ERRORS as error:
+        raise ModelError(f"{label}: its {part} cannot be converted: {error}") from error
+    return renamed
+
+
+def family_of(tensors: Mapping[str, TensorInfo], name: str, needs_autoencoder: bool = True) -> str:
     """sd15, sd21 or sdxl. Raises ModelError with a guess of what else the file is."""
     families = [family for prefix, family in ENCODERS.items() if any(key.startswith(prefix) for key in tensors)]
     entry = tensors.get(f"{UNET}input_blocks.0.0.weight")
@@ -150,6 +154,6 @@ def family_of(tensors: Mapping[str, TensorInfo], name: str) -> str:
         raise ModelError(
             f"{name}: looks like {family}, but its UNet has other sizes (cross-attention {width}, {entry.shape[0]} channels)"
         )
-    if not any(key.startswith("first_stage_model.") for key in tensors):
-        raise ModelError(f"{name}: contains no autoencoder (first_stage_model.*)")
+    if needs_autoencoder and not any(key.startswith("first_stage_model.") for key in tensors):
+        raise ModelError(f"{name}: contains no autoencoder (first_stage_model.*); add one by +vae=FILE, +taesd or +taesdxl")
     return family

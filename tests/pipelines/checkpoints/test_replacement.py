@@ -1,0 +1,153 @@
+"""Parts that a user names (a UNet, an autoencoder) and fp8 files, against diffusers with the same weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from pipelines import ModelError, ModelParts, describe, inspect_model
+from pipelines.checkpoints.loader import single
+from tests import ldm
+from tests.by_hand import pipe_of
+from tests.ldm import write_single_file
+from tests.miniature import full_autoencoder, save_family, save_lora
+from tests.pipelines.checkpoints.test_adapters import latents
+
+FILE = "diffusion_pytorch_model.safetensors"
+QUERY = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = save_family(tmp_path / "model", "sd15")
+    monkeypatch.setitem(single.LAYOUTS, "sd15", folder)
+    return folder
+
+
+def same(ours: torch.nn.Module, theirs: dict[str, Tensor], tolerance: float = 0.0) -> None:
+    state = ours.state_dict()
+    assert state.keys() == theirs.keys()
+    for name, value in theirs.items():
+        torch.testing.assert_close(state[name].float(), value.float(), rtol=tolerance, atol=tolerance)
+
+
+def autoencoder(seed: int) -> AutoencoderKL:
+    torch.manual_seed(seed)
+    return full_autoencoder()
+
+
+@pytest.mark.parametrize("layout", ["folder", "file", "original", "original, wrapped"])
+def test_an_autoencoder_of_the_user_replaces_the_model_s(model: Path, tmp_path: Path, layout: str) -> None:
+    vae = autoencoder(5)
+    vae.save_pretrained(tmp_path / "vae")
+    place = tmp_path / "vae" if layout == "folder" else tmp_path / "own.safetensors"
+    if layout == "file":
+        place.write_bytes((tmp_path / "vae" / FILE).read_bytes())
+    elif layout != "folder":
+        prefix = "first_stage_model." if "wrapped" in layout else ""
+        content = {prefix + name: value.contiguous() for name, value in ldm.autoencoder(tmp_path / "vae").items()}
+        save_file(content, place)
+    name = f"{model}+vae={place}"
+    assert inspect_model(name).problem is None
+    same(ModelParts(describe(name)).vae, vae.state_dict())
+    assert ModelParts(describe(name)).fingerprint != ModelParts(describe(str(model))).fingerprint
+
+
+def test_a_tiny_autoencoder_may_be_one_file(model: Path, tmp_path: Path) -> None:
+    tiny = AutoencoderTiny()
+    save_file(tiny.state_dict(), tmp_path / "taesd.safetensors")
+    name = f"{model}+vae={tmp_path / 'taesd.safetensors'}"
+    assert inspect_model(name).problem is None
+    same(ModelParts(describe(name)).vae, tiny.state_dict())
+
+
+def test_a_single_file_without_an_autoencoder_takes_one(model: Path, tmp_path: Path) -> None:
+    path = write_single_file(model, tmp_path / "x.safetensors", "sd15")
+    save_file({name: value for name, value in load_file(path).items() if not name.startswith("first_stage")}, path)
+    assert "contains no autoencoder" in (inspect_model(str(path)).problem or "")
+    assert "+vae=FILE, +taesd" in (inspect_model(str(path)).problem or "")
+    vae = autoencoder(6)
+    vae.save_pretrained(tmp_path / "vae")
+    name = f"{path}+vae={tmp_path / 'vae'}"
+    assert inspect_model(name).problem is None
+    parts = ModelParts(describe(name))
+    same(parts.vae, vae.state_dict())
+    same(parts.unet, UNet2DConditionModel.from_pretrained(model / "unet").state_dict())
+
+
+@pytest.mark.parametrize("layout", ["folder", "file", "original", "split"])
+def test_a_unet_alone_replaces_the_model_s(model: Path, tmp_path: Path, layout: str) -> None:
+    other = save_family(tmp_path / "other", "sd15", seed=9)
+    place = other / "unet" if layout == "folder" else tmp_path / "own.safetensors"
+    if layout == "file":
+        place.write_bytes((other / "unet" / FILE).read_bytes())
+    elif layout != "folder":
+        prefix = "model.diffusion_model." if layout == "split" else ""
+        save_file({prefix + name: value.contiguous() for name, value in ldm.unet(other / "unet").items()}, place)
+    name = f"{model}+unet={place}"
+    assert inspect_model(name).problem is None
+    same(ModelParts(describe(name)).unet, UNet2DConditionModel.from_pretrained(other / "unet").state_dict())
+
+
+@pytest.mark.parametrize(
+    ("part", "content", "words"),
+    [
+        ("vae", "double_blocks.0.x", "contains no autoencoder; it is Flux"),
+        ("unet", "lora_unet_x.lora_up.weight", "contains no UNet; it is a LoRA"),
+        ("vae", "decoder.conv_in.weight", "weights and configuration differ"),
+    ],
+)
+def test_what_is_no_such_part_is_named(model: Path, tmp_path: Path, part: str, content: str, words: str) -> None:
+    save_file({content: torch.zeros(2, 2)}, tmp_path / "x.safetensors")
+    assert words in (inspect_model(f"{model}+{part}={tmp_path / 'x.safetensors'}").problem or "")
+
+
+def rewrite(path: Path, scaled: bool, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Turn the matrices of a file into fp8, and return the numbers that the file then holds."""
+    content, meant = {}, {}
+    for name, value in load_file(path).items():
+        if value.ndim < 2:
+            content[name] = meant[name] = value
+            continue
+        scale = value.abs().max() / 100 if scaled else torch.tensor(1.0)
+        content[name] = (value / scale).to(dtype)
+        meant[name] = content[name].float() * scale
+        if scaled and name.endswith(".weight"):
+            content[name.removesuffix("weight") + "scale_weight"] = scale.reshape(1)
+            content[name.removesuffix("weight") + "scale_input"] = torch.ones(1)
+    save_file({**content, **({"scaled_fp8": torch.zeros(2, dtype=dtype)} if scaled else {})}, path)
+    return meant
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_fp8_files_are_their_numbers_and_take_loras(model: Path, tmp_path: Path, scaled: bool, dtype: torch.dtype) -> None:
+    meant = rewrite(model / "unet" / FILE, scaled, dtype)
+    assert inspect_model(str(model)).problem is None
+    same(ModelParts(describe(str(model))).unet, meant, 1e-6)
+    generator = torch.Generator().manual_seed(1)
+    factors = {QUERY: (torch.randn(2, 32, generator=generator), torch.randn(32, 2, generator=generator))}
+    lora = save_lora(tmp_path / "x.safetensors", factors)
+    parts = ModelParts(describe(f"{model}+{lora}:0.5"))
+    plain = UNet2DConditionModel(**{**json.loads((model / "unet" / "config.json").read_text())})
+    plain.load_state_dict(meant)
+    pipe = pipe_of(model, "sd15", unet=plain)
+    pipe.load_lora_weights(lora.parent, weight_name=lora.name)
+    own = pipe_of(model, "sd15", unet=parts.unet.float())
+    expected = latents(pipe, cross_attention_kwargs={"scale": 0.5})
+    torch.testing.assert_close(latents(own), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_scale_without_its_tensor_is_refused(model: Path) -> None:
+    path = model / "unet" / FILE
+    rewrite(path, True, torch.float8_e4m3fn)
+    save_file({**load_file(path), "nothing.scale_weight": torch.ones(1)}, path)
+    with pytest.raises(ModelError, match=r"scales 'nothing.weight', which is not in the file"):
+        ModelParts(describe(str(model)))
