@@ -72,6 +72,11 @@ def _is_path(piece: str) -> bool:
         return False
 
 
+def _is_rest_of_path(text: str) -> bool:
+    """Whether what follows a colon belongs to the path before it, as after a drive's letter, and is no number."""
+    return "/" in text or "\\" in text
+
+
 def _is_number(text: str) -> bool:
     try:
         float(text)
@@ -154,7 +159,7 @@ def _with(info: ModelInfo, extra: str) -> ModelInfo:
     if equals and part in ("control", "picture"):
         return _conditioned(info, part, where)
     what, colon, number = extra.rpartition(":")
-    whole = colon and not _is_number(number) and _is_path(extra)  # a path with a colon in it
+    whole = colon and not _is_number(number) and (_is_path(extra) or _is_rest_of_path(number))  # a path with a colon in it
     return _added(info, what, _strength(extra, number)) if colon and not whole else _added(info, extra, 1.0)
 
 

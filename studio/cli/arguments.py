@@ -138,9 +138,10 @@ def spec_of(args: argparse.Namespace) -> StreamSpec:
 
 
 def parse_lora(text: str) -> LoraUse:
-    """A LoRA from NAME or NAME:WEIGHT. If the whole text is an existing file, it is the name. Raises SpecError."""
+    """A LoRA from NAME or NAME:WEIGHT. If the whole text is an existing file, it is the name, and so it is if the last colon
+    stands within a path, as after a drive's letter. Raises SpecError."""
     name, colon, number = text.rpartition(":")
-    if not colon or Path(text).expanduser().exists():
+    if not colon or "/" in number or "\\" in number or Path(text).expanduser().exists():
         return LoraUse(text)
     try:
         return LoraUse(name, float(number))

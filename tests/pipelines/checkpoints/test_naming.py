@@ -142,3 +142,10 @@ def test_every_path_may_contain_plus_signs_and_colons(tmp_path: Path) -> None:
     assert info.base == model and [(part.location, part.strength) for part in info.loras] == [(lora, -0.5), (lora, 1.0)]
     assert info.control == control and info.picture is not None and info.picture.weights == picture
     assert info.autoencoder is not None
+
+
+def test_a_drive_letter_is_part_of_the_path() -> None:
+    """The file is absent: the message is about the file, not about a strength."""
+    for name in (r"x/y+C:\loras\ink.safetensors", "x/y+C:/loras/ink.safetensors", r"x/y+C:\loras\ink.safetensors:0.8"):
+        with pytest.raises(ModelError, match="is not a file"):
+            describe(name)

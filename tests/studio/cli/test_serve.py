@@ -14,7 +14,7 @@ import pytest
 
 from pipelines import LoraUse, ModelError, Settings, SettingsError
 from studio.cli import run_server, serve, serve_options
-from studio.cli.arguments import safety_of
+from studio.cli.arguments import parse_lora, safety_of
 from studio.visit.hub import Hub
 from studio.wire import token_file
 from studio.wire.origin import Origin
@@ -239,3 +239,9 @@ def test_a_process_starts_prints_its_address_and_stops(mini_model: Path, tmp_pat
     finally:
         process.kill()
         process.communicate()
+
+
+def test_a_drive_letter_of_a_lora_is_no_weight() -> None:
+    path = r"C:\loras\ink.safetensors"
+    assert parse_lora(path) == LoraUse(path) and parse_lora(f"{path}:0.8") == LoraUse(path, 0.8)
+    assert parse_lora("C:/loras/ink.safetensors") == LoraUse("C:/loras/ink.safetensors")
