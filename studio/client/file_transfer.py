@@ -210,9 +210,9 @@ async def transfer(args: argparse.Namespace) -> dict[str, Any]:
     if not args.input.exists():
         raise media.MediaError(f"{args.input}: no such file")
     tls = ssl.create_default_context(cafile=args.cafile) if args.cafile is not None else None
-    encoding = PictureEncoding(args.format, args.quality)
     token = args.token if args.token is not None else environment.token()
     delivery = args.delivery or ("newest" if args.pace == "source" else "every")
+    encoding = PictureEncoding(args.format or ("png" if delivery == "every" else "jpeg"), args.quality)
     async with StudioClient(args.url, token=token, settings=settings, picture=encoding, tls=tls, delivery=delivery) as client:
         if args.spec:
             await client.change(**dict(args.spec))
@@ -272,7 +272,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--picture-b", type=Path, metavar="PICTURE", help=second)
     add_file_arguments(made)
     made.add_argument("--token", help="API token (default: RILL_TOKEN, else that of your own server on this machine)")
-    made.add_argument("--format", choices=("jpeg", "png"), default="jpeg", help="how pictures travel")
+    travel = "how pictures travel: png without loss, so the result is render's (default), or jpeg (default with newest)"
+    made.add_argument("--format", choices=("jpeg", "png"), help=travel)
     made.add_argument("--quality", type=int, choices=range(30, 101), default=90, metavar="30..100", help="of JPEG")
     made.add_argument("--cafile", type=Path, help="certificate to trust, of a server with one of its own making")
     return made

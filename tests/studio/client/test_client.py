@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as ws_serve
 from websockets.typing import Subprotocol
 
 from pipelines import Frame, Pixels, Settings, StreamSpec, load, media
 from studio.client import DecodedAnswer, StudioClient, StudioError, file_transfer, stream_url
-from studio.files.render import OrderedWriter, Renderer
+from studio.files.render import OrderedWriter, Plan, Renderer, render
 from studio.stream.stream import Stream
 from studio.wire.limits import Limits
 from studio.wire.protocol import SUBPROTOCOL, PictureEncoding, parse_frame
@@ -150,6 +151,26 @@ async def test_a_file_gives_the_pictures_of_a_render_with_the_same_seed(mini_mod
                 await transfer.run()
         assert len(rendered.pictures) == len(frames) == len(sent.pictures)
         assert all(np.array_equal(one, other) for one, other in zip(rendered.pictures, sent.pictures, strict=True))
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+async def test_the_command_gives_the_pictures_of_render(mini_model: Path, tmp_path: Path, steps: int) -> None:
+    """Without any option for it, bit for bit, from a clip that must be cropped."""
+    dice = np.random.default_rng(3)
+    frames = [dice.integers(0, 256, (96, 160, 3), dtype=np.uint8) for _ in range(5)]
+    source = makers.clip(tmp_path / "in.mp4", frames)
+    settings = {"steps": steps, "seed": 7, "strength": 0.7}
+    spec = StreamSpec(model=str(mini_model), width=SIZE, height=SIZE, backend="eager", dtype="float32")
+    pipeline = load(spec)
+    render(pipeline, Plan(Settings().patched(settings)), source, tmp_path / "render-%d.png")
+    pipeline.close()
+    options = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    with serving(Limits(ping_s=60.0), factory=lambda _: load(spec), backend="eager", dtype="float32") as server:
+        await run(server, source, tmp_path / "client-%d.png", *options)
+    for number in range(1, 6):
+        made = [np.array(Image.open(tmp_path / f"{name}-{number}.png")) for name in ("render", "client")]
+        assert np.array_equal(*made), number
+    assert not (tmp_path / "client-6.png").exists()
 
 
 class Kept:
