@@ -38,6 +38,9 @@ MAX_LAG = 8
 """No stream batch holds more frames; this many copies of the last one push all of them out."""
 
 
+PATIENT: dict[str, object] = {"cache.enabled": False, "gate.enabled": False}
+"""A file has time: sessions of a live server begin with accelerations, which render has only on demand."""
+
 MAX_SENDS = 5
 """A frame that was dropped this often is given up, with an error."""
 
@@ -205,13 +208,14 @@ class FileTransfer:
 
 async def transfer(args: argparse.Namespace) -> dict[str, Any]:
     """Stream args.input through args.url into args.output. Raises RillError."""
-    settings = assignments(args.assignments) | ({} if args.prompt is None else {"prompt": args.prompt})
     media.check_output(args.output)
     if not args.input.exists():
         raise media.MediaError(f"{args.input}: no such file")
     tls = ssl.create_default_context(cafile=args.cafile) if args.cafile is not None else None
     token = args.token if args.token is not None else environment.token()
     delivery = args.delivery or ("newest" if args.pace == "source" else "every")
+    settings = (PATIENT if delivery == "every" else {}) | assignments(args.assignments)
+    settings |= {} if args.prompt is None else {"prompt": args.prompt}
     encoding = PictureEncoding(args.format or ("png" if delivery == "every" else "jpeg"), args.quality)
     async with StudioClient(args.url, token=token, settings=settings, picture=encoding, tls=tls, delivery=delivery) as client:
         if args.spec:

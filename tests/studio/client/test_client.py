@@ -155,7 +155,8 @@ async def test_a_file_gives_the_pictures_of_a_render_with_the_same_seed(mini_mod
 
 @pytest.mark.parametrize("steps", [1, 3])
 async def test_the_command_gives_the_pictures_of_render(mini_model: Path, tmp_path: Path, steps: int) -> None:
-    """Without any option for it, bit for bit, from a clip that must be cropped."""
+    """Without any option for it, bit for bit, from a clip that must be cropped; the sessions of the server begin with
+    accelerations."""
     dice = np.random.default_rng(3)
     frames = [dice.integers(0, 256, (96, 160, 3), dtype=np.uint8) for _ in range(5)]
     source = makers.clip(tmp_path / "in.mp4", frames)
@@ -165,7 +166,9 @@ async def test_the_command_gives_the_pictures_of_render(mini_model: Path, tmp_pa
     render(pipeline, Plan(Settings().patched(settings)), source, tmp_path / "render-%d.png")
     pipeline.close()
     options = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-    with serving(Limits(ping_s=60.0), factory=lambda _: load(spec), backend="eager", dtype="float32") as server:
+    live = Settings().patched({"cache.enabled": True, "gate.enabled": True})
+    patient = Limits(ping_s=60.0)
+    with serving(patient, factory=lambda _: load(spec), backend="eager", dtype="float32", opening=live) as server:
         await run(server, source, tmp_path / "client-%d.png", *options)
     for number in range(1, 6):
         made = [np.array(Image.open(tmp_path / f"{name}-{number}.png")) for name in ("render", "client")]
