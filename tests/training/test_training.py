@@ -110,6 +110,7 @@ def test_naming_looks_is_fitted_and_nothing_else(store) -> None:
     assert model.named(model(x))[1].shape == (1, len(LOOKS)) and torch.isfinite(model.named(model(x))[1]).all()
 
 
+@pytest.mark.long
 def test_refinement_resumes_exactly_and_keeps_the_encoder(tmp_path: Path, store, named: Scenes, dreams: Dreams) -> None:
     def painter() -> Painter:
         torch.manual_seed(0)
@@ -242,6 +243,7 @@ def test_a_namer_that_is_shown_windows_sees_the_whole_picture_in_time() -> None:
     assert seen.any(0).all() and seen.any(1).all() and len({tuple(one.flatten().tolist()) for one in shown}) > 10
 
 
+@pytest.mark.long
 def test_later_steps_keep_to_the_first_with_the_teachers_amount_of_detail(
     tmp_path: Path, store, named: Scenes, dreams: Dreams
 ) -> None:
