@@ -47,7 +47,7 @@ export function styles(studio, take, say) {
     });
     bin.addEventListener("blur", () => bin.paint("bin", `Delete ${name}`, (bin.sure = false)));
     const save = iconButton("save", `Download ${name}`, () => download(new Blob([bytes]), `${name}.safetensors`));
-    const pen = iconButton("brush", `Rename ${name}`, () => rename(place, name, async (next) => {
+    const pen = iconButton("paint", `Rename ${name}`, () => rename(place, name, async (next) => {
       await shelve({ id, bytes: renamed(bytes, next) });
       await show();
     }));
