@@ -95,7 +95,8 @@ file.
 Styles in the folder `styles` of a model are looks by their names: the prompt "woodblock wave, at night" paints in that style,
 `understood` lists it with the kind `style`, and the page shows it in the group "Paintings". `assets/pocket/styles` has seven
 fitted styles of public-domain paintings (Hokusai, Van Gogh, Kandinsky, Renoir); each file names its painting. `python -m
-training painter fit` makes them, with a fixed seed, from paintings of the Debian package gcompris-qt-data 3.1-2.
+training painter fit` makes them, with a fixed seed, from paintings of the Debian package gcompris-qt-data 3.1-2. A session
+may name the styles whose files it has sent or kept in the same way.
 
 ## Files and downloads
 

@@ -23,7 +23,7 @@ from typing import Any
 from benchmarks import clips, machine
 from benchmarks.live import studio
 from benchmarks.measure import add_model_arguments, positive, ratios, rounded_median
-from pipelines import Frame, Mask, PictureStyle, Pixels, Settings, StreamPipeline, StreamSpec, load
+from pipelines import Frame, Mask, PictureStyle, Pixels, Settings, StreamPipeline, StreamSpec, StyleNames, load
 from studio.client import StudioClient
 from studio.environment import cache_dir
 from studio.model.owner import Job, JobResult, Owner
@@ -76,6 +76,7 @@ class Camera:
     mask: Mask | None = None
     picture: Pixels | PictureStyle | None = None
     picture_b: Pixels | PictureStyle | None = None
+    names: StyleNames = StyleNames()  # noqa: RUF009 - immutable
     answers: list[tuple[float, float]] = field(default_factory=list)
 
     def done(self, taken_at: float, result: JobResult) -> None:

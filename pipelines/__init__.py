@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pipelines.values.picture_style import MAX_BYTES as MAX_STYLE_BYTES
     from pipelines.values.picture_style import PictureStyle, is_style, read_style, write_style
     from pipelines.values.settings import FIELDS, Settings, parse_assignment
+    from pipelines.values.style_names import StyleNames
     from pipelines.values.types import (
         STAGES,
         Frame,
@@ -87,6 +88,7 @@ __all__ = [
     "StreamPipeline",
     "StreamSpec",
     "StreamState",
+    "StyleNames",
     "Verdict",
     "Vocabulary",
     "Word",
@@ -127,6 +129,7 @@ _HOMES = {
         "write_style": "write_style",
     },
     "pipelines.engine.state": {"StreamState": "StreamState"},
+    "pipelines.values.style_names": {"StyleNames": "StyleNames"},
     "pipelines.engine.turn": {"Entry": "Entry"},
     "pipelines.values.types": {
         "STAGES": "STAGES",

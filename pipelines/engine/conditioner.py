@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 from pipelines.checkpoints.loader.parts import ModelParts
 from pipelines.checkpoints.loader.text import Encode
@@ -13,7 +14,9 @@ from pipelines.techniques import styles
 from pipelines.techniques.conditioning import Additions, Condition, Conditions, PromptCache, Text
 from pipelines.techniques.noise import ToDevice
 from pipelines.techniques.styles import Style
+from pipelines.values.picture_style import PictureStyle
 from pipelines.values.settings import Settings
+from pipelines.values.style_names import StyleNames
 from pipelines.values.types import Frame
 
 
@@ -44,7 +47,7 @@ class Conditioner:
 
     def __call__(self, state: StreamState, frame: Frame | None, settings: Settings) -> Conditioning:
         """The conditioning of a turn with this frame. Moves the session on its way between prompts and styles."""
-        text = self.prompts.blend(settings)
+        text = self.prompts.blend(settings, partial(self._without_names, state.names))
         if frame is not None:
             text = state.travel.at(text, settings, frame.captured_at)
         elif state.travel.current is not None:
@@ -68,8 +71,12 @@ class Conditioner:
         if pictured or self._parts.picture_tokens:
             self.pictures.warm()
 
-    def _text(self, prompt: str) -> Text:
-        """A prompt as the networks take it: a painted look's name becomes the painter's style."""
-        words, style = self._parts.read_prompt(prompt)
+    def _without_names(self, names: StyleNames, prompt: str) -> tuple[str, tuple[PictureStyle, ...]]:
+        words, named = self._parts.read_names(prompt, names) if len(names) else (prompt, ())
+        return words, tuple(style for _, style in named)
+
+    def _text(self, prompt: str, named: tuple[PictureStyle, ...] = ()) -> Text:
+        """A prompt as the networks take it: a painted look's name becomes the painter's style. named: styles beside it."""
+        words, style = self._parts.read_prompt(prompt, named) if named else self._parts.read_prompt(prompt)
         encoded = tuple(map(self._to_device, self._encode(words)))
         return Text(encoded, None if style is None else replace(style, numbers=self._to_device(style.numbers)))

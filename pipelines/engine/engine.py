@@ -38,6 +38,7 @@ from pipelines.networks import picture_prompt
 from pipelines.techniques.noise import SessionNoise
 from pipelines.values.models import ModelInfo
 from pipelines.values.settings import Settings
+from pipelines.values.style_names import StyleNames
 from pipelines.values.types import Frame, GpuPath, GraphLimits, Output, SettingsError, SpecError, StreamSpec
 
 log = logging.getLogger("rill")
@@ -97,9 +98,10 @@ class StreamPipeline:
         self.check(settings)
         return StreamState(SessionNoise(settings.seed, self.graphs.latent_shape, self.transfer.to_device))
 
-    def understood(self, settings: Settings) -> Understanding:
-        """How the prompts of these settings are read, and where they are cut. Any thread; takes milliseconds."""
-        return understand(self.graphs.parts, self._texts.cut, settings)
+    def understood(self, settings: Settings, names: StyleNames = StyleNames()) -> Understanding:  # noqa: B008 - immutable
+        """How the prompts of these settings are read, and where they are cut. names: styles that they may name. Any thread; takes
+        milliseconds."""
+        return understand(self.graphs.parts, self._texts.cut, settings, names)
 
     @property
     def loras(self) -> list[str]:
@@ -111,10 +113,16 @@ class StreamPipeline:
         """Reads picture prompts; from any thread."""
         return self.conditioner.pictures
 
-    def graphs_for(self, settings: Settings, sessions: int = 1, pictured: bool = False) -> tuple[GraphKey, ...]:
+    def graphs_for(
+        self,
+        settings: Settings,
+        sessions: int = 1,
+        pictured: bool = False,
+        names: StyleNames = StyleNames(),  # noqa: B008 - immutable
+    ) -> tuple[GraphKey, ...]:
         """The graphs that these settings use best; each may be built by `graphs.build` in any thread while streaming goes on.
-        pictured: there is a picture prompt."""
-        return self._choice.keys(settings, sessions, pictured)
+        pictured: there is a picture prompt. names: styles that prompts may name."""
+        return self._choice.keys(settings, sessions, pictured, names)
 
     def prepare(self, settings: Settings, sessions: int = 1, pictured: bool = False) -> None:
         """Build now whatever these settings need, so that no step waits for it. Slow the first time."""
@@ -142,7 +150,8 @@ class StreamPipeline:
         settings = settings if turn is None else turn.entry.settings
         cache, residuals = ({}, {}) if state is None else (state.cache, state.residuals)
         planner = RowPlanner(settings, cache, residuals, AssumedKeys(), self._choice.cache_ready(settings))
-        paints = self._choice.paints(settings, state is not None and state.pictured)
+        seen = (False, StyleNames()) if state is None else (state.pictured, state.names)
+        paints = self._choice.paints(settings, *seen)
         if turn is not None:
             return forecast.of_turn(turn, planner, paints)
         controlled = frame is not None and self._choice.controls(frame, settings)

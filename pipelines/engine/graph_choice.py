@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pipelines.graphs.graphs import GraphKey, Graphs, with_control
 from pipelines.techniques import feature_cache, guidance
 from pipelines.values.settings import Settings
+from pipelines.values.style_names import StyleNames
 from pipelines.values.types import Frame
 
 
@@ -16,8 +17,15 @@ class GraphChoice:
     def __init__(self, graphs: Graphs) -> None:
         self._graphs = graphs
 
-    def keys(self, settings: Settings, sessions: int, pictured: bool) -> tuple[GraphKey, ...]:
-        """The graphs that so many sessions with these settings use best. pictured: there is a picture prompt."""
+    def keys(
+        self,
+        settings: Settings,
+        sessions: int,
+        pictured: bool,
+        names: StyleNames = StyleNames(),  # noqa: B008 - immutable
+    ) -> tuple[GraphKey, ...]:
+        """The graphs that so many sessions with these settings use best. pictured: there is a picture prompt. names: styles that
+        prompts may name."""
         rows = sessions * guidance.rows(settings, settings.steps if settings.stream_batch.enabled else 1)
         layout = self._graphs.backend.layout
         plain = [(feature_cache.PLAIN, size) for size in layout.wanted(rows)]
@@ -25,7 +33,7 @@ class GraphChoice:
         caching = feature_cache.passes(settings.cache) if settings.cache.enabled else ()
         grouped = [(kind, size) for kind in caching for size in layout.buckets if size <= rows]
         passes = [GraphKey(part, size, branch) for (part, branch), size in (*plain, *grouped)]
-        return (*self._around(settings, sessions, pictured), *self._controlled(passes, settings))
+        return (*self._around(settings, sessions, pictured, names), *self._controlled(passes, settings))
 
     def cache_ready(self, settings: Settings) -> bool:
         """Whether the passes of the feature cache can run, for one row and so for any number."""
@@ -40,18 +48,20 @@ class GraphChoice:
             return False
         return all(map(self._graphs.ready, with_control(GraphKey("full", 1))))
 
-    def paints(self, settings: Settings, pictured: bool) -> bool:
-        """Whether these settings ask for paint. pictured: there is a picture prompt."""
+    def paints(self, settings: Settings, pictured: bool, names: StyleNames = StyleNames()) -> bool:  # noqa: B008 - immutable
+        """Whether these settings ask for paint. pictured, names: as above."""
         if settings.style.amount == 0.0:
             return False
         parts = self._graphs.parts
         by_picture = pictured and parts.reads_styles and settings.picture.scale > 0.0
-        return by_picture or any(parts.read_prompt(words)[1] for words in (settings.prompt, settings.prompt_b))
+        prompts = (settings.prompt, settings.prompt_b)
+        by_name = len(names) > 0 and any(parts.read_names(words, names)[1] for words in prompts)
+        return by_picture or by_name or any(parts.read_prompt(words)[1] for words in prompts)
 
-    def _around(self, settings: Settings, sessions: int, pictured: bool) -> tuple[GraphKey, ...]:
+    def _around(self, settings: Settings, sessions: int, pictured: bool, names: StyleNames) -> tuple[GraphKey, ...]:
         """The graphs around the UNet's."""
         sizes = self._graphs.backend.layout.wanted(sessions)
-        parts = ("encode", "decode", "paint") if self.paints(settings, pictured) else ("encode", "decode")
+        parts = ("encode", "decode", "paint") if self.paints(settings, pictured, names) else ("encode", "decode")
         return (*(GraphKey(part, size) for part in parts for size in sizes), GraphKey("modulate", 1))
 
     def _controlled(self, passes: Sequence[GraphKey], settings: Settings) -> list[GraphKey]:

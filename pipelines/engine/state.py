@@ -20,6 +20,7 @@ from pipelines.techniques.noise import SessionNoise
 from pipelines.techniques.probe import Probe
 from pipelines.techniques.stream_batch import Ring
 from pipelines.values.picture_style import PictureStyle
+from pipelines.values.style_names import StyleNames
 from pipelines.values.types import Pixels
 
 CacheSlot = tuple[int, bool]
@@ -43,8 +44,8 @@ class StreamState:
     """One session's memory between steps. Made by `StreamPipeline.open`; opaque to everyone but the engine.
 
     previous_x0: the last finished latent, for the warm start. mask: the painted strength map [1, h, w]. inputs_version: number
-    of changes of mask and picture prompts. seen, seen_b: the picture prompts. residuals: of the negative rows, by level. turn:
-    the `Turn` that goes on in a later step.
+    of changes of mask, picture prompts and names. seen, seen_b: the picture prompts. names: styles that prompts may name.
+    residuals: of the negative rows, by level. turn: the `Turn` that goes on in a later step.
     """
 
     noise: SessionNoise
@@ -55,6 +56,7 @@ class StreamState:
     inputs_version: int = 0
     seen: PicturePrompt = field(default_factory=PicturePrompt)
     seen_b: PicturePrompt = field(default_factory=PicturePrompt)
+    names: StyleNames = field(default_factory=StyleNames)
     cache: dict[CacheSlot, FeatureEntry] = field(default_factory=dict)
     residuals: dict[int, NegativeResidual] = field(default_factory=dict)
     probe: Probe = field(default_factory=Probe)
@@ -94,6 +96,11 @@ class StreamState:
             self.inputs_version += 1  # ends what was remembered under the old picture
         (self.seen_b if second else self.seen).set(picture)
 
+    def set_names(self, names: StyleNames) -> None:
+        """The styles that the session's prompts may name, from the next frame on."""
+        self.names = names
+        self.inputs_version += 1  # the same prompt may mean something else
+
     def shadow(self) -> StreamState:
         """An independent state that will treat the next frame as this one would, for the unaccelerated reference."""
         return StreamState(
@@ -103,5 +110,6 @@ class StreamState:
             mask=self.mask,
             seen=self.seen.copy(),
             seen_b=self.seen_b.copy(),
+            names=self.names,
             travel=dataclasses.replace(self.travel),
         )

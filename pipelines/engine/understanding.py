@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from pipelines.checkpoints.loader.parts import ModelParts
-from pipelines.techniques.free_words.reader import Reading
+from pipelines.techniques.free_words.reader import Reading, Understood
 from pipelines.techniques.prompt_syntax import Unsupported
 from pipelines.values.settings import Settings
+from pipelines.values.style_names import StyleNames
 
 TYPED = ("prompt", "prompt_b", "negative")
 """The settings that hold a prompt."""
@@ -56,14 +57,21 @@ class Understanding:
         }
 
 
-def understand(parts: ModelParts, cut: Callable[[str], int | None], settings: Settings) -> Understanding:
-    """How a model reads the prompts of these settings. cut: the place where a text is cut, as `Texts.cut`. Any thread; takes
-    milliseconds."""
-    typed = {key: words for key in TYPED if (words := " ".join(getattr(settings, key).split()))}
+def understand(parts: ModelParts, cut: Callable[[str], int | None], settings: Settings, names: StyleNames) -> Understanding:
+    """How a model reads the prompts of these settings. cut: the place where a text is cut, as `Texts.cut`. names: styles that
+    they may name. Any thread; takes milliseconds."""
+    readings: dict[str, Reading] = {}
     cuts, unsupported = {}, {}
-    for key, words in typed.items():
-        parsed = parts.parse_prompt(parts.read_prompt(words)[0])
+    for key in TYPED:
+        if not (words := " ".join(getattr(settings, key).split())):
+            continue
+        rest, named = parts.read_names(words, names) if len(names) and key != "negative" else (words, ())
+        styles = (tuple(style for _, style in named),) if named else ()
+        parsed = parts.parse_prompt(parts.read_prompt(rest, *styles)[0])
         text, unsupported[key] = parsed.plain, parsed.unsupported
         if (at := cut(text)) is not None:
             cuts[key] = Cut(parts.embedding_shape[0], text[:at].rstrip(), text[at:])
-    return Understanding({key: parts.read_words(words) for key, words in typed.items()}, cuts, unsupported)
+        reading = parts.read_words(rest) if rest else Reading("")
+        found = tuple(Understood(typed, style.name, "style", "name") for typed, style in named)
+        readings[key] = replace(reading, understood=(*found, *reading.understood)) if named else reading
+    return Understanding(readings, cuts, unsupported)

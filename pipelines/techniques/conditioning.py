@@ -16,7 +16,11 @@ from torch import Tensor
 from pipelines.networks.unet import guidance_embedding
 from pipelines.techniques import guidance, styles
 from pipelines.techniques.styles import Style
+from pipelines.values.picture_style import PictureStyle
 from pipelines.values.settings import Settings
+
+Read = Callable[[str], tuple[str, tuple[PictureStyle, ...]]]
+"""A prompt to (the prompt without names of styles, the styles)."""
 
 CACHED_PROMPTS = 256  # SD 1.5: 77·768 floats = 0.24 MB each, 60 MB at most
 CACHED_CONDITIONS = 64
@@ -116,33 +120,38 @@ class Conditions:
 class PromptCache:
     """Remembers the texts of the most recently used prompts, for all sessions of a pipeline."""
 
-    def __init__(self, encode: Callable[[str], Text], limit: int = CACHED_PROMPTS) -> None:
+    def __init__(self, encode: Callable[..., Text], limit: int = CACHED_PROMPTS) -> None:
+        """encode: called with the words, and with the styles that are named beside them, if there are any."""
         self._encode = encode
         self._limit = limit
         self._known: OrderedDict[Hashable, Text] = OrderedDict()
         self.encoded = 0  # how often the encoder really ran
 
-    def __call__(self, prompt: str) -> Text:
+    def __call__(self, prompt: str, read: Read | None = None) -> Text:
+        """read: takes the names of a session's styles out of a prompt."""
         words = " ".join(prompt.split())
-        return self._remembered(words, lambda: self._encoded(words))
+        words, named = (words, ()) if read is None else read(words)
+        if not named:
+            return self._remembered(words, lambda: self._encoded(words))
+        return self._remembered((words, named), lambda: self._encoded(words, named))
 
-    def blend(self, settings: Settings) -> Text:
-        """A session's prompt mixed with prompt_b by blend."""
+    def blend(self, settings: Settings, read: Read | None = None) -> Text:
+        """A session's prompt mixed with prompt_b by blend. read: as above."""
         if not settings.prompt_b or settings.blend == 0.0:
-            return self(settings.prompt)
+            return self(settings.prompt, read)
         if settings.blend == 1.0:
-            return self(settings.prompt_b)
-        key = (settings.prompt, settings.prompt_b, settings.blend, settings.blend_mode)
-        one, other = self(settings.prompt), self(settings.prompt_b)
+            return self(settings.prompt_b, read)
+        one, other = self(settings.prompt, read), self(settings.prompt_b, read)
+        key = (one, other, settings.blend, settings.blend_mode)
         return self._remembered(key, lambda: mixed(one, other, settings.blend, settings))
 
     def blank(self) -> Text:
         """A text of zeros, which SDXL was trained to take for no negative prompt."""
         return self._remembered(None, lambda: Text(tuple(map(torch.zeros_like, self("").encoded))))
 
-    def _encoded(self, words: str) -> Text:
+    def _encoded(self, words: str, *named: tuple[PictureStyle, ...]) -> Text:
         self.encoded += 1
-        return self._encode(words)
+        return self._encode(words, *named)
 
     def _remembered(self, key: Hashable, make: Callable[[], Text]) -> Text:
         if key not in self._known:

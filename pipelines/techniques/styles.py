@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipelines.values.vocabulary import PaintedLook
+from pipelines.values.vocabulary import UNDERPAINTING, PaintedLook
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,6 +38,17 @@ def mixed(*parts: tuple[Style | None, float]) -> Style | None:
 
 WHOLE = 0.6
 """From this `picture.scale` on, which is its default, a picture's style is all there is; below, the words' style has the rest."""
+
+
+def beside(words: str, style: Style | None, named: Sequence[Tensor]) -> tuple[str, Style]:
+    """(words for the text encoder, style) where styles of pictures, [N] each, are named beside the words. The style that the
+    words have counts as one of them; words without one lie over the picture below the paint."""
+    parts = [Style(numbers) for numbers in named] + ([style] if style is not None else [])
+    found = mixed(*((part, 1.0 / len(parts)) for part in parts))
+    assert found is not None
+    if style is None:
+        words = ", ".join(dict.fromkeys([UNDERPAINTING, *filter(None, words.split(", "))]))
+    return words, found
 
 
 def of_pictures(first: Style | None, second: Style | None, blend: float) -> Style | None:

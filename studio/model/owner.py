@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from pipelines import Frame, Mask, Output, PictureStyle, Pixels, RillError, Settings, StreamSpec
+from pipelines import Frame, Mask, Output, PictureStyle, Pixels, RillError, Settings, StreamSpec, StyleNames
 from studio.model.scheduler import Scheduler, WaitingSession
 from studio.pictures import codec
 
@@ -32,6 +32,7 @@ class SessionInputs(Protocol):
     mask: Mask | None
     picture: Pixels | PictureStyle | None
     picture_b: Pixels | PictureStyle | None
+    names: StyleNames
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ class SessionState:
     mask: Mask | None = None
     picture: Pixels | PictureStyle | None = None
     picture_b: Pixels | PictureStyle | None = None
+    names: StyleNames | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,6 +382,9 @@ class Owner:
         if second is not held.picture_b:
             held.state.set_picture(second, second=True)
             held.picture_b = second
+        if inputs.names is not held.names and (len(inputs.names) or held.names is not None):
+            held.state.set_names(inputs.names)
+            held.names = inputs.names
         return Entry(held.state, _fitted(job.frame, pipeline.spec), settings, begun.rows)
 
 

@@ -73,8 +73,17 @@ class Inbound:
         """Returns the reply. As with a mask, read nothing else from the client meanwhile. Raises ProtocolError."""
         given = parse_picture(message)
         name = "picture_b" if given.second else "picture"
-        setattr(self._session, name, await self._decoded(given, self._read_picture))
-        return self._reply(name, getattr(self._session, name), given.request)
+        picture = await self._decoded(given, self._read_picture)
+        setattr(self._session, name, picture)
+        if given.format == "style":
+            self._name(picture)
+        return self._reply(name, picture, given.request)
+
+    def _name(self, style: PictureStyle) -> None:
+        """From now on the session's prompts may name this style."""
+        if style.name:
+            self._session.names = self._session.names.with_style(replace(style, source=None, tile=b""))
+            self._gate.reset()
 
     def _read_picture(self, given: MaskMessage, limits: Limits) -> Pixels | PictureStyle:
         """In the codec pool, so that no step waits: a picture becomes a style where the model's painter takes it as one."""
@@ -96,6 +105,7 @@ class Inbound:
             data, style = await asyncio.get_running_loop().run_in_executor(self._services.pool, self._kept, name)
         except ModelError as error:
             raise ProtocolError(str(error), code="bad_picture", request=request) from error
+        self._name(style)
         file = base64.b64encode(data).decode()
         return pack_text("style", name=name, file=file, fitted=style.fitted, request=request)
 

@@ -11,7 +11,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from pipelines import Mask, PictureStyle, Pixels, Settings
+from pipelines import Mask, PictureStyle, Pixels, Settings, StyleNames
 from studio.wire.limits import Limits
 from studio.wire.protocol import Answer, FrameMessage, PictureEncoding, ProtocolError
 
@@ -74,8 +74,8 @@ class AgeGauge:
 
 
 class Session:
-    """State of one session. Event loop only, but for settings, mask, pictures, encoding and every: they are replaced as a whole,
-    and any thread may read them."""
+    """State of one session. Event loop only, but for settings, mask, pictures, names, encoding and every: they are replaced as a
+    whole, and any thread may read them."""
 
     def __init__(self, name: str, limits: Limits, settings: Settings) -> None:
         self.name = name
@@ -84,6 +84,7 @@ class Session:
         self.mask: Mask | None = None
         self.picture: Pixels | PictureStyle | None = None  # the picture prompt
         self.picture_b: Pixels | PictureStyle | None = None  # the second one, which `picture.blend` mixes in
+        self.names = StyleNames()  # styles that its prompts may name: those whose files it has sent or kept
         self.wants_fit = True  # their styles may be fitted in the background
         self.encoding = PictureEncoding()
         self.every = False  # delivery "every": no frame and no picture is replaced by a newer one

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
@@ -204,7 +204,7 @@ class Connection:
                 paused=session.paused,
                 limits=limits.public(),
                 **hub.facts(self._has_token),
-                settings=hub.standing(settings),
+                settings=hub.standing(session),
                 fields=declare(FIELDS, hub.opening.flat()),
             )
         )
@@ -270,7 +270,7 @@ class Connection:
                 if isinstance(message, bytes) and is_mask(message):
                     await mailbox.post_blocking(await stream.inbound.receive_mask(message))
                 elif isinstance(message, bytes) and is_picture(message):
-                    await mailbox.post_blocking(await stream.inbound.receive_picture_prompt(message))
+                    await self._with_names(stream, mailbox, stream.inbound.receive_picture_prompt(message))
                     self._hub.prepare(stream.session.settings, stream.session.name)
                 elif isinstance(message, bytes):
                     self._frame_at = now
@@ -294,7 +294,7 @@ class Connection:
             case Patch(patch, request):
                 session.settings = self._patched(session.settings, patch, request)
                 self._hub.prepare(session.settings, session.name)
-                await mailbox.post_blocking(pack_text("settings", **self._hub.standing(session.settings), request=request))
+                await mailbox.post_blocking(pack_text("settings", **self._hub.standing(session), request=request))
             case SpecChange(changes, request):
                 self._change(stream, mailbox, changes, request)
             case Pause(paused):
@@ -308,13 +308,21 @@ class Connection:
                 await mailbox.post_blocking(pack_text("fit", wanted=wanted))
                 self._hub.fits.update(stream)
             case Keep(name, request):
-                await mailbox.post_blocking(await stream.inbound.keep_style(name, request))
+                await self._with_names(stream, mailbox, stream.inbound.keep_style(name, request))
             case Ping(t):
                 await mailbox.post_blocking(pack_text("pong", t=t))
             case Bye():
                 self._bye = True
             case Hello():
                 raise ProtocolError("hello is the first message, and may not be sent again", field="type")
+
+    async def _with_names(self, stream: Stream, mailbox: Mailbox, reply: Awaitable[str]) -> None:
+        """Send a reply; then how the prompts are read, if they may name another style now."""
+        before = stream.session.names
+        await mailbox.post_blocking(await reply)
+        if stream.session.names is not before:
+            self._hub.prepare(stream.session.settings, stream.session.name)
+            await mailbox.post_blocking(pack_text("settings", **self._hub.standing(stream.session)))
 
     def _patched(self, settings: Settings, patch: object, request: int | None) -> Settings:
         assert isinstance(patch, dict)

@@ -88,10 +88,12 @@ class GraphNeeds:
         present = self._seats.present()
         wishes = {seat.session.name: seat.session.settings for seat in present} | dict(instead or {})
         pictured = {seat.session.name for seat in present if seat.session.pictured}
+        names = {seat.session.name: (seat.session.names,) for seat in present if len(seat.session.names)}
         on = {name: self._fleet.pipeline(name) for name in wishes}
         counts = Counter(map(id, on.values()))
         found = {
-            name: (on[name], on[name].graphs_for(wish, counts[id(on[name])], name in pictured)) for name, wish in wishes.items()
+            name: (on[name], on[name].graphs_for(wish, counts[id(on[name])], name in pictured, *names.get(name, ())))
+            for name, wish in wishes.items()
         }
         for pipeline in self._fleet.pipelines():
             pipeline.graphs.need(key for other, keys in found.values() if other is pipeline for key in keys)

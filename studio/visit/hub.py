@@ -22,6 +22,7 @@ from studio.model.owner import LostFrames
 from studio.pictures import codec
 from studio.stream.metrics import Metrics
 from studio.stream.services import StreamServices
+from studio.stream.session import Session
 from studio.stream.stream import Stream
 from studio.visit.config import ServerConfig
 from studio.visit.graph_needs import GraphNeeds
@@ -128,9 +129,10 @@ class Hub:
         refusal = self.refusal(token)
         return facts(pipeline) | {"change": change if refusal is None else {**change, "refused": refusal}}
 
-    def standing(self, settings: Settings) -> dict[str, object]:
+    def standing(self, session: Session) -> dict[str, object]:
         """The settings of a session, and how their prompts are read."""
-        understood = self.fleet.loaded.result(0).understood(settings).listed()
+        settings, names = session.settings, (session.names,) if len(session.names) else ()
+        understood = self.fleet.loaded.result(0).understood(settings, *names).listed()
         return {"version": settings.version, "values": settings.flat(), **understood}
 
     def refusal(self, token: bool) -> str | None:
@@ -350,7 +352,7 @@ class Hub:
 
     def _spec_message(self, stream: Stream, adjusted: Mapping[str, str], request: int | None) -> str:
         """The `spec` message for one session."""
-        standing, fields = self.standing(stream.session.settings), declare(FIELDS, self.opening.flat())
+        standing, fields = self.standing(stream.session), declare(FIELDS, self.opening.flat())
         changed = {"settings": standing, "fields": fields, "adjusted": dict(adjusted)}
         return pack_text("spec", **facts(self.fleet.pipeline(stream.session.name)), **changed, request=request)
 

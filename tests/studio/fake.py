@@ -38,6 +38,7 @@ class FakeState:
     masks: list[Any] = field(default_factory=list)
     pictures: list[Any] = field(default_factory=list)
     seconds: list[Any] = field(default_factory=list)
+    names: Any = ()
     turn: Any = None  # the entry that goes on in a later step
     done: int = 0  # rows of it
 
@@ -52,6 +53,9 @@ class FakeState:
 
     def set_mask(self, mask: Any) -> None:
         self.masks.append(mask)
+
+    def set_names(self, names: Any) -> None:
+        self.names = names
 
     def set_picture(self, picture: Any, second: bool = False) -> None:
         (self.seconds if second else self.pictures).append(picture)
@@ -93,10 +97,10 @@ class FakePipeline:
         self.needed: set[int] = set()
         self.pictures = SimpleNamespace(style=lambda picture: None, check=lambda style: None)
 
-    def graphs_for(self, settings: Settings, sessions: int = 1, pictured: bool = False) -> tuple[int, ...]:
+    def graphs_for(self, settings: Settings, sessions: int = 1, pictured: bool = False, names: Any = ()) -> tuple[int, ...]:
         return tuple(range(1, settings.steps + 1))
 
-    def understood(self, settings: Settings) -> Any:
+    def understood(self, settings: Settings, names: Any = ()) -> Any:
         """The tints are understood, every other prompt is unknown, and longer ones than 40 characters are cut."""
         typed = {"setting": "prompt", "words": settings.prompt}
         known = [{**typed, "meaning": settings.prompt, "kind": "look", "by": "name"}] if settings.prompt in TINTS else []

@@ -6,7 +6,7 @@ Parts are loaded on first use: with graphs cached on disk a start reads no UNet 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -28,8 +28,10 @@ from pipelines.networks.modulation import FractionalTimesteps
 from pipelines.techniques import edm, schedule
 from pipelines.techniques.free_words.reader import Reading, untouched
 from pipelines.techniques.prompt_syntax import Weighted, parse
-from pipelines.techniques.styles import Style, StyleBook
+from pipelines.techniques.styles import Style, StyleBook, beside
 from pipelines.values.models import ModelInfo
+from pipelines.values.picture_style import PictureStyle
+from pipelines.values.style_names import Named, StyleNames
 from pipelines.values.types import ModelError
 
 
@@ -206,6 +208,12 @@ class ModelParts(ModelFiles):
         reader = None if folder is None else read_words(folder, self.vocabulary)
         return untouched if reader is None else reader.read
 
-    def read_prompt(self, prompt: str) -> tuple[str, Style | None]:
-        """(words for the text encoder, style of the painter) of a typed prompt. Any thread."""
-        return self.styles.read(self.read_words(prompt).text)
+    def read_prompt(self, prompt: str, named: Sequence[PictureStyle] = ()) -> tuple[str, Style | None]:
+        """(words for the text encoder, style of the painter) of a typed prompt. named: styles of pictures that the prompt named
+        beside these words; all styles mix in equal shares. Any thread."""
+        words, style = self.styles.read(self.read_words(prompt).text)
+        return (words, style) if not named else beside(words, style, [torch.from_numpy(one.numbers) for one in named])
+
+    def read_names(self, prompt: str, names: StyleNames) -> tuple[str, Named]:
+        """`StyleNames.read` for this model's painter."""
+        return names.read(prompt, self.painter_fingerprint if len(names) and self.has_painter else None)

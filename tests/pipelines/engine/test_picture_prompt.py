@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,7 +12,19 @@ import pytest
 import torch
 
 from benchmarks import clips
-from pipelines import Entry, Frame, ModelError, PictureStyle, Pixels, Settings, StreamPipeline, StreamSpec, StreamState, load
+from pipelines import (
+    Entry,
+    Frame,
+    ModelError,
+    PictureStyle,
+    Pixels,
+    Settings,
+    StreamPipeline,
+    StreamSpec,
+    StreamState,
+    StyleNames,
+    load,
+)
 from pipelines.checkpoints.loader.parts import ModelParts
 from pipelines.checkpoints.naming import describe
 from pipelines.graphs.graphs import GraphKey
@@ -177,6 +190,61 @@ def test_a_second_picture_alone_is_counted_as_paint(pipeline: StreamPipeline) ->
     foreseen = pipeline.demand(state, frame(0), PLAIN)
     pipeline.step([Entry(state, frame(0), PLAIN)])
     assert foreseen != plain and foreseen == pipeline.work
+
+
+def named(pipeline: StreamPipeline, names: StyleNames, prompt: str, **changes: object) -> Pixels:
+    settings = PLAIN.patched({"prompt": prompt, **changes})
+    pipeline.prepare(settings, pictured=True)
+    state = pipeline.open(settings)
+    state.set_names(names)
+    foreseen = pipeline.demand(state, frame(0), settings)
+    made = shown(pipeline, state, 0, settings)
+    assert foreseen == pipeline.work
+    return made
+
+
+def style_of(pipeline: StreamPipeline, given: Pixels, name: str) -> PictureStyle:
+    style = pipeline.pictures.style(given)
+    assert style is not None
+    return replace(style, name=name, source=None)
+
+
+def test_a_session_s_style_is_painted_where_its_words_name_it(pipeline: StreamPipeline) -> None:
+    red, blue = style_of(pipeline, RED, "red waves"), style_of(pipeline, BLUE, "blue waves")
+    names = StyleNames([red, blue])
+    assert distance(named(pipeline, names, "Red Waves"), with_picture(pipeline, red)) < 0.5
+    both = PictureStyle((red.numbers + blue.numbers) / 2, red.painter)
+    assert distance(named(pipeline, names, "red waves, blue waves"), with_picture(pipeline, both)) < 0.5
+    faded = named(pipeline, names, "red waves", prompt_b="blue waves", blend=0.5)
+    assert distance(faded, with_picture(pipeline, both)) < 0.5
+    table = pipeline.graphs.parts.style_table[0].numpy()
+    beside = PictureStyle((red.numbers + table) / 2, red.painter)
+    assert distance(named(pipeline, names, "ink wash, red waves"), with_picture(pipeline, beside)) < 0.5
+    assert distance(named(pipeline, StyleNames(), "red waves"), with_picture(pipeline, red)) > 5.0, "others do not know it"
+
+
+def test_a_name_that_is_given_again_means_the_newer_style(pipeline: StreamPipeline) -> None:
+    first = StyleNames([style_of(pipeline, RED, "waves")])
+    second = first.with_style(style_of(pipeline, BLUE, "Waves"))
+    assert distance(named(pipeline, second, "waves"), with_picture(pipeline, style_of(pipeline, BLUE, ""))) < 0.5
+    assert distance(named(pipeline, first, "waves"), with_picture(pipeline, style_of(pipeline, RED, ""))) < 0.5
+
+
+def test_a_name_of_another_painter_s_style_is_a_word_like_others(pipeline: StreamPipeline) -> None:
+    stranger = StyleNames([replace(style_of(pipeline, RED, "red waves"), painter="ffffffffffff")])
+    assert np.array_equal(named(pipeline, stranger, "red waves"), named(pipeline, StyleNames(), "red waves"))
+
+
+def test_a_name_asks_for_the_painter_s_graph_and_is_understood(pipeline: StreamPipeline, folder: Path) -> None:
+    names = StyleNames([style_of(pipeline, RED, "red waves")])
+    fresh, wish = (
+        load(StreamSpec(str(folder), SIZE, SIZE, "eager", "float32"), warm=False),
+        PLAIN.patched({"prompt": "red waves"}),
+    )
+    assert GraphKey("paint", 1) not in fresh.graphs_for(wish)
+    assert GraphKey("paint", 1) in fresh.graphs_for(wish, names=names)
+    (found,) = fresh.understood(wish.patched({"negative": "red waves"}), names).listed()["understood"]
+    assert found == {"setting": "prompt", "words": "red waves", "meaning": "red waves", "kind": "style", "by": "name"}
 
 
 def test_a_removed_picture_leaves_the_words_look(pipeline: StreamPipeline) -> None:

@@ -25,7 +25,7 @@ class OwnerHarness:
 
     def job(self, session: str, frame_id: int | None, prompt: str = "plain", mask: Any = None) -> Job:
         """frame_id None: a job without a frame."""
-        inputs: Any = SimpleNamespace(settings=Settings(prompt=prompt), mask=mask, picture=None, picture_b=None)
+        inputs: Any = SimpleNamespace(settings=Settings(prompt=prompt), mask=mask, picture=None, picture_b=None, names=())
         frame = None if frame_id is None else Frame(frame_id, 0.0, GREY)
         return Job(session, inputs, frame, 0.0, lambda result: self.back.put((session, result)))
 

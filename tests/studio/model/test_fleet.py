@@ -64,7 +64,7 @@ class Yard:
         return self.made[-1]
 
     def offer(self, session: str, frame_id: int) -> Job | None:
-        inputs: Any = SimpleNamespace(settings=Settings(prompt="plain"), mask=None, picture=None, picture_b=None)
+        inputs: Any = SimpleNamespace(settings=Settings(prompt="plain"), mask=None, picture=None, picture_b=None, names=())
         frame = Frame(frame_id, 0.0, None)
         return self.fleet.offer(Job(session, inputs, frame, 0.0, lambda result: self.back.put((session, result))))
 

@@ -45,7 +45,7 @@ def test_the_next_session_is_notified_at_a_steps_start_and_a_newer_frame_keeps_i
     near: list[str] = []
 
     def offer(session: str, frame_id: int, ready_at: float) -> None:
-        inputs: Any = SimpleNamespace(settings=Settings(), mask=None, picture=None, picture_b=None)
+        inputs: Any = SimpleNamespace(settings=Settings(), mask=None, picture=None, picture_b=None, names=())
 
         def turn_near() -> None:
             near.append(f"{session}{frame_id} near")

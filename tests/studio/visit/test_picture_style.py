@@ -56,6 +56,25 @@ async def test_a_style_s_file_reaches_the_model(shared: Running) -> None:
         assert np.array_equal(seen.numbers, STYLE.numbers) and seen.painter == STYLE.painter
 
 
+async def test_a_style_that_was_sent_or_kept_can_be_named_by_its_session_alone(shared: Running) -> None:
+    shared.pipeline.pictures.style = lambda picture: PictureStyle(STYLE.numbers, STYLE.painter, source=picture)
+    async with joined(shared) as peer, joined(shared) as other:
+        await show(peer, 1, "style", write_style(STYLE))
+        assert "understood" in await peer.next_text("settings")
+        await show(peer, 2, "png", cv2.imencode(".png", PICTURE)[1].tobytes())
+        await peer.send("keep", name="my sea", request=3)
+        await peer.next_text("style")
+        assert "understood" in await peer.next_text("settings")
+        await show(peer, 4, "none", b"")
+        await peer.round(GREY)
+        names = shared.pipeline.opened[-1].names
+        _, found = names.read("My Sea and red waves", STYLE.painter)
+        assert [style.name for _, style in found] == ["my sea", "red waves"]
+        assert all(style.source is None and not style.tile for _, style in found)
+        await other.round(GREY)
+        assert not len(shared.pipeline.opened[-1].names)
+
+
 async def test_a_picture_that_the_painter_takes_is_read_before_any_step(shared: Running) -> None:
     shared.pipeline.pictures.style = lambda picture: PictureStyle(STYLE.numbers, STYLE.painter, source=picture)
     async with joined(shared) as peer:
