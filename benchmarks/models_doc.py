@@ -19,7 +19,34 @@ HEAD = """# Models
 - any of these with parts added by `+`: an extra by name (`FOLDER+lcm-lora:0.8+taesd`); a LoRA as local file, hub id or
   `owner/name/file.safetensors` with its strength; or a prediction type (`+epsilon`, `+v_prediction`, `+sample`).
 
+A part `+vae=` or `+unet=` (folder, file or hub id) replaces the model's own autoencoder or UNet.
+
 `app.py models` lists the models. `app.py models --check MODEL` identifies a model and reports whether it would load.
+
+## Formats
+
+"pipeline": latents within 1e-4 of diffusers' own pipeline; "weights": equal to what diffusers, peft or compel make of the same
+file; all on miniatures that those libraries saved. "header": `--check` finds it without reading weights.
+
+| format | Rill | checked by |
+|---|---|---|
+| SD 1.5, SD 2, SDXL, LCM, SDXS; folder or single file, fp16, sharded | loads | pipeline |
+| EDM: Playground 2.5, CosXL; v-prediction by tensor, modelspec or kohya's metadata | loads | pipeline |
+| fp8 (e4m3, e5m2), ComfyUI's scaled fp8; with LoRAs | loads | pipeline |
+| single file without autoencoder, `+vae=`, TAESD as one file | loads | weights |
+| UNet alone by `+unet=`: diffusers, original, ComfyUI's split | loads, trained timesteps are not known | weights |
+| LoRA, DoRA: diffusers, kohya, OneTrainer, peft's own file | loads | pipeline, weights |
+| LoHa, LoKr: peft, LyCORIS' names | loads | weights |
+| OneTrainer's bundled embeddings | LoRA loads, embeddings are stated as not used | log, header |
+| ControlNet: folder, or one file in diffusers' or the original layout | loads | weights |
+| IP-Adapter, plain: folder, or one of several files with models/image_encoder | loads | pipeline |
+| weights of words | loads | weights |
+| ControlNet Union, several ControlNets, T2I-Adapter, IP-Adapter Plus, full face, FaceID | refused | header |
+| inpainting, InstructPix2Pix, depth, upscaler; factor-4 autoencoder; class embeddings | refused | header |
+| SD3, Flux, Z-Image, Qwen-Image, Sana, PixArt, Kandinsky and others; the SDXL refiner | refused by name | header |
+| bitsandbytes, GPTQ, int8, GGUF, OpenVINO and ONNX exports | refused | header |
+| pickles, Git LFS pointers, HTML pages, JSON errors under another name | refused | header |
+| textual inversion, clip skip, BREAK, AND, prompts beyond 77 tokens | stated, not drawn | settings |
 
 ## LoRA
 

@@ -93,6 +93,25 @@ def _inner(kind: str, inner: list[str]) -> str:
     return f"{RESNET[inner[0]]}.{inner[1]}"
 
 
+def controlnet(folder: Path) -> dict[str, Tensor]:
+    """A ControlNet in its authors' layout: the UNet's encoder, the map's layers, and the closing convolutions."""
+    config = json.loads((folder / "config.json").read_text())
+    content = {}
+    for name, value in tensors(folder).items():
+        if name.startswith("controlnet_cond_embedding."):
+            layer = name.removeprefix("controlnet_cond_embedding.")
+            count = 2 * len(config["conditioning_embedding_out_channels"]) - 1
+            number = 0 if layer.startswith("conv_in") else count if layer.startswith("conv_out") else int(layer.split(".")[1]) + 1
+            content[f"input_hint_block.{2 * number}.{name.rpartition('.')[2]}"] = value
+        elif name.startswith("controlnet_down_blocks."):
+            content[f"zero_convs.{name.split('.')[1]}.0.{name.rpartition('.')[2]}"] = value
+        elif name.startswith("controlnet_mid_block."):
+            content[f"middle_block_out.0.{name.rpartition('.')[2]}"] = value
+        else:
+            content[_unet_name(name, config["layers_per_block"], [])] = value
+    return {f"control_model.{name}": value for name, value in content.items()}
+
+
 def autoencoder(folder: Path) -> dict[str, Tensor]:
     blocks = len(json.loads((folder / "config.json").read_text())["block_out_channels"])
     content = {}

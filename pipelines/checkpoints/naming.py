@@ -35,8 +35,8 @@ def describe(name: str) -> ModelInfo:
     or owner/name@commit); a local folder or .safetensors file. If the whole text is an existing path, it is the name. Parts
     may follow after "+": a registered extra ("lcm-lora:0.8", "taesd"); a LoRA as hub id, owner/name/file.safetensors or local
     file with its strength (":0.8"); a UNet or an autoencoder instead of its own ("unet=", "vae="); a ControlNet ("control="
-    and a folder or hub id); an adapter for picture prompts ("picture=" and a folder with its file and image_encoder/); or a
-    prediction type.
+    and a folder or hub id); an adapter for picture prompts ("picture=" and its file, or the folder of it, with
+    image_encoder/ there or in models/ beside); or a prediction type.
     """
     if name in REGISTRY:
         return _pinned(REGISTRY[name])
@@ -185,7 +185,8 @@ def _conditioned(info: ModelInfo, part: str, where: str) -> ModelInfo:
     path, found = Path(where).expanduser(), HUB_ID.fullmatch(where)
     if part == "control":
         return dataclasses.replace(info, control=path if path.exists() or found is None else Hub(found[1], found[2]))
-    return dataclasses.replace(info, picture=PictureAdapter(path, path / "image_encoder"))
+    folder = path.parent if path.suffix == ".safetensors" else path
+    return dataclasses.replace(info, picture=PictureAdapter(path, folder / "image_encoder"))
 
 
 def _part_location(where: str) -> Location:

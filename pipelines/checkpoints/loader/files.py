@@ -84,6 +84,9 @@ class Folder(ModelFolder):
             pickled = [name for name in names if Path(name).suffix in PICKLED]
             reason = f"only pickled weights ({pickled[0]}), which are refused" if pickled else "no .safetensors file"
             raise ModelError(f"{label}: {reason}")
+        others = unnamed_weights(names)
+        if chosen in others and len(others) > 1:
+            raise ModelError(f"{label}: has several files ({', '.join(others)}); name one of them")
         prefix = f"{part}/" if part else ""
         if not chosen.endswith(".json"):
             return read_weights([self.path(prefix + chosen)], label)
@@ -116,8 +119,13 @@ def choose_weights(names: Iterable[str]) -> str | None:
             for name in (f"{stem}{variant}.safetensors", index, f"{stem}{variant}.safetensors.index.json"):
                 if name in known:
                     return name
-    others = [name for name in known if name.endswith(".safetensors") and ".non_ema" not in name and "-of-" not in name]
-    return min(others) if others else None
+    return next(iter(unnamed_weights(known)), None)
+
+
+def unnamed_weights(names: Iterable[str]) -> list[str]:
+    """The .safetensors files under other names than diffusers', sorted."""
+    found = (name for name in names if name.endswith(".safetensors") and ".non_ema" not in name and "-of-" not in name)
+    return sorted(name for name in found if not name.startswith(STEMS))
 
 
 def read_weights(paths: Iterable[Path], label: str) -> Weights:

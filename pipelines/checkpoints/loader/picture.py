@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PROJECTION = ("image_proj.proj.weight", "image_proj.proj.bias", "image_proj.norm.weight", "image_proj.norm.bias")
+VARIANTS = (
+    ("image_proj.perceiver_resampler.", "an IP-Adapter FaceID Plus"),
+    ("_lora.", "an IP-Adapter FaceID"),
+    ("image_proj.proj.0.", "an IP-Adapter full face, or FaceID"),
+    ("image_proj.latents", "an IP-Adapter Plus"),
+)
+"""Part of a tensor's name → the kind of adapter."""
+
 CROSS = "attn2.processor"
 
 PictureEncoder = Callable[[Pixels], "tuple[Tensor, Tensor]"]
@@ -36,6 +44,8 @@ class PictureFiles:
         self.weights: Weights = Folder(path).weights("") if path.is_dir() else read_weights([path], self.name)
         width = int(unet_config["cross_attention_dim"])
         shapes = {name: info.shape for name, info in self.weights.tensors.items()}
+        if kind := next((kind for part, kind in VARIANTS if any(part in name for name in shapes)), None):
+            raise ModelError(f"{self.name}: is {kind}; only plain IP-Adapters are supported")
         strangers = [name for name in shapes if name not in PROJECTION and not _is_attention(name)]
         missing = [name for name in PROJECTION if name not in shapes]
         if missing or strangers:
@@ -46,15 +56,25 @@ class PictureFiles:
             raise ModelError(
                 f"{self.name}: is for another model: its tokens have {shapes[PROJECTION[2]][0]} numbers, the UNet takes {width}"
             )
-        self._folder = Folder(encoder)
-        self.config = self._folder.json("config.json")
+        self._folder, self.config = self._encoder_of(encoder, shapes[PROJECTION[0]][1])
         self._encoder = self._folder.weights("")
-        size = self.config.get("projection_dim")
-        if size != shapes[PROJECTION[0]][1]:
+
+    def _encoder_of(self, beside: Path, size: int) -> tuple[Folder, dict[str, Any]]:
+        """The folder of the picture encoder that makes `size` numbers, and its configuration: the one beside the adapter, or, as
+        in the published repository, that in models/ beside the adapter's folder. Raises ModelError."""
+        found = []
+        for place in (beside, beside.parent.parent / "models" / beside.name):
+            if place.is_dir():
+                folder = Folder(place)
+                config = folder.json("config.json")
+                if config.get("projection_dim") == size:
+                    return folder, config
+                found.append(f"{place.parent.name}/{place.name} makes {config.get('projection_dim')}")
+        if not found:
             raise ModelError(
-                f"{self.name}: is for another picture encoder: it takes {shapes[PROJECTION[0]][1]} numbers, "
-                f"{self._folder.name} makes {size}"
+                f"{self.name}: there is no picture encoder beside it; put the folder {beside.name} of its repository there"
             )
+        raise ModelError(f"{self.name}: is for another picture encoder: it takes {size} numbers, {', '.join(found)}")
 
     @property
     def encoder_files(self) -> tuple[Path, ...]:

@@ -5,21 +5,24 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from pipelines import ModelError, ModelParts, describe, inspect_model
 from pipelines.checkpoints.loader import single
 from tests import ldm
 from tests.by_hand import pipe_of
 from tests.ldm import write_single_file
-from tests.miniature import full_autoencoder, save_family, save_lora
+from tests.miniature import full_autoencoder, save_adapter, save_control, save_family, save_lora
 from tests.pipelines.checkpoints.test_adapters import latents
 
 FILE = "diffusion_pytorch_model.safetensors"
+VISION = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 56}
 QUERY = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
 
 
@@ -151,3 +154,44 @@ def test_a_scale_without_its_tensor_is_refused(model: Path) -> None:
     save_file({**load_file(path), "nothing.scale_weight": torch.ones(1)}, path)
     with pytest.raises(ModelError, match=r"scales 'nothing.weight', which is not in the file"):
         ModelParts(describe(str(model)))
+
+
+def test_a_picture_adapter_is_taken_as_it_is_downloaded(model: Path, tmp_path: Path) -> None:
+    """Several files in one folder, one of them named, and the encoder in models/ beside, as in h94/IP-Adapter."""
+    adapter = save_adapter(tmp_path / "models", "sd15")
+    folder = tmp_path / "sdxl_models"
+    folder.mkdir()
+    for name in ("a_vit-h.safetensors", "b.safetensors"):
+        (folder / name).write_bytes((adapter / "ip-adapter.safetensors").read_bytes())
+    CLIPVisionModelWithProjection(CLIPVisionConfig(**VISION, projection_dim=99)).save_pretrained(folder / "image_encoder")
+    assert "has several files (a_vit-h.safetensors, b.safetensors); name one" in (
+        inspect_model(f"{model}+picture={folder}").problem or ""
+    )
+    name = f"{model}+picture={folder / 'a_vit-h.safetensors'}"
+    here = describe(name)
+    there = describe(f"{model}+picture={adapter}")
+    assert inspect_model(name).problem is None
+    picture = np.random.default_rng(1).integers(0, 256, (60, 70, 3), dtype=np.uint8)
+    for ours, theirs in zip(ModelParts(here).encode_picture(picture), ModelParts(there).encode_picture(picture), strict=True):
+        assert torch.equal(ours, theirs)
+    (tmp_path / "models").rename(tmp_path / "elsewhere")
+    assert "is for another picture encoder: it takes 24 numbers" in (inspect_model(name).problem or "")
+
+
+@pytest.mark.parametrize("family", ["sd15", "sdxl"])
+@pytest.mark.parametrize("layout", ["diffusers", "original"])
+def test_a_controlnet_may_be_one_file(tmp_path: Path, family: str, layout: str) -> None:
+    base, folder = save_family(tmp_path / "base", family), save_control(tmp_path / "control", family)
+    content = load_file(folder / FILE)
+    if layout == "original":
+        content = ldm.controlnet(folder)
+    save_file({name: value.contiguous() for name, value in content.items()}, tmp_path / "x.safetensors")
+    name = f"{base}+control={tmp_path / 'x.safetensors'}"
+    assert inspect_model(name).problem is None
+    same(ModelParts(describe(name)).control, load_file(folder / FILE))
+
+
+def test_what_is_no_controlnet_is_named(model: Path, tmp_path: Path) -> None:
+    save_file({"lora_unet_x.lora_up.weight": torch.zeros(2, 2)}, tmp_path / "x.safetensors")
+    problem = inspect_model(f"{model}+control={tmp_path / 'x.safetensors'}").problem or ""
+    assert "contains no ControlNet; it is a LoRA" in problem

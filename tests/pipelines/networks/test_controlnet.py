@@ -251,7 +251,7 @@ def test_what_does_not_fit_is_refused_by_name(folders: dict[str, tuple[Path, Pat
     model, control = folders["sd15"]
     with pytest.raises(ModelError, match="is for another model: cross_attention_dim is 80, the UNet has 32"):
         ModelParts(describe(f"{model}+control={folders['sdxl'][1]}"))
-    with pytest.raises(ModelError, match="a ControlNet is a folder"):
+    with pytest.raises(ModelError, match="absent: is missing"):
         ModelParts(describe(f"{model}+control={tmp_path / 'absent'}"))
     with pytest.raises(ModelError, match="'UNet2DConditionModel' is not ControlNetModel"):
         ModelParts(describe(f"{model}+control={model / 'unet'}"))
