@@ -201,7 +201,8 @@ def test_nothing_of_an_earlier_input_shines_through_a_transparent_one(
     page.moves_on(8)
     for _ in range(6):
         page.moves_on(2)
-        assert page.mean().max() < 100, page.mean()  # a quarter of the clip is white, the rest black
+        mean = page.mean()
+        assert 120 < mean.min() and mean.max() < 175, mean  # grey is behind it; a quarter of the clip is white
 
 
 FIREFOX = """const own = CanvasCaptureMediaStreamTrack.prototype;
