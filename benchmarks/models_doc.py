@@ -91,7 +91,8 @@ A folder may have a **painter** (`painter/config.json` and its weights): a small
 and lines. `looks` in its configuration maps a prompt to rows of its table of styles and their shares. A prompt that names such
 a look is painted over the look "photo"; if `looks.json` has a look with the same prompt, the painted one replaces it. Other
 words go to the text encoder. Several painted looks mix, and a blend of prompts mixes their styles. `style.amount` sets the
-amount of paint, live.
+amount of paint, live. With `toned` in the configuration each style has seven more numbers, a tone: the picture is printed in two
+colours, as pencil on paper or a blueprint.
 
 A folder may have a **table of words** (`words/`, made by `python -m training words build`): words in English, German, Spanish,
 French, Japanese and Chinese are replaced by the looks, modifiers and scenes of the model. Its phrases are names of styles,

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from pipelines.techniques.noise import ToDevice
 from pipelines.techniques.style_easing import StyleEasing
-from pipelines.techniques.styles import Style
-from pipelines.values.picture_style import PictureStyle
+from pipelines.techniques.styles import Style, with_tone
+from pipelines.values.picture_style import TONE, PictureStyle
 from pipelines.values.types import ModelError, Pixels
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class PictureReader:
             prompt.tokens = self._to_device(tokens), self._to_device(without)
         style = self.style(prompt.picture)
         prompt.style.current = prompt.style.current or beside
-        prompt.style.go(None if style is None else Style(self._to_device(torch.from_numpy(style.numbers))))
+        prompt.style.go(None if style is None else Style(self._to_device(with_tone(torch.from_numpy(style.numbers)))))
         prompt.unread = False
 
     def style(self, picture: Pixels | PictureStyle) -> PictureStyle | None:
@@ -91,7 +91,7 @@ class PictureReader:
         """Raises ModelError for a style that the model's painter does not take."""
         if not self._parts.has_painter:
             raise ModelError(f"{label}: {self._parts.name} has no painter, so it takes no styles")
-        style.check(self._parts.painter_fingerprint, self._parts.style_table.shape[1], label)
+        style.check(self._parts.painter_fingerprint, self._parts.style_table.shape[1] - TONE, label)
 
     def warm(self) -> None:
         """Read what pictures are read with, which no step shall wait for."""

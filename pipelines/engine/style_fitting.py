@@ -31,7 +31,9 @@ def fitting(parts: ModelParts, picture: Pixels, plan: Plan = Plan()) -> StyleFit
     start = torch.from_numpy(parts.style_reader(picture).numbers)
     half = plan.half and precision.pays_in_torch()
     painter = copy.deepcopy(parts.painter).float().requires_grad_(False)
-    return StyleFit(painter, network.texture, parts.style_table, start, middle(picture, SIDE), contents, replace(plan, half=half))
+    return StyleFit(
+        painter, network.texture, parts.plain_styles, start, middle(picture, SIDE), contents, replace(plan, half=half)
+    )
 
 
 def fitted(parts: ModelParts, picture: Pixels, plan: Plan = Plan()) -> Iterator[tuple[float, float, PictureStyle]]:  # noqa: B008

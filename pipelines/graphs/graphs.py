@@ -81,6 +81,7 @@ def code_version() -> str:
         "pixels.py",
         "cosine_autoencoder.py",
         "painter.py",
+        "trunk.py",
     )
     operations = (Path(module.__file__ or "") for module in (groupnorm, group_norm_silu, pixels, upsample))
     for path in (*(here.parent / "networks" / name for name in own), here / "backends" / "openvino.py", *operations):

@@ -18,10 +18,29 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
+from pipelines.values.picture_style import TONE
+
 MULTIPLE = 8
 """Sides of a picture are multiples of this (two halvings need 4; the autoencoder's latents need 8)."""
 
 EPS = 1e-5
+
+LUMA = (0.299, 0.587, 0.114)
+"""ITU-R BT.601: how much of a colour's light R, G and B are."""
+
+
+def toned(picture: Tensor, tone: Tensor) -> Tensor:
+    """A picture printed in two colours: what is black gets the dark one, what is white the light one.
+
+    The scales and shifts of the last layer set a palette's mean and spread, but keep its hues; pencil, chalk and a linocut have
+    none. picture: [B, 3, H, W] in [-1, 1]. tone: [B, 7]; share 0 leaves the picture as it is. Returns [B, 3, H, W].
+    """
+    share, dark, light = tone.split((1, 3, 3), dim=1)
+    luma = torch.tensor(LUMA, dtype=picture.dtype, device=picture.device)
+    spread = share * (light - dark) / 2  # [B, 3]
+    matrix = (1 - share)[:, :, None] * torch.eye(3, dtype=picture.dtype, device=picture.device) + spread[:, :, None] * luma
+    shift = share * (light + dark) / 2
+    return (matrix @ picture.flatten(2) + shift[:, :, None]).view_as(picture)
 
 
 class StyledConv(nn.Module):
@@ -55,9 +74,13 @@ class StyledBlock(nn.Module):
 
 
 class StyleTable:
-    """A network with a table of styles, `styles` [S, N], and names of mixtures of them in its configuration's `looks`."""
+    """A network with a table of styles, `styles` [S, N], and names of mixtures of them in its configuration's `looks`.
+
+    Where the configuration has `toned`, the table is [S, N + TONE]: each style has a tone behind its numbers.
+    """
 
     styles: Tensor
+    style_numbers: int
     config: Any
 
     def style(self, look: str | Mapping[int, float]) -> Tensor:
@@ -70,6 +93,10 @@ class StyleTable:
             raise ValueError(f"style: rows 0 to {known - 1} can be mixed, at least one; got {sorted(shares)}")
         return torch.stack([share * self.styles[row] for row, share in shares.items()]).sum(0)
 
+    def _finished(self, picture: Tensor, style: Tensor) -> Tensor:
+        """The painted picture in the style's tone, if it has one."""
+        return picture if style.shape[1] == self.style_numbers else toned(picture, style[:, self.style_numbers :])
+
     def _named(self, look: str) -> dict[int, float]:
         looks = self.config["looks"] or {}
         if look not in looks:
@@ -81,8 +108,8 @@ class Painter(StyleTable, ModelMixin, ConfigMixin):
     """Pictures and styles to painted pictures.
 
     Three convolutions to a quarter of the size, residual blocks, two nearest-neighbour doublings with convolutions, and a 9x9
-    convolution to RGB before a sigmoid. `styles` [S, N] are the numbers of its own styles. `looks` in the configuration are
-    names of mixtures of them: name -> {row of `styles`: share}.
+    convolution to RGB before a sigmoid. `styles` [S, N] are the numbers of its own styles, [S, N + TONE] where `toned`. `looks`
+    in the configuration are names of mixtures of them: name -> {row of `styles`: share}.
     """
 
     styles: Tensor
@@ -95,6 +122,7 @@ class Painter(StyleTable, ModelMixin, ConfigMixin):
         up_channels: Sequence[int] = (8, 4),
         num_styles: int = 26,
         looks: Mapping[str, Mapping[str, float]] | None = None,
+        toned: bool = False,
     ) -> None:
         super().__init__()
         self.style_numbers = 0
@@ -105,7 +133,7 @@ class Painter(StyleTable, ModelMixin, ConfigMixin):
         widths = [channels, *up_channels]
         self.up = nn.ModuleList(self._conv(a, b, 3) for a, b in pairwise(widths))
         self.out = self._conv(widths[-1], 3, 9)
-        self.register_buffer("styles", torch.zeros(num_styles, self.style_numbers))
+        self.register_buffer("styles", torch.zeros(num_styles, self.style_numbers + (TONE if toned else 0)))
 
     def _conv(self, in_channels: int, channels: int, kernel: int, stride: int = 1) -> StyledConv:
         start = self.style_numbers
@@ -121,7 +149,8 @@ class Painter(StyleTable, ModelMixin, ConfigMixin):
         """Paints pictures.
 
         picture: [B, 3, H, W], nominally in [-1, 1] as a decoder returns it (clamped), H and W multiples of 8.
-        style: [B, N] or [1, N], N = `style_numbers`; each row is painted in its own style. Returns [B, 3, H, W] in [-1, 1].
+        style: [B, N] or [1, N], N = `style_numbers`, or with a tone N + TONE; each row is painted in its own style. Returns
+        [B, 3, H, W] in [-1, 1].
         """
         h = picture.clamp(-1, 1) / 2 + 0.5
         for conv in self.down:
@@ -130,5 +159,4 @@ class Painter(StyleTable, ModelMixin, ConfigMixin):
             h = block(h, style)
         for conv in self.up:
             h = F.relu(conv(F.interpolate(h, scale_factor=2.0, mode="nearest"), style))
-        x: Tensor = self.out(h, style).sigmoid() * 2 - 1
-        return x
+        return self._finished(self.out(h, style).sigmoid() * 2 - 1, style)

@@ -18,6 +18,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from pipelines.networks.painter import StyleTable
+from pipelines.values.picture_style import TONE
 
 REDUCTION = 4
 """A picture's side over the trunk's."""
@@ -42,15 +43,12 @@ class Doubling(nn.Module):
     """A 3x3 convolution of the bilinearly doubled picture, [B, I, h, w] to [B, 4·C, h, w]: the phases that a pixel shuffle
     makes [B, C, 2h, 2w] of. The same products as after the doubling, on a quarter of the memory."""
 
-    phases: Tensor
-
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, channels, 3, bias=False)
-        self.register_buffer("phases", torch.tensor(BILINEAR), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        phases = self.phases.to(self.conv.weight.dtype)
+        phases = torch.tensor(BILINEAR, dtype=x.dtype, device=x.device)
         weight = torch.einsum("oikl,pkt,qlu->opqitu", self.conv.weight, phases, phases).flatten(0, 2)
         return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), weight)
 
@@ -95,6 +93,7 @@ class TrunkPainter(StyleTable, ModelMixin, ConfigMixin):
         half_channels: int = 16,
         num_styles: int = 26,
         looks: Mapping[str, Mapping[str, float]] | None = None,
+        toned: bool = False,
     ) -> None:
         super().__init__()
         self.style_numbers = 0
@@ -107,7 +106,7 @@ class TrunkPainter(StyleTable, ModelMixin, ConfigMixin):
         widths = [channels] * (1 + 2 * num_blocks) + [half_channels]
         ends = [self._norm(half_channels, normalised=False), self._norm(3, parts=4, normalised=False)]
         self.norms = nn.ModuleList([*(self._norm(width) for width in widths), *ends])
-        self.styles = nn.Parameter(torch.zeros(num_styles, self.style_numbers))
+        self.styles = nn.Parameter(torch.zeros(num_styles, self.style_numbers + (TONE if toned else 0)))
         for norm in self.norms:
             self.styles.data[:, norm.start : norm.start + norm.channels] = 1.0  # type: ignore[operator]
 
@@ -120,7 +119,8 @@ class TrunkPainter(StyleTable, ModelMixin, ConfigMixin):
         """Paints pictures.
 
         picture: [B, 3, H, W], nominally in [-1, 1] (beyond it is cut), H and W multiples of 4, at least 8. style: [B, N]
-        or [1, N]. kept: the style is one of `fold`, so nothing is measured. folded: see `fold`. Returns [B, 3, H, W] in [-1, 1].
+        or [1, N], with a tone N + TONE. kept: the style is one of `fold`, so nothing is measured. folded: see `fold`.
+        Returns [B, 3, H, W] in [-1, 1].
         """
         return self.features(picture, style, kept, folded)[0]
 
@@ -142,7 +142,7 @@ class TrunkPainter(StyleTable, ModelMixin, ConfigMixin):
             found.append(h)
         half = F.pixel_shuffle(self.to_half(h), 2) + self.from_half_picture(F.pixel_unshuffle(picture, 2))
         half = F.relu(styled(self.at_half(F.relu(styled(half)))))
-        return torch.tanh(F.pixel_shuffle(styled(self.to_picture(half)), 2)), found
+        return self._finished(torch.tanh(F.pixel_shuffle(styled(self.to_picture(half)), 2)), style), found
 
     def fold(self, picture: Tensor, style: Tensor) -> Tensor:
         """The style [B, N] that paints without statistics as `style` paints this picture with them: γ/σ and β − γμ/σ.

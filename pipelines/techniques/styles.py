@@ -13,7 +13,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pipelines.values.picture_style import TONE
 from pipelines.values.vocabulary import UNDERPAINTING, PaintedLook
+
+
+def with_tone(numbers: Tensor) -> Tensor:
+    """[..., N] to [..., N + TONE]: styles without a tone, where one is expected."""
+    return torch.cat([numbers, numbers.new_zeros(*numbers.shape[:-1], TONE)], dim=-1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,7 +47,7 @@ WHOLE = 0.6
 
 
 def beside(words: str, style: Style | None, named: Sequence[Tensor]) -> tuple[str, Style]:
-    """(words for the text encoder, style) where styles of pictures, [N] each, are named beside the words. The style that the
+    """(words for the text encoder, style) where styles, [N + TONE] each, are named beside the words. The style that the
     words have counts as one of them; words without one lie over the picture below the paint."""
     parts = [Style(numbers) for numbers in named] + ([style] if style is not None else [])
     found = mixed(*((part, 1.0 / len(parts)) for part in parts))
@@ -101,5 +107,5 @@ class StyleBook:
 
     def _style(self, look: PaintedLook) -> Style:
         if look.made is not None:
-            return Style(torch.from_numpy(look.made.numbers))
+            return Style(with_tone(torch.from_numpy(look.made.numbers)))
         return Style(torch.stack([self._table[index] * weight for index, weight in look.paint]).sum(0))

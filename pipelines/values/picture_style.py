@@ -24,6 +24,10 @@ MAX_BYTES = 256 * 1024
 MAX_NUMBERS = 16384
 LARGEST = 1000.0
 """Numbers beyond this are none of a style: scales and shifts of normalised channels are below 20."""
+TONE = 7
+"""Numbers of a tone, behind the others of a style: its share from 0 to 1, then R, G, B of its dark and of its light, in [-1, 1].
+Styles of pictures have none."""
+
 MAX_TEXT = {"name": 60, "picture": 300, "licence": 60}
 KINDS: dict[str, Any] = {"F32": np.float32, "U8": np.uint8}
 

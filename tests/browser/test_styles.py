@@ -58,7 +58,7 @@ class Atelier:
     def style(self, value: float, name: str = "red waves") -> PictureStyle:
         assert self.engine.pipeline is not None
         parts = self.engine.pipeline.graphs.parts
-        numbers = parts.style_table[0].numpy() * value
+        numbers = parts.plain_styles[0].numpy() * value
         tile = cv2.imencode(".jpg", np.full((144, 144, 3), (40, 40, 220), np.uint8))[1].tobytes()
         return PictureStyle(numbers, parts.painter_fingerprint, name, tile, "a test", "public domain", 60)
 

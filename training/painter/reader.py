@@ -36,7 +36,7 @@ def texture_of(features: hed.Features) -> Texture:
 def build(model: Path, features: hed.Features, photographs: list[Path]) -> StyleReader:
     """The reader for the painter in a model's folder, with its own styles. photographs: they paint the middle of each."""
     parts = ModelParts(describe(str(model)))
-    painter, numbers = parts.painter.float(), parts.style_table
+    painter, numbers = parts.painter.float(), parts.plain_styles
     made = StyleReader(parts.painter_fingerprint, *numbers.shape, SHARPNESS)
     made.texture = texture_of(features)
     made.known_numbers.copy_(numbers)

@@ -20,9 +20,9 @@ class Teacher:
     def __init__(self, painter: Painter, side: int, hints: bool = False) -> None:
         """hints: whether `study` is going to be called; it costs a little."""
         network = _WithHints(painter.float().eval()) if hints else painter.float().eval()
-        example = (torch.zeros(1, 3, side, side), torch.zeros(1, painter.style_numbers))
+        example = (torch.zeros(1, 3, side, side), torch.zeros(1, painter.styles.shape[1]))
         model: Any = openvino.convert_model(network, example_input=example)
-        model.reshape({0: [1, 3, side, side], 1: [1, painter.style_numbers]})
+        model.reshape({0: [1, 3, side, side], 1: [1, painter.styles.shape[1]]})
         self.graph = openvino.Core().compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY"})
         self.numbers = {look: painter.style(look)[None].float().numpy() for look in painter.config["looks"]}
 

@@ -23,7 +23,7 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "vae": AUTOENCODERS,
     "text_encoder": ("CLIPTextModel",),
     "text_encoder_2": ("CLIPTextModelWithProjection",),
-    "painter": ("Painter",),
+    "painter": ("Painter", "TrunkPainter"),
     "style_reader": ("StyleReader",),
     "tokenizer": ("CLIPTokenizer", "CLIPTokenizerFast"),
     "tokenizer_2": ("CLIPTokenizer", "CLIPTokenizerFast"),

@@ -58,6 +58,10 @@ def _class(kind: str) -> Any:
         from pipelines.networks.painter import Painter
 
         return Painter
+    if kind == "TrunkPainter":
+        from pipelines.networks.trunk import TrunkPainter
+
+        return TrunkPainter
     if kind == "StyleReader":
         from pipelines.networks.style_reader import StyleReader
 

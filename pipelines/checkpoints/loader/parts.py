@@ -28,9 +28,9 @@ from pipelines.networks.modulation import FractionalTimesteps
 from pipelines.techniques import edm, schedule
 from pipelines.techniques.free_words.reader import Reading, untouched
 from pipelines.techniques.prompt_syntax import Weighted, parse
-from pipelines.techniques.styles import Style, StyleBook, beside
+from pipelines.techniques.styles import Style, StyleBook, beside, with_tone
 from pipelines.values.models import ModelInfo
-from pipelines.values.picture_style import PictureStyle
+from pipelines.values.picture_style import TONE, PictureStyle
 from pipelines.values.style_names import Named, StyleNames
 from pipelines.values.types import ModelError
 
@@ -126,10 +126,17 @@ class ModelParts(ModelFiles):
 
     @cached_property
     def style_table(self) -> Tensor:
-        """[S, N], float32: the numbers of the painter's own styles."""
+        """[S, N + TONE], float32: the numbers of the painter's own styles, each with a tone (pipelines/networks/painter.py)."""
         if not isinstance(self.checkpoint, FolderCheckpoint) or not self.has_painter:
             raise ModelError(f"{self.name}: has no painter")
-        return networks.read_one(self.checkpoint.weights["painter"], "styles").float()
+        numbers = networks.read_one(self.checkpoint.weights["painter"], "styles").float()
+        return numbers if self.checkpoint.configs["painter"].get("toned") else with_tone(numbers)
+
+    @property
+    def plain_styles(self) -> Tensor:
+        """[K, N], float32: the painter's own styles that have no tone, without it."""
+        plain = self.style_table[:, -TONE] == 0
+        return self.style_table[plain, :-TONE]
 
     @cached_property
     def styles(self) -> StyleBook:
@@ -139,7 +146,7 @@ class ModelParts(ModelFiles):
             return StyleBook()
         for look in self.vocabulary.painted:
             if look.made is not None:
-                look.made.check(self.painter_fingerprint, self.style_table.shape[1], f"{self.name}/styles: {look.prompt}")
+                look.made.check(self.painter_fingerprint, self.style_table.shape[1] - TONE, f"{self.name}/styles: {look.prompt}")
             if any(row >= len(self.style_table) for row, _ in look.paint):
                 raise ModelError(
                     f"{self.name}/painter/config.json: {look.prompt!r} mixes a row beyond {len(self.style_table) - 1}"
@@ -212,7 +219,7 @@ class ModelParts(ModelFiles):
         """(words for the text encoder, style of the painter) of a typed prompt. named: styles of pictures that the prompt named
         beside these words; all styles mix in equal shares. Any thread."""
         words, style = self.styles.read(self.read_words(prompt).text)
-        return (words, style) if not named else beside(words, style, [torch.from_numpy(one.numbers) for one in named])
+        return (words, style) if not named else beside(words, style, [with_tone(torch.from_numpy(one.numbers)) for one in named])
 
     def read_names(self, prompt: str, names: StyleNames) -> tuple[str, Named]:
         """`StyleNames.read` for this model's painter."""

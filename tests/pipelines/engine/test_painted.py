@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,8 +28,13 @@ from pipelines import (
 from pipelines.checkpoints.loader.parts import ModelParts
 from pipelines.graphs.graphs import GraphKey
 from pipelines.networks.painter import Painter
+from pipelines.networks.trunk import TrunkPainter
+from pipelines.values.picture_style import TONE
 
 SIZE = 128
+BACKENDS = ("eager", "openvino")
+SMALL = partial(Painter, channels=8, blocks=1, up_channels=(8, 4))
+SMALL_TRUNK = partial(TrunkPainter, channels=8, num_blocks=1, half_channels=4)
 LOOKS = {"ink wash": {"0": 1.0}, "blue swirl": {"1": 0.75, "2": 0.25}}
 
 
@@ -103,6 +110,30 @@ def test_a_painted_look_is_the_painters_picture_of_the_photo(
     assert distance(seen, plain) > 5.0
 
 
+@pytest.mark.parametrize("kind", [SMALL, SMALL_TRUNK], ids=["published", "trunk"])
+def test_a_folder_may_have_either_painter_with_tones(mini_model: Path, tmp_path: Path, kind: partial[Any]) -> None:
+    """And its graph prints in the tone's two colours: OpenVINO against PyTorch."""
+    folder = tmp_path / "model"
+    shutil.copytree(mini_model, folder)
+    torch.manual_seed(3)
+    painter = kind(num_styles=2, looks={"ink wash": {"1": 1.0}}, toned=True)
+    with torch.no_grad():
+        painter.styles.normal_(1.0, 0.5)
+        painter.styles[:, -TONE:] = torch.tensor([[0.0] * TONE, [1.0, -0.8, -0.6, -0.2, 0.9, 0.4, 0.1]])
+    painter.save_pretrained(folder / "painter")
+    seen = {}
+    for backend in BACKENDS:
+        graphs = load(StreamSpec(str(folder), SIZE, SIZE, backend, "float32"), warm=False).graphs
+        style = graphs.parts.styles.read("ink wash")[1]
+        assert style is not None and graphs.build(GraphKey("paint", 1), must=True)
+        latents = torch.randn(1, *graphs.latent_shape, generator=torch.Generator().manual_seed(1))
+        seen[backend] = graphs.run("paint", (latents, style.numbers[None], torch.ones(1)))[0][0].numpy()
+    assert distance(*seen.values()) < 0.5
+    dark, light = np.array([25.5, 51.0, 102.0]), np.array([242.25, 178.5, 140.25])
+    along = (seen["eager"] - dark) @ (light - dark) / np.square(light - dark).sum()
+    assert np.abs(dark + along[..., None] * (light - dark) - seen["eager"]).max() < 1.0 and along.std() > 0.02
+
+
 def test_other_words_reach_the_text_encoder_and_no_amount_is_no_paint(pipeline: StreamPipeline) -> None:
     plain = once(pipeline, prompt="photo, a stormy sea")
     assert np.array_equal(once(pipeline, prompt="a stormy sea, ink wash", style__amount=0.0), plain)
@@ -149,7 +180,7 @@ def test_a_style_s_name_in_the_words_paints_as_the_style_itself(folder: Path, tm
     shutil.copytree(folder, tmp_path / "model")
     (tmp_path / "model/styles").mkdir()
     parts = ModelParts(describe(str(folder)))
-    style = PictureStyle(parts.style_table.numpy().mean(0), parts.painter_fingerprint, "red waves")
+    style = PictureStyle(parts.plain_styles.numpy().mean(0), parts.painter_fingerprint, "red waves")
     (tmp_path / "model/styles/red.safetensors").write_bytes(write_style(style))
     pipeline = load(StreamSpec(str(tmp_path / "model"), SIZE, SIZE, "eager", "float32"))
     pipeline.prepare(Settings().patched({"prompt": "red waves"}))
@@ -169,7 +200,7 @@ def test_a_style_s_name_in_the_words_paints_as_the_style_itself(folder: Path, tm
 def test_a_style_of_another_painter_in_the_folder_is_an_error_that_names_it(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "model")
     (tmp_path / "model/styles").mkdir()
-    style = PictureStyle(ModelParts(describe(str(folder))).style_table[0].numpy(), "0123456789ab", "red waves")
+    style = PictureStyle(ModelParts(describe(str(folder))).plain_styles[0].numpy(), "0123456789ab", "red waves")
     (tmp_path / "model/styles/red.safetensors").write_bytes(write_style(style))
     with pytest.raises(ModelError, match="styles: red waves: is for another painter"):
         _ = ModelParts(describe(str(tmp_path / "model"))).styles

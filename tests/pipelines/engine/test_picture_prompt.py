@@ -40,7 +40,7 @@ def add_reader(folder: Path, painter: str | None = None) -> None:
     """A reader with random weights and the painter's three styles."""
     parts = ModelParts(describe(str(folder)))
     torch.manual_seed(5)
-    numbers = parts.style_table
+    numbers = parts.plain_styles
     made = StyleReader(painter or parts.painter_fingerprint, len(numbers), numbers.shape[1], 1.0, ((3, 4), (4, 6)))
     made.known_numbers.copy_(numbers)
     made.known_keys.normal_()
@@ -102,7 +102,7 @@ def test_predicted_numbers_are_painted_as_the_picture_itself(pipeline: StreamPip
 def test_scale_mixes_a_picture_with_a_painted_look_of_the_words(pipeline: StreamPipeline, scale: float) -> None:
     """Numbers are mixed: from 0.6 on the picture's alone, at 0.3 half, at 0 the words'."""
     seen, words = picture((20, 200, 20)), PLAIN.patched({"prompt": "ink wash", "picture.scale": scale})
-    theirs, own = pipeline.pictures.style(seen), pipeline.graphs.parts.style_table[0].numpy()
+    theirs, own = pipeline.pictures.style(seen), pipeline.graphs.parts.plain_styles[0].numpy()
     assert theirs is not None
     share = min(scale / 0.6, 1.0)
     mixed = PictureStyle((1 - share) * own + share * theirs.numbers, theirs.painter)
@@ -217,7 +217,7 @@ def test_a_session_s_style_is_painted_where_its_words_name_it(pipeline: StreamPi
     assert distance(named(pipeline, names, "red waves, blue waves"), with_picture(pipeline, both)) < 0.5
     faded = named(pipeline, names, "red waves", prompt_b="blue waves", blend=0.5)
     assert distance(faded, with_picture(pipeline, both)) < 0.5
-    table = pipeline.graphs.parts.style_table[0].numpy()
+    table = pipeline.graphs.parts.plain_styles[0].numpy()
     beside = PictureStyle((red.numbers + table) / 2, red.painter)
     assert distance(named(pipeline, names, "ink wash, red waves"), with_picture(pipeline, beside)) < 0.5
     assert distance(named(pipeline, StyleNames(), "red waves"), with_picture(pipeline, red)) > 5.0, "others do not know it"

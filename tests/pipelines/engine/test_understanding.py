@@ -47,7 +47,7 @@ def test_a_named_style_is_understood_as_a_style_and_stands_for_a_look(folder: Pa
     shutil.copytree(folder, tmp_path / "model")
     (tmp_path / "model/styles").mkdir()
     parts = ModelParts(describe(str(folder)))
-    style = PictureStyle(parts.style_table[0].numpy(), parts.painter_fingerprint, "red waves")
+    style = PictureStyle(parts.plain_styles[0].numpy(), parts.painter_fingerprint, "red waves")
     (tmp_path / "model/styles/red.safetensors").write_bytes(write_style(style))
     made = load(StreamSpec(str(tmp_path / "model"), SIZE, SIZE, "eager", "float32"), warm=False)
     found = made.understood(Settings().patched({"prompt": "make a Red Waves spreadsheet"})).listed()

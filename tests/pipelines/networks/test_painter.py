@@ -12,7 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipelines.networks.painter import Painter
+from pipelines.networks.painter import Painter, toned
+from pipelines.networks.trunk import TrunkPainter
+from pipelines.values.picture_style import TONE
 
 ROOT = Path(__file__).resolve().parents[3]
 SIDE = 96
@@ -53,7 +55,7 @@ def test_every_look_names_rows_that_exist_and_shares_that_sum_to_one(painter: Pa
     assert len(looks) >= 24
     for name, shares in looks.items():
         assert sum(shares.values()) == pytest.approx(1), name
-        assert painter.style(name).shape == (painter.style_numbers,) == (990,)
+        assert painter.style_numbers == 990 and painter.style(name).shape == (990 + TONE,)
     assert len({tuple(sorted(shares.items())) for shares in looks.values()}) == len(looks)
 
 
@@ -103,3 +105,41 @@ def test_saves_and_loads(tiny: Painter, tmp_path: Path) -> None:
     again = Painter.from_pretrained(tmp_path)
     assert again.config["looks"] == {"both": {"0": 0.25, "2": 0.75}}
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in tiny.state_dict().items())
+
+
+def test_a_tone_prints_in_two_colours_and_what_lies_between_them() -> None:
+    dark, light = torch.tensor([-0.8, -0.6, -0.2]), torch.tensor([0.9, 0.4, 0.1])
+    black, grey, white, red = (
+        torch.tensor(colour).view(1, 3, 1, 1) for colour in ([-1.0] * 3, [0.0] * 3, [1.0] * 3, [1.0, -1, -1])
+    )
+    tone = torch.cat([torch.ones(1), dark, light])[None]
+    for picture, colour in ((black, dark), (white, light), (grey, (dark + light) / 2), (red, dark + 0.299 * (light - dark))):
+        torch.testing.assert_close(toned(picture, tone).flatten(), colour)
+
+
+def test_share_of_a_tone_and_rows_of_their_own() -> None:
+    pictures = torch.rand(3, 3, 8, 16) * 2 - 1
+    ends = torch.tensor([-1.0, -0.5, 0.0, 1.0, 0.5, 0.25])
+    tones = torch.cat([torch.tensor([[0.0], [0.5], [1.0]]), ends.expand(3, -1)], dim=1)
+    found = toned(pictures, tones)
+    torch.testing.assert_close(found[0], pictures[0])
+    whole = toned(pictures, torch.cat([torch.ones(3, 1), tones[:, 1:]], dim=1))
+    torch.testing.assert_close(found[1], (pictures[1] + whole[1]) / 2)
+    torch.testing.assert_close(found[2], whole[2])
+
+
+@pytest.mark.parametrize("kind", [Painter, TrunkPainter])
+@torch.no_grad()
+def test_a_painter_takes_styles_with_and_without_a_tone(kind: type[Painter], tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    made = kind(channels=8, num_styles=2, toned=True).eval()
+    assert made.styles.shape == (2, made.style_numbers + TONE)
+    made.styles.normal_(1.0, 0.3)
+    made.styles[0, -TONE:] = 0.0
+    made.styles[1, -TONE] = 1.0
+    picture = torch.rand(1, 3, 32, 32) * 2 - 1
+    torch.testing.assert_close(made(picture, made.styles[:1]), made(picture, made.styles[:1, :-TONE]))
+    printed = made(picture, made.styles[1:])
+    torch.testing.assert_close(printed, toned(made(picture, made.styles[1:, :-TONE]), made.styles[1:, -TONE:]))
+    made.save_pretrained(tmp_path)
+    torch.testing.assert_close(kind.from_pretrained(tmp_path).eval()(picture, made.styles[1:]), printed)

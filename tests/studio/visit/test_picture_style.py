@@ -135,7 +135,7 @@ def test_a_render_follows_a_picture_or_its_style_and_a_record_makes_the_same_aga
 def test_a_render_mixes_two_pictures_and_a_record_makes_the_same_again(pipeline: StreamPipeline, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "in.png"), RNG.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8))
     cv2.imwrite(str(tmp_path / "like.png"), PICTURE)
-    table = pipeline.graphs.parts.style_table.numpy()
+    table = pipeline.graphs.parts.plain_styles.numpy()
     other = PictureStyle(table[0], pipeline.graphs.parts.painter_fingerprint, "other")
     (tmp_path / "other.safetensors").write_bytes(write_style(other))
     made = {}

@@ -27,7 +27,7 @@ def test_there_are_six_of_the_listed_ones_and_none_is_held_out() -> None:
 def test_a_file_is_for_pockets_painter_and_names_its_painting(path: Path) -> None:
     parts = ModelParts(describe("pocket"))
     style = read_style(path.read_bytes(), path.name)
-    style.check(parts.painter_fingerprint, parts.style_table.shape[1], path.name)
+    style.check(parts.painter_fingerprint, parts.plain_styles.shape[1], path.name)
     assert style.name == path.stem.replace("-", " ") and style.fitted > 0
     assert style.licence == "public domain" and "gcompris-qt-data" in style.picture
     assert cv2.imdecode(np.frombuffer(style.tile, np.uint8), cv2.IMREAD_COLOR).shape == (144, 144, 3)

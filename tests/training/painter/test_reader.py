@@ -39,8 +39,8 @@ def test_what_a_known_style_paints_is_read_as_that_style(mini_model: Path, tmp_p
     parts = ModelParts(describe(str(model)))
     photograph = torch.from_numpy(cv2.resize(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8), (448, 448)))
     x = photograph.permute(2, 0, 1)[None] / 127.5 - 1
-    for row, numbers in enumerate(parts.style_table):
+    for row, numbers in enumerate(parts.plain_styles):
         painted = parts.painter.float()(x, numbers[None])[0].permute(1, 2, 0)
         seen = parts.style_reader(((painted + 1) * 127.5).to(torch.uint8).numpy()).numbers[:-6]
-        nearest = (parts.style_table[:, :-6] - torch.from_numpy(seen)).norm(dim=1).argmin()
+        nearest = (parts.plain_styles[:, :-6] - torch.from_numpy(seen)).norm(dim=1).argmin()
         assert nearest == row
