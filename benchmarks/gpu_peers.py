@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
-from importlib import util
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -42,7 +42,7 @@ def measure(folder: Path, setup: Conditions, shape: str) -> dict[str, Any]:
     """Frames per second of each peer on this checkpoint, or why it was not measured."""
     found: dict[str, Any] = {}
     builders: dict[str, Callable[[Path, Conditions], Callable[[Pixels], object]]] = {"diffusers": _diffusers}
-    if util.find_spec("streamdiffusion") is None:
+    if find_spec("streamdiffusion") is None:
         found["streamdiffusion"] = "not installed"
     elif shape == "sdxl-turbo":
         found["streamdiffusion"] = "its published code takes no pooled text"
@@ -98,6 +98,6 @@ def _diffusers(folder: Path, setup: Conditions) -> Callable[[Pixels], object]:
 
 def _streamdiffusion(folder: Path, setup: Conditions) -> Callable[[Pixels], object]:
     pipe = _pipeline(folder, setup)
-    if util.find_spec("xformers") is not None:
+    if find_spec("xformers") is not None:
         pipe.enable_xformers_memory_efficient_attention()
     return streamdiffusion_peer.build(pipe, pipe.unet.dtype, setup.size, TIMESTEP, PROMPT)

@@ -12,7 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from importlib import util
+from importlib.util import find_spec
 from statistics import fmean
 from typing import Any
 
@@ -134,7 +134,7 @@ def lanes(args: argparse.Namespace, prompt: str) -> tuple[dict[str, Lane], str |
     for dtype in (torch.float32, torch.bfloat16):
         label = f"diffusers {str(dtype).removeprefix('torch.')}"
         found[label] = Lane(diffusers_lane(args.model, dtype, prompt, args.seed))
-    if util.find_spec("streamdiffusion") is None:
+    if find_spec("streamdiffusion") is None:
         return found, "not installed"
     pipe = diffusers_pipeline(args.model, torch.bfloat16)
     transform = streamdiffusion_peer.build(pipe, torch.bfloat16, args.size, TIMESTEP, prompt)

@@ -209,7 +209,7 @@ def test_slowest_share() -> None:
 def test_peers_make_the_same_picture(
     capsys: pytest.CaptureFixture[str], mini_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(peers.util, "find_spec", lambda name: None)  # whether or not it is installed here
+    monkeypatch.setattr(peers, "find_spec", lambda name: None)  # whether or not it is installed here
     result = closing(capsys, "peers", "--model", str(mini_model), *PLAIN, "--blocks", "1", "--frames", "2")
     assert result["streamdiffusion"] == "not installed" and result["timestep"] == 499
     lanes = result["lanes"]

@@ -28,7 +28,7 @@ def test_without_a_gpu_one_sentence_names_what_is_needed(
 def test_the_whole_command_in_miniature(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     shape = "sd-turbo"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(gpu_peers.util, "find_spec", lambda name: None)  # whether or not StreamDiffusion is installed here
+    monkeypatch.setattr(gpu_peers, "find_spec", lambda name: None)  # whether or not StreamDiffusion is installed here
     result = closing(capsys, "--gpu", "--tiny", "--shapes", shape)
     assert result["tiny"] and result["gpu"] is None
     found = result["shapes"][shape]

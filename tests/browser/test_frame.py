@@ -135,9 +135,8 @@ def test_what_is_seen_first_is_little_and_the_drawer_has_the_rest(page: Page) ->
     assert not engine.is_displayed()
     page.driver.find_element(By.CSS_SELECTOR, ".rill-toggle").click()
     assert engine.is_displayed() and page.js("return document.activeElement.closest('#rill-engine') !== null")
-    here = (
-        "return document.querySelector(arguments[0])?.closest('#rill-engine, #rill-mix, #rill-second, #rill-prompts')?.id ?? ''"
-    )
+    rooms = "#rill-engine, #rill-mix, #rill-second, #rill-prompts, #rill-looks"
+    here = f"return document.querySelector(arguments[0])?.closest('{rooms}')?.id ?? ''"
     assert all(page.js(here, "#" + element_id(key)) for key in FIELDS)
     ActionChains(page.driver).send_keys(Keys.ESCAPE).perform()
     assert not engine.is_displayed() and page.js("return document.activeElement.matches('.rill-toggle')")

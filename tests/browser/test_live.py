@@ -134,7 +134,7 @@ def test_every_control_reaches_the_session_and_shows_what_was_acknowledged(page:
     """Each declared setting is moved by its own control; the session has it, and the control shows it."""
     page.engine()
     # What hides while it is idle is shown for this test.
-    style = "<style>.rill-body, .rill-body .block, .rill-absent { display: block !important }</style>"
+    style = "<style>.rill-body, .rill-body .block, .rill-absent, #rill-looks { display: block !important }</style>"
     page.js("document.head.insertAdjacentHTML('beforeend', arguments[0])", style)
     page.wait("the second prompt", lambda: page.js("return Boolean(document.querySelector('#rill-blend input'))"))
     session = studio.hub.seats._seats[page.js("return rill.welcome.session")].session

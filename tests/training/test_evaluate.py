@@ -116,5 +116,5 @@ def test_imagined_pictures_differ_by_noise(tested: Subject) -> None:
 def test_the_shipped_model_is_read_with_the_looks_that_it_lists() -> None:
     folder = Path(evaluate.__file__).parents[1] / "assets" / "pocket"
     found = evaluate.subject(folder)
-    assert {"halftone", "pencil", "photo"} <= {look.name for look in found.looks}
+    assert {"halftone", "neon", "photo"} <= {look.name for look in found.looks}
     assert all(look.name in LOOKS for look in found.looks)
