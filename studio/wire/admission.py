@@ -105,8 +105,11 @@ class Admission:
             return
         entry.state, entry.since = state, self._clock()
         self._forget_waiting(entry)
-        if state not in SERVED:
-            self._waiting.setdefault(entry.address, {})[entry] = None
+        if state in SERVED:
+            return
+        self._waiting.setdefault(entry.address, {})[entry] = None
+        if self.unproven > self.limits.max_before_hello:
+            self._make_room()
 
     def release(self, descriptor: int) -> None:
         """The descriptor has been closed."""
