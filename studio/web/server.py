@@ -1,6 +1,6 @@
 """The web application: websocket, health, metrics, the browser client's files, and the page mounted last.
 
-With studio/web/guard.py, which stands before it, the only module beside studio/web/page/ that imports FastAPI and Gradio.
+With studio/web/guard.py, which stands before it, and files.py the only module beside studio/web/page/ that imports FastAPI.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from pathlib import Path
 
 from fastapi import FastAPI, Request, WebSocket
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
-from fastapi.staticfiles import StaticFiles
-from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect, WebSocketDisconnected
 
@@ -27,6 +25,7 @@ from studio.visit.connection import Connection
 from studio.visit.hub import Hub, PipelineFactory
 from studio.visit.views import MEDIA_TYPE, ViewError, Views, parts
 from studio.web.content_policy import of_small_page, text_of
+from studio.web.files import FreshFiles
 from studio.web.guard import Guard
 from studio.web.join import code
 from studio.web.login import COOKIE_S, LOGIN, Attempts, Door, fields
@@ -67,7 +66,7 @@ def create_app(config: ServerConfig, factory: PipelineFactory, *, with_page: boo
     _declare_login(app, hub, door)
     for name in STATIC:
         if (ASSETS / name).is_dir():
-            app.mount(f"/rill/{name}", GZipMiddleware(FreshFiles(directory=ASSETS / name)), name=name)
+            app.mount(f"/rill/{name}", FreshFiles(directory=ASSETS / name), name=name)
     if with_page and importlib.util.find_spec("studio.web.page") is not None:
         # Gradio reads this when it is imported; the studio makes no outbound request.
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -231,14 +230,3 @@ class WebSocketSocket:
     async def close(self, code: int, reason: str) -> None:
         with contextlib.suppress(WebSocketDisconnect, WebSocketDisconnected):
             await self._websocket.close(code, reason)
-
-
-class FreshFiles(StaticFiles):
-    """Files that a browser requests again each time (and gets 304 for): after an update no browser mixes old and new files."""
-
-    def file_response(
-        self, full_path: str | os.PathLike[str], stat_result: os.stat_result, scope: Scope, status_code: int = 200
-    ) -> Response:
-        response = super().file_response(full_path, stat_result, scope, status_code)
-        response.headers["Cache-Control"] = "no-cache"
-        return response

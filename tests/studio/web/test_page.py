@@ -58,7 +58,7 @@ async def test_the_client_is_small(running: Running) -> None:
     assert 20_000 < sent <= GZIPPED_BYTES
 
 
-@pytest.mark.parametrize("accepted", ["gzip", "identity"])
+@pytest.mark.parametrize("accepted", ["br", "gzip", "identity"])
 async def test_a_file_arrives_whole_whatever_encoding_is_accepted(running: Running, accepted: str) -> None:
     async with httpx.AsyncClient(base_url=f"http://{running.host}", trust_env=False, timeout=60) as client:
         script = await client.get("/rill/client/studio.js", headers={"Accept-Encoding": accepted})
@@ -71,7 +71,7 @@ async def test_a_file_arrives_whole_whatever_encoding_is_accepted(running: Runni
     assert (part.status_code, part.content) == (206, whole[10:20]) and "content-encoding" not in part.headers
 
 
-@pytest.mark.parametrize("accepted", ["gzip", "identity"])
+@pytest.mark.parametrize("accepted", ["br", "gzip", "identity"])
 async def test_a_script_is_sent_once(running: Running, accepted: str) -> None:
     address = f"http://{running.host}/rill/client/studio.css"
     async with httpx.AsyncClient(trust_env=False, headers={"Accept-Encoding": accepted}) as client:
