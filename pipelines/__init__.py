@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pipelines.values.settings import FIELDS, Settings, parse_assignment
     from pipelines.values.style_names import StyleNames
     from pipelines.values.types import (
+        NEUTRAL,
         STAGES,
         Frame,
         GraphLimits,
@@ -58,6 +59,7 @@ __all__ = [
     "EXTRAS",
     "FIELDS",
     "MAX_STYLE_BYTES",
+    "NEUTRAL",
     "PUBLISHED_SAFETY_CHECKER",
     "REGISTRY",
     "STAGES",
@@ -132,6 +134,7 @@ _HOMES = {
     "pipelines.values.style_names": {"StyleNames": "StyleNames"},
     "pipelines.engine.turn": {"Entry": "Entry"},
     "pipelines.values.types": {
+        "NEUTRAL": "NEUTRAL",
         "STAGES": "STAGES",
         "Frame": "Frame",
         "GraphLimits": "GraphLimits",

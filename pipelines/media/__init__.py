@@ -6,7 +6,8 @@ from pipelines.media.picture import read_picture
 from pipelines.media.sound import Sound
 from pipelines.media.source import open_source, read
 from pipelines.media.timing import timed
-from pipelines.media.values import AS_IT_IS, BLACK, FITS, NEUTRAL, MediaError, ReadOptions, Source, TimedPicture
+from pipelines.media.values import AS_IT_IS, BLACK, FITS, MediaError, ReadOptions, Source, TimedPicture
+from pipelines.values.types import NEUTRAL
 
 __all__ = [
     "AS_IT_IS",

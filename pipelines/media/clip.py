@@ -16,6 +16,7 @@ from av.stream import Disposition
 from PIL import Image
 
 from pipelines.media.colour import over
+from pipelines.media.damage import ogg_ends, what_it_is
 from pipelines.media.fitting import fit, placed, placement
 from pipelines.media.graph import FrameKind, Graph, has_alpha, kind_of
 from pipelines.media.timing import Stamped, timed
@@ -28,6 +29,7 @@ FAILURES = (av.error.FFmpegError, OSError, ValueError)
 ALPHA_DECODERS = {"vp9": "libvpx-vp9", "vp8": "libvpx"}  # FFmpeg's own decoders of these leave the alpha away
 STILL_CODECS = ("mjpeg", "png", "apng", "bmp", "gif", "tiff", "webp")
 MAX_SIDE = 16_384
+MIN_CUT = Fraction(1, 10)
 MAX_CUT = Fraction(1, 2)
 """Seconds by which a clip with sound may end before its declared duration: the sound is often a little longer."""
 
@@ -73,7 +75,8 @@ class ClipReader:
         except FileNotFoundError:
             raise MediaError(f"{path}: no such file") from None
         except FAILURES as error:
-            raise MediaError(f"{path}: is neither a readable picture nor a readable clip ({reason(error)})") from error
+            known = what_it_is(path) or f"is neither a readable picture nor a readable clip ({reason(error)})"
+            raise MediaError(f"{path}: {known}") from error
         try:
             self._stream = self._best()
         except MediaError:
@@ -111,10 +114,10 @@ class ClipReader:
         found = self._container.streams.video
         moving = [stream for stream in found if not stream.disposition & Disposition.attached_pic]
         if not moving:
-            raise MediaError(f"{self.path}: contains no video stream")
+            raise MediaError(f"{self.path}: {what_it_is(self.path) or 'contains no video stream'}")
         moving = [stream for stream in moving if stream.codec_context is not None and stream.width > 0]
         if not moving:
-            raise MediaError(f"{self.path}: there is no decoder for its video")
+            raise MediaError(f"{self.path}: {what_it_is(self.path) or 'there is no decoder for its video'}")
         best = max(moving, key=_rank)
         if len(moving) > 1:
             self.notes.append(f"of {len(moving)} video streams the largest is used, {best.width}x{best.height}")
@@ -151,20 +154,27 @@ class ClipReader:
     def _decoded(self) -> Iterator[Any]:
         """All frames that can be decoded. What is lost on the way is counted."""
         decoder, lost, packets, why = self._decoder(), 0, 0, ""
+        patched = 0  # frames that a decoder has completed with parts of others, as the last one of a cut transport stream
         for packet in self._packets():
             packets += 1
             lost += packet.is_corrupt
             try:
-                yield from decoder.decode(packet)
+                for frame in decoder.decode(packet):
+                    patched += frame.is_corrupt
+                    yield frame
             except FAILURES as error:
                 lost, why = lost + (not packet.is_corrupt), f" ({reason(error)})"
         with contextlib.suppress(*FAILURES):  # after damage that is counted already
-            yield from decoder.decode(None)
-        promised = self._promised()
+            for frame in decoder.decode(None):
+                patched += frame.is_corrupt
+                yield frame
+        lost, promised = max(lost, patched), self._promised()
         if promised > packets:
             self.damage = f"it is cut off: {packets} of {promised} frames are there"
         elif lost and self.damage is None:
             self.damage = f"{lost} of {packets} frames are broken{why}"
+        elif self._container.format.name == "ogg" and not ogg_ends(self.path):
+            self.damage = "it is cut off"
 
     def _packets(self) -> Iterator[Any]:
         packets = self._container.demux(self._stream)
@@ -198,7 +208,8 @@ class ClipReader:
         lacking = max(Fraction(0), declared - end)
         if "matroska" in name:
             return Fraction(0) if streams.audio else lacking
-        if lacking > (MAX_CUT if streams.audio else 3 / Fraction(self.fps)) and "mov" not in name:  # mov counts its frames
+        most = MAX_CUT if streams.audio else max(MIN_CUT, 3 / Fraction(self.fps))
+        if lacking > most and "mov" not in name:  # mov counts its frames
             self.damage = f"it is cut off: it ends {float(lacking):.1f} s before its declared end"
         return Fraction(0)
 

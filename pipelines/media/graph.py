@@ -12,6 +12,7 @@ import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import ColorPrimaries, ColorTrc
 
+from pipelines.media import tone
 from pipelines.values.types import Pixels
 
 UNSPECIFIED = 2  # of primaries, transfer and matrix in H.273
@@ -33,8 +34,8 @@ QUARTERS: tuple[tuple[tuple[str, str], ...], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class FrameKind:
-    """What a graph is built for. matrix: as H.273 counts; converted: it is HDR or has wide primaries; srgb: its transfer is
-    sRGB's; turn: the filters that make the picture upright."""
+    """What a graph is built for. matrix, transfer: as H.273 counts; converted: it is HDR or has wide primaries; turn: the filters
+    that make the picture upright."""
 
     width: int
     height: int
@@ -42,7 +43,7 @@ class FrameKind:
     matrix: int
     full_range: bool
     converted: bool
-    srgb: bool
+    transfer: int
     interlaced: bool
     turn: tuple[tuple[str, str], ...]
 
@@ -62,7 +63,7 @@ def kind_of(frame: Any, interlaced: bool) -> FrameKind:
         matrix,
         frame.color_range == 2 or frame.format.name.startswith("yuvj"),
         frame.color_trc not in PLAIN_TRANSFERS or frame.color_primaries not in PLAIN_PRIMARIES,
-        frame.color_trc == ColorTrc.IEC61966_2_1,
+        int(frame.color_trc),
         interlaced,
         turn_of(frame),
     )
@@ -118,7 +119,7 @@ class Graph:
         if kind.interlaced:
             chain.append(("bwdif", "mode=send_frame:deint=interlaced"))
         chain += kind.turn
-        chain += [("scale", _scaling(kind, width, height)), ("format", form), ("buffersink", "")]
+        chain += [*_scaling(kind, width, height, form), ("format", form), ("buffersink", "")]
         self._build(chain)
 
     def _build(self, chain: Iterable[tuple[str, str]]) -> None:
@@ -141,15 +142,22 @@ class Graph:
                 return ready
 
 
-def _scaling(kind: FrameKind, width: int, height: int) -> str:
+def _scaling(kind: FrameKind, width: int, height: int, form: str) -> list[tuple[str, str]]:
+    """The filters that make the size and BT.709; highlights of HDR are compressed between scaling and conversion."""
     # Exact, where no primaries are converted: then FFmpeg mixes up the chroma with these flags.
     flags = "area" if kind.converted else "area+accurate_rnd+full_chroma_int"
     scaling = f"w={width}:h={height}:flags={flags}:out_range=full"
     if kind.matrix in MATRICES:
         scaling += f":in_color_matrix={MATRICES[kind.matrix]}"
-    if kind.converted:
-        scaling += f":out_primaries=bt709:out_transfer={'iec61966-2-1' if kind.srgb else 'bt709'}:intent=relative_colorimetric"
-    return scaling
+    if not kind.converted:
+        return [("scale", scaling)]
+    transfer = "iec61966-2-1" if kind.transfer == ColorTrc.IEC61966_2_1 else "bt709"
+    conversion = f"out_primaries=bt709:out_transfer={transfer}:intent=relative_colorimetric"
+    if kind.transfer not in tone.PEAKS:
+        return [("scale", f"{scaling}:{conversion}")]
+    coded = ("format", "gbrap16le" if form == "rgba" else "gbrp16le")
+    curve = ("curves", tone.curve(kind.transfer))
+    return [("scale", scaling), coded, curve, ("scale", f"flags={flags}:out_range=full:{conversion}")]
 
 
 def turn_of(frame: Any) -> tuple[tuple[str, str], ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import warnings
 from collections.abc import Iterator
 from fractions import Fraction
@@ -12,6 +13,7 @@ import pi_heif
 from PIL import Image, ImageOps
 
 from pipelines.media.colour import to_rgb
+from pipelines.media.damage import whole_frames
 from pipelines.media.fitting import fit
 from pipelines.media.timing import Stamped, timed
 from pipelines.media.values import AS_IT_IS, MediaError, ReadOptions, Source
@@ -23,6 +25,10 @@ FORMATS = (
     *("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "HEIF", "JPEG2000", "PPM", "ICO", "ICNS", "DIB"),
     *("TGA", "PSD", "QOI", "DDS", "SGI", "PCX"),
 )
+DAMAGE = "rill damage"
+"""Key of a picture's `info`: how its file is broken."""
+
+MAX_CUT_WEBP = 256 * 2**20
 DEFAULT_DELAY = 100
 SHORTEST_DELAY = 10
 """Milliseconds. Browsers show a frame with a delay of at most 10 ms for 100."""
@@ -64,7 +70,7 @@ def open_pictures(path: Path, width: int, height: int, options: ReadOptions) -> 
     try:
         with quiet(), _opened(path) as picture:
             _bounded(path, picture)
-            count, form = getattr(picture, "n_frames", 1), picture.format
+            count, form, damage = getattr(picture, "n_frames", 1), picture.format, picture.info.get(DAMAGE)
             skipped = 1 if getattr(picture, "default_image", False) and count > 1 else 0
     except MediaError:
         raise
@@ -73,10 +79,11 @@ def open_pictures(path: Path, width: int, height: int, options: ReadOptions) -> 
     if count - skipped == 1 or form not in ANIMATED:
         only = read_picture(path, width, height, options)
         source = Source(timed(iter([(only, None, None)]), Fraction(1)), 1.0, 1)
+        source.damage = damage
         if count > 1 and form == "TIFF":
             source.notes.append(f"of its {count} pages the first is used")
         return source
-    source = Source(iter(()), 10.0, count - skipped)
+    source = Source(iter(()), 10.0, count - skipped, damage=damage)
     source.pictures = timed(_frames(path, width, height, options, source, range(skipped, count)), Fraction(DEFAULT_DELAY, 1000))
     return source
 
@@ -104,7 +111,17 @@ def _delay(picture: Image.Image) -> Fraction:
 
 
 def _opened(path: Path) -> Image.Image:
-    return Image.open(path, formats=FORMATS)
+    """The picture; of an animated WebP that is cut off the whole frames, since libwebp opens no part of a file."""
+    try:
+        return Image.open(path, formats=FORMATS)
+    except OSError:
+        with path.open("rb") as file:
+            rest = whole_frames(file.read(MAX_CUT_WEBP)) if file.read(4) == b"RIFF" and not file.seek(0) else None
+        if rest is None:
+            raise
+        picture = Image.open(io.BytesIO(rest[0]), formats=("WEBP",))
+        picture.info[DAMAGE] = f"it is cut off: {rest[1]} whole frames are there"
+        return picture
 
 
 @contextlib.contextmanager

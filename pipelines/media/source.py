@@ -20,6 +20,8 @@ def open_source(path: Path, width: int, height: int, options: ReadOptions = AS_I
     """Raises MediaError when the file cannot be opened; so may taking the first picture."""
     if path.is_dir():
         return _folder(path, width, height, options)
+    if path.exists() and not path.is_file():
+        raise MediaError(f"{path}: is neither a file nor a folder")
     source = open_pictures(path, width, height, options) if identified(path) else _clip(path, width, height, options)
     if options.fps is not None and source.count != 1:
         source.pictures = resampled(source.pictures, options.fps)

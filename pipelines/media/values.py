@@ -6,12 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from pipelines.values.types import Pixels, RillError
+from pipelines.values.types import NEUTRAL, Pixels, RillError
 
 FITS = ("crop", "pad", "stretch")
-NEUTRAL = (128, 128, 128)
-"""Mid grey: a black shape and a white one are both seen on it."""
-
 BLACK = (0, 0, 0)
 
 

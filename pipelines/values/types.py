@@ -15,6 +15,9 @@ Pixels = NDArray[np.uint8]
 Mask = NDArray[np.uint8]
 """A painted strength map: uint8, [height, width] of any size, 255 for full strength."""
 
+NEUTRAL = (128, 128, 128)
+"""RGB behind transparent pixels: on mid grey a black shape and a white one are both seen."""
+
 Verdict = Literal["generated", "cached", "skipped", "warming"]
 """generated: full passes only; cached: features of another pass were reused; skipped: the gate found the input unchanged;
 warming: the stream batch is not yet full."""

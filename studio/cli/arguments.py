@@ -89,8 +89,7 @@ def add_file_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fit",
         choices=("crop", "pad", "stretch"),
-        default="crop",
-        help="how other aspect ratios fill the size: cut at the edges, bars, or distorted (default: %(default)s)",
+        help="how other aspect ratios fill the size: cut at the edges, bars, or distorted (default: crop)",
     )
     shown = "behind transparent pixels and of bars: a name or #RRGGBB (default: grey, and black bars)"
     parser.add_argument("--background", type=colour, metavar="COLOUR", help=shown)
@@ -103,7 +102,7 @@ def file_options_of(args: argparse.Namespace) -> FileOptions:
     from studio.files.exchange import FileOptions
 
     given = args.background
-    reading = media.ReadOptions(args.fit, given or media.NEUTRAL, given or media.BLACK, args.fps)
+    reading = media.ReadOptions(args.fit or "crop", given or media.NEUTRAL, given or media.BLACK, args.fps)
     return FileOptions(reading, args.audio)
 
 

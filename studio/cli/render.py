@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from pipelines import SpecError, media
 from studio.cli.arguments import file_options_of, graph_limits_of, safety_of, settings_of, spec_of
 from studio.environment import cache_dir
 from studio.files import recording
+
+if TYPE_CHECKING:
+    from studio.files.exchange import FileOptions
 
 
 def main(args: argparse.Namespace) -> dict[str, Any]:
@@ -29,7 +33,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     files = file_options_of(args)
     plan = Plan(settings, timeline, args.mask, picture=args.picture, picture_b=args.picture_b, files=files)
     if replay is not None:
-        spec, plan = replay.spec, Plan(replay.settings, replay.moments, replay=replay, files=files)
+        spec, plan = replay.spec, Plan(replay.settings, replay.moments, replay=replay, files=_recorded(args, replay, files))
     pipeline = load(spec, cache_dir(), args.offline, safety_of(args), graphs=graph_limits_of(args))
     pipeline.check(plan.settings)
     result, made = render(pipeline, plan, args.input, args.output)
@@ -38,3 +42,13 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     if args.record is not None:
         recording.write(made, args.record)
     return result
+
+
+def _recorded(args: argparse.Namespace, replay: recording.Recording, given: FileOptions) -> FileOptions:
+    """How a replay reads the input: as the record says. An older record does not say it. Raises SpecError for other options."""
+    if replay.files is None:
+        return given
+    for name in ("fit", "background", "fps"):
+        if getattr(args, name) is not None:
+            raise SpecError(f"--{name}", "a replay takes it from the record; leave it out")
+    return replace(replay.files, audio=replay.files.audio and args.audio)

@@ -1,8 +1,8 @@
 """A session on record: frames admitted, settings and when they held, what was decided. Enough to make the same bytes again.
 
-One JSON object a line: a head (spec, settings, source), one line per source frame with an event (a settings patch,
-a painted mask or a picture prompt that takes effect before it, or that the gate skipped it), and a tail with the digest of all
-pictures shown. What depended on a clock or a die is read from the recording on replay, and not decided again.
+One JSON object a line: a head (spec, settings, source, files: how the input was read), one line per source frame with an event
+(a settings patch, a painted mask or a picture prompt that takes effect before it, or that the gate skipped it), and a tail with
+the digest of all pictures shown. What depended on a clock or a die is read from the recording on replay, and not decided again.
 """
 
 from __future__ import annotations
@@ -13,14 +13,18 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipelines import Pixels, RillError, Settings, SettingsError, StreamSpec
 from studio.pictures.codec import decode_mask, decode_prompt, prompt_format
 from studio.wire.limits import Limits
 from studio.wire.protocol import ProtocolError
+
+if TYPE_CHECKING:
+    from studio.files.exchange import FileOptions
 
 FORMAT = "rill-session-1"
 GIVEN = ("mask", "picture", "picture_b")
@@ -53,7 +57,10 @@ class TimelineEntry:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """spec is resolved (no "auto"); settings hold at frame 0; digest: sha256 of the pictures shown, source: of those read."""
+    """spec is resolved (no "auto"); settings hold at frame 0; digest: sha256 of the pictures shown, source: of those read.
+
+    files: how the input was read, and whether its sound went along; None in records of versions that did not keep it.
+    """
 
     spec: StreamSpec
     settings: Settings
@@ -61,6 +68,7 @@ class Recording:
     frames: int
     source: str
     digest: str
+    files: FileOptions | None = None
 
     def at(self) -> dict[int, TimelineEntry]:
         return {moment.frame: moment for moment in self.moments}
@@ -85,6 +93,8 @@ def write(recording: Recording, path: Path) -> None:
     lines: list[dict[str, Any]] = [
         {"format": FORMAT, "spec": spec, "settings": recording.settings.flat(), "source": recording.source}
     ]
+    if recording.files is not None:
+        lines[0]["files"] = _files(recording.files)
     lines += [_line(moment) for moment in recording.moments]
     lines.append({"frames": recording.frames, "digest": recording.digest})
     try:
@@ -103,7 +113,8 @@ def read(path: Path) -> Recording:
         settings = Settings().patched(lines[0]["settings"])
         tail = lines[-1]
         moments = tuple(_timeline_entry(path, number, line) for number, line in enumerate(lines[1:-1], start=2))
-        return Recording(spec, settings, moments, int(tail["frames"]), str(lines[0]["source"]), str(tail["digest"]))
+        files = _file_options(lines[0]["files"]) if "files" in lines[0] else None
+        return Recording(spec, settings, moments, int(tail["frames"]), str(lines[0]["source"]), str(tail["digest"]), files)
     except (KeyError, TypeError, ValueError, RillError) as error:
         raise RecordingError(f"{path}: is broken ({error})") from error
 
@@ -120,6 +131,28 @@ def read_timeline(path: Path) -> tuple[TimelineEntry, ...]:
         except SettingsError as error:
             raise RecordingError(f"{path}: frame {moment.frame}: {error}") from error
     return tuple(moments)
+
+
+def _files(options: FileOptions) -> dict[str, Any]:
+    reading = options.reading
+    fps = None if reading.fps is None else str(reading.fps)
+    colours = {"background": list(reading.background), "bars": list(reading.bars)}
+    return {"fit": reading.fit, **colours, "fps": fps, "audio": options.audio}
+
+
+def _file_options(made: dict[str, Any]) -> FileOptions:
+    """What `_files` has written. Raises ValueError, KeyError or TypeError for anything else."""
+    from pipelines import media
+    from studio.files.exchange import FileOptions
+
+    background, bars = (tuple(int(part) for part in made[name]) for name in ("background", "bars"))
+    fps = None if made["fps"] is None else Fraction(made["fps"])
+    colours = (background, bars)
+    if made["fit"] not in media.FITS or any(len(one) != 3 or not all(0 <= part <= 255 for part in one) for one in colours):
+        raise ValueError("files: fit is crop, pad or stretch; background and bars are three numbers from 0 to 255")
+    if not isinstance(made["audio"], bool) or (fps is not None and not 0 < fps <= 240):
+        raise ValueError("files: audio is true or false, fps above 0 and up to 240")
+    return FileOptions(media.ReadOptions(made["fit"], background, bars, fps), made["audio"])  # type: ignore[arg-type]
 
 
 def _line(moment: TimelineEntry) -> dict[str, Any]:

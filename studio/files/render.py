@@ -224,7 +224,8 @@ def render(pipeline: StreamPipeline, plan: Plan, source_path: Path, target: Path
         files.close()
     if not renderer.summary.frames:
         raise media.MediaError(f"{source_path}: holds no picture")
-    made = Recording(spec, plan.settings, tuple(renderer.moments), renderer.summary.frames, read.text(), shown.text())
+    moments, frames = tuple(renderer.moments), renderer.summary.frames
+    made = Recording(spec, plan.settings, moments, frames, read.text(), shown.text(), plan.files)
     if plan.replay is not None:
         _compare(plan.replay, made)
     result = renderer.summary.result(spec, plan.settings.seed, renderer.wall_s)

@@ -19,11 +19,12 @@ _SOF_OTHER = (0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)
 
 @dataclass(frozen=True, slots=True)
 class PictureHeader:
-    """format jpeg, png or webp; width and height in pixels as the file claims them."""
+    """format jpeg, png or webp; width and height in pixels as the file claims them; alpha: it may have transparent pixels."""
 
     format: str
     width: int
     height: int
+    alpha: bool = False
 
 
 def check(data: memoryview, declared: str, limits: Limits) -> PictureHeader:
@@ -76,38 +77,39 @@ def _jpeg(data: memoryview) -> tuple[int, int]:
         at += 1 + max(2, length)
 
 
-def _png(data: memoryview) -> tuple[int, int]:
-    length, kind, width, height = struct.unpack_from(">I4sII", data, 8)
+def _png(data: memoryview) -> tuple[int, int, bool]:
+    length, kind, width, height, _, colours = struct.unpack_from(">I4sIIBB", data, 8)
     if kind != b"IHDR" or length != 13:
         raise refuse("the PNG does not begin with its header")
-    at = 8
+    at, alpha = 8, colours in (4, 6)  # grey or colour with alpha
     while at + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
+        alpha = alpha or kind == b"tRNS"
         if kind == b"acTL":
             raise refuse("animated PNG is not accepted", "format")
         if kind in (b"IDAT", b"IEND"):
             break
         at += 12 + length
-    return width, height
+    return width, height, alpha
 
 
-def _webp(data: memoryview) -> tuple[int, int]:
+def _webp(data: memoryview) -> tuple[int, int, bool]:
     kind = bytes(data[12:16])
     if kind == b"VP8X":
         flags, w0, w1, w2, h0, h1, h2 = struct.unpack_from("<B3x6B", data, 20)
         if flags & 0x02:
             raise refuse("animated WebP is not accepted", "format")
-        return 1 + (w0 | w1 << 8 | w2 << 16), 1 + (h0 | h1 << 8 | h2 << 16)
+        return 1 + (w0 | w1 << 8 | w2 << 16), 1 + (h0 | h1 << 8 | h2 << 16), bool(flags & 0x10)
     if kind == b"VP8 ":
         mark, width, height = struct.unpack_from("<3sHH", data, 23)
         if mark != b"\x9d\x01\x2a":
             raise refuse("the WebP is broken")
-        return width & 0x3FFF, height & 0x3FFF
+        return width & 0x3FFF, height & 0x3FFF, False
     if kind == b"VP8L":
         mark, bits = struct.unpack_from("<BI", data, 20)
         if mark != 0x2F:
             raise refuse("the WebP is broken")
-        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF), bool(bits >> 28 & 1)
     raise refuse("the WebP is of an unknown kind")
 
 

@@ -124,6 +124,20 @@ def test_the_options() -> None:
             parser.parse_args(wrong)
 
 
+def test_a_replay_reads_its_input_as_it_was_recorded(
+    mini_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, record = clip(tmp_path / "in.mp4", [flat(90, 128, 64)] * 3, [0, 0.1, 0.3]), str(tmp_path / "session.jsonl")
+    common = ["--model", str(mini_model), "--size", "128", "--backend", "eager", "--dtype", "float32"]
+    reading = ["--fit", "pad", "--background", "white", "--fps", "5"]
+    assert main(["render", str(path), str(tmp_path / "a.png"), *common, *reading, "--record", record]) == 0
+    assert main(["render", str(path), str(tmp_path / "b.png"), *common, "--replay", record]) == 0
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    for option in (["--fit", "pad"], ["--fps", "5"], ["--background", "white"]):
+        assert main(["render", str(path), str(tmp_path / "c.png"), *common, "--replay", record, *option]) in (1, 2)
+        assert f"{option[0]}: a replay takes it from the record" in capsys.readouterr().err
+
+
 BROKEN = {
     "text.mp4": b"no clip",
     "empty.png": b"",

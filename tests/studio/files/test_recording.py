@@ -1,6 +1,7 @@
 """Record and replay: the same bytes, the same decisions; and files that are no record."""
 
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from benchmarks import clips
 from pipelines import Settings, StreamPipeline, StreamSpec, load, media
 from studio.files import recording
+from studio.files.exchange import FileOptions
 from studio.files.recording import RecordingError, TimelineEntry
 from studio.files.render import Plan, render
 from studio.pictures import codec
@@ -52,6 +54,38 @@ def test_a_replay_gives_the_same_bytes(pipeline: StreamPipeline, film: Path, tmp
     assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
     counts = ("frames", "generated", "cached", "skipped", "dropped")
     assert [first[key] for key in counts] == [again[key] for key in counts]
+
+
+@pytest.mark.parametrize(
+    "reading",
+    [
+        media.ReadOptions("pad", (255, 0, 0), (255, 0, 0)),
+        media.ReadOptions("stretch", fps=Fraction(30000, 1001)),
+        media.ReadOptions(),
+    ],
+)
+def test_a_record_holds_how_the_input_was_read(
+    pipeline: StreamPipeline, film: Path, tmp_path: Path, reading: media.ReadOptions
+) -> None:
+    files = FileOptions(reading, audio=False)
+    _, made = render(pipeline, Plan(Settings(), files=files), film, tmp_path / "a.mp4")
+    recording.write(made, tmp_path / "session.jsonl")
+    assert recording.read(tmp_path / "session.jsonl").files == files
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("fit", "zoom"), ("background", [1, 2]), ("bars", [0, 0, 256]), ("fps", "0"), ("fps", "many"), ("audio", 1), ("fit", None)],
+)
+def test_a_record_with_a_broken_way_of_reading_is_refused(tmp_path: Path, key: str, value: object) -> None:
+    made = recording.Recording(StreamSpec(), Settings(), (), 1, "", "", FileOptions())
+    recording.write(made, tmp_path / "session.jsonl")
+    head, *rest = (tmp_path / "session.jsonl").read_text().splitlines()
+    changed = json.loads(head)
+    changed["files"][key] = value
+    (tmp_path / "session.jsonl").write_text("\n".join([json.dumps(changed), *rest]))
+    with pytest.raises(RecordingError, match="is broken"):
+        recording.read(tmp_path / "session.jsonl")
 
 
 def test_a_replay_follows_the_recorded_decisions_not_the_die(pipeline: StreamPipeline, film: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from pipelines import NEUTRAL
 from studio.pictures import codec, picture_header
 from studio.wire.limits import Limits
 from studio.wire.protocol import PictureEncoding, ProtocolError
@@ -37,11 +38,64 @@ PLAIN = {
 }
 
 
+WITH_ALPHA = ("png alpha", "png palette", "webp alpha")  # Pillow writes a tRNS for this palette
+
+
 @pytest.mark.parametrize("name", PLAIN)
 def test_headers_agree_with_the_decoder(name: str) -> None:
     data, form = memoryview(PLAIN[name]), name.split()[0]
-    assert picture_header.read_header(data) == picture_header.PictureHeader(form, 40, 24)
+    assert picture_header.read_header(data) == picture_header.PictureHeader(form, 40, 24, name in WITH_ALPHA)
     assert codec.decode(data, form, 40, 24, LIMITS).shape == (24, 40, 3)
+
+
+def transparent(kind: str) -> bytes:
+    """40 x 24: red that is hidden behind transparent pixels on the left, opaque blue on the right."""
+    pixels = np.zeros((24, 40, 4), np.uint8)
+    pixels[:, :20, 0], pixels[:, 20:, 2:] = 255, 255
+    full, target = Image.fromarray(pixels), io.BytesIO()
+    match kind:
+        case "png palette":
+            full.convert("RGB").quantize(2).save(target, "PNG", transparency=bytes([0, 255]))
+        case "png key":
+            full.convert("RGB").save(target, "PNG", transparency=(255, 0, 0))
+        case "png 16":
+            wide = pixels[..., [2, 1, 0, 3]].astype(np.uint16) * 257
+            return bytes(cv2.imencode(".png", wide)[1].tobytes())
+        case "webp":
+            full.save(target, "WEBP", quality=95)
+        case "webp lossless":
+            full.save(target, "WEBP", lossless=True, exact=True)
+        case _:
+            full.save(target, "PNG")
+    return target.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["png", "png palette", "png key", "png 16", "webp", "webp lossless"])
+def test_hidden_colours_of_a_frame_are_never_seen(kind: str) -> None:
+    data = transparent(kind)
+    if kind == "png palette":  # the palette's order is the quantizer's
+        hidden, shown = (0, 39) if codec.read(memoryview(data), "png", LIMITS)[0, 0, 0] == 128 else (39, 0)
+    else:
+        hidden, shown = 0, 39
+    found = codec.read(memoryview(data), kind.split()[0], LIMITS)
+    assert np.abs(found[:, hidden].astype(int) - NEUTRAL).max() <= 2
+    assert np.ptp(found[:, shown].astype(int), axis=1).min() > 200
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_transparent_pixels_of_a_mask_change_nothing(mode: str) -> None:
+    pixels = np.full((8, 8, 4), 255, np.uint8)
+    pixels[:, :4, 3] = 0
+    target = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(target, "PNG")
+    mask = codec.decode_mask(target.getvalue(), LIMITS)
+    assert mask.shape == (8, 8) and not mask[:, :4].any() and (mask[:, 4:] == 255).all()
+
+
+def test_a_transparent_picture_that_is_cut_off_is_refused() -> None:
+    data = saved("PNG", 64, 64, "RGBA")
+    with pytest.raises(ProtocolError, match="truncated or broken"):
+        codec.read(memoryview(data[: len(data) // 2]), "png", LIMITS)
 
 
 def test_colours_are_rgb_both_ways() -> None:
