@@ -18,10 +18,17 @@ from pipelines.values.types import Frame
 
 
 def admit(
-    state: StreamState, frame: Frame, latent: Tensor | None, settings: Settings, levels: Levels, hint: Tensor | None = None
+    state: StreamState,
+    frame: Frame,
+    latent: Tensor | None,
+    settings: Settings,
+    levels: Levels,
+    hint: Tensor | None = None,
+    beside: Tensor | None = None,
 ) -> None:
     """Noise the frame's clean latent [C, h, w] to its first level and put it in the stream batch; without one it starts from
-    noise alone. hint: the map [3, H, W] that the ControlNet follows. Raises ValueError if ids do not rise."""
+    noise alone. hint: the map [3, H, W] that the ControlNet follows. beside: what the UNet
+    takes beside its latent. Raises ValueError if ids do not rise."""
     if state.noise.seed != settings.seed:
         state.noise = SessionNoise(settings.seed, state.noise.shape, state.noise.to_device)
     elif settings.noise.mode == "walk":
@@ -38,6 +45,7 @@ def admit(
         thumb=state.previous_thumb,
         inputs_version=state.inputs_version,
         hint=hint,
+        beside=beside,
         picture=picture_prompt.tokens(state.seen, state.seen_b, settings.picture.blend),
         omega_map=_map(state, settings.omega_map, previous),
     )

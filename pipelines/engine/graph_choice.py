@@ -61,7 +61,8 @@ class GraphChoice:
     def _around(self, settings: Settings, sessions: int, pictured: bool, names: StyleNames) -> tuple[GraphKey, ...]:
         """The graphs around the UNet's."""
         sizes = self._graphs.backend.layout.wanted(sessions)
-        parts = ("encode", "decode", "paint") if self.paints(settings, pictured, names) else ("encode", "decode")
+        parts = ["encode", "decode", *(["paint"] if self.paints(settings, pictured, names) else [])]
+        parts += ["encode-masked"] if self._graphs.parts.beside == "mask" else []
         return (*(GraphKey(part, size) for part in parts for size in sizes), GraphKey("modulate", 1))
 
     def _controlled(self, passes: Sequence[GraphKey], settings: Settings) -> list[GraphKey]:

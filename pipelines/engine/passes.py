@@ -83,7 +83,7 @@ class Passes:
 
     def _tensors(self, part: str, inputs: Sequence[RowInput]) -> tuple[Tensor, ...]:
         """The inputs of a UNet pass; every tensor has one row each along its first dimension."""
-        x = stack([one.row.frame.x for one in inputs])  # [B, C, h, w]
+        x = stack([one.row.frame.taken for one in inputs])  # [B, C, h, w]
         modulation = stack([one.condition.modulation(one.row.frame.timestep, self._modulation) for one in inputs])  # [B, M]
         embedding = stack([self._tokens(one) for one in inputs])  # [B, L, D]
         features = (stack(values) for values in zip(*(one.row.features for one in inputs), strict=True))

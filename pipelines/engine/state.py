@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipelines.checkpoints.loader.unet_config import SPATIAL_FACTOR
 from pipelines.engine.picture_prompt import PicturePrompt
 from pipelines.techniques import strength_map
 from pipelines.techniques.conditioning import Travel
@@ -43,7 +44,8 @@ class FeatureEntry:
 class StreamState:
     """One session's memory between steps. Made by `StreamPipeline.open`; opaque to everyone but the engine.
 
-    previous_x0: the last finished latent, for the warm start. mask: the painted strength map [1, h, w]. inputs_version: number
+    previous_x0: the last finished latent, for the warm start. mask: the painted strength map [1, h, w]; repainted: its pixels
+    for an inpainting model, uint8 [H, W]. inputs_version: number
     of changes of mask, picture prompts and names. seen, seen_b: the picture prompts. names: styles that prompts may name.
     residuals: of the negative rows, by level. turn: the `Turn` that goes on in a later step.
     """
@@ -53,6 +55,7 @@ class StreamState:
     previous_x0: Tensor | None = None
     previous_thumb: Thumb | None = None
     mask: Tensor | None = None
+    repainted: Tensor | None = None
     inputs_version: int = 0
     seen: PicturePrompt = field(default_factory=PicturePrompt)
     seen_b: PicturePrompt = field(default_factory=PicturePrompt)
@@ -78,7 +81,11 @@ class StreamState:
 
         It holds from the next frame on; frames in flight keep theirs. Raises ValueError for other arrays.
         """
-        self.mask = None if mask is None else strength_map.from_mask(mask, *self.noise.shape[1:])[0]
+        height, width = self.noise.shape[1:]
+        self.mask = None if mask is None else strength_map.from_mask(mask, height, width)[0]
+        self.repainted = None
+        if mask is not None:
+            self.repainted = strength_map.repainted(mask, SPATIAL_FACTOR * height, SPATIAL_FACTOR * width)
         self.inputs_version += 1  # ends what was remembered under the old map
 
     @property
@@ -108,6 +115,7 @@ class StreamState:
             previous_x0=self.previous_x0,
             previous_thumb=self.previous_thumb,
             mask=self.mask,
+            repainted=self.repainted,
             seen=self.seen.copy(),
             seen_b=self.seen_b.copy(),
             names=self.names,

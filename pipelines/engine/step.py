@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pipelines.engine.admission import admit
+from pipelines.engine.beside import Beside
 from pipelines.engine.conditioner import Conditioner
 from pipelines.engine.decoding import FinishedLatent, PictureDecoder
 from pipelines.engine.device import Transfer
@@ -46,6 +47,7 @@ class StepRunner:
     ) -> None:
         self._graphs, self._transfer, self._choice, self._conditioner = graphs, transfer, choice, conditioner
         self._passes, self._levels, self._decode = passes, levels, decode
+        self._beside = Beside(graphs, transfer.to_device)
         self.work = Work()
         self.measured: list[tuple[Work, float]] | None = None
         self._log = WorkLog()
@@ -59,9 +61,9 @@ class StepRunner:
         self.work = Work()
         self._transfer.begin()
         latents = self._encode(fresh)
-        with self._transfer.lane("denoise", *latents.values()):
+        with self._transfer.lane("denoise", *(value for pair in latents.values() for value in pair if value is not None)):
             for turn in fresh:
-                self._begin(turn, latents.get(id(turn)))
+                self._begin(turn, *latents.get(id(turn), (None, None)))
             self._denoise(turns)
             over = [turn for turn in turns if turn.complete()]
             for turn in over:
@@ -86,18 +88,20 @@ class StepRunner:
         if answer is not None and answer.pixels is not None:
             state.probe.add_reference(frame.id, answer.pixels, (time.perf_counter() - start) * 1000)
 
-    def _encode(self, turns: Sequence[Turn]) -> dict[int, Tensor]:
-        """The clean latent [C, h, w] of each turn's frame, by the turn's id(); without those of frames that have no pixels."""
+    def _encode(self, turns: Sequence[Turn]) -> dict[int, tuple[Tensor, Tensor | None]]:
+        """The clean latent [C, h, w] of each turn's frame, and what the UNet takes beside it, by the turn's id(); without those
+        of frames that have no pixels."""
         with_pixels = [turn for turn in turns if turn.entry.frame is not None and turn.entry.frame.pixels is not None]
         if not with_pixels:
             return {}
         with self._transfer.lane("encode"):
             pixels = self._transfer.upload([self._checked(turn.entry.frame) for turn in with_pixels])
             encoded = self._graphs.run("encode", (pixels,))[0]
+            beside = self._beside(pixels, encoded, [turn.entry.state.repainted for turn in with_pixels])
         self.work[ENCODE] += len(with_pixels)
         for turn in with_pixels:
             turn.left -= 1
-        return {id(turn): latent for turn, latent in zip(with_pixels, encoded, strict=True)}
+        return {id(turn): (latent, other) for turn, latent, other in zip(with_pixels, encoded, beside, strict=True)}
 
     def _checked(self, frame: Frame | None) -> Pixels:
         shape = (self._graphs.spec.height, self._graphs.spec.width, 3)
@@ -105,12 +109,20 @@ class StepRunner:
             raise ValueError(f"frame {None if frame is None else frame.id}: pixels must be uint8 of shape {shape}")
         return frame.pixels
 
-    def _begin(self, turn: Turn, latent: Tensor | None) -> None:
+    def _begin(self, turn: Turn, latent: Tensor | None, beside: Tensor | None) -> None:
         """Admit a turn's frame, and find what its rows are conditioned on."""
         state, frame, settings = turn.entry.state, turn.entry.frame, turn.entry.settings
         if frame is not None:
             self._conditioner.pictures.read_both(state.seen, state.seen_b)
-            admit(state, frame, latent, settings, self._levels, self._hint(frame, settings))
+            admit(
+                state,
+                frame,
+                latent,
+                settings,
+                self._levels,
+                self._hint(frame, settings),
+                self._beside.nothing if latent is None else beside,
+            )
         turn.conditioning = self._conditioner(state, frame, settings)
 
     def _hint(self, frame: Frame, settings: Settings) -> Tensor | None:

@@ -27,17 +27,18 @@ from pipelines.graphs.calibration import CALIBRATED, Calibration
 from pipelines.graphs.graph_budget import ReadyGraphs
 from pipelines.networks.controlnet import ControlPass
 from pipelines.networks.modulation import ModulationPass, modulation_size
-from pipelines.networks.pixels import DecodePixels, EncodePixels, PaintPixels
+from pipelines.networks.pixels import DecodePixels, EncodeMasked, EncodePixels, PaintPixels
 from pipelines.techniques.feature_cache import SHORT
 from pipelines.values.types import StreamSpec
 
 
 @dataclass(frozen=True, slots=True)
 class GraphKey:
-    """part: encode, decode; paint, decoder and painter in one; modulate, what the resnets take; full, or with a branch a full
-    pass that keeps its deep feature, shallow, which takes it, and relay, which takes it and keeps that of the next branch out;
-    encoder, a full pass that keeps its skips, and decoder, which takes them; controlled-full, -shallow, -relay and -encoder,
-    which take a ControlNet's residuals too; control, the ControlNet, with a branch what a shallow pass needs of it.
+    """part: encode, decode; encode-masked, of a picture without what is drawn anew; paint, decoder and painter in one; modulate,
+    what the resnets take; full, or with a branch a full pass that keeps its deep feature, shallow, which takes it, and relay,
+    which takes it and keeps that of the next branch out; encoder, a full pass that keeps its skips, and decoder, which takes
+    them; controlled-full, -shallow, -relay and -encoder, which take a ControlNet's residuals too; control, the ControlNet, with
+    a branch what a shallow pass needs of it.
     branch: re-entry point of the feature cache.
     """
 
@@ -183,7 +184,7 @@ class Graphs:
     def _bytes(self, key: GraphKey) -> int:
         """What a graph takes; before there has been one of its kind, with the weights of the largest."""
         weights = self._weights.get((key.part, key.branch), max(self._weights.values(), default=0))
-        parts, pictures = self.parts, key.part in ("encode", "decode", "paint")
+        parts, pictures = self.parts, key.part in ("encode", "encode-masked", "decode", "paint")
         return memory.graph_bytes(weights, parts.unet_config, parts.vae_config, self.spec, key.rows, pictures)
 
     def run(self, part: str, inputs: tuple[Tensor, ...], branch: int | None = None) -> tuple[Tensor, ...]:
@@ -208,7 +209,7 @@ class Graphs:
     def _samples(self, key: GraphKey) -> Samples | None:
         """What a graph in int8 is calibrated with; None for one that stays in floats."""
         calibrated = self.spec.dtype == "int8" and self.spec.backend == "openvino"
-        if not calibrated or key.part not in CALIBRATED or self.parts.picture_tokens:
+        if not calibrated or key.part not in CALIBRATED or self.parts.picture_tokens or self.parts.beside:
             return None
         return lambda: self._calibration(key.part, key.rows, key.branch)
 
@@ -220,6 +221,8 @@ class Graphs:
         match key.part.removeprefix("controlled-"):
             case "encode":
                 return EncodePixels(parts.vae, parts.upcasts_autoencoder)
+            case "encode-masked":
+                return EncodeMasked(parts.vae, parts.upcasts_autoencoder)
             case "decode":
                 return DecodePixels(parts.vae, parts.upcasts_autoencoder)
             case "paint":
@@ -245,6 +248,9 @@ class Graphs:
         generator = torch.Generator().manual_seed(0)
         if key.part == "encode":
             return (torch.zeros(rows, spec.height, spec.width, 3, dtype=torch.uint8),)
+        if key.part == "encode-masked":
+            sides = rows, spec.height, spec.width
+            return torch.zeros(*sides, 3, dtype=torch.uint8), torch.ones(sides, dtype=torch.uint8)
         latents = torch.randn(rows, *self.latent_shape, generator=generator)
         if key.part == "decode":
             return (latents,)
@@ -263,7 +269,10 @@ class Graphs:
         behind = self.parts.picture_tokens + 1 if self.parts.picture_tokens else 0
         embedding = torch.randn(rows, length + behind, width, generator=generator)
         taken = (torch.randn(rows, *shape, generator=generator) for shape in self._shapes(key))
-        return (modulation, embedding, *taken) if key.part == "decoder" else (latents, modulation, embedding, *taken)
+        if key.part == "decoder":
+            return modulation, embedding, *taken
+        x = torch.randn(rows, int(self.parts.unet_config["in_channels"]), *self.latent_shape[1:], generator=generator)
+        return x, modulation, embedding, *taken
 
     def _shapes(self, key: GraphKey) -> list[tuple[int, ...]]:
         """Shapes [C, h, w] of what a pass takes of an earlier one, then of a ControlNet."""

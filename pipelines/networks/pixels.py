@@ -54,6 +54,17 @@ class EncodePixels(_Pixels):
         return encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
 
 
+class EncodeMasked(EncodePixels):
+    """uint8 pictures [B, H, W, 3], grey where `keep`, uint8 [B, H, W], is 0, to float latents [B, C, H/8, W/8], normalised for
+    the UNet. keep is 1 elsewhere."""
+
+    def forward(self, pixels: Tensor, keep: Tensor) -> tuple[Tensor]:  # type: ignore[override]
+        dtype = next(self.vae.parameters()).dtype
+        x = (enter if self.kernels else enter_reference)(pixels, dtype) * keep[:, None].to(dtype)
+        z = self._latents(self.vae.encode(x))
+        return ((z - self.shift if self.shifts else z) * self.scale,)
+
+
 class DecodePixels(_Pixels):
     """Float latents [B, C, h, w] to uint8 pictures [B, 8h, 8w, 3]."""
 

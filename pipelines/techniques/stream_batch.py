@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from pipelines.techniques.feature_cache import CacheKey
@@ -48,8 +49,14 @@ class InFlight:
     inputs_version: int = 0  # which of the session's painted maps was there when it came
     hint: Tensor | None = None  # the map that a ControlNet holds it to, [3, H, W]
     picture: tuple[Tensor, Tensor] | None = None  # tokens of the picture prompt and of no picture, [T, D] each
+    beside: Tensor | None = None  # what the UNet takes beside its latent, [C', h, w]
     reused: bool = False  # one of its levels used features of another pass
     kept: Mapping[bool, KeptFeatures] = field(default_factory=dict)  # by whether of the negative row; replaced, never changed
+
+    @property
+    def taken(self) -> Tensor:
+        """What the UNet takes of the frame, [C, h, w] or [C + C', h, w]."""
+        return self.x if self.beside is None else torch.cat([self.x, self.beside])
 
     @property
     def timestep(self) -> int:

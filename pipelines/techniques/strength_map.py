@@ -66,6 +66,12 @@ def from_mask(mask: NDArray[np.uint8], height: int, width: int) -> Tensor:
     return (F.adaptive_avg_pool2d(grey[None, None], (height, width)) / 255).clamp(0, 1)
 
 
+def repainted(mask: NDArray[np.uint8], height: int, width: int) -> Tensor:
+    """The pixels of a painted mask that an inpainting model draws anew, uint8 [height, width]: 1 where the mask is at least half
+    white, else 0. Arrays as in `from_mask`."""
+    return (from_mask(mask, height, width)[0, 0] >= 0.5).to(torch.uint8)
+
+
 def from_motion(thumb: Thumb, previous: Thumb | None, height: int, width: int, still: float, moving: float) -> Tensor:
     """The map [1, 1, height, width]: `still` (0..1) where the input stands, `moving` where it moves fast, softly between.
 

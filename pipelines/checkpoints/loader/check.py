@@ -15,6 +15,11 @@ from pipelines.values.types import ModelError
 
 WIDTHS = {768: "Stable Diffusion 1.5", 1024: "Stable Diffusion 2.1", 2048: "Stable Diffusion XL"}
 
+BESIDE = {
+    "mask": "an inpainting model: what the painted mask covers is drawn anew, all without one",
+    "source": "an InstructPix2Pix model: the prompt is an instruction for the incoming picture",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -62,6 +67,8 @@ def _facts(parts: ModelParts) -> dict[str, Any]:
         "native_size": "x".join(map(str, sides)) if len(sides) > 1 else sides[0],
         "size_multiple": parts.size_multiple,
     }
+    if parts.beside is not None:
+        facts["beside"] = BESIDE[parts.beside]
     for lora in parts.loras:
         facts[f"lora {lora.name}"] = lora.summary
     if schedule.trained:

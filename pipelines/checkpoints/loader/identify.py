@@ -17,7 +17,8 @@ PIPELINES = {
     "StableCascade": "Stable Cascade", "Wuerstchen": "Würstchen", "Chroma": "Chroma", "HiDream": "HiDream", "IF": "DeepFloyd IF",
     "StableVideoDiffusion": "Stable Video Diffusion", "AnimateDiff": "AnimateDiff", "LTX": "LTX-Video", "Wan": "Wan",
     "CogV": "CogView or CogVideoX", "HunyuanVideo": "HunyuanVideo", "Cosmos": "Cosmos", "OmniGen": "OmniGen",
-    "UniDiffuser": "UniDiffuser", "Amused": "aMUSEd", "Kolors": "Kolors", "Krea": "Krea", "Ovis": "Ovis-Image",
+    "UniDiffuser": "UniDiffuser", "Marigold": "Marigold", "Amused": "aMUSEd", "Kolors": "Kolors", "Krea": "Krea",
+    "Ovis": "Ovis-Image",
     "StableDiffusionUpscale": "the Stable Diffusion upscaler", "StableDiffusionLatentUpscale": "the latent upscaler",
     "StableDiffusionDepth2Img": "Stable Diffusion 2 depth",
 }  # fmt: skip

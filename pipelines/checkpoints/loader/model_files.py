@@ -21,7 +21,7 @@ from pipelines.checkpoints.loader.lora import LoraFile
 from pipelines.checkpoints.loader.picture import PictureFiles
 from pipelines.checkpoints.loader.replacement import Replacement
 from pipelines.checkpoints.loader.single import SingleFileCheckpoint
-from pipelines.checkpoints.loader.unet_config import SPATIAL_FACTOR, check_autoencoder, check_unet
+from pipelines.checkpoints.loader.unet_config import SPATIAL_FACTOR, Beside, beside, check_autoencoder, check_unet
 from pipelines.techniques.edm import data_deviation, is_edm
 from pipelines.values.models import Hub, ModelInfo, PictureAdapter
 from pipelines.values.types import ModelError
@@ -64,7 +64,7 @@ class ModelFiles:
             raise ModelError(f"{self.name}: autoencoder {self.vae_config.get('_class_name')!r} is not one of {kinds}")
         self.vocabulary = info.vocabulary
         self._check_sizes()
-        self._control = None if info.control is None else ControlFolder(locate(info.control, offline), self.unet_config)
+        self._control = None if info.control is None else ControlFolder(locate(info.control, offline), self._plain_unet)
         self._picture = None if info.picture is None else PictureFiles(*_adapter(info.picture, offline), self.unet_config)
 
     @cached_property
@@ -76,7 +76,25 @@ class ModelFiles:
 
     @property
     def latent_channels(self) -> int:
-        return int(self.unet_config["in_channels"])
+        return int(self.unet_config["out_channels"])
+
+    @property
+    def beside(self) -> Beside | None:
+        """What the UNet takes beside its latent: mask and masked picture, the picture, or nothing."""
+        return beside(int(self.unet_config["in_channels"]), self.latent_channels)
+
+    @property
+    def source_scale(self) -> float:
+        """Factor from a latent to the one that a UNet takes beside its own (`beside` "source"). InstructPix2Pix takes it without
+        the autoencoder's scale, CosXL's edit model with it, as diffusers does."""
+        if is_edm(self.checkpoint.scheduler) or self.checkpoint.index.get("is_cosxl_edit"):
+            return data_deviation(self.checkpoint.scheduler)
+        return 1.0 / float(self.vae_config.get("scaling_factor", 1.0))
+
+    @property
+    def _plain_unet(self) -> dict[str, Any]:
+        """The UNet's configuration without what it takes beside its latent, as a ControlNet has it."""
+        return {**self.unet_config, "in_channels": self.latent_channels}
 
     @property
     def size_multiple(self) -> int:

@@ -33,7 +33,7 @@ class Replacement:
             self.config = folder.json("config.json")
         else:
             self.weights = read_weights([path], path.name)
-            self.config = dict(config)
+            self.config = {**config, **self._stated()}
         tensors = self.weights.tensors
         identify.check_dtypes(tensors, self.name)
         self._original = any(name.endswith(ORIGINAL[part]) for name in tensors)
@@ -44,6 +44,12 @@ class Replacement:
         if not is_known and (part == "unet" or self.config.get("_class_name") == "AutoencoderKL"):
             what = "UNet" if part == "unet" else "autoencoder"
             raise ModelError(f"{self.name}: contains no {what}; {identify.of_tensors(tensors)}")
+
+    def _stated(self) -> dict[str, Any]:
+        """What the header of a UNet's file states of its configuration: how many channels it takes."""
+        first = (f"{UNET}{ORIGINAL['unet']}", ORIGINAL["unet"], "conv_in.weight")
+        found = [self.weights.tensors[name].shape for name in first if name in self.weights.tensors]
+        return {"in_channels": found[0][1]} if self.part == "unet" and found and len(found[0]) > 1 else {}
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes of its tensors by their names in diffusers, from the header alone. Raises ModelError."""

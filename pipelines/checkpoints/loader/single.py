@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.checkpoints.loader import identify, scheduler
 from pipelines.checkpoints.loader.configs import MERGES, RUNS
 from pipelines.checkpoints.loader.files import TensorInfo, read_weights
-from pipelines.checkpoints.loader.unet_config import CHANNELS
+from pipelines.checkpoints.loader.unet_config import CHANNELS, beside
 from pipelines.values.models import ASSETS
 from pipelines.values.reader import read_json
 from pipelines.values.types import ModelError
@@ -27,6 +27,7 @@ LAYOUTS = {family: ASSETS / "layouts" / family for family in ("sd15", "sd21", "s
 """Folders with each family's configuration, in the diffusers layout without weights."""
 
 UNET = "model.diffusion_model."
+LATENTS = 4  # channels
 CROSS_ATTENTION = (
     "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight",
     "input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight",
@@ -49,6 +50,7 @@ class SingleFileCheckpoint:
         self.layout = layout
         parts = ("unet", "vae", "text_encoder") + (("text_encoder_2",) if self.family == "sdxl" else ())
         self.configs = {part: read_json(layout / part / "config.json", f"{self.family}/{part}/config.json") for part in parts}
+        self.configs["unet"]["in_channels"] = self.file.tensors[f"{UNET}input_blocks.0.0.weight"].shape[1]
         standard = read_json(layout / "scheduler" / "scheduler_config.json", f"{self.family}/scheduler")
         self.scheduler = scheduler.of_single_file(standard, self.file, self.family, prediction, self.name)
         self.configs["vae"] |= scheduler.latent_statistics(self.file, int(self.configs["vae"]["latent_channels"]), self.name)
@@ -144,9 +146,13 @@ def family_of(tensors: Mapping[str, TensorInfo], name: str, needs_autoencoder: b
         raise ModelError(f"{name}: is not a whole Stable Diffusion 1, 2 or XL model; {identify.of_tensors(tensors)}")
     identify.check_dtypes(tensors, name)
     channels = entry.shape[1] if len(entry.shape) > 1 else 0
-    if channels != 4:
+    try:
+        beside(channels, LATENTS)
+    except ValueError:
         what = CHANNELS.get(channels, "another kind of model")
-        raise ModelError(f"{name}: its UNet takes {channels} channels: it is {what}; {RUNS}, whose UNets take 4")
+        raise ModelError(
+            f"{name}: its UNet takes {channels} channels: it is {what}; {RUNS}, whose UNets take 4, 8 or 9"
+        ) from None
     family = families[-1]
     config = read_json(LAYOUTS[family] / "unet" / "config.json", f"{family}/unet/config.json")
     width = next((tensors[UNET + key].shape[1] for key in CROSS_ATTENTION if UNET + key in tensors), None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pipelines.values.types import ModelError
 
@@ -27,7 +27,18 @@ FIELDS: dict[str, tuple[object, ...]] = {
 """Field → the values that the passes compute; the last is not required, the default of a missing field is among them."""
 
 NUMBERS = ("in_channels", "out_channels", "cross_attention_dim")
-CHANNELS = {5: "a depth model", 7: "an upscaler", 8: "an InstructPix2Pix model", 9: "an inpainting model"}
+CHANNELS = {5: "a depth model", 7: "an upscaler"}
+
+Beside = Literal["mask", "source"]
+"""What a UNet takes beside its latent: a mask and the masked picture (inpainting), or the picture (InstructPix2Pix)."""
+
+
+def beside(channels: int, latents: int) -> Beside | None:
+    """What a UNet of so many input channels takes beside a latent of so many; None for nothing. Raises ValueError for others."""
+    known: dict[int, Beside | None] = {latents: None, 2 * latents + 1: "mask", 2 * latents: "source"}
+    if channels not in known:
+        raise ValueError(f"{channels} channels are not those of a latent of {latents}, alone or with a mask or a picture")
+    return known[channels]
 
 
 def check_unet(config: Mapping[str, Any], label: str) -> None:
@@ -47,12 +58,14 @@ def check_unet(config: Mapping[str, Any], label: str) -> None:
             only = ", ".join(map(repr, allowed))
             raise ModelError(f"{label}: {field} = {config[field]!r} is not supported; supported is {only}")
     channels, made = config["in_channels"], config["out_channels"]
-    if channels != made:
+    try:
+        beside(channels, made)
+    except ValueError:
         what = CHANNELS.get(channels, "another kind of model") if made == 4 else "another kind of model"
         raise ModelError(
             f"{label}: the UNet takes {channels} channels and makes {made}; it is {what}, and Rill runs those that make as many "
-            "channels as they take"
-        )
+            "channels as they take, inpainting models (with a mask and a picture) and InstructPix2Pix (with a picture)"
+        ) from None
 
 
 def check_autoencoder(config: Mapping[str, Any], label: str) -> None:
