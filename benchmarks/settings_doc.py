@@ -32,12 +32,15 @@ these:
 |---|---|---|
 | `steps` | above `max_steps` of the stream, or above the model's own limit | graphs are built for that many rows |
 | `steps` | above the number of timesteps that a few-step model was trained at | no timestep is left for further steps |
+| `solver` | *ddim* and *dpmpp-2m*, with NitroFusion | it reads a latent as one of a lower level, with new noise in each step |
 | `cache.branch` | above the model's last re-entry point | the UNet has no such layer |
 
 ## Accepted without effect
 
 These are accepted, and act as if they were off:
 
+- `solver` at one step: every solver ends there. A live change of it holds for the frames that come; frames under way end as they
+  began.
 - `blend` without `prompt_b`; `negative` without guidance; guidance with `guidance` = 1; `omega_map` at `omega` = 1.
 - Mode `mask` of `strength_map` and `omega_map` while nothing is painted: full strength and full ω everywhere.
 - `cache.reuse` *steps* and *encoder* at one step, and at the last level of a frame: no later level can use the features.

@@ -10,7 +10,8 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """Coefficients of one row: a, s at which it is, its guidance scale γ, and a′, s′ of its next level (0, 0 at its last).
+    """Coefficients of one row: a, s at which it is, its guidance scale γ, and the shares of x̂₀, noise, x, and x̂₀ of the level
+    before in its latent at the next level (all 0 at its last).
 
     a, s: numbers, or one per pixel, [1, h, w].
     """
@@ -18,8 +19,10 @@ class Level:
     a: float | Tensor
     s: float | Tensor
     scale: float = 1.0
-    next_a: float = 0.0
-    next_s: float = 0.0
+    next_x0: float = 0.0
+    next_noise: float = 0.0
+    next_x: float = 0.0
+    next_previous: float = 0.0
 
 
 def denoised(prediction: str, output: Tensor, x: Tensor, a: Tensor, s: Tensor) -> Tensor:

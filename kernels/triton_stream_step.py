@@ -12,13 +12,14 @@ from torch import Tensor
 from kernels.prediction import Level, linear
 
 BLOCK = 1024
-COLUMNS = 5  # p, q, γ, a′, s′
+COLUMNS = 7  # p, q, γ, and the shares of x̂₀, noise, x and the previous x̂₀ in x′
 
 
 @triton.jit
 def _step(
-    output, x, table, noise, other, x0_out, x_out, count,
-    GUIDED: tl.constexpr, KNOWN: tl.constexpr, GOES_ON: tl.constexpr, COLUMNS: tl.constexpr, BLOCK: tl.constexpr,
+    output, x, table, noise, other, previous, x0_out, x_out, count,
+    GUIDED: tl.constexpr, KNOWN: tl.constexpr, GOES_ON: tl.constexpr, NOISY: tl.constexpr, SECOND: tl.constexpr,
+    COLUMNS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(1)
     inside = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK) < count
@@ -34,8 +35,12 @@ def _step(
         x0 = negative + tl.load(table + row * COLUMNS + 2) * (x0 - negative)
     tl.store(x0_out + place, x0, mask=inside)
     if GOES_ON:
-        a, s = tl.load(table + row * COLUMNS + 3), tl.load(table + row * COLUMNS + 4)
-        tl.store(x_out + place, a * x0 + s * tl.load(noise + place, mask=inside, other=0.0), mask=inside)
+        after = tl.load(table + row * COLUMNS + 3) * x0 + tl.load(table + row * COLUMNS + 5) * latent
+        if NOISY:
+            after += tl.load(table + row * COLUMNS + 4) * tl.load(noise + place, mask=inside, other=0.0)
+        if SECOND:
+            after += tl.load(table + row * COLUMNS + 6) * tl.load(previous + place, mask=inside, other=0.0)
+        tl.store(x_out + place, after, mask=inside)
 
 
 def stream_step_kernel(
@@ -46,19 +51,22 @@ def stream_step_kernel(
     noise: Tensor | None = None,
     negative: Tensor | None = None,
     known: Tensor | None = None,
+    previous: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """`stream_step` in one launch."""
-    rows = [(*linear(prediction, float(at.a), float(at.s)), at.scale, at.next_a, at.next_s) for at in levels]
+    shares = [(at.next_x0, at.next_noise, at.next_x, at.next_previous) for at in levels]
+    rows = [(*linear(prediction, float(at.a), float(at.s)), at.scale, *share) for at, share in zip(levels, shares, strict=True)]
     table = torch.tensor(rows, dtype=torch.float32).to(x.device, non_blocking=True)
     other = negative if known is None else known
     output, x = output.contiguous(), x.contiguous()
     x0 = torch.empty_like(x)
-    after = None if noise is None else torch.empty_like(x)
+    after = torch.empty_like(x) if any(any(share) for share in shares) else None
     count = x[0].numel()
     grid = (triton.cdiv(count, BLOCK), x.shape[0])
     _step[grid](
-        output, x, table, x if noise is None else noise.contiguous(), x if other is None else other.contiguous(), x0,
-        x0 if after is None else after, count, GUIDED=other is not None, KNOWN=known is not None, GOES_ON=after is not None,
-        COLUMNS=COLUMNS, BLOCK=BLOCK,
+        output, x, table, x if noise is None else noise.contiguous(), x if other is None else other.contiguous(),
+        x if previous is None else previous.contiguous(), x0, x0 if after is None else after, count,
+        GUIDED=other is not None, KNOWN=known is not None, GOES_ON=after is not None, NOISY=noise is not None,
+        SECOND=previous is not None, COLUMNS=COLUMNS, BLOCK=BLOCK,
     )  # fmt: skip
     return x0, after

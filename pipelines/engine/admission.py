@@ -36,11 +36,13 @@ def admit(
     previous, state.previous_thumb = state.previous_thumb, _thumb(frame, settings)
     strength = 1.0 if latent is None else _strength(state, previous, settings)
     start = _start(state, latent, settings)
+    solver = levels.schedule.resolved(settings.solver)
     item = InFlight(
         frame.id,
         state.noise.level(0),
         start,
-        levels.schedule.timesteps(strength, settings.steps),
+        levels.schedule.timesteps(strength, settings.steps, solver),
+        solver=solver,
         anchor=start,
         thumb=state.previous_thumb,
         inputs_version=state.inputs_version,

@@ -91,7 +91,7 @@ class StreamPipeline:
             raise SettingsError(
                 "cache.branch", f"{settings.cache.branch} is out of range; this model has branches 0 to {self.branches - 1}"
             )
-        self.schedule.timesteps(settings.strength, settings.steps)
+        self.schedule.timesteps(settings.strength, settings.steps, self.schedule.resolved(settings.solver))
 
     def open(self, settings: Settings) -> StreamState:
         """A fresh session. Cheap; raises SettingsError."""

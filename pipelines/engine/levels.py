@@ -1,7 +1,7 @@
-"""The mathematics of one level: network outputs to x̂₀, guidance, ω, strength map, and noise for the next level.
+"""The mathematics of one level: network outputs to x̂₀, guidance, ω, strength map, and the latent of the next level.
 
 Every frame takes the same way. `stream_step` takes the frames of all sessions at once: x̂₀, guidance and, where nothing more
-happens to x̂₀, the next level's noise. What a frame has beside that (ω, a map) follows frame by frame.
+happens to x̂₀, its solver's step to the next level. What a frame has beside that (ω, a map) follows frame by frame.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from pipelines.engine.rows import Keys, Row
 from pipelines.engine.state import StreamState
 from pipelines.techniques import granularity, guidance, strength_map
 from pipelines.techniques.noise import ToDevice, on_host
-from pipelines.techniques.schedule import Schedule, model_output, noised
+from pipelines.techniques.schedule import Schedule, model_output
+from pipelines.techniques.solvers import ddim, dpmpp_2m, lcm
+from pipelines.techniques.solvers.affine import NoiseLevel, Weights
 from pipelines.techniques.stream_batch import InFlight
 from pipelines.values.settings import Settings
 
@@ -45,16 +47,17 @@ class FrameOutputs:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One frame's way through its level. x0_negative: x̂₀_u, where `negative` is "x0". noise: [C, h, w] of the next level, where
-    `stream_step` adds it."""
+    """One frame's way through its level. x0_negative: x̂₀_u, where `negative` is "x0". noise: [C, h, w] of the next level, and
+    previous: x̂₀ of the last one, where `stream_step` takes them."""
 
     outputs: FrameOutputs
     level: Level
     negative: Negative
     x0_negative: Tensor | None
-    noise: Tensor | None
     fused: bool
-    """Whether `stream_step` adds the next level's noise. A frame at its last level has none."""
+    """Whether `stream_step` also makes the latent of the next level. A frame at its last level has none."""
+    noise: Tensor | None = None
+    previous: Tensor | None = None
 
     @property
     def group(self) -> tuple[Negative, bool, bool]:
@@ -100,7 +103,7 @@ class Levels:
         for steps in groups.values():
             x0, x = self._pass(steps)
             for place, step in enumerate(steps):
-                self._finish(step, x0[place], None if x is None else x[place])
+                self._finish(step, x0[place], x[place] if x is not None and step.fused else None)
 
     def _step(self, outputs: FrameOutputs) -> Step:
         frame, settings = outputs.frame, outputs.settings
@@ -110,20 +113,33 @@ class Levels:
         measured = negative == "x0" and (outputs.negative is not None or settings.guidance_mode == "adaptive")
         fused = frame.map is None and settings.omega == 1.0 and not measured
         if frame.map is not None:
-            return Step(outputs, Level(a, s, settings.guidance), negative, x0_negative, None, fused)
-        after = frame.level + 1
-        if not fused or after == len(frame.timesteps):
-            return Step(outputs, Level(float(a), float(s), settings.guidance), negative, x0_negative, None, fused)
-        t = frame.timesteps[after]
-        next_a, next_s = float(self.schedule.signal[t]), float(self.schedule.sigma[t])
-        level = Level(float(a), float(s), settings.guidance, next_a, next_s)
-        return Step(outputs, level, negative, x0_negative, outputs.state.noise.level(after), fused)
+            return Step(outputs, Level(a, s, settings.guidance), negative, x0_negative, fused)
+        at, scale = (float(a), float(s)), settings.guidance
+        if not fused or frame.level + 1 == len(frame.timesteps):
+            return Step(outputs, Level(*at, scale), negative, x0_negative, fused)
+        weights = self._weights(frame)
+        level = Level(*at, scale, *map(float, (weights.x0, weights.noise, weights.x, weights.previous)))
+        noise = outputs.state.noise.level(frame.level + 1) if level.next_noise else None
+        return Step(outputs, level, negative, x0_negative, fused, noise, frame.x0 if level.next_previous else None)
+
+    def _weights(self, frame: InFlight) -> Weights:
+        """The step of the frame's solver from its present level to the next: numbers, or one per pixel under a strength map."""
+        k, plan = frame.level, self.schedule
+        after = self._noise_level(frame, k + 1)
+        if frame.solver == "lcm":
+            return lcm.weights(after)
+        step = ddim.weights(self._noise_level(frame, k), after)
+        if frame.solver == "ddim" or k == 0:
+            return step
+        signal, sigma = ([float(of[t]) for t in frame.timesteps[k - 1 : k + 2]] for of in (plan.signal, plan.sigma))
+        factor = dpmpp_2m.extrapolation(signal, sigma)
+        if frame.map is None:
+            return dpmpp_2m.weights(step, factor)
+        return dpmpp_2m.weights(step, factor * strength_map.takes_part(frame.map, frame.timesteps, k - 1))
 
     def _pass(self, steps: Sequence[Step]) -> tuple[Tensor, Tensor | None]:
         """(x̂₀, x of the next level), [B, C, h, w] each; the second is None where no frame gets it here."""
         frames = [step.outputs.frame for step in steps]
-        goes_on = any(step.noise is not None for step in steps)  # a frame at its last level takes anything, times 0
-        noise = [frame.x if step.noise is None else step.noise for frame, step in zip(frames, steps, strict=True)]
         negative = [step.outputs.negative for step in steps if step.negative == "output" and step.outputs.negative is not None]
         x0_negative = [step.x0_negative for step in steps if step.x0_negative is not None]
         return stream_step(
@@ -131,10 +147,11 @@ class Levels:
             stack([step.outputs.conditional for step in steps]),
             stack([frame.x for frame in frames]),
             [step.level for step in steps],
-            stack(noise) if goes_on else None,
+            _shared([step.noise for step in steps], frames),
             stack(negative) if negative else None,
             stack(x0_negative) if x0_negative else None,
             self._kernels,
+            _shared([step.previous for step in steps], frames),
         )
 
     def _finish(self, step: Step, x0: Tensor, x: Tensor | None) -> None:
@@ -144,13 +161,19 @@ class Levels:
             x0 = granularity.scaled(x0, frame.x, settings.omega, *self.model_coefficients(frame), frame.omega_map)
             if frame.map is not None and frame.source is not None:
                 x0 = strength_map.merge(x0, frame.source, frame.map, frame.timesteps, frame.level)
+        last = frame.level + 1 == len(frame.timesteps)
+        if not last:
+            frame.x = self._next(state, frame, x0) if x is None else x
+            frame.anchor = x0
+        else:
+            state.previous_x0 = x0
         frame.x0 = x0
         frame.level += 1
-        if frame.finished:
-            state.previous_x0 = x0
-            return
-        frame.anchor = x0
-        frame.x = noised(x0, state.noise.level(frame.level), *self.noise_coefficients(frame)) if x is None else x
+
+    def _next(self, state: StreamState, frame: InFlight, x0: Tensor) -> Tensor:
+        """The frame's latent at its next level."""
+        noise = state.noise.level(frame.level + 1) if frame.solver == "lcm" else None
+        return self._weights(frame).step(frame.x, x0, frame.x0, noise)
 
     def _negative(self, outputs: FrameOutputs, a: Tensor, s: Tensor) -> tuple[Negative, Tensor | None]:
         """What guidance takes of the negative prompt, and x̂₀_u where it is known before `stream_step`."""
@@ -194,8 +217,25 @@ class Levels:
         """The frame's present level out of `signal` and `sigma` [T]."""
         if frame.map is None:
             return signal[frame.timestep], sigma[frame.timestep]
+        return self._per_pixel(frame, frame.map, frame.level, signal, sigma)
+
+    def _noise_level(self, frame: InFlight, level: int) -> NoiseLevel:
+        """What a frame's latent holds at one of its levels: numbers, or one per pixel under a strength map."""
+        signal, sigma, t = self.schedule.signal, self.schedule.sigma, frame.timesteps[level]
+        if frame.map is None:
+            return NoiseLevel(float(signal[t]), float(sigma[t]))
+        return NoiseLevel(*self._per_pixel(frame, frame.map, level, signal, sigma))
+
+    def _per_pixel(self, frame: InFlight, m: Tensor, level: int, signal: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         signal, sigma = self.to_device(signal), self.to_device(sigma)
-        return strength_map.coefficients(frame.map, frame.timesteps, frame.level, signal, sigma)
+        return strength_map.coefficients(m, frame.timesteps, level, signal, sigma)
+
+
+def _shared(terms: Sequence[Tensor | None], frames: Sequence[InFlight]) -> Tensor | None:
+    """A term [B, C, h, w] of frames that share a pass, None where no frame has it. A frame without it takes anything, times 0."""
+    if all(term is None for term in terms):
+        return None
+    return stack([frame.x if term is None else term for frame, term in zip(frames, terms, strict=True)])
 
 
 def stack(tensors: Sequence[Tensor]) -> Tensor:

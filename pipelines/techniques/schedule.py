@@ -16,6 +16,8 @@ from torch import Tensor
 
 from kernels.prediction import denoised as denoised  # x̂₀ from an output, whatever its type
 from pipelines.techniques import edm
+from pipelines.techniques.solvers.choice import of_scheduler
+from pipelines.values.settings import Solver
 from pipelines.values.types import ModelError, SettingsError
 
 Prediction = Literal["epsilon", "sample", "v_prediction", "edm", "flow", "flow_reversed"]
@@ -37,6 +39,8 @@ class Schedule:
     network gets, 1 but for NitroFusion (arXiv 2412.02030), which takes a latent of any level for one of a lower level.
 
     fractions: [T], the network's timestep at each level where it is no whole number (EDM); None for other models.
+
+    solver: the one that `auto` stands for.
     """
 
     signal: Tensor
@@ -47,6 +51,7 @@ class Schedule:
     shift: float = 1.0
     power: float = 1.0
     fractions: Tensor | None = None
+    solver: Solver = "lcm"
 
     def __post_init__(self) -> None:
         if self.signal.ndim != 1 or self.signal.shape != self.sigma.shape:
@@ -73,21 +78,36 @@ class Schedule:
     def length(self) -> int:
         return self.signal.shape[0]
 
-    def timesteps(self, strength: float, steps: int) -> tuple[int, ...]:
-        """n timesteps down from t₀ = round(strength·(T−1)), evenly at power 1; t₀ does not depend on n.
+    def resolved(self, solver: str) -> Solver:
+        """The solver of `Settings.solver`. SettingsError for one that this model cannot take."""
+        if solver == "auto":
+            return self.solver
+        if self.shift != 1.0 and solver != "lcm":
+            raise SettingsError("solver", f"{solver} does not fit a model that reads a latent as one of a lower level; lcm does")
+        return cast(Solver, solver)
+
+    def timesteps(self, strength: float, steps: int, solver: Solver = "lcm") -> tuple[int, ...]:
+        """n timesteps down from t₀ = round(strength·(T−1)), which does not depend on n. lcm: as `power` says; other solvers:
+        with trailing spacing, whatever the power, which is for steps that redraw what they noise.
 
         A model trained at few timesteps gets the nearest of them; SettingsError if it has fewer than `steps`.
         """
         if not 0.0 <= strength <= 1.0 or steps < 1:
             raise ValueError(f"strength {strength} or steps {steps} out of range")
         t0 = round(strength * (self.length - 1))
-        chosen = falling(t0, steps, self.power)
+        chosen = falling(t0, steps, self.power) if solver == "lcm" else trailing(t0, steps)
         return chosen if not self.trained else snap(chosen, self.trained)
 
 
 def falling(first: int, steps: int, power: float = 1.0) -> tuple[int, ...]:
     """The timesteps of `steps` steps from `first` down, first·(1 − k/n)^power."""
     return tuple(round(first * ((steps - k) / steps) ** power) for k in range(steps))
+
+
+def trailing(first: int, steps: int) -> tuple[int, ...]:
+    """The timesteps of `steps` steps from `first` down, even from its own end ("trailing" in diffusers, arXiv 2305.08891):
+    round((first + 1)·(1 − k/n)) − 1."""
+    return tuple(max(0, round((first + 1) * (steps - k) / steps) - 1) for k in range(steps))
 
 
 def snap(timesteps: tuple[int, ...], trained: tuple[int, ...]) -> tuple[int, ...]:
@@ -129,12 +149,17 @@ def noised(x0: Tensor, noise: Tensor, a: Tensor, s: Tensor) -> Tensor:
 
 
 def from_config(
-    config: Mapping[str, Any], trained: tuple[int, ...] = (), prediction: str | None = None, shift: float = 1.0
+    config: Mapping[str, Any],
+    trained: tuple[int, ...] = (),
+    prediction: str | None = None,
+    shift: float = 1.0,
+    distilled: bool = False,
 ) -> Schedule:
     """The schedule that a diffusers scheduler_config.json describes. ModelError names a field it cannot honour.
 
     prediction overrides the configuration's, for weights distilled to predict something else. Beside diffusers' own fields
-    `timestep_power` is read, 1 where it is missing.
+    `timestep_power` is read, 1 where it is missing. distilled: the weights take few stochastic steps, whatever solver the
+    configuration is for.
     """
     length = int(config.get("num_train_timesteps", 1000))
     power = _power(config.get("timestep_power", 1.0))
@@ -142,26 +167,30 @@ def from_config(
     prediction = prediction or ("flow" if is_flow else config.get("prediction_type", "epsilon"))
     if prediction not in PREDICTIONS:
         raise ModelError(f"scheduler_config.json: prediction_type {prediction!r} is not one of {', '.join(PREDICTIONS)}")
+    solver = "lcm" if distilled else of_scheduler(config)
     if edm.is_edm(config):
-        return _edm(config, length, prediction, trained, power)
+        return _edm(config, length, prediction, trained, power, solver)
     kind = cast(Prediction, prediction)
     if kind in ("flow", "flow_reversed"):
         sigma = torch.arange(1, length + 1, dtype=torch.float64) / length
-        signal = (1 - sigma).clamp_min(1e-4)  # so that x̂₀ stays finite at the noisy end
-        return Schedule(signal.float(), sigma.float(), kind, trained, first=1, power=power)
+        signal = (1 - sigma).clamp_min(1e-6)  # so that λ = ln(a/s) stays finite at the noisy end
+        return Schedule(signal.float(), sigma.float(), kind, trained, first=1, power=power, solver=solver)
     alphas = torch.cumprod(1.0 - _betas(config, length), dim=0)
     if config.get("rescale_betas_zero_snr"):
         alphas = _zero_terminal_snr(alphas)
-    return Schedule(alphas.sqrt().float(), (1 - alphas).sqrt().float(), kind, trained, shift=shift, power=power)
+    signal, sigma = alphas.sqrt().float(), (1 - alphas).sqrt().float()
+    return Schedule(signal, sigma, kind, trained, shift=shift, power=power, solver="lcm" if shift != 1.0 else solver)
 
 
-def _edm(config: Mapping[str, Any], length: int, prediction: str, trained: tuple[int, ...], power: float) -> Schedule:
+def _edm(
+    config: Mapping[str, Any], length: int, prediction: str, trained: tuple[int, ...], power: float, solver: Solver
+) -> Schedule:
     kind = edm.PREDICTIONS.get(prediction)
     if kind is None:
         allowed = ", ".join(name for name in edm.PREDICTIONS if name != "edm")
         raise ModelError(f"scheduler_config.json: prediction_type {prediction!r} of an EDM model is not one of {allowed}")
     signal, sigma, times = edm.levels(edm.sigmas(config, length), edm.data_deviation(config))
-    return Schedule(signal.float(), sigma.float(), cast(Prediction, kind), trained, power=power, fractions=times)
+    return Schedule(signal.float(), sigma.float(), cast(Prediction, kind), trained, power=power, fractions=times, solver=solver)
 
 
 def _power(given: Any) -> float:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pipelines.techniques.feature_cache import CacheKey
 from pipelines.techniques.gate import Thumb
+from pipelines.values.settings import Solver
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,16 +34,20 @@ class KeptFeatures:
 
 @dataclass(slots=True)
 class InFlight:
-    """One frame on its way. x: its latent [C, h, w] at `timesteps[level]`; source: its clean latent, None for prompt-only."""
+    """One frame on its way. x: its latent [C, h, w] at `timesteps[level]`; source: its clean latent, None for prompt-only.
+
+    solver: what its timesteps are for; a live change of solver holds for the frames that come.
+    """
 
     frame_id: int
     x: Tensor
     source: Tensor | None
     timesteps: tuple[int, ...]
     level: int = 0
+    solver: Solver = "lcm"
     anchor: Tensor | None = None  # x₀*: the clean latent that x was noised from
     residual: Tensor | None = None  # one-time guidance: x̂₀_u of the negative row minus the anchor
-    x0: Tensor | None = None  # newest prediction
+    x0: Tensor | None = None  # newest prediction, which a second-order solver takes at the next level too
     thumb: Thumb | None = None  # of the input, where a technique needs it
     map: Tensor | None = None  # share of the strength per pixel, [1, h, w]
     omega_map: Tensor | None = None  # share of ω's effect per pixel, [1, h, w]

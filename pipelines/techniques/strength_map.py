@@ -46,13 +46,18 @@ def coefficients(m: Tensor, timesteps: Sequence[int], level: int, signal: Tensor
     return signal[t].to(m.dtype), sigma[t].to(m.dtype)
 
 
+def takes_part(m: Tensor, timesteps: Sequence[int], level: int) -> Tensor:
+    """Where the network's prediction counts in full at `level`, bool of m's shape. m = 0 is the source, also where the last
+    timestep is 0, as of (1, 0), and so its share."""
+    return (m >= shares(timesteps)[level]) & (m > 0)
+
+
 def merge(x0: Tensor, source: Tensor, m: Tensor, timesteps: Sequence[int], level: int) -> Tensor:
     """x̂₀ [B, C, h, w] where a pixel takes part, the clean `source` where it waits, a blend where it joins at `level`."""
     f = shares(timesteps)
     fill = (m - f[level + 1]) / max(f[level] - f[level + 1], 1e-6)  # 0 at the band's lower end, 1 at its upper
     # where: who takes part or waits gets exactly x̂₀ or the source, which lerp does not promise.
-    takes_part = (m >= f[level]) & (m > 0)  # the last timestep can be 0, as of (1, 0), and so its share; 0 stays the source
-    return torch.where(takes_part, x0, torch.where(m <= f[level + 1], source, torch.lerp(source, x0, fill)))
+    return torch.where(takes_part(m, timesteps, level), x0, torch.where(m <= f[level + 1], source, torch.lerp(source, x0, fill)))
 
 
 def from_mask(mask: NDArray[np.uint8], height: int, width: int) -> Tensor:

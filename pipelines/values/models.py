@@ -98,6 +98,12 @@ class ModelInfo:
         return tuple(name for name, place in parts if isinstance(place, Hub) and place.revision is None)
 
     @property
+    def distilled(self) -> bool:
+        """Whether the weights may be other ones than those that the base's scheduler is for: distilled to few steps, with a LoRA,
+        or with another UNet."""
+        return bool(self.loras or self.unet or self.trained_timesteps or not self.guidance_trained)
+
+    @property
     def vocabulary(self) -> Vocabulary:
         """Looks, modifiers and scenes of the model's folder, read on first use. Raises ModelError for a bad list."""
         return read_vocabulary(self.base) if isinstance(self.base, Path) else Vocabulary()

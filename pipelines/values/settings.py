@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 from pipelines.values.types import SettingsError
 
@@ -19,6 +19,10 @@ MAX_PROMPT = 500
 MAX_SEED = 2**32 - 1
 
 Value = bool | int | float | str
+
+Solver = Literal["lcm", "ddim", "dpmpp-2m"]
+SOLVERS: tuple[Solver, ...] = get_args(Solver)
+"""Solvers of pipelines/techniques/solvers."""
 
 MAPS = ("canny", "soft-edge", "depth-like")
 """Kinds of maps that pipelines/techniques/hints.py can make for a ControlNet."""
@@ -171,6 +175,12 @@ class Settings:
         1.0, 0.6, 1.4, "Granularity ω, scales the predicted noise: below 1 more grain and detail, above 1 less."
     )
     steps: int = integer(1, 1, 8, "Denoising steps per frame.")
+    solver: str = choice(
+        "auto",
+        ("auto", *SOLVERS),
+        "The way from step to step. lcm: new noise in each step; ddim, dpmpp-2m: no new noise, of first and second order; auto: "
+        "by the model's scheduler.",
+    )
     seed: int = integer(0, 0, MAX_SEED, "Seed of the session's noise.")
     stream_batch: StreamBatchSettings = field(default_factory=StreamBatchSettings)
     gate: GateSettings = field(default_factory=GateSettings)

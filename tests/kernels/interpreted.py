@@ -22,6 +22,15 @@ def pictures(*shape: int, seed: int = 0) -> Tensor:
     return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, shape, np.uint8))
 
 
+NEXT: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "no": ((), ()),
+    "stochastic": ((0.95, 0.31), (0.5, 0.866)),
+    "first order": ((0.4, 0.0, 0.7), (0.3, 0.0, 0.8)),
+    "mixed": ((0.95, 0.31), (0.6, 0.0, 0.8, -0.2)),
+}
+"""Shares of x̂₀, noise, x and the previous x̂₀ in the next level of two rows."""
+
+
 @pytest.mark.parametrize("shape", [(1, 8, 8), (2, 37, 41), (3, 1, 5)])
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-6), (torch.float16, 1e-3), (torch.bfloat16, 8e-3)])
 def test_pixels_enter(shape: tuple[int, int, int], dtype: torch.dtype, tolerance: float) -> None:
@@ -51,15 +60,18 @@ def test_half_levels_are_rounded_to_the_even_one() -> None:
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "sample", "v_prediction", "edm", "flow", "flow_reversed"])
-@pytest.mark.parametrize("goes_on", [False, True])
+@pytest.mark.parametrize("goes_on", ["no", "stochastic", "first order", "mixed"])
 @pytest.mark.parametrize("guided", ["none", "negative", "known"])
-def test_stream_step(prediction: str, goes_on: bool, guided: str) -> None:
+def test_stream_step(prediction: str, goes_on: str, guided: str) -> None:
     shape = (3, 4, 17, 19)
-    output, x, noise, other = (seeded(*shape, seed=seed) for seed in range(4))
-    levels = [Level(0.9, 0.435, 1.5, 0.95, 0.31), Level(0.068, 0.998, 7.0, 0.5, 0.866), Level(0.6, 0.8)]
+    output, x, noise, other, previous = (seeded(*shape, seed=seed) for seed in range(5))
+    levels = [Level(0.9, 0.435, 1.5, *NEXT[goes_on][0]), Level(0.068, 0.998, 7.0, *NEXT[goes_on][1]), Level(0.6, 0.8)]
     given = {guided: other} if guided != "none" else {}
-    expected = stream_step_reference(prediction, output, x, levels, noise if goes_on else None, **given)
-    found = stream_step_kernel(prediction, output, x, levels, noise if goes_on else None, **given)
+    given |= {"noise": noise} if goes_on in ("stochastic", "mixed") else {}
+    given |= {"previous": previous} if goes_on == "mixed" else {}
+    expected = stream_step_reference(prediction, output, x, levels, **given)
+    found = stream_step_kernel(prediction, output, x, levels, **given)
+    assert (found[1] is None) == (goes_on == "no")
     for one, reference in zip(found, expected, strict=True):
         if reference is None:
             assert one is None

@@ -42,7 +42,9 @@ class ModelParts(ModelFiles):
 
     def __init__(self, info: ModelInfo, offline: bool = False) -> None:
         super().__init__(info, offline)
-        self.schedule = schedule.from_config(self.checkpoint.scheduler, info.trained_timesteps, info.prediction, info.shift)
+        self.schedule = schedule.from_config(
+            self.checkpoint.scheduler, info.trained_timesteps, info.prediction, info.shift, info.distilled
+        )
 
     def _set_timesteps(self, network: Any) -> None:
         """Let a network of a model whose timesteps are fractions take them as `Schedule.model_timestep` gives them."""

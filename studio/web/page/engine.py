@@ -112,6 +112,7 @@ def engine(controls: Controls) -> None:
     with _section("speed", "Speed"):
         part("hold")
         controls.make("steps", "Steps", info="More steps, more detail, fewer fps.")
+        controls.make("solver", "Solver", info=None)
         for row in SPEED:
             _row(controls, row)
     with _section("where", "Detail and area"):

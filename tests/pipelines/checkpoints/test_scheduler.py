@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import diffusers
 import pytest
@@ -45,8 +45,9 @@ def save_edm(folder: Path, scheduler: Any, family: str = "sdxl") -> Path:
     return folder
 
 
-def by_diffusers(folder: Path, family: str, scheduler: Any, levels: list[float], noises: list[Tensor]) -> Tensor:
-    """The clean latent after one step of diffusers' pipeline at each σ, in the scale of its UNet. noises: one for each level."""
+def by_diffusers(folder: Path, family: str, scheduler: Any, levels: list[float], noises: list[Tensor | None]) -> Tensor:
+    """The clean latent after one step of diffusers' pipeline at each σ, in the scale of its UNet. noises: of each level, None
+    for that which the last step's result implies."""
     pipe = pipe_of(folder, family)
     mean, std = (torch.tensor(value).reshape(1, 4, 1, 1) for value in (MEAN, STD))
     pixels = frames(1)[0].pixels
@@ -54,30 +55,36 @@ def by_diffusers(folder: Path, family: str, scheduler: Any, levels: list[float],
     with torch.no_grad():
         latent = encoded(pipe.vae, pixels) / pipe.vae.config.scaling_factor
         x0 = (latent - mean) * pipe.vae.config.scaling_factor / std
-        for sigma, noise in zip(levels, noises, strict=True):
+        implied = torch.zeros_like(x0)
+        for sigma, given in zip(levels, noises, strict=True):
             # With one step every scheduler begins at sigma_max and ends at the clean latent.
             changes = {"sigma_max": sigma} | ({"sigma_schedule": "karras"} if "sigma_schedule" in scheduler.config else {})
             pipe.scheduler = type(scheduler).from_config(scheduler.config, **changes)
             pipe.scheduler.set_timesteps(1)
             assert float(pipe.scheduler.sigmas[0]) == pytest.approx(sigma, rel=1e-5)
+            noise = implied if given is None else given
             start = (x0 + sigma * noise) / pipe.scheduler.init_noise_sigma
             size = {"width": SIZE, "height": SIZE}
+            noisy = x0 + sigma * noise
             x0 = pipe("ink", latents=start, num_inference_steps=1, guidance_scale=1.0, output_type="latent", **size).images
+            implied = (noisy - x0) / sigma
     return x0
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # numpy's, of torch's arrays
 @pytest.mark.parametrize("name", EDM)
-def test_an_edm_model_draws_what_diffusers_pipeline_draws(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("solver", ["lcm", "ddim"])
+def test_an_edm_model_draws_what_diffusers_pipeline_draws(tmp_path: Path, name: str, solver: Literal["lcm", "ddim"]) -> None:
     folder = save_edm(tmp_path / name, EDM[name])
     pipeline = load(StreamSpec(str(folder), SIZE, SIZE, "eager", "float32"))
     schedule = pipeline.graphs.parts.schedule
     deviation = EDM[name].config.get("sigma_data", 1.0)
-    levels = [float(deviation * schedule.sigma[t] / schedule.signal[t]) for t in schedule.timesteps(0.7, 2)]
+    levels = [float(deviation * schedule.sigma[t] / schedule.signal[t]) for t in schedule.timesteps(0.7, 2, solver)]
     noise = pipeline.open(SETTINGS).noise
-    expected = by_diffusers(folder, "sdxl", EDM[name], levels, [noise.level(level)[None] for level in range(2)])
+    noises = [noise.level(0)[None], noise.level(1)[None] if solver == "lcm" else None]
+    expected = by_diffusers(folder, "sdxl", EDM[name], levels, noises)
     with decoded(pipeline) as latents:
-        stream(pipeline, SETTINGS, frames(1))
+        stream(pipeline, SETTINGS.patched({"solver": solver}), frames(1))
     torch.testing.assert_close(latents[0] * deviation, expected, rtol=1e-4, atol=1e-4)
 
 

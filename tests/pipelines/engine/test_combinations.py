@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from benchmarks import clips, settings_doc
 from pipelines import Entry, Frame, Pixels, Settings, SettingsError, StreamPipeline, StreamSpec, load
 from pipelines.techniques.gate import Gate
+from pipelines.values.settings import SOLVERS
 from tests.streams import decoded
 
 SIZE = 128
@@ -41,6 +42,7 @@ SWITCHES: dict[str, list[dict[str, object]]] = {
     "omega": [OFF, {"omega": 0.8}, {"omega": 1.2, "omega_map.mode": "motion"}, {"omega": 0.7, "omega_map.mode": "mask"}],
     "words": [OFF, {"prompt_b": "fox", "blend": 0.4, "blend_mode": "spherical"}, {"travel": 0.1, "negative": "dull"}],
     "steps": [{"steps": steps} for steps in (1, 2, 3, 4)],
+    "solver": [{"solver": solver} for solver in SOLVERS],
 }
 
 Case = tuple[int, ...]
@@ -182,6 +184,7 @@ def test_every_case_answers_every_frame_that_passed_the_gate(
 REFUSED = {
     "steps": [{"steps": 5}],
     "steps (trained)": [{"steps": 2}],
+    "solver (shifted)": [{"solver": "ddim"}, {"solver": "dpmpp-2m", "steps": 3}],
     "cache.branch": [{"cache.branch": 4}, {"cache.enabled": True, "cache.branch": 11}],
 }
 
@@ -190,6 +193,8 @@ def test_what_is_refused_is_refused_by_name(eager: StreamPipeline, monkeypatch: 
     for name, patches in REFUSED.items():
         if "trained" in name:
             monkeypatch.setattr(eager, "schedule", dataclasses.replace(eager.schedule, trained=(999,)))
+        if "shifted" in name:
+            monkeypatch.setattr(eager, "schedule", dataclasses.replace(eager.schedule, shift=0.5))
         for patch in patches:
             with pytest.raises(SettingsError) as caught:
                 eager.check(Settings().patched(patch))
@@ -215,6 +220,7 @@ PLAIN: dict[str, object] = {"prompt": "ink", "steps": 2, "strength": 0.4}
         ({"strength_map.mode": "mask"}, OFF),
         ({"omega": 0.8, "omega_map.mode": "mask"}, {"omega": 0.8}),
         ({"omega_map.mode": "motion"}, OFF),
+        ({"steps": 1, "solver": "dpmpp-2m"}, {"steps": 1}),
         ({"steps": 1, "cache.enabled": True, "cache.reuse": "encoder"}, {"steps": 1}),
         ({"steps": 1, "cache.enabled": True, "cache.reuse": "steps"}, {"steps": 1}),
     ],

@@ -34,6 +34,9 @@ def outputs(settings: Settings, level: int = 0, negative: bool = False, seed: in
     state = StreamState(SessionNoise(seed, SHAPE))
     x = noised(SOURCE, state.noise.level(level), *coefficients(TIMES[level]))
     frame = replace(InFlight(0, x, SOURCE, TIMES, level, anchor=SOURCE, thumb=np.zeros((64, 64, 3), np.float32)), **changes)
+    if level:
+        frame.x0 = SOURCE.flip(0)
+    frame.solver = SCHEDULE.resolved(settings.solver)
     keys = PictureKeys(settings, SHAPE[1:], 1.0, None)
     return FrameOutputs(state, frame, settings, keys, OUTPUT, NEGATIVE if negative else None)
 
@@ -63,6 +66,23 @@ def test_without_guidance_a_level_is_the_clean_latent_and_the_next_levels_noise(
     close(frame.anchor, expected)
     close(frame.x, a * expected + s * one.state.noise.level(1))
     assert frame.level == 1 and one.state.previous_x0 is None
+
+
+@pytest.mark.parametrize("solver", ["ddim", "dpmpp-2m"])
+@pytest.mark.parametrize("omega", [1.0, 0.7])
+def test_without_new_noise_a_level_keeps_the_noise_that_its_result_implies(solver: str, omega: float) -> None:
+    for level in (0, 1):
+        one = outputs(Settings().patched({"solver": solver, "omega": omega}), level)
+        x, before = one.frame.x, one.frame.x0
+        frame = advanced(one)
+        (a, s), (a1, s1) = coefficients(TIMES[level]), coefficients(TIMES[level + 1])
+        assert frame.x0 is not None
+        expected = frame.x0
+        if solver == "dpmpp-2m" and before is not None:
+            lam = [float((SCHEDULE.signal[t] / SCHEDULE.sigma[t]).log()) for t in TIMES]
+            expected = expected + 0.5 * (lam[2] - lam[1]) / (lam[1] - lam[0]) * (expected - before)
+        close(frame.x, a1 * expected + s1 * (x - a * expected) / s)
+        close(frame.anchor, frame.x0)
 
 
 def test_the_last_level_ends_the_frame_and_is_the_sessions_last_result() -> None:
@@ -150,6 +170,9 @@ def test_omega_scales_the_noise_and_a_map_keeps_the_source_where_it_is_zero() ->
 MIXED = [
     {},
     {"omega": 0.8},
+    {"solver": "ddim"},
+    {"solver": "dpmpp-2m"},
+    {"solver": "dpmpp-2m", "omega": 0.8},
     {**GUIDED, "guidance_mode": "full"},
     {"guidance": 1.2, "guidance_mode": "full"},
     {**GUIDED, "guidance_mode": "one-time"},
