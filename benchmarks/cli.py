@@ -9,7 +9,22 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks import ablation, browser, building, engine, gpu, kernels, live, loading, machine, peers, scaling, sessions, soak
+from benchmarks import (
+    ablation,
+    browser,
+    building,
+    engine,
+    gpu,
+    kernels,
+    live,
+    loading,
+    lora,
+    machine,
+    peers,
+    scaling,
+    sessions,
+    soak,
+)
 from pipelines import RillError, SettingsError, SpecError
 
 BENCHMARKS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], dict[str, Any]], str]] = {
@@ -21,6 +36,7 @@ BENCHMARKS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], Callable[
     "peers": (peers.add_arguments, peers.main, "the same weights in diffusers and StreamDiffusion"),
     "browser": (browser.add_arguments, browser.main, "make run to the first picture, glass to glass in Chromium"),
     "loading": (loading.add_arguments, loading.main, "a checkpoint of SD-Turbo's size to its first frame: time and memory"),
+    "lora": (lora.add_arguments, lora.main, "a change of a LoRA's weight, and what LoRAs cost in every frame"),
     "gpu": (gpu.add_arguments, gpu.main, "published shapes on a GPU, part by part, beside other engines (also: bench --gpu)"),
     "kernels": (kernels.add_arguments, kernels.main, "each fused operation against torch.compile's own fusion"),
     "soak": (soak.add_arguments, soak.main, "clients that change settings every second: longest wait, memory, threads"),

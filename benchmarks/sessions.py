@@ -26,7 +26,8 @@ from benchmarks.measure import add_model_arguments, positive, ratios, rounded_me
 from pipelines import Frame, Mask, PictureStyle, Pixels, Settings, StreamPipeline, StreamSpec, StyleNames, load
 from studio.client import StudioClient
 from studio.environment import cache_dir
-from studio.model.owner import Job, JobResult, Owner
+from studio.model.jobs import Job, JobResult
+from studio.model.owner import Owner
 from studio.model.scheduler import Part, Policy, Scheduler
 from studio.stream.telemetry import percentile
 

@@ -38,7 +38,8 @@ def boxed(weight: Tensor) -> Tensor:
 def rewrite(module: nn.Module) -> nn.Module:
     """Replace, in place, what upsamples so: diffusers' Upsample2D, and an nn.Upsample before a convolution in a sequence (TAESD).
 
-    A subclass of Conv2d is not replaced, unless its addition is in a method `add_map` that takes the output of the convolution.
+    A subclass of Conv2d is not replaced, unless its addition is in a method `add_map` that takes the output of the convolution
+    and it has no `branch`, which takes the input.
     """
     before = ""  # the name of the layer before, if it only upsamples
     for name, child in list(module.named_children()):
@@ -65,7 +66,7 @@ def _doubles(layer: Any) -> bool:
 
 
 def _fits(layer: Any) -> bool:
-    if type(layer) is not nn.Conv2d and not hasattr(layer, "add_map"):
+    if hasattr(layer, "branch") or (type(layer) is not nn.Conv2d and not hasattr(layer, "add_map")):
         return False
     shape = (layer.kernel_size, layer.padding, layer.stride, layer.dilation, layer.groups, layer.padding_mode)
     return shape == ((3, 3), (1, 1), (1, 1), (1, 1), 1, "zeros")

@@ -71,6 +71,11 @@ class Conditioner:
         if pictured or self._parts.picture_tokens:
             self.pictures.warm()
 
+    def forget(self) -> None:
+        """The networks have changed: nothing that was computed with them is used again."""
+        self.prompts.clear()
+        self._conditions.clear()
+
     def _without_names(self, names: StyleNames, prompt: str) -> tuple[str, tuple[PictureStyle, ...]]:
         words, named = self._parts.read_names(prompt, names) if len(names) else (prompt, ())
         return words, tuple(style for _, style in named)

@@ -7,14 +7,17 @@ and decoder. The rows of a UNet call come from the planner (rows.py), the mathem
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from pipelines.checkpoints.loader import loras_in_use
 from pipelines.checkpoints.loader.parts import ModelParts
 from pipelines.checkpoints.naming import describe, with_loras
 from pipelines.engine import device, forecast
@@ -42,6 +45,14 @@ from pipelines.values.style_names import StyleNames
 from pipelines.values.types import Frame, GpuPath, GraphLimits, Output, SettingsError, SpecError, StreamSpec
 
 log = logging.getLogger("rill")
+
+
+@dataclass(frozen=True, slots=True)
+class LoraChange:
+    """The spec with other LoRAs, and what makes them of the present ones."""
+
+    spec: StreamSpec
+    planned: loras_in_use.LoraChange
 
 
 class StreamPipeline:
@@ -187,6 +198,22 @@ class StreamPipeline:
                 turn.undo()
             raise
 
+    def lora_change(self, spec: StreamSpec, offline: bool = False) -> LoraChange | None:
+        """What makes the pipeline of `spec` of this one in place; None where a new pipeline is needed: the specs differ in more
+        than LoRAs, or graphs have to be built for them. Any thread. offline: no LoRA is downloaded. Raises ModelError."""
+        if spec == self.spec or dataclasses.replace(spec, loras=self.spec.loras) != self.spec:
+            return None
+        planned = self.graphs.parts.adapted.planned(with_loras(describe(spec.model), spec.loras), offline)
+        return None if planned is None else LoraChange(spec, planned)
+
+    def change_loras(self, change: LoraChange) -> LoraChange:
+        """Change the LoRAs of the networks that run: in the thread of `step`, between two steps. Returns the change back. States
+        that are open keep features of the networks before: open new ones. All or nothing. Raises ModelError."""
+        back = LoraChange(self.spec, self.graphs.parts.adapted.apply(change.planned))
+        self.spec, self.info = change.spec, self.graphs.parts.info
+        self.conditioner.forget()
+        return back
+
     def close(self) -> None:
         """Release graphs and weights."""
         self.graphs.clear()
@@ -216,6 +243,9 @@ def load(
         if getattr(spec, name) % parts.size_multiple:
             raise SpecError(name, f"{getattr(spec, name)} does not fit this model; multiples of {parts.size_multiple} do")
     resolved = selection.quantised(spec, resolved, bool(parts.calibration))
+    parts.adapted.in_place = resolved.backend != "openvino" and resolved.dtype != "int8"
+    if resolved.backend == "openvino" and resolved.dtype != "int8":
+        parts.branch(len(spec.loras))
     needs = memory.estimate_of(parts, resolved)
     memory.require(memory.with_graphs(needs, graphs.memory or 0), memory.free_bytes)
     pipeline = StreamPipeline(resolved, parts, cache_dir, safety, path, graphs)

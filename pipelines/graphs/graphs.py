@@ -54,6 +54,10 @@ CONTROLLED = {part: f"controlled-{part}" for part in ("full", *SHORT, "encoder")
 """Passes that take a ControlNet's residuals. The decoder alone takes skips that hold them already."""
 
 
+ADAPTED = frozenset(("modulate", "decoder", *CONTROLLED, *CONTROLLED.values()))
+"""The passes of the UNet. Only these have branches of LoRAs, whose gains are their last input."""
+
+
 def with_control(key: GraphKey) -> tuple[GraphKey, ...]:
     """What a pass needs where a ControlNet takes part: the pass that takes its residuals, and the ControlNet's own."""
     if key.part not in CONTROLLED:
@@ -77,6 +81,7 @@ def code_version() -> str:
         "unet.py",
         "modulation.py",
         "position_bias.py",
+        "lora_branches.py",
         "controlnet.py",
         "picture_prompt.py",
         "pixels.py",
@@ -151,6 +156,7 @@ class Graphs:
             make, example = partial(self._module, lane), Later(partial(self._example, lane))
             graph = self.backend.build(self._name(lane), make, example, self._samples(lane), lanes)
             self._weights[key.part, key.branch] = getattr(graph, "weights", 0)
+            graph = self.parts.adapted.with_gains(graph, key.rows) if key.part in ADAPTED else graph
             self.resident.add(key, graph, self._bytes(key))
             return True
 
@@ -215,6 +221,10 @@ class Graphs:
 
     def _module(self, key: GraphKey) -> nn.Module:
         """What a graph is made of. Reads weights."""
+        module = self._pass(key)
+        return self.parts.adapted.taking_gains(module) if key.part in ADAPTED else module
+
+    def _pass(self, key: GraphKey) -> nn.Module:
         from pipelines.networks.unet import DecoderPass, FullPass, ShallowPass
 
         parts, branch = self.parts, key.branch
@@ -244,6 +254,10 @@ class Graphs:
         raise ValueError(f"no graph of kind {key}")
 
     def _example(self, key: GraphKey) -> tuple[Tensor, ...]:
+        gains = (self.parts.adapted.gains(key.rows),) if key.part in ADAPTED and self.parts.adapted.branches else ()
+        return *self._own_example(key), *gains
+
+    def _own_example(self, key: GraphKey) -> tuple[Tensor, ...]:
         rows, spec = key.rows, self.spec
         generator = torch.Generator().manual_seed(0)
         if key.part == "encode":

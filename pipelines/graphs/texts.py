@@ -46,6 +46,9 @@ class Texts:
     @cached_property
     def _encode(self) -> Encode:
         parts, backend = self._parts, self._backend
-        example = (torch.zeros(1, parts.embedding_shape[0], dtype=torch.int64),)
+        adapted = parts.adapted
+        gains = (adapted.gains(1),) if adapted.branches else ()
+        example = (torch.zeros(1, parts.embedding_shape[0], dtype=torch.int64), *gains)
         encoders = [backend.encoder(name, partial(parts.text_network, part), example) for part, name in self._names.items()]
-        return combined([unpacked(content) for content in self._tokenizers.values()], encoders)
+        tokenizers = [unpacked(content) for content in self._tokenizers.values()]
+        return combined(tokenizers, [adapted.with_gains(encoder) for encoder in encoders])

@@ -106,6 +106,10 @@ class Conditions:
         self._limit = limit
         self._known: OrderedDict[Hashable, tuple[Text, Condition]] = OrderedDict()
 
+    def clear(self) -> None:
+        """Forget all of them."""
+        self._known.clear()
+
     def __call__(self, text: Text, settings: Settings) -> Condition:
         """The condition of a text. The text is known by identity: PromptCache hands out the same one for the same words."""
         key = (id(text), None if self.additions.w_size is None else self.additions.embedded_guidance(settings))
@@ -126,6 +130,10 @@ class PromptCache:
         self._limit = limit
         self._known: OrderedDict[Hashable, Text] = OrderedDict()
         self.encoded = 0  # how often the encoder really ran
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        self._known.clear()
 
     def __call__(self, prompt: str, read: Read | None = None) -> Text:
         """read: takes the names of a session's styles out of a prompt."""

@@ -8,7 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pipelines import StreamSpec
-from studio.model.owner import Job, LostFrames, Owner
+from studio.model.jobs import Job, LostFrames
+from studio.model.owner import Owner
 from studio.model.placement import Load, least_loaded
 
 if TYPE_CHECKING:
@@ -82,6 +83,10 @@ class Fleet:
             owner.swap(pipeline, partial(self._swapped, owner, on_swapped))
             for owner, pipeline in zip(self.owners, pipelines, strict=True)
         ]
+
+    def alter(self, how: Sequence[Callable[[StreamPipeline], object]], on_altered: OnSwapped) -> list[Future[None]]:
+        """As Owner.alter, for all owners, each in its own way."""
+        return [owner.alter(one, partial(self._swapped, owner, on_altered)) for owner, one in zip(self.owners, how, strict=True)]
 
     def _swapped(self, owner: Owner, on_swapped: OnSwapped, lost: LostFrames) -> None:
         on_swapped(frozenset(name for name, one in list(self._assigned.items()) if one is owner), lost)

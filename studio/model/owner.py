@@ -10,94 +10,20 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from pipelines import Frame, Mask, Output, PictureStyle, Pixels, RillError, Settings, StreamSpec, StyleNames
+from pipelines import Frame, Output, RillError, StreamSpec
+from studio.model.jobs import Job, JobResult, LostFrames, RunningJob, SessionState, Swap
 from studio.model.scheduler import Scheduler, WaitingSession
 from studio.pictures import codec
 
 if TYPE_CHECKING:
-    from pipelines import Entry, StreamPipeline, StreamState
+    from pipelines import Entry, StreamPipeline
 
 log = logging.getLogger("rill")
-
-
-class SessionInputs(Protocol):
-    """What a session draws with. Each attribute is replaced as a whole, so that any thread may read it."""
-
-    settings: Settings
-    mask: Mask | None
-    picture: Pixels | PictureStyle | None
-    picture_b: Pixels | PictureStyle | None
-    names: StyleNames
-
-
-@dataclass(frozen=True, slots=True)
-class JobResult:
-    """Either output or error is None. in_flight: frames of the session in the stream batch. wait_ms: from ready to taken_at, when
-    the first step with the frame began, in seconds of the owner's clock."""
-
-    output: Output | None
-    error: str | None
-    in_flight: int
-    wait_ms: float
-    taken_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One frame of a session for the model, or None, which only lets the stream batch move on.
-
-    on_done: called on the owner's thread, once. on_turn_near: called there at the beginning of each step after which it is
-    probably this job's turn. on_unused: to be called instead by the caller that `offer` returns the job to. queued: wait
-    behind the session's older jobs, and do not replace them.
-    """
-
-    session: str
-    inputs: SessionInputs
-    frame: Frame | None
-    ready_at: float
-    on_done: Callable[[JobResult], None]
-    on_turn_near: Callable[[], None] = lambda: None
-    on_unused: Callable[[], None] = lambda: None
-    queued: bool = False
-
-
-@dataclass(slots=True)
-class SessionState:
-    """The engine's state of a session, and the mask and picture prompts that it has been given."""
-
-    state: StreamState
-    mask: Mask | None = None
-    picture: Pixels | PictureStyle | None = None
-    picture_b: Pixels | PictureStyle | None = None
-    names: StyleNames | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RunningJob:
-    """A job that is in the present step, or of whose frame some parts are done. taken_at: when its first step began, in seconds.
-    rows: how many it may have in the present step; None for all."""
-
-    job: Job
-    taken_at: float
-    rows: int | None = None
-
-
-LostFrames = Mapping[str, tuple[int, ...]]
-"""Session → ids of its frames that were inside the stream batch of the pipeline that was replaced."""
-
-
-@dataclass(frozen=True, slots=True)
-class Swap:
-    """A pipeline that replaces the present one after its step. on_swapped: called on the owner's thread after `done` is set."""
-
-    pipeline: StreamPipeline
-    on_swapped: Callable[[LostFrames], None]
-    done: Future[None]
 
 
 class Owner:
@@ -161,16 +87,28 @@ class Owner:
         Frames that wait are kept, and resized. If the owner ends before, the Future is cancelled and the new pipeline closed. One
         swap at a time.
         """
-        done: Future[None] = Future()
+        swap = Swap(pipeline, on_swapped, Future())
+        if not self._accepted(swap):
+            pipeline.close()
+        return swap.done
+
+    def alter(self, how: Callable[[StreamPipeline], object], on_altered: Callable[[LostFrames], None]) -> Future[None]:
+        """Call `how` with the pipeline after the present step, in the owner's thread; then every session gets a fresh state, as
+        after a swap. If it raises, the Future has its error and all states stay. One swap or alteration at a time."""
+        swap = Swap(None, on_altered, Future(), how)
+        self._accepted(swap)
+        return swap.done
+
+    def _accepted(self, swap: Swap) -> bool:
+        """Whether the swap will be made; otherwise its Future is cancelled."""
         with self._wake:
             assert self._swap is None, "one swap at a time"
             if not self._closed:
-                self._swap = Swap(pipeline, on_swapped, done)
+                self._swap = swap
                 self._wake.notify()
-                return done
-        pipeline.close()
-        done.cancel()
-        return done
+                return True
+        swap.done.cancel()
+        return False
 
     def forget(self, session: str) -> None:
         """The session has ended: drop its job and its state."""
@@ -214,7 +152,8 @@ class Owner:
             self._states.clear()
             self.loaded.result().close()
             if self._swap is not None:
-                self._swap.pipeline.close()
+                if self._swap.pipeline is not None:
+                    self._swap.pipeline.close()
                 self._swap.done.cancel()
 
     def _cycle(self) -> None:
@@ -245,22 +184,28 @@ class Owner:
             log.error("a callback of the model's thread failed: %s", error, exc_info=error)
 
     def _exchange(self) -> None:
-        """Put the next pipeline in place, if there is one."""
+        """Put the next pipeline in place, or alter the present one, if that was requested."""
         with self._wake:
             swap, self._swap = self._swap, None
         if swap is None:
+            return
+        try:
+            swap.alter(self.loaded.result())
+        except Exception as error:  # a broken file, memory; who requested it reports it
+            swap.done.set_exception(error)
             return
         begun = {name: one.job.frame.id for name, one in self._begun.items() if one.job.frame is not None}  # these begin anew
         frames = {name: tuple(id for id in held.state.frames if id != begun.get(name)) for name, held in self._states.items()}
         lost = {name: ids for name, ids in frames.items() if ids}
         self._states.clear()
         self._failed.clear()
-        self._scheduler = self._make_scheduler()  # the cost of the new pipeline's steps is unknown
-        old = self.loaded.result()
-        loaded: Future[StreamPipeline] = Future()
-        loaded.set_result(swap.pipeline)
-        self.loaded = loaded
-        self._call(old.close)
+        if swap.pipeline is not None:
+            self._scheduler = self._make_scheduler()  # the cost of the new pipeline's steps is unknown
+            old = self.loaded.result()
+            loaded: Future[StreamPipeline] = Future()
+            loaded.set_result(swap.pipeline)
+            self.loaded = loaded
+            self._call(old.close)
         swap.done.set_result(None)
         self._call(swap.on_swapped, lost)
 

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from pipelines import Frame, ModelError, PictureStyle, Pixels
-from studio.model.owner import Job
+from studio.model.jobs import Job
 from studio.pictures import codec
 from studio.pictures.comparison import Comparison
 from studio.pictures.style_file import file_of, mixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from studio.model.owner import JobResult
+from studio.model.jobs import JobResult
 from studio.stream.dispatcher import Dispatcher
 from studio.stream.outbound import FrameProgress, Outbound, PicturePacker
 from studio.stream.session_gate import SessionGate

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from pipelines import Output, Quality
-from studio.model.owner import JobResult
+from studio.model.jobs import JobResult
 from studio.pictures import codec
 from studio.pictures.comparison import Comparison
 from studio.pictures.serial_executor import SerialExecutor

@@ -17,13 +17,14 @@ from pipelines import FIELDS, REGISTRY, PictureStyle, RillError, Settings, Strea
 from studio.model.build_process import BuildProcess
 from studio.model.change import build, choices, client_error, facts, fitted_settings, merged_spec
 from studio.model.fitter import Fitter
-from studio.model.fleet import Fleet
-from studio.model.owner import LostFrames
+from studio.model.fleet import Fleet, OnSwapped
+from studio.model.jobs import LostFrames
 from studio.pictures import codec
 from studio.stream.metrics import Metrics
 from studio.stream.services import StreamServices
 from studio.stream.session import Session
 from studio.stream.stream import Stream
+from studio.visit import lora_changes
 from studio.visit.config import ServerConfig
 from studio.visit.graph_needs import GraphNeeds
 from studio.visit.line import Line
@@ -290,7 +291,13 @@ class Hub:
         log.info("the pipeline changes to %s", spec)
         wishes = [seat.session.settings for seat in self.seats.present()] or [self.config.opening]
         try:
-            self._building = self._changer.submit(self._build, self.config.each(spec), wishes)
+            specs, running = self.config.each(spec), self.fleet.pipelines()
+            in_place = await asyncio.wrap_future(self._changer.submit(lora_changes.planned, running, specs))
+            if in_place is not None:
+                await lora_changes.alter(self.fleet, in_place, self._announced({}, requester, request))
+                changed()
+                return None
+            self._building = self._changer.submit(self._build, specs, wishes)
             pipelines = await asyncio.wrap_future(self._building)
             if requester is not None and not len(self.seats):
                 log.info("the pipeline stays as it is: all visitors have left")
@@ -332,16 +339,7 @@ class Hub:
         for name, (settings, _) in adjusted.items():
             self._streams[name].session.settings = settings
         self._incoming = pipelines
-
-        def on_swapped(sessions: frozenset[str], lost: LostFrames) -> None:
-            for name, stream in list(self._streams.items()):
-                if name not in sessions:
-                    continue
-                reasons = adjusted[name][1] if name in adjusted else {}
-                answers = request if name == requester else None
-                describe = partial(self._spec_message, stream, reasons, answers)
-                stream.callbacks.pipeline_swapped(lost.get(name, ()), describe)
-
+        on_swapped = self._announced({name: reasons for name, (_, reasons) in adjusted.items()}, requester, request)
         try:
             await asyncio.gather(*map(asyncio.wrap_future, self.fleet.swap(pipelines, on_swapped)))
         finally:
@@ -349,6 +347,18 @@ class Hub:
         self._prepare_ahead()
         for seat in self.seats.present():
             self.prepare(seat.session.settings, seat.session.name)
+
+    def _announced(self, adjusted: Mapping[str, Mapping[str, str]], requester: str | None, request: int | None) -> OnSwapped:
+        """Sends `spec` to the sessions of an owner. adjusted: session → what of its settings had to change, and why."""
+
+        def on_swapped(sessions: frozenset[str], lost: LostFrames) -> None:
+            for name, stream in list(self._streams.items()):
+                if name in sessions:
+                    answers = request if name == requester else None
+                    describe = partial(self._spec_message, stream, adjusted.get(name, {}), answers)
+                    stream.callbacks.pipeline_swapped(lost.get(name, ()), describe)
+
+        return on_swapped
 
     def _spec_message(self, stream: Stream, adjusted: Mapping[str, str], request: int | None) -> str:
         """The `spec` message for one session."""

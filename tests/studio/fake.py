@@ -117,6 +117,9 @@ class FakePipeline:
         """The factory of a server: this pipeline for its own spec, a new one for another spec."""
         return self if spec.width == self.spec.width and spec.backend == "auto" else FakePipeline(spec, self.step_s)
 
+    def lora_change(self, spec: StreamSpec, offline: bool = False) -> Any:
+        """The fake changes no LoRA in place."""
+
     def rehearse(self, settings: Settings, sessions: int = 1) -> None:
         self.check(settings)
         self.rehearsed.append(settings)

@@ -1,4 +1,4 @@
-"""Fuses LoRA and its kin into weights at load: W ← W + strength · α/r · Δ, layer by layer (lora_delta.py has Δ).
+"""LoRA and its kin: W ← W + strength · α/r · Δ, layer by layer (lora_delta.py has Δ, lora_patch.py applies it to networks).
 
 Reads the layouts of diffusers', kohya's, peft's, LyCORIS' and OneTrainer's files, which nearly all published ones have, for the
 UNet and the text encoders. Each layer has its own α and r. A layer that the model lacks is an error, not a warning: otherwise a
@@ -8,8 +8,8 @@ LoRA of another family would silently change nothing. `notes` says what of a fil
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,17 +95,45 @@ class LoraFile:
             targets[target] = share
         return targets
 
+    @property
+    def low_rank(self) -> bool:
+        """Whether every layer is a plain product of two small factors."""
+        return self.kinds == ("LoRA",)
+
+    def weighed(self, strength: float) -> LoraFile:
+        """The same file with another strength."""
+        other = copy(self)
+        other.strength = strength
+        return other
+
     def applied(self, part: str, layer: str, weight: Tensor, names: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Tensor:
-        """A layer's weight, float32, with this LoRA. Raises ModelError for numbers that are not finite."""
-        factors = {side: tensors[name] for side, name in names.items() if side not in (ALPHA, LENGTHS)}
-        scale = self._scale(part, layer, names, tensors)
-        added = (self.strength * scale) * lora_delta.addition(factors, tuple(weight.shape))
-        if not added.isfinite().all():
-            raise ModelError(f"{self.name}: has numbers that are not finite in {layer} of the {part}")
+        """A layer's weight, float32 and contiguous, with this LoRA; `weight` itself may be changed. Raises ModelError for numbers
+        that are not finite."""
+        factors = self._factors(part, layer, weight.device, names, tensors)
+        scale = self.strength * self._scale(part, layer, names, tensors)
+        weight = lora_delta.add_to(weight, factors, scale)
         if LENGTHS not in names or self.strength == 0.0:
-            return weight + added
-        lengths = tensors[names[LENGTHS]]
-        return lora_delta.with_lengths(weight + added, lengths.reshape(self._shapes(names)[LENGTHS]))
+            return weight
+        lengths = tensors[names[LENGTHS]].to(weight.device)
+        return lora_delta.with_lengths(weight, lengths.reshape(self._shapes(names)[LENGTHS]))
+
+    def branch(
+        self, part: str, layer: str, shape: Sequence[int], names: Mapping[str, str], tensors: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """(A [R, in, ...], α/r · B [out, R]), float32, of a layer whose weight has this shape. Requires `low_rank`. Raises
+        ModelError for numbers that are not finite."""
+        down, up = lora_delta.product(self._factors(part, layer, None, names, tensors))
+        return down.reshape(-1, *shape[1:]), up * self._scale(part, layer, names, tensors)
+
+    def _factors(
+        self, part: str, layer: str, device: Any, names: Mapping[str, str], tensors: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """The factors of a layer by side, float32."""
+        sides = (side for side in names if side not in (ALPHA, LENGTHS))
+        factors = {side: tensors[names[side]].to(device=device).float() for side in sides}
+        if not all(factor.isfinite().all() for factor in factors.values()):
+            raise ModelError(f"{self.name}: has numbers that are not finite in {layer} of the {part}")
+        return factors
 
     def _scale(self, part: str, layer: str, names: Mapping[str, str], tensors: Mapping[str, Tensor]) -> float:
         """α/r of a layer; 1 for a LoKr of whole factors, unless peft's configuration has both numbers."""
@@ -195,31 +223,6 @@ class LoraFile:
             raise ModelError(f"{self.name}: {share[LENGTHS]!r} has shape {list(shapes[LENGTHS])}, {layer} {list(weight)}")
         if ALPHA in share and self.weights.tensors[share[ALPHA]].count != 1:
             raise ModelError(f"{self.name}: {share[ALPHA]!r} is not one number")
-
-
-def fuse(loras: Sequence[LoraFile], part: str, network: nn.Module, unet_config: Mapping[str, Any]) -> None:
-    """Add the LoRAs to the weights of one part, in place. Raises ModelError.
-
-    The changed weights become float32, whatever the file's dtype: half precision would round away up to a sixth of a small
-    addition. A backend rounds them once, to its own dtype. A LoRA without layers in this part has no effect.
-    """
-    from pipelines.checkpoints.loader import networks
-
-    plan: dict[str, list[tuple[LoraFile, dict[str, str], dict[str, Tensor]]]] = defaultdict(list)
-    for lora in loras:
-        targets = lora.targets(part, network, unet_config)
-        tensors = networks.read(lora.weights) if targets else {}
-        for layer, names in targets.items():
-            plan[layer].append((lora, names, tensors))
-    for layer, shares in plan.items():
-        weight = network.get_submodule(layer).get_parameter("weight")
-        total = weight.data.float()
-        for lora, names, tensors in shares:
-            total = lora.applied(part, layer, total, names, tensors)
-        if not total.to(weight.dtype).isfinite().all():
-            who = ", ".join(lora.name for lora, _, _ in shares)
-            raise ModelError(f"{who}: the weights of {layer} of the {part} are not finite in {weight.dtype} with it")
-        weight.data = total
 
 
 def _of_transformer(names: list[str]) -> bool:

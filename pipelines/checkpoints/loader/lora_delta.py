@@ -61,19 +61,29 @@ def fits(shapes: Shapes, weight: Shape) -> bool:
     return first is not None and second is not None and (first[0] * second[0], first[1] * second[1]) == (out, rest)
 
 
-def addition(tensors: Mapping[str, Tensor], weight: Shape) -> Tensor:
-    """The unscaled addition, float32, of the weight's shape."""
+def product(values: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """(A [R, in · window], B [out, R]) of a LoRA's factors; a core tensor is multiplied into A."""
     import torch
 
-    values = {side: tensor.float() for side, tensor in tensors.items()}
-    match kind_of(tensors):
-        case "LoRA" if MID in values:
-            up, down = values[UP].flatten(1), values[DOWN].flatten(1)
-            return torch.einsum("or,rskl,si->oikl", up, values[MID], down)
-        case "LoRA":
-            return (values[UP].flatten(1) @ values[DOWN].flatten(1)).reshape(weight)
-        case "LoHa":
-            return (_hadamard(values, "1", weight) * _hadamard(values, "2", weight)).reshape(weight)
+    down, up = values[DOWN].flatten(1), values[UP].flatten(1)
+    return (torch.einsum("rskl,si->rikl", values[MID], down).flatten(1), up) if MID in values else (down, up)
+
+
+def add_to(weight: Tensor, values: Mapping[str, Tensor], scale: float) -> Tensor:
+    """The weight, float32 and contiguous, plus scale times the addition of these factors; in place."""
+    if kind_of(values) != "LoRA":
+        return weight.add_(_addition(values, tuple(weight.shape)), alpha=scale)
+    down, up = product(values)
+    weight.flatten(1).addmm_(up, down, alpha=scale)  # one pass: the product is never written by itself
+    return weight
+
+
+def _addition(values: Mapping[str, Tensor], weight: Shape) -> Tensor:
+    """The unscaled addition of a LoHa or a LoKr, of the weight's shape."""
+    import torch
+
+    if kind_of(values) == "LoHa":
+        return (_hadamard(values, "1", weight) * _hadamard(values, "2", weight)).reshape(weight)
     first, second = _product(values, "lokr_w1"), _product(values, "lokr_w2")
     if second.ndim == 4 and first.ndim == 2:
         first = first[:, :, None, None]

@@ -30,7 +30,7 @@ CALIBRATION = "calibration"
 """Folder of the calibration pictures for int8, beside the weights."""
 
 TIME_IDS = 6  # original height and width, top and left of the crop, target height and width
-FUSED = "each layer's own alpha, summed in float32, "
+FUSED = "each layer's own alpha, summed in float32 by addmm, "
 """The arithmetic of fusing, as a part of the fingerprint: graphs on disk from another arithmetic are not used."""
 HASHED_WHOLE = 256 * 2**20  # larger weight files are identified by size, time and header
 
@@ -53,10 +53,8 @@ class ModelFiles:
         self._unet = None if info.unet is None else Replacement(locate(info.unet, offline), "unet", configs["unet"])
         other = info.autoencoder
         self._vae = None if other is None else Replacement(locate(other, offline), "vae", configs["vae"])
-        self.loras = tuple(LoraFile(locate(lora.location, offline), lora.strength) for lora in info.loras)
-        for lora in self.loras:
-            if strange := sorted(lora.layers.keys() - self.checkpoint.configs.keys()):
-                raise ModelError(f"{lora.name}: is for another model: it has layers for {strange[0]}, which {self.name} lacks")
+        self.loras = self.lora_files(info, offline)
+        self.branched = 0
         self.unet_config = self.checkpoint.configs["unet"] if self._unet is None else self._unet.config
         self.vae_config = self.checkpoint.configs["vae"] if self._vae is None else self._vae.config
         if self.vae_config.get("_class_name") not in AUTOENCODERS:
@@ -66,6 +64,33 @@ class ModelFiles:
         self._check_sizes()
         self._control = None if info.control is None else ControlFolder(locate(info.control, offline), self._plain_unet)
         self._picture = None if info.picture is None else PictureFiles(*_adapter(info.picture, offline), self.unet_config)
+
+    def lora_files(self, info: ModelInfo, offline: bool) -> tuple[LoraFile, ...]:
+        """The LoRAs of an entry with this checkpoint. Raises ModelError."""
+        loras = tuple(LoraFile(locate(lora.location, offline), lora.strength) for lora in info.loras)
+        for lora in loras:
+            if strange := sorted(lora.layers.keys() - self.checkpoint.configs.keys()):
+                raise ModelError(f"{lora.name}: is for another model: it has layers for {strange[0]}, which {self.name} lacks")
+        return loras
+
+    @property
+    def fused(self) -> tuple[LoraFile, ...]:
+        """The LoRAs that are in the weights. The last `branched` ones are branches beside them."""
+        return self.loras[: len(self.loras) - self.branched]
+
+    @property
+    def in_branches(self) -> tuple[LoraFile, ...]:
+        """The LoRAs that are branches."""
+        return self.loras[len(self.loras) - self.branched :]
+
+    def branch(self, count: int) -> None:
+        """Make branches of the last `count` LoRAs, if all of them have the form for it; before any network is read."""
+        self.branched = count if all(lora.low_rank for lora in self.loras[len(self.loras) - count :]) else 0
+
+    def change_loras(self, info: ModelInfo, loras: tuple[LoraFile, ...]) -> None:
+        """The networks have other LoRAs now: these, of another entry of the same model."""
+        self.info, self.loras = info, loras
+        self.__dict__.pop("fingerprint", None)
 
     @cached_property
     def calibration(self) -> tuple[Path, ...]:
@@ -176,11 +201,15 @@ class ModelFiles:
             digest.update(self.checkpoint.digest(part))
         for path in self._files():
             hash_file(path, digest)
-        for lora in self.loras:
-            digest.update(f"{FUSED}{lora.strength}".encode())
+        digest.update(self.applied.encode())
         if is_edm(self.checkpoint.scheduler):  # its graphs scale latents and read timesteps otherwise
             digest.update(f"EDM {data_deviation(self.checkpoint.scheduler)}".encode())
         return digest.hexdigest()[:20]
+
+    @property
+    def applied(self) -> str:
+        """How the LoRAs' files are applied, as a part of fingerprints. The weight of a branch is an input of its graphs."""
+        return "".join([*(f"{FUSED}{lora.strength}" for lora in self.fused), "branch" * self.branched])
 
     @property
     def has_painter(self) -> bool:

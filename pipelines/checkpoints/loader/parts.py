@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from pipelines.checkpoints.loader import networks, text
 from pipelines.checkpoints.loader.folder import FolderCheckpoint
-from pipelines.checkpoints.loader.lora import fuse
+from pipelines.checkpoints.loader.lora import LoraFile
+from pipelines.checkpoints.loader.loras_in_use import LorasInUse
 from pipelines.checkpoints.loader.model_files import FUSED, ModelFiles, hash_file
 from pipelines.checkpoints.loader.picture import PictureEncoder
 from pipelines.checkpoints.loader.style_reading import StyleReading, reading
@@ -45,6 +46,13 @@ class ModelParts(ModelFiles):
         self.schedule = schedule.from_config(
             self.checkpoint.scheduler, info.trained_timesteps, info.prediction, info.shift, info.distilled
         )
+        self.adapted = LorasInUse(self)
+
+    def change_loras(self, info: ModelInfo, loras: tuple[LoraFile, ...]) -> None:
+        super().change_loras(info, loras)
+        self.__dict__.pop("text_fingerprint", None)
+        if "encode_weighted" in self.__dict__:
+            self.encode_weighted.forget()
 
     def _set_timesteps(self, network: Any) -> None:
         """Let a network of a model whose timesteps are fractions take them as `Schedule.model_timestep` gives them."""
@@ -59,9 +67,9 @@ class ModelParts(ModelFiles):
 
     @cached_property
     def unet(self) -> nn.Module:
-        """The UNet in the files' own dtype, with every LoRA fused into its weights."""
+        """The UNet in the files' own dtype, with every LoRA in its weights or beside them."""
         unet = self.checkpoint.network("unet") if self._unet is None else self._unet.network()
-        fuse(self.loras, "unet", unet, self.unet_config)
+        self.adapted.add_to("unet", unet)
         self._set_timesteps(unet)
         if self._picture is not None:
             self._picture.install(unet)
@@ -169,8 +177,8 @@ class ModelParts(ModelFiles):
             digest.update(self.checkpoint.text_digest(part))
             for path in self.checkpoint.files(part):
                 hash_file(path, digest)
+        digest.update(self.applied.encode())
         for lora in self.loras:
-            digest.update(str(lora.strength).encode())
             for path in lora.weights.files:
                 hash_file(path, digest)
         return digest.hexdigest()[:20]
@@ -180,10 +188,11 @@ class ModelParts(ModelFiles):
         return text.packed(self.checkpoint.tokenizer(part), self.embedding_shape[0])
 
     def text_network(self, part: str) -> nn.Module:
-        """A text encoder from token numbers to what the UNet takes, float32, with every LoRA in its weights."""
+        """A text encoder from token numbers, and gains where `adapted` has branches, to what the UNet takes; float32."""
         encoder = self.checkpoint.text_encoder(part)[1]
-        fuse(self.loras, part, encoder, self.unet_config)
-        return text.LastHidden(encoder) if self.pooled_size is None else text.Penultimate(encoder, part == "text_encoder_2")
+        self.adapted.add_to(part, encoder)
+        whole = text.LastHidden(encoder) if self.pooled_size is None else text.Penultimate(encoder, part == "text_encoder_2")
+        return self.adapted.taking_gains(whole)
 
     @cached_property
     def encode_weighted(self) -> WeightedTexts:
@@ -191,7 +200,7 @@ class ModelParts(ModelFiles):
         encoders = []
         for part in self.text_parts:
             tokenizer, encoder = self.checkpoint.text_encoder(part)
-            fuse(self.loras, part, encoder, self.unet_config)
+            self.adapted.add_to(part, encoder, torch_only=True)
             tokenizer.model_max_length = self.embedding_shape[0]
             encoders.append((tokenizer, encoder))
         return WeightedTexts(encoders, self.pooled_size is not None)
@@ -201,7 +210,7 @@ class ModelParts(ModelFiles):
         """Prompts through torch; graphs of the same encoders are in pipelines/graphs/texts.py."""
         return text.combined(
             [text.unpacked(self.tokenizer(part)) for part in self.text_parts],
-            [self.text_network(part) for part in self.text_parts],
+            [self.adapted.with_gains(self.text_network(part)) for part in self.text_parts],
         )
 
     def parse_prompt(self, words: str) -> Weighted:

@@ -20,12 +20,17 @@ class WeightedTexts:
     last encoder's pooled text."""
 
     def __init__(self, encoders: Sequence[tuple[Any, Any]], pools: bool) -> None:
+        self._encoders, self._pools = encoders, pools
+        self.forget()
+
+    def forget(self) -> None:
+        """The encoders' weights have changed: compel keeps the states of the empty prompt."""
         from compel.embeddings_provider import EmbeddingsProvider, ReturnedEmbeddingsType
 
-        kinds = ReturnedEmbeddingsType
-        kind = kinds.PENULTIMATE_HIDDEN_STATES_NON_NORMALIZED if pools else kinds.LAST_HIDDEN_STATES_NORMALIZED
+        kinds, encoders = ReturnedEmbeddingsType, self._encoders
+        kind = kinds.PENULTIMATE_HIDDEN_STATES_NON_NORMALIZED if self._pools else kinds.LAST_HIDDEN_STATES_NORMALIZED
         self._providers = [EmbeddingsProvider(*pair, returned_embeddings_type=kind) for pair in encoders]
-        self._pooled = EmbeddingsProvider(*encoders[-1], returned_embeddings_type=kinds.POOLED) if pools else None
+        self._pooled = EmbeddingsProvider(*encoders[-1], returned_embeddings_type=kinds.POOLED) if self._pools else None
 
     @torch.inference_mode()
     def __call__(self, fragments: Fragments) -> tuple[Tensor, ...]:

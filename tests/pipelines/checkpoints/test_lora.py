@@ -26,7 +26,8 @@ from pipelines import (
     describe,
     load,
 )
-from pipelines.checkpoints.loader.lora import LoraFile, fuse
+from pipelines.checkpoints.loader.lora import LoraFile
+from pipelines.checkpoints.loader.lora_patch import PatchedWeights
 from pipelines.checkpoints.naming import with_loras
 from tests.miniature import save_family, save_lora
 
@@ -130,7 +131,7 @@ def test_both_text_encoders_of_sdxl_take_kohya_s_names(tmp_path: Path, prefix: s
     encoders = {name: parts.checkpoint.text_encoder(name)[1] for name in ("text_encoder", "text_encoder_2")}
     before = {name: {key: value.clone() for key, value in encoder.state_dict().items()} for name, encoder in encoders.items()}
     for name, encoder in encoders.items():
-        fuse([LoraFile(tmp_path / "x.safetensors", 0.5)], name, encoder, parts.unet_config)
+        PatchedWeights(name, encoder, parts.unet_config, [LoraFile(tmp_path / "x.safetensors", 0.5)])
         for key, value in encoder.state_dict().items():
             share = 0.5 * b @ a if name == part and key.endswith("layers.0.self_attn.q_proj.weight") else 0.0
             torch.testing.assert_close(value, before[name][key] + share)

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from pipelines import ModelError, ModelParts, describe
 from pipelines.checkpoints.loader.check import inspect
-from pipelines.checkpoints.loader.lora import LoraFile, fuse
+from pipelines.checkpoints.loader.lora import LoraFile
+from pipelines.checkpoints.loader.lora_patch import PatchedWeights
 from tests.ldm import _unet_name
 from tests.miniature import save_family
 
@@ -132,7 +133,7 @@ def check(model: Path, path: Path, shares: list[Layer], strength: float) -> None
     before, after = networks(model), networks(model)
     config = ModelParts(describe(str(model))).unet_config
     for part, network in after.items():
-        fuse([LoraFile(path, strength)], part, network, config)
+        PatchedWeights(part, network, config, [LoraFile(path, strength)])
     wanted = {(layer.part, f"{layer.name}.weight"): layer for layer in shares}
     changed = 0
     for part, network in after.items():

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from pipelines import Frame, Settings, StreamSpec
-from studio.model.owner import Job, JobResult, Owner
+from studio.model.jobs import Job, JobResult
+from studio.model.owner import Owner
 from tests.studio.fake import FakePipeline
 
 GREY = np.full((128, 128, 3), 100, np.uint8)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pipelines import Frame, Settings, StreamPipeline, StreamSpec, load
 from studio.model.fleet import Fleet
-from studio.model.owner import Job, JobResult
+from studio.model.jobs import Job, JobResult
 from studio.model.placement import Load, least_loaded
 from tests.studio.fake import FakePipeline
 from tests.studio.harness import TOKEN, coloured, joined, serving

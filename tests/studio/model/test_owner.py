@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from pipelines import Frame, Settings, StreamSpec
-from studio.model.owner import Job, JobResult, Owner
+from studio.model.jobs import Job, JobResult
+from studio.model.owner import Owner
 from studio.model.scheduler import Policy
 from tests.studio.fake import FakePipeline
 from tests.studio.model.owner_harness import GREY, OwnerHarness

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from pipelines import Output, Pixels, Settings, StageTimings, StreamSpec, gate
-from studio.model.owner import Job, JobResult
+from studio.model.jobs import Job, JobResult
 from studio.stream.dispatcher import Dispatcher
 from studio.stream.metrics import Metrics
 from studio.stream.services import StreamServices

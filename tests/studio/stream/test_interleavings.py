@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from pipelines import Settings, StreamSpec
-from studio.model.owner import Owner, RunningJob
+from studio.model.jobs import RunningJob
+from studio.model.owner import Owner
 from studio.model.scheduler import Costs, Demand, Policy, Scheduler, WaitingSession
 from studio.stream.dispatcher import Dispatcher
 from studio.stream.mailbox import Mailbox

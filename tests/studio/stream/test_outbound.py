@@ -88,7 +88,7 @@ def test_a_failure_of_the_model_is_no_error_of_the_client_and_the_gate_forgets_t
     bench = Bench()
     in_the_model(bench, 1)
     job = bench.fleet.jobs[0]
-    from studio.model.owner import JobResult
+    from studio.model.jobs import JobResult
 
     job.on_done(JobResult(None, "out of memory", 0, 0.0, bench.now))
     bench.run()

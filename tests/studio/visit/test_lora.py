@@ -35,7 +35,10 @@ async def test_loras_come_and_go_while_the_picture_moves(tmp_path: Path, backend
     ink, oil = (save_lora(loras / f"{name}.safetensors", pair) for name, pair in zip(("ink", "oil"), factors, strict=True))
     stranger = save_lora(loras / "stranger.safetensors", {"down_blocks.8.x": factors[0][LAYER]})
 
+    built: list[StreamSpec] = []
+
     def factory(spec: StreamSpec) -> Any:
+        built.append(spec)
         return load(replace(spec, model=str(model)), tmp_path / "graphs")
 
     rule = ChangeRule(lora_folders=(loras,))
@@ -53,6 +56,12 @@ async def test_loras_come_and_go_while_the_picture_moves(tmp_path: Path, backend
             assert "stranger.safetensors: is for another model" in refused["message"]
             assert np.array_equal(await peer.shown(NOISE), with_ink), "what ran goes on"
             assert running.hub.spec().loras == (LoraUse(str(ink), 0.8),)
+            before_weight = len(built)
+            reply, _ = await peer.change(NOISE, loras=uses((ink, -0.4)))
+            assert reply["spec"]["loras"] == uses((ink, -0.4)) and len(built) == before_weight, "a weight builds no pipeline"
+            assert np.abs(await peer.shown(NOISE) - with_ink).max() > 2
+            await peer.change(NOISE, loras=uses((ink, 0.8)))
+            assert np.array_equal(await peer.shown(NOISE), with_ink)
             await peer.change(NOISE, loras=uses((ink, 0.8), (oil, -0.5)))
             with_both = await peer.shown(NOISE)
             assert np.abs(with_both - with_ink).max() > 2
@@ -61,3 +70,4 @@ async def test_loras_come_and_go_while_the_picture_moves(tmp_path: Path, backend
             reply, _ = await peer.change(NOISE, loras=[])
             assert reply["spec"]["loras"] == []
             assert np.array_equal(await peer.shown(NOISE), plain)
+    assert backend == "openvino" or len(built) == 1, "in place"

@@ -1,0 +1,207 @@
+"""LoRAs that change while a pipeline runs: equal to a fresh one, in the same storage, back bit by bit, all or nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import peft
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from pipelines import Entry, Frame, LoraUse, ModelError, Pixels, Settings, StreamPipeline, StreamSpec, load
+from tests.miniature import save_family, save_lora
+from tests.pipelines.checkpoints.test_adapters import CONFIGS, random_numbers
+from tests.pipelines.checkpoints.test_lora import DEEP, LINEAR, SIZE, TEXT, close, drawn, pairs
+
+CONV = "down_blocks.0.resnets.0.conv1"
+LAST = "up_blocks.1.attentions.2.transformer_blocks.0.attn2.to_v"
+FRAME = Frame(0, 0.0, np.random.default_rng(3).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_family(tmp_path_factory.mktemp("patched") / "model", "sd15", dtype=torch.float16)
+
+
+def spec_of(model: Path, *loras: LoraUse, backend: str = "eager", dtype: str = "float32") -> StreamSpec:
+    return StreamSpec(str(model), SIZE, SIZE, backend, dtype, "cpu", loras=loras)
+
+
+def changed(pipeline: StreamPipeline, *loras: LoraUse) -> None:
+    change = pipeline.lora_change(replace(pipeline.spec, loras=loras))
+    assert change is not None
+    pipeline.change_loras(change)
+    assert pipeline.spec.loras == loras
+
+
+def weights(pipeline: StreamPipeline) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in pipeline.graphs.parts.unet.state_dict().items()}
+
+
+def places(pipeline: StreamPipeline) -> dict[str, int]:
+    return {name: value.data_ptr() for name, value in pipeline.graphs.parts.unet.named_parameters()}
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def convolution() -> dict[str, tuple[Tensor, Tensor]]:
+    generator = torch.Generator().manual_seed(5)
+    return {CONV: (torch.randn(2, 32, 3, 3, generator=generator), 0.2 * torch.randn(32, 2, 1, 1, generator=generator))}
+
+
+def saved(model: Path, folder: Path, kind: str) -> LoraUse:
+    """An adapter of a kind with random numbers, by peft."""
+    adapted = peft.get_peft_model(UNet2DConditionModel.from_pretrained(model / "unet", torch_dtype=torch.float32), CONFIGS[kind])
+    random_numbers(adapted)
+    adapted.save_pretrained(folder)
+    return LoraUse(str(folder / "adapter_model.safetensors"), 0.7)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("kind", ["LoRA", "DoRA", "LoHa", "LoKr with cores"])
+def test_every_kind_comes_changes_and_goes_in_the_weights_own_storage(model: Path, tmp_path: Path, kind: str, dtype: str) -> None:
+    use = saved(model, tmp_path / "x", kind)
+    pipeline = load(spec_of(model, dtype=dtype))
+    baseline, stored, before = weights(pipeline), places(pipeline), drawn(pipeline)
+    for weight in (0.7, -1.3, 0.2):
+        changed(pipeline, replace(use, weight=weight))
+        fresh = load(spec_of(model, replace(use, weight=weight), dtype=dtype))
+        assert same(weights(pipeline), weights(fresh)) and not same(weights(pipeline), baseline)
+        assert np.array_equal(drawn(pipeline), drawn(fresh))
+    changed(pipeline)
+    assert same(weights(pipeline), baseline) and places(pipeline) == stored
+    assert np.array_equal(drawn(pipeline), before)
+
+
+def test_several_loras_and_the_text_encoder_equal_a_fresh_pipeline_in_any_order(model: Path, tmp_path: Path) -> None:
+    a = str(save_lora(tmp_path / "a.safetensors", pairs(1, LINEAR, TEXT)))
+    b = str(save_lora(tmp_path / "b.safetensors", pairs(2, LINEAR, DEEP), alpha=1.0))
+    named = Path(f"{model}+{b}:0.3")  # one belongs to the model's name and stays
+    pipeline = load(spec_of(named))
+    plain = drawn(pipeline), weights(pipeline)
+    ways = [(LoraUse(a),), (LoraUse(a, 0.5), LoraUse(b, -0.4)), (LoraUse(b, -0.4), LoraUse(a, -1.0)), (LoraUse(b, 0.0),)]
+    for loras in ways:
+        changed(pipeline, *loras)
+        fresh = load(spec_of(named, *loras))
+        for name, value in weights(fresh).items():
+            torch.testing.assert_close(pipeline.graphs.parts.unet.state_dict()[name], value, rtol=1e-5, atol=1e-6)
+        assert np.array_equal(drawn(pipeline), drawn(fresh)), "the prompt is encoded with the changed encoder"
+        weighted = Settings().patched({"prompt": "(ink:1.3) paper", "strength": 0.7})
+        assert close(_drawn(pipeline, weighted), _drawn(fresh, weighted))
+        assert pipeline.graphs.parts.fingerprint == fresh.graphs.parts.fingerprint
+        assert pipeline.loras == fresh.loras
+    changed(pipeline)
+    assert np.array_equal(drawn(pipeline), plain[0]) and same(weights(pipeline), plain[1])
+
+
+def test_a_pipeline_that_was_loaded_with_a_lora_goes_back_to_the_file_s_weights(model: Path, tmp_path: Path) -> None:
+    use = LoraUse(str(save_lora(tmp_path / "a.safetensors", pairs(1, LINEAR, TEXT))))
+    pipeline, plain = load(spec_of(model, use)), load(spec_of(model))
+    changed(pipeline)
+    assert same(weights(pipeline), weights(plain)) and np.array_equal(drawn(pipeline), drawn(plain))
+
+
+@pytest.mark.parametrize("broken", ["numbers", "weight"])
+def test_a_change_that_fails_half_way_leaves_everything_as_it_was(model: Path, tmp_path: Path, broken: str) -> None:
+    good = LoraUse(str(save_lora(tmp_path / "good.safetensors", pairs(1, LINEAR, LAST, TEXT))), 0.5)
+    path = save_lora(tmp_path / "bad.safetensors", pairs(2, LINEAR, DEEP, LAST))
+    if broken == "numbers":
+        content = load_file(path)
+        name = next(name for name in content if LAST.replace(".", "_") in name and "down" in name)
+        save_file({**content, name: content[name] * float("nan")}, path)
+    pipeline = load(spec_of(model, good))
+    before, picture = weights(pipeline), drawn(pipeline)
+    if broken == "weight":  # the memory is gone in the middle of the copying
+        _failing_at(pipeline, 3)
+    change = pipeline.lora_change(replace(pipeline.spec, loras=(replace(good, weight=-1.0), LoraUse(str(path)))))
+    assert change is not None
+    with pytest.raises(ModelError, match=r"bad.safetensors: has numbers" if broken == "numbers" else "no memory"):
+        pipeline.change_loras(change)
+    assert same(weights(pipeline), before) and pipeline.spec.loras == (good,)
+    assert np.array_equal(drawn(pipeline), picture)
+    changed(pipeline, replace(good, weight=0.9))
+    assert np.array_equal(drawn(pipeline), drawn(load(spec_of(model, replace(good, weight=0.9)))))
+
+
+def _failing_at(pipeline: StreamPipeline, count: int) -> None:
+    """The `count`-th layer that is set from now on fails, once."""
+    (unet,) = (one for one in pipeline.graphs.parts.adapted._patched if one.part == "unet")
+    whole, calls = unet._set, []
+
+    def failing(*inputs: Any) -> None:
+        calls.append(inputs)
+        if len(calls) == count:
+            raise ModelError("no memory")
+        whole(*inputs)
+
+    unet._set = failing  # type: ignore[method-assign]
+
+
+def test_what_does_not_fit_is_refused_before_anything_changes(model: Path, tmp_path: Path) -> None:
+    stranger = LoraUse(str(save_lora(tmp_path / "stranger.safetensors", {"down_blocks.8.x": pairs(1, LINEAR)[LINEAR]})))
+    pipeline = load(spec_of(model))
+    with pytest.raises(ModelError, match=r"stranger.safetensors: is for another model"):
+        pipeline.lora_change(replace(pipeline.spec, loras=(stranger,)))
+
+
+def test_a_network_that_is_read_between_plan_and_change_is_changed_too(model: Path, tmp_path: Path) -> None:
+    use = LoraUse(str(save_lora(tmp_path / "a.safetensors", pairs(1, TEXT))))
+    pipeline, weighted = load(spec_of(model)), Settings().patched({"prompt": "(ink:1.3) paper", "strength": 0.7})
+    change = pipeline.lora_change(replace(pipeline.spec, loras=(use,)))
+    plain = _drawn(pipeline, weighted)  # reads the text encoders once more
+    assert change is not None
+    back = pipeline.change_loras(change)
+    assert close(_drawn(pipeline, weighted), _drawn(load(spec_of(model, use)), weighted))
+    pipeline.change_loras(back)
+    assert np.array_equal(_drawn(pipeline, weighted), plain)
+
+
+def test_other_changes_of_the_spec_need_a_new_pipeline(model: Path) -> None:
+    pipeline = load(spec_of(model))
+    for change in ({"width": 192}, {"dtype": "bfloat16"}, {"backend": "openvino"}, {}):
+        assert pipeline.lora_change(replace(pipeline.spec, **change)) is None
+
+
+def test_openvino_changes_a_weight_without_another_graph(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a = str(save_lora(tmp_path / "a.safetensors", {**pairs(1, LINEAR, TEXT), **convolution()}))
+    b = str(save_lora(tmp_path / "b.safetensors", pairs(2, LINEAR, DEEP), alpha=1.0))
+    first, second = (LoraUse(a, 0.6), LoraUse(b, -0.4)), (LoraUse(a, -0.9), LoraUse(b, 1.5))
+    pipeline = load(spec_of(model, *first, backend="openvino"), tmp_path / "graphs")
+    one = drawn(pipeline)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(pipeline.graphs.backend), "_convert", None)
+        changed(pipeline, *second)
+        other = drawn(pipeline)
+        changed(pipeline, *first)
+        assert np.array_equal(drawn(pipeline), one)
+        later = load(spec_of(model, *second, backend="openvino"), tmp_path / "graphs")
+        assert np.array_equal(drawn(later), other), "graphs on disk serve every weight"
+    for loras, picture in ((first, one), (second, other)):
+        assert close(picture, drawn(load(spec_of(model, *loras))), 2)
+    assert not close(one, other, 8)
+    weighted = Settings().patched({"prompt": "(ink:1.3) paper", "strength": 0.7})
+    changed(pipeline, *second)
+    assert close(_drawn(pipeline, weighted), _drawn(load(spec_of(model, *second)), weighted), 2)
+    assert pipeline.lora_change(replace(pipeline.spec, loras=())) is None, "graphs without branches"
+    assert pipeline.lora_change(replace(pipeline.spec, loras=second[:1])) is None
+
+
+def test_openvino_fuses_what_is_no_low_rank_product(model: Path, tmp_path: Path) -> None:
+    use = saved(model, tmp_path / "x", "DoRA")
+    pipeline = load(spec_of(model, use, backend="openvino"))
+    assert pipeline.lora_change(replace(pipeline.spec, loras=(replace(use, weight=0.1),))) is None
+    assert close(drawn(pipeline), drawn(load(spec_of(model, use))), 2)
+
+
+def _drawn(pipeline: StreamPipeline, settings: Settings) -> Pixels:
+    (answer,) = pipeline.step([Entry(pipeline.open(settings), FRAME, settings)])
+    assert answer.pixels is not None
+    return answer.pixels.numpy()
