@@ -35,6 +35,7 @@ class Variant:
     path: GpuPath = WHOLE
     backend: str = "compile"
     dtype: str = "float16"
+    attention: str = "sdpa"
     full_autoencoder: bool = False
 
 
@@ -49,7 +50,7 @@ def variants() -> list[Variant]:
     found.append(Variant("bfloat16", dtype="bfloat16"))
     found.append(Variant("full autoencoder", full_autoencoder=True))
     if attention.available("xformers"):
-        found.append(Variant("xformers", dataclasses.replace(WHOLE, attention="xformers")))
+        found.append(Variant("xformers", attention="xformers"))
     if eight_bit.available():
         found.append(Variant("int8", dtype="int8"))
     return found
@@ -79,7 +80,7 @@ class Setup:
         on_gpu = self.device != "cpu"
         backend, dtype = (variant.backend, variant.dtype) if on_gpu else ("eager", "float32")
         model = str(self.checkpoint(shape, variant.full_autoencoder))
-        spec = StreamSpec(model, self.size, self.size, backend, dtype, self.device, max_steps=steps)
+        spec = StreamSpec(model, self.size, self.size, backend, dtype, self.device, steps, attention=variant.attention)
         return load(spec, offline=True, path=variant.path)
 
 

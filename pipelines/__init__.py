@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pipelines.engine.state import StreamState
     from pipelines.engine.style_fitting import fitted
     from pipelines.engine.turn import Entry
+    from pipelines.graphs.backends.selection import attention_kinds
     from pipelines.graphs.graphs import GraphKey
     from pipelines.graphs.memory import free_bytes as free_memory
     from pipelines.graphs.memory import release as release_memory
@@ -94,6 +95,7 @@ __all__ = [
     "Verdict",
     "Vocabulary",
     "Word",
+    "attention_kinds",
     "describe",
     "fitted",
     "free_memory",
@@ -112,6 +114,7 @@ __all__ = [
 _MODULES = {"media": "pipelines.media", "gate": "pipelines.techniques.gate", "quality": "pipelines.techniques.quality"}
 _HOMES = {
     "pipelines.engine.engine": {"StreamPipeline": "StreamPipeline", "load": "load"},
+    "pipelines.graphs.backends.selection": {"attention_kinds": "attention_kinds"},
     "pipelines.graphs.graphs": {"GraphKey": "GraphKey"},
     "pipelines.checkpoints.loader.check": {"ModelReport": "Report", "inspect_model": "inspect"},
     "pipelines.checkpoints.loader.model_files": {"ModelFiles": "ModelFiles"},

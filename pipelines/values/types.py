@@ -115,7 +115,7 @@ class StreamSpec:
 
     width, height: pixels, multiples of 64, 128..1024. backend: auto, eager, openvino or compile. dtype: auto, float32,
     bfloat16, float16 (GPU) or int8 (openvino; compile on a GPU). device: auto, cpu, cuda or cuda:N. max_steps: 1..8. loras: at
-    most 8, added to those of the model's name. Raises SpecError.
+    most 8, added to those of the model's name. attention: auto, sdpa (torch's own) or xformers (GPU). Raises SpecError.
     """
 
     model: str = "pocket"
@@ -126,9 +126,11 @@ class StreamSpec:
     device: str = "auto"
     max_steps: int = 4
     loras: tuple[LoraUse, ...] = ()
+    attention: str = "auto"
 
     BACKENDS = ("auto", "eager", "openvino", "compile")
     DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
+    ATTENTIONS = ("auto", "sdpa", "xformers")
 
     def __post_init__(self) -> None:
         for name in ("width", "height"):
@@ -139,6 +141,8 @@ class StreamSpec:
             raise SpecError("backend", f"{self.backend!r} is not one of {', '.join(self.BACKENDS)}")
         if self.dtype not in self.DTYPES:
             raise SpecError("dtype", f"{self.dtype!r} is not one of {', '.join(self.DTYPES)}")
+        if self.attention not in self.ATTENTIONS:
+            raise SpecError("attention", f"{self.attention!r} is not one of {', '.join(self.ATTENTIONS)}")
         if not 1 <= self.max_steps <= 8:
             raise SpecError("max_steps", f"{self.max_steps!r} is not between 1 and 8")
         if not self.model:
@@ -167,7 +171,7 @@ class GpuPath:
 
     channels_last: convolutions in that layout. compiled: torch.compile (backend compile). graphs: CUDA graphs (backend
     compile). pinned: pinned buffers and asynchronous copies. overlap: encode, UNet and decode on separate streams. kernels:
-    our Triton kernels. attention: sdpa, or xformers if it is installed.
+    our Triton kernels.
     """
 
     channels_last: bool = True
@@ -176,7 +180,6 @@ class GpuPath:
     pinned: bool = True
     overlap: bool = True
     kernels: bool = True
-    attention: str = "sdpa"
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,8 @@ def add_spec_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backend", default="auto", choices=StreamSpec.BACKENDS)
     parser.add_argument("--dtype", default="auto", choices=StreamSpec.DTYPES)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    kinds = "what computes attention on a GPU: sdpa, torch's own, or xformers, which has to be installed (default: auto, sdpa)"
+    parser.add_argument("--attention", default="auto", choices=StreamSpec.ATTENTIONS, help=kinds)
 
 
 def add_graph_arguments(parser: argparse.ArgumentParser) -> None:
@@ -133,7 +135,8 @@ def spec_of(args: argparse.Namespace) -> StreamSpec:
     width, height = parse_size(args.size)
     steps = getattr(args, "steps", None) or 1
     loras = tuple(map(parse_lora, args.lora))
-    return StreamSpec(args.model, width, height, args.backend, args.dtype, args.device, max(4, min(8, steps)), loras)
+    most = max(4, min(8, steps))
+    return StreamSpec(args.model, width, height, args.backend, args.dtype, args.device, most, loras, args.attention)
 
 
 def parse_lora(text: str) -> LoraUse:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("rill")
 
-CHANGEABLE = ("model", "loras", "width", "height", "backend", "dtype")
+CHANGEABLE = ("model", "loras", "width", "height", "backend", "dtype", "attention")
 WHO = ("alone", "token", "never")
 MAX_MODEL = 400
 
@@ -83,10 +83,13 @@ class ChangeRule:
 
 
 def choices(spec: StreamSpec) -> dict[str, list[str]]:
-    """Backends and dtypes that are available on the spec's device."""
+    """Backends, dtypes and kinds of attention that are available on the spec's device."""
+    from pipelines import attention_kinds  # imports torch, which the server does not wait for
+
+    attention = {"attention": list(attention_kinds(spec.device))}
     if spec.device == "cpu":
-        return {"backend": ["openvino", "eager", "compile"], "dtype": ["bfloat16", "float32", "int8"]}
-    return {"backend": ["compile", "eager"], "dtype": ["float16", "bfloat16", "float32", "int8"]}
+        return {"backend": ["openvino", "eager", "compile"], "dtype": ["bfloat16", "float32", "int8"], **attention}
+    return {"backend": ["compile", "eager"], "dtype": ["float16", "bfloat16", "float32", "int8"], **attention}
 
 
 def merged_spec(

@@ -74,6 +74,17 @@ def test_backend_and_size_change_while_the_picture_moves(own: Page) -> None:
     assert own.js("return rill.welcome.session") == session and own.problems() == []
 
 
+def test_attention_is_offered_where_there_is_a_choice(own: Page) -> None:
+    visible = "return !document.querySelectorAll('.rill-part-spec select')[3].parentElement.hidden"
+    assert own.js(visible) is False
+    own.js("rill.respec.welcome({ spec: rill.respec.spec, change: { attention: ['sdpa', 'xformers'] } })")
+    assert own.js(visible) is True
+    offered = [option.text for option in boxes(own)[3].options]
+    assert offered == ["sdpa", "xformers"] and boxes(own)[3].first_selected_option.text == "sdpa"
+    boxes(own)[3].select_by_visible_text("xformers")
+    own.wait("the server's answer", lambda: own.js("return rill.respec.spec.attention") == "xformers")
+
+
 FASTEST = {
     "gate.enabled": True,
     "gate.threshold": 0.9,

@@ -69,7 +69,9 @@ class FakePipeline:
 
     def __init__(self, spec: StreamSpec, step_s: float = 0.0, rows: int = 8) -> None:
         backend = "eager" if spec.backend == "auto" else spec.backend
-        self.spec = replace(spec, backend=backend, dtype="float32" if spec.dtype == "auto" else spec.dtype, device="cpu")
+        dtype = "float32" if spec.dtype == "auto" else spec.dtype
+        attention = "sdpa" if spec.attention == "auto" else spec.attention
+        self.spec = replace(spec, backend=backend, dtype=dtype, device="cpu", attention=attention)
         self.info = SimpleNamespace(
             name="fake", title="A fake", native_size=128, max_steps=8, guidance_trained=True, prompts=("red", "green", "blue"),
             control=None, picture=None, takes_pictures=False,

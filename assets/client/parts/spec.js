@@ -103,6 +103,7 @@ export function spec(host, studio) {
     return { width, height };
   });
   const dtype = pick("Precision", (value) => ({ dtype: value }));
+  const attention = pick("Attention", (value) => ({ attention: value }));
   const model = pick("Model", (value) => ({ model: value }));
   const uses = host.appendChild(make("div", { className: "rill-loras" }));
   const ask = (name, weight) => respec.ask({ loras: weighed(respec.spec.loras ?? [], name, weight) });
@@ -117,6 +118,8 @@ export function spec(host, studio) {
     fill(backend, named(choices.backend), now.backend);
     fill(size, sizes(now), `${now.width}x${now.height}`);
     fill(dtype, named(choices.dtype), now.dtype);
+    fill(attention, named(choices.attention), now.attention ?? "sdpa");
+    attention.parentElement.hidden = attention.options.length < 2;
     fill(model, named(choices.model), now.model);
     model.parentElement.hidden = model.options.length < 2;
     const locked = Boolean(refused) || asked;
@@ -125,7 +128,7 @@ export function spec(host, studio) {
     fill(lora, [["", "Add one"], ...named(others)], "");
     lora.parentElement.hidden = !others.length;
     uses.replaceChildren(...used.map((use) => weight(use, locked, ask)));
-    for (const select of [backend, size, dtype, model, lora]) select.disabled = locked;
+    for (const select of [backend, size, dtype, attention, model, lora]) select.disabled = locked;
     write(said, /visitors share/.test(words) ? "Locked while others are here" : words);
     said.title = words;
   };

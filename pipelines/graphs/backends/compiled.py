@@ -28,8 +28,9 @@ class CompileBackend(EagerBackend):
         dtype: torch.dtype,
         path: GpuPath = GpuPath(),  # noqa: B008 - frozen
         in_eight_bits: bool = False,
+        attention_kind: str = "sdpa",
     ) -> None:
-        super().__init__(device, dtype, path)
+        super().__init__(device, dtype, path, attention_kind)
         self.in_eight_bits = in_eight_bits
         self._pools: dict[str, Any] = {}
         limit = torch._dynamo.config.cache_size_limit

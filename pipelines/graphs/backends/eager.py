@@ -20,11 +20,18 @@ THREADS = torch.get_num_threads()
 class EagerBackend(Builder):
     name = "eager"
 
-    def __init__(self, device: torch.device, dtype: torch.dtype, path: GpuPath = GpuPath()) -> None:  # noqa: B008 - frozen
+    def __init__(
+        self,
+        device: torch.device,
+        dtype: torch.dtype,
+        path: GpuPath = GpuPath(),  # noqa: B008 - frozen
+        attention_kind: str = "sdpa",
+    ) -> None:
         self.device = device
         self.torch_threads = THREADS
         self.dtype = dtype
         self.path = path
+        self.attention_kind = attention_kind
         self.on_gpu = device.type == "cuda"
         self.layout = ON_GPU if self.on_gpu else ON_CPU
         self._memory = torch.channels_last if path.channels_last or not self.on_gpu else torch.contiguous_format
@@ -39,7 +46,7 @@ class EagerBackend(Builder):
         module = make()
         module.to(self.device, self._dtype_of(module), memory_format=self._memory).eval()  # type: ignore[call-overload]
         if self.on_gpu:
-            attention.choose(module, self.path.attention)
+            attention.choose(module, self.attention_kind)
             for part in module.modules():
                 if hasattr(part, "kernels"):
                     setattr(part, "kernels", self.path.kernels)  # noqa: B010 - modules are typed to hold tensors

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import torch
 
+from kernels.attention import KINDS, available
 from pipelines.graphs.backends import eight_bit, precision
 from pipelines.graphs.backends.base import Backend
 from pipelines.values.types import GRAPHS_ON_DISK, GpuPath, SpecError, StreamSpec
 
 
 def resolve(spec: StreamSpec) -> StreamSpec:
-    """The spec without "auto": openvino on a CPU, compile on a GPU; bfloat16 where the CPU is faster in it. Raises SpecError."""
+    """The spec without "auto": openvino on a CPU, compile on a GPU; bfloat16 where the CPU is faster in it; torch's own
+    attention. Raises SpecError."""
     device = spec.device if spec.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
     on_gpu = device.startswith("cuda")
     if on_gpu and not torch.cuda.is_available():
@@ -28,7 +30,16 @@ def resolve(spec: StreamSpec) -> StreamSpec:
         raise SpecError("dtype", "float16 needs a GPU; a CPU takes float32 or bfloat16")
     if dtype == "int8":
         _check_int8(backend, on_gpu)
-    return dataclasses.replace(spec, device=device, backend=backend, dtype=dtype)
+    attention = "sdpa" if spec.attention == "auto" else spec.attention
+    if attention not in attention_kinds(device):
+        why = "needs the package xformers, which is not installed (requirements-gpu.txt)" if on_gpu else "needs a CUDA device"
+        raise SpecError("attention", f"{attention} {why}; sdpa is part of torch")
+    return dataclasses.replace(spec, device=device, backend=backend, dtype=dtype, attention=attention)
+
+
+def attention_kinds(device: str) -> tuple[str, ...]:
+    """What computes attention on a device of this machine."""
+    return tuple(kind for kind in KINDS if kind == "sdpa" or (device.startswith("cuda") and available(kind)))
 
 
 def _check_int8(backend: str, on_gpu: bool) -> None:
@@ -77,7 +88,7 @@ def create(
     if spec.backend == "compile":
         from pipelines.graphs.backends.compiled import CompileBackend
 
-        return CompileBackend(device, dtype, path, eight)
+        return CompileBackend(device, dtype, path, eight, spec.attention)
     from pipelines.graphs.backends.eager import EagerBackend
 
-    return EagerBackend(device, dtype, path)
+    return EagerBackend(device, dtype, path, spec.attention)

@@ -1,11 +1,13 @@
 """Which backend, device and dtype a spec gets, and which it is refused."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from benchmarks import clips
+from kernels import attention
 from pipelines import ModelParts, SpecError, StreamSpec, describe, load
 from pipelines.graphs.backends import openvino as openvino_backend
 from pipelines.graphs.backends import precision, selection
@@ -55,6 +57,28 @@ def test_int8_on_a_gpu_needs_torchao_and_torch_compile(monkeypatch: pytest.Monke
     assert selection.quantised(spec, spec, calibrated=False) == spec, "nothing is calibrated there"
     with pytest.raises(SpecError, match="compile"):
         selection.resolve(StreamSpec(device="cuda", backend="eager", dtype="int8"))
+
+
+def test_xformers_needs_a_gpu_and_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for device in ("cpu", "cuda"):
+        assert selection.resolve(StreamSpec(device=device)).attention == "sdpa"
+    monkeypatch.setattr(attention, "find_spec", lambda name: None)
+    with pytest.raises(SpecError, match=r"attention: xformers needs the package xformers, which is not installed .*; sdpa is"):
+        selection.resolve(StreamSpec(device="cuda", attention="xformers"))
+    monkeypatch.setattr(attention, "find_spec", lambda name: object())
+    assert selection.resolve(StreamSpec(device="cuda:1", attention="xformers")).attention == "xformers"
+    for backend in ("openvino", "eager"):
+        with pytest.raises(SpecError, match="attention: xformers needs a CUDA device"):
+            selection.resolve(StreamSpec(device="cpu", backend=backend, attention="xformers"))
+    with pytest.raises(SpecError, match="attention: 'flash' is not one of auto, sdpa, xformers"):
+        StreamSpec(attention="flash")
+
+
+@pytest.mark.parametrize("backend", ["eager", "compile"])
+def test_the_spec_s_attention_reaches_the_backend(backend: str) -> None:
+    made: Any = selection.create(StreamSpec(backend=backend, dtype="float16", device="cuda", attention="xformers"), None)
+    assert made.attention_kind == "xformers"
 
 
 def test_cuda_without_a_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
