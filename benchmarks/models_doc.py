@@ -39,10 +39,13 @@ file; all on miniatures that those libraries saved. "header": `--check` finds it
 | LoHa, LoKr: peft, LyCORIS' names | loads | weights |
 | OneTrainer's bundled embeddings | LoRA loads, embeddings are stated as not used | log, header |
 | ControlNet: folder, or one file in diffusers' or the original layout | loads | weights |
+| several ControlNets, ControlNet Union, T2I-Adapter (full, light, XL; several): folder or file of diffusers | loads | pipeline |
+| T2I-Adapter beside a ControlNet; Union or T2I-Adapter in the original layout | refused | header |
 | IP-Adapter, plain: folder, or one of several files with models/image_encoder | loads | pipeline |
 | weights of words | loads | weights |
-| ControlNet Union, several ControlNets, T2I-Adapter, IP-Adapter Plus, full face, FaceID | refused | header |
-| inpainting, InstructPix2Pix, depth, upscaler; factor-4 autoencoder; class embeddings | refused | header |
+| IP-Adapter Plus, full face, FaceID | refused | header |
+| inpainting (9 channels), InstructPix2Pix and CosXL's edit model (8 channels): folder, single file, `+unet=` | loads | pipeline |
+| depth, upscaler, Marigold; factor-4 autoencoder; class embeddings | refused | header |
 | SD3, Flux, Z-Image, Qwen-Image, Sana, PixArt, Kandinsky and others; the SDXL refiner | refused by name | header |
 | bitsandbytes, GPTQ, int8, GGUF, OpenVINO and ONNX exports | refused | header |
 | pickles, Git LFS pointers, HTML pages, JSON errors under another name | refused | header |
@@ -60,6 +63,15 @@ A file is refused if it has a layer that the model lacks, values that are not fi
 it. The log, the JSON of `render` (`loras`) and `models --check MODEL+LORA` state how many layers of each part are used, and what
 of the file is not. On the page you can change a weight, or choose a LoRA of the server's `--lora-folder`, while the stream runs:
 a second model is fused beside the one that streams.
+
+## Inpainting and instructions
+
+An **inpainting model** draws anew what the painted mask covers (on the page, `--mask FILE` of `render`, a *mask* message), and
+sees the rest of the incoming picture. At least half white counts. Without a mask it draws all of the picture anew.
+
+To an **InstructPix2Pix model** the prompt is an instruction ("make it winter") for the incoming picture, which the UNet gets
+beside the noised one. Such models are trained from noise alone: take strength 1. Guidance acts on the text; a guidance of its own
+for the picture is not computed (it is 1).
 
 ## Prompts
 
@@ -83,6 +95,10 @@ A registered extra (`FOLDER+canny-sd15`) or a name (`FOLDER+control=CONTROLNET+p
   edges,
   or a depth-like map, which imitates depth and does not measure it) and `control.scale`, both live; 0 is off. The map must be
   of the kind that the ControlNet was trained on.
+- Up to four ControlNets work at once, each with its map and, if you like, its weight beside `control.scale`:
+  `FOLDER+control=A:canny+control=B:depth-like:0.5`. One of them may leave out the map; it follows `control.map`. Their effects
+  add up. A **ControlNet Union** gets the kind of the map as an input. **T2I-Adapters** are named in the same way, also several,
+  but not beside a ControlNet.
 - An **adapter for picture prompts** (plain IP-Adapter; not plus, full or face) makes the result resemble a given picture:
   `--picture FILE` (render, `studio.client`), a picture on the page, or a *picture* message. `picture.scale` sets its weight,
   live.

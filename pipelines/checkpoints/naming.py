@@ -8,17 +8,18 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pipelines.checkpoints.registry import EXTRAS, REGISTRY
-from pipelines.values.models import HUB_ID, REVISION, Hub, Location, Lora, ModelInfo, PictureAdapter
+from pipelines.values.models import HUB_ID, REVISION, Control, Extra, Hub, Location, Lora, ModelInfo, PictureAdapter
+from pipelines.values.settings import MAPS
 from pipelines.values.types import LoraUse, ModelError
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 MAX_STRENGTH = 4.0
+MAX_CONTROLS = 4
 GIVEN = ("control=", "picture=", "vae=", "unet=")
 """Beginnings of parts that are given by a path or hub id."""
 
 ONCE = {
     "unet": "UNet",
-    "control": "ControlNet",
     "picture": "adapter for picture prompts",
     "autoencoder": "autoencoder",
     "prediction": "prediction type",
@@ -34,8 +35,9 @@ def describe(name: str) -> ModelInfo:
     The name is: a registered name, with @commit, or @main for the newest, if the registry has no commit; a hub id (owner/name,
     or owner/name@commit); a local folder or .safetensors file. If the whole text is an existing path, it is the name. Parts
     may follow after "+": a registered extra ("lcm-lora:0.8", "taesd"); a LoRA as hub id, owner/name/file.safetensors or local
-    file with its strength (":0.8"); a UNet or an autoencoder instead of its own ("unet=", "vae="); a ControlNet ("control="
-    and a folder or hub id); an adapter for picture prompts ("picture=" and its file, or the folder of it, with
+    file with its strength (":0.8"); a UNet or an autoencoder instead of its own ("unet=", "vae="); up to MAX_CONTROLS
+    ControlNets or T2I-Adapters ("control=" and a folder, file or hub id, or a registered one), each with the map that it
+    follows and its weight (":canny:0.5"); an adapter for picture prompts ("picture=" and its file, or the folder of it, with
     image_encoder/ there or in models/ beside); or a prediction type.
     """
     if name in REGISTRY:
@@ -47,7 +49,40 @@ def describe(name: str) -> ModelInfo:
     _check_once(extras)
     for extra in extras:
         info = _with(info, extra)
+    _check_maps(info)
     return dataclasses.replace(info, name=name if len(name) < 80 else info.name) if extras else info
+
+
+def _check_maps(info: ModelInfo) -> None:
+    """Raises ModelError for too many ControlNets, or several that would follow the one map of the live setting."""
+    if len(info.controls) > MAX_CONTROLS:
+        raise ModelError(f"{len(info.controls)} ControlNets: at most {MAX_CONTROLS} are allowed")
+    if sum(control.map is None for control in info.controls) > 1:
+        raise ModelError(
+            "several ControlNets: the name must state the map of each, and of all but one at least: "
+            f"+control=FOLDER:{MAPS[0]}; the maps are {', '.join(MAPS)}"
+        )
+
+
+def _map_and_weight(text: str) -> tuple[str, str | None, float]:
+    """(name, map, weight) of "NAME:canny:0.5"; what is not given is None and 1. Raises ModelError for a weight out of range."""
+    what, map_, weight = text, None, 1.0
+    while not _exists(what):
+        rest, colon, last = what.rpartition(":")
+        if colon and last in MAPS and map_ is None:
+            what, map_ = rest, last
+        elif colon and _is_number(last) and map_ is None and weight == 1.0:
+            what, weight = rest, _strength(text, last)
+        else:
+            break
+    return what, map_, weight
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).expanduser().exists()
+    except (OSError, ValueError):  # too long, or with a zero byte
+        return False
 
 
 def _pieces(name: str) -> list[str]:
@@ -66,10 +101,9 @@ def _is_path(piece: str) -> bool:
     """Whether a part of a name is a path that exists: with a strength behind it, or one of GIVEN before it."""
     plain = piece.partition("=")[2] if piece.startswith(GIVEN) else piece
     what, colon, number = plain.rpartition(":")
-    try:
-        return any(Path(path).expanduser().exists() for path in (plain, *((what,) if colon and _is_number(number) else ())))
-    except (OSError, ValueError):  # too long, or with a zero byte
-        return False
+    if piece.startswith("control="):
+        what, number = _map_and_weight(plain)[0], "1"
+    return _exists(plain) or (bool(colon) and _is_number(number) and _exists(what))
 
 
 def _is_rest_of_path(text: str) -> bool:
@@ -158,6 +192,8 @@ def _with(info: ModelInfo, extra: str) -> ModelInfo:
         return dataclasses.replace(info, autoencoder=location) if part == "vae" else dataclasses.replace(info, unet=location)
     if equals and part in ("control", "picture"):
         return _conditioned(info, part, where)
+    if (known := EXTRAS.get(extra.partition(":")[0])) is not None and known.kind == "control":
+        return _steered(info, extra)
     what, colon, number = extra.rpartition(":")
     whole = colon and not _is_number(number) and (_is_path(extra) or _is_rest_of_path(number))  # a path with a colon in it
     return _added(info, what, _strength(extra, number)) if colon and not whole else _added(info, extra, 1.0)
@@ -168,12 +204,9 @@ def _added(info: ModelInfo, what: str, strength: float) -> ModelInfo:
     known = EXTRAS.get(what)
     if known is None:
         return dataclasses.replace(info, loras=(*info.loras, Lora(_lora_location(what), strength)))
-    if info.family and info.family not in known.families:
-        raise ModelError(f"{known.name} is for {' and '.join(known.families)}; {info.name} is {info.family}")
+    _check_family(info, known)
     if known.kind == "autoencoder":
         return dataclasses.replace(info, autoencoder=known.location)
-    if known.kind == "control":
-        return dataclasses.replace(info, control=known.location)
     if known.kind == "picture" and known.encoder is not None:
         return dataclasses.replace(info, picture=PictureAdapter(known.location, known.encoder))
     steps = known.max_steps or info.max_steps
@@ -181,12 +214,31 @@ def _added(info: ModelInfo, what: str, strength: float) -> ModelInfo:
 
 
 def _conditioned(info: ModelInfo, part: str, where: str) -> ModelInfo:
-    """`info` with a ControlNet, or an adapter for picture prompts, that is not a registered extra."""
-    path, found = Path(where).expanduser(), HUB_ID.fullmatch(where)
+    """`info` with a ControlNet, or an adapter for picture prompts."""
     if part == "control":
-        return dataclasses.replace(info, control=path if path.exists() or found is None else Hub(found[1], found[2]))
+        return _steered(info, where)
+    path = Path(where).expanduser()
     folder = path.parent if path.suffix == ".safetensors" else path
     return dataclasses.replace(info, picture=PictureAdapter(path, folder / "image_encoder"))
+
+
+def _steered(info: ModelInfo, given: str) -> ModelInfo:
+    """`info` with one more ControlNet or T2I-Adapter: a registered one, or a folder, file or hub id, with its map and weight."""
+    what, map_, weight = _map_and_weight(given)
+    known = EXTRAS.get(what)
+    if known is None:
+        location = _part_location(what)
+    elif known.kind != "control":
+        raise ModelError(f"{what} is {known.title[0].lower()}{known.title[1:]}, no ControlNet")
+    else:
+        _check_family(info, known)
+        location = known.location
+    return dataclasses.replace(info, controls=(*info.controls, Control(location, map_, weight)))
+
+
+def _check_family(info: ModelInfo, known: Extra) -> None:
+    if info.family and info.family not in known.families:
+        raise ModelError(f"{known.name} is for {' and '.join(known.families)}; {info.name} is {info.family}")
 
 
 def _part_location(where: str) -> Location:

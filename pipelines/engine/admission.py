@@ -24,10 +24,11 @@ def admit(
     settings: Settings,
     levels: Levels,
     hint: Tensor | None = None,
+    kinds: Tensor | None = None,
     beside: Tensor | None = None,
 ) -> None:
     """Noise the frame's clean latent [C, h, w] to its first level and put it in the stream batch; without one it starts from
-    noise alone. hint: the map [3, H, W] that the ControlNet follows. beside: what the UNet
+    noise alone. hint, kinds: the maps that ControlNets follow, as of InFlight. beside: what the UNet
     takes beside its latent. Raises ValueError if ids do not rise."""
     if state.noise.seed != settings.seed:
         state.noise = SessionNoise(settings.seed, state.noise.shape, state.noise.to_device)
@@ -47,6 +48,7 @@ def admit(
         thumb=state.previous_thumb,
         inputs_version=state.inputs_version,
         hint=hint,
+        kinds=kinds,
         beside=beside,
         picture=picture_prompt.tokens(state.seen, state.seen_b, settings.picture.blend),
         omega_map=_map(state, settings.omega_map, previous),

@@ -46,7 +46,7 @@ class GraphChoice:
         """Whether a ControlNet takes part in a frame: there is one, its scale is not 0, and its graphs are ready."""
         if frame.pixels is None or not settings.control.scale or not self._graphs.parts.has_control:
             return False
-        return all(map(self._graphs.ready, with_control(GraphKey("full", 1))))
+        return all(map(self._graphs.ready, with_control(GraphKey("full", 1), self._graphs.parts.inside)))
 
     def paints(self, settings: Settings, pictured: bool, names: StyleNames = StyleNames()) -> bool:  # noqa: B008 - immutable
         """Whether these settings ask for paint. pictured, names: as above."""
@@ -69,5 +69,6 @@ class GraphChoice:
         """These passes. Where a ControlNet takes part, those that take its residuals, and its own, as well."""
         if not (self._graphs.parts.has_control and settings.control.scale):
             return list(passes)
-        needed = [needed for key in passes for needed in with_control(key)]
-        return list(dict.fromkeys([*(key for key in passes if key.rows == 1 or key.part == "decoder"), *needed]))
+        needed = {key: with_control(key, self._graphs.parts.inside) for key in passes}
+        plain = [key for key in passes if key.rows == 1 or not needed[key]]
+        return list(dict.fromkeys([*plain, *(other for key in passes for other in needed[key])]))

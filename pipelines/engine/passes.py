@@ -12,7 +12,7 @@ from pipelines.engine.conditioner import Conditioning
 from pipelines.engine.levels import stack
 from pipelines.engine.rows import Row
 from pipelines.engine.work import Pass
-from pipelines.graphs.graphs import CONTROLLED, Graphs
+from pipelines.graphs.graphs import CONTROLLED, GraphKey, Graphs, with_control
 from pipelines.networks import picture_prompt
 from pipelines.techniques.conditioning import Condition
 from pipelines.techniques.feature_cache import SHORT
@@ -77,7 +77,7 @@ class Passes:
         """One kind of pass for these rows: the output [B, C, h, w], then the features."""
         (part, branch), controlled = kind
         tensors = self._tensors(part, inputs)
-        if controlled and part in CONTROLLED:
+        if controlled and with_control(GraphKey(part, 1, branch), self._graphs.parts.inside):
             tensors, part = (*tensors, *self._residuals(part, branch, inputs)), CONTROLLED[part]
         return self._graphs.run(part, tensors, branch)
 
@@ -104,11 +104,15 @@ class Passes:
 
     def _residuals(self, part: str, branch: int | None, inputs: Sequence[RowInput]) -> tuple[Tensor, ...]:
         """What the ControlNet adds in a pass of these rows."""
+        parts, taken = self._graphs.parts, branch if part in SHORT else None
+        hint = stack([one.row.frame.hint for one in inputs if one.row.frame.hint is not None])  # [B, 3n, H, W]
+        scale = torch.tensor([one.conditioning.control_scale for one in inputs])
+        if parts.inside is not None:
+            return self._graphs.run("control", (hint, scale), taken)
         x = stack([one.row.frame.x for one in inputs])
         t = torch.tensor([self._schedule.model_timestep(one.row.frame.timestep) for one in inputs])
         text = stack([one.condition.embedding for one in inputs])
-        hint = stack([one.row.frame.hint for one in inputs if one.row.frame.hint is not None])  # [B, 3, H, W]
-        scale = torch.tensor([one.conditioning.control_scale for one in inputs])
+        kinds = (stack([one.row.frame.kinds for one in inputs if one.row.frame.kinds is not None]),) if parts.takes_maps else ()
         added = (stack(values) for values in zip(*(one.condition.added[:2] for one in inputs), strict=True))
-        pooled = tuple(added) if self._graphs.parts.pooled_size is not None else ()
-        return self._graphs.run("control", (x, t, text, hint, scale, *pooled), branch if part in SHORT else None)
+        pooled = tuple(added) if parts.pooled_size is not None else ()
+        return self._graphs.run("control", (x, t, text, hint, scale, *kinds, *pooled), taken)

@@ -114,22 +114,17 @@ class StepRunner:
         state, frame, settings = turn.entry.state, turn.entry.frame, turn.entry.settings
         if frame is not None:
             self._conditioner.pictures.read_both(state.seen, state.seen_b)
-            admit(
-                state,
-                frame,
-                latent,
-                settings,
-                self._levels,
-                self._hint(frame, settings),
-                self._beside.nothing if latent is None else beside,
-            )
+            beside = self._beside.nothing if latent is None else beside
+            admit(state, frame, latent, settings, self._levels, *self._hints(frame, settings), beside)
         turn.conditioning = self._conditioner(state, frame, settings)
 
-    def _hint(self, frame: Frame, settings: Settings) -> Tensor | None:
-        """The map that the ControlNet follows; None where none takes part."""
+    def _hints(self, frame: Frame, settings: Settings) -> tuple[Tensor | None, Tensor | None]:
+        """The maps that ControlNets follow, and their kinds; None where none takes part."""
         if frame.pixels is None or not self._choice.controls(frame, settings):
-            return None
-        return self._transfer.to_device(torch.from_numpy(hints.hint(frame.pixels, settings.control.map)))
+            return None, None
+        names = [control.map or settings.control.map for control in self._graphs.parts.control_files]
+        maps, kinds = (self._transfer.to_device(torch.from_numpy(values)) for values in hints.hints(frame.pixels, names))
+        return maps, kinds
 
     def _denoise(self, turns: Sequence[Turn]) -> None:
         """One UNet call moves every chosen frame one level, as far as this step goes. Sequential sessions come back until their

@@ -25,10 +25,11 @@ from pipelines.graphs.backends.base import Backend, Samples
 from pipelines.graphs.backends.building import build_lock
 from pipelines.graphs.calibration import CALIBRATED, Calibration
 from pipelines.graphs.graph_budget import ReadyGraphs
-from pipelines.networks.controlnet import ControlPass
+from pipelines.networks.controlnet import steering
 from pipelines.networks.modulation import ModulationPass, modulation_size
 from pipelines.networks.pixels import DecodePixels, EncodeMasked, EncodePixels, PaintPixels
 from pipelines.techniques.feature_cache import SHORT
+from pipelines.values.settings import MAPS
 from pipelines.values.types import StreamSpec
 
 
@@ -58,9 +59,12 @@ ADAPTED = frozenset(("modulate", "decoder", *CONTROLLED, *CONTROLLED.values()))
 """The passes of the UNet. Only these have branches of LoRAs, whose gains are their last input."""
 
 
-def with_control(key: GraphKey) -> tuple[GraphKey, ...]:
-    """What a pass needs where a ControlNet takes part: the pass that takes its residuals, and the ControlNet's own."""
+def with_control(key: GraphKey, inside: Sequence[int] | None = None) -> tuple[GraphKey, ...]:
+    """What a pass needs where a ControlNet takes part: the pass that takes its residuals, and the ControlNet's own. inside: the
+    skips that take features of a T2I-Adapter; a shallow pass may compute none of them, and then needs nothing."""
     if key.part not in CONTROLLED:
+        return ()
+    if inside is not None and key.part in SHORT and key.branch is not None and inside[0] > key.branch:
         return ()
     taken = key.branch if key.part in SHORT else None
     return GraphKey(CONTROLLED[key.part], key.rows, key.branch), GraphKey("control", key.rows, taken)
@@ -228,6 +232,7 @@ class Graphs:
         from pipelines.networks.unet import DecoderPass, FullPass, ShallowPass
 
         parts, branch = self.parts, key.branch
+        inside = parts.inside if key.part.startswith("controlled-") else None
         match key.part.removeprefix("controlled-"):
             case "encode":
                 return EncodePixels(parts.vae, parts.upcasts_autoencoder)
@@ -240,15 +245,15 @@ class Graphs:
             case "modulate":
                 return ModulationPass(parts.unet)
             case "control":
-                return ControlPass(parts.control, None if branch is None else branch + 1)
+                return steering(parts.controls, [control.weight for control in parts.control_files], branch, parts.inside)
             case "full":
-                return FullPass(parts.unet, branch)
+                return FullPass(parts.unet, branch, inside=inside)
             case "shallow" if branch is not None:
-                return ShallowPass(parts.unet, branch)
+                return ShallowPass(parts.unet, branch, inside=inside)
             case "relay" if branch:
-                return ShallowPass(parts.unet, branch, branch - 1)
+                return ShallowPass(parts.unet, branch, branch - 1, inside)
             case "encoder":
-                return FullPass(parts.unet, keep_encoder=True)
+                return FullPass(parts.unet, keep_encoder=True, inside=inside)
             case "decoder":
                 return DecoderPass(parts.unet)
         raise ValueError(f"no graph of kind {key}")
@@ -277,8 +282,13 @@ class Graphs:
         if key.part == "modulate":
             return t, text, *added
         if key.part == "control":
-            hint = torch.rand(rows, 3, spec.height, spec.width, generator=generator)
-            return latents, t, text, hint, torch.ones(rows), *(added[:2] if self.parts.pooled_size is not None else ())
+            count = len(self.parts.control_files)
+            hint = torch.rand(rows, 3 * count, spec.height, spec.width, generator=generator)
+            if self.parts.inside is not None:
+                return hint, torch.ones(rows)
+            kinds = (torch.rand(rows, len(MAPS) * count, generator=generator),) if self.parts.takes_maps else ()
+            pooled = added[:2] if self.parts.pooled_size is not None else ()
+            return latents, t, text, hint, torch.ones(rows), *kinds, *pooled
         modulation = torch.randn(rows, modulation_size(self.parts.unet_config), generator=generator)
         behind = self.parts.picture_tokens + 1 if self.parts.picture_tokens else 0
         embedding = torch.randn(rows, length + behind, width, generator=generator)
@@ -300,8 +310,11 @@ class Graphs:
             case "decoder":
                 return [skips[-1], *skips]
             case "controlled-full" | "controlled-encoder":
-                return [*skips, skips[-1]]
+                places = range(len(skips) + 1) if self.parts.inside is None else self.parts.inside
+                return [skips[min(place, len(skips) - 1)] for place in places]
             case "shallow" | "relay" | "controlled-shallow" | "controlled-relay" if key.branch is not None:
                 deep = deep_shape(unet, key.branch, height, width)
-                return [deep, *(skips[: key.branch + 1] if key.part.startswith("controlled-") else ())]
+                places = range(key.branch + 1) if self.parts.inside is None else self.parts.inside
+                taken = [skips[place] for place in places if place <= key.branch]
+                return [deep, *(taken if key.part.startswith("controlled-") else ())]
         raise ValueError(f"no graph of kind {key}")

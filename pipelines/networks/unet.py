@@ -108,10 +108,12 @@ def with_residuals(skips: Sequence[Tensor], residuals: Sequence[Tensor]) -> list
 
 
 class UNetPass(nn.Module):
-    """Base of the passes: encoder and decoder layers of skips `first`..0."""
+    """Base of the passes: encoder and decoder layers of skips `first`..0. inside: the skips that features of a T2I-Adapter are
+    added to, in the encoder; first + 1 is the middle's output. None where residuals are a ControlNet's."""
 
-    def __init__(self, unet: UNet2DConditionModel, first: int, encode: bool = True) -> None:
+    def __init__(self, unet: UNet2DConditionModel, first: int, encode: bool = True, inside: Sequence[int] | None = None) -> None:
         super().__init__()
+        self.inside = None if inside is None else tuple(inside)
         check_supported(unet)
         self.factor = 2 ** sum(bool(block.upsamplers) for block in unet.up_blocks)
         if encode:
@@ -121,13 +123,15 @@ class UNetPass(nn.Module):
         self.norm_out = nn.Sequential(unet.conv_norm_out, unet.conv_act) if unet.conv_norm_out else nn.Identity()
         self.conv_out = unet.conv_out
 
-    def encode(self, x: Tensor, modulation: Tensor, emb: Tensor) -> list[Tensor]:
-        """Skips 0..first, outermost first; each [B, C_k, H_k, W_k]."""
+    def encode(self, x: Tensor, modulation: Tensor, emb: Tensor, features: Sequence[Tensor] = ()) -> list[Tensor]:
+        """Skips 0..first, outermost first; each [B, C_k, H_k, W_k]. features: of a T2I-Adapter, for the skips of `inside`."""
+        added = dict(zip(self.inside or (), features, strict=False))
         if not is_tracing() and (x.shape[-2] % self.factor or x.shape[-1] % self.factor):
             raise ValueError(f"a latent of {x.shape[-2]}x{x.shape[-1]} does not fit; use multiples of {self.factor}")
         skips = [self.conv_in(x)]
         for layer in self.down:
-            skips.append(layer(skips[-1], modulation, emb))
+            h = layer(skips[-1], modulation, emb)
+            skips.append(h + added[len(skips)] if len(skips) in added else h)
         return skips
 
     def decode(
@@ -147,26 +151,34 @@ class FullPass(UNetPass):
     DecoderPass.
 
     forward(x [B,C,H,W], modulation [B,M], emb [B,L,D]) → (out [B,C',H,W],), or (out, deep), or (out, h, *skips). H and W are
-    multiples of 2 to the number of upsamplers. A ControlNet's residuals may follow, one for each skip and one for the middle;
-    the returned features contain them. Raises ValueError for other inputs.
+    multiples of 2 to the number of upsamplers. A ControlNet's residuals may follow, one for each skip and one for the middle, or,
+    with `inside`, a T2I-Adapter's features; the returned features contain them. Raises ValueError for other inputs.
     """
 
-    def __init__(self, unet: UNet2DConditionModel, branch: int | None = None, keep_encoder: bool = False) -> None:
+    def __init__(
+        self,
+        unet: UNet2DConditionModel,
+        branch: int | None = None,
+        keep_encoder: bool = False,
+        inside: Sequence[int] | None = None,
+    ) -> None:
         if branch is not None:
             check_branch(unet, branch)
             if keep_encoder:
                 raise ValueError("a pass keeps either a branch or the encoder, not both")
-        super().__init__(unet, branches(unet) - 1)
+        super().__init__(unet, branches(unet) - 1, inside=inside)
         self.mid = nn.ModuleList(mid_layers(unet))
         self.branch = branch
         self.keep_encoder = keep_encoder
 
     def forward(self, x: Tensor, modulation: Tensor, emb: Tensor, *residuals: Tensor) -> tuple[Tensor, ...]:
-        skips = self.encode(x, modulation, emb)
+        skips = self.encode(x, modulation, emb, residuals if self.inside is not None else ())
         h = skips[-1]
         for layer in self.mid:
             h = layer(h, modulation, emb)
-        if residuals:
+        if self.inside is not None:
+            h = h + residuals[-1] if self.inside[-1] == len(skips) else h
+        elif residuals:
             skips = with_residuals(skips, residuals[:-1])
             h = h + residuals[-1]
         outputs = self.decode(h, skips, modulation, emb, self.branch)
@@ -181,15 +193,18 @@ class ShallowPass(UNetPass):
     for the computed skips may follow. Raises ValueError for other inputs.
     """
 
-    def __init__(self, unet: UNet2DConditionModel, branch: int, keep: int | None = None) -> None:
-        super().__init__(unet, check_branch(unet, branch))
+    def __init__(
+        self, unet: UNet2DConditionModel, branch: int, keep: int | None = None, inside: Sequence[int] | None = None
+    ) -> None:
+        super().__init__(unet, check_branch(unet, branch), inside=inside)
         if keep is not None and not 0 <= keep < branch:
             raise ValueError(f"branch {keep} is not further out than branch {branch}")
         self.keep = keep
 
     def forward(self, x: Tensor, modulation: Tensor, emb: Tensor, deep: Tensor, *residuals: Tensor) -> tuple[Tensor, ...]:
-        skips = self.encode(x, modulation, emb)
-        return self.decode(deep, with_residuals(skips, residuals) if residuals else skips, modulation, emb, self.keep)
+        skips = self.encode(x, modulation, emb, residuals if self.inside is not None else ())
+        added = residuals and self.inside is None
+        return self.decode(deep, with_residuals(skips, residuals) if added else skips, modulation, emb, self.keep)
 
 
 class DecoderPass(UNetPass):

@@ -6,7 +6,7 @@ MiDaS does. The last two are stand-ins without a network: good for a stream's st
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -28,6 +28,14 @@ def hint(pixels: Pixels, kind: str) -> NDArray[np.float32]:
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
     drawn = DRAWN[kind](np.asarray(grey, np.uint8))
     return np.stack([drawn] * 3)
+
+
+def hints(pixels: Pixels, kinds: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Maps of these kinds one after the other, float32 [3n, H, W], and their kinds, float32 [n · number of MAPS], 1 for a map's
+    own kind."""
+    drawn = {kind: hint(pixels, kind) for kind in set(kinds)}
+    chosen = np.asarray([[float(kind == name) for name in MAPS] for kind in kinds], np.float32)
+    return np.concatenate([drawn[kind] for kind in kinds]), chosen.reshape(-1)
 
 
 def canny(grey: Grey) -> NDArray[np.float32]:

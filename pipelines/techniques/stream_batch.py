@@ -52,7 +52,8 @@ class InFlight:
     map: Tensor | None = None  # share of the strength per pixel, [1, h, w]
     omega_map: Tensor | None = None  # share of ω's effect per pixel, [1, h, w]
     inputs_version: int = 0  # which of the session's painted maps was there when it came
-    hint: Tensor | None = None  # the map that a ControlNet holds it to, [3, H, W]
+    hint: Tensor | None = None  # the maps that n ControlNets hold it to, [3n, H, W]
+    kinds: Tensor | None = None  # of these maps, [n · number of MAPS], 1 for a map's kind
     picture: tuple[Tensor, Tensor] | None = None  # tokens of the picture prompt and of no picture, [T, D] each
     beside: Tensor | None = None  # what the UNet takes beside its latent, [C', h, w]
     reused: bool = False  # one of its levels used features of another pass

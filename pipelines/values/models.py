@@ -51,6 +51,16 @@ class Lora:
 
 
 @dataclass(frozen=True, slots=True)
+class Control:
+    """A network that makes the picture follow a map: a ControlNet, a ControlNet Union or a T2I-Adapter. map: the kind of map, one
+    of settings.MAPS; None is that of the live setting. weight: factor of the live setting's scale."""
+
+    location: Location
+    map: str | None = None
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class PictureAdapter:
     """An adapter for picture prompts (IP-Adapter): its file or folder, and the folder of its picture encoder."""
 
@@ -63,7 +73,8 @@ class ModelInfo:
     """The parts of a model, and the facts that a user needs to choose it.
 
     base: folder in the diffusers layout, or a single .safetensors file. unet, autoencoder: replace the base's. loras: fused at
-    load. control: a ControlNet; picture: an adapter for picture prompts. prediction: overrides the scheduler's configuration.
+    load. controls: ControlNets or T2I-Adapters; picture: an adapter for picture prompts. prediction: overrides the scheduler's
+    configuration.
     shift: factor of the timestep that the network gets as input. trained_timesteps: the only trained ones, () for all.
     native_size: in pixels. max_steps: the useful maximum. guidance_trained: whether training dropped prompts; without that,
     guidance makes noise. advice: on guidance and strength. examples: prompts, if the folder has no list of looks. source: of
@@ -85,7 +96,7 @@ class ModelInfo:
     unet: Location | None = None
     autoencoder: Location | None = None
     loras: tuple[Lora, ...] = ()
-    control: Location | None = None
+    controls: tuple[Control, ...] = ()
     picture: PictureAdapter | None = None
     advice: str = ""
     source: str = ""

@@ -203,7 +203,7 @@ def facts(pipeline: StreamPipeline) -> dict[str, Any]:
 
 def _conditions(info: ModelInfo) -> list[str]:
     """What a model takes beside the words: a map for its ControlNet, a picture prompt, the amount of a painted style."""
-    has = {"control": info.control is not None, "picture": info.takes_pictures, "style": bool(info.vocabulary.painted)}
+    has = {"control": bool(info.controls), "picture": info.takes_pictures, "style": bool(info.vocabulary.painted)}
     return [name for name, there in has.items() if there]
 
 

@@ -47,7 +47,7 @@ NAMED = (
     ("image_proj.", "an IP-Adapter", "add it to a model by +picture=FILE"),
     ("controlnet_cond_embedding.", "a ControlNet", "add it to a model by +control=FILE"),
     ("zero_convs.", "a ControlNet", "add it to a model by +control=FILE"),
-    ("adapter.body.", "a T2I-Adapter", "use a ControlNet"), ("hada_w", "a LoHa", "add it to a model by +FILE"),
+    ("adapter.body.", "a T2I-Adapter", "add it to a model by +control=FILE"), ("hada_w", "a LoHa", "add it to a model by +FILE"),
     ("lokr_w", "a LoKr", "add it to a model by +FILE"), ("lora", "a LoRA", "add it to a model by +FILE"),
     ("string_to_param", "a textual inversion", RUNS), ("emb_params", "a textual inversion", RUNS),
     ("clip_g", "a textual inversion for SDXL", RUNS),
@@ -112,8 +112,8 @@ def of_folder(names: Iterable[str], config: Mapping[str, Any]) -> str:
     weights = [name for name in found if name.endswith(".safetensors")]
     if "adapter_config.json" in found or any("lora" in name for name in weights):
         return "it is a LoRA; add it to a model by +FOLDER"
-    if kind == "ControlNetModel":
-        return "it is a ControlNet; add it to a model by +control=FOLDER"
+    if str(kind).startswith("ControlNet") or kind == "T2IAdapter":
+        return f"it is a {'ControlNet' if kind != 'T2IAdapter' else 'T2I-Adapter'}; add it to a model by +control=FOLDER"
     if kind:
         return f"it is a part of a model, {kind}, alone; name the folder above it"
     if any(name.startswith("openvino_") for name in found):

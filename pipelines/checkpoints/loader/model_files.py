@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.checkpoints.loader.configs import AUTOENCODERS, pools_text
-from pipelines.checkpoints.loader.control import ControlFolder
+from pipelines.checkpoints.loader.control import ControlFolder, adapter_places
 from pipelines.checkpoints.loader.files import read_header
 from pipelines.checkpoints.loader.folder import FolderCheckpoint
 from pipelines.checkpoints.loader.hub import locate
@@ -62,7 +62,12 @@ class ModelFiles:
             raise ModelError(f"{self.name}: autoencoder {self.vae_config.get('_class_name')!r} is not one of {kinds}")
         self.vocabulary = info.vocabulary
         self._check_sizes()
-        self._control = None if info.control is None else ControlFolder(locate(info.control, offline), self._plain_unet)
+        self.control_files = tuple(
+            ControlFolder(locate(use.location, offline), self._plain_unet, use.map, use.weight) for use in info.controls
+        )
+        if len({control.is_adapter for control in self.control_files}) > 1:
+            names = " and ".join(control.name for control in self.control_files)
+            raise ModelError(f"{names}: a T2I-Adapter beside a ControlNet is not supported; use several of one kind")
         self._picture = None if info.picture is None else PictureFiles(*_adapter(info.picture, offline), self.unet_config)
 
     def lora_files(self, info: ModelInfo, offline: bool) -> tuple[LoraFile, ...]:
@@ -175,8 +180,24 @@ class ModelFiles:
 
     @property
     def has_control(self) -> bool:
-        """Whether it has a ControlNet."""
-        return self._control is not None
+        """Whether it has a ControlNet or a T2I-Adapter."""
+        return bool(self.control_files)
+
+    @property
+    def takes_maps(self) -> bool:
+        """Whether one of its ControlNets takes the kind of its map as an input."""
+        return any(control.is_union for control in self.control_files)
+
+    @cached_property
+    def inside(self) -> tuple[int, ...] | None:
+        """Where the UNet takes the features of a T2I-Adapter, as `adapter_places`; None without one."""
+        if not any(control.is_adapter for control in self.control_files):
+            return None
+        made = min(
+            len(control.config["channels"]) + (control.config["adapter_type"] == "light_adapter")
+            for control in self.control_files
+        )
+        return adapter_places(self.unet_config)[:made]
 
     @property
     def picture_tokens(self) -> int:
@@ -202,6 +223,8 @@ class ModelFiles:
         for path in self._files():
             hash_file(path, digest)
         digest.update(self.applied.encode())
+        for control in self.control_files:
+            digest.update(f"{control.weight} {sorted(control.config.items())}".encode())
         if is_edm(self.checkpoint.scheduler):  # its graphs scale latents and read timesteps otherwise
             digest.update(f"EDM {data_deviation(self.checkpoint.scheduler)}".encode())
         return digest.hexdigest()[:20]
@@ -232,8 +255,8 @@ class ModelFiles:
 
     def check_added(self, unet: Any) -> None:
         """Check a ControlNet and an adapter for picture prompts against the UNet, from headers. Raises ModelError."""
-        if self._control is not None:
-            self._control.check()
+        for control in self.control_files:
+            control.check(unet, adapter_places(self.unet_config))
         if self._picture is not None:
             self._picture.check(unet)
 
@@ -253,8 +276,8 @@ class ModelFiles:
             yield from self.checkpoint.files("painter")
         for lora in self.loras:
             yield from lora.weights.files
-        if self._control is not None:
-            yield from self._control.weights.files
+        for control in self.control_files:
+            yield from control.weights.files
         if self._picture is not None:
             yield from self._picture.weights.files
 

@@ -76,13 +76,13 @@ class ModelParts(ModelFiles):
         return unet
 
     @cached_property
-    def control(self) -> nn.Module:
-        """The ControlNet in the files' own dtype. Requires `has_control`."""
-        if self._control is None:
-            raise ModelError(f"{self.name}: has no ControlNet")
-        control = self._control.network()
-        self._set_timesteps(control)
-        return control
+    def controls(self) -> tuple[nn.Module, ...]:
+        """ControlNets and T2I-Adapters in the files' own dtype."""
+        made = tuple(control.network() for control in self.control_files)
+        for control, files in zip(made, self.control_files, strict=True):
+            if not files.is_adapter:
+                self._set_timesteps(control)
+        return made
 
     @cached_property
     def encode_picture(self) -> PictureEncoder:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipelines import EXTRAS, REGISTRY, ModelError, describe
-from pipelines.values.models import Hub, Lora
+from pipelines.values.models import Control, Hub, Lora
 
 
 def test_registered_names_are_entries() -> None:
@@ -120,8 +120,11 @@ def test_the_registry_is_consistent() -> None:
 @pytest.mark.parametrize(
     ("extras", "words"),
     [
-        ("control=a/b+control=c/d", "takes one ControlNet"),
-        ("canny-sd15+control=c/d", "takes one ControlNet"),
+        ("control=a/b+control=c/d", "must state the map of each"),
+        ("canny-sd15+control=c/d", "must state the map of each"),
+        ("control=a/b:canny:9", "from -4 to 4"),
+        ("control=taesd", "taesd is tiny autoencoder for SD 1.5 and SD 2, no ControlNet"),
+        ("control=a/b:canny" + "+control=a/b:depth-like" * 4, "at most 4 are allowed"),
         ("taesd+taesdxl", "takes one autoencoder"),
         ("picture=a+picture=b", "takes one adapter for picture prompts"),
         ("epsilon+v_prediction", "takes one prediction type"),
@@ -140,7 +143,7 @@ def test_every_path_may_contain_plus_signs_and_colons(tmp_path: Path) -> None:
     model, lora, control, picture = (tmp_path / name for name in names)
     info = describe(f"{model}+{lora}:-0.5+taesd+control={control}+picture={picture}+{lora}")
     assert info.base == model and [(part.location, part.strength) for part in info.loras] == [(lora, -0.5), (lora, 1.0)]
-    assert info.control == control and info.picture is not None and info.picture.weights == picture
+    assert info.controls == (Control(control),) and info.picture is not None and info.picture.weights == picture
     assert info.autoencoder is not None
 
 

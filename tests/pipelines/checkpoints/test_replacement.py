@@ -188,7 +188,7 @@ def test_a_controlnet_may_be_one_file(tmp_path: Path, family: str, layout: str) 
     save_file({name: value.contiguous() for name, value in content.items()}, tmp_path / "x.safetensors")
     name = f"{base}+control={tmp_path / 'x.safetensors'}"
     assert inspect_model(name).problem is None
-    same(ModelParts(describe(name)).control, load_file(folder / FILE))
+    same(ModelParts(describe(name)).controls[0], load_file(folder / FILE))
 
 
 def test_what_is_no_controlnet_is_named(model: Path, tmp_path: Path) -> None:

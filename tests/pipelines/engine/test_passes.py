@@ -24,7 +24,7 @@ class Graphs:
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, int | None, tuple[Tensor, ...]]] = []
-        self.parts = SimpleNamespace(pooled_size=None)
+        self.parts = SimpleNamespace(pooled_size=None, inside=None, takes_maps=False)
 
     def run(self, part: str, inputs: tuple[Tensor, ...], branch: int | None = None) -> tuple[Tensor, ...]:
         self.calls.append((part, branch, inputs))

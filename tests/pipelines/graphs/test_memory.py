@@ -75,7 +75,7 @@ def test_what_conditions_a_picture_counts_too(tmp_path: Path) -> None:
     plain = ModelParts(describe(str(model)))
     whole = ModelParts(describe(f"{model}+control={control}+picture={adapter}"))
     added = stored_in(set(whole.network_files) - set(plain.network_files))
-    assert added.count == numbers(whole.control) + stored(adapter / "ip-adapter.safetensors").count
+    assert added.count == numbers(whole.controls[0]) + stored(adapter / "ip-adapter.safetensors").count
     assert set(whole.encoder_files) - set(plain.encoder_files) == {adapter / "image_encoder/model.safetensors"}
 
 

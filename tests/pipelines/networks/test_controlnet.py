@@ -273,4 +273,4 @@ def test_what_does_not_fit_is_refused_by_name(folders: dict[str, tuple[Path, Pat
     unet.save_pretrained(tmp_path / "stranger")
     (tmp_path / "stranger/config.json").write_text(json.dumps(config))
     with pytest.raises(ModelError, match="weights and configuration differ"):
-        _ = ModelParts(describe(f"{model}+control={tmp_path / 'stranger'}")).control
+        _ = ModelParts(describe(f"{model}+control={tmp_path / 'stranger'}")).controls

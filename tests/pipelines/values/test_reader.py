@@ -339,6 +339,6 @@ def test_no_library_opens_a_file_that_was_not_checked(tmp_path: Path, monkeypatc
     with opened(*tops) as files:
         load(f"{model}+{lora}+control={control}+picture={adapter}")
         parts = ModelParts(describe(f"{model}+{lora}+control={control}+picture={adapter}"))
-        _ = parts.control, parts.encode_picture
+        _ = parts.controls, parts.encode_picture
         SafetyChecker(str(checker))
     assert len(files) > 20 and files <= expected
