@@ -41,9 +41,9 @@ file; all on miniatures that those libraries saved. "header": `--check` finds it
 | ControlNet: folder, or one file in diffusers' or the original layout | loads | weights |
 | several ControlNets, ControlNet Union, T2I-Adapter (full, light, XL; several): folder or file of diffusers | loads | pipeline |
 | T2I-Adapter beside a ControlNet; Union or T2I-Adapter in the original layout | refused | header |
-| IP-Adapter, plain: folder, or one of several files with models/image_encoder | loads | pipeline |
+| IP-Adapter, plain, Plus, full face: folder or file, with models/image_encoder or `+encoder=` | loads | pipeline |
 | weights of words | loads | weights |
-| IP-Adapter Plus, full face, FaceID | refused | header |
+| IP-Adapter FaceID (it takes the vectors of insightface) | refused by name | header |
 | inpainting (9 channels), InstructPix2Pix and CosXL's edit model (8 channels): folder, single file, `+unet=` | loads | pipeline |
 | depth, upscaler, Marigold; factor-4 autoencoder; class embeddings | refused | header |
 | SD3, Flux, Z-Image, Qwen-Image, Sana, PixArt, Kandinsky and others; the SDXL refiner | refused by name | header |
@@ -99,9 +99,10 @@ A registered extra (`FOLDER+canny-sd15`) or a name (`FOLDER+control=CONTROLNET+p
   `FOLDER+control=A:canny+control=B:depth-like:0.5`. One of them may leave out the map; it follows `control.map`. Their effects
   add up. A **ControlNet Union** gets the kind of the map as an input. **T2I-Adapters** are named in the same way, also several,
   but not beside a ControlNet.
-- An **adapter for picture prompts** (plain IP-Adapter; not plus, full or face) makes the result resemble a given picture:
-  `--picture FILE` (render, `studio.client`), a picture on the page, or a *picture* message. `picture.scale` sets its weight,
-  live.
+- An **adapter for picture prompts** (IP-Adapter: plain, Plus or full face; not FaceID) makes the result resemble a given
+  picture: `--picture FILE` (render, `studio.client`), a picture on the page, or a *picture* message. `picture.scale` sets its
+  weight, live. Its picture encoder is the folder `image_encoder` beside it or in `models/` of its repository, or a folder that
+  the name states: `FOLDER+picture=FILE+encoder=FOLDER`.
 
 A folder may have a **painter** (`painter/config.json` and its weights): a small network after the decoder that draws strokes
 and lines. `looks` in its configuration maps a prompt to rows of its table of styles and their shares. A prompt that names such

@@ -265,16 +265,45 @@ PICTURE_SIDE = 56
 PICTURE_WIDTH = 24
 
 
-def save_adapter(folder: Path, family: str, seed: int = 6) -> Path:
-    """Save an IP-Adapter for a family in the published layout, with its picture encoder."""
+PICTURE_STATES = 32  # width of the picture encoder's hidden states
+
+
+def _plain(width: int) -> dict[str, Tensor]:
+    return {
+        "proj.weight": torch.randn(PICTURE_TOKENS * width, PICTURE_WIDTH),
+        "proj.bias": torch.randn(PICTURE_TOKENS * width),
+        "norm.weight": torch.randn(width),
+        "norm.bias": torch.randn(width),
+    }
+
+
+def _plus(width: int, tokens: int = 16, inner: int = 24, heads: int = 2) -> dict[str, Tensor]:
+    """The perceiver resampler with its authors' names."""
+    made = {"latents": torch.randn(1, tokens, inner), "proj_in.weight": torch.randn(inner, PICTURE_STATES) / 6}
+    made |= {"proj_in.bias": torch.randn(inner), "proj_out.weight": torch.randn(width, inner) / 5}
+    made |= {"proj_out.bias": torch.randn(width), "norm_out.weight": torch.randn(width), "norm_out.bias": torch.randn(width)}
+    for layer in range(4):
+        for norm in ("0.norm1", "0.norm2", "1.0"):
+            made |= {f"layers.{layer}.{norm}.{leaf}": torch.randn(inner) for leaf in ("weight", "bias")}
+        shapes = {"0.to_q": (64 * heads, inner), "0.to_kv": (128 * heads, inner), "0.to_out": (inner, 64 * heads)}
+        shapes |= {"1.1": (4 * inner, inner), "1.3": (inner, 4 * inner)}
+        made |= {f"layers.{layer}.{name}.weight": torch.randn(shape) / 5 for name, shape in shapes.items()}
+    return made
+
+
+def _full(width: int) -> dict[str, Tensor]:
+    side = PICTURE_STATES
+    made = {"proj.0.weight": torch.randn(side, side) / 5, "proj.0.bias": torch.randn(side)}
+    made |= {"proj.2.weight": torch.randn(width, side) / 5, "proj.2.bias": torch.randn(width)}
+    return made | {"proj.3.weight": torch.randn(width), "proj.3.bias": torch.randn(width)}
+
+
+def save_adapter(folder: Path, family: str, seed: int = 6, kind: str = "plain") -> Path:
+    """Save an IP-Adapter for a family in the published layout, with its picture encoder. kind: plain, plus or full."""
     torch.manual_seed(seed)
     unet, width = UNet2DConditionModel(**UNETS[family]), UNETS[family]["cross_attention_dim"]
-    tensors = {
-        "image_proj.proj.weight": torch.randn(PICTURE_TOKENS * width, PICTURE_WIDTH),
-        "image_proj.proj.bias": torch.randn(PICTURE_TOKENS * width),
-        "image_proj.norm.weight": torch.randn(width),
-        "image_proj.norm.bias": torch.randn(width),
-    }
+    made = {"plain": _plain, "plus": _plus, "full": _full}[kind](width)
+    tensors = {f"image_proj.{name}": value for name, value in made.items()}
     for index, name in enumerate(unet.attn_processors):
         if name.endswith("attn2.processor"):
             shape = unet.get_submodule(name.removesuffix(".processor")).to_k.weight.shape
@@ -282,7 +311,7 @@ def save_adapter(folder: Path, family: str, seed: int = 6) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / "ip-adapter.safetensors")
     config = CLIPVisionConfig(
-        hidden_size=32,
+        hidden_size=PICTURE_STATES,
         intermediate_size=64,
         num_hidden_layers=2,
         num_attention_heads=2,

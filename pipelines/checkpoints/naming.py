@@ -15,12 +15,13 @@ from pipelines.values.types import LoraUse, ModelError
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 MAX_STRENGTH = 4.0
 MAX_CONTROLS = 4
-GIVEN = ("control=", "picture=", "vae=", "unet=")
+GIVEN = ("control=", "picture=", "encoder=", "vae=", "unet=")
 """Beginnings of parts that are given by a path or hub id."""
 
 ONCE = {
     "unet": "UNet",
     "picture": "adapter for picture prompts",
+    "encoder": "picture encoder",
     "autoencoder": "autoencoder",
     "prediction": "prediction type",
 }
@@ -38,7 +39,7 @@ def describe(name: str) -> ModelInfo:
     file with its strength (":0.8"); a UNet or an autoencoder instead of its own ("unet=", "vae="); up to MAX_CONTROLS
     ControlNets or T2I-Adapters ("control=" and a folder, file or hub id, or a registered one), each with the map that it
     follows and its weight (":canny:0.5"); an adapter for picture prompts ("picture=" and its file, or the folder of it, with
-    image_encoder/ there or in models/ beside); or a prediction type.
+    image_encoder/ there or in models/ beside, or named by "encoder="); or a prediction type.
     """
     if name in REGISTRY:
         return _pinned(REGISTRY[name])
@@ -190,7 +191,7 @@ def _with(info: ModelInfo, extra: str) -> ModelInfo:
     if equals and part in ("vae", "unet"):
         location = _part_location(where)
         return dataclasses.replace(info, autoencoder=location) if part == "vae" else dataclasses.replace(info, unet=location)
-    if equals and part in ("control", "picture"):
+    if equals and part in ("control", "picture", "encoder"):
         return _conditioned(info, part, where)
     if (known := EXTRAS.get(extra.partition(":")[0])) is not None and known.kind == "control":
         return _steered(info, extra)
@@ -217,9 +218,23 @@ def _conditioned(info: ModelInfo, part: str, where: str) -> ModelInfo:
     """`info` with a ControlNet, or an adapter for picture prompts."""
     if part == "control":
         return _steered(info, where)
-    path = Path(where).expanduser()
-    folder = path.parent if path.suffix == ".safetensors" else path
-    return dataclasses.replace(info, picture=PictureAdapter(path, folder / "image_encoder"))
+    if part == "encoder":
+        if info.picture is None:
+            raise ModelError(f"'encoder={where}': comes after an adapter for picture prompts, +picture=")
+        return dataclasses.replace(info, picture=dataclasses.replace(info.picture, encoder=_part_location(where)))
+    location = _part_location(where)
+    return dataclasses.replace(info, picture=PictureAdapter(location, _encoder_of(location)))
+
+
+def _encoder_of(adapter: Location) -> Location:
+    """The picture encoder of an adapter: in image_encoder/ beside its file; in the published repository that of every file with
+    "vit-h" in its name is in models/."""
+    if isinstance(adapter, Path):
+        return (adapter.parent if adapter.suffix == ".safetensors" else adapter) / "image_encoder"
+    folder, _, name = adapter.file.rpartition("/")
+    if "vit-h" in name:
+        folder = "models"
+    return Hub(adapter.repo, adapter.revision, f"{folder}/image_encoder/model.safetensors".lstrip("/"))
 
 
 def _steered(info: ModelInfo, given: str) -> ModelInfo:
@@ -244,21 +259,26 @@ def _check_family(info: ModelInfo, known: Extra) -> None:
 def _part_location(where: str) -> Location:
     """A folder or file on this machine, or one of the hub."""
     path = Path(where).expanduser()
-    if not path.exists() and HUB_ID.fullmatch(where.rpartition("/")[0] if where.endswith(".safetensors") else where):
-        return _lora_location(where)
-    return path
+    return path if path.exists() else _on_hub(where) or path
 
 
 def _lora_location(what: str) -> Location:
     path = Path(what).expanduser()
     if path.exists():
         return path
-    if found := HUB_ID.fullmatch(what):
-        return Hub(found[1], found[2])
-    repo, _, file = what.rpartition("/")
-    if file.endswith(".safetensors") and (found := HUB_ID.fullmatch(repo)):
-        return Hub(found[1], found[2], file)
+    if found := _on_hub(what):
+        return found
     raise ModelError(f"{what!r} is not a file, hub id, prediction type or registered extra; registered are {', '.join(EXTRAS)}")
+
+
+def _on_hub(what: str) -> Hub | None:
+    """owner/name or owner/name/folders/file.safetensors, each name perhaps with @commit; None for other texts."""
+    owner, _, rest = what.partition("/")
+    name, _, file = rest.partition("/")
+    found = HUB_ID.fullmatch(f"{owner}/{name}")
+    if found is None or (file and (not file.endswith(".safetensors") or ".." in file.split("/"))):
+        return None
+    return Hub(found[1], found[2], file)
 
 
 def _strength(extra: str, number: str) -> float:

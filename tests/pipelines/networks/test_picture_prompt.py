@@ -212,9 +212,12 @@ def test_what_does_not_fit_is_refused_by_name(folders: dict[str, tuple[Path, Pat
         return ModelParts(describe(f"{model}+picture={folder}"))
 
     plus = {"image_proj.latents": torch.zeros(1, 4, 8), **tensors}
+    face = {"image_proj.perceiver_resampler.proj_in.weight": torch.zeros(1, 4), **tensors}
     fewer = {name: value for name, value in tensors.items() if not name.endswith("1.to_k_ip.weight")}
-    with pytest.raises(ModelError, match="is an IP-Adapter Plus; only plain IP-Adapters"):
+    with pytest.raises(ModelError, match=r"lacks 'image_proj.proj_in.weight'"):
         attempt(plus)
+    with pytest.raises(ModelError, match="is an IP-Adapter FaceID Plus, which takes vectors of the face recognition insightface"):
+        attempt(face)
     with pytest.raises(ModelError, match=r"lacks 'image_proj.norm.bias'"):
         attempt({name: value for name, value in tensors.items() if name != "image_proj.norm.bias"})
     with pytest.raises(ModelError, match="there is no picture encoder beside it"):
