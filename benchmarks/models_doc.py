@@ -17,7 +17,8 @@ HEAD = """# Models
 - the id of a hub repository in the diffusers layout, `owner/name`, or `owner/name@commit`;
 - a local folder in the diffusers layout, or a single `.safetensors` file of SD 1.5, SD 2 or SDXL;
 - any of these with parts added by `+`: an extra by name (`FOLDER+lcm-lora:0.8+taesd`); a LoRA as local file, hub id or
-  `owner/name/file.safetensors` with its strength; or a prediction type (`+epsilon`, `+v_prediction`, `+sample`).
+    `owner/name/file.safetensors` with its strength; textual inversions (`+embedding=`, a file or a folder); or a prediction
+  type (`+epsilon`, `+v_prediction`, `+sample`).
 
 A part `+vae=` or `+unet=` (folder, file or hub id) replaces the model's own autoencoder or UNet.
 
@@ -42,14 +43,15 @@ file; all on miniatures that those libraries saved. "header": `--check` finds it
 | several ControlNets, ControlNet Union, T2I-Adapter (full, light, XL; several): folder or file of diffusers | loads | pipeline |
 | T2I-Adapter beside a ControlNet; Union or T2I-Adapter in the original layout | refused | header |
 | IP-Adapter, plain, Plus, full face: folder or file, with models/image_encoder or `+encoder=` | loads | pipeline |
-| weights of words | loads | weights |
+| weights of words, BREAK, prompts beyond 77 tokens, clip skip | loads | weights |
+| textual inversion: `emb_params`, `clip_l` + `clip_g`, `string_to_param`, diffusers; .safetensors | loads | weights |
 | IP-Adapter FaceID (it takes the vectors of insightface) | refused by name | header |
 | inpainting (9 channels), InstructPix2Pix and CosXL's edit model (8 channels): folder, single file, `+unet=` | loads | pipeline |
 | depth, upscaler, Marigold; factor-4 autoencoder; class embeddings | refused | header |
 | SD3, Flux, Z-Image, Qwen-Image, Sana, PixArt, Kandinsky and others; the SDXL refiner | refused by name | header |
 | bitsandbytes, GPTQ, int8, GGUF, OpenVINO and ONNX exports | refused | header |
 | pickles, Git LFS pointers, HTML pages, JSON errors under another name | refused | header |
-| textual inversion, clip skip, BREAK, AND, prompts beyond 77 tokens | stated, not drawn | settings |
+| `AND`, `[a\\|b]`, `[a:b:0.5]`, `<lora:NAME:1>` in a prompt | stated, not drawn | settings |
 
 ## LoRA
 
@@ -75,11 +77,20 @@ for the picture is not computed (it is 1).
 
 ## Prompts
 
-Words can have weights, as in other programs: `(word)` weighs 1.1, `[word]` 1/1.1, `(word:1.3)` 1.3, and brackets nest; `\\(` is a
-bracket. compel computes them. The weight does not change SDXL's pooled text. `BREAK`, `AND`, `[a|b]`, `[a:b:0.5]` and
-`<lora:NAME:1>` are not supported: they are not drawn, and the answer to the settings (`unknown`) states it. Textual inversions
-are refused. A prompt is cut at the context of the text encoder, 77 tokens, and the answer shows where. Models with a table of
-words (pocket) have no syntax.
+Words can have weights, as in other programs: `(word)` weighs 1.1, `[word]` 1/1.1, `(word:1.3)` 1.3, and brackets nest; `\\(`
+is a bracket. A prompt longer than the context of the text encoder, 77 tokens, is read in up to four chunks, divided behind a
+full stop, comma or word; `BREAK` begins the next chunk. What is beyond four chunks is not read, and the answer (`cut`) shows
+it. compel computes this, and Rill's numbers are equal to compel's. Weights and later chunks do not change SDXL's pooled text.
+Until the graphs for a longer text are built (in the background of a server), its first chunk counts alone.
+
+`clip_skip` leaves out so many of the encoder's last layers, as diffusers counts (AUTOMATIC1111's *Clip skip* minus 1).
+
+A **textual inversion** is a word of the prompt: the name of its file, or diffusers' token. Rill finds the files in the folder
+`embeddings` in the model's folder or beside its file, and by `MODEL+embedding=FILE_OR_FOLDER`. `understood` lists those that a
+prompt names (kind `embedding`), `unknown` those that are for another model, or pickled.
+
+`AND`, `[a|b]`, `[a:b:0.5]` and `<lora:NAME:1>` are not supported: they are not drawn, and the answer to the settings (`unknown`)
+states it. Models with a table of words (pocket) have no syntax, one chunk and no clip skip.
 
 ## Noise schedules
 

@@ -72,12 +72,13 @@ def save_family(
     variant: str | None = None,
     shard: str | None = None,
     kl: bool = True,
+    layers: int | None = None,
     **scheduler: Any,
 ) -> Path:
     """Save a whole checkpoint of sd15, sd21, sdxl, sdxs or lcm shape, in diffusers' layout.
 
-    variant: fp16 adds this to the files' names. shard: the size above which the UNet is split into several files. kl: an
-    AutoencoderKL.
+    layers: of the text encoders. variant: fp16 adds this to the files' names. shard: the size above which the UNet is split into
+    several files. kl: an AutoencoderKL.
     """
     torch.manual_seed(seed)
     unet = UNet2DConditionModel(**UNETS[family]).to(dtype)
@@ -89,7 +90,7 @@ def save_family(
     if family == "sdxl" and kl:
         vae.register_to_config(scaling_factor=0.13025, force_upcast=True)
     vae.save_pretrained(folder / "vae", variant=variant)
-    _save_text(folder, "", EMBEDDING, dtype, variant)
+    _save_text(folder, "", EMBEDDING, dtype, variant, layers)
     LCMScheduler(**scheduler).save_pretrained(folder / "scheduler")
     index: dict[str, Any] = {
         "_class_name": PIPELINES.get(family, "StableDiffusionPipeline"),
@@ -101,7 +102,7 @@ def save_family(
         "safety_checker": [None, None],
     }
     if family == "sdxl":
-        _save_text(folder, "_2", SECOND, dtype, variant)
+        _save_text(folder, "_2", SECOND, dtype, variant, layers)
         index |= {"text_encoder_2": ["transformers", "CLIPTextModelWithProjection"], "tokenizer_2": index["tokenizer"]}
         index["force_zeros_for_empty_prompt"] = True
     (folder / "model_index.json").write_text(json.dumps(index))
@@ -162,7 +163,12 @@ def save_miniature(folder: Path, prediction: str = "epsilon", seed: int = 0) -> 
 
 
 def _save_text(
-    folder: Path, suffix: str = "", width: int = EMBEDDING, dtype: torch.dtype = torch.float32, variant: str | None = None
+    folder: Path,
+    suffix: str = "",
+    width: int = EMBEDDING,
+    dtype: torch.dtype = torch.float32,
+    variant: str | None = None,
+    layers: int | None = None,
 ) -> None:
     letters = list(bytes_to_unicode().values())
     tokens = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
@@ -171,7 +177,7 @@ def _save_text(
         hidden_size=width,
         projection_dim=POOLED,
         intermediate_size=64,
-        num_hidden_layers=2 if suffix else 1,
+        num_hidden_layers=layers or (2 if suffix else 1),
         num_attention_heads=2,
         max_position_embeddings=TOKENS,
         bos_token_id=len(tokens) - 2,

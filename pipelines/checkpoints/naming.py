@@ -15,7 +15,7 @@ from pipelines.values.types import LoraUse, ModelError
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 MAX_STRENGTH = 4.0
 MAX_CONTROLS = 4
-GIVEN = ("control=", "picture=", "encoder=", "vae=", "unet=")
+GIVEN = ("control=", "picture=", "encoder=", "vae=", "unet=", "embedding=")
 """Beginnings of parts that are given by a path or hub id."""
 
 ONCE = {
@@ -39,7 +39,8 @@ def describe(name: str) -> ModelInfo:
     file with its strength (":0.8"); a UNet or an autoencoder instead of its own ("unet=", "vae="); up to MAX_CONTROLS
     ControlNets or T2I-Adapters ("control=" and a folder, file or hub id, or a registered one), each with the map that it
     follows and its weight (":canny:0.5"); an adapter for picture prompts ("picture=" and its file, or the folder of it, with
-    image_encoder/ there or in models/ beside, or named by "encoder="); or a prediction type.
+    image_encoder/ there or in models/ beside, or named by "encoder="); textual inversions ("embedding=" and a file or a folder);
+    or a prediction type.
     """
     if name in REGISTRY:
         return _pinned(REGISTRY[name])
@@ -191,6 +192,8 @@ def _with(info: ModelInfo, extra: str) -> ModelInfo:
     if equals and part in ("vae", "unet"):
         location = _part_location(where)
         return dataclasses.replace(info, autoencoder=location) if part == "vae" else dataclasses.replace(info, unet=location)
+    if equals and part == "embedding":
+        return dataclasses.replace(info, embeddings=(*info.embeddings, _part_location(where)))
     if equals and part in ("control", "picture", "encoder"):
         return _conditioned(info, part, where)
     if (known := EXTRAS.get(extra.partition(":")[0])) is not None and known.kind == "control":

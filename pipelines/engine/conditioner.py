@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
+from torch import Tensor
+
 from pipelines.checkpoints.loader.parts import ModelParts
-from pipelines.checkpoints.loader.text import Encode
 from pipelines.engine.picture_prompt import PictureReader
 from pipelines.engine.rows import Keys, PictureKeys
 from pipelines.engine.state import StreamState
-from pipelines.techniques import styles
+from pipelines.techniques import guidance, styles
 from pipelines.techniques.conditioning import Additions, Condition, Conditions, PromptCache, Text
 from pipelines.techniques.noise import ToDevice
 from pipelines.techniques.styles import Style
@@ -19,11 +21,15 @@ from pipelines.values.settings import Settings
 from pipelines.values.style_names import StyleNames
 from pipelines.values.types import Frame
 
+EncodeText = Callable[..., tuple[Tensor, ...]]
+"""As `text.Encode`; where layers of the text encoder are left out, with their number behind the prompt."""
+
 
 @dataclass(frozen=True, slots=True)
 class Conditioning:
     """For the rows of one session in one turn: the condition of rows with the prompt and with the negative one, scales of the
-    picture prompt and of the ControlNet, the painter's style, and the keys of what the session remembers."""
+    picture prompt and of the ControlNet, the painter's style, the keys of what the session remembers, and the length of the
+    prompt in chunks."""
 
     prompt: Condition
     negative: Condition
@@ -31,13 +37,14 @@ class Conditioning:
     control_scale: float
     style: Style | None
     keys: Keys
+    chunks: int = 1
 
 
 class Conditioner:
     """Encodes prompts and picture prompts for all sessions of a pipeline. size: of the pictures, (width, height). encode:
     prompt to text; it reads the encoders at the first prompt, when the networks' files are no longer mapped."""
 
-    def __init__(self, parts: ModelParts, size: tuple[int, int], to_device: ToDevice, encode: Encode) -> None:
+    def __init__(self, parts: ModelParts, size: tuple[int, int], to_device: ToDevice, encode: EncodeText) -> None:
         self._parts, self._to_device, self._encode = parts, to_device, encode
         self.pictures = PictureReader(parts, to_device)
         self.prompts = PromptCache(self._text)
@@ -49,11 +56,13 @@ class Conditioner:
         """The conditioning of a turn with this frame. Moves the session on its way between prompts and styles."""
         text = self.prompts.blend(settings, partial(self._without_names, state.names))
         if frame is not None:
-            text = state.travel.at(text, settings, frame.captured_at)
+            text = state.travel.at(text, settings, frame.captured_at, partial(self.prompts.alike, keep=False))
         elif state.travel.current is not None:
             text = state.travel.current
-        prompt = self._conditions(text, settings)
-        negative = self._conditions(self._conditions.additions.negative(self.prompts, settings), settings)
+        against = self._conditions.additions.negative(self.prompts, settings)
+        if guidance.active(settings):
+            text, against = self.prompts.alike(text, against, keep=state.travel.weight == 1.0)
+        prompt, negative = self._conditions(text, settings), self._conditions(against, settings)
         if frame is not None:
             state.seen.style.at(frame.captured_at)
             state.seen_b.style.at(frame.captured_at)
@@ -63,7 +72,8 @@ class Conditioner:
             style = replace(style, amount=style.amount * settings.style.amount)
         _, height, width = state.noise.shape
         keys = PictureKeys(settings, (height, width), state.travel.weight, prompt.guidance)
-        return Conditioning(prompt, negative, settings.picture.scale, settings.control.scale, style, keys)
+        chunks = prompt.embedding.shape[0] // self._parts.embedding_shape[0]
+        return Conditioning(prompt, negative, settings.picture.scale, settings.control.scale, style, keys, chunks)
 
     def prepare(self, settings: Settings, pictured: bool) -> None:
         """Read the encoders and encode the prompts now, so that no step waits for that. pictured: there is a picture prompt."""
@@ -80,8 +90,9 @@ class Conditioner:
         words, named = self._parts.read_names(prompt, names) if len(names) else (prompt, ())
         return words, tuple(style for _, style in named)
 
-    def _text(self, prompt: str, named: tuple[PictureStyle, ...] = ()) -> Text:
-        """A prompt as the networks take it: a painted look's name becomes the painter's style. named: styles beside it."""
+    def _text(self, prompt: str, named: tuple[PictureStyle, ...] = (), skip: int = 0) -> Text:
+        """A prompt as the networks take it: a painted look's name becomes the painter's style. named: styles beside it. skip:
+        layers of the text encoder that are left out."""
         words, style = self._parts.read_prompt(prompt, named) if named else self._parts.read_prompt(prompt)
-        encoded = tuple(map(self._to_device, self._encode(words)))
+        encoded = tuple(map(self._to_device, self._encode(words, skip) if skip else self._encode(words)))
         return Text(encoded, None if style is None else replace(style, numbers=self._to_device(style.numbers)))

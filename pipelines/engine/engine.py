@@ -38,6 +38,7 @@ from pipelines.graphs.backends import selection
 from pipelines.graphs.graphs import GraphKey, Graphs
 from pipelines.graphs.texts import Texts
 from pipelines.networks import picture_prompt
+from pipelines.techniques import guidance
 from pipelines.techniques.noise import SessionNoise
 from pipelines.values.models import ModelInfo
 from pipelines.values.settings import Settings
@@ -76,7 +77,7 @@ class StreamPipeline:
         to_device = self.transfer.to_device
         self._texts = Texts(parts, self.graphs.backend)
         self.conditioner = Conditioner(parts, (spec.width, spec.height), to_device, self._texts)
-        self._choice = GraphChoice(self.graphs)
+        self._choice = GraphChoice(self.graphs, self._chunks)
         no_picture = picture_prompt.empty_suffix(parts.picture_tokens, parts.embedding_shape[1])
         passes = Passes(self.graphs, self.schedule, None if no_picture is None else to_device(no_picture))
         levels = Levels(self.schedule, to_device, self.transfer.read, path.kernels)
@@ -102,6 +103,9 @@ class StreamPipeline:
             raise SettingsError(
                 "cache.branch", f"{settings.cache.branch} is out of range; this model has branches 0 to {self.branches - 1}"
             )
+        most = self.graphs.parts.max_clip_skip
+        if settings.clip_skip > most:
+            raise SettingsError("clip_skip", f"{settings.clip_skip} is out of range; this model allows 0 to {most}")
         self.schedule.timesteps(settings.strength, settings.steps, self.schedule.resolved(settings.solver))
 
     def open(self, settings: Settings) -> StreamState:
@@ -112,7 +116,19 @@ class StreamPipeline:
     def understood(self, settings: Settings, names: StyleNames = StyleNames()) -> Understanding:  # noqa: B008 - immutable
         """How the prompts of these settings are read, and where they are cut. names: styles that they may name. Any thread; takes
         milliseconds."""
-        return understand(self.graphs.parts, self._texts.cut, settings, names)
+        return understand(self.graphs.parts, self._texts.length, settings, names)
+
+    def _chunks(self, settings: Settings) -> int:
+        """How many chunks the longest prompt takes that these settings use."""
+        if self.graphs.parts.has_words:
+            return 1
+        used = [
+            settings.prompt,
+            settings.prompt_b if settings.blend else "",
+            settings.negative if guidance.active(settings) else "",
+        ]
+        parts = self.graphs.parts
+        return max(self._texts.length(parts.read_prompt(words)[0]).chunks for words in used)
 
     @property
     def loras(self) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pipelines.graphs.graphs import GraphKey, Graphs, with_control
 from pipelines.techniques import feature_cache, guidance
@@ -12,10 +12,10 @@ from pipelines.values.types import Frame
 
 
 class GraphChoice:
-    """Of one pipeline."""
+    """Of one pipeline. chunks: how many chunks of the text encoder's context the prompts of settings take."""
 
-    def __init__(self, graphs: Graphs) -> None:
-        self._graphs = graphs
+    def __init__(self, graphs: Graphs, chunks: Callable[[Settings], int] = lambda _: 1) -> None:
+        self._graphs, self._chunks = graphs, chunks
 
     def keys(
         self,
@@ -32,14 +32,15 @@ class GraphChoice:
         # With the cache the rows of one call fall into two groups, of any size.
         caching = feature_cache.passes(settings.cache) if settings.cache.enabled else ()
         grouped = [(kind, size) for kind in caching for size in layout.buckets if size <= rows]
-        passes = [GraphKey(part, size, branch) for (part, branch), size in (*plain, *grouped)]
+        lengths = {1, self._chunks(settings)}  # one chunk, too: it counts alone until the graphs for all are ready
+        passes = [GraphKey(part, size, branch, n) for (part, branch), size in (*plain, *grouped) for n in sorted(lengths)]
         return (*self._around(settings, sessions, pictured, names), *self._controlled(passes, settings))
 
-    def cache_ready(self, settings: Settings) -> bool:
-        """Whether the passes of the feature cache can run, for one row and so for any number."""
+    def cache_ready(self, settings: Settings, chunks: int = 1) -> bool:
+        """Whether the passes of the feature cache can run with a text of so many chunks, for one row and so for any number."""
         if not settings.cache.enabled:
             return False
-        passes = [GraphKey(part, 1, branch) for part, branch in feature_cache.passes(settings.cache)]
+        passes = [GraphKey(part, 1, branch, chunks) for part, branch in feature_cache.passes(settings.cache)]
         return all(map(self._graphs.ready, self._controlled(passes, settings)))
 
     def controls(self, frame: Frame, settings: Settings) -> bool:

@@ -62,30 +62,45 @@ class Passes:
 
     def predict(self, inputs: Sequence[RowInput]) -> list[Prediction]:
         """The predictions of these rows, in order. Rows of one kind of pass share calls, whatever session they belong to."""
-        groups: dict[Pass, list[int]] = {}
+        groups: dict[tuple[Pass, int], list[int]] = {}
         for place, one in enumerate(inputs):
-            groups.setdefault(one.kind, []).append(place)
+            groups.setdefault((one.kind, self._chunks(one)), []).append(place)
         found: dict[int, Prediction] = {}
-        for kind, places in groups.items():
-            output, *features = self._run(kind, [inputs[place] for place in places])
+        for (kind, chunks), places in groups.items():
+            output, *features = self._run(kind, [inputs[place] for place in places], chunks)
             for index, place in enumerate(places):
                 kept = tuple(feature[index] for feature in features)
                 found[place] = Prediction(inputs[place].row, output[index], kept)
         return [found[place] for place in range(len(inputs))]
 
-    def _run(self, kind: Pass, inputs: Sequence[RowInput]) -> tuple[Tensor, ...]:
+    def _chunks(self, one: RowInput) -> int:
+        """How many chunks of a row's text count: the first alone, as long as graphs for all of them are not ready."""
+        (part, branch), controlled = one.kind
+        count = one.condition.embedding.shape[0] // self._length
+        if count == 1:
+            return 1
+        key = GraphKey(part, 1, branch, count)
+        needed = (with_control(key, self._graphs.parts.inside) if controlled else ()) or (key,)
+        return count if all(map(self._graphs.ready, needed)) else 1
+
+    @property
+    def _length(self) -> int:
+        """Tokens of one chunk."""
+        return self._graphs.parts.embedding_shape[0]
+
+    def _run(self, kind: Pass, inputs: Sequence[RowInput], chunks: int) -> tuple[Tensor, ...]:
         """One kind of pass for these rows: the output [B, C, h, w], then the features."""
         (part, branch), controlled = kind
-        tensors = self._tensors(part, inputs)
+        tensors = self._tensors(part, inputs, chunks)
         if controlled and with_control(GraphKey(part, 1, branch), self._graphs.parts.inside):
-            tensors, part = (*tensors, *self._residuals(part, branch, inputs)), CONTROLLED[part]
-        return self._graphs.run(part, tensors, branch)
+            tensors, part = (*tensors, *self._residuals(part, branch, inputs, chunks)), CONTROLLED[part]
+        return self._graphs.run(part, tensors, branch, chunks)
 
-    def _tensors(self, part: str, inputs: Sequence[RowInput]) -> tuple[Tensor, ...]:
+    def _tensors(self, part: str, inputs: Sequence[RowInput], chunks: int) -> tuple[Tensor, ...]:
         """The inputs of a UNet pass; every tensor has one row each along its first dimension."""
         x = stack([one.row.frame.taken for one in inputs])  # [B, C, h, w]
         modulation = stack([one.condition.modulation(one.row.frame.timestep, self._modulation) for one in inputs])  # [B, M]
-        embedding = stack([self._tokens(one) for one in inputs])  # [B, L, D]
+        embedding = stack([self._tokens(one, chunks) for one in inputs])  # [B, L, D]
         features = (stack(values) for values in zip(*(one.row.features for one in inputs), strict=True))
         return (modulation, embedding, *features) if part == "decoder" else (x, modulation, embedding, *features)
 
@@ -93,16 +108,17 @@ class Passes:
         """The scales and shifts of the UNet's resnets under a condition at a timestep: [M]."""
         t = torch.tensor([self._schedule.model_timestep(timestep)])
         added = (value[None] for value in condition.added)
-        return self._graphs.run("modulate", (t, condition.embedding[None], *added))[0][0]
+        return self._graphs.run("modulate", (t, condition.embedding[None, : self._length], *added))[0][0]
 
-    def _tokens(self, one: RowInput) -> Tensor:
+    def _tokens(self, one: RowInput, chunks: int) -> Tensor:
         """A row's text, followed by its picture's tokens where the UNet has an adapter for them."""
+        text = one.condition.embedding[: chunks * self._length]
         if self._no_picture is None:
-            return one.condition.embedding
+            return text
         picture = one.picture
-        return torch.cat([one.condition.embedding, self._no_picture if picture is None else picture])
+        return torch.cat([text, self._no_picture if picture is None else picture])
 
-    def _residuals(self, part: str, branch: int | None, inputs: Sequence[RowInput]) -> tuple[Tensor, ...]:
+    def _residuals(self, part: str, branch: int | None, inputs: Sequence[RowInput], chunks: int) -> tuple[Tensor, ...]:
         """What the ControlNet adds in a pass of these rows."""
         parts, taken = self._graphs.parts, branch if part in SHORT else None
         hint = stack([one.row.frame.hint for one in inputs if one.row.frame.hint is not None])  # [B, 3n, H, W]
@@ -111,8 +127,8 @@ class Passes:
             return self._graphs.run("control", (hint, scale), taken)
         x = stack([one.row.frame.x for one in inputs])
         t = torch.tensor([self._schedule.model_timestep(one.row.frame.timestep) for one in inputs])
-        text = stack([one.condition.embedding for one in inputs])
+        text = stack([one.condition.embedding[: chunks * self._length] for one in inputs])
         kinds = (stack([one.row.frame.kinds for one in inputs if one.row.frame.kinds is not None]),) if parts.takes_maps else ()
         added = (stack(values) for values in zip(*(one.condition.added[:2] for one in inputs), strict=True))
         pooled = tuple(added) if parts.pooled_size is not None else ()
-        return self._graphs.run("control", (x, t, text, hint, scale, *kinds, *pooled), taken)
+        return self._graphs.run("control", (x, t, text, hint, scale, *kinds, *pooled), taken, chunks)

@@ -148,7 +148,7 @@ class StepRunner:
     def _plan(self, turn: Turn) -> list[Row]:
         """The rows of a turn's next UNet call."""
         state, settings = turn.entry.state, turn.entry.settings
-        keys, ready = turn.conditioned.keys, self._choice.cache_ready(settings)
+        keys, ready = turn.conditioned.keys, self._choice.cache_ready(settings, turn.conditioned.chunks)
         planner = RowPlanner(settings, state.cache, state.residuals, keys, ready)
         if not planner.reuses_frames:
             state.cache.clear()

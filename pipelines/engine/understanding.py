@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 
+from pipelines.checkpoints.loader.chunks import Length
+from pipelines.checkpoints.loader.embeddings import Embedding
 from pipelines.checkpoints.loader.parts import ModelParts
 from pipelines.techniques.free_words.reader import Reading, Understood
 from pipelines.techniques.prompt_syntax import Unsupported
@@ -57,9 +59,9 @@ class Understanding:
         }
 
 
-def understand(parts: ModelParts, cut: Callable[[str], int | None], settings: Settings, names: StyleNames) -> Understanding:
-    """How a model reads the prompts of these settings. cut: the place where a text is cut, as `Texts.cut`. names: styles that
-    they may name. Any thread; takes milliseconds."""
+def understand(parts: ModelParts, length: Callable[[str], Length], settings: Settings, names: StyleNames) -> Understanding:
+    """How a model reads the prompts of these settings. length: of a text, as `Texts.length`. names: styles that they may name.
+    Any thread; takes milliseconds."""
     readings: dict[str, Reading] = {}
     cuts, unsupported = {}, {}
     for key in TYPED:
@@ -67,11 +69,21 @@ def understand(parts: ModelParts, cut: Callable[[str], int | None], settings: Se
             continue
         rest, named = parts.read_names(words, names) if len(names) and key != "negative" else (words, ())
         styles = (tuple(style for _, style in named),) if named else ()
-        parsed = parts.parse_prompt(parts.read_prompt(rest, *styles)[0])
-        text, unsupported[key] = parsed.plain, parsed.unsupported
-        if (at := cut(text)) is not None:
-            cuts[key] = Cut(parts.embedding_shape[0], text[:at].rstrip(), text[at:])
+        read = parts.read_prompt(rest, *styles)[0]
+        parsed = parts.parse_prompt(read)
+        text, whole = parsed.plain, length(read)
+        if whole.cut is not None:
+            tokens = whole.chunks * parts.embedding_shape[0]
+            cuts[key] = Cut(tokens, text[: whole.cut].rstrip(), text[whole.cut :])
         reading = parts.read_words(rest) if rest else Reading("")
-        found = tuple(Understood(typed, style.name, "style", "name") for typed, style in named)
-        readings[key] = replace(reading, understood=(*found, *reading.understood)) if named else reading
+        found = [Understood(typed, style.name, "style", "name") for typed, style in named]
+        vectors = parts.embeddings.named(text)
+        found += [Understood(one.words[0], _counted(one), "embedding", "name") for one in vectors if one.problem is None]
+        refused = (Unsupported(one.words[0], one.problem) for one in vectors if one.problem is not None)
+        unsupported[key] = (*parsed.unsupported, *refused)
+        readings[key] = replace(reading, understood=(*found, *reading.understood)) if found else reading
     return Understanding(readings, cuts, unsupported)
+
+
+def _counted(one: Embedding) -> str:
+    return f"{one.count} vector{'s' if one.count > 1 else ''}"

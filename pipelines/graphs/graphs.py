@@ -40,12 +40,13 @@ class GraphKey:
     which takes it and keeps that of the next branch out; encoder, a full pass that keeps its skips, and decoder, which takes
     them; controlled-full, -shallow, -relay and -encoder, which take a ControlNet's residuals too; control, the ControlNet, with
     a branch what a shallow pass needs of it.
-    branch: re-entry point of the feature cache.
+    branch: re-entry point of the feature cache. chunks: how many contexts of the text encoder the text is long.
     """
 
     part: str
     rows: int
     branch: int | None = None
+    chunks: int = 1
 
 
 ALWAYS_READY = frozenset(GraphKey(part, 1) for part in ("encode", "decode", "modulate", "full"))
@@ -67,7 +68,8 @@ def with_control(key: GraphKey, inside: Sequence[int] | None = None) -> tuple[Gr
     if inside is not None and key.part in SHORT and key.branch is not None and inside[0] > key.branch:
         return ()
     taken = key.branch if key.part in SHORT else None
-    return GraphKey(CONTROLLED[key.part], key.rows, key.branch), GraphKey("control", key.rows, taken)
+    control = GraphKey("control", key.rows, taken, key.chunks if inside is None else 1)  # an adapter takes no text
+    return replace(key, part=CONTROLLED[key.part]), control
 
 
 def padded(value: Tensor, size: int) -> Tensor:
@@ -188,6 +190,7 @@ class Graphs:
     def _name(self, key: GraphKey) -> str:
         size = f"{self.spec.width}x{self.spec.height}"
         name = f"{code_version()}/{self.parts.fingerprint}/{key.part}/{key.rows}/{key.branch}/{size}/{self.spec.dtype}"
+        name += f"/{key.chunks}" if key.chunks > 1 else ""
         # other pictures make another graph
         return name if self._samples(key) is None else f"{name}/{self._calibration.version}"
 
@@ -197,21 +200,23 @@ class Graphs:
         parts, pictures = self.parts, key.part in ("encode", "encode-masked", "decode", "paint")
         return memory.graph_bytes(weights, parts.unet_config, parts.vae_config, self.spec, key.rows, pictures)
 
-    def run(self, part: str, inputs: tuple[Tensor, ...], branch: int | None = None) -> tuple[Tensor, ...]:
-        """Rows along dimension 0 of every input, laid over ready buckets; outputs in the same order."""
+    def run(self, part: str, inputs: tuple[Tensor, ...], branch: int | None = None, chunks: int = 1) -> tuple[Tensor, ...]:
+        """Rows along dimension 0 of every input, laid over ready buckets; outputs in the same order. chunks: as in the key."""
         count, layout = inputs[0].shape[0], self.backend.layout
-        ready = tuple(size for size in layout.buckets if self.resident.has(GraphKey(part, size, branch)))
+        ready = tuple(size for size in layout.buckets if self.resident.has(GraphKey(part, size, branch, chunks)))
         if not ready or 1 not in ready:
-            self.build(GraphKey(part, 1, branch), must=True)
+            self.build(GraphKey(part, 1, branch, chunks), must=True)
             ready = (1, *ready)
-        chunks: list[tuple[Tensor, ...]] = []
+        parts: list[tuple[Tensor, ...]] = []
         start = 0
         for size in layout.lay(count, ready):
             end = min(start + size, count)
-            outputs = self.resident.take(GraphKey(part, size, branch))(*(padded(value[start:end], size) for value in inputs))
-            chunks.append(outputs if end - start == size else tuple(output[: end - start] for output in outputs))
+            outputs = self.resident.take(GraphKey(part, size, branch, chunks))(
+                *(padded(value[start:end], size) for value in inputs)
+            )
+            parts.append(outputs if end - start == size else tuple(output[: end - start] for output in outputs))
             start = end
-        return chunks[0] if len(chunks) == 1 else tuple(torch.cat(column) for column in zip(*chunks, strict=True))
+        return parts[0] if len(parts) == 1 else tuple(torch.cat(column) for column in zip(*parts, strict=True))
 
     def clear(self) -> None:
         self.resident.clear()
@@ -219,7 +224,8 @@ class Graphs:
     def _samples(self, key: GraphKey) -> Samples | None:
         """What a graph in int8 is calibrated with; None for one that stays in floats."""
         calibrated = self.spec.dtype == "int8" and self.spec.backend == "openvino"
-        if not calibrated or key.part not in CALIBRATED or self.parts.picture_tokens or self.parts.beside:
+        special = self.parts.picture_tokens or self.parts.beside or key.chunks > 1
+        if not calibrated or key.part not in CALIBRATED or special:
             return None
         return lambda: self._calibration(key.part, key.rows, key.branch)
 
@@ -276,6 +282,7 @@ class Graphs:
         if key.part == "paint":
             return latents, self.parts.style_table[:1].expand(rows, -1).contiguous(), torch.ones(rows)
         length, width = self.parts.embedding_shape
+        length *= key.chunks
         text = torch.randn(rows, length, width, generator=generator)
         t = torch.full((rows,), 500, dtype=torch.int64)
         added = tuple(torch.rand(rows, size, generator=generator) for size in self.parts.added_sizes)

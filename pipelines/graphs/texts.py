@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cached_property, partial
 
 import torch
 from torch import Tensor
 
+from pipelines.checkpoints.loader.chunks import MAX_CHUNKS, Divider, Length
+from pipelines.checkpoints.loader.embeddings import Embedding
 from pipelines.checkpoints.loader.parts import ModelParts
-from pipelines.checkpoints.loader.text import Encode, combined, cut_at, unpacked
+from pipelines.checkpoints.loader.text import Encode, combined, unpacked
 from pipelines.graphs.backends.base import Backend
+from pipelines.techniques.prompt_syntax import Weighted
 
 
 class Texts:
@@ -19,19 +21,28 @@ class Texts:
     def __init__(self, parts: ModelParts, backend: Backend) -> None:
         self._parts, self._backend = parts, backend
 
-    def __call__(self, prompt: str) -> tuple[Tensor, ...]:
-        """As `text.Encode`, with the weights of words that the prompt's syntax gives. Slow at the first prompt, and at the first
-        one with weights. Raises ModelError."""
+    def __call__(self, prompt: str, skip: int = 0) -> tuple[Tensor, ...]:
+        """As `text.Encode`, with what the prompt's syntax gives; of a long prompt the embedding has several chunks. skip: layers
+        of the encoders that are left out. Slow at the first prompt, and at the first one with syntax. Raises ModelError."""
         parsed = self._parts.parse_prompt(prompt)
-        return self._parts.encode_weighted(parsed.fragments) if parsed.weighs else self._encode(parsed.plain)
+        usable = [one for one in self._named(parsed) if one.problem is None]
+        special = parsed.weighs or len(parsed.parts) > 1 or skip or usable
+        if special or (not self._parts.has_words and self._divider(parsed).chunks > 1):
+            return self._parts.encode_weighted(parsed.parts, skip)
+        return self._encode(" ".join(self._parts.embeddings.in_tokens(parsed.plain).split()))
 
-    def cut(self, prompt: str) -> int | None:
-        """The character of a prompt where the context of the first encoder ends, None for a prompt that fits. Any thread."""
-        return self._cut(prompt)
+    def length(self, prompt: str) -> Length:
+        """In chunks of the encoders' context, and where it is cut. Any thread."""
+        return self._divider(self._parts.parse_prompt(prompt))
+
+    def _named(self, parsed: Weighted) -> list[Embedding]:
+        return self._parts.embeddings.named(" ".join(text for text, _ in parsed.fragments))
 
     @cached_property
-    def _cut(self) -> Callable[[str], int | None]:
-        return cut_at(self._tokenizers[self._parts.text_parts[0]], self._parts.embedding_shape[0])
+    def _divider(self) -> Divider:
+        parts = self._parts
+        limit = 1 if parts.has_words else MAX_CHUNKS
+        return Divider(self._tokenizers[parts.text_parts[0]], parts.embedding_shape[0], parts.embeddings, limit)
 
     @cached_property
     def _names(self) -> dict[str, str]:

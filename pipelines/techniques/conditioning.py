@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -22,6 +22,8 @@ from pipelines.values.settings import Settings
 Read = Callable[[str], tuple[str, tuple[PictureStyle, ...]]]
 """A prompt to (the prompt without names of styles, the styles)."""
 
+Alike = Callable[["Text", "Text"], "tuple[Text, Text]"]
+
 CACHED_PROMPTS = 256  # SD 1.5: 77·768 floats = 0.24 MB each, 60 MB at most
 CACHED_CONDITIONS = 64
 CACHED_LEVELS = 16  # of one condition; SDXL: 28,000 floats = 0.1 MB each
@@ -31,8 +33,8 @@ CACHED_LEVELS = 16  # of one condition; SDXL: 28,000 floats = 0.1 MB each
 class Text:
     """A prompt as the networks take it.
 
-    encoded: the text encoders' embedding [L, D], and for a model that takes it the pooled text [P]. style: of the painter that
-    follows the decoder; None for a picture that is not painted.
+    encoded: the text encoders' embedding [n·L, D] of n chunks, and for a model that takes it the pooled text [P]. style: of the
+    painter that follows the decoder; None for a picture that is not painted.
     """
 
     encoded: tuple[Tensor, ...]
@@ -43,7 +45,7 @@ class Text:
 class Condition:
     """What the UNet takes for one row beside latent and timestep.
 
-    embedding: [L, D]. added: what else the UNet takes of pooled text [P], time ids [6], guidance embedding [W], in this order.
+    embedding: [n·L, D]. added: what else the UNet takes of pooled text [P], time ids [6], guidance embedding [W], in this order.
     guidance: γ in the guidance embedding, None for a model without one. style: of the painter, None for none.
     modulations:
     the modulations [M] computed from it so far, by timestep.
@@ -79,7 +81,7 @@ class Additions:
         """The text of the negative row."""
         if self.empty_is_zero and not settings.negative.strip():
             return prompts.blank()
-        return prompts(settings.negative)
+        return prompts(settings.negative, skip=settings.clip_skip)
 
     def complete(self, text: Text, settings: Settings) -> Condition:
         """The condition of a row with this text."""
@@ -125,7 +127,8 @@ class PromptCache:
     """Remembers the texts of the most recently used prompts, for all sessions of a pipeline."""
 
     def __init__(self, encode: Callable[..., Text], limit: int = CACHED_PROMPTS) -> None:
-        """encode: called with the words, and with the styles that are named beside them, if there are any."""
+        """encode: called with the words, with the styles that are named beside them, if there are any, and with skip, the layers
+        of the text encoder that are left out, unless it is 0."""
         self._encode = encode
         self._limit = limit
         self._known: OrderedDict[Hashable, Text] = OrderedDict()
@@ -135,21 +138,21 @@ class PromptCache:
         """Forget all of them."""
         self._known.clear()
 
-    def __call__(self, prompt: str, read: Read | None = None) -> Text:
+    def __call__(self, prompt: str, read: Read | None = None, skip: int = 0) -> Text:
         """read: takes the names of a session's styles out of a prompt."""
         words = " ".join(prompt.split())
         words, named = (words, ()) if read is None else read(words)
-        if not named:
-            return self._remembered(words, lambda: self._encoded(words))
-        return self._remembered((words, named), lambda: self._encoded(words, named))
+        given = (named,) if named else ()
+        return self._remembered((words, *given, skip), lambda: self._encoded(words, *given, **({"skip": skip} if skip else {})))
 
     def blend(self, settings: Settings, read: Read | None = None) -> Text:
         """A session's prompt mixed with prompt_b by blend. read: as above."""
+        skip = settings.clip_skip
         if not settings.prompt_b or settings.blend == 0.0:
-            return self(settings.prompt, read)
+            return self(settings.prompt, read, skip)
         if settings.blend == 1.0:
-            return self(settings.prompt_b, read)
-        one, other = self(settings.prompt, read), self(settings.prompt_b, read)
+            return self(settings.prompt_b, read, skip)
+        one, other = self.alike(self(settings.prompt, read, skip), self(settings.prompt_b, read, skip))
         key = (one, other, settings.blend, settings.blend_mode)
         return self._remembered(key, lambda: mixed(one, other, settings.blend, settings))
 
@@ -157,9 +160,27 @@ class PromptCache:
         """A text of zeros, which SDXL was trained to take for no negative prompt."""
         return self._remembered(None, lambda: Text(tuple(map(torch.zeros_like, self("").encoded))))
 
-    def _encoded(self, words: str, *named: tuple[PictureStyle, ...]) -> Text:
+    def alike(self, a: Text, b: Text, keep: bool = True) -> tuple[Text, Text]:
+        """Both texts in the length of the longer one: the empty prompt follows the shorter one, as compel does it. keep: they are
+        texts that come again."""
+        length = max(a.encoded[0].shape[0], b.encoded[0].shape[0])
+        return self._padded(a, length, keep), self._padded(b, length, keep)
+
+    def _padded(self, text: Text, length: int, keep: bool) -> Text:
+        missing = length - text.encoded[0].shape[0]
+        if not missing:
+            return text
+
+        def padded() -> Text:
+            filler = (text if text is self._known.get(None) else self("")).encoded[0]
+            count = missing // filler.shape[0]
+            return replace(text, encoded=(torch.cat([text.encoded[0], *[filler] * count]), *text.encoded[1:]))
+
+        return self._remembered((text, length), padded) if keep else padded()
+
+    def _encoded(self, words: str, *named: tuple[PictureStyle, ...], **options: int) -> Text:
         self.encoded += 1
-        return self._encode(words, *named)
+        return self._encode(words, *named, **options)
 
     def _remembered(self, key: Hashable, make: Callable[[], Text]) -> Text:
         if key not in self._known:
@@ -180,9 +201,9 @@ class Travel:
     began: float = 0.0
     weight: float = 1.0
 
-    def at(self, target: Text, settings: Settings, now: float) -> Text:
+    def at(self, target: Text, settings: Settings, now: float, alike: Alike = lambda a, b: (a, b)) -> Text:
         """The text at `now` seconds: `target`, or on the way to it for settings.travel seconds after a change of
-        words. A change on the way sets out from where it is."""
+        words. A change on the way sets out from where it is. alike: two texts in the length of the longer one."""
         words = (settings.prompt, settings.prompt_b)
         if words != self.words:
             self.origin = self.current if settings.travel > 0 else None
@@ -193,7 +214,7 @@ class Travel:
         if self.weight == 1.0 or self.origin is None:
             self.origin, self.current = None, target
         else:
-            self.current = mixed(self.origin, target, self.weight, settings)
+            self.current = mixed(*alike(self.origin, target), self.weight, settings)
         return self.current
 
 

@@ -1,7 +1,7 @@
 """The syntax of prompts for Stable Diffusion, as AUTOMATIC1111's web page introduced it. Pure.
 
-(word) weighs 1.1, ((word)) 1.21, [word] 1/1.1, (word:1.3) 1.3; a backslash makes a bracket a character. Other syntax is removed
-and listed: <lora:NAME:1>, BREAK, AND, [a|b] and [a:b:0.5].
+(word) weighs 1.1, ((word)) 1.21, [word] 1/1.1, (word:1.3) 1.3; a backslash makes a bracket a character. BREAK begins a new part,
+which the text encoder reads by itself. Other syntax is removed and listed: <lora:NAME:1>, AND, [a|b] and [a:b:0.5].
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ MAX_WEIGHT = 4.0
 TOKEN = re.compile(r"\\[()\[\]\\]|:\s*[+-]?(?:\d+\.?\d*|\.\d+)\s*\)|[()\[\]]|[^\\()\[\]:]+|.", re.DOTALL)
 REMOVED = (
     (re.compile(r"<[a-z]+:[^<>]*>", re.IGNORECASE), "give LoRAs by --lora or on the page"),
-    (re.compile(r"\bBREAK\b"), "a prompt is one part"),
-    (re.compile(r"\bAND\b(?::\s*[\d.]+)?"), "mix two prompts by prompt_b and blend"),
+    (re.compile(r"\bAND\b(?::\s*[\d.]+)?"), "a picture has one prompt; mix two by prompt_b and blend, or use BREAK"),
     (re.compile(r"(?<!\\)\[[^\[\]]*(?<!\\)[|:][^\[\]]*\]"), "a prompt does not change from step to step"),
 )
 """What is removed → what to do instead."""
+
+BREAK = re.compile(r"\bBREAK\b")
+Fragments = tuple[tuple[str, float], ...]
+"""Texts with their weights, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +38,20 @@ class Unsupported:
 
 @dataclass(frozen=True, slots=True)
 class Weighted:
-    """A prompt as texts with their weights, in order, and what was removed from it."""
+    """A prompt as parts, each of texts with their weights, and what was removed from it. Without a word it has no part."""
 
-    fragments: tuple[tuple[str, float], ...]
+    parts: tuple[Fragments, ...]
     unsupported: tuple[Unsupported, ...] = ()
+
+    @property
+    def fragments(self) -> Fragments:
+        """Of all parts."""
+        return tuple(fragment for part in self.parts for fragment in part)
 
     @property
     def plain(self) -> str:
         """The prompt without weights and brackets."""
-        return " ".join("".join(text for text, _ in self.fragments).split())
+        return " ".join(" ".join("".join(text for text, _ in part) for part in self.parts).split())
 
     @property
     def weighs(self) -> bool:
@@ -83,7 +91,7 @@ def parse(prompt: str) -> Weighted:
         multiply(start, STEP)
     for start in square_brackets:
         multiply(start, 1 / STEP)
-    return Weighted(_joined(found), tuple(unsupported))
+    return Weighted(tuple(filter(None, map(_joined, _divided(found)))), tuple(unsupported))
 
 
 def _removed(prompt: str) -> tuple[str, list[Unsupported]]:
@@ -95,7 +103,18 @@ def _removed(prompt: str) -> tuple[str, list[Unsupported]]:
     return prompt, [one for _, one in sorted(places, key=lambda place: place[0])]
 
 
-def _joined(found: list[list[str | float]]) -> tuple[tuple[str, float], ...]:
+def _divided(found: list[list[str | float]]) -> list[list[list[str | float]]]:
+    """The fragments between the BREAKs, which may stand within brackets."""
+    parts: list[list[list[str | float]]] = [[]]
+    for text, weight in found:
+        for index, piece in enumerate(BREAK.split(str(text))):
+            if index:
+                parts.append([])
+            parts[-1].append([piece, weight])
+    return parts
+
+
+def _joined(found: list[list[str | float]]) -> Fragments:
     """Neighbours of one weight together, and blanks with what is before them."""
     merged: list[tuple[str, float]] = []
     for text, weight in ((str(text), float(weight)) for text, weight in found):

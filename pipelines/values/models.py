@@ -73,8 +73,8 @@ class ModelInfo:
     """The parts of a model, and the facts that a user needs to choose it.
 
     base: folder in the diffusers layout, or a single .safetensors file. unet, autoencoder: replace the base's. loras: fused at
-    load. controls: ControlNets or T2I-Adapters; picture: an adapter for picture prompts. prediction: overrides the scheduler's
-    configuration.
+    load. controls: ControlNets or T2I-Adapters; picture: an adapter for picture prompts. embeddings: textual inversions, files or
+    folders. prediction: overrides the scheduler's configuration.
     shift: factor of the timestep that the network gets as input. trained_timesteps: the only trained ones, () for all.
     native_size: in pixels. max_steps: the useful maximum. guidance_trained: whether training dropped prompts; without that,
     guidance makes noise. advice: on guidance and strength. examples: prompts, if the folder has no list of looks. source: of
@@ -98,6 +98,7 @@ class ModelInfo:
     loras: tuple[Lora, ...] = ()
     controls: tuple[Control, ...] = ()
     picture: PictureAdapter | None = None
+    embeddings: tuple[Location, ...] = ()
     advice: str = ""
     source: str = ""
     licence_confirmed: bool = False

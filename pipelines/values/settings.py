@@ -158,6 +158,9 @@ class Settings:
     blend_mode: str = choice("linear", ("linear", "spherical"), "How two prompts are mixed.")
     travel: float = number(0.0, 0.0, 60.0, "Seconds for the transition to a changed prompt; 0 is at once.")
     negative: str = text("", "Description of what the picture shall not show; needs guidance.")
+    clip_skip: int = integer(
+        0, 0, 11, "Layers left out at the end of the text encoder, as diffusers counts: 1 takes the states of the last but one."
+    )
     guidance: float = number(1.5, 0.0, 10.0, "Guidance scale γ of the guidance mode; 1 is the conditional prediction itself.")
     guidance_mode: str = choice(
         "none",

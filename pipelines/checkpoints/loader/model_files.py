@@ -12,8 +12,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pipelines.checkpoints.loader import embeddings
 from pipelines.checkpoints.loader.configs import AUTOENCODERS, pools_text
 from pipelines.checkpoints.loader.control import ControlFolder, adapter_places
+from pipelines.checkpoints.loader.embeddings import Embeddings
 from pipelines.checkpoints.loader.files import read_header
 from pipelines.checkpoints.loader.folder import FolderCheckpoint
 from pipelines.checkpoints.loader.hub import locate
@@ -25,6 +27,9 @@ from pipelines.checkpoints.loader.unet_config import SPATIAL_FACTOR, Beside, bes
 from pipelines.techniques.edm import data_deviation, is_edm
 from pipelines.values.models import Hub, ModelInfo, PictureAdapter
 from pipelines.values.types import ModelError
+
+WORDS = "words/words.json"
+"""The table of words in a model's folder (words.py)."""
 
 CALIBRATION = "calibration"
 """Folder of the calibration pictures for int8, beside the weights."""
@@ -42,7 +47,7 @@ class ModelFiles:
     """
 
     def __init__(self, info: ModelInfo, offline: bool = False) -> None:
-        self.info = info
+        self.info, self._offline = info, offline
         base = locate(info.base, offline)
         is_file = base.suffix == ".safetensors" or base.is_file()
         self.checkpoint = (
@@ -62,6 +67,8 @@ class ModelFiles:
             raise ModelError(f"{self.name}: autoencoder {self.vae_config.get('_class_name')!r} is not one of {kinds}")
         self.vocabulary = info.vocabulary
         self._check_sizes()
+        if info.embeddings:
+            self.embeddings  # noqa: B018 - raises
         self.control_files = tuple(
             ControlFolder(locate(use.location, offline), self._plain_unet, use.map, use.weight) for use in info.controls
         )
@@ -243,6 +250,34 @@ class ModelFiles:
     def reads_styles(self) -> bool:
         """Whether pictures can be read as styles of the painter."""
         return self.has_painter and "style_reader" in self.checkpoint.configs
+
+    @property
+    def has_words(self) -> bool:
+        """Whether it has a table of words, which replaces the syntax of prompts."""
+        return isinstance(self.checkpoint, FolderCheckpoint) and self.checkpoint.folder.has(WORDS)
+
+    @property
+    def text_parts(self) -> tuple[str, ...]:
+        """The text encoders, in the order in which their hidden states stand side by side."""
+        return ("text_encoder",) if self.pooled_size is None else ("text_encoder", "text_encoder_2")
+
+    @property
+    def max_clip_skip(self) -> int:
+        """How many layers of the text encoder may be left out: one remains. None of a model with a table of words."""
+        layers = min(int(self.checkpoint.configs[part]["num_hidden_layers"]) for part in self.text_parts)
+        return 0 if self.has_words else max(0, layers - (1 if self.pooled_size is None else 2))
+
+    @cached_property
+    def embeddings(self) -> Embeddings:
+        """The textual inversions that prompts may name: those of the model's name, then those of the folder beside its weights.
+        Raises ModelError for one of the name that is not for this model."""
+        if self.has_words:
+            return Embeddings()
+        home = self.checkpoint.folder.path("") if isinstance(self.checkpoint, FolderCheckpoint) else self.checkpoint.path.parent
+        widths = {part: int(self.checkpoint.configs[part]["hidden_size"]) for part in self.text_parts}
+        given = [locate(place, self._offline) for place in self.info.embeddings]
+        folders = [*(path for path in given if path.is_dir()), home / embeddings.FOLDER]
+        return embeddings.all_of(folders, [path for path in given if not path.is_dir()], widths)
 
     def plan(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """(part, configuration) of UNet, autoencoder, painter and style reader."""

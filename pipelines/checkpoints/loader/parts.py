@@ -23,7 +23,6 @@ from pipelines.checkpoints.loader.model_files import FUSED, ModelFiles, hash_fil
 from pipelines.checkpoints.loader.picture import PictureEncoder
 from pipelines.checkpoints.loader.style_reading import StyleReading, reading
 from pipelines.checkpoints.loader.weights_of_words import WeightedTexts
-from pipelines.checkpoints.loader.words import FILE as WORDS
 from pipelines.checkpoints.loader.words import read_words
 from pipelines.networks.modulation import FractionalTimesteps
 from pipelines.techniques import edm, schedule
@@ -163,11 +162,6 @@ class ModelParts(ModelFiles):
                 )
         return StyleBook(self.vocabulary.painted, self.style_table)
 
-    @property
-    def text_parts(self) -> tuple[str, ...]:
-        """The text encoders, in the order in which their hidden states stand side by side."""
-        return ("text_encoder",) if self.pooled_size is None else ("text_encoder", "text_encoder_2")
-
     @cached_property
     def text_fingerprint(self) -> str:
         """Changes whenever weights, configuration or tokenizer of a text encoder change, or the code that makes one of them."""
@@ -196,14 +190,14 @@ class ModelParts(ModelFiles):
 
     @cached_property
     def encode_weighted(self) -> WeightedTexts:
-        """Prompts with weights of words. Reads the text encoders once more, for torch."""
-        encoders = []
+        """Prompts with what their syntax gives. Reads the text encoders once more, for torch."""
+        encoders = {}
         for part in self.text_parts:
             tokenizer, encoder = self.checkpoint.text_encoder(part)
             self.adapted.add_to(part, encoder, torch_only=True)
             tokenizer.model_max_length = self.embedding_shape[0]
-            encoders.append((tokenizer, encoder))
-        return WeightedTexts(encoders, self.pooled_size is not None)
+            encoders[part] = (tokenizer, encoder)
+        return WeightedTexts(encoders, self.pooled_size is not None, self.embeddings)
 
     @cached_property
     def encode_prompt(self) -> text.Encode:
@@ -214,9 +208,8 @@ class ModelParts(ModelFiles):
         )
 
     def parse_prompt(self, words: str) -> Weighted:
-        """The weights of a prompt's words, from its syntax. A model with a table of words has none: its prompts are its own."""
-        folder = self.checkpoint.folder if isinstance(self.checkpoint, FolderCheckpoint) else None
-        return Weighted(((words, 1.0),)) if folder is not None and folder.has(WORDS) else parse(words)
+        """The parts and weights of a prompt, from its syntax. A model with a table of words has none: its prompts are its own."""
+        return Weighted((((words, 1.0),),) if words else ()) if self.has_words else parse(words)
 
     @cached_property
     def read_words(self) -> Callable[[str], Reading]:

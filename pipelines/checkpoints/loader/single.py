@@ -43,7 +43,7 @@ class SingleFileCheckpoint:
             raise ModelError(f"{path}: no such model file")
         if path.suffix != ".safetensors":
             raise ModelError(f"{path.name}: only .safetensors files are loaded; opening other files may run code")
-        self.name = path.name
+        self.name, self.path = path.name, path
         self.file = read_weights([path], path.name)
         self.family = family_of(self.file.tensors, self.name, needs_autoencoder)
         layout = LAYOUTS[self.family]

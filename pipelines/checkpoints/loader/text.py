@@ -60,24 +60,6 @@ def unpacked(content: bytes) -> Tokenize:
     return lambda prompt: torch.tensor([tokenizer.encode(prompt).ids])
 
 
-def cut_at(content: bytes, length: int) -> Callable[[str], int | None]:
-    """For the tokenizer of `packed`: prompt to the character where `length` tokens end, None for a prompt that fits.
-
-    Any thread: this tokenizer never cuts or pads.
-    """
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_str(content.decode())
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-
-    def cut(prompt: str) -> int | None:
-        places = tokenizer.encode(prompt, add_special_tokens=False).offsets
-        return None if len(places) <= length - 2 else int(places[length - 2][0])
-
-    return cut
-
-
 def combined(tokenizers: Sequence[Tokenize], encoders: Sequence[Callable[[Tensor], tuple[Tensor, ...]]]) -> Encode:
     """Hidden states of all encoders side by side, and the last one's pooled text where it has one."""
 

@@ -7,13 +7,13 @@ from typing import Any
 
 from pipelines.checkpoints.loader import networks
 from pipelines.checkpoints.loader.files import Folder
+from pipelines.checkpoints.loader.model_files import WORDS as FILE
 from pipelines.techniques.free_words.lexicon import Lexicon, Phrase
 from pipelines.techniques.free_words.meanings import Meanings
 from pipelines.techniques.free_words.reader import Reader
 from pipelines.values.types import ModelError
 from pipelines.values.vocabulary import Vocabulary
 
-FILE = "words/words.json"
 PHRASES = ("own", "aliases")
 LISTS = ("general", "glue", "subjects", "fillers", "parts", "vocabulary", "prompts")
 TENSORS = ("vectors", "weights", "anchors", "owners")

@@ -26,6 +26,7 @@ class Parts(SimpleNamespace):
         super().__init__(
             w_size=None,
             empty_is_zero=False,
+            embedding_shape=(2, 3),
             picture_tokens=picture_tokens,
             encoded=[],
             pictures=0,

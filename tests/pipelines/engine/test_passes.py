@@ -1,5 +1,6 @@
 """Rows through the graphs: who shares a call, and what each graph is given."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +10,7 @@ from torch import Tensor
 from pipelines.engine.conditioner import Conditioning
 from pipelines.engine.passes import Passes, RowInput
 from pipelines.engine.rows import AssumedKeys, Row
+from pipelines.graphs.graphs import GraphKey
 from pipelines.techniques.conditioning import Condition
 from pipelines.techniques.schedule import from_config
 from pipelines.techniques.stream_batch import InFlight
@@ -24,9 +26,13 @@ class Graphs:
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, int | None, tuple[Tensor, ...]]] = []
-        self.parts = SimpleNamespace(pooled_size=None, inside=None, takes_maps=False)
+        self.parts = SimpleNamespace(pooled_size=None, inside=None, takes_maps=False, embedding_shape=(5, 3))
+        self.unready: set[GraphKey] = set()
 
-    def run(self, part: str, inputs: tuple[Tensor, ...], branch: int | None = None) -> tuple[Tensor, ...]:
+    def ready(self, key: GraphKey) -> bool:
+        return key not in self.unready
+
+    def run(self, part: str, inputs: tuple[Tensor, ...], branch: int | None = None, chunks: int = 1) -> tuple[Tensor, ...]:
         self.calls.append((part, branch, inputs))
         if part == "modulate":
             return (inputs[0].float()[:, None],)
@@ -115,3 +121,23 @@ def test_tokens_of_a_picture_prompt_follow_the_text(graphs: Graphs) -> None:
     embedding = graphs.calls[-1][2][2]
     assert embedding.shape == (2, 8, 3)
     assert (embedding[0, 5:] != 0).any() and torch.equal(embedding[1, 5:], nothing)
+
+
+def long(chunks: int) -> Conditioning:
+    return replace(conditioning(), prompt=Condition(torch.arange(chunks * 15.0).reshape(-1, 3)), chunks=chunks)
+
+
+def test_rows_of_one_length_share_a_call(passes: Passes, graphs: Graphs) -> None:
+    made = passes.predict([given(1, long(2)), given(2, conditioning()), given(3, long(2)), given(4, long(3))])
+    assert [one.output.flatten()[0].item() for one in made] == [1, 2, 3, 4]
+    lengths = [(inputs[0].shape[0], inputs[2].shape[1]) for part, _, inputs in graphs.calls if part == "full"]
+    assert lengths == [(2, 10), (1, 5), (1, 15)]
+    texts = [inputs[1].shape[1] for part, _, inputs in graphs.calls if part == "modulate"]
+    assert set(texts) == {5}, "it takes one chunk"
+
+
+def test_the_first_chunk_counts_alone_until_the_graph_for_all_is_ready(passes: Passes, graphs: Graphs) -> None:
+    graphs.unready.add(GraphKey("full", 1, None, 2))
+    passes.predict([given(1, long(2)), given(2, conditioning())])
+    ((_, _, inputs),) = [call for call in graphs.calls if call[0] == "full"]
+    assert inputs[2].shape == (2, 5, 3) and torch.equal(inputs[2][0], long(2).prompt.embedding[:5])

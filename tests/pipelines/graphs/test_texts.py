@@ -34,9 +34,11 @@ def test_graphs_give_the_text_that_torch_gives(model: Path, tmp_path: Path) -> N
     eager = Texts(parts, EagerBackend(torch.device("cpu"), torch.bfloat16))
     for prompt in PROMPTS:
         expected = parts.encode_prompt(prompt)
-        assert [tuple(value.shape) for value in expected] == [tuple(value.shape) for value in made(prompt)]
-        torch.testing.assert_close(made(prompt), expected, rtol=0, atol=2e-3)  # weights are kept in half precision
-        torch.testing.assert_close(eager(prompt), expected, rtol=0, atol=0)
+        assert [tuple(value.shape) for value in expected] == [tuple(value.shape) for value in made._encode(prompt)]
+        torch.testing.assert_close(made._encode(prompt), expected, rtol=0, atol=2e-3)  # weights are kept in half precision
+        torch.testing.assert_close(eager._encode(prompt), expected, rtol=0, atol=0)
+        if made.length(prompt).chunks == 1:
+            torch.testing.assert_close(made(prompt), made._encode(prompt), rtol=0, atol=0)
 
 
 def test_a_later_start_reads_no_encoder_and_no_tokenizer(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -165,3 +165,42 @@ def test_a_style_is_mixed_with_its_prompt_and_stays_with_its_condition() -> None
     travel.at(cache("brush"), arriving, 1.0)
     half = travel.at(cache("brush"), arriving, 2.0)
     assert half.style is not None and half.style.amount == 0.5
+
+
+def chunked(prompt: str, skip: int = 0) -> Text:
+    """A chunk [3, 5] for each word, and a pooled text [4]."""
+    words = prompt.split() or [""]
+    return Text((torch.cat([embed(f"{word}{skip or ''}").encoded[0] for word in words]), embed(words[0]).encoded[1]))
+
+
+def test_the_empty_prompt_fills_up_the_shorter_of_two_texts() -> None:
+    cache = PromptCache(chunked)
+    a, b = cache.alike(cache("a"), cache("b c d"))
+    empty = embed("").encoded[0]
+    assert torch.equal(a.encoded[0], torch.cat([embed("a").encoded[0], empty, empty]))
+    assert torch.equal(a.encoded[1], embed("a").encoded[1]) and b is cache("b c d")
+    assert cache.alike(cache("a"), cache("b c d"))[0] is a, "it comes again, so what was computed from it counts"
+    zero = cache.alike(cache.blank(), cache("b c d"))[0]
+    assert zero.encoded[0].shape == (9, 5) and not zero.encoded[0].any()
+    settings = Settings().patched({"prompt": "a", "prompt_b": "b c", "blend": 0.5})
+    assert cache.blend(settings).encoded[0].shape == (6, 5)
+
+
+def test_travel_between_texts_of_two_lengths() -> None:
+    cache, travel, settings = PromptCache(chunked), Travel(), Settings().patched({"prompt": "a", "travel": 2.0})
+    travel.at(cache("a"), settings, 0.0, cache.alike)
+    there = settings.patched({"prompt": "b c"})
+    travel.at(cache("b c"), there, 1.0, cache.alike)
+    half = travel.at(cache("b c"), there, 2.0, cache.alike)
+    torch.testing.assert_close(half.encoded, between(*cache.alike(cache("a"), cache("b c")), 0.5))
+    assert travel.at(cache("b c"), there, 3.0, cache.alike) is cache("b c")
+    back = settings.patched({"prompt": "a"})
+    travel.at(cache("a"), back, 4.0, cache.alike)
+    assert travel.at(cache("a"), back, 9.0, cache.alike) is cache("a"), "short again at the end"
+
+
+def test_layers_that_are_left_out_make_another_text() -> None:
+    cache = PromptCache(chunked)
+    settings = Settings().patched({"prompt": "a", "negative": "b", "clip_skip": 2})
+    assert equal(cache.blend(settings), chunked("a", 2)) and equal(cache.blend(settings.patched({"clip_skip": 0})), chunked("a"))
+    assert equal(Additions().negative(cache, settings), chunked("b", 2))
