@@ -20,7 +20,10 @@ HEAD = """# Models
     `owner/name/file.safetensors` with its strength; textual inversions (`+embedding=`, a file or a folder); or a prediction
   type (`+epsilon`, `+v_prediction`, `+sample`).
 
-A part `+vae=` or `+unet=` (folder, file or hub id) replaces the model's own autoencoder or UNet.
+A part `+vae=` or `+unet=` (folder, file or hub id) replaces the model's own autoencoder or UNet. A UNet or a LoRA that was
+distilled to a few timesteps works at these only: `+timesteps=999,749,499,249` states them. Rill knows those of DMD2,
+SDXL-Lightning and Hyper-SDXL's one-step UNet by the beginning of the published file's name (`dmd2_sdxl_4step...`); `--check`
+shows them.
 
 `app.py models` lists the models. `app.py models --check MODEL` identifies a model and reports whether it would load.
 
@@ -34,8 +37,8 @@ file; all on miniatures that those libraries saved. "header": `--check` finds it
 | SD 1.5, SD 2, SDXL, LCM, SDXS; folder or single file, fp16, sharded | loads | pipeline |
 | EDM: Playground 2.5, CosXL; v-prediction by tensor, modelspec or kohya's metadata | loads | pipeline |
 | fp8 (e4m3, e5m2), ComfyUI's scaled fp8; with LoRAs | loads | pipeline |
-| single file without autoencoder, `+vae=`, TAESD as one file | loads | weights |
-| UNet alone by `+unet=`: diffusers, original, ComfyUI's split | loads, trained timesteps are not known | weights |
+| single file or folder without autoencoder, `+vae=` (folder, file, hub), TAESD as one file | loads | weights |
+| UNet alone by `+unet=`: diffusers, original, ComfyUI's split; trained timesteps by name or `+timesteps=` | loads | weights |
 | LoRA, DoRA: diffusers, kohya, OneTrainer, peft's own file | loads | pipeline, weights |
 | LoHa, LoKr: peft, LyCORIS' names | loads | weights |
 | OneTrainer's bundled embeddings | LoRA loads, embeddings are stated as not used | log, header |

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipelines.checkpoints.registry import EXTRAS, REGISTRY
+from pipelines.checkpoints.registry import DISTILLED, EXTRAS, REGISTRY
 from pipelines.values.models import HUB_ID, REVISION, Control, Extra, Hub, Location, Lora, ModelInfo, PictureAdapter
 from pipelines.values.settings import MAPS
 from pipelines.values.types import LoraUse, ModelError
@@ -15,6 +16,8 @@ from pipelines.values.types import LoraUse, ModelError
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 MAX_STRENGTH = 4.0
 MAX_CONTROLS = 4
+MAX_TIMESTEPS = 8
+LAST_TIMESTEP = 999
 GIVEN = ("control=", "picture=", "encoder=", "vae=", "unet=", "embedding=")
 """Beginnings of parts that are given by a path or hub id."""
 
@@ -24,6 +27,7 @@ ONCE = {
     "encoder": "picture encoder",
     "autoencoder": "autoencoder",
     "prediction": "prediction type",
+    "timesteps": "list of timesteps",
 }
 """Kinds of parts of which a model takes one only."""
 
@@ -40,7 +44,7 @@ def describe(name: str) -> ModelInfo:
     ControlNets or T2I-Adapters ("control=" and a folder, file or hub id, or a registered one), each with the map that it
     follows and its weight (":canny:0.5"); an adapter for picture prompts ("picture=" and its file, or the folder of it, with
     image_encoder/ there or in models/ beside, or named by "encoder="); textual inversions ("embedding=" and a file or a folder);
-    or a prediction type.
+    the timesteps that a distilled UNet was trained at ("timesteps=999,749"); or a prediction type.
     """
     if name in REGISTRY:
         return _pinned(REGISTRY[name])
@@ -52,7 +56,40 @@ def describe(name: str) -> ModelInfo:
     for extra in extras:
         info = _with(info, extra)
     _check_maps(info)
+    info = _as_trained(info)
     return dataclasses.replace(info, name=name if len(name) < 80 else info.name) if extras else info
+
+
+def _as_trained(info: ModelInfo) -> ModelInfo:
+    """`info` with what is known of a published UNet or LoRA by its file's name, unless the entry or its name states it."""
+    if info.trained_timesteps:
+        return info
+    for place in (info.unet, *(lora.location for lora in info.loras)):
+        name = (place.file or place.repo) if isinstance(place, Hub) else "" if place is None else place.name
+        for start, timesteps, prediction in DISTILLED:
+            if name.rpartition("/")[2].lower().startswith(start):
+                info = _trained(info, timesteps)
+                return dataclasses.replace(info, prediction=info.prediction or prediction, guidance_trained=False)
+    return info
+
+
+def _trained(info: ModelInfo, timesteps: tuple[int, ...]) -> ModelInfo:
+    return dataclasses.replace(info, trained_timesteps=timesteps, max_steps=len(timesteps))
+
+
+def _timesteps(given: str) -> tuple[int, ...]:
+    """ "999,749" as numbers. Raises ModelError."""
+    try:
+        found = tuple(int(number) for number in given.split(","))
+    except ValueError:
+        found = ()
+    falls = all(later < earlier for earlier, later in itertools.pairwise(found))
+    if not (1 <= len(found) <= MAX_TIMESTEPS and falls and found[0] <= LAST_TIMESTEP and found[-1] >= 0):
+        raise ModelError(
+            f"'timesteps={given}': 1 to {MAX_TIMESTEPS} whole numbers that fall, from {LAST_TIMESTEP} to 0, are allowed: "
+            "timesteps=999,749,499,249"
+        )
+    return found
 
 
 def _check_maps(info: ModelInfo) -> None:
@@ -194,6 +231,8 @@ def _with(info: ModelInfo, extra: str) -> ModelInfo:
         return dataclasses.replace(info, autoencoder=location) if part == "vae" else dataclasses.replace(info, unet=location)
     if equals and part == "embedding":
         return dataclasses.replace(info, embeddings=(*info.embeddings, _part_location(where)))
+    if equals and part == "timesteps":
+        return _trained(info, _timesteps(where))
     if equals and part in ("control", "picture", "encoder"):
         return _conditioned(info, part, where)
     if (known := EXTRAS.get(extra.partition(":")[0])) is not None and known.kind == "control":

@@ -42,6 +42,18 @@ POCKET = ModelInfo(
 
 PROMPTS = ("oil painting, thick brush strokes", "a marble statue, studio light", "anime, cel shading", "an old photograph, 1920")
 
+DISTILLED: tuple[tuple[str, tuple[int, ...], str | None], ...] = (
+    (r"dmd2_sdxl_4step", (999, 749, 499, 249), None),
+    (r"dmd2_sdxl_1step", (399,), None),
+    (r"sdxl_lightning_1step_unet_x0", (999,), "sample"),
+    (r"sdxl_lightning_2step", (999, 499), None),
+    (r"sdxl_lightning_4step", (999, 749, 499, 249), None),
+    (r"sdxl_lightning_8step", (999, 874, 749, 624, 499, 374, 249, 124), None),
+    (r"hyper-sdxl-1step-unet", (800,), None),
+)
+"""Beginning of the name of a published UNet or LoRA, in lower case → the timesteps that it was trained at, and what it predicts
+where that is not the base's. Sources: the model cards, arXiv 2405.14867, 2402.13929, 2404.13686."""
+
 _MODELS = (
     POCKET,
     ModelInfo(

@@ -34,15 +34,20 @@ CLASSES: dict[str, tuple[str, ...]] = {
 class FolderCheckpoint:
     """A folder with checked layout, classes and headers; no weights are loaded yet. Raises ModelError."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, needs_autoencoder: bool = True) -> None:
         if not path.is_dir():
             raise ModelError(f"{path}: no such model folder")
         self.folder = Folder(path)
         self.name = self.folder.name
         self.index = self._read_index()
-        for part in PARTS:
+        has_vae = self.folder.has("vae/config.json") and not identify.absent(self.index.get("vae"))
+        if needs_autoencoder and not has_vae and not self.folder.has("vae"):
+            raise ModelError(f"{self.name}: contains no autoencoder (vae/); add one by +vae=FILE, +taesd or +taesdxl")
+        parts = [part for part in PARTS if part != "vae" or needs_autoencoder or has_vae]
+        for part in parts:
             self._check_part(part)
-        self.configs = {part: self.folder.json(f"{part}/config.json") for part in ("unet", "vae", "text_encoder")}
+        networks = [part for part in parts if part in ("unet", "vae", "text_encoder")]
+        self.configs = {part: self.folder.json(f"{part}/config.json") for part in networks}
         config = self.folder.json("scheduler/scheduler_config.json")
         self.scheduler = scheduler.completed(config, self.index["scheduler"][1], f"{self.name}/scheduler_config.json")
         if pools_text(self.configs["unet"]):
@@ -68,7 +73,7 @@ class FolderCheckpoint:
         yield from self.weights[part].files
 
     def digest(self, part: str) -> bytes:
-        return hashlib.sha256(json.dumps(self.configs[part], sort_keys=True).encode()).digest()
+        return hashlib.sha256(json.dumps(self.configs.get(part), sort_keys=True).encode()).digest()
 
     def network(self, part: str) -> nn.Module:
         """The network of a part: unet, vae, painter or style_reader."""

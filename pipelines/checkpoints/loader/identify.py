@@ -51,12 +51,15 @@ NAMED = (
     ("lokr_w", "a LoKr", "add it to a model by +FILE"), ("lora", "a LoRA", "add it to a model by +FILE"),
     ("string_to_param", "a textual inversion", RUNS), ("emb_params", "a textual inversion", RUNS),
     ("clip_g", "a textual inversion for SDXL", RUNS),
-    ("decoder.conv_in", "an autoencoder alone", "name a whole model"),
-    ("resnets.0.time_emb_proj", "a UNet alone, without text encoder and autoencoder", "name a folder in the diffusers layout"),
-    ("input_blocks.", "a UNet alone, without text encoder and autoencoder", "name a whole model"),
+    ("decoder.conv_in", "an autoencoder alone", "add it to a model by +vae=FILE"),
+    ("resnets.0.time_emb_proj", "a UNet alone, without text encoder and autoencoder", "add it to a model by +unet=FILE"),
+    ("input_blocks.", "a UNet alone, without text encoder and autoencoder", "add it to a model by +unet=FILE"),
     ("text_model.", "a text encoder alone", "name a whole model"), ("transformer_blocks.", "a transformer", RUNS),
 )  # fmt: skip
 """Part of a tensor's name → (what the file is, what would work); the first that is found counts."""
+
+ADDED_BY = {"UNet2DConditionModel": "+unet=FOLDER", "AutoencoderKL": "+vae=FOLDER", "AutoencoderTiny": "+vae=FOLDER"}
+"""Classes of networks that replace those of a model → how."""
 
 QUANTISED_DTYPES = ("I8", "U8", "BOOL", "I16", "U16", "I32", "U32", "I64", "U64")
 
@@ -96,7 +99,7 @@ def check_index(index: Mapping[str, Any], names: Iterable[str], label: str) -> N
         raise ModelError(f"{label}: is an OpenVINO export; name the model that it was exported from, Rill makes its own graphs")
     if kind.startswith("Onnx") or any(name.endswith(".onnx") for name in found):
         raise ModelError(f"{label}: is an ONNX export; name the model that it was exported from, Rill makes its own graphs")
-    if kind.startswith("StableDiffusionXL") and _absent(index.get("text_encoder")) and not _absent(index.get("text_encoder_2")):
+    if kind.startswith("StableDiffusionXL") and absent(index.get("text_encoder")) and not absent(index.get("text_encoder_2")):
         raise ModelError(f"{label}: is the SDXL refiner ({kind}); {RUNS}")
     matches = [start for start in PIPELINES if kind.startswith(start)]
     if matches:
@@ -114,6 +117,8 @@ def of_folder(names: Iterable[str], config: Mapping[str, Any]) -> str:
         return "it is a LoRA; add it to a model by +FOLDER"
     if str(kind).startswith("ControlNet") or kind == "T2IAdapter":
         return f"it is a {'ControlNet' if kind != 'T2IAdapter' else 'T2I-Adapter'}; add it to a model by +control=FOLDER"
+    if kind in ADDED_BY:
+        return f"it is a part of a model, {kind}, alone; name the folder above it, or add it to a model by {ADDED_BY[str(kind)]}"
     if kind:
         return f"it is a part of a model, {kind}, alone; name the folder above it"
     if any(name.startswith("openvino_") for name in found):
@@ -146,5 +151,6 @@ def check_dtypes(tensors: Mapping[str, Any], label: str) -> None:
         )
 
 
-def _absent(entry: Any) -> bool:
+def absent(entry: Any) -> bool:
+    """Whether an entry of model_index.json names no part."""
     return entry is None or (isinstance(entry, list) and entry[1:] == [None])

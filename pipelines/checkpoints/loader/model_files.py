@@ -22,7 +22,7 @@ from pipelines.checkpoints.loader.hub import locate
 from pipelines.checkpoints.loader.lora import LoraFile
 from pipelines.checkpoints.loader.picture import PictureFiles
 from pipelines.checkpoints.loader.replacement import Replacement
-from pipelines.checkpoints.loader.single import SingleFileCheckpoint
+from pipelines.checkpoints.loader.single import SingleFileCheckpoint, usual_autoencoder
 from pipelines.checkpoints.loader.unet_config import SPATIAL_FACTOR, Beside, beside, check_autoencoder, check_unet
 from pipelines.techniques.edm import data_deviation, is_edm
 from pipelines.values.models import Hub, ModelInfo, PictureAdapter
@@ -51,13 +51,19 @@ class ModelFiles:
         base = locate(info.base, offline)
         is_file = base.suffix == ".safetensors" or base.is_file()
         self.checkpoint = (
-            SingleFileCheckpoint(base, info.prediction, info.autoencoder is None) if is_file else FolderCheckpoint(base)
+            SingleFileCheckpoint(base, info.prediction, info.autoencoder is None)
+            if is_file
+            else FolderCheckpoint(base, info.autoencoder is None)
         )
         self.name = self.checkpoint.name
         configs = self.checkpoint.configs
         self._unet = None if info.unet is None else Replacement(locate(info.unet, offline), "unet", configs["unet"])
         other = info.autoencoder
-        self._vae = None if other is None else Replacement(locate(other, offline), "vae", configs["vae"])
+        self._vae = (
+            None
+            if other is None
+            else Replacement(locate(other, offline), "vae", configs.get("vae") or usual_autoencoder(configs["unet"]))
+        )
         self.loras = self.lora_files(info, offline)
         self.branched = 0
         self.unet_config = self.checkpoint.configs["unet"] if self._unet is None else self._unet.config

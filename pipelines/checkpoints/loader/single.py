@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.checkpoints.loader import identify, scheduler
-from pipelines.checkpoints.loader.configs import MERGES, RUNS
+from pipelines.checkpoints.loader.configs import MERGES, RUNS, pools_text
 from pipelines.checkpoints.loader.files import TensorInfo, read_weights
 from pipelines.checkpoints.loader.unet_config import CHANNELS, beside
 from pipelines.values.models import ASSETS
@@ -121,6 +121,12 @@ class SingleFileCheckpoint:
         if empty:
             raise ModelError(f"{self.name}: its {part} misses {empty[0]}")
         return self.tokenizer(part), module.eval().requires_grad_(False)
+
+
+def usual_autoencoder(unet_config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of the autoencoder of a UNet's family, for a checkpoint without one."""
+    family = "sdxl" if pools_text(unet_config) else "sd15"
+    return read_json(LAYOUTS[family] / "vae" / "config.json", f"{family}/vae/config.json")
 
 
 def converted(part: str, tensors: Mapping[str, Tensor], config: Mapping[str, Any], label: str) -> dict[str, Tensor]:

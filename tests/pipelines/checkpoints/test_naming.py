@@ -128,12 +128,47 @@ def test_the_registry_is_consistent() -> None:
         ("taesd+taesdxl", "takes one autoencoder"),
         ("picture=a+picture=b", "takes one adapter for picture prompts"),
         ("epsilon+v_prediction", "takes one prediction type"),
+        ("timesteps=499+timesteps=249", "takes one list of timesteps"),
+        ("timesteps=249,499", "whole numbers that fall"),
+        ("timesteps=1000", "whole numbers that fall"),
+        ("timesteps=a", "whole numbers that fall"),
+        ("timesteps=9,8,7,6,5,4,3,2,1", "1 to 8 whole numbers"),
         ("control=", "names nothing after the equals sign"),
     ],
 )
 def test_parts_of_which_a_model_takes_one_are_not_given_twice(extras: str, words: str) -> None:
     with pytest.raises(ModelError, match=words):
         describe(f"a/b+{extras}")
+
+
+@pytest.mark.parametrize(
+    ("extras", "timesteps", "prediction"),
+    [
+        ("unet=a/b/dmd2_sdxl_4step_unet_fp16.safetensors", (999, 749, 499, 249), None),
+        ("unet=a/b/dmd2_sdxl_1step_unet.safetensors", (399,), None),
+        ("tianweiy/DMD2/dmd2_sdxl_4step_lora_fp16.safetensors:0.9", (999, 749, 499, 249), None),
+        ("unet=a/b/sdxl_lightning_1step_unet_x0.safetensors", (999,), "sample"),
+        ("unet=a/b/Hyper-SDXL-1step-Unet.safetensors", (800,), None),
+        ("unet=a/b/dmd2_sdxl_4step_unet.safetensors+timesteps=999,499", (999, 499), None),
+        ("unet=a/b/own.safetensors+timesteps=999", (999,), None),
+        ("unet=a/b/own.safetensors", (), None),
+    ],
+)
+def test_trained_timesteps_are_stated_or_known_by_a_published_name(
+    extras: str, timesteps: tuple[int, ...], prediction: str | None
+) -> None:
+    info = describe(f"some/sdxl+{extras}")
+    assert (info.trained_timesteps, info.prediction) == (timesteps, prediction)
+    assert info.max_steps == (len(timesteps) or 8)
+
+
+def test_published_names_agree_with_the_registry() -> None:
+    for name in ("sdxl-lightning-1step", "sdxl-lightning-2step", "sdxl-lightning-4step", "hyper-sdxl-1step"):
+        info = REGISTRY[name]
+        assert isinstance(info.unet, Hub)
+        named = describe(f"some/sdxl+unet={info.unet}")
+        assert named.trained_timesteps == info.trained_timesteps
+        assert (named.prediction or "epsilon") == (info.prediction or "epsilon")
 
 
 def test_every_path_may_contain_plus_signs_and_colons(tmp_path: Path) -> None:

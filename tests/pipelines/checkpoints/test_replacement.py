@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,30 @@ def test_a_single_file_without_an_autoencoder_takes_one(model: Path, tmp_path: P
     parts = ModelParts(describe(name))
     same(parts.vae, vae.state_dict())
     same(parts.unet, UNet2DConditionModel.from_pretrained(model / "unet").state_dict())
+
+
+@pytest.mark.parametrize("entry", ["missing", "null"])
+@pytest.mark.parametrize("layout", ["folder", "file", "tiny"])
+def test_a_folder_without_an_autoencoder_takes_one(
+    model: Path, tmp_path: Path, layout: str, entry: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(model, bare)
+    shutil.rmtree(bare / "vae")
+    index = json.loads((bare / "model_index.json").read_text())
+    index.pop("vae")
+    (bare / "model_index.json").write_text(json.dumps(index if entry == "missing" else {**index, "vae": [None, None]}))
+    problem = inspect_model(str(bare)).problem or ""
+    assert "bare: contains no autoencoder (vae/); add one by +vae=FILE, +taesd" in problem
+    vae = AutoencoderTiny() if layout == "tiny" else autoencoder(6)
+    vae.save_pretrained(tmp_path / "vae")
+    place = tmp_path / "vae" / (FILE if layout == "file" else "")
+    name = f"{bare}+vae={place}"
+    assert inspect_model(name).problem is None
+    parts = ModelParts(describe(name))
+    same(parts.vae, vae.state_dict())
+    same(parts.unet, UNet2DConditionModel.from_pretrained(model / "unet").state_dict())
+    assert parts.fingerprint and parts.network_files
 
 
 @pytest.mark.parametrize("layout", ["folder", "file", "original", "split"])
