@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 
 from pipelines.values.types import SettingsError
 
-MAX_PROMPT = 500
+MAX_PROMPT = 1500  # four contexts of a text encoder, 300 tokens, and some
 MAX_SEED = 2**32 - 1
 
 Value = bool | int | float | str

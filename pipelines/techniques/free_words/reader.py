@@ -12,7 +12,7 @@ from pipelines.techniques.free_words.meanings import Guess, Meanings
 from pipelines.techniques.free_words.tokens import Token, tokens
 
 REMEMBERED = 256  # readings
-MOST_WORDS = 256  # of a prompt that are read; a setting holds at most 500 characters
+MOST_WORDS = 256  # of a prompt that are read; a setting holds at most 1500 characters
 MOST_GUESSED = 48  # spans of words whose meaning is guessed, 0.1 ms each
 TOGETHER = 8  # words whose meaning is guessed at once
 LIKE = (0.62, 0.04)

@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from pipelines import ModelError, ModelParts, Settings, SettingsError, StreamPipeline, StreamSpec, describe, load
+from pipelines import Entry, ModelError, ModelParts, Settings, SettingsError, StreamPipeline, StreamSpec, describe, load
 from pipelines.checkpoints.loader.chunks import MAX_CHUNKS
 from pipelines.techniques.prompt_syntax import parse
-from tests.by_hand import pipe_of
+from tests.by_hand import Network, drawn, pipe_of
 from tests.miniature import EMBEDDING, SECOND, TOKENS, save_family
-from tests.streams import SIZE
+from tests.streams import SIZE, close, frames, pictures, stream
 
 FAMILIES = ("sd15", "sdxl")
 LAYERS = 4
@@ -242,3 +242,56 @@ def test_an_embedding_with_a_pickle_or_broken_numbers(folders: dict[str, Path], 
     bad = saved(tmp_path / "bad.safetensors", emb_params=torch.full((1, EMBEDDING), float("nan")))
     with pytest.raises(ModelError, match="bad: has numbers that are not finite"):
         _ = ModelParts(describe(f"{folders['sd15']}+embedding={bad}")).encode_weighted
+
+
+def network_of(pipe: Any, family: str, prompt: str, negative: str) -> Network:
+    """The pipeline's UNet with compel's texts, the shorter one filled up with the empty prompt."""
+    texts = [of_compel(pipe, family, words) for words in (prompt, negative)]
+    while len(texts[1]) < len(texts[0]):
+        texts[1] = torch.cat([texts[1], of_compel(pipe, family, "")])
+    added: list[dict[str, torch.Tensor]] = [{}, {}]
+    if family == "sdxl":
+        ids = torch.tensor([[SIZE, SIZE, 0, 0, SIZE, SIZE]], dtype=torch.float32)
+        for row, words in enumerate((prompt, negative)):
+            pooled = pipe.encode_prompt(words, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=False)[2]
+            added[row] = {"text_embeds": pooled, "time_ids": ids}
+
+    def network(x: torch.Tensor, t: int, row: int) -> torch.Tensor:
+        sample: torch.Tensor = pipe.unet(x, t, encoder_hidden_states=texts[row][None], added_cond_kwargs=added[row]).sample
+        return sample
+
+    return network
+
+
+@pytest.mark.parametrize("guidance", ["none", "full"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_long_prompt_is_drawn_as_diffusers_draws_it(
+    folders: dict[str, Path], pipelines: dict[str, StreamPipeline], family: str, guidance: str
+) -> None:
+    prompt, pipeline = "a b c d e f g h i", pipelines[family]
+    settings = Settings().patched({"prompt": prompt, "negative": "b", "guidance_mode": guidance, "guidance": 2.0, "steps": 2})
+    pipeline.prepare(settings)
+    source = frames(2)
+    got = pictures(stream(pipeline, settings, source))
+    pipe, noise = pipe_of(folders[family], family), pipeline.open(settings).noise
+    assert source[1].pixels is not None
+    assert close(got[1], drawn(pipe, network_of(pipe, family, prompt, "b"), settings, source[1].pixels, noise))
+    short = pictures(stream(pipeline, settings.patched({"prompt": "a b c d e f"}), source))
+    assert not close(got[1], short[1], 0), "the later chunk counts"
+
+
+def test_sessions_with_texts_of_different_lengths_step_together(pipelines: dict[str, StreamPipeline]) -> None:
+    pipeline, (first, *_) = pipelines["sd15"], frames(1)
+    wishes = [
+        Settings().patched({"prompt": words}) for words in ("a b c d e f g h i", "a", "a b BREAK c BREAK d", "b c d e f g h i j")
+    ]
+    for wish in wishes:
+        pipeline.prepare(wish)
+    for wish in wishes:
+        for key in pipeline.graphs_for(wish, len(wishes)):
+            pipeline.graphs.build(key)
+    together = pipeline.step([Entry(pipeline.open(wish), first, wish) for wish in wishes])
+    for answer, wish in zip(together, wishes, strict=True):
+        (alone,) = pipeline.step([Entry(pipeline.open(wish), first, wish)])
+        assert answer.pixels is not None and alone.pixels is not None
+        assert close(answer.pixels.numpy(), alone.pixels.numpy())

@@ -36,7 +36,7 @@ def test_flat_round_trips() -> None:
         {"steps": 1.5},
         {"steps": 0},
         {"gate": {}},
-        {"prompt": "x" * 501},
+        {"prompt": "x" * 1501},
         {"prompt": "a\x00b"},
         {"gate.enabled": 1},
         {"guidance_mode": "most"},
