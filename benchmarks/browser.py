@@ -49,7 +49,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     about = machine.describe()
     with tempfile.TemporaryDirectory() as folder:
         camera = write_camera(Path(folder) / "camera.mjpeg")
-        driver = chrome.start(*chrome.camera(camera), listen=False)
+        driver = chrome.start(*chrome.camera(camera))
         start = time.perf_counter()
         server = subprocess.Popen(
             ["make", "run", f"ARGS=--port 0 --size {args.size}"],

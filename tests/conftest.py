@@ -20,9 +20,9 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files first: what starts last should be short, or one worker ends while another still has minutes to go. Long tests
-    get ten minutes, which they need on a busy machine."""
+    and those with a browser get ten minutes, which they need on a busy machine."""
     for item in items:
-        if item.get_closest_marker("long"):
+        if item.get_closest_marker("long") or item.get_closest_marker("browser"):
             item.add_marker(pytest.mark.timeout(600))
     long = {item.path for item in items if item.get_closest_marker("long") or item.get_closest_marker("browser")}
     items.sort(key=lambda item: item.path not in long)

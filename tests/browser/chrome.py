@@ -35,8 +35,12 @@ QUIET = (
     "--disable-sync",
     "--no-first-run",
     "--mute-audio",
+    "--disable-extensions",
+    "--disable-site-isolation-trials",  # no second renderer process beside the page's
+    "--disable-features=Translate,MediaRouter,OptimizationHints,IsolateOrigins,site-per-process",
 )
-PATIENCE = 60.0
+PATIENCE = 120.0
+"""Seconds until a test gives up; a busy machine needs half a minute to load the page."""
 
 
 def binaries() -> tuple[str, str]:
@@ -58,10 +62,10 @@ def _find() -> tuple[str, str] | None:
     return (browser, driver) if browser and driver else None
 
 
-def start(*arguments: str, size: tuple[int, int] = (1440, 900), phone: bool = False, listen: bool = True) -> webdriver.Chrome:
+def start(*arguments: str, size: tuple[int, int] = (1440, 900), phone: bool = False, listen: bool = False) -> webdriver.Chrome:
     """A browser window of `size` CSS pixels; with `phone` one that emulates touch and a phone's viewport.
 
-    listen: keep what goes over the network for Page.requested_hosts. It costs 2 ms a picture, since each is told to the driver.
+    listen: keep what goes over the network for Page.requested_hosts. It costs 2 ms a picture: the driver copies each message.
     """
     browser, driver = binaries()
     options = webdriver.ChromeOptions()
@@ -118,6 +122,7 @@ class Page:
     def __init__(self, driver: webdriver.Chrome, url: str) -> None:
         self.driver = driver
         self.url = url
+        self.reusable = True  # see the fixture open_page
 
     def open(self, theme: str = "dark", fresh: bool = True) -> Page:
         """The page, as somebody sees it who was never here; not `fresh`: with what this browser keeps from earlier visits."""
@@ -179,15 +184,21 @@ class Page:
         """Mean red, green and blue of the canvas."""
         return self.canvas().reshape(-1, 3).mean(axis=0)
 
+    def at_rest(self) -> None:
+        """Wait until no setting is on its way to the server."""
+        self.wait("a stream at rest", lambda: self.js("return rill.link.state === 'live' && !rill.settings.busy"))
+
     def choose(self, kind: str) -> None:
-        """As a person who is told to try again: Chromium's fake camera sometimes fails to start."""
+        """Choose an input, again as often as the notice says "Try again": a camera that gives no picture in time has failed."""
         click = "document.querySelector(`.rill-kind[data-kind='${arguments[0]}']`).click()"
+
+        def chosen() -> bool:
+            if "Try again" in self.notice() and self.js("return rill.opening") == 0:
+                self.js(click, kind)
+            return bool(self.js("return rill.source?.kind") == kind)
+
         self.js(click, kind)
-        with contextlib.suppress(AssertionError):
-            return self.wait(f"the input {kind}", lambda: self.js("return rill.source?.kind") == kind, PATIENCE / 2)
-        if "Try again" in self.notice():
-            self.js(click, kind)
-        self.wait(f"the input {kind}", lambda: self.js("return rill.source?.kind") == kind)
+        self.wait(f"the input {kind}", chosen)
 
     def play(self, clip: Path) -> None:
         """Takes a video file as input, as a person's choice in the file dialogue would: a clip has its bar at every size."""

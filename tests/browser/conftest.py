@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,18 @@ from tests.browser.relay import Relay
 from tests.studio.fake import FakePipeline
 
 SPEC = StreamSpec(width=256, height=256)
+STEP_S = 0.04
+"""Seconds per frame of the test engine. A faster one would take the processor from the pages that load."""
+
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Note for the fixtures whether the test has failed."""
+    report = yield
+    item.stash[FAILED] = item.stash.get(FAILED, False) or report.failed
+    return report
 
 
 class Studio:
@@ -33,7 +45,7 @@ class Studio:
     def __init__(
         self, limits: Limits, spec: StreamSpec = SPEC, factory: Callable[[StreamSpec], Any] | None = None, **config: Any
     ) -> None:
-        self.pipeline = FakePipeline(SPEC, step_s=0.01)
+        self.pipeline = FakePipeline(SPEC, STEP_S)
         app = create_app(ServerConfig(spec, limits, **config), factory or self.pipeline.rebuilt)  # type: ignore[arg-type]
         self.hub: Hub = app.state.hub
         self._socket = socket.create_server(("127.0.0.1", 0))
@@ -100,3 +112,28 @@ def page(studio: Studio, desktop: webdriver.Chrome) -> Iterator[Page]:
     opened = Page(desktop, studio.url).open().live()
     yield opened
     assert opened.problems() == []
+
+
+@pytest.fixture
+def open_page(request: pytest.FixtureRequest, studio: Studio, desktop: webdriver.Chrome) -> Iterator[Page]:
+    """The live page of the test before, if that test used this fixture too, else a new one. For tests that need no first visit.
+
+    Afterwards the settings are the defaults, the sample plays, and the console must be clean. A test that changes more restores
+    it, or sets `reusable` of the page to False.
+    """
+    opened = Page(desktop, studio.url)
+    if not opened.js("return globalThis.reusable === true && rill.link.state === 'live'"):
+        desktop.get("about:blank")
+        desktop.get_log("browser")
+        opened.open().live()
+    opened.js("globalThis.reusable = false")
+    yield opened
+    assert opened.problems() == []
+    if opened.reusable and not request.node.stash[FAILED]:
+        opened.js(
+            "document.activeElement?.blur(); for (const about of ['', 'source']) rill.notice('', false, about); rill.reset()"
+        )
+        if opened.js("return rill.source.kind") != "sample":
+            opened.choose("sample")
+        opened.at_rest()
+        opened.js("globalThis.reusable = true")

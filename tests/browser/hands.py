@@ -49,15 +49,11 @@ class Hands:
 
     def received(self, key: str, value: object) -> None:
         """Waits until the server has this value."""
-        self.page.wait(f"{key} = {value!r} at the server", lambda: self.settings().flat()[key] == value, 20)
+        self.page.wait(f"{key} = {value!r} at the server", lambda: self.settings().flat()[key] == value)
 
     def sent(self, key: str) -> list[Any]:
         """Every value of a setting that left the page so far."""
         return [patch[key] for patch in self.page.js("return patches") if key in patch]
-
-    def at_rest(self) -> None:
-        """Waits until nothing is on its way to the server."""
-        self.page.wait("a stream at rest", lambda: self.page.js("return rill.link.state === 'live' && !rill.settings.busy"))
 
     def element(self, key: str, kind: str = ":is(textarea, input)") -> Any:
         """The control's element, scrolled into view and with the focus."""

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from selenium.webdriver import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from studio.web.page.controls import element_id
 from tests.browser.chrome import Page
+
+
+def press_tool(page: Page, label: str = "") -> None:
+    """Click the first button of the output's toolbar whose label begins with `label`.
+
+    The toolbar hides after three seconds without a move of the pointer and takes no clicks then. So the pointer moves over the
+    picture first, in the same chain of actions.
+    """
+    button = page.driver.find_element(
+        By.CSS_SELECTOR, f".rill-tools button[aria-label^='{label}']" if label else ".rill-tools button"
+    )
+    picture = page.driver.find_element(By.ID, "rill-output")
+    chain = ActionChains(page.driver, duration=20).move_to_element_with_offset(picture, 7, 5).move_to_element(picture)
+    chain.move_to_element(button).click().perform()
 
 
 def type_prompt(page: Page, text: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,13 @@ from pipelines import FIELDS
 from tests.browser import chrome
 from tests.browser.chrome import Page
 from tests.browser.conftest import Studio
-from tests.browser.page_actions import is_tinted, move, type_prompt
+from tests.browser.page_actions import is_tinted, move, press_tool, type_prompt
 
 pytestmark = pytest.mark.browser
 
 
 def test_another_visitors_picture_never_shows(page: Page, visitor: webdriver.Chrome, studio: Studio) -> None:
-    """Two browsers, a grey camera and a red one: for two seconds each canvas holds its own picture only."""
+    """Two browsers, a grey camera and a red one: each canvas contains its own pictures only."""
     other = Page(visitor, studio.url).open().live()
     for each in (page, other):
         each.choose("camera")
@@ -35,11 +34,12 @@ def test_another_visitors_picture_never_shows(page: Page, visitor: webdriver.Chr
         each.moves_on(8)
     try:
         for _ in range(8):
+            page.moves_on(2)
+            other.moves_on(2)
             red, green, blue = page.mean()
             assert abs(red - blue) < 15 and abs(red - green) < 15, (red, green, blue)
             red, green, blue = other.mean()
             assert red > 150 and red > blue + 80 and red > green + 80, (red, green, blue)
-            time.sleep(0.1)
         sessions = {each.js("return rill.welcome.session") for each in (page, other)}
         assert len(sessions) == 2 and other.problems() == []
     finally:
@@ -63,7 +63,8 @@ def test_the_figures_of_the_benchmark_can_be_taken(page: Page, desktop: webdrive
     page.live()
 
 
-def test_camera_is_transformed_and_the_prompt_changes_it_live(page: Page) -> None:
+def test_camera_is_transformed_and_the_prompt_changes_it_live(open_page: Page) -> None:
+    page = open_page
     page.choose("camera")
     page.moves_on()
     type_prompt(page, "red")
@@ -78,7 +79,8 @@ def test_camera_is_transformed_and_the_prompt_changes_it_live(page: Page) -> Non
     page.wait("the prompt in its box", lambda: box.get_attribute("value") == "green")
 
 
-def test_inputs_change_without_losing_the_session_or_the_picture(page: Page, tmp_path: Path) -> None:
+def test_inputs_change_without_losing_the_session_or_the_picture(open_page: Page, tmp_path: Path) -> None:
+    page = open_page
     session = page.js("return rill.welcome.session")
     picture = tmp_path / "still.png"
     cv2.imwrite(str(picture), np.full((300, 400, 3), (20, 20, 200), np.uint8))
@@ -98,7 +100,8 @@ def test_inputs_change_without_losing_the_session_or_the_picture(page: Page, tmp
     assert page.js("return rill.welcome.session") == session
 
 
-def test_a_broken_file_is_said_and_the_stream_goes_on(page: Page, tmp_path: Path) -> None:
+def test_a_broken_file_is_said_and_the_stream_goes_on(open_page: Page, tmp_path: Path) -> None:
+    page = open_page
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"no clip at all")
     kind = page.js("return rill.source.kind")
@@ -174,19 +177,29 @@ def test_a_link_restores_prompt_sliders_and_switches(page: Page, studio: Studio)
     page.wait("the defaults", lambda: not wanted.items() & page.js("return rill.settings.values").items())
 
 
-def test_pause_holds_the_picture_and_says_so(page: Page) -> None:
-    page.driver.find_element(By.CSS_SELECTOR, ".rill-tools button").click()
+COUNT = """const { element } = rill.source;
+  globalThis.pictures = 0;
+  const count = () => element.requestVideoFrameCallback(() => ((pictures += 1), count()));
+  count()"""
+
+
+def test_pause_holds_the_picture_and_says_so(open_page: Page) -> None:
+    page = open_page
+    press_tool(page)
     page.wait("the word", lambda: page.status() == "Paused")
-    time.sleep(0.3)
-    held = page.shown_frames()
-    time.sleep(0.5)
+    page.wait("the last answer", lambda: page.js("return rill.pump.pacer.unsettled") == 0)
+    page.js(COUNT)
+    page.wait("an input that goes on", lambda: page.js("return pictures") >= 1)
+    held, before = page.shown_frames(), page.js("return pictures")
+    page.wait("ten pictures of the input", lambda: page.js("return pictures") >= before + 10)
     assert page.shown_frames() == held
-    page.driver.find_element(By.CSS_SELECTOR, ".rill-tools button").click()
+    press_tool(page)
     page.moves_on()
     assert page.status().startswith("Live")
 
 
-def test_latency_is_bounded_and_counted_by_verdict(page: Page) -> None:
+def test_latency_is_bounded_and_counted_by_verdict(open_page: Page) -> None:
+    page = open_page
     page.choose("camera")
 
     def summary() -> dict[str, Any] | None:
@@ -201,18 +214,19 @@ def test_latency_is_bounded_and_counted_by_verdict(page: Page) -> None:
     assert float(page.js(figure)) > 0
 
 
-def test_a_page_at_rest_asks_for_few_animation_frames_and_lays_nothing_empty_over_the_picture(page: Page, studio: Studio) -> None:
-    """Without a GPU each of them is paid for by the processor that the model needs."""
+def test_a_page_at_rest_requests_few_animation_frames_and_has_no_empty_layers(desktop: webdriver.Chrome, studio: Studio) -> None:
+    """Without a GPU each of them takes processor time from the model."""
+    page = Page(desktop, studio.url)
     count = "{ const ask = window.requestAnimationFrame; window.asked = 0; "
     count += "window.requestAnimationFrame = (callback) => (window.asked++, ask.call(window, callback)) }"
     added = page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": count})
     try:
         page.driver.get("about:blank")
-        page.open().live()
-        time.sleep(0.5)
-        before = page.js("return [asked, performance.now()]")
-        time.sleep(2)
-        after = page.js("return [asked, performance.now()]")
+        page.open().live().moves_on()
+        now = "return [asked, performance.now()]"
+        before = page.js(now)
+        page.wait("two seconds", lambda: page.js(now)[1] > before[1] + 2000)
+        after = page.js(now)
     finally:
         page.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
     assert after[0] - before[0] <= 12 * (after[1] - before[1]) / 1000
@@ -222,7 +236,7 @@ def test_a_page_at_rest_asks_for_few_animation_frames_and_lays_nothing_empty_ove
 
 
 def test_without_a_camera_the_sample_plays_and_nothing_leaves_this_machine(studio: Studio) -> None:
-    driver = chrome.start(size=(1280, 800))
+    driver = chrome.start(size=(1280, 800), listen=True)
     try:
         page = Page(driver, studio.url)
         page.open()

@@ -24,7 +24,7 @@ export function controls(host, studio) {
     if (restoring) return;
     const typed = element.matches(TYPED);
     if (typed && element === document.activeElement) settings.hold(key, event.isComposing);
-    if (event.isComposing) return;
+    if (event.isComposing) return clearInterval(watch); // a write would end the composition
     const { value, wrong = "" } = read(element, settings.fields[key]);
     remark(block, element, wrong || cut(element, settings.fields[key]), Boolean(wrong));
     if (wrong) {
@@ -43,7 +43,10 @@ export function controls(host, studio) {
     }, 16);
   };
   on("input", edited);
-  on("compositionstart", (key) => settings.hold(key, true));
+  on("compositionstart", (key) => {
+    clearInterval(watch);
+    settings.hold(key, true);
+  });
   on("compositionend", edited);
   on("focusout", (key, element, block) => {
     if (element.getAttribute("aria-invalid")) {
