@@ -52,7 +52,8 @@ file; all on miniatures that those libraries saved. "header": `--check` finds it
 | inpainting (9 channels), InstructPix2Pix and CosXL's edit model (8 channels): folder, single file, `+unet=` | loads | pipeline |
 | depth, upscaler, Marigold; factor-4 autoencoder; class embeddings | refused | header |
 | SD3, Flux, Z-Image, Qwen-Image, Sana, PixArt, Kandinsky and others; the SDXL refiner | refused by name | header |
-| bitsandbytes, GPTQ, int8, GGUF, OpenVINO and ONNX exports | refused | header |
+| GGUF by `+unet=`: a UNet, or the UNet of a whole file, read as float16 | loads | output of diffusers' UNet |
+| bitsandbytes, GPTQ, int8, OpenVINO and ONNX exports; GGUF as a whole model | refused | header |
 | pickles, Git LFS pointers, HTML pages, JSON errors under another name | refused | header |
 | `AND`, `[a\\|b]`, `[a:b:0.5]`, `<lora:NAME:1>` in a prompt | stated, not drawn | settings |
 

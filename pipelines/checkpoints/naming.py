@@ -318,7 +318,7 @@ def _on_hub(what: str) -> Hub | None:
     owner, _, rest = what.partition("/")
     name, _, file = rest.partition("/")
     found = HUB_ID.fullmatch(f"{owner}/{name}")
-    if found is None or (file and (not file.endswith(".safetensors") or ".." in file.split("/"))):
+    if found is None or (file and (not file.endswith((".safetensors", ".gguf")) or ".." in file.split("/"))):
         return None
     return Hub(found[1], found[2], file)
 

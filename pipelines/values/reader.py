@@ -28,7 +28,7 @@ STARTS = (
     (b"pk\x03\x04", "a zip archive, such as a pickled checkpoint of PyTorch, which may run code: use the .safetensors file"),
     (b"\x80\x02", "a pickle, which may run code: use the .safetensors file"),
     (b"\x80\x04", "a pickle, which may run code: use the .safetensors file"),
-    (b"gguf", "a GGUF file: use the .safetensors file"),
+    (b"gguf", "a GGUF file: its name must end in .gguf, and it can only be the UNet of a model (+unet=)"),
     (b"\x1f\x8b", "a gzip archive: unpack it"),
     (b"\x89hdf", "an HDF5 file of Keras: use the .safetensors file"),
     (b"{", "a JSON text, such as the error of a download: download the file again"),

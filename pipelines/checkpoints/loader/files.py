@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipelines.checkpoints.loader import gguf_file
 from pipelines.values.reader import ModelFolder, other_kind, parse_json, require_file
 from pipelines.values.types import ModelError
 
@@ -161,11 +162,14 @@ def _take_scales(tensors: dict[str, TensorInfo], label: str) -> dict[str, str]:
 
 
 def read_header(path: Path, label: str) -> tuple[dict[str, TensorInfo], dict[str, str]]:
-    """(tensors, metadata) of a safetensors file: eight bytes of length, JSON, then the tensors without gaps.
+    """(tensors, metadata) of a safetensors file: eight bytes of length, JSON, then the tensors without gaps; or of a GGUF file,
+    with the dtypes that its tensors are read as.
 
     Raises ModelError for a file that is missing or truncated, or whose header does not describe its bytes exactly.
     """
     size = require_file(path, label)
+    if path.suffix == gguf_file.SUFFIX:
+        return {name: TensorInfo(*info) for name, info in gguf_file.header(path, label).items()}, {}
     try:
         with path.open("rb") as file:
             start = file.read(8)

@@ -41,8 +41,8 @@ def locate(location: Location, offline: bool) -> Path:
     """
     if isinstance(location, Path):
         return location.expanduser()
-    if location.file and not location.file.endswith((".safetensors", ".json")):
-        raise ModelError(f"{location}: only .safetensors files are loaded")
+    if location.file and not location.file.endswith((".safetensors", ".gguf", ".json")):
+        raise ModelError(f"{location}: only .safetensors files are loaded, and .gguf files of UNets")
     if offline and not _known(location):
         raise _absent(location)
     from huggingface_hub import is_offline_mode

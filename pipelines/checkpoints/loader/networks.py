@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from pipelines.checkpoints.loader import gguf_file
 from pipelines.checkpoints.loader.files import Weights
 from pipelines.networks import position_bias
 from pipelines.values.types import ModelError
@@ -109,6 +110,9 @@ def read(weights: Weights) -> dict[str, Tensor]:
     """All tensors, in the files' dtypes; fp8 as float16, which holds the same numbers, or with their scale as float32."""
     tensors: dict[str, Tensor] = {}
     for path in weights.files:
+        if path.suffix == gguf_file.SUFFIX:
+            tensors.update(gguf_file.tensors(path, path.name))
+            continue
         try:
             with safe_open(path, framework="pt") as file:
                 found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.checkpoints.loader import identify, scheduler
+from pipelines.checkpoints.loader import gguf_file, identify, scheduler
 from pipelines.checkpoints.loader.configs import MERGES, RUNS, pools_text
 from pipelines.checkpoints.loader.files import TensorInfo, read_weights
 from pipelines.checkpoints.loader.unet_config import CHANNELS, beside
@@ -41,6 +41,10 @@ class SingleFileCheckpoint:
     def __init__(self, path: Path, prediction: str | None = None, needs_autoencoder: bool = True) -> None:
         if not path.is_file():
             raise ModelError(f"{path}: no such model file")
+        if path.suffix == gguf_file.SUFFIX:
+            raise ModelError(
+                f"{path.name}: is a GGUF file; Rill reads the UNet of one, beside a whole model: MODEL+unet={path.name}"
+            )
         if path.suffix != ".safetensors":
             raise ModelError(f"{path.name}: only .safetensors files are loaded; opening other files may run code")
         self.name, self.path = path.name, path
