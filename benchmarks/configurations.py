@@ -3,7 +3,8 @@
 Guidance and the number of steps are settings of the picture, not accelerations. A group keeps them constant. Its reference is
 sequential denoising with full guidance at the same scale, without gate and cache. The stream batch has no effect at one step. At
 four steps, residual guidance is also measured inside it, where negative rows double the rows of one call. The cache has a full
-pass in every fifth frame; "cache/3" in every third, the studio's default, and "cache/3 flat" without the cascade.
+pass in every fifth frame; "cache/3" in every third, the studio's default, and "cache/3 flat" without the cascade. The groups of
+one solver each have the caches between the steps of a frame: "steps/2" is deep features with a full pass at every second level.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.measure import Block
+from pipelines.values.settings import SOLVERS
 
 Patch = Mapping[str, object]
 
@@ -21,6 +23,13 @@ GATE: Patch = {"gate.enabled": True}
 CACHE: Patch = {"cache.enabled": True, "cache.policy": "interval", "cache.interval": 5}
 CACHE_3: Patch = {**CACHE, "cache.interval": 3}
 CACHES: Mapping[str, Patch] = {"cache/3": CACHE_3, "cache/3 flat": {**CACHE_3, "cache.cascade": False}}
+STEP_CACHES: Mapping[str, Patch] = {
+    f"{reuse}/{interval}": {"cache.enabled": True, "cache.reuse": reuse, "cache.interval": interval}
+    for reuse in ("steps", "encoder")
+    for interval in (2, 4)
+}
+BETWEEN_STEPS: Mapping[str, Patch] = {**STEP_CACHES, "1 step": {"steps": 1}, "2 steps": {"steps": 2}}
+"""Caches between the steps of a frame, and what they must beat: fewer steps."""
 SELF: Patch = {"guidance_mode": "self"}
 ADAPTIVE: Patch = {"guidance_mode": "adaptive"}
 
@@ -87,6 +96,10 @@ def groups(guidance: float) -> dict[str, Group]:
             frames=30,
         ),
         Group("four", "4 steps", {"steps": 4}, {"batch": BATCH, "cache": CACHE}, CACHES, frames=18),
+        *(
+            Group(f"four-{name}", f"4 steps by {name}", {"steps": 4, "solver": name}, {}, BETWEEN_STEPS, frames=18, repeats=1)
+            for name in SOLVERS
+        ),
         Group(
             "four-guided",
             f"4 steps, guidance {guidance:g}",
@@ -112,11 +125,11 @@ def groups(guidance: float) -> dict[str, Group]:
 def touched(configuration: Configuration, block: Block, places: Sequence[int]) -> set[int]:
     """The indices whose picture the configuration's techniques changed.
 
-    Skipped frames for the gate, shallow passes for the cache, dropped negative rows for adaptive guidance. The stream batch and
-    residual guidance change every frame.
+    Skipped frames for the gate, shallow passes for the cache, dropped negative rows for adaptive guidance. The stream batch,
+    residual guidance, caches between steps and fewer steps change every frame.
     """
     inside = set(places)
-    if {"batch", "self"} & set(configuration.parts):
+    if {"batch", "self", *BETWEEN_STEPS} & set(configuration.parts):
         return inside
     found: set[int] = set()
     if "gate" in configuration.parts:

@@ -50,6 +50,7 @@ These are accepted, and act as if they were off:
   set (docs/models.md describes how to add them).
 - `picture.blend` while there are not two picture prompts.
 - `style.amount` while no prompt names a painted look, or while the model has no painter.
+- `noise.variety` with a source picture, and with a model that was trained at the noisiest timestep only.
 - From a prompt alone, without a source picture: `strength` counts as 1, `noise.warm_start` and `strength_map` have no source,
   `control` has no input, and *self* guidance uses one negative row at the first level, as *one-time* does.
 """

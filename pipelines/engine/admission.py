@@ -8,7 +8,7 @@ from torch import Tensor
 from pipelines.engine import picture_prompt
 from pipelines.engine.levels import Levels
 from pipelines.engine.state import StreamState
-from pipelines.techniques import gate, strength_map
+from pipelines.techniques import gate, strength_map, variety
 from pipelines.techniques.gate import Thumb
 from pipelines.techniques.noise import SessionNoise, motion_strength
 from pipelines.techniques.schedule import noised
@@ -35,7 +35,8 @@ def admit(
     elif settings.noise.mode == "walk":
         state.noise.advance(settings.noise.walk_rate)
     previous, state.previous_thumb = state.previous_thumb, _thumb(frame, settings)
-    strength = 1.0 if latent is None else _strength(state, previous, settings)
+    varied = variety.strength(settings.noise.variety)
+    strength = varied if latent is None else _strength(state, previous, settings)
     start = _start(state, latent, settings)
     solver = levels.schedule.resolved(settings.solver)
     item = InFlight(
@@ -56,6 +57,8 @@ def admit(
     if start is not None:
         item.map = _map(state, settings.strength_map, previous)
         item.x = noised(start, item.x, *levels.noise_coefficients(item))
+    elif settings.noise.variety > 0.0:
+        item.x = noised(state.noise.smooth, item.x, *levels.noise_coefficients(item))
     state.ring.admit(item)
 
 

@@ -13,6 +13,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from pipelines.techniques import variety
+
 LEVEL_STRIDE = 0x9E3779B97F4A7C15  # 64-bit golden ratio: neighbouring seeds get unrelated streams per level
 
 
@@ -66,10 +68,18 @@ class SessionNoise:
         self.shape = shape
         self.to_device = to_device
         self._levels: dict[int, LevelNoise] = {}
+        self._smooth: Tensor | None = None
 
     def level(self, index: int) -> Tensor:
         """[C, h, w], float32, standard normal."""
         return self._at(index).value
+
+    @property
+    def smooth(self) -> Tensor:
+        """The smooth latent of the seed, [C, h, w]; see variety.py."""
+        if self._smooth is None:
+            self._smooth = self.to_device(variety.smooth(self.seed, self.shape))
+        return self._smooth
 
     def advance(self, angle: float) -> None:
         for level in self._levels.values():
@@ -77,6 +87,7 @@ class SessionNoise:
 
     def copy(self) -> SessionNoise:
         twin = SessionNoise(self.seed, self.shape, self.to_device)
+        twin._smooth = self._smooth
         twin._levels = {index: level.copy() for index, level in self._levels.items()}
         return twin
 

@@ -103,6 +103,9 @@ class NoiseSettings:
     walk_rate: float = number(0.02, 0.0, 0.5, "Radians of the spherical walk per frame.")
     motion: float = number(0.0, 0.0, 1.0, "How much fast motion lowers the strength (motion-aware strength).")
     warm_start: float = number(0.0, 0.0, 0.9, "Share of the previous result mixed into the frame's latent before noising.")
+    variety: float = number(
+        0.0, 0.0, 1.0, "From a prompt alone: how much the layout follows the seed. More of it is further from the prompt."
+    )
 
 
 @dataclass(frozen=True, slots=True)

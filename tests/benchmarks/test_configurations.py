@@ -50,4 +50,5 @@ def test_touched_frames() -> None:
     assert of("cache") == {4}  # 1 was before the clock started
     assert of("gate", "cache") == {2, 4, 5}
     assert of("adaptive") == {3}
+    assert of("encoder/4") == of("steps/2") == of("2 steps") == {2, 3, 4, 5}
     assert of("batch") == of("self") == of("gate", "self") == {2, 3, 4, 5}

@@ -7,7 +7,7 @@ import torch
 from pipelines.engine.admission import admit
 from pipelines.engine.levels import Levels
 from pipelines.engine.state import StreamState
-from pipelines.techniques import gate
+from pipelines.techniques import gate, variety
 from pipelines.techniques.noise import SessionNoise
 from pipelines.techniques.schedule import from_config
 from pipelines.techniques.stream_batch import InFlight
@@ -45,6 +45,17 @@ def test_a_prompt_alone_starts_from_noise_at_full_strength() -> None:
     item = admitted(state, {"strength": 0.3}, None)
     assert item.x is state.noise.level(0) and item.source is item.anchor is None
     assert item.timesteps == LEVELS.schedule.timesteps(1.0, 1)
+
+
+def test_with_variety_a_prompt_alone_starts_from_the_smooth_latent_of_its_seed() -> None:
+    state = session(5)
+    item = admitted(state, {"seed": 5, "strength": 0.3, "noise.variety": 0.6, "steps": 2}, None)
+    assert item.timesteps == LEVELS.schedule.timesteps(1 - 0.6 * variety.REACH, 2) and item.timesteps[0] < 999
+    a, s = LEVELS.schedule.signal[item.timestep], LEVELS.schedule.sigma[item.timestep]
+    torch.testing.assert_close(item.x, a * variety.smooth(5, SHAPE) + s * state.noise.level(0))
+    assert item.source is item.anchor is None, "it is no source picture"
+    plain, varied = admitted(session(), {}), admitted(session(), {"noise.variety": 1.0})
+    assert torch.equal(plain.x, varied.x), "with a picture it has no effect"
 
 
 def test_another_seed_draws_other_noise_and_the_same_seed_keeps_it() -> None:
