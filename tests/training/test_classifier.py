@@ -95,6 +95,7 @@ def test_confusion_and_mistakes() -> None:
     assert classifier.mistakes(model.names, table) == [("dark", "bright", 2)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["looks", "subjects"])
 def test_the_shipped_classifiers(kind: str) -> None:
     model = classifier.load(classifier.FOLDER / f"classifier_{kind}.safetensors")
