@@ -7,7 +7,6 @@ import random
 import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
@@ -18,14 +17,10 @@ from pipelines import FIELDS, Settings
 from studio.cli import serve_options
 from studio.client import StudioError
 from studio.wire.protocol import declare
+from tests.benchmarks.command import closing
 
 PLAIN = ["--size", "128", "--backend", "eager", "--dtype", "float32"]
 TOKEN = "a-token-for-the-benchmarks"
-
-
-def closing(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
-    assert cli.main([*arguments, "--no-keep"]) == 0
-    return dict(json.loads(capsys.readouterr().out.strip().splitlines()[-1]))
 
 
 @pytest.fixture(scope="module")

@@ -2,17 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from benchmarks import cli, gpu, gpu_lanes, gpu_peers, gpu_state
-
-
-def closing(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
-    assert cli.main([*arguments, "--no-keep"]) == 0
-    return dict(json.loads(capsys.readouterr().out.strip().splitlines()[-1]))
+from tests.benchmarks.command import closing
 
 
 def test_without_a_gpu_one_sentence_names_what_is_needed(

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from pipelines import ModelError, ModelParts, describe, inspect_model, load
 from pipelines.values.types import StreamSpec
 from tests.miniature import SD15, save_control, save_family
+from tests.pipelines.checkpoints.configs import edit
 
 SMALL = {"num_layers": 1, "num_attention_heads": 2, "attention_head_dim": 16, "in_channels": 4, "patch_size": 1}
 NETWORKS: dict[str, tuple[str, dict[str, Any], str]] = {
@@ -174,10 +175,6 @@ def test_a_configuration_that_is_a_pointer_is_named(tmp_path: Path) -> None:
     folder = save_family(tmp_path / "x", "sd15")
     (folder / "unet" / "config.json").write_bytes(STARTS["lfs"][0] or b"")
     assert "x/unet/config.json: is not readable JSON: it is a Git LFS pointer" in (inspect_model(str(folder)).problem or "")
-
-
-def edit(path: Path, **changes: object) -> None:
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
 UNETS: dict[str, tuple[dict[str, object], str]] = {

@@ -7,15 +7,12 @@ import pytest
 import torch
 
 from pipelines import ModelError, ModelParts, describe
+from tests.pipelines.checkpoints.configs import edit
 
 
 @pytest.fixture
 def model(mini_model: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(mini_model, tmp_path / "model"))
-
-
-def edit(path: Path, **changes: object) -> None:
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
 def drop(path: Path, key: str) -> None:

@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from pipelines import inspect_model
 from tests.miniature import TOKENS, save_family
+from tests.pipelines.checkpoints.configs import edit
 
 
 @pytest.fixture
@@ -22,10 +23,6 @@ def test_a_sound_folder_is_described(model: Path) -> None:
     assert report.facts["text"] == f"{TOKENS} tokens of 80, pooled to 24"
     assert report.facts["latents"] == "4 channels, AutoencoderKL"
     assert {"unet", "vae", "text_encoder", "text_encoder_2"} <= report.facts.keys()
-
-
-def edit(path: Path, **changes: object) -> None:
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
 def test_wrong_shapes_are_found_without_reading_weights(model: Path) -> None:

@@ -30,6 +30,7 @@ from pipelines.checkpoints.loader.lora import LoraFile
 from pipelines.checkpoints.loader.lora_patch import PatchedWeights
 from pipelines.checkpoints.naming import with_loras
 from tests.miniature import save_family, save_lora
+from tests.streams import close
 
 SIZE = 128
 RANK = 2
@@ -80,10 +81,6 @@ def drawn(pipeline: StreamPipeline) -> Pixels:
     (answer,) = pipeline.step([Entry(pipeline.open(settings), FRAME, settings)])
     assert answer.pixels is not None
     return answer.pixels.numpy()
-
-
-def close(a: Pixels, b: Pixels, tolerance: int = 1) -> bool:
-    return int(np.abs(a.astype(int) - b).max()) <= tolerance
 
 
 def test_two_loras_draw_what_the_merged_weights_draw(model: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from benchmarks import clips
 from pipelines import Entry, Frame, Pixels, Settings, SettingsError, StreamPipeline, StreamSpec, load
+from tests.streams import close
 
 SIZE = 128
 
@@ -59,11 +60,6 @@ def by_hand(pipeline: StreamPipeline, settings: Settings, frame: Frame) -> Pixel
             x0 = (x - (1 - bar) ** 0.5 * eps) / bar**0.5
         picture = parts.vae.decode(x0).sample[0]
     return ((picture + 1) * 127.5).round().clamp(0, 255).permute(1, 2, 0).to(torch.uint8).numpy()
-
-
-def close(a: Pixels, b: Pixels, tolerance: int = 1) -> bool:
-    """Equal to the rounding of one grey level."""
-    return int(np.abs(a.astype(int) - b).max()) <= tolerance
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 4])

@@ -9,19 +9,10 @@ from typing import Any
 import pytest
 
 from pipelines import StreamSpec
-from studio.model.scheduler import Costs, Demand, WaitingSession
+from studio.model.scheduler import WaitingSession
+from tests.studio.costs import PerRow
 from tests.studio.fake import FakePipeline
 from tests.studio.model.owner_harness import OwnerHarness
-
-
-class PerRow(Costs):
-    """A second per row, whatever steps take."""
-
-    def of(self, demand: Demand) -> float:
-        return float(sum(demand.values()))
-
-    def allows(self, demand: Demand) -> bool:
-        return True
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from studio.model.scheduler import Costs, Demand, Policy, Scheduler, WaitingSession
+from tests.studio.costs import PerRow
 from tests.studio.traffic import (
     CPU,
     FULL,
@@ -34,19 +35,9 @@ from tests.studio.traffic import (
 )
 
 
-class Known(Costs):
-    """Costs that are known from the start: seconds per row, without any gain from batches."""
-
-    def of(self, demand: Demand) -> float:
-        return float(sum(demand.values()))
-
-    def allows(self, demand: Demand) -> bool:
-        return True
-
-
 def knowing(policy: Policy | None = None) -> Scheduler:
     scheduler = Scheduler(policy)
-    scheduler.costs = Known()
+    scheduler.costs = PerRow()
     return scheduler
 
 
@@ -126,7 +117,7 @@ def test_idling_earns_nothing_and_costs_nothing() -> None:
 def test_what_nobody_else_wanted_is_not_held_against_a_session() -> None:
     """A heavy and a light session share every step while there is room for both; then a third one comes."""
 
-    class Roomy(Known):
+    class Roomy(PerRow):
         def of(self, demand: Demand) -> float:
             return 4.5 if sum(demand.values()) == 5 else super().of(demand)
 
@@ -331,7 +322,7 @@ def test_a_neighbour_who_has_not_come_for_a_while_divides_nobody() -> None:
 def test_a_part_rides_only_with_who_has_had_as_much() -> None:
     """On a device where rows are free a heavy neighbour would be in each of the light one's steps, and have its own besides."""
 
-    class Flat(Known):
+    class Flat(PerRow):
         def of(self, demand: Demand) -> float:
             return 1.0 + 0.5 * sum(demand.values())
 

@@ -14,7 +14,7 @@ import pytest
 from pipelines import Settings, StreamSpec
 from studio.model.jobs import RunningJob
 from studio.model.owner import Owner
-from studio.model.scheduler import Costs, Demand, Policy, Scheduler, WaitingSession
+from studio.model.scheduler import Policy, Scheduler, WaitingSession
 from studio.stream.dispatcher import Dispatcher
 from studio.stream.mailbox import Mailbox
 from studio.stream.metrics import Metrics
@@ -23,21 +23,12 @@ from studio.stream.session import Session
 from studio.stream.stream import Stream
 from studio.wire.limits import Limits
 from studio.wire.protocol import VERDICTS, Answer, pack_frame
+from tests.studio.costs import PerRow
 from tests.studio.fake import FakePipeline
 from tests.studio.stream.manual import FakeGate, ManualLoop, ManualPool
 
 SPEC = StreamSpec(width=128, height=128)
 ENDS = ("skipped", "warming", "dropped", "failed")
-
-
-class PerRow(Costs):
-    """A second per row, whatever steps take."""
-
-    def of(self, demand: Demand) -> float:
-        return float(sum(demand.values()))
-
-    def allows(self, demand: Demand) -> bool:
-        return True
 
 
 def beside_a_light_neighbour() -> Scheduler:
