@@ -55,7 +55,8 @@ file; all on miniatures that those libraries saved. "header": `--check` finds it
 | GGUF by `+unet=`: a UNet, or the UNet of a whole file, read as float16 | loads | output of diffusers' UNet |
 | bitsandbytes, GPTQ, int8, OpenVINO and ONNX exports; GGUF as a whole model | refused | header |
 | pickles, Git LFS pointers, HTML pages, JSON errors under another name | refused | header |
-| `AND`, `[a\\|b]`, `[a:b:0.5]`, `<lora:NAME:1>` in a prompt | stated, not drawn | settings |
+| `<lora:NAME:0.8>` in a prompt, with `--lora-folder` | loads | settings |
+| `AND`, `[a\\|b]`, `[a:b:0.5]` in a prompt | stated, not drawn | settings |
 
 ## LoRA
 
@@ -93,8 +94,13 @@ A **textual inversion** is a word of the prompt: the name of its file, or diffus
 `embeddings` in the model's folder or beside its file, and by `MODEL+embedding=FILE_OR_FOLDER`. `understood` lists those that a
 prompt names (kind `embedding`), `unknown` those that are for another model, or pickled.
 
-`AND`, `[a|b]`, `[a:b:0.5]` and `<lora:NAME:1>` are not supported: they are not drawn, and the answer to the settings (`unknown`)
-states it. Models with a table of words (pocket) have no syntax, one chunk and no clip skip.
+`<lora:NAME:0.8>` adds the file NAME.safetensors below a `--lora-folder` (`render`, `serve`) with this weight, and sets the
+weight of a LoRA that is there already. On a server it changes the stream for all visitors, by the rules of a `spec` message,
+and it takes the LoRA away when it leaves the prompt; pictures come without the LoRA until the change is done. `understood`
+lists it (kind `lora`) once it is loaded, else `unknown` does.
+
+`AND`, `[a|b]` and `[a:b:0.5]` are not supported: they are not drawn, and the answer to the settings (`unknown`) states it.
+Models with a table of words (pocket) have no syntax, one chunk and no clip skip.
 
 ## Noise schedules
 

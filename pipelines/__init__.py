@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pipelines.graphs.memory import free_bytes as free_memory
     from pipelines.graphs.memory import release as release_memory
     from pipelines.techniques import gate, quality
+    from pipelines.techniques.prompt_syntax import LoraTag, lora_tags
     from pipelines.values.models import ModelInfo
     from pipelines.values.picture_style import MAX_BYTES as MAX_STYLE_BYTES
     from pipelines.values.picture_style import PictureStyle, is_style, read_style, write_style
@@ -69,6 +70,7 @@ __all__ = [
     "GraphKey",
     "GraphLimits",
     "HostPicture",
+    "LoraTag",
     "LoraUse",
     "Mask",
     "MemoryShortError",
@@ -103,6 +105,7 @@ __all__ = [
     "inspect_model",
     "is_style",
     "load",
+    "lora_tags",
     "media",
     "parse_assignment",
     "quality",
@@ -122,6 +125,7 @@ _HOMES = {
     "pipelines.checkpoints.loader.safety": {"PUBLISHED_SAFETY_CHECKER": "PUBLISHED", "SafetyChecker": "SafetyChecker"},
     "pipelines.graphs.memory": {"free_memory": "free_bytes", "release_memory": "release"},
     "pipelines.engine.style_fitting": {"fitted": "fitted"},
+    "pipelines.techniques.prompt_syntax": {"LoraTag": "LoraTag", "lora_tags": "lora_tags"},
     "pipelines.values.models": {"ModelInfo": "ModelInfo"},
     "pipelines.checkpoints.naming": {"describe": "describe"},
     "pipelines.checkpoints.registry": {"EXTRAS": "EXTRAS", "REGISTRY": "REGISTRY"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 from pipelines.checkpoints.loader.chunks import Length
 from pipelines.checkpoints.loader.embeddings import Embedding
@@ -12,6 +13,8 @@ from pipelines.techniques.free_words.reader import Reading, Understood
 from pipelines.techniques.prompt_syntax import Unsupported
 from pipelines.values.settings import Settings
 from pipelines.values.style_names import StyleNames
+
+NO_LORA = "no LoRA of this name is loaded; the folder of --lora-folder has none, or there is no such folder"
 
 TYPED = ("prompt", "prompt_b", "negative")
 """The settings that hold a prompt."""
@@ -79,7 +82,13 @@ def understand(parts: ModelParts, length: Callable[[str], Length], settings: Set
         found = [Understood(typed, style.name, "style", "name") for typed, style in named]
         vectors = parts.embeddings.named(text)
         found += [Understood(one.words[0], _counted(one), "embedding", "name") for one in vectors if one.problem is None]
-        refused = (Unsupported(one.words[0], one.problem) for one in vectors if one.problem is not None)
+        refused = [Unsupported(one.words[0], one.problem) for one in vectors if one.problem is not None]
+        loaded = {Path(lora.name).stem.lower() for lora in parts.loras}
+        for tag in parsed.loras:
+            if tag.name.lower() in loaded:
+                found.append(Understood(tag.words, f"weight {tag.weight:g}", "lora", "name"))
+            else:
+                refused.append(Unsupported(tag.words, NO_LORA))
         unsupported[key] = (*parsed.unsupported, *refused)
         readings[key] = replace(reading, understood=(*found, *reading.understood)) if found else reading
     return Understanding(readings, cuts, unsupported)

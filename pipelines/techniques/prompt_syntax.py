@@ -1,7 +1,8 @@
 """The syntax of prompts for Stable Diffusion, as AUTOMATIC1111's web page introduced it. Pure.
 
 (word) weighs 1.1, ((word)) 1.21, [word] 1/1.1, (word:1.3) 1.3; a backslash makes a bracket a character. BREAK begins a new part,
-which the text encoder reads by itself. Other syntax is removed and listed: <lora:NAME:1>, AND, [a|b] and [a:b:0.5].
+which the text encoder reads by itself. <lora:NAME:0.8> names a LoRA and is no text. Other syntax is removed and listed: AND,
+[a|b] and [a:b:0.5].
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ STEP = 1.1
 MAX_WEIGHT = 4.0
 TOKEN = re.compile(r"\\[()\[\]\\]|:\s*[+-]?(?:\d+\.?\d*|\.\d+)\s*\)|[()\[\]]|[^\\()\[\]:]+|.", re.DOTALL)
 REMOVED = (
-    (re.compile(r"<[a-z]+:[^<>]*>", re.IGNORECASE), "give LoRAs by --lora or on the page"),
+    (re.compile(r"<[a-z]+:[^<>]*>", re.IGNORECASE), "of such tags <lora:NAME:WEIGHT> is, with a weight from -4 to 4"),
     (re.compile(r"\bAND\b(?::\s*[\d.]+)?"), "a picture has one prompt; mix two by prompt_b and blend, or use BREAK"),
     (re.compile(r"(?<!\\)\[[^\[\]]*(?<!\\)[|:][^\[\]]*\]"), "a prompt does not change from step to step"),
 )
@@ -36,12 +37,27 @@ class Unsupported:
         return f"{self.words!r} is not supported and not drawn: {self.instead}"
 
 
+LORA = re.compile(r"<lora:([^<>:]+)(?::\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*)?>", re.IGNORECASE)
+MAX_LORA = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class LoraTag:
+    """A LoRA that a prompt names: the words of the tag, the file's name without its ending, and the weight, -4 to 4."""
+
+    words: str
+    name: str
+    weight: float = 1.0
+
+
 @dataclass(frozen=True, slots=True)
 class Weighted:
-    """A prompt as parts, each of texts with their weights, and what was removed from it. Without a word it has no part."""
+    """A prompt as parts, each of texts with their weights, what was removed from it, and the LoRAs that it names. Without a word
+    it has no part."""
 
     parts: tuple[Fragments, ...]
     unsupported: tuple[Unsupported, ...] = ()
+    loras: tuple[LoraTag, ...] = ()
 
     @property
     def fragments(self) -> Fragments:
@@ -61,6 +77,9 @@ class Weighted:
 
 def parse(prompt: str) -> Weighted:
     """The fragments of a prompt. Every text is valid: a bracket without its partner weighs what follows, as there."""
+    loras = lora_tags(prompt)
+    for tag in loras:
+        prompt = prompt.replace(tag.words, " " * len(tag.words))
     text, unsupported = _removed(prompt)
     found: list[list[str | float]] = []
     round_brackets: list[int] = []
@@ -91,7 +110,13 @@ def parse(prompt: str) -> Weighted:
         multiply(start, STEP)
     for start in square_brackets:
         multiply(start, 1 / STEP)
-    return Weighted(tuple(filter(None, map(_joined, _divided(found)))), tuple(unsupported))
+    return Weighted(tuple(filter(None, map(_joined, _divided(found)))), tuple(unsupported), loras)
+
+
+def lora_tags(prompt: str) -> tuple[LoraTag, ...]:
+    """The LoRAs that a prompt names by <lora:NAME:WEIGHT>, in order; without those whose weight is out of range."""
+    found = (LoraTag(match[0], match[1].strip(), float(match[2] or 1)) for match in LORA.finditer(prompt))
+    return tuple(tag for tag in found if tag.name and abs(tag.weight) <= MAX_LORA)
 
 
 def _removed(prompt: str) -> tuple[str, list[Unsupported]]:

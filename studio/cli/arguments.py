@@ -30,6 +30,14 @@ def add_spec_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME[:WEIGHT]",
         help="a LoRA: .safetensors file, hub id, owner/name/file.safetensors or registered extra; may be repeated",
     )
+    parser.add_argument(
+        "--lora-folder",
+        type=Path,
+        action="append",
+        default=[],
+        help="prompts name LoRA files below this folder by <lora:NAME:0.8>; visitors of a server may add them while the stream "
+        "runs; may be repeated",
+    )
     parser.add_argument("--offline", action="store_true", help="load only files that were downloaded before")
     parser.add_argument(
         "--safety-checker",

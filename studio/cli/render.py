@@ -11,6 +11,7 @@ from pipelines import SpecError, media
 from studio.cli.arguments import file_options_of, graph_limits_of, safety_of, settings_of, spec_of
 from studio.environment import cache_dir
 from studio.files import recording
+from studio.model.prompt_loras import lora_files, tagged
 
 if TYPE_CHECKING:
     from studio.files.exchange import FileOptions
@@ -21,6 +22,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     spec, settings = spec_of(args), settings_of(args)
     timeline = recording.read_timeline(args.timeline) if args.timeline else ()
     replay = None if args.replay is None else recording.read(args.replay)
+    spec = replace(spec, loras=tagged(spec.loras, settings, lora_files(args.lora_folder)))
     if not args.input.exists():
         raise media.MediaError(f"{args.input}: no such file")
     media.check_output(args.output)

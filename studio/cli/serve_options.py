@@ -94,13 +94,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="visitors may load models below this folder; may be repeated",
     )
     parser.add_argument(
-        "--lora-folder",
-        type=Path,
-        action="append",
-        default=[],
-        help="visitors may add LoRA files below this folder while the stream runs; may be repeated",
-    )
-    parser.add_argument(
         "--fit-share",
         type=float,
         default=0.5,

@@ -23,6 +23,7 @@ from pipelines import (
     StreamSpec,
 )
 from studio.model.catalogue import catalogue
+from studio.model.prompt_loras import lora_files
 from studio.wire.protocol import ProtocolError, brief
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class ChangeRule:
 
     def loras(self) -> list[str]:
         """The LoRA files that may be loaded."""
-        return [str(path) for folder in self.lora_folders for path in sorted(folder.rglob("*.safetensors"))]
+        return lora_files(self.lora_folders)
 
     def models(self) -> list[str]:
         """Registered models that are present, and the model folders that may be loaded."""

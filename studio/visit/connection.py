@@ -15,6 +15,7 @@ from typing import Any
 
 from pipelines import FIELDS, RillError, Settings, SettingsError
 from studio.model.change import fitted_settings
+from studio.model.prompt_loras import PromptLoras
 from studio.stream.mailbox import Mailbox
 from studio.stream.stream import Stream
 from studio.visit.hub import Hub
@@ -65,11 +66,10 @@ class Connection:
         self._errors = TokenBucket(limits.errors_per_s, limits.errors_at_once)
         self._message_at = self._frame_at = hub.clock()
         self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._bye = False
-        self._turn_announced = False
+        self._bye = self._turn_announced = self._has_token = False
         self._receiving: asyncio.Future[str | bytes] | None = None
-        self._has_token = False
         self._following: asyncio.Task[None] | None = None
+        self._prompt_loras = PromptLoras()
 
     async def run(self) -> None:
         """The whole life of the connection. Returns when it is closed."""
@@ -257,6 +257,7 @@ class Connection:
 
     async def _read(self, stream: Stream, mailbox: Mailbox) -> None:
         clock, metrics = self._hub.clock, self._hub.metrics.bytes.labels("in")
+        await self._add_loras(stream, mailbox)
         while not self._bye:
             # A message that came while the client waited for its seat is read first.
             message = await (self._socket.receive() if self._receiving is None else self._receiving)
@@ -278,10 +279,12 @@ class Connection:
                 else:
                     await self._handle_text(stream, mailbox, message)
             except ProtocolError as error:
-                self._hub.metrics.errors.labels(error.code).inc()
-                text = error_text(error.code, error.message, field=error.field, request=error.request)
-                await mailbox.post_blocking(text)
-                self._count_error(error.code)
+                await self._report(mailbox, error)
+
+    async def _report(self, mailbox: Mailbox, error: ProtocolError) -> None:
+        self._hub.metrics.errors.labels(error.code).inc()
+        await mailbox.post_blocking(error_text(error.code, error.message, field=error.field, request=error.request))
+        self._count_error(error.code)
 
     def _count_error(self, code: str) -> None:
         """Too many errors of the client end the connection. Failures of the model do not count."""
@@ -295,6 +298,7 @@ class Connection:
                 session.settings = self._patched(session.settings, patch, request)
                 self._hub.prepare(session.settings, session.name)
                 await mailbox.post_blocking(pack_text("settings", **self._hub.standing(session), request=request))
+                await self._add_loras(stream, mailbox)
             case SpecChange(changes, request):
                 self._change(stream, mailbox, changes, request)
             case Pause(paused):
@@ -332,6 +336,15 @@ class Connection:
         except SettingsError as error:
             raise ProtocolError(str(error), code="bad_settings", field=error.field, request=request) from error
         return changed
+
+    async def _add_loras(self, stream: Stream, mailbox: Mailbox) -> None:
+        """Begin to change the spec's LoRAs to those that the prompts name, where they differ; report if that is refused."""
+        present, files = self._hub.spec().loras, self._hub.config.changes.loras
+        try:
+            if (wanted := self._prompt_loras.wanted(present, stream.session.settings, files)) is not None:
+                self._change(stream, mailbox, {"loras": wanted}, None)
+        except ProtocolError as error:
+            await self._report(mailbox, error)
 
     def _change(self, stream: Stream, mailbox: Mailbox, changes: Mapping[str, object], request: int | None) -> None:
         """Begin a change of the spec, and report on it while this connection lasts. The change does not depend on it."""

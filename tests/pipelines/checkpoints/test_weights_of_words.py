@@ -75,7 +75,8 @@ def test_a_weight_changes_the_states_and_none_does_not(pipelines: dict[str, Stre
     ("prompt", "plain", "words"),
     [
         ("ink AND oil", "ink oil", ["AND"]),
-        ("ink <lora:style:0.8> oil", "ink oil", ["<lora:style:0.8>"]),
+        ("ink <lora:style:9> oil", "ink oil", ["<lora:style:9>"]),
+        ("ink <hypernet:style:1> oil", "ink oil", ["<hypernet:style:1>"]),
         ("[ink:oil:0.5] on paper", "on paper", ["[ink:oil:0.5]"]),
         ("[ink|oil] on AND paper", "on paper", ["[ink|oil]", "AND"]),
         ("(ink:9)", "ink", ["9"]),

@@ -71,3 +71,30 @@ async def test_loras_come_and_go_while_the_picture_moves(tmp_path: Path, backend
             assert reply["spec"]["loras"] == []
             assert np.array_equal(await peer.shown(NOISE), plain)
     assert backend == "openvino" or len(built) == 1, "in place"
+
+
+async def test_a_prompt_adds_a_lora_of_the_folder_and_takes_it_away(tmp_path: Path) -> None:
+    """In the hello and in a patch; a name that is in no folder is stated and changes nothing."""
+    generator = torch.Generator().manual_seed(1)
+    factors = {LAYER: tuple(4 * torch.randn(*size, generator=generator) for size in ((2, 32), (32, 2)))}
+    model, loras = save_family(tmp_path / "model", "sdxs", kl=False), tmp_path / "loras"
+    loras.mkdir()
+    ink = save_lora(loras / "Ink.safetensors", factors)
+
+    def factory(spec: StreamSpec) -> Any:
+        return load(replace(spec, model=str(model)), tmp_path / "graphs")
+
+    rule = ChangeRule(lora_folders=(loras,))
+    with serving(factory=factory, backend="eager", dtype="float32", changes=rule) as running:
+        opening = {"strength": 0.7, "prompt": "a <lora:ink:0.8>"}
+        async with joined(running, picture={"format": "png"}, settings=opening) as peer:
+            changed = await peer.next_text("spec")
+            assert changed["spec"]["loras"] == uses((ink, 0.8))
+            (entry,) = changed["settings"]["understood"]
+            assert (entry["words"], entry["kind"], changed["settings"]["unknown"]) == ("<lora:ink:0.8>", "lora", [])
+            with_ink = await peer.shown(NOISE)
+            await peer.send("settings", patch={"prompt": "a <lora:oil:1>"}, request=1)
+            answer = await peer.next_text("settings")
+            assert [entry["words"] for entry in answer["unknown"]] == ["<lora:oil:1>"]
+            assert (await peer.next_text("spec"))["spec"]["loras"] == []
+            assert np.abs(await peer.shown(NOISE) - with_ink).max() > 2
