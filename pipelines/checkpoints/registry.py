@@ -28,7 +28,7 @@ TURBO_LICENCE = "Stability AI licence, LICENSE of its repository (its card's tag
 FEW_STEPS = "Trained without guidance: leave guidance off."
 ONE_LEVEL = "Trained at one noise level, so the strength has no effect: little of the source remains."
 
-NEAREST = "The strength moves to the nearest trained timestep; with all steps it has no effect, so take fewer."
+NEAREST = "The strength moves to the nearest trained timestep, and with less of it fewer steps are made."
 
 POCKET = ModelInfo(
     name="pocket",

@@ -90,13 +90,16 @@ class Schedule:
         """n timesteps down from t₀ = round(strength·(T−1)), which does not depend on n. lcm: as `power` says; other solvers:
         with trailing spacing, whatever the power, which is for steps that redraw what they noise.
 
-        A model trained at few timesteps gets the nearest of them; SettingsError if it has fewer than `steps`.
+        A model trained at few timesteps gets the nearest of them, and none above the one that is nearest to t₀: with less
+        strength it makes fewer steps, as diffusers does. SettingsError if it has fewer than `steps`.
         """
         if not 0.0 <= strength <= 1.0 or steps < 1:
             raise ValueError(f"strength {strength} or steps {steps} out of range")
         t0 = round(strength * (self.length - 1))
+        pool = beginning_at(t0, self.trained, steps) if self.trained else ()
+        steps = min(steps, len(pool)) if pool else steps
         chosen = falling(t0, steps, self.power) if solver == "lcm" else trailing(t0, steps)
-        return chosen if not self.trained else snap(chosen, self.trained)
+        return snap(chosen, pool) if pool else chosen
 
 
 def falling(first: int, steps: int, power: float = 1.0) -> tuple[int, ...]:
@@ -110,10 +113,16 @@ def trailing(first: int, steps: int) -> tuple[int, ...]:
     return tuple(max(0, round((first + 1) * (steps - k) / steps) - 1) for k in range(steps))
 
 
-def snap(timesteps: tuple[int, ...], trained: tuple[int, ...]) -> tuple[int, ...]:
-    """Each timestep moved to the nearest trained one, strictly decreasing. SettingsError if there are too few."""
-    if len(timesteps) > len(trained):
+def beginning_at(first: int, trained: tuple[int, ...], steps: int) -> tuple[int, ...]:
+    """The trained timesteps from the one nearest to `first` down. SettingsError if there are fewer trained ones than steps."""
+    if steps > len(trained):
         raise SettingsError("steps", f"this model was trained at {len(trained)} timestep(s); at most as many steps are allowed")
+    nearest = min(trained, key=lambda t: (abs(t - first), -t))
+    return tuple(t for t in trained if t <= nearest)
+
+
+def snap(timesteps: tuple[int, ...], trained: tuple[int, ...]) -> tuple[int, ...]:
+    """Each timestep moved to the nearest trained one, strictly decreasing. There must be as many trained ones."""
     pool = sorted(trained, reverse=True)
     chosen: list[int] = []
     first = 0

@@ -14,13 +14,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from pipelines import ModelError, ModelParts, describe, inspect_model
+from pipelines import Entry, Frame, ModelError, ModelParts, Settings, StreamSpec, describe, inspect_model, load
 from pipelines.checkpoints.loader import single
 from tests import ldm
-from tests.by_hand import pipe_of
+from tests.by_hand import denoised, pipe_of, plain
 from tests.ldm import write_single_file
 from tests.miniature import full_autoencoder, save_adapter, save_control, save_family, save_lora
 from tests.pipelines.checkpoints.test_adapters import latents
+from tests.streams import PICTURES, SIZE
 
 FILE = "diffusion_pytorch_model.safetensors"
 VISION = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 56}
@@ -121,6 +122,21 @@ def test_a_unet_alone_replaces_the_model_s(model: Path, tmp_path: Path, layout: 
     name = f"{model}+unet={place}"
     assert inspect_model(name).problem is None
     same(ModelParts(describe(name)).unet, UNet2DConditionModel.from_pretrained(other / "unet").state_dict())
+
+
+@pytest.mark.parametrize("batched", [True, False])
+def test_a_distilled_model_makes_its_trained_steps_below_the_strength(model: Path, batched: bool) -> None:
+    pipeline = load(StreamSpec(f"{model}+timesteps=999,749,499,249", SIZE, SIZE, "eager", "float32"))
+    patch = {"prompt": "ink", "steps": 4, "stream_batch.enabled": batched}
+    for strength, timesteps in ((0.5, (499, 249)), (1.0, (999, 749, 499, 249))):
+        settings = Settings().patched({**patch, "strength": strength})
+        state, pipe = pipeline.open(settings), pipe_of(model, "sd15")
+        (answer,) = pipeline.step([Entry(state, Frame(0, 0.0, PICTURES[0]), settings)])
+        while state.in_flight:
+            (answer,) = pipeline.step([Entry(state, None, settings)])
+        assert answer.pixels is not None and state.previous_x0 is not None
+        expected = denoised(pipe, plain(pipe, "ink", SIZE), settings, PICTURES[0], state.noise, timesteps=timesteps)
+        torch.testing.assert_close(state.previous_x0[None], expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,18 @@
 import warnings
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler, LCMScheduler
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    LCMScheduler,
+    StableDiffusionImg2ImgPipeline,
+)
 
 from pipelines.techniques import schedule
 from pipelines.values.types import ModelError, SettingsError
@@ -91,7 +99,27 @@ def test_few_step_models_snap_or_refuse() -> None:
     assert schedule.snap((900, 600, 300), (999, 749, 499, 249)) == (999, 499, 249)
     assert schedule.snap((100, 50), (999, 749, 499, 249)) == (499, 249)
     with pytest.raises(SettingsError, match="steps"):
-        schedule.snap((500, 250), (999,))
+        schedule.from_config(BETAS, (999,)).timesteps(0.5, 2)
+
+
+@pytest.mark.parametrize("strength", [0.25, 0.5, 0.75, 1.0])
+@pytest.mark.parametrize("solver", ["lcm", "ddim"])
+def test_a_few_step_model_makes_fewer_steps_with_less_strength_as_diffusers_does(
+    strength: float, solver: schedule.Solver
+) -> None:
+    trained = (999, 749, 499, 249)
+    scheduler = DDIMScheduler(**BETAS, timestep_spacing="trailing")
+    scheduler.set_timesteps(4)
+    pipe = SimpleNamespace(scheduler=scheduler)
+    expected = StableDiffusionImg2ImgPipeline.get_timesteps(pipe, 4, strength, "cpu")[0]
+    assert schedule.from_config(BETAS, trained).timesteps(strength, 4, solver) == tuple(expected.tolist())
+
+
+def test_strength_between_trained_timesteps_goes_to_the_nearest() -> None:
+    plan = schedule.from_config(BETAS, (999, 749, 499, 249))
+    assert plan.timesteps(0.0, 4) == (249,) and plan.timesteps(0.6, 4) == (499, 249)
+    assert plan.timesteps(0.9, 2) == (999, 499) and plan.timesteps(0.75, 2) == (749, 499)
+    assert schedule.from_config(BETAS, (999,)).timesteps(0.1, 1) == (999,)
 
 
 def test_snapped_timesteps_always_fall() -> None:
