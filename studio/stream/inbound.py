@@ -34,12 +34,13 @@ from studio.wire.protocol import (
     pack_text,
     parse_frame,
     parse_mask,
+    parse_name,
     parse_picture,
 )
 
 
 class Inbound:
-    """Takes frames, masks and picture prompts; one frame at a time is read. Event loop only."""
+    """Takes frames, masks, picture prompts and styles with names; one frame at a time is read. Event loop only."""
 
     def __init__(
         self,
@@ -78,6 +79,14 @@ class Inbound:
         if given.format == "style":
             self._name(picture)
         return self._reply(name, picture, given.request)
+
+    async def receive_name(self, message: bytes) -> str:
+        """A style that prompts may name from now on, of whichever painter, and that is not used as a picture. Returns the reply.
+        Raises ProtocolError."""
+        given = parse_name(message)
+        style = await self._decoded(given, lambda given, limits: codec.decode_prompt(given.picture, given.format, limits))
+        self._name(style)
+        return pack_text("name", name=style.name, request=given.request)
 
     def _name(self, style: PictureStyle) -> None:
         """From now on the session's prompts may name this style."""

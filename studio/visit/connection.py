@@ -39,6 +39,7 @@ from studio.wire.protocol import (
     declare,
     error_text,
     is_mask,
+    is_name,
     is_picture,
     pack_text,
     parse_text,
@@ -273,6 +274,8 @@ class Connection:
                 elif isinstance(message, bytes) and is_picture(message):
                     await self._with_names(stream, mailbox, stream.inbound.receive_picture_prompt(message))
                     self._hub.prepare(stream.session.settings, stream.session.name)
+                elif isinstance(message, bytes) and is_name(message):
+                    await self._with_names(stream, mailbox, stream.inbound.receive_name(message))
                 elif isinstance(message, bytes):
                     self._frame_at = now
                     stream.inbound.receive_frame(message, now)

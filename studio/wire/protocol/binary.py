@@ -13,6 +13,7 @@ from studio.wire.protocol.messages import (
     KIND_ANSWER,
     KIND_FRAME,
     KIND_MASK,
+    KIND_NAME,
     KIND_PICTURE,
     KIND_PICTURE_B,
     KIND_REFERENCE,
@@ -70,6 +71,19 @@ def parse_picture(message: bytes) -> MaskMessage:
     return replace(_given(message, KIND_PICTURE_B if second else KIND_PICTURE, PICTURE_FORMATS[1:], "bad_picture"), second=second)
 
 
+def is_name(message: bytes) -> bool:
+    """Does this binary message hold a style that prompts may name? Checks its kind only."""
+    return len(message) > 2 and message[2] == KIND_NAME
+
+
+def parse_name(message: bytes) -> MaskMessage:
+    """The header of a style that prompts may name, and a view of its file. Raises ProtocolError, code bad_picture."""
+    given = _given(message, KIND_NAME, ("style",), "bad_picture")
+    if not given.picture:
+        raise ProtocolError("the file of a style is missing", code="bad_picture", field="picture", request=given.request)
+    return given
+
+
 def _given(message: bytes, kind: int, formats: tuple[str, ...], code: str) -> MaskMessage:
     if len(message) < MASK_HEADER.size:
         raise ProtocolError(f"the message has {len(message)} bytes; its header alone has {MASK_HEADER.size}", code=code)
@@ -95,6 +109,11 @@ def pack_picture(request: int, form: str = "none", picture: bytes = b"", second:
     second: the one that `picture.blend` mixes in."""
     kind = KIND_PICTURE_B if second else KIND_PICTURE
     return MASK_HEADER.pack(MAGIC, VERSION, kind, PICTURE_FORMATS.index(form), request) + picture
+
+
+def pack_name(request: int, file: bytes) -> bytes:
+    """A style's file as it goes over the wire where prompts may name the style. request 0..2**32-1."""
+    return MASK_HEADER.pack(MAGIC, VERSION, KIND_NAME, PICTURE_FORMATS.index("style"), request) + file
 
 
 def pack_frame(frame_id: int, captured_at: float, form: str = "none", picture: bytes = b"") -> bytes:

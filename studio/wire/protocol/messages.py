@@ -30,6 +30,7 @@ MAX_REQUEST = 2**53 - 1
 MAX_ID = 2**32 - 1
 
 MAGIC, KIND_FRAME, KIND_ANSWER, KIND_MASK, KIND_REFERENCE, KIND_PICTURE, KIND_PICTURE_B = 0x52, 1, 2, 3, 4, 5, 6
+KIND_NAME = 7
 FORMATS = ("none", "jpeg", "png", "webp")
 ANSWER_FORMATS = ("none", "jpeg", "png")
 PICTURE_FORMATS = (*FORMATS, "style")

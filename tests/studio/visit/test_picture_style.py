@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -54,6 +55,28 @@ async def test_a_style_s_file_reaches_the_model(shared: Running) -> None:
         await peer.round(GREY)
         (seen,) = shared.pipeline.opened[-1].pictures
         assert np.array_equal(seen.numbers, STYLE.numbers) and seen.painter == STYLE.painter
+
+
+async def test_a_kept_style_can_be_named_before_it_is_used_as_a_picture(shared: Running) -> None:
+    async with joined(shared) as peer:
+        foreign = replace(STYLE, painter="ffffffffffff", name="another's")
+        for request, style in enumerate((STYLE, foreign, replace(STYLE, name=""))):
+            await peer.socket.send(protocol.pack_name(request, write_style(style)))
+            reply = await peer.next_text("name", "error")
+            assert reply == {"type": "name", "name": style.name, "request": request}
+            if style.name:
+                assert "understood" in await peer.next_text("settings")
+        await peer.round(GREY)
+        state = shared.pipeline.opened[-1]
+        assert len(state.names) == 2 and not any(picture is not None for picture in state.pictures)
+
+
+@pytest.mark.parametrize("file", [b"", b"no style", write_style(STYLE)[:-3]])
+async def test_a_broken_file_gives_no_name_and_a_clear_error(shared: Running, file: bytes) -> None:
+    async with joined(shared) as peer:
+        await peer.socket.send(protocol.pack_name(9, file))
+        error = await peer.next_text("name", "error")
+        assert (error["type"], error["code"], error["request"]) == ("error", "bad_picture", 9)
 
 
 async def test_a_style_that_was_sent_or_kept_can_be_named_by_its_session_alone(shared: Running) -> None:
