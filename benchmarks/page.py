@@ -102,7 +102,7 @@ def recording(page: Any, window_s: float = 10.0, rounds: int = 2) -> dict[str, A
     """The ratio of shown pictures per second with and without a recording of the output."""
     rates: dict[bool, list[float]] = {False: [], True: []}
     for on in TURNS * rounds:
-        if on and not page.js("return rill.keep.recorder.start(rill.view.canvas)"):
+        if on and not page.js("return rill.exchange(({ recorder }) => recorder.start(rill.view.canvas))"):
             return {"error": "this browser cannot record a canvas"}
         time.sleep(1)
         before = page.js(SHOWN)
@@ -111,7 +111,7 @@ def recording(page: Any, window_s: float = 10.0, rounds: int = 2) -> dict[str, A
         rates[on].append(1000 * (after[0] - before[0]) / (after[1] - before[1]))
         if on:
             page.driver.execute_async_script(
-                "const done = arguments[0]; rill.keep.recorder.stop().then((video) => done(video.size))"
+                "const done = arguments[0]; rill.exchange(({ recorder }) => recorder.stop()).then((video) => done(video.size))"
             )
     without, with_it = median(rates[False]), median(rates[True])
     return {

@@ -1,18 +1,15 @@
 // The live studio: wires source, pump, connection, settings, view; every part of the page mounts from here.
 
 import { Connection } from "./wire/connection.js";
-import { Keep } from "./parts/keep.js";
-import { Layer, Masking } from "./flow/layer.js";
 import { explain } from "./pure/media.js";
-import { kindOf } from "./flow/animation.js";
+import { later, sheet } from "./flow/later.js";
 import { messages } from "./wire/protocol.js";
 import { Pump } from "./flow/pump.js";
 import { SettingsStore } from "./pure/settings.js";
 import { fromHash, toHash } from "./pure/share.js";
-import { keep as store, kept } from "./pure/storage.js";
-import { cameraGranted, cameras, held, onCameraChange, openers, surroundings } from "./flow/sources.js";
-import { Respec } from "./parts/spec.js";
-import { watchTrial } from "./parts/speed.js";
+import { keep, kept } from "./pure/storage.js";
+import { cameraGranted, cameras, fileKind, held, onCameraChange, openers, surroundings } from "./flow/sources.js";
+import { Respec } from "./pure/respec.js";
 import { Stats } from "./pure/stats.js";
 import { View } from "./flow/view.js";
 import * as parts from "./parts/parts.js";
@@ -20,6 +17,8 @@ import * as parts from "./parts/parts.js";
 const SAMPLE = new URL("../samples/sample.mp4", import.meta.url).href;
 const HEALTH = new URL("../../healthz", import.meta.url).href;
 const REMEMBERED = "rill.settings";
+const FIT = "rill.fit";
+const SUMMARY = { every: 500, most: 240 }; // ms; two minutes of them are kept for the charts
 const RETURNS = [0, 1000, 3000]; // ms before each attempt: some cameras are listed before they give pictures
 const ENDED = {
   camera: "The camera gives no pictures any more. Its last one stays; it goes on by itself when the camera is back, or choose an input.",
@@ -34,8 +33,7 @@ function address() {
 
 /**
  * Events: link, welcome, words, answer, reference, source, notice, telemetry, settings, summary, view, paint, verdict, recording, replay,
- * picture, picture_b, fit, style, look;
- * `detail` carries the value.
+ * picture, picture_b, fit, style, look. `detail` has the value.
  */
 export class Studio extends EventTarget {
   constructor() {
@@ -78,14 +76,16 @@ export class Studio extends EventTarget {
     });
     this.respec = new Respec({ send: (changes, request) => this.connection.send(messages.spec(changes, request)) });
     this.pump = new Pump(this.connection, this.stats);
-    this.layer = this.pump.encoder.layer = new Layer();
-    this.mask = new Layer();
-    this.masking = new Masking(this);
-    this.keep = new Keep(this);
+    this.easel = null; // once somebody paints
+    this.exchanged = null; // once something is saved, recorded or opened
     this.remembered = kept(REMEMBERED) ?? ""; // of an earlier visit
     this.trial = null;
     this.auto = null;
-    watchTrial(this);
+    this.summaries = [];
+    this.setFit(kept(FIT) ?? "crop");
+    this.drawer = new Promise((resolve) => (this.drawerLoaded = resolve));
+    this.afterwards = new Promise((resolve) => (this.afterwardsLoaded = resolve));
+    this.drawer.then(({ watchTrial }) => watchTrial(this));
   }
 
   /** Calls `act(detail)` at every event of this name. */
@@ -118,7 +118,37 @@ export class Studio extends EventTarget {
       if (!document.hidden && (state === "ended" || state === "lost") && this.connection.resume) this.connection.connect();
     });
     onCameraChange(() => this.#cameraIsBack());
+    setInterval(() => document.hidden || this.#summarise(), SUMMARY.every);
     this.#firstSource();
+  }
+
+  #summarise() {
+    const summary = this.stats.summary(performance.now());
+    this.summaries = [...this.summaries.slice(1 - SUMMARY.most), summary];
+    this.say("summary", summary);
+  }
+
+  /** What `act(files)` gives, with the file exchange, which comes on its first use; null while the server is away. */
+  async exchange(act) {
+    const loaded = await later(this, () => import("./parts/exchange.js"));
+    if (!loaded) return null;
+    this.exchanged ??= new loaded.Exchange(this);
+    return act(this.exchanged);
+  }
+
+  /** What comes after the first picture (afterwards.js); null while the server is away. */
+  async loadAfterwards() {
+    const loaded = await later(this, () => Promise.all([import("./parts/afterwards.js"), sheet("afterwards")]));
+    if (loaded) this.afterwardsLoaded(loaded[0]);
+    return loaded && loaded[0];
+  }
+
+  /** The parts of the drawer, which mount once they are here; null while the server is away. */
+  async loadDrawer() {
+    const loaded = await later(this, () => Promise.all([import("./parts/engine.js"), sheet("engine")]));
+    if (!loaded) return null;
+    this.drawerLoaded(loaded[0]);
+    return this.drawer;
   }
 
   async #firstSource() {
@@ -135,7 +165,7 @@ export class Studio extends EventTarget {
     try {
       const where = surroundings(kind);
       if ((kind === "camera" || kind === "screen") && !where.supported) throw new DOMException("", "NotSupportedError");
-      if (options.file) kind = await kindOf(options.file);
+      if (options.file) kind = await fileKind(options.file);
       const source = await openers[kind](kind === "sample" ? { url: SAMPLE } : options);
       if (turn !== this.turn) {
         source.stop(); // another was chosen meanwhile
@@ -185,6 +215,13 @@ export class Studio extends EventTarget {
     this.say("source");
   }
 
+  /** "crop" or "fit": how an input of another shape comes into the picture. */
+  setFit(fit) {
+    this.pump.fit = fit === "fit";
+    document.body.dataset.fit = fit;
+    keep(FIT, this.pump.fit ? fit : null);
+  }
+
   setPaused(paused) {
     this.paused = paused;
     this.pump.paused = paused;
@@ -208,6 +245,7 @@ export class Studio extends EventTarget {
     this.respec.welcome(message);
     this.settings.welcome(message.settings, message.fields);
     this.say("words", message.settings);
+    if (this.seenPicture) this.loadAfterwards(); // where the server was away before
     if (first) for (const [key, value] of Object.entries(fromHash(location.hash || this.remembered, message.fields))) this.settings.put(key, value);
     const paused = this.paused; // outlives the connection
     this.pump.welcome({ ...message, paused });
@@ -241,6 +279,7 @@ export class Studio extends EventTarget {
     this.stats.shown(painted, painted - answer.capturedAt * 1000, painted - now);
     if (!this.seenPicture) {
       this.seenPicture = true;
+      this.loadAfterwards();
       this.say("link");
     }
     this.say("answer", answer);
@@ -248,13 +287,13 @@ export class Studio extends EventTarget {
 
   #send(patch, request) {
     if (!this.connection.send(messages.settings(patch, request))) return false;
-    this.keep.moves?.add(patch, performance.now());
+    this.exchanged?.moves?.add(patch, performance.now());
     return true;
   }
 
   /** What a measurement or a goal has moved, and the probe, are nobody's choice. */
   #settled() {
-    if (!this.trial && !this.auto) store(REMEMBERED, toHash(Object.fromEntries(Object.entries(this.settings.values).filter(([key]) => !key.startsWith("probe."))), this.settings.fields));
+    if (!this.trial && !this.auto) keep(REMEMBERED, toHash(Object.fromEntries(Object.entries(this.settings.values).filter(([key]) => !key.startsWith("probe."))), this.settings.fields));
     this.say("settings", this.settings.values);
   }
 
@@ -294,5 +333,7 @@ export function mount(element, props, trigger) {
   const host = element.querySelector("[data-part]");
   if (!host || host.dataset.mounted) return;
   host.dataset.mounted = "yes";
-  parts[host.dataset.part](host, studio, trigger);
+  const name = host.dataset.part;
+  if (name in parts) parts[name](host, studio, trigger);
+  else studio.drawer.then((others) => others[name](host, studio));
 }

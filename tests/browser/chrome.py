@@ -135,7 +135,7 @@ class Page:
     def engine(self) -> Page:
         """Opens the drawer with everything beyond the first depth."""
         self.wait("the drawer", lambda: self.js("return Boolean(globalThis.rill?.openEngine)"))
-        self.js("if (document.body.dataset.engine !== 'open') rill.openEngine()")
+        self.js("if (document.body.dataset.engine !== 'open') return rill.openEngine()")
         return self
 
     def js(self, script: str, *arguments: object) -> Any:
@@ -165,6 +165,7 @@ class Page:
     def live(self, patience: float = PATIENCE) -> Page:
         live = "return Boolean(globalThis.rill?.seenPicture && rill.link.state === 'live')"
         self.wait("a first picture", lambda: self.js(live), patience)
+        self.js("return rill.afterwards.then(() => true)")
         return self
 
     def status(self) -> str:
@@ -199,6 +200,14 @@ class Page:
 
         self.js(click, kind)
         self.wait(f"the input {kind}", chosen)
+
+    def awake(self) -> None:
+        """As a hand that moves over the picture: its tools, which go after three seconds, are there for three more."""
+        self.js("document.getElementById('rill-left').dispatchEvent(new PointerEvent('pointermove'))")
+
+    def brushes(self) -> None:
+        """Waits for the tools for painting."""
+        self.wait("the brushes", lambda: self.box(".rill-easel")["height"] > 0)
 
     def play(self, clip: Path) -> None:
         """Takes a video file as input, as a person's choice in the file dialogue would: a clip has its bar at every size."""
@@ -235,14 +244,17 @@ class Page:
         """Error messages in the browser's console since the last call."""
         return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
 
-    def requested_hosts(self) -> set[str]:
-        """Every host that the page asked for anything over the network since the last call."""
-        hosts = set()
+    def requested(self) -> list[str]:
+        """Every address that the page requested over the network since the last call, without its scheme."""
+        found = []
         for entry in self.driver.get_log("performance"):
             message = json.loads(entry["message"])["message"]
             if message["method"] in ("Network.requestWillBeSent", "Network.webSocketCreated"):
                 url = message["params"].get("url") or message["params"]["request"]["url"]
                 scheme, _, rest = url.partition("://")
                 if scheme in ("http", "https", "ws", "wss"):
-                    hosts.add(rest.partition("/")[0])
-        return hosts
+                    found.append(rest)
+        return found
+
+    def requested_hosts(self) -> set[str]:
+        return {address.partition("/")[0] for address in self.requested()}

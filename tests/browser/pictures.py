@@ -46,7 +46,7 @@ CAMERA_NAME = """for (const item of document.querySelectorAll("select[aria-label
 """Chromium calls its camera by the path of the file that plays there."""
 
 PAINTING = """
-const { layer } = rill;
+const { colour: layer } = rill.easel.layers;
 const stroke = (colour, size, ...points) => {
   points.forEach(([x, y], index) => (index ? layer.move(x, y) : layer.begin(x, y, { colour, size })));
   layer.end();

@@ -67,6 +67,7 @@ def test_axe_finds_no_serious_barrier(studio: Studio, desktop: webdriver.Chrome,
         page.engine()
         assert page.barriers() == []
         page.js("document.querySelector('.rill-tools button[aria-label^=Keyboard]').click()")
+        page.wait("the sheet", lambda: page.driver.find_elements(By.CSS_SELECTOR, ".rill-sheet[open]"))
         assert page.barriers() == []
     finally:
         desktop.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

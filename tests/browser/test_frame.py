@@ -100,6 +100,25 @@ def test_the_picture_stays_in_view_beside_whatever_is_adjusted(sized: Page) -> N
     sized.js("rill.reset()")
 
 
+LOWEST = """const lowest = (items) => Math.max(...[...items].map((item) => item.getBoundingClientRect().bottom));
+  const looks = document.querySelector('#rill-looks').clientHeight;
+  return [lowest(document.querySelectorAll('#rill-keep .rill-plain')), looks, innerHeight]"""
+
+
+def test_what_is_saved_and_shared_is_in_the_first_window_of_a_laptop(page: Page) -> None:
+    """With the bar of a clip and with the camera's line; the looks keep enough height to be seen."""
+    for kind in ("sample", "camera"):
+        page.choose(kind)
+        for width, height in ((1280, 720), (1366, 768), (1440, 900), (1920, 1080)):
+            metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+            page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+            try:
+                bottom, looks, window = page.js(LOWEST)
+            finally:
+                page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+            assert bottom <= window and looks >= 200, (kind, width, height, bottom, looks)
+
+
 def test_the_bar_of_a_clip_is_within_reach_at_every_size(sized: Page) -> None:
     """The sample's too: whoever tries the page holds it still and moves a slider."""
     sized.choose("sample")
@@ -112,7 +131,7 @@ def test_the_bar_of_a_clip_is_within_reach_at_every_size(sized: Page) -> None:
 
 def test_the_brushes_are_within_the_window_and_the_wipe_is_under_its_handle(sized: Page) -> None:
     sized.choose("paint")
-    sized.wait("the brushes", lambda: sized.box(".rill-easel")["height"] > 0)
+    sized.brushes()
     bar = sized.box(".rill-easel")
     assert bar["y"] + bar["height"] <= sized.js("return innerHeight"), bar
     hint = "return document.querySelector('.rill-hint').checkVisibility()"
@@ -136,14 +155,15 @@ def test_what_is_seen_first_is_little_and_the_drawer_has_the_rest(page: Page) ->
     engine = page.driver.find_element(By.ID, "rill-engine")
     assert not engine.is_displayed()
     page.driver.find_element(By.CSS_SELECTOR, ".rill-toggle").click()
-    assert engine.is_displayed() and page.js("return document.activeElement.closest('#rill-engine') !== null")
+    page.wait("the drawer", lambda: page.js("return document.activeElement.closest('#rill-engine') !== null"))
+    assert engine.is_displayed()
     rooms = "#rill-engine, #rill-mix, #rill-second, #rill-prompts, #rill-looks"
     here = f"return document.querySelector(arguments[0])?.closest('{rooms}')?.id ?? ''"
     assert all(page.js(here, "#" + element_id(key)) for key in FIELDS)
     ActionChains(page.driver).send_keys(Keys.ESCAPE).perform()
     assert not engine.is_displayed() and page.js("return document.activeElement.matches('.rill-toggle')")
     page.driver.find_element(By.CSS_SELECTOR, ".rill-details").click()
-    assert page.driver.find_element(By.CSS_SELECTOR, ".rill-part-strip").is_displayed()
+    page.wait("the charts", lambda: page.driver.find_element(By.CSS_SELECTOR, ".rill-part-strip").is_displayed())
 
 
 def test_two_plain_figures_stand_on_top(page: Page) -> None:

@@ -65,7 +65,7 @@ def test_keys_in_a_text_field_are_never_shortcuts(page: Page, name: str) -> None
     before = page.js(STATE)
     page.js("document.querySelector('#probe').focus()")
     keys(page, "firwpezslv? ")
-    assert page.js(STATE) == before and not page.js("return rill.keep.recorder.active")
+    assert page.js(STATE) == before and not page.js("return rill.exchanged?.recorder.active")
 
 
 def test_keys_of_an_input_method_and_keys_with_modifiers_are_no_shortcuts(page: Page) -> None:
@@ -191,6 +191,7 @@ def test_nothing_of_an_earlier_input_shines_through_a_transparent_one(
     page: Page, tmp_path: Path, kind: str, make: Callable[[Path], Path], ending: str
 ) -> None:
     page.choose("paint")  # a bright input, which would be seen
+    page.brushes()
     page.js("rill.settings.put('prompt', 'as it is')")
     page.wait("the paper", lambda: page.mean().min() > 200)
     click(page, ".rill-easel > .rill-plain")
@@ -222,7 +223,7 @@ def test_recording_and_saving_say_what_they_do(page: Page, tmp_path: Path, brows
     page.wait("the badge", lambda: badge.is_displayed() and "Recording" in badge.text)
     assert "Recording" in page.notice()
     page.moves_on(8)
-    page.js("rill.keep.record()")
+    page.js("return rill.exchange((exchange) => exchange.record())")
     video = downloaded(page, tmp_path, "rill-*[4m]")
     page.wait("its name", lambda: video.name in page.notice())
     assert not badge.is_displayed()
@@ -237,7 +238,7 @@ def test_a_browser_that_cannot_record_says_so_and_everything_goes_on(page: Page)
     page.js("MediaRecorder.prototype.start = () => { throw new DOMException('no encoder', 'NotSupportedError') }")
     press(page, "Record")
     page.wait("the words", lambda: "cannot record" in page.notice())
-    assert not page.js("return rill.keep.recorder.active")
+    assert not page.js("return rill.exchanged.recorder.active")
     page.js("globalThis.heard = 0; rill.addEventListener('answer', () => (heard += 1))")
     page.wait("later answers", lambda: page.js("return heard") >= 3)
 

@@ -128,6 +128,12 @@ def drop(page: Page, path: Path, selector: str) -> None:
         page.driver.execute_cdp_cmd("Input.dispatchDragEvent", {"type": step, "data": data, **place})
 
 
+def names(page: Page, atelier: Atelier) -> list[str]:
+    """Names of styles that prompts of the page's session may use."""
+    seat = atelier.studio.hub.seats._seats[page.js("return rill.welcome.session")]
+    return [style.name for style in seat.session.names._styles.values()]
+
+
 def keep(page: Page, name: str) -> None:
     box = page.driver.find_element(By.CSS_SELECTOR, f"{PART} form input")
     box.clear()
@@ -179,6 +185,8 @@ def test_a_style_is_kept_survives_a_reload_is_worn_renamed_and_deleted(page: Pag
     page.open(fresh=False).live()
     page.wait("the tile again", lambda: page.js(TILES) == ["red waves"])
     page.wait("no picture in a new session", lambda: atelier.worn is None)
+    page.wait("its name at the server", lambda: names(page, atelier) == ["red waves"])
+    assert atelier.worn is None
     page.driver.find_element(By.CSS_SELECTOR, "[data-style='red waves']").click()
     page.wait("the kept numbers at the engine", lambda: is_style(atelier)() and np.array_equal(atelier.worn.numbers, numbers))
     page.wait("the tile is pressed", lambda: page.js("return document.querySelector('[data-style]').ariaPressed") == "true")
@@ -187,6 +195,7 @@ def test_a_style_is_kept_survives_a_reload_is_worn_renamed_and_deleted(page: Pag
     page.screenshot("style-renaming.png")
     ActionChains(page.driver).send_keys("blue, calm", Keys.ENTER).perform()
     page.wait("the new name", lambda: page.js(TILES) == ["blue, calm"])
+    page.wait("it at the server", lambda: "blue, calm" in names(page, atelier))
     page.driver.find_element(By.CSS_SELECTOR, "[data-style]").click()
     page.wait("the new name at the engine", lambda: atelier.worn.name == "blue, calm")
     press(page, "Delete blue, calm")
@@ -240,6 +249,19 @@ def test_two_pictures_blend_and_their_mixture_is_kept(page: Page, atelier: Ateli
     page.wait("a kept one as the second", lambda: getattr(atelier.second, "name", "") == "friend's waves")
     press(page, "Remove the second")
     page.wait("none again", lambda: atelier.second is None)
+    blend = "button[aria-label^='Blend friend']"
+    page.js("document.querySelector(arguments[0]).focus()", blend)
+    ActionChains(page.driver).send_keys(Keys.ENTER).perform()
+    page.wait("by the keyboard", lambda: getattr(atelier.second, "name", "") == "friend's waves" and not shows(page, blend))
+    press(page, "Remove the second")
+    page.wait("a place for it", lambda: atelier.second is None and shows(page, blend))
+    hands = Hands(page, atelier.studio)
+    with hands.touchscreen():
+        page.js("document.querySelector(arguments[0]).scrollIntoView({ block: 'center' })", blend)
+        hands.tap(blend)
+        page.wait("by a finger", lambda: getattr(atelier.second, "name", "") == "friend's waves")
+    press(page, "Remove the picture")
+    page.wait("nothing to blend with", lambda: atelier.worn is None and shows(page, blend) is False)
 
 
 def test_a_picture_is_pasted(page: Page, atelier: Atelier, painting: Path) -> None:

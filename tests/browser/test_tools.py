@@ -22,6 +22,7 @@ pytestmark = pytest.mark.browser
 
 
 def click(page: Page, selector: str) -> None:
+    page.awake()
     page.driver.find_element(By.CSS_SELECTOR, selector).click()
 
 
@@ -81,6 +82,7 @@ def press(page: Page, words: str) -> None:
 
 def test_painting_reaches_the_model_on_paper_and_over_the_camera(page: Page) -> None:
     page.choose("paint")
+    page.brushes()
     page.js("rill.settings.put('prompt', 'as it is')")
     page.wait("the paper", lambda: page.mean().min() > 200)
     put(page, ".rill-size input", 20, "input")
@@ -165,6 +167,7 @@ def test_the_wipe_shows_the_full_quality_picture_of_the_same_frame(page: Page) -
 def test_what_is_painted_on_the_strength_map_reaches_the_session(page: Page, studio: Studio) -> None:
     page.choose("sample")
     tool(page, "Paint")
+    page.brushes()
     click(page, ".rill-easel button[data-kind=mask]")
     page.wait("the mode", lambda: value(page, "strength_map.mode") == "mask")
     put(page, ".rill-size input", 20, "input")
@@ -193,7 +196,7 @@ def test_looks_history_and_surprises(page: Page) -> None:
     page.wait("the one before", lambda: value(page, "prompt") == "green")
     page.wait("the prompt in its box", lambda: box.get_attribute("value") == "green")
     click(page, ".rill-part-ask button[aria-label^='Earlier']")
-    assert "green" in page.driver.find_element(By.CSS_SELECTOR, ".rill-menu").text
+    page.wait("the list", lambda: "green" in page.driver.find_element(By.CSS_SELECTOR, ".rill-menu").text)
     click(page, ".rill-part-ask button[aria-label^='Earlier']")
     seed = value(page, "seed")
     click(page, ".rill-part-ask button[aria-label^='Shuffle']")
@@ -203,7 +206,7 @@ def test_looks_history_and_surprises(page: Page) -> None:
 def test_the_blend_travels_to_the_second_prompt(page: Page) -> None:
     page.js("rill.settings.put('prompt_b', 'red')")
     page.wait("the controls", lambda: page.js("return Boolean(document.querySelector('.rill-part-travel input'))"))
-    put(page, ".rill-part-travel input", 1)
+    put(page, ".rill-part-travel input", 4)
     seen = "globalThis.blends = []; rill.addEventListener('settings', ({ detail }) => blends.push(detail.blend))"
     page.js(seen)
     page.js("[...document.querySelectorAll('.rill-part-travel button')].at(-1).click()")
@@ -248,7 +251,7 @@ def test_a_recording_plays_back_and_its_moves_can_be_done_again(page: Page, tmp_
     page.js("rill.settings.put('prompt', 'green')")
     page.wait("a green picture", lambda: is_tinted(page, 1))
     time.sleep(1.0)
-    page.js("rill.keep.record()")
+    page.js("return rill.exchange((exchange) => exchange.record())")
     video = downloaded(page, tmp_path, "rill-*[4m]")
     with av.open(str(video)) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
@@ -333,7 +336,7 @@ def test_a_session_is_watched_from_elsewhere(page: Page) -> None:
 def test_every_shortcut_is_on_the_sheet(page: Page) -> None:
     page.js("document.activeElement?.blur()")
     ActionChains(page.driver).send_keys("?").perform()
-    sheet = page.driver.find_element(By.CSS_SELECTOR, ".rill-sheet")
+    sheet = page.wait("the sheet", lambda: page.driver.find_elements(By.CSS_SELECTOR, ".rill-sheet[open]"))[0]
     assert sheet.is_displayed() and "Shuffle look" in sheet.text and "Space" in sheet.text
     ActionChains(page.driver).send_keys(Keys.ESCAPE).perform()
     assert not sheet.is_displayed()
@@ -351,6 +354,7 @@ def test_known_words_make_a_prompt(page: Page) -> None:
     page.js("rill.settings.put('prompt', 'red')")
     page.wait("the prompt", lambda: value(page, "prompt") == "red")
     click(page, ".rill-part-ask button[aria-label^='Styles']")
+    page.wait("the words", lambda: page.driver.find_elements(By.CSS_SELECTOR, ".rill-known button"))
     page.js("[...document.querySelectorAll('.rill-known button')].find((button) => button.textContent === 'at night').click()")
     page.wait("light added", lambda: value(page, "prompt") == "red, at night")
     page.wait(

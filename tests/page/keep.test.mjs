@@ -55,19 +55,23 @@ test("only what this server declares is restored, and it is made to fit", () => 
 
 test("earlier prompts are remembered once, newest first, and survive the page", () => {
   const kept = new Map();
-  const storage = { getItem: (key) => kept.get(key) ?? null, setItem: (key, value) => kept.set(key, value) };
-  const history = new History(storage);
+  globalThis.localStorage = { getItem: (key) => kept.get(key) ?? null, setItem: (key, value) => kept.set(key, value) };
+  const history = new History();
   for (const prompt of ["one", " two ", "one", "", "three"]) history.add(prompt);
   assert.deepEqual(history.items, ["three", "one", "two"]);
   assert.equal(history.older("three"), "one");
   assert.equal(history.older("half typed"), "three");
   assert.equal(history.newer("three"), null);
-  assert.deepEqual(new History(storage).items, history.items);
+  assert.deepEqual(new History().items, history.items);
   for (let n = 0; n < 50; n++) history.add(String(n));
   assert.equal(history.items.length, 30);
-  kept.set("rill.prompts", "{broken");
-  assert.deepEqual(new History(storage).items, []);
-  assert.deepEqual(new History(null).items, []);
+  for (const broken of ["7", '"text"', '{"0": "one"}', "[3, null]", "null"]) {
+    kept.set("rill.prompts", broken);
+    assert.deepEqual(new History().items, []);
+  }
+  delete globalThis.localStorage; // blocked: remembered until the page goes
+  new History().add("four");
+  assert.equal(new History().items[0], "four");
 });
 
 test("the blend travels softly and arrives exactly", () => {

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { ANSWER_HEADER, FORMAT, decodeAnswer, decodeReference, encodeFrame, encodeMask, encodePicture, messages } from "../../assets/client/wire/protocol.js";
+import { encodeMask, encodePicture } from "../../assets/client/wire/conditions.js";
+import { ANSWER_HEADER, FORMAT, decodeAnswer, decodeReference, encodeFrame, messages } from "../../assets/client/wire/protocol.js";
 
 const FROM_PYTHON = process.env.RILL_ANSWER_HEX; // made by studio.protocol, see test_client.py
 const FRAME_TO_PYTHON = process.env.RILL_FRAME_HEX;

@@ -3,7 +3,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { messages } from "../../assets/client/wire/protocol.js";
-import { Respec, called, sizes, weighed } from "../../assets/client/parts/spec.js";
+import { Respec } from "../../assets/client/pure/respec.js";
+import { called, sizes, weighed } from "../../assets/client/parts/spec.js";
 
 const SPEC = { model: "pocket", width: 512, height: 512, backend: "openvino", dtype: "bfloat16" };
 const CHANGE = { model: ["pocket"], backend: ["openvino", "eager"], dtype: ["bfloat16"] };

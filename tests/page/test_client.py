@@ -85,3 +85,29 @@ def test_client_files_are_short_and_name_no_other_host(path: Path) -> None:
     assert len(text.splitlines()) <= 400
     hosts = set(re.findall(r"(?:https?|wss?)://([\w.-]+)", text))
     assert hosts <= {"www.w3.org", "localhost"}
+
+
+NAMED = re.compile(r"""(?:from|import\(|new URL\(|sheet\()\s*"([^"]+)\"""")
+
+
+def test_every_file_of_the_client_is_reached() -> None:
+    """From studio.js by imports, workers and sheets; from the page's head the rest."""
+    seen = {CLIENT / name for name in ("studio.js", "calm.js", "icon.svg", "studio.css", "controls.css", "package.json")}
+    waiting = [CLIENT / "studio.js"]
+    while waiting:
+        path = waiting.pop()
+        for name in NAMED.findall(path.read_text()):
+            target = (path.parent / name).resolve() if name.startswith(".") else CLIENT / f"{name}.css"
+            if target in FILES and target not in seen:
+                seen.add(target)
+                waiting.append(target)
+    assert set(FILES) == seen
+
+
+def test_every_selector_of_the_client_s_sheets_is_of_something_that_the_page_makes() -> None:
+    made = "".join(path.read_text() for path in FILES if path.suffix == ".js")
+    made += "".join(path.read_text() for path in (HERE.parents[1] / "studio" / "web" / "page").glob("*.py"))
+    for sheet in (path for path in FILES if path.suffix == ".css"):
+        for name in set(re.findall(r"\.(rill-[\w-]+)", re.sub(r"/\*.*?\*/", " ", sheet.read_text(), flags=re.DOTALL))):
+            stem = re.sub(r"^rill-(part|host|row|layer)-.*", r"rill-\1-", name)
+            assert stem in made, f"{sheet.name}: .{name}"

@@ -1,6 +1,6 @@
 // A painted layer: strokes on a transparent canvas with undo; and the strength map that is one.
 
-import { encodeMask } from "../wire/protocol.js";
+import { encodeMask } from "../wire/conditions.js";
 
 const UNDO = 20; // strokes
 
@@ -84,20 +84,15 @@ const RESTED = 120; // ms
 
 /** Sends the strength map after each stroke, and to every new session. */
 export class Masking {
-  constructor(studio) {
-    this.studio = studio;
-    this.requests = 0;
-    studio.mask.onchange = () => {
-      clearTimeout(this.timer);
-      this.timer = setTimeout(() => this.send(), RESTED);
+  constructor(studio, mask) {
+    let timer = null;
+    let requests = 0;
+    const send = async () => studio.connection.send(encodeMask(++requests, mask.empty ? null : await this.#png(mask.canvas)));
+    mask.onchange = () => {
+      clearTimeout(timer);
+      timer = setTimeout(send, RESTED);
     };
-    studio.on("welcome", () => studio.mask.empty || this.send());
-  }
-
-  async send() {
-    const { mask, connection } = this.studio;
-    const png = mask.empty ? null : await this.#png(mask.canvas);
-    connection.send(encodeMask(++this.requests, png));
+    studio.on("welcome", () => mask.empty || send());
   }
 
   async #png(painted) {

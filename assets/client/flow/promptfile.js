@@ -1,12 +1,12 @@
 // A file to a picture prompt: the middle of a picture as JPEG, or the file of a style as it is.
 
 import { FORMAT } from "../wire/protocol.js";
-import { onNeutral } from "./animation.js";
+import { onNeutral } from "./sources.js";
+import { decode } from "./view.js";
+import { isStyle } from "../pure/media.js";
 import { LARGEST, readStyle } from "../pure/stylefile.js";
 
 export const SIDE = 448; // pixels; picture encoders see 224 to 336 of the middle
-
-export const isStyle = ({ name = "" }) => name.toLowerCase().endsWith(".safetensors");
 
 /** { item: { label: of the file, name, format, bytes, canvas, file } } or { wrong: words }. `styles`: whether files of styles are taken. `file` is true for those. */
 export async function readPrompt(file, styles) {
@@ -28,13 +28,8 @@ export async function readPrompt(file, styles) {
 
 /** The middle of a picture, filling a square canvas; null for what is no picture. */
 async function middle(blob, size) {
-  let bitmap;
-  try {
-    bitmap = await createImageBitmap(blob);
-  } catch (error) {
-    if (!(error instanceof DOMException)) throw error;
-    return null;
-  }
+  const bitmap = await decode(blob);
+  if (!bitmap) return null;
   const canvas = new OffscreenCanvas(size, size);
   const side = Math.min(bitmap.width, bitmap.height);
   const context = onNeutral(canvas);

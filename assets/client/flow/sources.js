@@ -1,7 +1,8 @@
 // Where pictures come from. A source has an `element` with the current picture (null for prompt only), its size, and calls
 // `onpicture(time)` for a new one.
 
-import { animation, onNeutral } from "./animation.js";
+import { animation } from "./animation.js";
+import { NEUTRAL, pictureType } from "../pure/media.js";
 import { ticking } from "./ticker.js";
 
 const STILL_INTERVAL = 33; // ms between two sends of a picture that stands still
@@ -133,7 +134,8 @@ export const openers = {
     return fromAddress("clip", file.name, url, url);
   },
   async picture({ file }) {
-    const [bitmap, frames] = await Promise.all([createImageBitmap(file), animation(file)]);
+    const type = await typeOf(file);
+    const [bitmap, frames] = await Promise.all([createImageBitmap(file), animation(file, type)]);
     const canvas = document.createElement("canvas");
     const scale = Math.min(1, 1024 / Math.min(bitmap.width, bitmap.height));
     canvas.width = Math.round(bitmap.width * scale);
@@ -160,6 +162,19 @@ export const openers = {
     return new TimedSource("prompt", "Prompt only", null, 0, 0).begin();
   },
 };
+
+const typeOf = async (file) => pictureType(new Uint8Array(await file.slice(0, 16).arrayBuffer()));
+
+/** "picture" or "clip", by content. */
+export const fileKind = async (file) => (file.type === "image/svg+xml" || (await typeOf(file)) ? "picture" : "clip");
+
+/** The context of an emptied canvas. */
+export function onNeutral(canvas) {
+  const context = canvas.getContext("2d", { alpha: false });
+  context.fillStyle = NEUTRAL;
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  return context;
+}
 
 async function fromStream(kind, stream) {
   const [track] = stream.getVideoTracks();

@@ -1,12 +1,12 @@
-// Pictures as styles, or as prompts: chosen, dropped, pasted, or kept from an earlier visit; two blend; how a fit stands; what is kept.
+// The controls of pictures as styles, or as prompts: chosen, dropped, pasted, or kept from an earlier visit; two blend; how a fit stands.
 
-import { encodePicture, messages } from "../wire/protocol.js";
+import { encodeName, encodePicture } from "../wire/conditions.js";
+import { messages } from "../wire/protocol.js";
 import { fitName, LONGEST } from "../pure/stylefile.js";
 import { fitWords } from "../pure/fitwords.js";
-import { download } from "./keep.js";
-import { iconButton, make, write } from "./dom.js";
-import { incoming } from "./incoming.js";
+import { download, fileInput, iconButton, link, make, plain, write } from "./dom.js";
 import { readPrompt, SIDE } from "../flow/promptfile.js";
+import { shelved } from "../flow/shelf.js";
 import { styles } from "./styles.js";
 
 const REQUESTS = 2 ** 31; // settings count from 1
@@ -15,28 +15,26 @@ const HINT = `From ${WHOLE} on the weight below is the picture alone, under it t
 
 /** One of two pictures. worn: what the server has confirmed; asked: { item, request }, what it was sent; last: its fit's last message. */
 function slot(second, use) {
-  const files = make("input", { type: "file", hidden: true, aria: { label: second ? "Second picture prompt" : "Picture prompt" } });
+  const files = fileInput(second ? "Second picture prompt" : "Picture prompt", use.take);
   const seen = make("canvas", { width: SIDE, height: SIDE, className: "rill-prompt", hidden: true, aria: { role: "img", label: second ? "The second picture" : "The picture prompt" } });
   const remove = iconButton("bin", second ? "Remove the second picture" : "Remove the picture prompt", () => use.wear(null));
-  const choose = make("button", { type: "button", className: "rill-plain", on: { click: () => files.click() } });
-  files.onchange = () => {
-    if (files.files[0]) use.take(files.files[0]);
-    files.value = "";
-  };
+  const choose = plain("", () => files.click());
   const line = make("div", { className: "rill-sourceline", dataset: { second: String(second) } }, choose, seen, remove, files);
   return Object.assign(use, { second, files, seen, remove, choose, line, worn: null, asked: null, last: null });
 }
 
-export function picture(host, studio) {
+/** { take(file, second) }: uses a file as picture prompt. */
+export function condition(host, studio) {
   const said = make("p", { className: "rill-said", aria: { role: "status" } });
   const bar = make("progress", { max: 1, aria: { label: "Fit of the style" } });
   const stands = make("span", { className: "rill-said" });
-  const stop = make("button", { type: "button", className: "rill-link", on: { click: () => studio.connection.send(messages.fit(!wanted)) } });
+  const stop = link("", () => studio.connection.send(messages.fit(!wanted)));
   const fitLine = make("div", { className: "rill-sourceline", hidden: true }, bar, stands, stop);
   const name = make("input", { type: "text", className: "rill-select", placeholder: "A name for this style", aria: { label: "Name of the style" } });
-  const keep = make("form", { className: "rill-sourceline", hidden: true }, name, make("button", { type: "submit", className: "rill-plain", textContent: "Keep as a look" }));
+  const keep = make("form", { className: "rill-sourceline", hidden: true }, name, plain("Keep as a look", null, { type: "submit" }));
   const slots = [false, true].map((second) => slot(second, { wear: (item) => wear(item, second), take: (file) => take(file, second) }));
-  const shelf = styles(studio, (file, second) => take(file, second && Boolean(slots[0].worn)), (text) => write(said, text));
+  const call = (bytes) => studio.connection.send(encodeName(++requests, bytes));
+  const shelf = styles({ take: (file, second) => take(file, second && Boolean(slots[0].worn)), call, say: (text) => write(said, text) });
   host.append(slots[0].line, slots[1].line, said, fitLine, keep, shelf.host);
   let requests = REQUESTS;
   let takes = {}; // what the model takes: { picture, style }
@@ -72,7 +70,7 @@ export function picture(host, studio) {
     write(stands, words);
     write(stop, more);
     stop.hidden = !more;
-    shelf.paint([first?.item.id, second?.item.id]);
+    shelf.paint([first?.item.id, second?.item.id], Boolean(first));
   }
   keep.onsubmit = (event) => {
     event.preventDefault();
@@ -81,8 +79,6 @@ export function picture(host, studio) {
     keeping = ++requests;
     return studio.connection.send(messages.keep(fit, keeping));
   };
-  incoming(host, studio, take, () => takes);
-
   const confirmed = async (place, { request, present, size, style }) => {
     if (request !== place.asked?.request) return;
     const { item } = place.asked;
@@ -98,21 +94,20 @@ export function picture(host, studio) {
     item.id = await shelf.add(item);
     paint();
   };
-  studio.addEventListener("picture", ({ detail }) => confirmed(slots[0], detail));
-  studio.addEventListener("picture_b", ({ detail }) => confirmed(slots[1], detail));
-  studio.addEventListener("fit", ({ detail }) => {
+  studio.on("picture", (detail) => confirmed(slots[0], detail));
+  studio.on("picture_b", (detail) => confirmed(slots[1], detail));
+  studio.on("fit", (detail) => {
     if ("wanted" in detail) ({ wanted } = detail);
     else slots[Number(detail.of === "picture_b")].last = detail;
     paint();
   });
-  studio.addEventListener("style", async ({ detail: { request, name: called, file } }) => {
+  studio.on("style", async ({ request, name: called, file }) => {
     if (request !== keeping) return;
     const bytes = Uint8Array.from(atob(file), (letter) => letter.charCodeAt(0));
     const id = await shelf.add({ bytes });
     if (!slots[1].worn) slots[0].worn.item.id = id;
     paint();
-    const link = make("button", { type: "button", className: "rill-link", textContent: "Download the file", on: { click: () => download(new Blob([bytes]), `${called}.safetensors`) } });
-    said.replaceChildren(`“${called}” is kept below. `, link);
+    said.replaceChildren(`“${called}” is kept below. `, link("Download the file", () => download(new Blob([bytes]), `${called}.safetensors`)));
   });
   /** True if the error was the answer to a picture or to a wish to keep one. */
   studio.pictureFailed = ({ request, message }) => {
@@ -122,25 +117,26 @@ export function picture(host, studio) {
     if (place) place.asked = place.worn && { item: place.worn.item };
     return true;
   };
-  studio.addEventListener("look", () => {
+  studio.on("look", () => {
     if (studio.settings.values["picture.scale"] < WHOLE) return;
     for (const { worn, second } of slots) if (worn?.style) wear(null, second); // or nothing of the look would be seen
   });
 
   let session = null; // the one that has the pictures
-  studio.addEventListener("welcome", ({ detail }) => {
-    const { conditions = [] } = detail.model ?? {};
+  const welcomed = () => {
+    const { conditions = [] } = studio.welcome.model ?? {};
     takes = { picture: conditions.includes("picture"), style: conditions.includes("style") };
-    show("rill-conditions", conditions.includes("control"));
-    show("rill-style", takes.style);
-    for (const item of [host, host.closest(".block")]) item?.classList.toggle("rill-absent", !takes.picture);
     shelf.host.hidden = !takes.style;
     for (const { files } of slots) files.accept = takes.style ? "image/*,.safetensors" : "image/*";
     if (studio.welcome.session !== session) {
       wanted = true;
+      if (takes.style) shelved().then((items) => items.forEach(({ bytes }) => call(bytes))); // prompts may name them
       for (const { asked, second } of slots) if (asked?.item) queueMicrotask(() => wear(asked.item, second));
     }
     ({ session } = studio.welcome);
     paint();
-  });
+  };
+  studio.on("welcome", welcomed);
+  welcomed();
+  return { take };
 }

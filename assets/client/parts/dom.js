@@ -41,6 +41,7 @@ const PATHS = {
   star: "M12 4l2.5 5.2 5.6.8-4 4 .9 5.6-5-2.7-5 2.7.9-5.6-4-4 5.6-.8z",
   engine: "M4 7h10M18 7h2M4 17h2M10 17h10M16 5v4M8 15v4",
   turn: "M4 8h4l2-3h4l2 3h4v11H4zM9 14a3 3 0 0 1 5.5-1.6M15 13a3 3 0 0 1-5.5 1.6",
+  blend: "M9 7a5 5 0 1 0 .01 0zM15 7a5 5 0 1 0 .01 0z",
   recent: "M12 7v5l3 2M12 4a8 8 0 1 0 .01 0z",
 };
 
@@ -80,3 +81,26 @@ export const link = (textContent, onclick, more = {}) => plain(textContent, oncl
 
 /** The options of a select, from [value, words] pairs. */
 export const options = (pairs) => pairs.map(([value, textContent]) => make("option", { value, textContent }));
+
+/** A select with its label before it; `change()` when another option is chosen. */
+export function choice(label, change, pairs = []) {
+  const select = make("select", { className: "rill-select", onchange: change }, ...options(pairs));
+  return { select, line: make("label", { className: "rill-choice" }, make("span", { textContent: label }), select) };
+}
+
+/** Hands a file to the browser, as a download. */
+export function download(blob, name) {
+  const link = make("a", { href: URL.createObjectURL(blob), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+}
+
+/** A hidden input that calls `take(file)`; its `click()` opens the browser's dialogue. */
+export function fileInput(label, take, more = {}) {
+  const input = make("input", { type: "file", hidden: true, aria: { label }, ...more });
+  input.addEventListener("change", () => {
+    if (input.files[0]) take(input.files[0]);
+    input.value = ""; // the same file may be chosen again
+  });
+  return input;
+}

@@ -1,12 +1,14 @@
-// Painting on the input: pointer strokes on a layer, and the bar of tools.
+// Painting on the input: pointer strokes on layers, and the bar of tools. It comes when somebody paints.
 
+import { Layer, Masking } from "../flow/layer.js";
 import { icon, iconButton, make, plain, press } from "./dom.js";
 
 const COLOURS = ["#111418", "#ffffff", "#d7332b", "#f08a24", "#f6d13a", "#3fa34d", "#2f7fd6", "#7a4fc0", "#e58fb2", "#8a5a34"];
+const MASK = "#12b8ac";
 const NAMES = ["black", "white", "red", "orange", "yellow", "green", "blue", "violet", "pink", "brown"];
 
 /** Lets pointers paint on `surface` while `brush()` gives one. */
-export function paintable(surface, layer, brush) {
+function paintable(surface, layer, brush) {
   const place = ({ clientX, clientY }) => {
     const { left, top, width, height } = surface.getBoundingClientRect();
     return [(clientX - left) / width, (clientY - top) / height];
@@ -26,9 +28,10 @@ export function paintable(surface, layer, brush) {
   for (const over of ["pointerup", "pointercancel"]) surface.addEventListener(over, () => layer.end());
 }
 
-/** The bar. `brush` is what the next stroke is made with; `turn(what)` shows the tools of "colour" or "mask". */
-export function easel(studio, close) {
-  let layer = studio.layer;
+/** Layers in the `inset`, the bar in `box`. `turn(what)` shows the tools of "colour" or "mask"; `close()` ends painting. */
+export function easel(studio, { frame, inset, box, close }) {
+  const layers = { colour: new Layer(), mask: new Layer() };
+  let layer = layers.colour;
   const brush = { colour: COLOURS[2], size: 0.03, erase: false };
   const swatches = COLOURS.map((colour, index) => make("button", {
     className: "rill-swatch",
@@ -59,9 +62,8 @@ export function easel(studio, close) {
     for (const swatch of swatches) press(swatch, !erase && swatch.dataset.colour === colour);
     press(eraser, erase);
   }
-  choose(brush.colour);
   function turn(what) {
-    layer = what === "mask" ? studio.mask : studio.layer;
+    layer = layers[what];
     swatchbox.hidden = what === "mask";
     remark.hidden = !swatchbox.hidden;
     sheet.hidden = what === "mask" || studio.source?.kind !== "paint";
@@ -69,5 +71,16 @@ export function easel(studio, close) {
     choose(brush.colour);
     if (what === "mask" && studio.settings.values["strength_map.mode"] !== "mask") studio.settings.put("strength_map.mode", "mask");
   }
-  return { bar, brush, turn, keys: { e: eraser, z: undo } };
+  for (const [kind, each] of Object.entries(layers)) {
+    each.canvas.className = `rill-layer rill-layer-${kind}`;
+    paintable(each.canvas, each, () => frame.dataset.painting === kind && { ...brush, ...(kind === "mask" && { colour: MASK }) });
+  }
+  const resize = ({ width, height }) => Object.values(layers).forEach((each) => each.resize(width, height));
+  if (studio.welcome) resize(studio.welcome.spec);
+  studio.on("welcome", ({ spec }) => resize(spec));
+  studio.pump.encoder.layer = layers.colour;
+  new Masking(studio, layers.mask);
+  inset.append(layers.colour.canvas, layers.mask.canvas);
+  box.append(bar);
+  return { bar, turn, eraser, undo, layers };
 }

@@ -1,6 +1,6 @@
 // Files that are dropped on the page and pictures that are pasted. On the picture itself a file becomes the input (stage.js).
 
-import { isStyle } from "../flow/promptfile.js";
+import { isStyle } from "../pure/media.js";
 
 /** `take(file, second)` uses a file as picture prompt; `takes()` tells what the model takes: { picture, style }. */
 export function incoming(host, studio, take, takes) {
@@ -32,7 +32,7 @@ export function incoming(host, studio, take, takes) {
   });
   async function put(file, second) {
     if (isStyle(file)) return take(file, second);
-    if (await studio.keep.open(file)) return null;
+    if (await studio.exchange((files) => files.open(file))) return null;
     if (/^(video|audio)\//.test(file.type)) return studio.choose("clip", { file });
     return takes().picture ? take(file, second) : studio.choose("picture", { file });
   }

@@ -1,7 +1,6 @@
 // Looks in groups: presets with pictures made by the model, or a model's example prompts; first those kept in this browser.
 
 import { iconButton, link, make, press } from "./dom.js";
-import { movable } from "./order.js";
 import { fitting } from "../pure/share.js";
 import { KEPT, arranged, columnsOf, grouped, keyOf, looksFor, surprise, toggled, wearing } from "../pure/looks.js";
 import { kept as stored, keep } from "../pure/storage.js";
@@ -109,7 +108,7 @@ export function looks(host, studio) {
     show(keyOf(look), name);
     said.textContent = `${look.name} is number ${keys.indexOf(keyOf(look)) + 1} of ${keys.length} in ${name}.`;
   };
-  movable(host, (grid, { firstChild: { look } }) => order(grid, [...grid.children].map(({ firstChild }) => keyOf(firstChild.look)), look), () => show());
+  studio.afterwards.then(({ movable }) => movable(host, (grid, { firstChild: { look } }) => order(grid, [...grid.children].map(({ firstChild }) => keyOf(firstChild.look)), look), () => show()));
 
   host.addEventListener("keydown", (event) => {
     if (!tiles.includes(event.target) || event.ctrlKey || event.metaKey) return;

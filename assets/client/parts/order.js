@@ -1,4 +1,4 @@
-// Looks change places by hand: a drag with the mouse, a drag after a long press with a finger, Alt and an arrow on the keyboard.
+// It comes after the first picture. Looks change places by hand: a drag with the mouse, a drag after a long press with a finger, Alt and an arrow on the keyboard.
 
 const SLOP = 6; // pixels until a press is a drag
 const PRESS = 350; // ms until a finger's press is one: a shorter one scrolls

@@ -1,11 +1,11 @@
-// For others: the output's addresses, a picture with its link, a code for a phone.
+// For others: the output's addresses, a picture with its link, a code for a phone. It comes on its first use.
 
 import { make } from "./dom.js";
 import { HERE } from "../pure/pacer.js";
+import { VIEW, mjpeg } from "../wire/connection.js";
 import { keep, kept } from "../pure/storage.js";
 
 const OUTPUT = "rill.output"; // its secret key
-const VIEW = new URL("../../view", import.meta.url).href;
 
 /** Puts this session at its output place; { clean, mjpeg }, or null without a session. */
 async function putOut({ connection: { at, resume } }) {
@@ -27,22 +27,17 @@ export async function output(studio, host) {
 }
 
 /** Whoever watches this browser's output goes on with a new session. */
-export const goOn = (studio) => kept(OUTPUT) && putOut(studio);
-
-/** The address of a view's pictures; `at`: which of several servers has it. */
-export function mjpeg(at, token) {
-  return `${VIEW}.mjpeg?${new URLSearchParams({ ...(at && { at }), token })}`;
-}
+export const goOn = putOut;
 
 const row = (label, url) => make("label", { className: "rill-view" }, label, make("input", { type: "text", readOnly: true, value: url, onfocus: ({ target }) => target.select() }));
 
 const local = () => (HERE.includes(location.hostname) ? " The link works on this computer only." : "");
 
 /** The picture with its settings inside and the link that restores them: to what the device shares with, else to the clipboard. */
-export async function share(studio) {
-  const { address, keep: { name } } = studio;
+export async function share(studio, exchange) {
+  const { address } = studio;
   if (!studio.seenPicture) return studio.notice("There is no picture to share yet.", true);
-  const picture = new File([await studio.keep.picture()], `${name}.png`, { type: "image/png" });
+  const picture = new File([await exchange.picture()], `${exchange.name}.png`, { type: "image/png" });
   const data = { files: [picture], title: "Rill", url: address };
   try {
     if (navigator.canShare?.(data)) return await navigator.share(data);
@@ -54,7 +49,7 @@ export async function share(studio) {
     return studio.notice(`The picture and its link are copied: paste them where you like.${local()}`, true);
   } catch {
     history.replaceState(null, "", address);
-    return studio.keep.snapshot(`with its settings inside; its link is in the address bar.${local()}`);
+    return exchange.snapshot(`with its settings inside; its link is in the address bar.${local()}`);
   }
 }
 

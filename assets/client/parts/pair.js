@@ -5,7 +5,7 @@ import { messages } from "../wire/protocol.js";
 import { decode } from "../flow/view.js";
 
 export function pair(studio) {
-  const [shown, reference] = ["shown", "reference"].map((side) => make("canvas", { className: `rill-${side}`, aria: { role: "img", label: side === "shown" ? "Shown picture" : "Full quality picture" } }));
+  const [shown, reference] = [["rill-shown", "Shown picture"], ["rill-reference", "Full quality picture"]].map(([className, label]) => make("canvas", { className, aria: { role: "img", label } }));
   const element = make("div", { className: "rill-pair" }, shown, reference);
   let waiting = null; // its answer has not come yet
   let probed = null; // did the probe run before?

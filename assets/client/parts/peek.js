@@ -1,4 +1,4 @@
-// Before and after: a drag across the picture shows the input at its left.
+// Before and after: a drag across the picture shows the input at its left. It comes after the first picture.
 
 import { make } from "./dom.js";
 import { kept, keep } from "../pure/storage.js";
@@ -8,7 +8,7 @@ const KEY = "rill.peeked";
 
 /** `show(share)` shows the input left of that share of the width; null ends it. Returns the hint. */
 export function peek(frame, picture, studio, show) {
-  const hint = make("p", { className: "rill-hint", textContent: "Drag across the picture: before and after", hidden: true });
+  const hint = make("p", { className: "rill-hint", textContent: "Drag across the picture: before and after", hidden: Boolean(kept(KEY)) });
   let from = null; // { x, y, on } of a press
   const place = ({ clientX }) => {
     const { left, width } = picture.getBoundingClientRect();
@@ -34,11 +34,5 @@ export function peek(frame, picture, studio, show) {
     from = null;
   };
   for (const name of ["pointerup", "pointercancel", "lostpointercapture"]) frame.addEventListener(name, end);
-  const first = () => {
-    if (!studio.seenPicture) return;
-    studio.removeEventListener("answer", first);
-    hint.hidden = Boolean(kept(KEY));
-  };
-  studio.addEventListener("answer", first);
   return hint;
 }

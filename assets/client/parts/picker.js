@@ -1,33 +1,29 @@
 // The input and the few choices that belong to it.
 
 import { cameras, onCameraChange } from "../flow/sources.js";
-import { icon, iconButton, make, options, press, write } from "./dom.js";
-import { keep, kept } from "../pure/storage.js";
+import { fileInput, icon, iconButton, make, options, press, write } from "./dom.js";
 
 const KINDS = [
-  ["camera", "Use my camera"],
-  ["screen", "Screen"],
-  ["sample", "Sample"],
-  ["clip", "Clip"],
-  ["picture", "Picture"],
-  ["paint", "Paint"],
-  ["prompt", "Words"],
+  ["camera", "Use my camera", ""],
+  ["screen", "Screen", "A window, a tab or the whole screen"],
+  ["sample", "Sample", "The sample clip"],
+  ["clip", "Clip", "A video file"],
+  ["picture", "Picture", "A picture file"],
+  ["paint", "Paint", "A sheet of paper to paint on"],
+  ["prompt", "Words", "The prompt alone, without an input"],
 ];
-const TITLES = { screen: "A window, a tab or the whole screen", sample: "The sample clip", clip: "A video file", picture: "A picture file", paint: "A sheet of paper to paint on", prompt: "The prompt alone, without an input" };
 const ACCEPT = { clip: "video/*", picture: "image/*" };
 
 export function source(host, studio) {
-  const files = make("input", { type: "file", hidden: true, aria: { label: "File to use as input" } });
+  const files = fileInput("File to use as input", (file) => studio.choose("clip", { file })); // or a picture: its content says
   const pick = (kind) => {
     if (!(kind in ACCEPT)) return studio.choose(kind);
     files.accept = ACCEPT[kind];
-    files.onchange = () => files.files[0] && studio.choose(kind, { file: files.files[0] });
-    files.value = "";
     return files.click();
   };
-  const buttons = KINDS.map(([kind, label]) => make("button", {
+  const buttons = KINDS.map(([kind, label, title]) => make("button", {
     className: "rill-kind",
-    title: TITLES[kind] ?? "",
+    title,
     dataset: { kind },
     aria: { pressed: "false" },
     onclick: () => pick(kind),
@@ -99,28 +95,16 @@ function clipLine() {
     write(time, `${clock(video.currentTime)} / ${clock(video.duration)}`);
   }
   const update = (now) => {
-    for (const name of ["timeupdate", "pause", "playing"]) video?.removeEventListener(name, paint);
-    video = now?.seekable ? now.element : null;
+    const next = now?.seekable ? now.element : null;
+    for (const name of ["timeupdate", "pause", "playing"]) {
+      video?.removeEventListener(name, paint);
+      next?.addEventListener(name, paint);
+    }
+    video = next;
     line.hidden = video === null;
-    for (const name of ["timeupdate", "pause", "playing"]) video?.addEventListener(name, paint);
     paint();
   };
   return { line, update };
 }
 
 const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
-
-const FIT = "rill.fit";
-
-/** How an input of another shape comes into the picture. */
-export function fit(host, studio) {
-  const choose = (value) => {
-    studio.pump.fit = value === "fit";
-    document.body.dataset.fit = value;
-  };
-  const select = make("select", { className: "rill-select", onchange: () => (choose(select.value), keep(FIT, select.value)) },
-    ...options([["crop", "Crop to fill"], ["fit", "Fit, black at the sides"]]));
-  host.append(make("label", { className: "rill-choice" }, make("span", { textContent: "Input" }), select));
-  select.value = kept(FIT) === "fit" ? "fit" : "crop";
-  choose(select.value);
-}

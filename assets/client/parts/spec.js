@@ -1,69 +1,12 @@
-// What the engine runs: backend, size, model, LoRAs as acknowledged, and one change of them on its way.
+// What the engine runs, chosen here: backend, size, precision, model, LoRAs.
 
-import { iconButton, make, options, write } from "./dom.js";
+import { choice, iconButton, make, options, write } from "./dom.js";
 
-const FIRST_REQUEST = 2 ** 40; // far from the numbers of settings patches
 const SIDES = [256, 384, 512, 640, 768, 1024];
 const SHAPES = [ // multiples of 64, within 2% of the shape that they stand for
   ["4:3", [[512, 384], [768, 576]]],
   ["16:9", [[448, 256], [576, 320], [1024, 576]]],
 ];
-
-/** `send(changes, request)` returns false while nobody listens; `changed()`: words or values differ. */
-export class Respec {
-  constructor({ send, changed = () => {} }) {
-    Object.assign(this, { send, changed, spec: null, choices: {}, refused: "", words: "", request: FIRST_REQUEST, asked: false });
-  }
-
-  welcome({ spec, change = {} }) {
-    const { refused = "", ...choices } = change;
-    Object.assign(this, { spec, choices, refused, words: refused, asked: false });
-    this.changed();
-  }
-
-  /** `refused`: why no change may be asked for now, or null. */
-  permit(refused) {
-    const reason = refused ?? "";
-    if (reason === this.refused) return;
-    if (!this.asked) this.words = reason;
-    this.refused = reason;
-    this.changed();
-  }
-
-  ask(changes) {
-    const differs = Object.entries(changes).some(([key, value]) => JSON.stringify(this.spec?.[key]) !== JSON.stringify(value));
-    if (differs && !this.asked && this.send(changes, this.request + 1)) {
-      this.request += 1;
-      Object.assign(this, { asked: what(changes), words: "Asking the server" });
-    }
-    this.changed();
-  }
-
-  building({ request, elapsed_s: elapsed }) {
-    if (request !== this.request) return;
-    this.words = `Switching ${this.asked}; the stream continues (${Math.round(elapsed)} s)`;
-    this.changed();
-  }
-
-  done({ spec, adjusted = {} }) {
-    const lowered = Object.entries(adjusted).map(([key, why]) => `${key}: ${why}`);
-    Object.assign(this, { spec, asked: false, words: lowered.join("; ") });
-    this.changed();
-  }
-
-  /** True if the error answers a change asked for here. */
-  failed({ request, message }) {
-    if (!this.asked || request !== this.request) return false;
-    Object.assign(this, { asked: false, words: message });
-    this.changed();
-    return true;
-  }
-}
-
-function what(changes) {
-  if ("width" in changes || "height" in changes) return "size";
-  return "loras" in changes ? "LoRAs" : Object.keys(changes)[0];
-}
 
 /** [value, words]: squares, the usual shapes upright and across, and what runs now. */
 export function sizes({ width, height }) {
@@ -93,8 +36,8 @@ export function called(name) {
 export function spec(host, studio) {
   const { respec } = studio;
   const pick = (label, changes) => {
-    const select = make("select", { className: "rill-select", onchange: () => respec.ask(changes(select.value)) });
-    host.append(make("label", { className: "rill-choice" }, make("span", { textContent: label }), select));
+    const { line, select } = choice(label, () => respec.ask(changes(select.value)));
+    host.append(line);
     return select;
   };
   const backend = pick("Backend", (value) => ({ backend: value }));

@@ -2,44 +2,37 @@
 
 import { words } from "../wire/link.js";
 import { link as linkButton, make, write } from "./dom.js";
-import { easel, paintable } from "./easel.js";
-import { pair } from "./pair.js";
-import { mjpeg } from "./others.js";
-import { peek } from "./peek.js";
+import { later, sheet } from "../flow/later.js";
+import { mjpeg } from "../wire/connection.js";
 import { idle, tools } from "./tools.js";
 
 const BRIEF = 8000; // ms
 
 export function stage(host, studio, trigger) {
   const canvas = make("canvas", { className: "rill-canvas", id: "rill-output", width: 2, height: 2, aria: { role: "img", label: "Transformed picture" } });
-  const picture = make("div", { className: "rill-picture" }, canvas, pair(studio));
+  const picture = make("div", { className: "rill-picture" }, canvas);
   const holder = make("div", { className: "rill-holder" });
-  const { layer, mask } = studio;
-  layer.canvas.className = "rill-layer rill-layer-colour";
-  mask.canvas.className = "rill-layer rill-layer-mask";
-  const inset = make("div", { className: "rill-inset", aria: { label: "Input", role: "group" } }, holder, layer.canvas, mask.canvas);
+  const inset = make("div", { className: "rill-inset", aria: { label: "Input", role: "group" } }, holder);
   const veil = make("div", { className: "rill-veil" });
   const notice = make("div", { className: "rill-notice", hidden: true, aria: { role: "alert" } });
   const recording = make("div", { className: "rill-recording", hidden: true, aria: { hidden: "true" } });
   const slide = wiper();
   const frame = make("div", { className: "rill-frame", dataset: { view: "inset" } }, picture, inset, slide, veil, recording, notice);
-  const { bar, brush, turn, keys } = easel(studio, () => setPainting(null));
-  const box = make("div", { className: "rill-stagebox" }, frame, bar);
+  const box = make("div", { className: "rill-stagebox" }, frame);
   host.append(box, make("div", { id: "rill-nursery", aria: { hidden: "true" } }));
   const whole = document.getElementById("rill-left") ?? box; // with the prompt
-  frame.after(tools(studio, { frame, keys, setView, setPainting, whole }));
-  paintable(layer.canvas, layer, () => (frame.dataset.painting === "colour" ? brush : null));
-  paintable(mask.canvas, mask, () => (frame.dataset.painting === "mask" ? { ...brush, colour: "#12b8ac" } : null));
+  frame.after(tools(studio, { frame, setView, setPainting, whole }));
   studio.on("paint", (detail) => setPainting(detail));
 
   let before = "inset"; // to go back to after painting
   let plain = null; // to go back to after a peek
-  frame.append(peek(frame, picture, studio, (share) => {
+  const showShare = (share) => {
     plain ??= frame.dataset.view;
     setView(share === null ? plain : "wipe");
     if (share === null) plain = null;
     else place(100 * share);
-  }));
+  };
+  studio.afterwards.then(({ peek }) => frame.append(peek(frame, picture, studio, showShare)));
   idle(whole, studio);
   let paper = null; // a new canvas shows its tools once
   studio.bridge = () => trigger("change");
@@ -64,7 +57,6 @@ export function stage(host, studio, trigger) {
     style.setProperty("--shape", `${spec.width} / ${spec.height}`);
     style.setProperty("--ratio", spec.width / spec.height);
     document.body.dataset.shape = spec.width > 1.2 * spec.height ? "wide" : spec.height > 1.2 * spec.width ? "tall" : "square";
-    for (const each of [layer, mask]) each.resize(spec.width, spec.height);
   });
   const others = make("img", { className: "rill-others", hidden: true, alt: "Live: the picture of who is on", onerror: () => (others.hidden = true), onload: () => (others.hidden = false) });
   picture.append(others);
@@ -90,24 +82,43 @@ export function stage(host, studio, trigger) {
   acceptDrops(frame, studio);
   studio.start(canvas);
 
-  function setView(view) {
+  async function setView(view) {
+    if (view === "reference" && !(await comparison())) return;
     if (view === frame.dataset.view) return;
     if (frame.dataset.painting && view !== "beside") setPainting(null);
     frame.dataset.view = view;
     studio.say("view", view);
   }
 
+  /** The full quality picture beside the one shown, made on its first use. */
+  async function comparison() {
+    const loaded = await later(studio, () => import("./pair.js"));
+    if (loaded && !picture.querySelector(".rill-pair")) canvas.after(loaded.pair(studio));
+    return loaded;
+  }
+
+  /** The tools for painting, made on their first use. */
+  async function easel() {
+    const loaded = await later(studio, () => Promise.all([import("./easel.js"), sheet("easel")]));
+    if (loaded) studio.easel ??= loaded[0].easel(studio, { frame, inset, box, close: () => setPainting(null) });
+    return loaded && studio.easel;
+  }
+
   /** Shows the tools for "colour" or "mask"; null puts them away. */
   async function setPainting(what) {
-    if (what && studio.source?.element === null) await studio.choose("paint"); // there is nothing to paint on
-    const { painting } = frame.dataset;
-    bar.hidden = !what;
     if (what) {
-      if (!painting) before = frame.dataset.view;
-      if (!painting) setView("beside");
+      const tools = await easel();
+      if (!tools) return;
+      if (studio.source?.element === null) await studio.choose("paint"); // there is nothing to paint on
+      tools.bar.hidden = false;
+      if (!frame.dataset.painting) {
+        before = frame.dataset.view;
+        setView("beside");
+      }
       frame.dataset.painting = what;
-      turn(what);
-    } else if (painting) {
+      tools.turn(what);
+    } else if (frame.dataset.painting) {
+      studio.easel.bar.hidden = true;
       delete frame.dataset.painting;
       setView(before);
     }
@@ -152,6 +163,6 @@ function acceptDrops(frame, studio) {
   frame.addEventListener("drop", async (event) => {
     event.preventDefault();
     const file = event.dataTransfer?.files?.[0];
-    if (file && !(await studio.keep.open(file))) studio.choose("clip", { file }); // or a picture
+    if (file && !(await studio.exchange((files) => files.open(file)))) studio.choose("clip", { file }); // or a picture
   });
 }

@@ -3,34 +3,25 @@
 import { Chart } from "./chart.js";
 import { make, write } from "./dom.js";
 
-const EVERY = 500; // ms
 const VERDICTS = [
   ["generated", "full passes of the model"],
   ["cached", "shallow passes that reused features of an earlier frame"],
   ["skipped", "the gate found the input unchanged; the last picture stays"],
   ["dropped", "frames that were too old or were overtaken by newer ones"],
 ];
-const STAGES = [
-  ["encode", "encode", ({ stages }) => stages.encode, ({ stages95 }) => stages95.encode],
-  ["denoise", "denoise", ({ stages }) => stages.denoise, ({ stages95 }) => stages95.denoise],
-  ["decode", "decode", ({ stages }) => stages.decode, ({ stages95 }) => stages95.decode],
-  ["wait", "waiting", ({ wait }) => wait ?? 0, ({ wait95 }) => wait95],
-  ["codec", "JPEG", ({ stages }) => stages.unpack + stages.pack + stages.gate, ({ stages95 }) => stages95.unpack + stages95.pack + stages95.gate],
-  ["browser", "browser", ({ before, after }) => before + after, ({ before95, after95 }) => before95 + after95],
-  ["rest", "network, sockets", null, null],
-];
+const STAGES = { encode: "encode", denoise: "denoise", decode: "decode", wait: "waiting", codec: "JPEG", browser: "browser", rest: "network, sockets" };
 
 export function strip(host, studio) {
   const shown = figure("shown", "fps", "new pictures per second; what is shown again is counted as skipped");
-  const counts = VERDICTS.map(([name, title]) => figure(name, name, title));
+  const counts = VERDICTS.map(([name, title]) => figure(name, name, title, `--v-${name}`));
   const p50 = figure("p50", "ms median", "half of the pictures took less from capture to paint, by the browser's own clock");
   const p95 = figure("p95", "ms p95", "one picture in twenty took longer from capture to paint");
   const rates = new Chart("fps by verdict", VERDICTS.map(([name]) => `--v-${name}`), { stacked: true, floor: 5 });
   const latency = new Chart("Delay", ["--v-generated", "--v-cached"], { floor: 20 });
-  const stack = new Chart("Where the time goes", STAGES.map(([name]) => `--s-${name}`), { stacked: true, floor: 20 });
-  const legend = STAGES.map(([name, label]) => {
+  const stack = new Chart("Where the time goes", Object.keys(STAGES).map((name) => `--s-${name}`), { stacked: true, floor: 20 });
+  const legend = Object.entries(STAGES).map(([name, label]) => {
     const [value, worst] = [make("b"), make("span", { className: "rill-p95" })];
-    return { value, worst, row: make("li", { dataset: { stage: name } }, make("i", { aria: { hidden: "true" } }), make("span", { textContent: label }), value, worst) };
+    return { name, label, value, worst, row: make("li", { style: `--c: var(--s-${name})` }, make("i", { aria: { hidden: "true" } }), make("span", { textContent: label }), value, worst) };
   });
   const traffic = make("div", { className: "rill-traffic" });
   host.append(
@@ -40,30 +31,30 @@ export function strip(host, studio) {
     traffic,
   );
 
-  setInterval(() => {
-    if (document.hidden) return;
-    const summary = studio.stats.summary(performance.now());
+  const draw = (summary, parts) => {
+    const { p50: half, p95: most } = summary.latency;
+    rates.add(VERDICTS.map(([name]) => summary.rates[name]), `${rate(summary.new_fps)} new`);
+    latency.add([half, most], `half within ${ms(half)} ms, 95% within ${ms(most)} ms`);
+    stack.add(legend.map(({ name }) => parts[name]), legend.map(({ name, label }) => `${label} ${ms(parts[name])} ms`).join(", "));
+  };
+  studio.on("summary", (summary) => {
     write(shown.value, rate(summary.new_fps));
     VERDICTS.forEach(([name], index) => {
       write(counts[index].value, rate(summary.rates[name]));
       counts[index].element.dataset.idle = String(summary.counts[name] === 0);
     });
-    rates.add(VERDICTS.map(([name]) => summary.rates[name]), `${rate(summary.new_fps)} new`);
-    const { p50: half, p95: most } = summary.latency;
-    write(p50.value, ms(half));
-    write(p95.value, ms(most));
-    latency.add([half, most], `half within ${ms(half)} ms, 95% within ${ms(most)} ms`);
-    const parts = timeParts(summary);
-    legend.forEach(({ value, worst, row }, index) => {
-      const most = STAGES[index][3]?.(summary) ?? null;
-      row.hidden = parts[index] < 0.05;
-      write(value, ms(parts[index]));
-      write(worst, most === null ? "" : ms(most));
-    });
-    stack.add(parts, STAGES.map(([, label], index) => `${label} ${ms(parts[index])} ms`).join(", "));
+    write(p50.value, ms(summary.latency.p50));
+    write(p95.value, ms(summary.latency.p95));
+    const [parts, most] = [timeParts(summary), knownParts(summary.worst)];
+    for (const { name, value, worst, row } of legend) {
+      row.hidden = parts[name] < 0.05;
+      write(value, ms(parts[name]));
+      write(worst, name in most ? ms(most[name]) : "");
+    }
+    draw(summary, parts);
     write(traffic, trafficWords(summary, studio.telemetry));
-    studio.say("summary", summary);
-  }, EVERY);
+  });
+  for (const summary of studio.summaries) draw(summary, timeParts(summary)); // from before the drawer opened
 }
 
 export function quality(host, studio) {
@@ -80,22 +71,28 @@ export function quality(host, studio) {
     write(flicker.value, typeof now?.flicker === "number" ? now.flicker.toFixed(1) : "–");
     if (!body.hidden) chart.add([now?.ssim ?? null], now ? now.ssim.toFixed(3) : "no comparison yet");
   });
+  for (const { quality: then } of studio.summaries) if (then) chart.add([then.ssim], then.ssim.toFixed(3));
 }
 
 function group(title, ...children) {
   return make("section", { className: "rill-group" }, title ? make("h2", { textContent: title }) : null, ...children);
 }
 
-function figure(name, label, title) {
+/** `colour`: the CSS variable of its mark, if it has one. */
+function figure(name, label, title, colour = null) {
   const value = make("b", { textContent: "–", dataset: { figure: name } });
-  return { value, element: make("div", { className: "rill-figure", title, dataset: { name } }, value, make("span", { textContent: label })) };
+  const marked = colour && { style: `--c: var(${colour})`, dataset: { name, colour } };
+  return { value, element: make("div", { className: "rill-figure", title, dataset: { name }, ...marked }, value, make("span", { textContent: label })) };
 }
 
+const knownParts = ({ stages, wait, before, after }) => ({
+  encode: stages.encode, denoise: stages.denoise, decode: stages.decode, wait: wait ?? 0, codec: stages.unpack + stages.pack + stages.gate, browser: before + after,
+});
+
 function timeParts(summary) {
-  const known = STAGES.map(([, , of]) => (of ? of(summary) : 0));
-  const sum = known.reduce((a, b) => a + b, 0);
-  known[known.length - 1] = Math.max(0, (summary.latency.p50 ?? 0) - sum);
-  return known;
+  const known = knownParts(summary);
+  const sum = Object.values(known).reduce((a, b) => a + b, 0);
+  return { ...known, rest: Math.max(0, (summary.latency.p50 ?? 0) - sum) };
 }
 
 function trafficWords(summary, telemetry) {

@@ -1,18 +1,21 @@
-// Styles that somebody has kept in this browser, as tiles: worn with a click, renamed, downloaded, deleted.
+// Styles that somebody has kept in this browser, as tiles: worn with a click, blended with the present one, renamed, downloaded, deleted.
 
 import { alike, fitName, readStyle, renamed } from "../pure/stylefile.js";
 import { shelve, shelved, unshelve } from "../flow/shelf.js";
-import { download } from "./keep.js";
-import { iconButton, make } from "./dom.js";
+import { download, iconButton, make, press } from "./dom.js";
 
-/** { host, add(item), paint(ids) }. `take(file, second)` wears a style, or blends it in; `say(text)` answers. */
-export function styles(studio, take, say) {
+/** { host, add(item), paint(ids, blends) }. `take(file, second)` wears a style, or blends it in; `call(bytes)` lets prompts name it; `say(text)` answers. */
+export function styles({ take, call, say }) {
   const grid = make("div", { className: "rill-grid", aria: { role: "group", label: "My styles" } });
   const host = make("section", { className: "rill-looksof" }, make("h2", { textContent: "My styles" }), grid);
-  let worn = [];
-  const paint = (ids = worn) => {
-    worn = ids;
-    for (const { button, id } of grid.children) button.setAttribute("aria-pressed", String(worn.includes(id)));
+  let [worn, blends] = [[], false];
+  /** `ids`: of the styles that are worn; `blending`: whether there is a picture that another one can be blended with. */
+  const paint = (ids = worn, blending = blends) => {
+    [worn, blends] = [ids, blending];
+    for (const { button, blend, id } of grid.children) {
+      press(button, worn.includes(id));
+      blend.hidden = !blends || worn.includes(id);
+    }
     host.dataset.empty = String(!grid.children.length);
   };
   const show = async () => {
@@ -35,9 +38,10 @@ export function styles(studio, take, say) {
     const style = readStyle(bytes);
     if (!style) return null;
     const { name, picture, licence } = style;
+    const wear = (second) => take(Object.assign(new File([bytes], `${name}.safetensors`), { id }), second);
     const button = make("button", {
-      type: "button", className: "rill-look", title: [name, picture, licence, "Shift: blend it with the present picture"].filter(Boolean).join("\n"), dataset: { style: name },
-      on: { click: ({ shiftKey }) => take(Object.assign(new File([bytes], `${name}.safetensors`), { id }), shiftKey) },
+      className: "rill-look", title: [name, picture, licence].filter(Boolean).join("\n"), dataset: { style: name },
+      onclick: ({ shiftKey }) => wear(shiftKey),
     }, make("img", { src: URL.createObjectURL(new Blob([style.tile], { type: "image/jpeg" })), alt: "", width: 144, height: 144 }), make("span", { textContent: name }));
     const bin = iconButton("bin", `Delete ${name}`, async () => {
       if (!bin.sure) return bin.paint("done", `Delete ${name} for good? Press again`, (bin.sure = true));
@@ -48,11 +52,14 @@ export function styles(studio, take, say) {
     bin.addEventListener("blur", () => bin.paint("bin", `Delete ${name}`, (bin.sure = false)));
     const save = iconButton("save", `Download ${name}`, () => download(new Blob([bytes]), `${name}.safetensors`));
     const pen = iconButton("paint", `Rename ${name}`, () => rename(place, name, async (next) => {
-      await shelve({ id, bytes: renamed(bytes, next) });
+      const file = renamed(bytes, next);
+      await shelve({ id, bytes: file });
+      call(file);
       await show();
     }));
-    const place = make("div", { className: "rill-tile" }, button, make("div", { className: "rill-acts" }, pen, save, bin));
-    return Object.assign(place, { button, id });
+    const blend = iconButton("blend", `Blend ${name} with the present picture`, () => wear(true));
+    const place = make("div", { className: "rill-tile" }, button, make("div", { className: "rill-acts" }, blend, pen, save, bin));
+    return Object.assign(place, { button, blend, id });
   }
 
   show();

@@ -1,5 +1,6 @@
 // The tools over the picture, which go after a rest, and the keys of the page.
 
+import { later } from "../flow/later.js";
 import { iconButton, make, press } from "./dom.js";
 import { shortcuts } from "./shortcuts.js";
 
@@ -15,8 +16,8 @@ const WIPES = {
 };
 const LINK = "Copy a link to these settings (l)";
 
-/** `whole` goes to full screen; `keys`: the easel's buttons that have a key. */
-export function tools(studio, { frame, keys, setView, setPainting, whole }) {
+/** `whole` goes to full screen. */
+export function tools(studio, { frame, setView, setPainting, whole }) {
   const pause = iconButton("pause", "Pause (space)", () => studio.setPaused(!studio.paused));
   studio.on("link", () => {
     pause.paint(studio.paused ? "play" : "pause", studio.paused ? "Resume (space)" : "Pause (space)");
@@ -32,16 +33,16 @@ export function tools(studio, { frame, keys, setView, setPainting, whole }) {
     press(wipe, view in WIPES && view !== "inset");
     press(brushes, Boolean(frame.dataset.painting));
   });
-  const record = iconButton("record", "Record (v)", () => studio.keep.record());
+  const record = iconButton("record", "Record (v)", () => studio.exchange((files) => files.record()));
   studio.on("recording", ({ active = false }) => {
     record.paint(active ? "stop" : "record", active ? "Stop recording (v)" : "Record (v)");
     press(record, active);
   });
-  const save = iconButton("snapshot", "Save picture with its settings (s)", () => studio.keep.snapshot());
+  const save = iconButton("snapshot", "Save picture with its settings (s)", () => studio.exchange((files) => files.snapshot()));
   const share = iconButton("share", LINK, () => copyLink(share, studio));
   const full = iconButton("full", "Full screen (f)", () => fullscreen(whole));
   const prompt = () => document.querySelector("#rill-prompt textarea, #rill-prompt input")?.focus();
-  const open = shortcuts([
+  const table = [
     [" ", "Pause, resume", () => pause.click()],
     ["/", "Write the prompt", prompt],
     ["123456789", "The first nine looks", (key) => studio.look(Number(key) - 1)],
@@ -51,15 +52,21 @@ export function tools(studio, { frame, keys, setView, setPainting, whole }) {
     ["i", "Input: inset, beside, hidden", () => look.click()],
     ["w", "Wipe: input, full quality, off", () => wipe.click()],
     ["p", "Paint on the input", () => brushes.click()],
-    ["e", "Eraser, while painting", () => keys.e.click()],
-    ["z", "Undo a stroke, while painting", () => keys.z.click()],
+    ["e", "Eraser, while painting", () => studio.easel?.eraser.click()],
+    ["z", "Undo a stroke, while painting", () => studio.easel?.undo.click()],
     ["s", "Save picture", () => save.click()],
     ["l", "Copy a link to these settings", () => share.click()],
-    ["v", "Record, stop", () => studio.keep.record()],
+    ["v", "Record, stop", () => record.click()],
     ["d", "Engine: open, close", () => studio.toggleEngine()],
     ["f", "Full screen", () => full.click()],
     ["?", "This sheet", () => open()],
-  ]);
+  ];
+  let sheet = null;
+  const open = async () => {
+    const loaded = await later(studio, () => import("./help.js"));
+    if (loaded) (sheet ??= loaded.helpSheet(table)).showModal();
+  };
+  shortcuts(table);
   const help = iconButton("help", "Keyboard shortcuts (?)", () => open());
   return make("div", { className: "rill-tools", aria: { role: "toolbar", label: "Output" } }, pause, record, save, share, look, wipe, brushes, full, help);
 }

@@ -48,7 +48,8 @@ export function drawer(host, studio) {
   panel().addEventListener("keydown", (event) => event.key === "Escape" && !document.fullscreenElement && close());
 
   /** `at`: the id of a section to begin with. */
-  function show(at = null) {
+  async function show(at = null) {
+    if (!(await studio.loadDrawer())) return;
     const before = isOpen();
     document.body.dataset.engine = "open";
     toggle.setAttribute("aria-expanded", "true");

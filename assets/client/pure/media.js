@@ -44,6 +44,9 @@ export function pictureType(bytes) {
   return found && `image/${TYPES[found.slice(1).findIndex(Boolean)] ?? "jpeg"}`;
 }
 
+/** Is it the file of a style? */
+export const isStyle = ({ name = "" }) => name.toLowerCase().endsWith(".safetensors");
+
 /** The centred part that has the shape of `toWidth` × `toHeight`. */
 export function centreCrop(width, height, toWidth, toHeight) {
   const scale = Math.min(width / toWidth, height / toHeight);

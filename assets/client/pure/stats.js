@@ -66,6 +66,13 @@ export class Stats {
     const latencies = this.painted.map(({ latency }) => latency);
     const worked = this.answers.filter(({ verdict }) => verdict === "generated" || verdict === "cached");
     const model = (kind) => median(worked.filter(({ verdict }) => verdict === kind).map(({ stages }) => stages.encode + stages.denoise + stages.decode));
+    const took = (items, share) => percentile(items.map((item) => item.took), share) ?? 0;
+    const parts = (share) => ({
+      stages: Object.fromEntries(STAGES.map((stage) => [stage, percentile(worked.map(({ stages }) => stages[stage]), share) ?? 0])),
+      wait: percentile(worked.map(({ wait }) => wait), share),
+      before: took(this.sent, share),
+      after: took(this.painted, share),
+    });
     return {
       counts,
       totals: { ...this.totals },
@@ -75,15 +82,9 @@ export class Stats {
       input_fps: rate(this.sources.length),
       new_fps: rate(this.painted.length), // without repeats
       latency: { p50: percentile(latencies, 0.5), p95: percentile(latencies, 0.95), count: latencies.length },
-      stages95: Object.fromEntries(STAGES.map((stage) => [stage, percentile(worked.map(({ stages }) => stages[stage]), 0.95) ?? 0])),
-      stages: Object.fromEntries(STAGES.map((stage) => [stage, median(worked.map(({ stages }) => stages[stage])) ?? 0])),
       model: { generated: model("generated"), cached: model("cached") }, // ms of one picture
-      before: median(this.sent.map(({ took }) => took)) ?? 0,
-      after: median(this.painted.map(({ took }) => took)) ?? 0,
-      wait: median(worked.map(({ wait }) => wait)),
-      wait95: percentile(worked.map(({ wait }) => wait), 0.95),
-      before95: percentile(this.sent.map(({ took }) => took), 0.95) ?? 0,
-      after95: percentile(this.painted.map(({ took }) => took), 0.95) ?? 0,
+      ...parts(0.5),
+      worst: parts(0.95),
       up: rate(this.sent.reduce((sum, { bytes }) => sum + bytes, 0)),
       down: rate(this.answers.reduce((sum, { bytes }) => sum + bytes, 0)),
       rtt: this.rtt,

@@ -25,19 +25,17 @@ const MOST = 30;
 const KEY = "rill.prompts";
 
 export class History {
-  /** `storage` has getItem and setItem, or is null. */
-  constructor(storage) {
-    this.storage = storage;
+  constructor() {
     this.last = null;
-    const kept = read(storage);
-    this.items = kept.slice(0, MOST); // newest first
+    const items = kept(KEY);
+    this.items = Array.isArray(items) ? items.filter((item) => typeof item === "string").slice(0, MOST) : []; // newest first
   }
 
   add(prompt) {
     const text = prompt.trim();
     if (!text) return;
     this.items = [text, ...this.items.filter((item) => item !== text)].slice(0, MOST);
-    this.storage?.setItem(KEY, JSON.stringify(this.items));
+    keep(KEY, this.items);
   }
 
   /** The earlier prompt, or null. */
@@ -47,16 +45,6 @@ export class History {
 
   newer(current) {
     return this.items[this.items.indexOf(current.trim()) - 1] ?? null;
-  }
-}
-
-function read(storage) {
-  try {
-    const items = JSON.parse(storage?.getItem(KEY) ?? "[]");
-    return Array.isArray(items) ? items.filter((item) => typeof item === "string") : [];
-  } catch (error) {
-    if (error instanceof SyntaxError) return [];
-    throw error;
   }
 }
 

@@ -8,6 +8,11 @@ const PONG_LIMIT = 2;
 
 const REFUSED = `The server refuses a page from ${globalThis.location?.origin}. Behind a proxy start it with --trusted-proxy, else with --allow-origin.`;
 
+export const VIEW = new URL("../../view", import.meta.url).href;
+
+/** The address of a view's pictures; `at`: which of several servers has it. */
+export const mjpeg = (at, token) => `${VIEW}.mjpeg?${new URLSearchParams({ ...(at && { at }), token })}`;
+
 export class Connection {
   /** `on`: { state(link), welcome(message), answer(answer, bytes), reference, settings, telemetry, error, rtt(ms) } */
   constructor(url, healthUrl, on) {

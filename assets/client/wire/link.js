@@ -34,21 +34,20 @@ export function afterClose(code, { welcomed = false, fatal = null } = {}) {
   return { again: true, resume: true, state: "lost", reason };
 }
 
-/** { tone: good | busy | warn | bad, text, action }; times in ms of one clock. */
+/** { tone: good | busy | warn | bad, text, action: "retry" or nothing }; times in ms of one clock. */
 export function words(link, now) {
   const seconds = link.retryAt ? Math.max(0, Math.ceil((link.retryAt - now) / 1000)) : 0;
   const again = seconds > 0 ? `Trying again in ${seconds} s.` : "Trying again now.";
   switch (link.state) {
     case "connecting":
-      return { tone: "busy", text: "Connecting …", action: null };
+      return { tone: "busy", text: "Connecting …" };
     case "loading":
-      return { tone: "busy", text: `Preparing the model (first time only): ${Math.round(link.elapsed ?? 0)} s`, action: null };
+      return { tone: "busy", text: `Preparing the model (first time only): ${Math.round(link.elapsed ?? 0)} s` };
     case "queue":
-      return { tone: "busy", text: `${waitingWords(link, now)} Turns are ${Math.round(link.turn)} s when busy.`, action: null };
+      return { tone: "busy", text: `${waitingWords(link, now)} Turns are ${Math.round(link.turn)} s when busy.` };
     case "live":
       return liveWords(link, now);
     case "lost":
-      return { tone: "warn", text: `${link.reason} ${again}`, action: "retry" };
     case "full":
       return { tone: "warn", text: `${link.reason} ${again}`, action: "retry" };
     default:
@@ -63,14 +62,14 @@ function waitingWords({ place, of, seatAt }, now) {
 }
 
 function liveWords(link, now) {
-  if (link.paused) return { tone: "warn", text: "Paused", action: null };
-  if (!link.source) return { tone: "warn", text: "Connected. Choose an input to begin.", action: null };
-  if (link.turnEnds) return { tone: "warn", text: `Live. Others are waiting${link.watched ? " and see your picture" : ""}: your turn ends in ${Math.max(0, Math.ceil((link.turnEnds - now) / 1000))} s.`, action: null };
+  if (link.paused) return { tone: "warn", text: "Paused" };
+  if (!link.source) return { tone: "warn", text: "Connected. Choose an input to begin." };
+  if (link.turnEnds) return { tone: "warn", text: `Live. Others are waiting${link.watched ? " and see your picture" : ""}: your turn ends in ${Math.max(0, Math.ceil((link.turnEnds - now) / 1000))} s.` };
   const silent = link.waitingSince === null ? 0 : (now - link.waitingSince) / 1000;
   if (!link.seenPicture) {
     const since = silent > 3 ? `, ${Math.round(silent)} s so far` : ""; // a model's first step prepares what later ones reuse
-    return { tone: "busy", text: `Connected. The first picture is on its way${since}.`, action: null };
+    return { tone: "busy", text: `Connected. The first picture is on its way${since}.` };
   }
-  if (silent > 3) return { tone: "warn", text: `The server has not answered for ${Math.round(silent)} s.`, action: null };
-  return { tone: "good", text: link.resumed ? "Live again, session restored" : "Live", action: null };
+  if (silent > 3) return { tone: "warn", text: `The server has not answered for ${Math.round(silent)} s.` };
+  return { tone: "good", text: link.resumed ? "Live again, session restored" : "Live" };
 }

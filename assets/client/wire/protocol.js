@@ -4,13 +4,12 @@ export const PROTOCOL = 1;
 export const SUBPROTOCOL = "rill.v1";
 export const FRAME_HEADER = 16;
 export const ANSWER_HEADER = 80;
-export const MASK_HEADER = 8;
 export const FORMAT = Object.freeze({ none: 0, jpeg: 1, png: 2, webp: 3, style: 4 });
 export const VERDICTS = Object.freeze(["generated", "cached", "skipped", "warming", "dropped", "failed"]);
 export const REASONS = Object.freeze(["none", "stale", "credit", "superseded", "unsent", "paused", "spec"]);
 export const STAGES = Object.freeze(["receive", "unpack", "gate", "encode", "denoise", "decode", "pack", "send"]);
 
-const MAGIC = 0x52;
+export const MAGIC = 0x52;
 const MIME = { [FORMAT.jpeg]: "image/jpeg", [FORMAT.png]: "image/png" };
 
 /** Header and picture in one buffer; `capturedAt` in seconds. */
@@ -23,20 +22,6 @@ export function encodeFrame(id, capturedAt, format, picture) {
   if (picture) bytes.set(new Uint8Array(picture), FRAME_HEADER);
   return bytes.buffer;
 }
-
-function condition(kind, request, format, picture) {
-  const bytes = new Uint8Array(MASK_HEADER + (picture?.byteLength ?? 0));
-  bytes.set([MAGIC, PROTOCOL, kind, format]);
-  new DataView(bytes.buffer).setUint32(4, request, true);
-  if (picture) bytes.set(new Uint8Array(picture), MASK_HEADER);
-  return bytes.buffer;
-}
-
-/** A strength map as PNG bytes; null removes it. */
-export const encodeMask = (request, png) => condition(3, request, png ? FORMAT.png : FORMAT.none, png);
-
-/** A picture prompt's or a style file's bytes; FORMAT.none and null remove it. `second`: the one that picture.blend mixes in. */
-export const encodePicture = (request, format, picture, second = false) => condition(second ? 6 : 5, request, format, picture);
 
 /** A probe's full quality picture, or null. */
 export function decodeReference(buffer) {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,32 +17,9 @@ from studio.web.page.theme import theme
 
 T = TypeVar("T")
 
-ICON = Path(__file__).resolve().parents[3] / "assets" / "client" / "icon.svg"
-
-MODULES = (
-    "studio",
-    "parts/parts",
-    "wire/connection",
-    "flow/pump",
-    "pure/pacer",
-    "flow/encoder",
-    "parts/dom",
-    "pure/settings",
-    "parts/controls",
-    "flow/sources",
-    "pure/stats",
-    "flow/view",
-    "wire/protocol",
-    "wire/link",
-    "pure/media",
-    "flow/layer",
-    "parts/keep",
-    "parts/stage",
-    "parts/tools",
-    "parts/looks",
-    "pure/storage",
-    "flow/ticker",
-)
+CLIENT = Path(__file__).resolve().parents[3] / "assets" / "client"
+ICON = CLIENT / "icon.svg"
+_IMPORT = re.compile(r'^(?:import|export) .* from "(\.[^"]+)";$', re.MULTILINE)
 
 
 def mount(app: FastAPI, *, fields: Mapping[str, Any], spec: Any, info: Any) -> FastAPI:
@@ -89,9 +67,18 @@ STYLE = "".join(f'<link rel="stylesheet" href="rill/client/{name}.css">' for nam
 """Gradio adds it behind its own style sheets, so that ours has the last word."""
 
 
+def modules() -> list[str]:
+    """Every module that studio.js needs at once, by its path below assets/client, without those that `import()` brings later."""
+    found = [CLIENT / "studio.js"]
+    for path in found:
+        needed = [(path.parent / name).resolve() for name in _IMPORT.findall(path.read_text(encoding="utf-8"))]
+        found += [each for each in dict.fromkeys(needed) if each not in found]
+    return [path.relative_to(CLIENT).as_posix() for path in found]
+
+
 def head() -> str:
     """What has to run before Gradio, and what is fetched beside it: the client is on its way before Gradio requests it."""
     links = ['<script src="rill/client/calm.js"></script>', '<link rel="icon" type="image/svg+xml" href="rill/client/icon.svg">']
     links += [f'<link rel="preload" as="style" href="rill/client/{name}.css">' for name in SHEETS]
-    links += [f'<link rel="modulepreload" href="rill/client/{name}.js">' for name in MODULES]
+    links += [f'<link rel="modulepreload" href="rill/client/{name}">' for name in modules()]
     return "\n".join([*links, '<meta name="description" content="Rill: a live diffusion studio">'])

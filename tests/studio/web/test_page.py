@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import httpx
@@ -33,8 +34,9 @@ async def test_the_page_and_its_files_are_served(running: Running) -> None:
         assert "argparse" not in (await get(running, hidden)).text
 
 
-SOURCE_BYTES = 256_000  # 2 kB of them move animated pictures
-GZIPPED_BYTES = 94 * 1024
+SOURCE_BYTES = 262_000
+SENT_BYTES = {"br": 84 * 1024, "gzip": 99 * 1024}
+"""Everything together. tests/browser/test_first_load.py has the limits of what a visitor waits for."""
 
 
 def client_paths() -> list[str]:
@@ -46,16 +48,28 @@ def client_paths() -> list[str]:
     ]
 
 
-async def test_the_client_is_small(running: Running) -> None:
-    """Without Gradio's own: bytes of the source, and bytes over the wire to a browser that accepts gzip."""
+@pytest.mark.parametrize("coding", SENT_BYTES)
+async def test_the_client_is_small(running: Running, coding: str) -> None:
+    """Without Gradio's own: bytes of the source, and bytes over the wire to a browser that accepts this coding."""
     paths, source, sent = client_paths(), 0, 0
     async with httpx.AsyncClient(base_url=f"http://{running.host}", trust_env=False, timeout=60) as client:
         for path in paths:
-            answer = await client.get(path, headers={"Accept-Encoding": "gzip"})
+            answer = await client.get(path, headers={"Accept-Encoding": coding})
             assert answer.status_code == 200
             source, sent = source + len(answer.content), sent + answer.num_bytes_downloaded
     assert 100_000 < source <= SOURCE_BYTES
-    assert 20_000 < sent <= GZIPPED_BYTES
+    assert 20_000 < sent <= SENT_BYTES[coding]
+
+
+async def test_the_head_names_the_modules_of_the_first_load_and_no_others(running: Running) -> None:
+    page = (await get(running, "/")).text
+    named = set(re.findall(r'rel="modulepreload" href="rill/client/([^"]+)"', page))
+    assert {"studio.js", "parts/stage.js", "wire/protocol.js"} <= named
+    for path in named:
+        imports = re.findall(r'^(?:import|export)[^;]* from "([^"]+)"', (ASSETS / "client" / path).read_text(), re.MULTILINE)
+        folder = (ASSETS / "client" / path).parent
+        assert {(folder / name).resolve().relative_to(ASSETS / "client").as_posix() for name in imports} <= named, path
+    assert not named & {"parts/engine.js", "parts/easel.js", "parts/exchange.js", "parts/afterwards.js"}
 
 
 @pytest.mark.parametrize("accepted", ["br", "gzip", "identity"])

@@ -1,0 +1,7 @@
+// The parts of the drawer, which come when it first opens.
+
+export { effect, measured, watchTrial } from "./speed.js";
+export { fit } from "./fit.js";
+export { hold } from "./goal.js";
+export { quality, strip } from "./strip.js";
+export { spec } from "./spec.js";
