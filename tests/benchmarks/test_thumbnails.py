@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -40,12 +41,32 @@ def test_no_two_presets_look_alike() -> None:
             assert np.abs(picture - other).mean() > 3
 
 
+def test_neighbours_show_different_pictures_whose_terms_are_named() -> None:
+    readme = (thumbnails.FOLDER / "README.md").read_text(encoding="utf-8")
+    for before, preset in pairwise(PRESETS):
+        assert preset.source != before.source, preset.name
+    assert {preset.source for preset in PRESETS} == set(thumbnails.SOURCES)
+    assert all(f"| `{name}` |" in readme for name in thumbnails.SOURCES)
+
+
+@pytest.mark.parametrize("name", thumbnails.SOURCES)
+def test_a_source_is_a_colour_square_of_the_model_s_size(name: str) -> None:
+    picture = thumbnails.SOURCES[name].picture(96, 96)
+    assert (picture.shape, picture.dtype) == ((96, 96, 3), np.uint8) and picture.std() > 20
+    with pytest.raises(ValueError, match="square"):
+        thumbnails.SOURCES[name].picture(96, 64)
+
+
+def test_a_name_that_no_preset_has_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert thumbnails.main(["Oil painting", "Odd"]) == 2 and "Odd" in capsys.readouterr().err
+
+
 def test_thumbnails_are_what_the_model_gave(tmp_path: Path) -> None:
     colours = {"red": (210, 30, 30), "blue": (30, 30, 210)}
-    presets = [thumbnails.Preset(name, Settings().patched({"prompt": name}), f"{name}.jpg") for name in colours]
+    presets = [thumbnails.Preset(name, Settings().patched({"prompt": name}), "cat", f"{name}.jpg") for name in colours]
 
-    def render(settings: Settings) -> np.ndarray:
-        return np.full((256, 256, 3), colours[settings.prompt], np.uint8)
+    def render(preset: thumbnails.Preset) -> np.ndarray:
+        return np.full((256, 256, 3), colours[preset.settings.prompt], np.uint8)
 
     thumbnails.write_thumbnails(presets, render, tmp_path)
     for name, colour in colours.items():
@@ -54,7 +75,7 @@ def test_thumbnails_are_what_the_model_gave(tmp_path: Path) -> None:
 
 
 def test_a_setting_that_does_not_exist_is_named_with_its_preset(tmp_path: Path) -> None:
-    preset = '{"name": "Odd", "settings": {"glow": 1}, "picture": "x"}'
+    preset = '{"name": "Odd", "settings": {"glow": 1}, "source": "cat", "picture": "x"}'
     (tmp_path / "presets.json").write_text(f'{{"model": "pocket", "presets": [{preset}]}}')
     with pytest.raises(SettingsError, match=r"glow.*Odd"):
         thumbnails.read_presets(tmp_path)
