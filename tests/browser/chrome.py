@@ -201,10 +201,6 @@ class Page:
         self.js(click, kind)
         self.wait(f"the input {kind}", chosen)
 
-    def awake(self) -> None:
-        """As a hand that moves over the picture: its tools, which go after three seconds, are there for three more."""
-        self.js("document.getElementById('rill-left').dispatchEvent(new PointerEvent('pointermove'))")
-
     def brushes(self) -> None:
         """Waits for the tools for painting."""
         self.wait("the brushes", lambda: self.box(".rill-easel")["height"] > 0)

@@ -18,6 +18,7 @@ from selenium.webdriver.common.keys import Keys
 from tests.browser.chrome import Page
 from tests.browser.conftest import Studio
 from tests.browser.hands import Hands
+from tests.browser.page_actions import press_tool
 from tests.browser.test_tools import click, downloaded, downloads, press, value
 
 pytestmark = pytest.mark.browser
@@ -36,7 +37,7 @@ def keys(page: Page, *names: str) -> None:
 
 def test_the_prompt_is_written_in_full_screen(page: Page, studio: Studio) -> None:
     hands = Hands(page, studio)
-    click(page, ".rill-tools button[aria-label^='Full screen']")
+    press_tool(page, "Full screen")
     page.wait("full screen", lambda: page.js("return document.fullscreenElement !== null"))
     before = page.js(STATE)
     prompt = page.wait(
@@ -229,7 +230,7 @@ def test_recording_and_saving_say_what_they_do(page: Page, tmp_path: Path, brows
     assert not badge.is_displayed()
     with av.open(str(video)) as container:
         assert len(list(container.decode(video=0))) >= 4
-    click(page, ".rill-tools button[aria-label^='Save picture']")
+    press_tool(page, "Save picture")
     picture = downloaded(page, tmp_path, "*.png")
     page.wait("its name", lambda: picture.name in page.notice() and "downloads" in page.notice())
 

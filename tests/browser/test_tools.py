@@ -16,19 +16,18 @@ from selenium.webdriver.common.keys import Keys
 
 from tests.browser.chrome import SAMPLE, Page
 from tests.browser.conftest import Studio
-from tests.browser.page_actions import is_tinted
+from tests.browser.page_actions import is_tinted, press_tool
 
 pytestmark = pytest.mark.browser
 
 
 def click(page: Page, selector: str) -> None:
-    page.awake()
     page.driver.find_element(By.CSS_SELECTOR, selector).click()
 
 
 def tool(page: Page, words: str) -> None:
     """Presses the button of the output's toolbar whose label begins so."""
-    click(page, f".rill-tools button[aria-label^='{words}']")
+    press_tool(page, words)
 
 
 def measure(page: Page, name: str) -> None:
