@@ -13,6 +13,7 @@ import torch
 from pipelines import LoraUse, StreamSpec, load
 from studio.model.change import ChangeRule
 from studio.pictures import codec
+from studio.wire.limits import Limits
 from studio.wire.protocol import PictureEncoding
 from tests.miniature import save_family, save_lora
 from tests.studio.harness import SIZE, joined, seen, serving
@@ -41,8 +42,8 @@ async def test_loras_come_and_go_while_the_picture_moves(tmp_path: Path, backend
         built.append(spec)
         return load(replace(spec, model=str(model)), tmp_path / "graphs")
 
-    rule = ChangeRule(lora_folders=(loras,))
-    with serving(factory=factory, backend=backend, dtype="float32", changes=rule) as running:
+    rule, patient = ChangeRule(lora_folders=(loras,)), replace(Limits(), ping_s=60.0)  # a busy machine builds for long
+    with serving(patient, factory=factory, backend=backend, dtype="float32", changes=rule) as running:
         async with joined(running, picture={"format": "png"}, settings={"strength": 0.7}) as peer:
             assert peer.welcome["change"]["loras"] == list(map(str, (ink, oil, stranger))) and peer.welcome["spec"]["loras"] == []
             plain = await peer.shown(NOISE)
