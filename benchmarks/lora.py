@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks import shapes
 from pipelines import Entry, Frame, LoraUse, ModelParts, Settings, StreamPipeline, StreamSpec, describe, load
 
-ROUNDS, FRAMES = 7, 15
+ROUNDS = 7
 FEW = 40  # attention layers; a model with fewer has its LoRA on all layers
 
 
@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--frames", type=int, default=15, help="timed for a median; 0 times changes only (default: 15)")
 
 
 def main(args: argparse.Namespace) -> dict[str, Any]:
@@ -41,10 +42,12 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
         model = str(shapes.save(where / "model", args.model)) if args.model in shapes.SHAPES else args.model
         layers, lora = random_lora(model, where / "lora.safetensors", args.rank)
         spec = StreamSpec(model, args.size, args.size, args.backend, args.dtype, args.device)
-        plain = measured_frame(load(spec, where / "graphs"))
+        found: dict[str, Any] = {"layers": layers, "rank": args.rank}
+        if args.frames:
+            found["frame_ms"] = measured_frame(load(spec, where / "graphs"), args.frames)
         pipeline = load(replace(spec, loras=(lora,)), where / "graphs")
-        found = {"layers": layers, "rank": args.rank, "frame_ms": round(plain, 2)}
-        found["frame_with_lora_ms"] = round(measured_frame(pipeline), 2)
+        if args.frames:
+            found["frame_with_lora_ms"] = measured_frame(pipeline, args.frames)
         found |= changes(pipeline, lora)
     return {"model": args.model, "backend": args.backend, "dtype": pipeline.spec.dtype, "size": args.size, **found}
 
@@ -69,10 +72,10 @@ def random_lora(model: str, path: Path, rank: int) -> tuple[int, LoraUse]:
     return len(content) // 2, LoraUse(str(path), 0.5)
 
 
-def measured_frame(pipeline: StreamPipeline) -> float:
-    """Milliseconds of the model for one frame at one step."""
+def measured_frame(pipeline: StreamPipeline, count: int) -> float:
+    """Milliseconds of the model for one frame at one step, median of `count`."""
     run = _frames(pipeline)
-    return median([next(run) for _ in range(FRAMES + 3)][3:])
+    return round(median([next(run) for _ in range(count + 3)][3:]), 2)
 
 
 def _frames(pipeline: StreamPipeline) -> Iterator[float]:

@@ -258,7 +258,7 @@ def load(
     for name in ("width", "height"):
         if getattr(spec, name) % parts.size_multiple:
             raise SpecError(name, f"{getattr(spec, name)} does not fit this model; multiples of {parts.size_multiple} do")
-    resolved = selection.quantised(spec, resolved, bool(parts.calibration))
+    selection.check_calibrated(resolved, bool(parts.calibration))
     parts.adapted.in_place = resolved.backend != "openvino" and resolved.dtype != "int8"
     if resolved.backend == "openvino" and resolved.dtype != "int8":
         parts.branch(len(spec.loras))

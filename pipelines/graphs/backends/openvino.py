@@ -1,7 +1,7 @@
 """OpenVINO on the CPU: bf16 where the processor is faster in it (`precision`), float32 or int8 elsewhere.
 
 int8 is NNCF's post-training quantisation of weights and activations, calibrated with the inputs that the graph is going to meet;
-what loses too much that way (`KEPT_IN_FLOATS`) stays in floats.
+what loses too much that way (`KEPT_IN_FLOATS`, `KINDS_IN_FLOATS`) stays in floats.
 
 Compiled graphs are kept on disk between starts (`store`), with the weights in fp16 as shipped. Names hold the fingerprint of the
 weights, so new weights never meet old graphs. OpenVINO's own cache is not used: it computes with whatever it finds there. Of
@@ -58,10 +58,13 @@ ONE_POOL = "EXCLUSIVE_ASYNC_REQUESTS"
 a pool of its own: 2 to 3 threads, of which one is left, which waits. One row of pocket at 192 x 192 took 14.3 and 14.5 ms without
 and 14.5 and 13.6 with it (the fastest of 500 calls of each in turn, two cores shared with others)."""
 
-KEPT_IN_FLOATS = [".*synthesis.*", ".*ReduceMean_[123]"]
-"""Names of nodes that int8 leaves alone: what draws the pixels, and a normalisation's statistics but for the means of channels
-(`kernels.groupnorm`: of their groups, of squares, of these by groups). Eight bits are few for a square: 28.4 to 31.6 dB, and no
-slower (docs/experiments/speed.md, 23)."""
+KEPT_IN_FLOATS = [".*synthesis.*"]
+"""Names of nodes that int8 leaves alone: what draws the pixels."""
+
+KINDS_IN_FLOATS = ["Add", "Subtract", "Multiply", "Divide", "Power", "Sqrt", "ReduceMean", "MVN", "Concat"]
+"""Kinds of nodes that int8 leaves alone, so it quantises what convolutions and products of matrices take. NNCF's list for CPUs
+has element-wise operations too: sums along the residual path, normalisations, and one range for both halves of a concatenation
+with a skip. They are where pictures are lost (docs/experiments/precision.md, 24)."""
 
 
 TRACED_ONCE = {"check_trace": False}
@@ -159,7 +162,7 @@ class OpenVinoBackend(Builder):
 
     def _name(self, key: str, calibrated: bool) -> str:
         """Another version, processor or number of cores compiles another graph."""
-        key = f"{key} {KEPT_IN_FLOATS}" if calibrated else key
+        key = f"{key} {KEPT_IN_FLOATS} {KINDS_IN_FLOATS}" if calibrated else key
         processor = [_core().get_property("CPU", name) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")]
         about = f"{ov.__version__} {torch.__version__} {processor} {self.cores} {self.precision} {key}"
         return hashlib.sha256(about.encode()).hexdigest()[:24] + ".graph"
@@ -217,7 +220,7 @@ def _quantised(model: Any, samples: Sequence[tuple[Tensor, ...]]) -> Any:
     import nncf
 
     data = nncf.Dataset([[value.numpy() for value in sample] for sample in samples])
-    floats = nncf.IgnoredScope(patterns=KEPT_IN_FLOATS, validate=False)
+    floats = nncf.IgnoredScope(patterns=KEPT_IN_FLOATS, types=KINDS_IN_FLOATS, validate=False)
     logging.getLogger("nncf").setLevel(logging.ERROR)  # its own function also changes the handlers, which others may share
     return nncf.quantize(model, data, subset_size=len(samples), preset=nncf.QuantizationPreset.MIXED, ignored_scope=floats)
 

@@ -51,18 +51,12 @@ def _check_int8(backend: str, on_gpu: bool) -> None:
         raise SpecError("dtype", f"int8 needs the openvino backend on a CPU; {backend} takes float32 or bfloat16")
 
 
-def quantised(spec: StreamSpec, resolved: StreamSpec, calibrated: bool) -> StreamSpec:
-    """The resolved spec, in int8 where dtype was left open, the CPU computes in it but not in bfloat16, and the model comes with
-    pictures to calibrate it with. Raises SpecError for int8 and a model without."""
+def check_calibrated(resolved: StreamSpec, calibrated: bool) -> None:
+    """Raises SpecError for int8 in OpenVINO and a model without pictures to calibrate it with."""
     if resolved.dtype == "int8" and resolved.backend == "openvino" and not calibrated:
         raise SpecError(
             "dtype", "int8 needs pictures to calibrate with, which this model does not have; bfloat16 or float32 do not"
         )
-    if spec.dtype == "auto" and resolved.dtype == "float32" and resolved.backend == "openvino" and calibrated:
-        from pipelines.graphs.backends.openvino import supports
-
-        return dataclasses.replace(resolved, dtype="int8") if supports("INT8") and not supports("BF16") else resolved
-    return resolved
 
 
 def _cpu_dtype(backend: str) -> str:
