@@ -102,9 +102,10 @@ _MODELS = (
         licence_confirmed=True,
         family="sd15",
         max_steps=8,
+        guidance=8.0,
         autoencoder=TAESD,
         examples=PROMPTS,
-        advice="The network takes the guidance scale as an input (3 to 10, 8 on its card): use guidance mode none.",
+        advice="The network takes the guidance scale as an input (3 to 10; streams begin at 8): use guidance mode none.",
         source="arXiv 2310.04378, model card",
     ),
     ModelInfo(

@@ -77,8 +77,9 @@ class ModelInfo:
     folders. prediction: overrides the scheduler's configuration.
     shift: factor of the timestep that the network gets as input. trained_timesteps: the only trained ones, () for all.
     native_size: in pixels. max_steps: the useful maximum. guidance_trained: whether training dropped prompts; without that,
-    guidance makes noise. advice: on guidance and strength. examples: prompts, if the folder has no list of looks. source: of
-    these facts. licence_confirmed: whether the hub's own pages of every part show the licence.
+    guidance makes noise. guidance: the scale that a stream begins with, None for the setting's own default. advice: on guidance
+    and strength. examples: prompts, if the folder has no list of looks. source: of these facts. licence_confirmed: whether the
+    hub's own pages of every part show the licence.
     """
 
     name: str
@@ -89,6 +90,7 @@ class ModelInfo:
     native_size: int = 512
     max_steps: int = 4
     guidance_trained: bool = True
+    guidance: float | None = None
     trained_timesteps: tuple[int, ...] = ()
     examples: tuple[str, ...] = ()
     prediction: str | None = None

@@ -181,13 +181,22 @@ def parse_size(size: str) -> tuple[int, int]:
 
 def settings_of(args: argparse.Namespace) -> Settings:
     """The settings of the arguments. Later assignments override earlier ones and named arguments. Raises SettingsError."""
-    patch: dict[str, object] = {}
+    patch = begun_with(args.model)
     for key in ("prompt", "strength", "steps", "seed"):
         value = getattr(args, key)
         if value is not None:
             patch[key] = value
     patch.update(assignments(args.assignments))
     return Settings().patched(patch) if patch else Settings()
+
+
+def begun_with(model: str) -> dict[str, object]:
+    """The settings that a registered model begins with, by dotted key: the guidance scale of a distilled LCM, which its network
+    takes as an input. model: its name, perhaps with parts."""
+    from pipelines import REGISTRY
+
+    info = REGISTRY.get(model.partition("+")[0].partition("@")[0])
+    return {} if info is None or info.guidance is None else {"guidance": info.guidance}
 
 
 def assignments(given: Sequence[str]) -> dict[str, object]:

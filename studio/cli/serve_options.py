@@ -11,7 +11,7 @@ import socket
 from pathlib import Path
 
 from pipelines import Settings, SettingsError, SpecError
-from studio.cli.arguments import add_graph_arguments, add_spec_arguments, assignments, spec_of
+from studio.cli.arguments import add_graph_arguments, add_spec_arguments, assignments, begun_with, spec_of
 from studio.model.change import WHO, ChangeRule
 from studio.visit.blocklist import Blocklist, read_blocklist
 from studio.visit.config import ServerConfig
@@ -185,7 +185,7 @@ def login_options(args: argparse.Namespace) -> tuple[bool, dict[str, str]]:
 def opening_settings(args: argparse.Namespace) -> Settings:
     """The settings of a new session: the defaults for the model, then --set. Raises UsageError."""
     try:
-        return Settings().patched(OPENING.get(args.model, {}) | assignments(args.assignments))
+        return Settings().patched(OPENING.get(args.model, {}) | begun_with(args.model) | assignments(args.assignments))
     except SettingsError as error:
         raise UsageError(f"argument --set: {error}") from error
 

@@ -14,7 +14,7 @@ import pytest
 
 from pipelines import LoraUse, ModelError, Settings, SettingsError
 from studio.cli import run_server, serve, serve_options
-from studio.cli.arguments import parse_lora, safety_of
+from studio.cli.arguments import parse_lora, safety_of, settings_of
 from studio.visit.hub import Hub
 from studio.wire import token_file
 from studio.wire.origin import Origin
@@ -95,6 +95,16 @@ def test_what_sessions_start_with() -> None:
     assert chosen.flat() == Settings().flat() | ours | {"cache.enabled": False, "strength": 0.4}
     with pytest.raises(serve_options.UsageError, match="--set: strength"):
         serve_options.configure(parsed("--set", "strength=7"), None)
+
+
+@pytest.mark.parametrize("parts", ["", "+taesd", "@main"])
+def test_a_distilled_lcm_begins_with_the_guidance_of_its_card(parts: str) -> None:
+    model = f"lcm-dreamshaper-v7{parts}"
+    assert serve_options.configure(parsed("--model", model), None).opening.flat() == Settings().flat() | {"guidance": 8.0}
+    assert serve_options.configure(parsed("--model", model, "--set", "guidance=3"), None).opening.guidance == 3.0
+    given = argparse.Namespace(model=model, prompt=None, strength=None, steps=None, seed=None, assignments=[])
+    assert settings_of(given).guidance == 8.0
+    assert settings_of(argparse.Namespace(**{**vars(given), "model": "sd-turbo"})).guidance == Settings().guidance
 
 
 def test_permission_to_change_the_spec(tmp_path: Path) -> None:
