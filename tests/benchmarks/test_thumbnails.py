@@ -32,6 +32,7 @@ def test_every_preset_has_a_small_picture(preset: thumbnails.Preset) -> None:
     picture = cv2.imread(str(path))
     assert picture is not None and picture.shape == (thumbnails.SIDE, thumbnails.SIDE, 3)
     assert path.stat().st_size < 12_000
+    assert picture.std(axis=(0, 1)).max() > 15, "something is to be seen"
 
 
 def test_no_two_presets_look_alike() -> None:
