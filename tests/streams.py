@@ -49,10 +49,10 @@ def decoded(pipeline: StreamPipeline) -> Iterator[list[Tensor]]:
     seen: list[Tensor] = []
     original = pipeline.graphs.run
 
-    def run(part: str, inputs: tuple[Tensor, ...], branch: int | None = None) -> tuple[Tensor, ...]:
+    def run(part: str, inputs: tuple[Tensor, ...], branch: int | None = None, chunks: int = 1) -> tuple[Tensor, ...]:
         if part == "decode":
             seen.append(inputs[0])
-        return original(part, inputs, branch)
+        return original(part, inputs, branch, chunks)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline.graphs, "run", run)

@@ -1,6 +1,7 @@
 """Probe, strength map, adaptive guidance and recovery inside the engine, on a miniature checkpoint."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -157,10 +158,10 @@ def calls(pipeline: StreamPipeline, settings: Settings, count: int) -> int:
     rows = 0
     original = pipeline.graphs.run
 
-    def counted(part: str, inputs: tuple[torch.Tensor, ...], branch: int | None = None) -> tuple[torch.Tensor, ...]:
+    def counted(part: str, inputs: tuple[torch.Tensor, ...], *rest: Any) -> tuple[torch.Tensor, ...]:
         nonlocal rows
         rows += inputs[0].shape[0] if part in ("full", "shallow") else 0
-        return original(part, inputs, branch)
+        return original(part, inputs, *rest)
 
     pipeline.graphs.run = counted  # type: ignore[method-assign]
     try:
@@ -211,12 +212,12 @@ def test_a_failure_in_the_middle_of_a_step_is_undone(pipeline: StreamPipeline, m
     state = pipeline.open(settings)
     original, left = pipeline.graphs.run, 2
 
-    def failing(part: str, inputs: tuple[torch.Tensor, ...], branch: int | None = None) -> tuple[torch.Tensor, ...]:
+    def failing(part: str, inputs: tuple[torch.Tensor, ...], *rest: Any) -> tuple[torch.Tensor, ...]:
         nonlocal left
         left -= part == "full"
         if left < 0:
             raise RuntimeError("out of memory")
-        return original(part, inputs, branch)
+        return original(part, inputs, *rest)
 
     entry = Entry(state, Frame(0, 0.0, CLIP[0]), settings)
     monkeypatch.setattr(pipeline.graphs, "run", failing)

@@ -77,10 +77,10 @@ def latents(pipeline: StreamPipeline, monkeypatch: pytest.MonkeyPatch) -> list[t
     seen: list[torch.Tensor] = []
     run = pipeline.graphs.run
 
-    def spy(part: str, inputs: tuple[torch.Tensor, ...], branch: int | None = None) -> tuple[torch.Tensor, ...]:
+    def spy(part: str, inputs: tuple[torch.Tensor, ...], *rest: Any) -> tuple[torch.Tensor, ...]:
         if part in ("decode", "paint"):
             seen.extend(inputs[0].split(1))
-        return run(part, inputs, branch)
+        return run(part, inputs, *rest)
 
     monkeypatch.setattr(pipeline.graphs, "run", spy)
     return seen
