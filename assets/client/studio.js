@@ -81,6 +81,7 @@ export class Studio extends EventTarget {
     this.remembered = kept(REMEMBERED) ?? ""; // of an earlier visit
     this.trial = null;
     this.auto = null;
+    this.clock = () => performance.now() / 1000; // s; what "Auto" judges by
     this.summaries = [];
     this.setFit(kept(FIT) ?? "crop");
     this.drawer = new Promise((resolve) => (this.drawerLoaded = resolve));

@@ -40,7 +40,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 class Studio:
-    """The running studio: `url` leads through the relay."""
+    """The running studio. `relayed_url` leads through a relay that a test can cut."""
 
     def __init__(
         self, limits: Limits, spec: StreamSpec = SPEC, factory: Callable[[StreamSpec], Any] | None = None, **config: Any
@@ -54,8 +54,9 @@ class Studio:
         self._thread.start()
         while not self._server.started:
             time.sleep(0.02)
-        self.relay = Relay(self._socket.getsockname()[1])
-        self.url = f"http://127.0.0.1:{self.relay.port}"
+        port = self._socket.getsockname()[1]
+        self.relay = Relay(port)
+        self.url, self.relayed_url = (f"http://127.0.0.1:{number}" for number in (port, self.relay.port))
 
     def close(self) -> None:
         self.relay.close()
@@ -105,11 +106,17 @@ def phone(studio: Studio) -> Iterator[webdriver.Chrome]:
 
 
 @pytest.fixture
-def page(studio: Studio, desktop: webdriver.Chrome) -> Iterator[Page]:
+def address(studio: Studio) -> str:
+    """The URL that the fixture `page` opens."""
+    return studio.url
+
+
+@pytest.fixture
+def page(address: str, desktop: webdriver.Chrome) -> Iterator[Page]:
     """The page, live on its sample clip or camera; afterwards the console must be clean."""
     desktop.get("about:blank")
     desktop.get_log("browser")
-    opened = Page(desktop, studio.url).open().live()
+    opened = Page(desktop, address).open().live()
     yield opened
     assert opened.problems() == []
 

@@ -1,6 +1,9 @@
-"""Typing into the page, moving its controls, and the colour of its picture."""
+"""Actions of several test files: typing, controls, downloads, the colour of the picture."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
 
 from selenium.webdriver import ActionChains
 from selenium.webdriver.common.by import By
@@ -51,3 +54,34 @@ def move(page: Page, key: str, value: object, kind: str) -> object:
     box.send_keys(Keys.CONTROL, "a")
     box.send_keys(str(value) + Keys.TAB)
     return box.get_attribute("value")
+
+
+def click(page: Page, selector: str) -> None:
+    page.driver.find_element(By.CSS_SELECTOR, selector).click()
+
+
+def value(page: Page, key: str) -> Any:
+    return page.js("return rill.settings.values[arguments[0]]", key)
+
+
+def downloads(page: Page, folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    page.driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)})
+
+
+def downloaded(page: Page, folder: Path, pattern: str) -> Path:
+    return Path(page.wait(f"the file {pattern}", lambda: next(iter(folder.glob(pattern)), None)))
+
+
+def press(page: Page, words: str) -> None:
+    """Click the button with this text in the panel for keeping."""
+    page.driver.find_element(By.XPATH, f"//div[contains(@class, 'rill-part-keep')]//button[text()='{words}']").click()
+
+
+def shown(page: Page) -> list[int]:
+    """The mean colour of an output's clean page."""
+    script = """const picture = document.querySelector('canvas');
+      const context = new OffscreenCanvas(1, 1).getContext('2d');
+      context.drawImage(picture, 0, 0, 1, 1);
+      return [...context.getImageData(0, 0, 1, 1).data]"""
+    return list(page.js(script))

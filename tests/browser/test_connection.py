@@ -13,6 +13,11 @@ from tests.browser.page_actions import is_tinted, type_prompt
 pytestmark = pytest.mark.browser
 
 
+@pytest.fixture
+def address(studio: Studio) -> str:
+    return studio.relayed_url
+
+
 def test_survives_a_cut_connection_with_its_session(page: Page, studio: Studio) -> None:
     type_prompt(page, "blue")
     page.wait("a blue picture", lambda: is_tinted(page, 2))
@@ -29,9 +34,9 @@ def test_survives_a_cut_connection_with_its_session(page: Page, studio: Studio) 
     page.driver.get_log("browser")  # the cut itself may be noted there
 
 
-def test_a_page_that_was_left_gives_its_place_up_and_goes_on_when_it_is_back(page: Page, studio: Studio) -> None:
+def test_a_page_that_was_left_frees_its_place_and_continues_after_a_return(page: Page, studio: Studio) -> None:
     session = page.js("return rill.welcome.session")
-    page.driver.get(f"{studio.url}/healthz")
+    page.driver.get(f"{page.url}/healthz")
     page.wait("no visitor", lambda: studio.hub.seats.connected == 0)
     page.driver.back()
     page.live()
@@ -80,7 +85,7 @@ def test_an_absent_server_and_a_refusing_one_are_distinguished(page: Page, studi
     studio.relay.close()
     try:
         page.wait("words", lambda: "does not answer" in page.status() or "was lost" in page.status())
-        page.wait("the honest words", lambda: "does not answer" in page.status())
+        page.wait("the words about the server", lambda: "does not answer" in page.status())
     finally:
         studio.relay.reopen()
     page.js("rill.connection.url = rill.connection.url.replace('/stream', '/refused'); rill.connection.connect()")

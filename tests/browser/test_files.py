@@ -22,6 +22,11 @@ return [...context.getImageData(0, 0, 1, 1).data];
 """
 
 
+@pytest.fixture
+def page(open_page: Page) -> Page:
+    return open_page
+
+
 def bring(page: Page, path: Path, kind: str = "picture") -> None:
     page.js(f"document.querySelector(\".rill-kind[data-kind='{kind}']\").click()")
     page.driver.find_element(By.CSS_SELECTOR, ".rill-part-source input[type=file]").send_keys(str(path))
@@ -66,7 +71,7 @@ def test_the_content_gives_the_kind(page: Page, tmp_path: Path, kind: str) -> No
     assert page.js("return rill.source.kind") == "clip"
 
 
-def test_what_cannot_be_shown_is_named(page: Page, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_shown_is_named(page: Page, tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no clip")
     bring(page, tmp_path / "text.mp4", "clip")
     page.wait("its name", lambda: "text.mp4 cannot be shown" in page.js("return document.body.innerText"))

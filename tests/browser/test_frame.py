@@ -19,7 +19,7 @@ from studio.web.page.controls import element_id
 from studio.wire.limits import Limits
 from tests.browser.chrome import Page
 from tests.browser.conftest import Studio
-from tests.browser.test_tools import value
+from tests.browser.page_actions import press_tool, value
 
 pytestmark = pytest.mark.browser
 
@@ -70,14 +70,22 @@ OVERLAP = """const boxes = [...document.querySelectorAll('.rill-part-strip :is(.
     Math.max(...boxes.map((box) => box.right)) <= innerWidth]"""
 
 
-@pytest.fixture(params=SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-def sized(request: pytest.FixtureRequest, studio: Studio, desktop: webdriver.Chrome) -> Iterator[Page]:
+@pytest.fixture(scope="module", params=SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def loaded(request: pytest.FixtureRequest, studio: Studio, desktop: webdriver.Chrome) -> Iterator[Page]:
     width, height = request.param
     metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": min(width, height) < 500}
     desktop.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     yield Page(desktop, studio.url).open().live()
     desktop.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     desktop.get("about:blank")
+
+
+@pytest.fixture
+def sized(loaded: Page) -> Page:
+    """The page as it was loaded at this size: the drawer is closed, and the settings are the defaults."""
+    loaded.js("if (document.body.dataset.engine === 'open') rill.toggleEngine(); rill.reset()")
+    loaded.at_rest()
+    return loaded
 
 
 def test_the_picture_stays_in_view_beside_whatever_is_adjusted(sized: Page) -> None:
@@ -97,7 +105,6 @@ def test_the_picture_stays_in_view_beside_whatever_is_adjusted(sized: Page) -> N
     boxes, meeting, within = sized.js(OVERLAP)
     assert boxes >= 10 and meeting == 0 and within
     assert sized.js(SMALL) == []
-    sized.js("rill.reset()")
 
 
 LOWEST = """const lowest = (items) => Math.max(...[...items].map((item) => item.getBoundingClientRect().bottom));
@@ -120,7 +127,7 @@ def test_what_is_saved_and_shared_is_in_the_first_window_of_a_laptop(page: Page)
 
 
 def test_the_bar_of_a_clip_is_within_reach_at_every_size(sized: Page) -> None:
-    """The sample's too: whoever tries the page holds it still and moves a slider."""
+    """Also the bar of the sample: a first visitor stops it and moves a slider."""
     sized.choose("sample")
     for part in ("button[aria-label='Hold the clip']", "input[type=range]", "button[aria-label='Play in a loop']"):
         assert sized.js(BESIDE, f".rill-clip {part}") == [True, True, True], part
@@ -144,7 +151,7 @@ def test_the_brushes_are_within_the_window_and_the_wipe_is_under_its_handle(size
     assert not sized.js(hint)
 
 
-def test_what_is_seen_first_is_little_and_the_drawer_has_the_rest(page: Page) -> None:
+def test_the_first_view_has_few_controls_and_the_drawer_the_rest(page: Page) -> None:
     page.choose("sample")
     page.js("document.querySelector('#rill-looks').hidden = true")  # tiles are content
     first = page.js(CONTROLS)
@@ -182,7 +189,7 @@ def idle(page: Page) -> list[str]:
     return list(page.js(f"return {of}"))
 
 
-def test_tools_go_when_nobody_moves_also_in_full_screen(page: Page) -> None:
+def test_the_toolbar_hides_without_pointer_moves_also_in_full_screen(page: Page) -> None:
     picture = page.driver.find_element(By.ID, "rill-output")
     ActionChains(page.driver).move_to_element(picture).perform()
     page.wait("tools", lambda: idle(page)[0] == "1")
@@ -190,7 +197,7 @@ def test_tools_go_when_nobody_moves_also_in_full_screen(page: Page) -> None:
     page.js("document.activeElement.blur()")
     ActionChains(page.driver).move_to_element_with_offset(picture, 5, 5).perform()
     page.wait("tools", lambda: idle(page)[0] == "1")
-    page.driver.find_element(By.CSS_SELECTOR, ".rill-tools button[aria-label^='Full screen']").click()
+    press_tool(page, "Full screen")
     page.wait("full screen", lambda: page.js("return document.fullscreenElement !== null"))
     page.js("document.activeElement.blur()")
     page.wait("the picture alone", lambda: idle(page) == ["0"] * 3)
@@ -220,7 +227,7 @@ def test_a_drag_across_the_picture_shows_before_and_after(page: Page) -> None:
     assert page.js("return document.querySelector('.rill-frame').dataset.view") == "inset"
     assert not hint.is_displayed()
     page.open(fresh=False).live().moves_on()
-    assert not page.driver.find_element(By.CSS_SELECTOR, ".rill-hint").is_displayed(), "who knows it is not shown it again"
+    assert not page.driver.find_element(By.CSS_SELECTOR, ".rill-hint").is_displayed(), "the hint is for the first drag"
 
 
 def test_looks_by_keys_and_stars(page: Page) -> None:
@@ -271,8 +278,9 @@ def test_settings_outlive_a_reload_and_a_link_goes_first(page: Page) -> None:
 
 
 @pytest.mark.parametrize("kind", ["camera", "sample", "prompt"])
-def test_a_hidden_page_streams_on(page: Page, kind: str) -> None:
-    """In another tab nobody calls a page for pictures, and its own timers come once a second."""
+def test_a_hidden_page_streams_on(open_page: Page, kind: str) -> None:
+    """A page in a background tab gets no animation frames, and its timers run once a second."""
+    page = open_page
     page.choose(kind)
     page.moves_on()
     other = page.driver.execute_cdp_cmd("Target.createTarget", {"url": "about:blank"})["targetId"]
@@ -290,7 +298,7 @@ WORDS = """rill.say('words', {
   cut: [{ setting: 'prompt', tokens: 24, kept: '', lost: 'and more', message: '' }] })"""
 
 
-def test_what_the_model_made_of_the_prompt_is_said_under_it(page: Page) -> None:
+def test_remarks_on_the_prompt_are_shown_below_it(page: Page) -> None:
     line = page.driver.find_element(By.CSS_SELECTOR, ".rill-part-understood")
     page.js("rill.settings.put('prompt', 'a spreadsheet, dark')")
     page.wait("the prompt", lambda: value(page, "prompt") == "a spreadsheet, dark")

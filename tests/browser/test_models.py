@@ -1,5 +1,5 @@
-"""Models, LoRAs, ControlNet and picture prompt by the page's own controls, on a real engine in miniature: what a control says
-reaches the engine, and what it shows is what was acknowledged."""
+"""Models, LoRAs, ControlNet and picture prompt by the page's controls, on a miniature of the real engine: the value of a control
+reaches the engine, and the control shows the acknowledged value."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from tests.miniature import save_adapter, save_control, save_family, save_lora
 pytestmark = pytest.mark.browser
 
 LAYER = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
-SIZE = 192
+SIZE = 128
 
 
 @dataclass
 class Watch:
-    """Makes pipelines, and knows what the newest one was told in its last step."""
+    """Makes pipelines; keeps the newest one, and the settings and pictures of its last step."""
 
     pipeline: StreamPipeline | None = None
     settings: Settings | None = None

@@ -17,7 +17,7 @@ from studio.web.server import create_app
 from studio.wire.limits import Limits
 from tests.browser.chrome import Page
 from tests.browser.conftest import SPEC, Studio
-from tests.browser.test_tools import press, shown
+from tests.browser.page_actions import press, shown
 from tests.studio.fake import FakePipeline
 
 pytestmark = pytest.mark.browser
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.browser
 def own(desktop: webdriver.Chrome) -> Iterator[tuple[Studio, Page]]:
     studio = Studio(Limits())
     desktop.get_log("browser")
-    yield studio, Page(desktop, studio.url).open().live()
+    yield studio, Page(desktop, studio.relayed_url).open().live()
     desktop.get("about:blank")
     studio.close()
 
@@ -59,7 +59,7 @@ def test_an_output_goes_on_after_a_reload_and_a_restart_and_shows_nothing_but_pi
     press(page, "Output for OBS or projector")
     address = "return document.querySelector('.rill-view input')?.value"
     clean = page.wait("its address", lambda: page.js(address))
-    output = Page(visitor, studio.url)
+    output = Page(visitor, studio.relayed_url)
     visitor.get(clean)
 
     def tinted(channel: int) -> bool:
@@ -78,7 +78,7 @@ def test_an_output_goes_on_after_a_reload_and_a_restart_and_shows_nothing_but_pi
         page.wait("a pause", lambda: page.status() == "Paused")
         assert tinted(0) and nothing_else()
         page.driver.get("about:blank")  # the session ends
-        page.wait("nobody there", lambda: not studio.hub.seats.connected)
+        page.wait("a server without visitors", lambda: not studio.hub.seats.connected)
         assert tinted(0) and nothing_else(), "the last picture is held"
         page.open(fresh=False).live()
         page.js("rill.settings.put('prompt', 'green')")

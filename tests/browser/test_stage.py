@@ -1,4 +1,4 @@
-"""What stands on the stage and what is said there: full screen, keys, inputs that go away, second prompts, saved files."""
+"""The stage and its notices: full screen, keys, inputs that end, second prompts, saved files."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from selenium.webdriver.common.keys import Keys
 from tests.browser.chrome import Page
 from tests.browser.conftest import Studio
 from tests.browser.hands import Hands
-from tests.browser.page_actions import press_tool
-from tests.browser.test_tools import click, downloaded, downloads, press, value
+from tests.browser.page_actions import click, downloaded, downloads, press, press_tool, value
 
 pytestmark = pytest.mark.browser
 
@@ -59,7 +58,8 @@ def test_the_prompt_is_written_in_full_screen(page: Page, studio: Studio) -> Non
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_keys_in_a_text_field_are_never_shortcuts(page: Page, name: str) -> None:
+def test_keys_in_a_text_field_are_never_shortcuts(open_page: Page, name: str) -> None:
+    page = open_page
     tag, _, attributes = FIELDS[name].partition(" ")
     markup = f"<{tag} {attributes} id='probe' style='position: fixed; top: 0; z-index: 9'></{tag}>"
     page.js("document.querySelector('.gradio-container').insertAdjacentHTML('beforeend', arguments[0])", markup)
@@ -67,9 +67,11 @@ def test_keys_in_a_text_field_are_never_shortcuts(page: Page, name: str) -> None
     page.js("document.querySelector('#probe').focus()")
     keys(page, "firwpezslv? ")
     assert page.js(STATE) == before and not page.js("return rill.exchanged?.recorder.active")
+    page.js("document.querySelector('#probe').remove()")
 
 
-def test_keys_of_an_input_method_and_keys_with_modifiers_are_no_shortcuts(page: Page) -> None:
+def test_keys_of_an_input_method_or_with_modifiers_are_no_shortcuts(open_page: Page) -> None:
+    page = open_page
     page.js("document.activeElement?.blur()")
     before = page.js(STATE)
     for how in ("isComposing: true", "keyCode: 229", "ctrlKey: true", "metaKey: true", "altKey: true"):
@@ -96,7 +98,7 @@ def test_space_pauses_after_a_click_and_presses_what_the_keyboard_has_reached(pa
 
 
 @pytest.mark.parametrize("kind", ["camera", "screen"])
-def test_a_source_that_goes_away_keeps_its_last_picture_and_says_so(page: Page, kind: str) -> None:
+def test_a_source_that_ends_keeps_its_last_picture_and_gives_a_notice(page: Page, kind: str) -> None:
     if kind == "camera":
         page.choose("camera")
     else:
@@ -125,7 +127,7 @@ def test_a_source_that_goes_away_keeps_its_last_picture_and_says_so(page: Page, 
 END = "const [track] = rill.source.element.srcObject.getTracks(); track.stop(); track.dispatchEvent(new Event('ended'))"
 
 
-def test_what_kept_an_input_away_is_not_said_of_another(page: Page) -> None:
+def test_the_notice_of_a_failed_input_ends_with_the_next_choice(page: Page) -> None:
     page.choose("sample")
     refuse = "navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('', 'NotReadableError'))"
     page.js(refuse)
@@ -133,7 +135,7 @@ def test_what_kept_an_input_away_is_not_said_of_another(page: Page) -> None:
     page.wait("the words", lambda: "in use by another program" in page.notice())
     slow = "navigator.mediaDevices.getDisplayMedia = () => new Promise((_, no) => (globalThis.refuse = no))"
     page.js(slow)
-    page.js("rill.choose('screen')")  # the browser asks the person which one; meanwhile nothing is wrong
+    page.js("rill.choose('screen')")  # the browser shows its dialogue; nothing has failed yet
     page.wait("no words", lambda: page.notice() == "")
     page.js("refuse(new DOMException('', 'NotAllowedError'))")
     page.wait("its own words", lambda: "No screen was chosen" in page.notice())
@@ -143,7 +145,7 @@ def test_what_kept_an_input_away_is_not_said_of_another(page: Page) -> None:
     assert page.notice() == "Something else."
 
 
-def test_a_second_prompt_that_is_mixed_in_is_said_where_the_first_one_stands(page: Page) -> None:
+def test_a_blended_second_prompt_is_shown_beside_the_first(page: Page) -> None:
     line = ".rill-part-mixture"
     shown = page.driver.find_element(By.CSS_SELECTOR, line)
     assert not shown.is_displayed()
@@ -156,7 +158,7 @@ def test_a_second_prompt_that_is_mixed_in_is_said_where_the_first_one_stands(pag
     page.wait("its box", lambda: page.js("return document.activeElement.closest('#rill-prompt-b') !== null"))
     click(page, ".rill-part-looks [data-look=red]")
     page.wait("the look alone", lambda: value(page, "prompt") == "red" and value(page, "blend") == 0)
-    assert value(page, "prompt_b") == "a stormy sea", "a look erases nothing that somebody wrote"
+    assert value(page, "prompt_b") == "a stormy sea", "a look erases no written text"
     page.wait("no words", lambda: not shown.is_displayed())
     page.js("rill.settings.put('blend', 0.5)")
     page.wait("the words again", shown.is_displayed)
@@ -214,7 +216,7 @@ FIREFOX = """const own = CanvasCaptureMediaStreamTrack.prototype;
 
 
 @pytest.mark.parametrize("browser", ["by the standard", "as in Firefox"])
-def test_recording_and_saving_say_what_they_do(page: Page, tmp_path: Path, browser: str) -> None:
+def test_recording_and_saving_give_notices(page: Page, tmp_path: Path, browser: str) -> None:
     page.choose("sample")
     if browser == "as in Firefox":
         page.js(FIREFOX)
@@ -235,7 +237,7 @@ def test_recording_and_saving_say_what_they_do(page: Page, tmp_path: Path, brows
     page.wait("its name", lambda: picture.name in page.notice() and "downloads" in page.notice())
 
 
-def test_a_browser_that_cannot_record_says_so_and_everything_goes_on(page: Page) -> None:
+def test_a_browser_without_recording_gives_a_notice_and_the_stream_continues(page: Page) -> None:
     page.js("MediaRecorder.prototype.start = () => { throw new DOMException('no encoder', 'NotSupportedError') }")
     press(page, "Record")
     page.wait("the words", lambda: "cannot record" in page.notice())

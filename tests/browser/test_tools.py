@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
@@ -16,18 +14,12 @@ from selenium.webdriver.common.keys import Keys
 
 from tests.browser.chrome import SAMPLE, Page
 from tests.browser.conftest import Studio
-from tests.browser.page_actions import is_tinted, press_tool
+from tests.browser.page_actions import click, downloaded, downloads, is_tinted, press, press_tool, shown, value
 
 pytestmark = pytest.mark.browser
 
-
-def click(page: Page, selector: str) -> None:
-    page.driver.find_element(By.CSS_SELECTOR, selector).click()
-
-
-def tool(page: Page, words: str) -> None:
-    """Presses the button of the output's toolbar whose label begins so."""
-    press_tool(page, words)
+DISTURB = """const { both, trial } = rill.trial; // in one call: between two the next window may begin
+  rill.settings.put('cache.enabled', !both[trial.on ? 0 : 1]['cache.enabled'])"""
 
 
 def measure(page: Page, name: str) -> None:
@@ -36,19 +28,6 @@ def measure(page: Page, name: str) -> None:
     page.engine()
     click(page, f".rill-part-measured[data-of={name}] button")
     page.wait(f"a measurement of {name}", lambda: page.js("return rill.trial?.name") == name)
-
-
-def value(page: Page, key: str) -> Any:
-    return page.js("return rill.settings.values[arguments[0]]", key)
-
-
-def downloads(page: Page, folder: Path) -> None:
-    folder.mkdir(exist_ok=True)
-    page.driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)})
-
-
-def downloaded(page: Page, folder: Path, pattern: str) -> Path:
-    return Path(page.wait(f"the file {pattern}", lambda: next(iter(folder.glob(pattern)), None)))
 
 
 def put(page: Page, selector: str, what: object, event: str = "change") -> None:
@@ -72,11 +51,6 @@ def blueness(page: Page, x: int = 128) -> int:
     """How much bluer than red the canvas is at half its height."""
     red, _, blue = page.canvas()[128, x].astype(int)
     return int(blue - red)
-
-
-def press(page: Page, words: str) -> None:
-    """The button with this text in the panel of what is kept."""
-    page.driver.find_element(By.XPATH, f"//div[contains(@class, 'rill-part-keep')]//button[text()='{words}']").click()
 
 
 def test_painting_reaches_the_model_on_paper_and_over_the_camera(page: Page) -> None:
@@ -108,7 +82,7 @@ def test_a_clip_is_held_sought_and_looped_and_the_prompt_still_works_on_it(page:
     page.play(SAMPLE)
     click(page, ".rill-clip button[aria-label='Hold the clip']")
     page.wait("it stands", lambda: page.js("return rill.source.element.paused"))
-    time.sleep(0.3)
+    page.moves_on()
     still = page.canvas().astype(int)
     page.moves_on(6)
     assert np.abs(page.canvas().astype(int) - still).mean() < 3
@@ -127,7 +101,7 @@ def test_wipe_shows_the_input_left_of_its_line(page: Page) -> None:
     page.choose("sample")
     page.js("rill.settings.put('prompt', 'green')")
     page.wait("a green picture", lambda: is_tinted(page, 1))
-    tool(page, "Wipe between input")
+    press_tool(page, "Wipe between input")
     handle = page.driver.find_element(By.CSS_SELECTOR, ".rill-wiper")
     handle.send_keys(Keys.HOME)
     clip = "return getComputedStyle(document.querySelector('.rill-inset')).clipPath"
@@ -144,8 +118,8 @@ def test_the_wipe_shows_the_full_quality_picture_of_the_same_frame(page: Page) -
     page.choose("sample")
     page.js("rill.settings.put('prompt', 'green')")
     page.wait("a green picture", lambda: is_tinted(page, 1))
-    tool(page, "Wipe between input")
-    tool(page, "Wipe between full quality")
+    press_tool(page, "Wipe between input")
+    press_tool(page, "Wipe between full quality")
     page.wait("the probe", lambda: value(page, "probe.enabled"))
     page.wait("a pair", lambda: page.js("return document.querySelector('.rill-pair').dataset.ready") == "true")
     mean = """const canvas = document.querySelector(arguments[0]);
@@ -158,14 +132,14 @@ def test_the_wipe_shows_the_full_quality_picture_of_the_same_frame(page: Page) -
     red, green, _ = page.js(mean, ".rill-reference")
     assert abs(green - red) < 60, "the fake's reference has no tint"
     page.screenshot("reference.png")
-    tool(page, "End the wipe")
+    press_tool(page, "End the wipe")
     page.wait("the probe as before", lambda: value(page, "probe.enabled") is False)
     page.moves_on()
 
 
 def test_what_is_painted_on_the_strength_map_reaches_the_session(page: Page, studio: Studio) -> None:
     page.choose("sample")
-    tool(page, "Paint")
+    press_tool(page, "Paint")
     page.brushes()
     click(page, ".rill-easel button[data-kind=mask]")
     page.wait("the mode", lambda: value(page, "strength_map.mode") == "mask")
@@ -184,10 +158,12 @@ def test_what_is_painted_on_the_strength_map_reaches_the_session(page: Page, stu
     page.js("rill.reset()")
 
 
-def test_looks_history_and_surprises(page: Page) -> None:
+def test_looks_history_and_surprises(open_page: Page) -> None:
+    page = open_page
     click(page, ".rill-part-looks [data-look=green]")
     page.wait("the second look", lambda: value(page, "prompt") == "green")
-    time.sleep(3.2)  # long enough to be remembered
+    kept = "return JSON.parse(localStorage.getItem('rill.prompts') ?? '[]')[0]"
+    page.wait("the prompt in the history", lambda: page.js(kept) == "green")
     page.js("rill.settings.put('prompt', 'blue')")
     page.wait("another prompt", lambda: value(page, "prompt") == "blue")
     box = page.driver.find_element(By.CSS_SELECTOR, "#rill-prompt textarea, #rill-prompt input")
@@ -202,7 +178,8 @@ def test_looks_history_and_surprises(page: Page) -> None:
     page.wait("a surprise", lambda: value(page, "seed") != seed and value(page, "prompt") != "green")
 
 
-def test_the_blend_travels_to_the_second_prompt(page: Page) -> None:
+def test_the_blend_travels_to_the_second_prompt(open_page: Page) -> None:
+    page = open_page
     page.js("rill.settings.put('prompt_b', 'red')")
     page.wait("the controls", lambda: page.js("return Boolean(document.querySelector('.rill-part-travel input'))"))
     put(page, ".rill-part-travel input", 4)
@@ -221,7 +198,7 @@ def test_a_snapshot_restores_its_settings(page: Page, tmp_path: Path) -> None:
     page.wait("the settings", lambda: wanted.items() <= page.js("return rill.settings.values").items())
     page.wait("a blue picture", lambda: is_tinted(page, 2))
     downloads(page, tmp_path)
-    tool(page, "Save picture")
+    press_tool(page, "Save picture")
     picture = downloaded(page, tmp_path, "*.png")
     page.js("rill.reset()")
     page.wait("the defaults", lambda: value(page, "seed") == 0)
@@ -246,10 +223,10 @@ def test_a_recording_plays_back_and_its_moves_can_be_done_again(page: Page, tmp_
     page.wait("a red picture", lambda: is_tinted(page, 0))
     downloads(page, tmp_path)
     press(page, "Record")
-    time.sleep(1.2)
+    page.moves_on(20)
     page.js("rill.settings.put('prompt', 'green')")
     page.wait("a green picture", lambda: is_tinted(page, 1))
-    time.sleep(1.0)
+    page.moves_on(20)
     page.js("return rill.exchange((exchange) => exchange.record())")
     video = downloaded(page, tmp_path, "rill-*[4m]")
     with av.open(str(video)) as container:
@@ -262,7 +239,7 @@ def test_a_recording_plays_back_and_its_moves_can_be_done_again(page: Page, tmp_
     page.wait("the recording as a clip", lambda: page.js("return rill.source.kind") == "clip")
     page.wait("that it plays", lambda: page.js("return rill.source.element.currentTime") > 0.2)
     length, width = page.js("const { duration, videoWidth } = rill.source.element; return [duration, videoWidth]")
-    assert width == 256 and (length is None or length >= 1.5)  # a WebM that is just recorded does not know its length
+    assert width == 256 and (length is None or length >= 0.5)  # a WebM that is just recorded does not know its length
     page.choose("camera")
     page.js("[...document.querySelectorAll('.rill-part-keep button')].find((item) => item.textContent === 'Save moves').click()")
     moves = downloaded(page, tmp_path, "*-moves.json")
@@ -275,14 +252,16 @@ def test_a_recording_plays_back_and_its_moves_can_be_done_again(page: Page, tmp_
 
 
 def test_an_effect_is_measured_on_the_running_stream_and_everything_is_put_back(page: Page) -> None:
-    page.choose("picture" if page.js("return rill.source.kind") == "picture" else "sample")
+    page.choose("sample")
+    click(page, ".rill-clip button[aria-label='Hold the clip']")  # the gate skips what stands still
     measure(page, "gate")
+    page.js("Object.assign(rill.trial.trial, { frames: 6, shortest: 0 })")
     said = "return document.querySelector('.rill-part-measured[data-of=gate] span').textContent"
-    words = page.wait("the effect", lambda: page.js("return !rill.trial") and "ms a frame" in page.js(said) and page.js(said), 60)
-    assert words.startswith("−")  # a clip that rests now and then has frames to skip
+    words = page.wait("the effect", lambda: page.js("return !rill.trial") and "ms a frame" in page.js(said) and page.js(said))
+    assert words.startswith("−")
     page.wait("the gate as before", lambda: value(page, "gate.enabled") is False and value(page, "probe.enabled") is False)
     measure(page, "cache")
-    page.js("rill.settings.put('cache.enabled', !rill.settings.values['cache.enabled'])")
+    page.js(DISTURB)
     page.wait("its end", lambda: page.js("return rill.trial === null") and "a setting was changed" in page.notice())
     page.wait("all as before", lambda: value(page, "cache.enabled") is False and value(page, "probe.enabled") is False)
 
@@ -297,20 +276,11 @@ def test_a_frame_rate_out_of_reach_moves_settings_and_says_why(page: Page) -> No
     put(page, f"{hold} input", "", "input")
     page.wait("what is allowed", lambda: "from 1 to 120" in page.driver.find_element(By.CSS_SELECTOR, hold).text)
     put(page, f"{hold} input", 120, "input")
-    page.wait("a move", lambda: value(page, "steps") == 1, 30)
+    page.wait("a move", lambda: value(page, "steps") == 1)
     page.wait("its reason", lambda: "missed 120.0 fps" in page.driver.find_element(By.CSS_SELECTOR, hold).text)
     put(page, f"{hold} select", "")
     page.wait("the user's own settings", lambda: value(page, "steps") == 2 and value(page, "gate.enabled") is False)
     page.js("rill.reset()")
-
-
-def shown(page: Page) -> list[int]:
-    """The mean colour of an output's clean page."""
-    script = """const picture = document.querySelector('canvas');
-      const context = new OffscreenCanvas(1, 1).getContext('2d');
-      context.drawImage(picture, 0, 0, 1, 1);
-      return [...context.getImageData(0, 0, 1, 1).data]"""
-    return list(page.js(script))
 
 
 def test_a_session_is_watched_from_elsewhere(page: Page) -> None:
@@ -332,7 +302,8 @@ def test_a_session_is_watched_from_elsewhere(page: Page) -> None:
         page.driver.switch_to.window(first)
 
 
-def test_every_shortcut_is_on_the_sheet(page: Page) -> None:
+def test_every_shortcut_is_on_the_sheet(open_page: Page) -> None:
+    page = open_page
     page.js("document.activeElement?.blur()")
     ActionChains(page.driver).send_keys("?").perform()
     sheet = page.wait("the sheet", lambda: page.driver.find_elements(By.CSS_SELECTOR, ".rill-sheet[open]"))[0]
@@ -349,7 +320,8 @@ def test_every_shortcut_is_on_the_sheet(page: Page) -> None:
     page.wait("the picture", lambda: page.status().startswith("Live"))
 
 
-def test_known_words_make_a_prompt(page: Page) -> None:
+def test_known_words_make_a_prompt(open_page: Page) -> None:
+    page = open_page
     page.js("rill.settings.put('prompt', 'red')")
     page.wait("the prompt", lambda: value(page, "prompt") == "red")
     click(page, ".rill-part-ask button[aria-label^='Styles']")

@@ -13,7 +13,7 @@ from studio.wire.limits import Limits
 from studio.wire.origin import AddressRule
 from tests.browser.chrome import Page
 from tests.browser.conftest import Studio
-from tests.browser.test_tools import downloaded, downloads
+from tests.browser.page_actions import downloaded, downloads
 
 pytestmark = pytest.mark.browser
 
@@ -33,7 +33,7 @@ def press(page: Page, words: str) -> None:
     page.js("arguments[0].click()", page.driver.find_element(By.XPATH, f"//button[text()='{words}']"))
 
 
-def test_who_waits_sees_who_is_on_and_how_long_it_takes(
+def test_a_waiting_visitor_sees_the_present_picture_and_the_time_left(
     busy: Studio, desktop: webdriver.Chrome, visitor: webdriver.Chrome
 ) -> None:
     on = Page(desktop, busy.url).open().live()

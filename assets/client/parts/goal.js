@@ -11,8 +11,6 @@ const GOALS = {
   quality: { value: 0.95, min: 0.5, max: 1, step: 0.005, unit: "SSIM" },
 };
 
-const seconds = () => performance.now() / 1000;
-
 class Holding {
   constructor(studio, kind) {
     const { respec, settings: { values } } = studio;
@@ -32,7 +30,7 @@ class Holding {
 
   /** Another value of the goal: nothing seen so far counts. */
   again() {
-    this.state = { ...begin(seconds()), rung: this.state?.rung ?? 0 };
+    this.state = { ...begin(this.studio.clock()), rung: this.state?.rung ?? 0 };
   }
 
   /** Puts the settings back; the size to go back to, or null. */
@@ -70,11 +68,11 @@ class Holding {
       Object.assign(this, { asked: null, why: respec.words || "another size was refused", at: performance.now() });
       this.state = { ...this.state, rung: this.rungs.length - 1 };
     }
-    this.state = built(this.state, seconds());
+    this.state = built(this.state, this.studio.clock());
   }
 
   #decide(figure, value) {
-    const { state, change } = decide(this.state, { kind: this.kind, value }, figure, this.rungs, seconds());
+    const { state, change } = decide(this.state, { kind: this.kind, value }, figure, this.rungs, this.studio.clock());
     this.state = state;
     if (!change) return;
     Object.assign(this, { why: change.why, at: performance.now() });

@@ -16,7 +16,9 @@ export function sides(name, values) {
 }
 
 export class Trial {
-  constructor() {
+  /** `frames` answers and `shortest` ms at least per window. */
+  constructor({ frames = FRAMES, shortest = SHORTEST } = {}) {
+    Object.assign(this, { frames, shortest });
     this.windows = ORDER.map((on) => ({ on, work: 0, frames: 0, ssim: [] }));
     this.index = 0;
     this.#begin();
@@ -44,7 +46,7 @@ export class Trial {
     window.frames += 1;
     if (answer.quality) window.ssim.push(answer.quality.ssim);
     const spent = now - this.began;
-    if (spent < LONGEST && (window.frames < FRAMES || spent < SHORTEST)) return false;
+    if (spent < LONGEST && (window.frames < this.frames || spent < this.shortest)) return false;
     this.index += 1;
     this.#begin();
     return true;
