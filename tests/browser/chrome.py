@@ -125,7 +125,7 @@ class Page:
         self.reusable = True  # see the fixture open_page
 
     def open(self, theme: str = "dark", fresh: bool = True) -> Page:
-        """The page, as somebody sees it who was never here; not `fresh`: with what this browser keeps from earlier visits."""
+        """Load the page as on a first visit; with `fresh` false, this browser keeps its storage of earlier visits."""
         if fresh:
             clear = {"origin": "/".join(self.url.split("/")[:3]), "storageTypes": "local_storage"}
             self.driver.execute_cdp_cmd("Storage.clearDataForOrigin", clear)

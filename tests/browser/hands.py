@@ -1,4 +1,4 @@
-"""What fingers, keyboards, clipboards, dictation and input methods do to a page, by the browser's own events."""
+"""Touch, keyboard, clipboard, dictation and input methods: the events that the browser itself makes of them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ GIVE_BACK = """const { back, range } = document.querySelector('#rill-clipboard')
 
 
 class Hands:
-    """Acts on one control of the page, and knows what the server received of it."""
+    """Acts on the controls of a page, and reads the settings that the server has received."""
 
     def __init__(self, page: Page, studio: Studio) -> None:
         self.page, self.studio = page, studio

@@ -1,4 +1,4 @@
-"""Every control by every road that a person has: keys, clipboard, dictation, input methods, drops, fingers."""
+"""Every control by every kind of input: keys, clipboard, dictation, input methods, drops, touch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TEXTS = ("prompt", "prompt_b", "negative")
 REPEATED_MS = 400  # more than the time in which controls.js writes an edit again
 ANOTHER = """const { settings } = rill;
   settings.acknowledged({ version: settings.version, values: { ...settings.values, prompt: 'another' } })"""
-UNKNOWN = """const { settings } = rill; // the page knows no range any more, the server does
+UNKNOWN = """const { settings } = rill; // the page has no range any more, the server has one
   arguments[0].removeAttribute('min');
   settings.fields = { ...settings.fields, seed: { ...settings.fields.seed, low: undefined } }"""
 SHOWN = "<style id=shown>.rill-body, .rill-body .block, .rill-absent { display: block !important }</style>"
@@ -146,7 +146,7 @@ INVALID = [
 
 
 @pytest.mark.parametrize(("key", "text", "words"), INVALID)
-def test_an_invalid_number_is_said_is_not_sent_and_does_not_stay(hands: Hands, key: str, text: str, words: str) -> None:
+def test_an_invalid_number_gives_a_remark_and_is_neither_sent_nor_kept(hands: Hands, key: str, text: str, words: str) -> None:
     before, sent = hands.settings().flat()[key], len(hands.sent(key))
     box = hands.element(key, "input[type=number]")
     hands.press("a", holding=Keys.CONTROL)
@@ -170,7 +170,7 @@ def test_an_invalid_number_is_said_is_not_sent_and_does_not_stay(hands: Hands, k
     assert hands.page.js(said, block) == ""
 
 
-def test_a_text_that_was_cut_at_its_limit_is_said(hands: Hands) -> None:
+def test_a_text_cut_at_its_limit_gives_a_remark(hands: Hands) -> None:
     hands.element("prompt")
     hands.clear()
     limit = hands.page.js("return rill.settings.fields.prompt.limit")
@@ -200,7 +200,7 @@ def test_switches_and_choices_by_keys(hands: Hands) -> None:
     hands.page.wait("one choice", lambda: hands.page.js(shown, selected) == [options[-1]])
 
 
-def test_fingers_move_sliders_and_press_switches(hands: Hands) -> None:
+def test_touch_moves_sliders_and_presses_switches(hands: Hands) -> None:
     page = hands.page
     with hands.touchscreen():
         hands.element("cache.enabled", "input[type=checkbox]")
@@ -219,7 +219,7 @@ def test_fingers_move_sliders_and_press_switches(hands: Hands) -> None:
 
 
 def test_the_caret_of_a_focused_control_never_jumps(hands: Hands) -> None:
-    """The server answers with another value while somebody types: the control keeps what is typed until it is left."""
+    """The server acknowledges another value during typing: the control keeps the typed text until it loses the focus."""
     page = hands.page
     box = hands.element("prompt")
     hands.clear()
@@ -238,7 +238,7 @@ def test_the_caret_of_a_focused_control_never_jumps(hands: Hands) -> None:
     page.wait("what was acknowledged", lambda: box.get_attribute("value") == "another")
 
 
-def test_what_the_server_refuses_is_said_and_taken_back_when_the_control_is_left(hands: Hands) -> None:
+def test_a_refused_value_gives_a_notice_and_is_reverted_when_the_control_loses_focus(hands: Hands) -> None:
     page = hands.page
     before = hands.settings().flat()["seed"]
     box = hands.element("seed")

@@ -204,7 +204,7 @@ def test_the_toolbar_hides_without_pointer_moves_also_in_full_screen(page: Page)
     assert page.js("return getComputedStyle(document.querySelector('#rill-left')).cursor") == "none"
     box, inner = page.box(".rill-frame"), page.js("return [innerWidth, innerHeight]")
     assert [box["width"], box["height"]] == inner
-    ActionChains(page.driver).move_by_offset(20, 10).perform()
+    ActionChains(page.driver).move_to_element_with_offset(picture, 20, 10).perform()
     page.wait("all again", lambda: idle(page) == ["1"] * 3)
     ActionChains(page.driver).send_keys("f").perform()
     page.wait("the window", lambda: page.js("return document.fullscreenElement === null"))

@@ -100,7 +100,7 @@ def test_inputs_change_without_losing_the_session_or_the_picture(open_page: Page
     assert page.js("return rill.welcome.session") == session
 
 
-def test_a_broken_file_is_said_and_the_stream_goes_on(open_page: Page, tmp_path: Path) -> None:
+def test_a_broken_file_gives_a_notice_and_the_stream_continues(open_page: Page, tmp_path: Path) -> None:
     page = open_page
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"no clip at all")
@@ -122,7 +122,7 @@ def test_controls_send_and_show_what_the_server_acknowledged(page: Page) -> None
     assert page.driver.find_element(By.CSS_SELECTOR, "#rill-gate-threshold").is_displayed()
     page.js("document.querySelector('#rill-guidance-mode input[value=self]').click()")
     page.wait("guidance", lambda: page.js("return rill.settings.values.guidance_mode") == "self")
-    # A value that this server refuses: the control goes back, and the reason is said.
+    # The server refuses this value: the control shows the old one, and a notice gives the reason.
     page.js("rill.settings.fields = {...rill.settings.fields, seed: undefined}; rill.input('seed', -5)")
     page.wait("the refusal", lambda: "seed" in page.notice())
     assert page.driver.find_element(By.CSS_SELECTOR, "#rill-seed input").get_attribute("value") == "0"
@@ -183,7 +183,7 @@ COUNT = """const { element } = rill.source;
   count()"""
 
 
-def test_pause_holds_the_picture_and_says_so(open_page: Page) -> None:
+def test_pause_keeps_the_picture_and_the_status_shows_it(open_page: Page) -> None:
     page = open_page
     press_tool(page)
     page.wait("the word", lambda: page.status() == "Paused")

@@ -1,4 +1,4 @@
-"""Pictures as styles on the page: chosen, dropped, pasted, fitted, kept, worn again after a reload; an engine in miniature."""
+"""Pictures as styles on the page: chosen, dropped, pasted, fitted, kept, applied again after a reload; a miniature engine."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.browser import chrome
 from tests.browser.chrome import Page
 from tests.browser.conftest import Studio
 from tests.browser.hands import Hands
-from tests.browser.test_live import move
+from tests.browser.page_actions import move
 from tests.browser.test_models import SIZE, Watch
 from tests.pipelines.engine.test_painted import LOOKS, add_painter
 from tests.pipelines.engine.test_picture_prompt import add_reader
@@ -46,8 +46,8 @@ class Atelier:
     fitter: FakeFitter
 
     @property
-    def worn(self) -> Any:
-        """What the engine paints with."""
+    def applied(self) -> Any:
+        """The picture or style that the engine uses."""
         return self.engine.picture
 
     @property
@@ -105,7 +105,7 @@ def painting(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def shared_file(atelier: Atelier, page: Page, tmp_path: Path) -> Path:
-    """A style that somebody else has made."""
+    """A style file of another person."""
     path = tmp_path / "from a friend.safetensors"
     path.write_bytes(write_style(atelier.style(0.5, "friend's waves")))
     return path
@@ -146,7 +146,7 @@ def press(page: Page, label: str) -> None:
 
 
 def is_style(atelier: Atelier) -> Callable[[], bool]:
-    return lambda: isinstance(atelier.worn, PictureStyle)
+    return lambda: isinstance(atelier.applied, PictureStyle)
 
 
 def test_a_picture_becomes_a_style_its_fit_is_seen_stopped_and_goes_on(page: Page, atelier: Atelier, painting: Path) -> None:
@@ -158,7 +158,7 @@ def test_a_picture_becomes_a_style_its_fit_is_seen_stopped_and_goes_on(page: Pag
     page.wait("the place", lambda: "waits for 2 other pictures" in page.js(FIT))
     fit.on_news(FitNews("fitting", done=0.35, gain=0.28, share=0.5, style=atelier.style(0.5, "")))
     page.wait("how far it is", lambda: "fitting: 35%, 28% nearer, uses half of a core" in page.js(FIT))
-    page.wait("the fitted numbers at the engine", lambda: atelier.worn.fitted == 60)
+    page.wait("the fitted numbers at the engine", lambda: atelier.applied.fitted == 60)
     assert page.js(f"return document.querySelector('{PART} progress').value") == pytest.approx(0.35)
     page.screenshot("style-fitting.png")
     stop = f"document.querySelector('{PART} progress ~ button').click()"
@@ -169,11 +169,11 @@ def test_a_picture_becomes_a_style_its_fit_is_seen_stopped_and_goes_on(page: Pag
     atelier.fitter.requested[-1].on_news(FitNews("failed", done=0.4, gain=0.3, share=0.5, reason="not enough memory: a test"))
     page.wait("why it failed", lambda: "not enough memory: a test" in page.js(FIT))
     press(page, "Remove the picture")
-    page.wait("no picture", lambda: atelier.worn is None)
+    page.wait("no picture", lambda: atelier.applied is None)
     page.wait("nothing of it on the page", lambda: not shows(page, ".rill-prompt") and not shows(page, "#rill-picture-scale"))
 
 
-def test_a_style_is_kept_survives_a_reload_is_worn_renamed_and_deleted(page: Page, atelier: Atelier, painting: Path) -> None:
+def test_a_kept_style_survives_a_reload_and_is_applied_renamed_and_deleted(page: Page, atelier: Atelier, painting: Path) -> None:
     choose(page, painting)
     page.wait("the style at the engine", is_style(atelier))
     name = page.driver.find_element(By.CSS_SELECTOR, f"{PART} form input")
@@ -181,14 +181,14 @@ def test_a_style_is_kept_survives_a_reload_is_worn_renamed_and_deleted(page: Pag
     keep(page, "red waves")
     page.wait("an answer with the file", lambda: "Download the file" in page.js(SAID))
     page.screenshot("style-kept.png")
-    numbers = atelier.worn.numbers
+    numbers = atelier.applied.numbers
     page.open(fresh=False).live()
     page.wait("the tile again", lambda: page.js(TILES) == ["red waves"])
-    page.wait("no picture in a new session", lambda: atelier.worn is None)
+    page.wait("no picture in a new session", lambda: atelier.applied is None)
     page.wait("its name at the server", lambda: names(page, atelier) == ["red waves"])
-    assert atelier.worn is None
+    assert atelier.applied is None
     page.driver.find_element(By.CSS_SELECTOR, "[data-style='red waves']").click()
-    page.wait("the kept numbers at the engine", lambda: is_style(atelier)() and np.array_equal(atelier.worn.numbers, numbers))
+    page.wait("the kept numbers at the engine", lambda: is_style(atelier)() and np.array_equal(atelier.applied.numbers, numbers))
     page.wait("the tile is pressed", lambda: page.js("return document.querySelector('[data-style]').ariaPressed") == "true")
     assert page.js("return document.querySelectorAll('[data-style] img')[0].naturalWidth") == 144
     press(page, "Rename red waves")
@@ -197,9 +197,9 @@ def test_a_style_is_kept_survives_a_reload_is_worn_renamed_and_deleted(page: Pag
     page.wait("the new name", lambda: page.js(TILES) == ["blue, calm"])
     page.wait("it at the server", lambda: "blue, calm" in names(page, atelier))
     page.driver.find_element(By.CSS_SELECTOR, "[data-style]").click()
-    page.wait("the new name at the engine", lambda: atelier.worn.name == "blue, calm")
+    page.wait("the new name at the engine", lambda: atelier.applied.name == "blue, calm")
     press(page, "Delete blue, calm")
-    assert page.js(TILES) == ["blue, calm"], "one press only asks"
+    assert page.js(TILES) == ["blue, calm"], "the first press requests confirmation only"
     press(page, "Delete blue, calm")
     page.wait("no tile", lambda: page.js(TILES) == [])
     page.open(fresh=False).live()
@@ -207,17 +207,19 @@ def test_a_style_is_kept_survives_a_reload_is_worn_renamed_and_deleted(page: Pag
     assert page.js(TILES) == []
 
 
-def test_files_that_are_dropped_go_where_they_belong(page: Page, atelier: Atelier, painting: Path, shared_file: Path) -> None:
+def test_a_dropped_file_is_an_input_or_a_style_by_its_place_and_kind(
+    page: Page, atelier: Atelier, painting: Path, shared_file: Path
+) -> None:
     drop(page, painting, "#rill-looks")
     page.wait("a style from beside the picture", is_style(atelier))
     assert page.js("return rill.source.kind") != "picture"
     press(page, "Remove the picture")
-    page.wait("no picture", lambda: atelier.worn is None)
+    page.wait("no picture", lambda: atelier.applied is None)
     drop(page, painting, ".rill-frame")
     page.wait("an input from the picture itself", lambda: page.js("return rill.source.kind") == "picture")
-    assert atelier.worn is None
+    assert atelier.applied is None
     drop(page, shared_file, ".rill-frame")
-    page.wait("a style's file is one everywhere", lambda: is_style(atelier)() and atelier.worn.name == "friend's waves")
+    page.wait("a style's file is one everywhere", lambda: is_style(atelier)() and atelier.applied.name == "friend's waves")
     page.wait("it is kept", lambda: page.js(TILES) == ["friend's waves"])
     drop(page, shared_file, "#rill-prompt textarea")
     page.wait("once", lambda: page.js(TILES) == ["friend's waves"])
@@ -232,15 +234,16 @@ def test_two_pictures_blend_and_their_mixture_is_kept(page: Page, atelier: Ateli
     drop(page, shared_file, "[data-second='true']")
     page.wait("both at the engine", lambda: getattr(atelier.second, "name", "") == "friend's waves" and is_style(atelier)())
     page.wait("half of each", lambda: shows(page, "#rill-picture-blend") and atelier.engine.settings.picture.blend == 0.5)
-    assert atelier.worn.name == ""
+    assert atelier.applied.name == ""
     page.screenshot("style-blend.png")
     assert move(page, "picture.blend", 0.25, "number") == "0.25"
     page.wait("the walk", lambda: atelier.engine.settings.picture.blend == 0.25)
-    wanted = 0.75 * atelier.worn.numbers + 0.25 * atelier.second.numbers
+    wanted = 0.75 * atelier.applied.numbers + 0.25 * atelier.second.numbers
     keep(page, "a mixture")
     page.driver.find_element(By.CSS_SELECTOR, "[data-style='a mixture']").click()
     page.wait(
-        "the mixture alone", lambda: atelier.worn.name == "a mixture" and np.allclose(atelier.worn.numbers, wanted, atol=1e-5)
+        "the mixture alone",
+        lambda: atelier.applied.name == "a mixture" and np.allclose(atelier.applied.numbers, wanted, atol=1e-5),
     )
     press(page, "Remove the second")
     page.wait("one picture", lambda: atelier.second is None and not shows(page, "#rill-picture-blend"))
@@ -261,7 +264,7 @@ def test_two_pictures_blend_and_their_mixture_is_kept(page: Page, atelier: Ateli
         hands.tap(blend)
         page.wait("by a finger", lambda: getattr(atelier.second, "name", "") == "friend's waves")
     press(page, "Remove the picture")
-    page.wait("nothing to blend with", lambda: atelier.worn is None and shows(page, blend) is False)
+    page.wait("nothing to blend with", lambda: atelier.applied is None and shows(page, blend) is False)
 
 
 def test_a_picture_is_pasted(page: Page, atelier: Atelier, painting: Path) -> None:
@@ -291,14 +294,14 @@ def test_a_file_that_is_no_picture_or_style_is_named(page: Page, atelier: Atelie
     for name, words in wrong.items():
         choose(page, tmp_path / name)
         page.wait(name, lambda words=words: all(word in page.js(SAID) for word in words))
-    assert atelier.worn is None and page.js(TILES) == []
+    assert atelier.applied is None and page.js(TILES) == []
 
 
-def test_a_look_is_seen_although_a_picture_was_worn(page: Page, atelier: Atelier, painting: Path) -> None:
+def test_a_look_replaces_a_style_and_keeps_a_mixture(page: Page, atelier: Atelier, painting: Path) -> None:
     choose(page, painting)
     page.wait("the style at the engine", is_style(atelier))
     page.js("document.querySelector('[data-look]').click()")
-    page.wait("the look takes its place", lambda: atelier.worn is None)
+    page.wait("the look takes its place", lambda: atelier.applied is None)
     choose(page, painting)
     page.wait("the style again", is_style(atelier))
     page.js("rill.settings.put('picture.scale', 0.3)")
