@@ -44,6 +44,8 @@ These are accepted, and act as if they were off:
 - `blend` without `prompt_b`; `negative` without guidance; guidance with `guidance` = 1; `omega_map` at `omega` = 1.
 - Mode `mask` of `strength_map` and `omega_map` while nothing is painted: full strength and full ω everywhere.
 - `cache.reuse` *steps* and *encoder* at one step, and at the last level of a frame: no later level can use the features.
+- `cache.reuse` *encoder* with a model that predicts the picture itself, such as pocket: later steps would repeat the first one.
+  The answer to the settings (`idle`) and the page say so.
 - The feature cache across frames while `noise.motion` changes the strength, or while a prompt travels: features belong to one
   timestep and prompt, so such frames use full passes.
 - `control` while the model has no ControlNet, and `picture.scale` while it has no adapter for picture prompts or no picture is

@@ -30,7 +30,7 @@ class GraphChoice:
         layout = self._graphs.backend.layout
         plain = [(feature_cache.PLAIN, size) for size in layout.wanted(rows)]
         # With the cache the rows of one call fall into two groups, of any size.
-        caching = feature_cache.passes(settings.cache) if settings.cache.enabled else ()
+        caching = feature_cache.passes(settings.cache) if self._caches(settings) else ()
         grouped = [(kind, size) for kind in caching for size in layout.buckets if size <= rows]
         lengths = {1, self._chunks(settings)}  # one chunk, too: it counts alone until the graphs for all are ready
         passes = [GraphKey(part, size, branch, n) for (part, branch), size in (*plain, *grouped) for n in sorted(lengths)]
@@ -38,7 +38,7 @@ class GraphChoice:
 
     def cache_ready(self, settings: Settings, chunks: int = 1) -> bool:
         """Whether the passes of the feature cache can run with a text of so many chunks, for one row and so for any number."""
-        if not settings.cache.enabled:
+        if not self._caches(settings):
             return False
         passes = [GraphKey(part, 1, branch, chunks) for part, branch in feature_cache.passes(settings.cache)]
         return all(map(self._graphs.ready, self._controlled(passes, settings)))
@@ -58,6 +58,10 @@ class GraphChoice:
         prompts = (settings.prompt, settings.prompt_b)
         by_name = len(names) > 0 and any(parts.read_names(words, names)[1] for words in prompts)
         return by_picture or by_name or any(parts.read_prompt(words)[1] for words in prompts)
+
+    def _caches(self, settings: Settings) -> bool:
+        """Whether the feature cache is on, and can gain something with this model."""
+        return settings.cache.enabled and feature_cache.gains(settings.cache, self._graphs.parts.schedule.prediction)
 
     def _around(self, settings: Settings, sessions: int, pictured: bool, names: StyleNames) -> tuple[GraphKey, ...]:
         """The graphs around the UNet's."""

@@ -87,9 +87,10 @@ class Levels:
         """The network's output [C, h, w] for a row, as one about the row's present latent.
 
         The decoder alone has not seen that latent. Its output is about the latent that the encoder saw, which had other noise,
-        since every level of a frame has noise of its own.
+        since every level of a frame has noise of its own. Solvers without new noise keep it; then the output is about the present
+        latent too, as in Faster Diffusion.
         """
-        if row.kept is None or row.kind[0] != "decoder":
+        if row.kept is None or row.kind[0] != "decoder" or row.frame.solver != "lcm":
             return output
         x0 = denoised(self.schedule.prediction, output, row.kept.x, row.kept.a, row.kept.s)
         return model_output(self.schedule.prediction, x0, row.frame.x, *self.model_coefficients(row.frame))

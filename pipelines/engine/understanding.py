@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from pipelines.checkpoints.loader.chunks import Length
 from pipelines.checkpoints.loader.embeddings import Embedding
 from pipelines.checkpoints.loader.parts import ModelParts
+from pipelines.techniques import feature_cache
 from pipelines.techniques.free_words.reader import Reading, Understood
 from pipelines.techniques.prompt_syntax import Unsupported
 from pipelines.values.settings import Settings
@@ -35,16 +36,19 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Understanding:
-    """What became of the prompts of some settings; keys are the settings' names, of those that are not empty."""
+    """What became of the prompts of some settings; keys are the settings' names, of those that are not empty. idle: settings that
+    are on and do nothing with this model, and why."""
 
     readings: Mapping[str, Reading]
     cuts: Mapping[str, Cut]
     unsupported: Mapping[str, tuple[Unsupported, ...]]
+    idle: Mapping[str, str] = field(default_factory=dict)
 
     def listed(self) -> dict[str, list[dict[str, object]]]:
-        """understood, unknown and cut as JSON has them; docs/protocol-messages.md describes the fields."""
+        """understood, unknown, cut, and idle if there is any, as JSON has them; see docs/protocol-messages.md."""
         readings = self.readings.items()
-        return {
+        idle: list[dict[str, object]] = [{"setting": key, "message": why} for key, why in self.idle.items()]
+        return ({"idle": idle} if idle else {}) | {
             "understood": [{"setting": key, **asdict(one)} for key, reading in readings for one in reading.understood],
             "unknown": [
                 *(
@@ -91,7 +95,8 @@ def understand(parts: ModelParts, length: Callable[[str], Length], settings: Set
                 refused.append(Unsupported(tag.words, NO_LORA))
         unsupported[key] = (*parsed.unsupported, *refused)
         readings[key] = replace(reading, understood=(*found, *reading.understood)) if found else reading
-    return Understanding(readings, cuts, unsupported)
+    idle = feature_cache.idle(settings, parts.schedule.prediction)
+    return Understanding(readings, cuts, unsupported, {} if idle is None else {"cache.reuse": idle})
 
 
 def _counted(one: Embedding) -> str:

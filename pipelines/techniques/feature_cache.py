@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pipelines.techniques.gate import Thumb
-from pipelines.values.settings import CacheSettings
+from pipelines.values.settings import CacheSettings, Settings
 
 Decision = Literal["full", "reuse"]
 
@@ -88,6 +88,25 @@ def passes(settings: CacheSettings) -> tuple[Kind, ...]:
         return ("encoder", None), ("decoder", None)
     full, branch = ("full", settings.branch), settings.branch
     return (full, ("relay", branch), ("shallow", branch - 1)) if cascades(settings) else (full, ("shallow", branch))
+
+
+def gains(settings: CacheSettings, prediction: str) -> bool:
+    """Whether this kind of reuse can gain anything with a network of this prediction type.
+
+    One that predicts x̂₀ itself ("sample") has nothing from x but what its way down made. Without that way its later levels repeat
+    the picture of the level that had one, whatever the solver, as fewer steps do for less.
+    """
+    return settings.reuse != "encoder" or prediction != "sample"
+
+
+def idle(settings: Settings, prediction: str) -> str | None:
+    """Why these settings' cache does nothing, for people; None where it acts, or is off."""
+    cache = settings.cache
+    if not cache.enabled or cache.reuse == "frames":
+        return None
+    if not gains(cache, prediction):
+        return "the feature cache is off: without the encoder, later steps of this model repeat the first one; take fewer steps"
+    return f"the feature cache waits: {cache.reuse} reuses between steps, and there is one step" if settings.steps == 1 else None
 
 
 def drift(thumb: Thumb | None, reference: Thumb | None) -> float:

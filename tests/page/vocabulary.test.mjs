@@ -63,6 +63,7 @@ test("what is said of a prompt: unknown words with the nearest, cuts, and what w
   assert.match(lines[2].words, /^Negative prompt: Cut after 24 tokens: “the rest”/);
   assert.match(lines[3].words, /“dark” is read as “at night”/);
   assert.deepEqual(remarks({}), []);
+  assert.deepEqual(remarks({ idle: [{ setting: "cache.reuse", message: "off" }] }), [{ kind: "idle", setting: "cache.reuse", words: "off." }]);
 });
 
 test("a word is put in the place of another, whatever its case", () => {

@@ -40,14 +40,14 @@ export function chosen(prompt, word, kind, groups) {
 
 const WHERE = { prompt: "", prompt_b: "Prompt B: ", negative: "Negative prompt: " };
 
-/** Lines to say: { kind: taken | unknown | cut, words, setting, from, to }; `to` may take the place of `from`. */
-export function remarks({ understood = [], unknown = [], cut = [] }) {
+/** Lines to say: { kind: taken | unknown | cut | idle, words, setting, from, to }; `to` may take the place of `from`. */
+export function remarks({ understood = [], unknown = [], cut = [], idle = [] }) {
   const taken = understood.filter(({ by }) => by !== "name").map(({ setting, words, meaning }) => ({ kind: "taken", setting, words: `${WHERE[setting]}“${words}” is read as “${meaning}”.` }));
   const strange = unknown.map(({ setting, words, nearest }) => ({
     kind: "unknown", setting, from: words, to: nearest, words: `${WHERE[setting]}This model does not know “${words}”${nearest ? "; nearest:" : "."}`,
   }));
   const ends = cut.map(({ setting, tokens, lost }) => ({ kind: "cut", setting, words: `${WHERE[setting]}Cut after ${tokens} tokens: “${lost}” is not read.` }));
-  return [...strange, ...ends, ...taken];
+  return [...strange, ...ends, ...idle.map(({ setting, message }) => ({ kind: "idle", setting, words: `${message}.` })), ...taken];
 }
 
 export function replaced(prompt, from, to) {

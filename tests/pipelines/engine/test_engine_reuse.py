@@ -161,10 +161,10 @@ def parts_called(pipeline: StreamPipeline, monkeypatch: pytest.MonkeyPatch) -> l
     seen: list[tuple[str, int]] = []
     original = pipeline.graphs.run
 
-    def run(part: str, inputs: tuple[Tensor, ...], branch: int | None = None) -> tuple[Tensor, ...]:
+    def run(part: str, inputs: tuple[Tensor, ...], branch: int | None = None, chunks: int = 1) -> tuple[Tensor, ...]:
         if part not in ("encode", "decode", "modulate"):
             seen.append((part, inputs[0].shape[0]))
-        return original(part, inputs, branch)
+        return original(part, inputs, branch, chunks)
 
     monkeypatch.setattr(pipeline.graphs, "run", run)
     return seen

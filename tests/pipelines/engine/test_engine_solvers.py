@@ -160,3 +160,14 @@ def test_without_new_noise_a_black_map_gives_the_source_back_and_a_white_one_the
     torch.testing.assert_close(shown[0], plain, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(shown[1][..., : SIZE // 16], clean[..., : SIZE // 16], rtol=1e-4, atol=1e-4)
     assert not torch.allclose(shown[1][..., SIZE // 16 :], clean[..., SIZE // 16 :], atol=1e-2)
+
+
+def test_an_encoder_cache_is_off_and_said_so_where_the_network_predicts_the_picture(
+    pipelines: dict[str, StreamPipeline],
+) -> None:
+    settings = Settings().patched({**HALF, "steps": 3, "cache.enabled": True, "cache.reuse": "encoder"})
+    for kind, off in (("sample", True), ("epsilon", False)):
+        plain, cached = (latents(pipelines[kind], one, 1)[0] for one in (settings.patched({"cache.enabled": False}), settings))
+        assert torch.equal(plain, cached) == off
+        listed = pipelines[kind].understood(settings).listed()
+        assert [entry["setting"] for entry in listed.get("idle", [])] == ["cache.reuse"] * off

@@ -22,7 +22,14 @@ def choice(*ready: GraphKey, control: bool = False, styled: bool = False, layout
     def read(words: str) -> tuple[str, Style | None]:
         return words, Style(np.zeros(1)) if "mosaic" in words else None  # type: ignore[arg-type]
 
-    parts = SimpleNamespace(has_control=control, beside=None, inside=None, reads_styles=styled, read_prompt=read)
+    parts = SimpleNamespace(
+        schedule=SimpleNamespace(prediction="epsilon"),
+        has_control=control,
+        beside=None,
+        inside=None,
+        reads_styles=styled,
+        read_prompt=read,
+    )
     return GraphChoice(SimpleNamespace(parts=parts, backend=SimpleNamespace(layout=layout), ready=ready.__contains__))  # type: ignore[arg-type]
 
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.techniques import feature_cache
 from pipelines.techniques.feature_cache import AS_BEFORE, SCENE_CUT, CacheKey, CacheState, aged, cascades, decide, drift, passes
-from pipelines.values.settings import CacheSettings
+from pipelines.values.settings import CacheSettings, Settings
 
 KEY = CacheKey(width=512, height=512, reuse="frames", branch=0, timestep=499, seed=0, picture=("oil painting", "", 0.0))
 OTHERS = {
@@ -181,3 +182,23 @@ def test_entries_are_values() -> None:
     assert later.reference is state.reference, "a shallow pass leaves the reference where the features were made"
     with pytest.raises(AttributeError):
         state.age = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("solver", ["lcm", "ddim", "dpmpp-2m"])
+@pytest.mark.parametrize(
+    ("patch", "prediction", "word"),
+    [
+        ({"cache.reuse": "encoder", "steps": 4}, "sample", "fewer steps"),
+        ({"cache.reuse": "encoder", "steps": 4}, "epsilon", None),
+        ({"cache.reuse": "steps", "steps": 4}, "sample", None),
+        ({"cache.reuse": "frames", "steps": 1}, "sample", None),
+        ({"cache.reuse": "steps", "steps": 1}, "epsilon", "one step"),
+        ({"cache.reuse": "encoder", "steps": 1, "cache.enabled": False}, "sample", None),
+    ],
+)
+def test_a_cache_that_cannot_gain_anything_is_off_and_says_why(
+    patch: dict[str, object], prediction: str, word: str | None, solver: str
+) -> None:
+    settings = Settings().patched({"cache.enabled": True, "solver": solver, **patch})
+    why = feature_cache.idle(settings, prediction)
+    assert why is None if word is None else why is not None and word in why
