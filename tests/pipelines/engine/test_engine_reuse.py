@@ -216,7 +216,13 @@ def test_a_negative_row_that_stayed_away_brings_nothing_stale_back(pipeline: Str
 
 
 def test_sessions_of_every_kind_share_a_step(pipeline: StreamPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    kinds = [{**ENCODER, "steps": 3}, {**STEPS, "steps": 4}, {"cache.enabled": True, "steps": 2}, {"steps": 1}, ENCODER]
+    kinds = [
+        {**ENCODER, "steps": 3, "prompt": "ink"},
+        {**STEPS, "steps": 4},
+        {"cache.enabled": True, "steps": 2},
+        {"steps": 1},
+        ENCODER,
+    ]
     kinds[4] = {**ENCODER, "steps": 2, "guidance_mode": "full", "prompt": "fox"}
     chosen = [Settings().patched(kind) for kind in kinds]
     alone = [[pixels(answer) for answer in stream(pipeline, settings, 5)] for settings in chosen]
