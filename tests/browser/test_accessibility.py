@@ -62,7 +62,7 @@ def test_axe_finds_no_serious_barrier(studio: Studio, desktop: webdriver.Chrome,
         page = Page(desktop, studio.url).open(theme).live()
         page.js("for (const key of ['gate.enabled', 'cache.enabled', 'probe.enabled']) rill.settings.put(key, true)")
         page.js("rill.choose('paint')")
-        page.wait("the tools", lambda: page.driver.find_element(By.CSS_SELECTOR, ".rill-easel").is_displayed())
+        page.brushes()
         assert page.barriers() == []
         page.engine()
         assert page.barriers() == []
