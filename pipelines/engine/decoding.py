@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from pipelines.engine.device import Transfer
 from pipelines.engine.levels import stack
 from pipelines.graphs.graphs import GraphKey, Graphs
+from pipelines.techniques import paint_strength
 from pipelines.techniques.styles import Style
 from pipelines.values.types import HostPicture, Picture, Pixels
 
@@ -21,10 +23,12 @@ Safety = Callable[[Sequence[Pixels]], Sequence[bool]]
 
 @dataclass(frozen=True, slots=True)
 class FinishedLatent:
-    """A latent [C, h, w] that is done, and the style to paint it in; style None or amount 0 leaves it unpainted."""
+    """A latent [C, h, w] that is done, and the style to paint it in; style None or amount 0 leaves it unpainted. strength: at
+    which it was made."""
 
     latent: Tensor
     style: Style | None = None
+    strength: float = paint_strength.FULL
 
     @property
     def painted(self) -> bool:
@@ -62,10 +66,18 @@ class PictureDecoder:
 
     def _painted(self, finished: Sequence[FinishedLatent]) -> Tensor:
         """uint8 [B, H, W, 3]"""
-        styles = [one.style for one in finished if one.style is not None]
-        amount = self._transfer.to_device(torch.tensor([style.amount for style in styles]))
+        styles = [(one.style, one.strength) for one in finished if one.style is not None]
+        amount = torch.tensor([style.amount * paint_strength.amount(strength) for style, strength in styles])
+        softness = torch.tensor([paint_strength.softness(strength) for _, strength in styles])
+        numbers = stack([paint_strength.freed(style.numbers, self._mean_style, strength) for style, strength in styles])
         latents = stack([one.latent for one in finished])
-        return self._graphs.run("paint", (latents, stack([style.numbers for style in styles]), amount))[0]
+        to_device = self._transfer.to_device
+        return self._graphs.run("paint", (latents, numbers, to_device(amount), to_device(softness)))[0]
+
+    @cached_property
+    def _mean_style(self) -> Tensor:
+        """[N], of the painter's own styles."""
+        return self._transfer.to_device(self._graphs.parts.plain_styles.mean(0))
 
 
 def _hidden(safety: Safety, pictures: Sequence[Pixels]) -> list[Picture]:

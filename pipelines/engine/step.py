@@ -160,7 +160,7 @@ class StepRunner:
         for turn in turns:
             frame = turn.departure.frame
             if frame is not None and frame.x0 is not None:
-                leaving[id(turn)] = FinishedLatent(frame.x0, turn.conditioned.style)
+                leaving[id(turn)] = FinishedLatent(frame.x0, turn.conditioned.style, frame.strength)
         pictures = self._decode(list(leaving.values()))
         for finished in leaving.values():
             self.work[PAINT if self._decode.paints(finished) else DECODE] += 1

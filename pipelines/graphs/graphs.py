@@ -280,7 +280,7 @@ class Graphs:
         if key.part == "decode":
             return (latents,)
         if key.part == "paint":
-            return latents, self.parts.style_table[:1].expand(rows, -1).contiguous(), torch.ones(rows)
+            return latents, self.parts.style_table[:1].expand(rows, -1).contiguous(), torch.ones(rows), torch.zeros(rows)
         length, width = self.parts.embedding_shape
         length *= key.chunks
         text = torch.randn(rows, length, width, generator=generator)

@@ -45,6 +45,7 @@ class InFlight:
     timesteps: tuple[int, ...]
     level: int = 0
     solver: Solver = "lcm"
+    strength: float = 0.5  # 1 without a source
     anchor: Tensor | None = None  # x₀*: the clean latent that x was noised from
     residual: Tensor | None = None  # one-time guidance: x̂₀_u of the negative row minus the anchor
     x0: Tensor | None = None  # newest prediction, which a second-order solver takes at the next level too

@@ -1,6 +1,7 @@
 """Finished latents to pictures: painted and plain ones in one step, and what the safety checker hides."""
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ from pipelines.engine.decoding import FinishedLatent, PictureDecoder
 from pipelines.engine.device import HostTransfer
 from pipelines.graphs.graphs import GraphKey
 from pipelines.techniques.styles import Style
+from pipelines.values.picture_style import TONE
 from pipelines.values.types import Pixels
 
-STYLE = Style(torch.ones(2), 0.5)
+STYLE = Style(torch.ones(2 + TONE), 0.5)
 
 
 class Graphs:
@@ -21,6 +23,8 @@ class Graphs:
 
     def __init__(self, ready: bool = True) -> None:
         self.calls: list[tuple[str, int]] = []
+        self.taken: dict[str, tuple[Tensor, ...]] = {}
+        self.parts = SimpleNamespace(plain_styles=torch.tensor([[0.0, 1.0], [1.0, 2.0]]))
         self._ready = ready
 
     def ready(self, key: GraphKey) -> bool:
@@ -29,6 +33,7 @@ class Graphs:
 
     def run(self, part: str, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:
         self.calls.append((part, inputs[0].shape[0]))
+        self.taken[part] = inputs[1:]
         grey = inputs[0][:, 0, 0, 0] + (100 if part == "paint" else 0)
         return (grey.to(torch.uint8)[:, None, None, None].expand(-1, 2, 2, 3).contiguous(),)
 
@@ -44,7 +49,7 @@ def greys(pictures: Sequence[object]) -> list[int]:
 FINISHED = [
     FinishedLatent(latent(1.0), STYLE),
     FinishedLatent(latent(2.0)),
-    FinishedLatent(latent(3.0), Style(torch.ones(2), 0.0)),
+    FinishedLatent(latent(3.0), Style(torch.ones(2 + TONE), 0.0)),
     FinishedLatent(latent(4.0), STYLE),
 ]
 
@@ -77,3 +82,15 @@ def test_what_the_safety_checker_flags_is_black(hidden: list[int]) -> None:
     graphs = Graphs(ready=False)
     shown = greys(PictureDecoder(graphs, HostTransfer(), safety)(FINISHED))  # type: ignore[arg-type]
     assert seen == [1, 2, 3, 4] and shown == [0 if place in hidden else place + 1 for place in range(4)]
+
+
+def test_paint_follows_the_strength_of_each_picture() -> None:
+    graphs = Graphs()
+    decode = PictureDecoder(graphs, HostTransfer(), None)  # type: ignore[arg-type]
+    decode([FinishedLatent(latent(1.0), STYLE, strength) for strength in (0.2, 0.5, 0.9)])
+    numbers, amount, softness = graphs.taken["paint"]
+    torch.testing.assert_close(amount, torch.tensor([0.2, 0.5, 0.5]))
+    torch.testing.assert_close(softness, torch.tensor([0.0, 0.0, 3.0]))
+    torch.testing.assert_close(numbers[:2], torch.ones(2, 2 + TONE))
+    torch.testing.assert_close(numbers[2, :2], torch.tensor([1.25, 0.75]))  # away from (0.5, 1.5) by half of the distance
+    torch.testing.assert_close(numbers[2, 2:], torch.ones(TONE))

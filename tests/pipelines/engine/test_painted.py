@@ -127,7 +127,7 @@ def test_a_folder_may_have_either_painter_with_tones(mini_model: Path, tmp_path:
         style = graphs.parts.styles.read("ink wash")[1]
         assert style is not None and graphs.build(GraphKey("paint", 1), must=True)
         latents = torch.randn(1, *graphs.latent_shape, generator=torch.Generator().manual_seed(1))
-        seen[backend] = graphs.run("paint", (latents, style.numbers[None], torch.ones(1)))[0][0].numpy()
+        seen[backend] = graphs.run("paint", (latents, style.numbers[None], torch.ones(1), torch.tensor([1.4])))[0][0].numpy()
     assert distance(*seen.values()) < 0.5
     dark, light = np.array([25.5, 51.0, 102.0]), np.array([242.25, 178.5, 140.25])
     along = (seen["eager"] - dark) @ (light - dark) / np.square(light - dark).sum()
@@ -138,6 +138,15 @@ def test_other_words_reach_the_text_encoder_and_no_amount_is_no_paint(pipeline: 
     plain = once(pipeline, prompt="photo, a stormy sea")
     assert np.array_equal(once(pipeline, prompt="a stormy sea, ink wash", style__amount=0.0), plain)
     assert distance(once(pipeline, prompt="a stormy sea, ink wash"), plain) > 5.0
+
+
+def test_strength_leads_a_painted_picture_away_from_its_source(pipeline: StreamPipeline) -> None:
+    """The UNet's own part is the same at strengths so near to each other; what grows is the paint, then its freedom."""
+    for before, after in ((0.2, 0.3), (0.6, 0.7)):
+        plain = [once(pipeline, prompt="photo", strength=strength) for strength in (before, after)]
+        inked = [once(pipeline, prompt="ink wash", strength=strength) for strength in (before, after)]
+        assert distance(*inked) > distance(*plain) + 0.3
+    assert distance(once(pipeline, prompt="photo", strength=0.0), once(pipeline, prompt="ink wash", strength=0.0)) < 0.5
 
 
 def test_a_blend_with_an_unpainted_prompt_fades_the_paint(pipeline: StreamPipeline, latents: list[torch.Tensor]) -> None:
