@@ -1,9 +1,9 @@
 """Makes everything that depends on the pocket model's weights: `python -m benchmarks.weights`. Run it after a change of weights.
 
-The order is: picture sheet, evaluation (figures.json beside the weights, tables in the model card), loss and gain of int8 (and
-its calibration pictures), thumbnails of the page, benchmark figures in benchmarks/results. `--only NAME ...` selects some of
-them. Commands that need Chromium or other engines are left out: `bench browser`, `bench peers`, and `python -m
-tests.browser.pictures`.
+The order is: picture sheets, evaluation (benchmarks/results/pictures.json and the tables of the model card; it needs
+requirements-judging.txt), loss and gain of int8 (and its calibration pictures), thumbnails of the page, benchmark figures in
+benchmarks/results. `--only NAME ...` selects some of them. Commands that need Chromium or other engines are left out: `bench
+browser`, `bench peers`, and `python -m tests.browser.pictures`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,8 +19,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pipelines.values.vocabulary import read_vocabulary
+from training.judging import report
+
 ROOT = Path(__file__).resolve().parents[1]
 WEIGHTS = ROOT / "assets" / "pocket"
+PICTURES = ROOT / "benchmarks/results/pictures.json"
 BENCHMARKS = ("engine", "ablation", "scaling", "sessions", "live")
 
 
@@ -56,16 +61,18 @@ def into_card(**texts: str) -> None:
 
 
 def sheet() -> None:
-    run("-m", "training.sheet", "--weights", str(WEIGHTS), "--output", str(WEIGHTS / "sheet.jpg"))
+    with tempfile.TemporaryDirectory() as folder:
+        run("-m", "training.judging.sheets", "--output", folder)
+        shutil.copy(Path(folder) / "looks.jpg", WEIGHTS / "sheet.jpg")
+        for name in ("strengths.jpg", "steps.jpg", "clip.webp"):
+            shutil.copy(Path(folder) / name, ROOT / "docs/pictures" / name)
 
 
 def evaluation() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        run("-m", "training.evaluate", "--weights", str(WEIGHTS), "--output", folder)
-        figures = json.loads((Path(folder) / "figures.json").read_text())
-        tables = (Path(folder) / "figures.md").read_text()
-    (WEIGHTS / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
-    into_card(evaluation=tables, psnr=psnr_table(figures["autoencoder_psnr"]))
+    run("-m", "training.judging", "--output", str(PICTURES))
+    figures = json.loads(PICTURES.read_text())
+    painted = frozenset(look.name for look in read_vocabulary(WEIGHTS).painted)
+    into_card(evaluation=report.brief(figures, painted), psnr=psnr_table(figures["psnr"]))
 
 
 def int8() -> None:

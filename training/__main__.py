@@ -16,8 +16,7 @@ from pathlib import Path
 
 import torch
 
-from training import autoencoder, classifier, data, denoiser, lessons, perception, refine
-from training.classifier import OTHER
+from training import autoencoder, data, denoiser, lessons, namer, perception, refine
 from training.export import export
 from training.loop import Run
 from training.sheet import write_sheet
@@ -57,8 +56,8 @@ def main() -> None:
     perception.train(
         perception.PerceptionConfig(steps=share(perception.PerceptionConfig.steps)), Run(args.runs / "perception"), store, named
     )
-    steps, windows = map(share, classifier.JUDGE_AND_NAMER[True])
-    classifier.make_namer(args.runs, store, classifier.ClassifierConfig(steps=steps, seed=args.seed + OTHER), windows)
+    to_name = namer.NamerConfig(steps=share(namer.STEPS), seed=args.seed + namer.OFFSET)
+    namer.make(args.runs, store, to_name, share(namer.WINDOWS))
     in_pictures = refine.RefineConfig(steps=share(refine.RefineConfig.steps), scenes=share(5000), seed=args.seed)
     refine.run_stage(args.runs, in_pictures, device=args.device)
     painter = refine.load_painter(args.runs)

@@ -9,6 +9,7 @@ transform. `training.refine` trains its additional network, from true latents an
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,12 @@ def psnr(model: nn.Module, picture: Tensor) -> float:
     x = picture[..., :height, :width]
     y = (model(x * 2 - 1).clamp(-1, 1) * 127.5 + 127.5).round() / 255
     return float(-10 * torch.log10(F.mse_loss(y, x)))
+
+
+def round_trips(model: CosineAutoencoder, pictures: Mapping[str, Tensor], smallest: int) -> dict[str, float]:
+    """PSNR in dB of each picture (1, 3, H, W) whose shorter side has at least `smallest` pixels."""
+    found = {name: x for name, x in pictures.items() if min(x.shape[-2:]) >= smallest}
+    return {name: round(psnr(model, x.to(model.latent_mean)), 2) for name, x in found.items()}
 
 
 def gain(model: CosineAutoencoder) -> Tensor:

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from training.autoencoder import differences
-from training.classifier import Classifier
 from training.critic import per_row
 from training.lessons import Lessons
 from training.looks import LOOKS
 from training.loop import mixed
+from training.namer import Classifier
 from training.perception import SUBJECTS, Perception, likeness
 
 GRID = 4  # latents along a side over which a pattern that repeats with every latent is taken

@@ -4,8 +4,8 @@
 
 From pure noise no exact pixel can be right, so dreams are compared by local statistics of features (Ulyanov et al. 2016, arXiv
 1603.03417; Gatys et al. 2015, arXiv 1505.07376). Regression of a statistic gives its mean, which is the right amount of texture.
-Regression of pixels gives the mean of pictures, which has no texture. This network differs from that of `training.classifier`,
-which judges the model and must not take part in training: it has its own widths, seed and lessons.
+Regression of pixels gives the mean of pictures, which has no texture. Neither this network nor that of
+`training.namer` judges what ships: they are parts of the loss.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from torch import Generator, Tensor, nn
 from tqdm import tqdm
 
 from training import aids, data, lessons, scenes
-from training.classifier import degraded, look_pictures
 from training.critic import per_row
 from training.lessons import Scenes
 from training.looks import LOOKS
 from training.loop import Average, Run, averaged, channels_last, mixed, optimise
+from training.namer import degraded, look_pictures
 from training.teacher import Request, draw, teacher
 
 WIDTHS = (32, 64, 96, 128, 160)

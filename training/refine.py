@@ -21,16 +21,16 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from pipelines.networks.cosine_autoencoder import CosineAutoencoder
-from training import aids, autoencoder, classifier, lessons, perception
+from training import aids, autoencoder, lessons, perception
 from training.autoencoder import picture_loss
 from training.bands import with_strength_of
-from training.classifier import Classifier
 from training.critic import Critic, critic_losses, per_row
 from training.denoiser import Denoiser, asleep, block_means, encoded, noised
 from training.lessons import Dreams, Lessons, Mixture, Scenes
 from training.loop import Average, Run, averaged, channels_last, mixed, optimise
 from training.losses import energy_loss, namer_loss, pattern_gap, perceptual_loss
 from training.model import TIMESTEP_POWER
+from training.namer import Classifier, load_kept
 from training.perception import Perception
 
 COARSE = 8  # pixels: the means over so many are what a dream has to get right first
@@ -306,7 +306,7 @@ def train(
 ) -> Average:  # fmt: skip
     """Trains `painter` on pools of pictures and scenes, from the run's checkpoint where there is one.
 
-    `namer` also judges the looks of the painted pictures.
+    `namer` also names the looks of the painted pictures.
     """
     painter = channels_last(painter.to(device))
     if not config.decoder:
@@ -365,7 +365,7 @@ def run_stage(
         write_sheet(path, model.denoiser, model.vae, strengths=(0.5,), side=256, names=("astronaut", "tower"))
 
     dreams = lessons.dreams(runs / "dreams.npy")
-    seeing, namer = perception.load(runs), classifier.load_namer(runs)
+    seeing, namer = perception.load(runs), load_kept(runs)
     train(config, run, store, named, dreams, painter, seeing, namer=namer, device=device, stop_at=stop_at, sheet=sheet)
 
 

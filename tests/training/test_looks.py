@@ -5,9 +5,9 @@ import itertools
 import pytest
 import torch
 
+from tests.training.likeness import histogram_distance, ssim
 from training import scenes
 from training.looks import GROUP_OF, LOOKS
-from training.measures import histogram_distance, ssim
 
 
 @pytest.fixture(scope="module")

