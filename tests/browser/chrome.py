@@ -165,7 +165,8 @@ class Page:
     def live(self, patience: float = PATIENCE) -> Page:
         live = "return Boolean(globalThis.rill?.seenPicture && rill.link.state === 'live')"
         self.wait("a first picture", lambda: self.js(live), patience)
-        self.js("return rill.afterwards.then(() => true)")
+        self.js("rill.afterwards.then(() => (globalThis.complete = true))")
+        self.wait("what comes after it", lambda: self.js("return globalThis.complete === true"), patience)
         return self
 
     def status(self) -> str:
