@@ -90,7 +90,7 @@ def test_render_a_picture_with_every_frame_of_a_gated_clip_answered(mini_model: 
     "arguments, code, words",
     [
         (("render", "absent.mp4", "out.mp4"), 1, "absent.mp4: no such file"),
-        (("render", "LICENSE", "out.mp4", "--model", "{mini}", "--size", "128", "--backend", "eager"), 1, "nor a readable clip"),
+        (("render", "LICENSE", "out.mp4", "--model", "{mini}", "--size", "128", "--backend", "eager"), 1, "LICENSE: is text"),
         (("render", "LICENSE", "out.xyz"), 1, "must end in one of .mp4"),
         (("render", "LICENSE", "LICENSE"), 1, "must end in"),
         (("render", "LICENSE", "out.mp4", "--model", "/nowhere"), 1, "no such model folder"),
