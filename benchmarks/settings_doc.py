@@ -35,6 +35,12 @@ these:
 | `solver` | *ddim* and *dpmpp-2m*, with NitroFusion | it reads a latent as one of a lower level, with new noise in each step |
 | `cache.branch` | above the model's last re-entry point | the UNet has no such layer |
 
+## Strength and paint
+
+The denoising strength leads painted looks, too, although the painter draws what it sees: from 0 to 0.5 the share of the paint
+grows (`style.amount` scales it), from 0.5 to 0.9 strokes become larger and freer and the style stronger. At 1 the scene of the
+prompt is painted as it is.
+
 ## Accepted without effect
 
 These are accepted, and act as if they were off:
