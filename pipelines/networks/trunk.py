@@ -9,7 +9,7 @@ last two convolutions have no statistics: with them the network painted white bl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -104,8 +104,8 @@ class TrunkPainter(StyleTable, ModelMixin, ConfigMixin):
         self.at_half = Conv(half_channels, half_channels)
         self.to_picture = Doubling(half_channels, 3)
         widths = [channels] * (1 + 2 * num_blocks) + [half_channels]
-        ends = [self._norm(half_channels, normalised=False), self._norm(3, parts=4, normalised=False)]
-        self.norms = nn.ModuleList([*(self._norm(width) for width in widths), *ends])
+        self.norms = nn.ModuleList(self._norm(width) for width in widths)
+        self.norms.extend([self._norm(half_channels, normalised=False), self._norm(3, parts=4, normalised=False)])
         self.styles = nn.Parameter(torch.zeros(num_styles, self.style_numbers + (TONE if toned else 0)))
         for norm in self.norms:
             self.styles.data[:, norm.start : norm.start + norm.channels] = 1.0  # type: ignore[operator]
@@ -128,6 +128,23 @@ class TrunkPainter(StyleTable, ModelMixin, ConfigMixin):
         self, picture: Tensor, style: Tensor, kept: bool = False, folded: Tensor | None = None
     ) -> tuple[Tensor, list[Tensor]]:
         """The painted picture as `forward` makes it, and what each block left, [B, channels, H/4, W/4]."""
+        found: list[Tensor] = []
+        drawn = self.norms[-1](self._drawn(picture, style, found, kept, folded), style, kept, folded)
+        return self._finished(torch.tanh(F.pixel_shuffle(drawn, 2)), style), found
+
+    def last(self, picture: Tensor, style: Tensor) -> Tensor:
+        """What the last scales and shifts are applied to, [B, 3, H, W]: a picture before it has its colours."""
+        return F.pixel_shuffle(self._drawn(picture, style, []), 2)
+
+    def ends(self, pictures: Sequence[Tensor], numbers: Tensor) -> Tensor:
+        """Means and deviations [6] of `last` over pictures, [1, 3, H, W] each, in a style [N]."""
+        drawn = torch.cat([self.last(picture, numbers[None])[0].flatten(1) for picture in pictures], 1)
+        return torch.cat([drawn.mean(1), drawn.std(1)])
+
+    def _drawn(
+        self, picture: Tensor, style: Tensor, found: list[Tensor], kept: bool = False, folded: Tensor | None = None
+    ) -> Tensor:
+        """[B, 12, H/2, W/2]; what each block left is put into `found`."""
         picture = picture.clamp(-1, 1)
         norms = iter(self.norms)
 
@@ -135,14 +152,13 @@ class TrunkPainter(StyleTable, ModelMixin, ConfigMixin):
             normed: Tensor = next(norms)(h, style, kept, folded)
             return normed
 
-        found = []
         h = F.relu(styled(self.from_picture(F.pixel_unshuffle(picture, REDUCTION))))
         for first, second in zip(self.middle[::2], self.middle[1::2], strict=True):
             h = h + styled(second(F.relu(styled(first(h)))))
             found.append(h)
         half = F.pixel_shuffle(self.to_half(h), 2) + self.from_half_picture(F.pixel_unshuffle(picture, 2))
-        half = F.relu(styled(self.at_half(F.relu(styled(half)))))
-        return self._finished(torch.tanh(F.pixel_shuffle(styled(self.to_picture(half)), 2)), style), found
+        drawn: Tensor = self.to_picture(F.relu(styled(self.at_half(F.relu(styled(half))))))
+        return drawn
 
     def fold(self, picture: Tensor, style: Tensor) -> Tensor:
         """The style [B, N] that paints without statistics as `style` paints this picture with them: γ/σ and β − γμ/σ.

@@ -24,7 +24,7 @@ from training.painter import crops, sources
 from training.painter.repaint import SIDE, middle
 
 LABEL = 14  # pixels
-TILE = 120
+TILE = 96
 LARGE = 256
 ACROSS = 3  # looks beside each other
 STRENGTHS = (0.2, 0.35, 0.5, 0.65, 0.8, 0.9)
@@ -113,7 +113,7 @@ def _grid(blocks: Sequence[Picture], across: int) -> Picture:
 
 
 def _save(picture: Picture, path: Path) -> None:
-    Image.fromarray(picture).save(path, quality=84, optimize=True)
+    Image.fromarray(picture).save(path, quality=76, optimize=True)
     print(f"{path}: {path.stat().st_size} bytes", flush=True)
 
 

@@ -40,7 +40,7 @@ class Engine:
 
     def clip(self, frames: Sequence[Picture], prompt: str, strength: float = 0.5, steps: int = 1, seed: int = 0) -> list[Picture]:
         """A session's pictures, one for each frame."""
-        settings = Settings(prompt=prompt, strength=strength, steps=steps, seed=seed)
+        settings = Settings(prompt=prompt, strength=strength, steps=steps, seed=seed).patched({"stream_batch.enabled": False})
         self.pipeline.prepare(settings)
         state, made = self.pipeline.open(settings), []
         for index, frame in enumerate(frames):

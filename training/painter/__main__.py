@@ -3,11 +3,12 @@
     python -m training painter                 all stages
     python -m training painter train --hours 2 one stage, for so long
 
-published  the published network, converted, to assets/pocket/painter
-reader     reads pictures as styles of it (HED's first convolutions, the texture of its styles), to assets/pocket/style_reader
+published  the published network, converted: the teacher, to published/ in RUNS/painter
 sources    photographs, people, paintings and clips out of packages, with a manifest
 repaint    what pocket makes of the photographs
 train      the trunk of our own
+release    the trunk with all looks, to assets/pocket/painter
+reader     reads pictures as styles of it (HED's first convolutions, the texture of its styles), to assets/pocket/style_reader
 fit        styles of public-domain paintings, to assets/pocket/styles
 judge      lattice, grain and likeness to the teacher of every look on held-out photographs, to judged.json in the run's folder
 """
@@ -24,14 +25,14 @@ import torch
 
 from pipelines.networks.painter import Painter
 from training.loop import Run
-from training.painter import crops, examples, hed, judge, losses, packages, published, reader, repaint, sources
+from training.painter import crops, examples, hed, judge, losses, packages, published, reader, release, repaint, sources
 from training.painter.lessons import SHIFTS, Class, Looks
 from training.painter.sheet import Sheets, held_out
 from training.painter.source import Source
 from training.painter.teacher import Teacher
 from training.painter.train import Config, Trainer
 
-STAGES = ("published", "reader", "sources", "repaint", "fit", "train", "judge")
+STAGES = ("published", "sources", "repaint", "train", "release", "reader", "fit", "judge")
 PAINTING_SIDE = 400  # pixels of a painting's shorter side when its strokes are measured
 ON_SHEETS = ("P009-amateur_selfie", "explore_monuments-tajMahal", "erase-kitten")
 JUDGED = (*ON_SHEETS, "skimage-astronaut", "skimage-coffee", "P010-studio_portrait")
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     stages = {"published": _published, "reader": _reader, "sources": _sources}
-    stages |= {"fit": _fit, "repaint": _repaint, "train": _train, "judge": _judge}
+    stages |= {"fit": _fit, "repaint": _repaint, "train": _train, "release": _release, "judge": _judge}
     for stage in STAGES if args.stage is None else (args.stage,):
         stages[stage](args)
 
@@ -57,7 +58,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _published(args: argparse.Namespace) -> None:
     name = published.PACKAGE.partition("==")[0]
     onnx = packages.wheel(name, args.runs / "painter/packages") / published.MEMBER
-    print(f"{args.assets}: {published.export(published.recolour(published.convert(onnx)), args.assets)} bytes")
+    print(f"{_teacher(args)}: {published.export(published.recolour(published.convert(onnx)), _teacher(args))} bytes")
+
+
+def _release(args: argparse.Namespace) -> None:
+    """The averaged weights of the run's checkpoint, with fp16 weights in diffusers' layout."""
+    trainer, sheets = _trainer(args)
+    photographs = [crops.tensor([photograph]) for photograph in sheets.photographs]
+    made = release.released(trainer.averaged(), Painter.from_pretrained(_teacher(args)).float(), photographs)
+    print(f"{args.assets}: {published.export(made, args.assets)} bytes, step {trainer.step}")
 
 
 def _reader(args: argparse.Namespace) -> None:
@@ -109,7 +118,7 @@ def _trainer(args: argparse.Namespace) -> tuple[Trainer, Sheets]:
     folder, found = args.runs / "painter/sources", _sources(args)
     chosen = sources.choose(found, "photographs", "people", held_out=False)
     paintings = sources.choose(found, "paintings", held_out=False)
-    teacher = Painter.from_pretrained(args.assets)
+    teacher = Painter.from_pretrained(_teacher(args))
     looks = Looks(published.LOOKS, published.STYLES, tuple(source.name for source in paintings))
     school = Class(
         crops.photographs(folder, chosen),
@@ -123,6 +132,11 @@ def _trainer(args: argparse.Namespace) -> tuple[Trainer, Sheets]:
     trainer = Trainer(config, school, features, [_grams(features, folder / source.path) for source in paintings], run)
     shown = [folder / source.path for name in ON_SHEETS for source in found if source.name == name]
     return trainer, Sheets(run.folder, held_out(shown), looks, Teacher(teacher, repaint.SIDE))
+
+
+def _teacher(args: argparse.Namespace) -> Path:
+    folder: Path = args.runs / "painter/published"
+    return folder
 
 
 def _folder(args: argparse.Namespace) -> Path:

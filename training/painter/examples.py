@@ -20,7 +20,6 @@ EXAMPLES = {
     "harvest-at-la-crau": "golden plain",
     "composition-viii": "geometric abstraction",
     "bal-du-moulin-de-la-galette": "dappled shade impression",
-    "ejiri-in-suruga-province": "windy woodblock",
 }
 """Painting of the manifest -> name of its style. None of them is held out."""
 

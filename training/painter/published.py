@@ -16,6 +16,7 @@ import openvino
 import torch
 
 from pipelines.networks.painter import Painter, StyledConv
+from pipelines.networks.trunk import TrunkPainter
 from pipelines.techniques.styles import with_tone
 from pipelines.values.picture_style import TONE
 
@@ -63,7 +64,7 @@ LOOKS: dict[str, dict[str, float]] = {
     "watercolour": {"14": 0.5, "8": 0.5},
     "cartoon": {"21": 0.5, "2": 0.5},
     "crayon drawing": {"16": 0.5, "8": 0.5},
-    "japanese woodblock print": {"24": 0.6, "4": 0.4},
+    "japanese woodblock print": {"24": 0.45, "4": 0.55},
     "ink drawing": {"24": 0.5, "2": 0.5},
     "engraving": {"11": 0.6, "2": 0.4},
 }
@@ -152,7 +153,7 @@ def layers(painter: Painter) -> dict[str, StyledConv]:
     return named  # type: ignore[return-value]
 
 
-def export(painter: Painter, folder: Path) -> int:
+def export(painter: Painter | TrunkPainter, folder: Path) -> int:
     """Writes config.json and fp16 weights in diffusers' layout. Returns the weights' bytes."""
     painter.half().save_pretrained(folder)
     return (folder / "diffusion_pytorch_model.safetensors").stat().st_size

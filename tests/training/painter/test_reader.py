@@ -10,9 +10,11 @@ import numpy as np
 import torch
 
 from pipelines.checkpoints.loader.parts import ModelParts
+from pipelines.checkpoints.loader.style_reading import middle
 from pipelines.checkpoints.naming import describe
+from pipelines.networks.trunk import TrunkPainter
 from tests.pipelines.engine.test_painted import LOOKS, add_painter
-from training.painter import hed, reader
+from training.painter import crops, hed, reader
 
 
 @torch.no_grad()
@@ -44,3 +46,27 @@ def test_what_a_known_style_paints_is_read_as_that_style(mini_model: Path, tmp_p
         seen = parts.style_reader(((painted + 1) * 127.5).to(torch.uint8).numpy()).numbers[:-6]
         nearest = (parts.plain_styles[:, :-6] - torch.from_numpy(seen)).norm(dim=1).argmin()
         assert nearest == row
+
+
+@torch.no_grad()
+def test_a_trunks_style_gets_the_pictures_colours(tmp_path: Path, mini_model: Path) -> None:
+    """Its last layer normalises nothing, so what it draws before its colours is measured when the reader is made."""
+    model = tmp_path / "model"
+    shutil.copytree(mini_model, model)
+    torch.manual_seed(5)
+    trunk = TrunkPainter(channels=8, num_blocks=1, half_channels=4, num_styles=3, looks={"a": {"0": 1.0}, "b": {"2": 1.0}})
+    trunk.styles.data.normal_(1.0, 0.3)
+    trunk.half().save_pretrained(model / "painter")
+    rng = np.random.default_rng(3)
+    paths = [tmp_path / f"{k}.png" for k in range(2)]
+    for path in paths:
+        cv2.imwrite(str(path), cv2.resize(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8), (400, 400)))
+    reader.export(reader.build(model, hed.Features(), paths), model / "style_reader")
+    shutil.copytree(Path("assets/pocket/calibration"), model / "calibration", dirs_exist_ok=True)
+    parts = ModelParts(describe(str(model)))
+    tinted = cv2.resize(rng.integers(40, 200, (24, 24, 3), dtype=np.uint8), (448, 448)) // np.array([1, 2, 4], np.uint8)
+    contents = [middle(crops.load(path, reader.PAINTED), reader.PAINTED) for path in parts.calibration[:3]]
+    style = torch.from_numpy(parts.style_reader(tinted).numbers)[None]
+    painted = torch.cat([parts.painter.float()(content, style)[0].flatten(1) for content in contents], 1)
+    means = ((painted + 1) * 127.5).mean(1).numpy()
+    assert np.abs(means - tinted.mean((0, 1))).max() < 20
