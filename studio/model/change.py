@@ -185,6 +185,14 @@ def client_error(error: Exception, changes: Mapping[str, object]) -> ProtocolErr
     return _bad(f"the pipeline cannot be built ({type(error).__name__}); the present one stays", requested)
 
 
+def drop_tracebacks(error: BaseException | None) -> None:
+    """Of an error that has been logged, and of its causes. Their frames hold pipelines, which would stay in memory for as long
+    as a log record or the Future of the change keeps the error."""
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
+
+
 def facts(pipeline: StreamPipeline) -> dict[str, Any]:
     """`spec` and `model` of a welcome."""
     info = pipeline.info

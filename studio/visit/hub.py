@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from pipelines import FIELDS, REGISTRY, PictureStyle, RillError, Settings, StreamSpec
 from studio.model.build_process import BuildProcess
-from studio.model.change import build, choices, client_error, facts, fitted_settings, merged_spec
+from studio.model.change import build, choices, client_error, drop_tracebacks, facts, fitted_settings, merged_spec
 from studio.model.fitter import Fitter
 from studio.model.fleet import Fleet, OnSwapped
 from studio.model.jobs import LostFrames
@@ -291,8 +291,8 @@ class Hub:
         log.info("the pipeline changes to %s", spec)
         wishes = [seat.session.settings for seat in self.seats.present()] or [self.config.opening]
         try:
-            specs, running = self.config.each(spec), self.fleet.pipelines()
-            in_place = await asyncio.wrap_future(self._changer.submit(lora_changes.planned, running, specs))
+            specs = self.config.each(spec)
+            in_place = await asyncio.wrap_future(self._changer.submit(lora_changes.planned, self.fleet.pipelines(), specs))
             if in_place is not None:
                 await lora_changes.alter(self.fleet, in_place, self._announced({}, requester, request))
                 changed()
@@ -308,6 +308,7 @@ class Hub:
         except Exception as error:  # out of memory, a broken file, a compiler's error: the present pipeline stays
             log.error("the pipeline cannot be changed: %s", error, exc_info=not isinstance(error, RillError))
             failure = client_error(error, changes)
+            drop_tracebacks(error)
         from pipelines import release_memory  # torch is imported by now
 
         with contextlib.suppress(RuntimeError):  # the server is stopping
