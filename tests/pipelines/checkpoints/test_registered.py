@@ -28,19 +28,20 @@ RANK = 2
 
 @dataclass(frozen=True)
 class Plan:
-    """Timesteps at strength 0.6, with two steps where the model makes two; how an output is read; what the network is
-    network_timestep."""
+    """Timesteps at strength 0.6, with two steps where the model makes two; how an output is read; the timestep that the network
+    gets; the setting `steps`, if fewer are made at this strength."""
 
     timesteps: tuple[int, ...] = (599, 300)
     clean: by_hand.Clean = epsilon
     network_timestep: Callable[[int], int] = lambda t: t
+    steps: int | None = None
 
 
 PLANS = {
     **dict.fromkeys(("sd-turbo", "sdxl-turbo", "sd15-lcm", "lcm-dreamshaper-v7", "hyper-sd15", "hyper-sdxl"), Plan()),
     "sdxs-512": Plan((999,)),
     "sdxl-lightning-1step": Plan((999,), sample),
-    "sdxl-lightning-2step": Plan((999, 499)),
+    "sdxl-lightning-2step": Plan((499,), steps=2),  # as diffusers' img2img pipeline: of two steps, int(2 · 0.6)
     "sdxl-lightning-4step": Plan((499, 249)),
     "sdxl-lightning-4step-lora": Plan((499, 249)),
     "hyper-sdxl-1step": Plan((800,)),
@@ -119,7 +120,7 @@ def test_a_registered_model_draws_what_diffusers_parts_draw(name: str, tmp_path:
     info = describe(requested)
     found = save(info, tmp_path)
     monkeypatch.setattr(model_files, "locate", lambda place, offline: found[place])
-    settings = BASE.patched({"steps": len(PLANS[name].timesteps)})
+    settings = BASE.patched({"steps": PLANS[name].steps or len(PLANS[name].timesteps)})
     pipeline = load(StreamSpec(requested, SIZE, SIZE, "eager", "float32"))
     assert pipeline.info == info
     source = frames(3)

@@ -102,9 +102,9 @@ def negative_rows(pipeline: StreamPipeline, frames: list[tuple[Pixels, Settings]
     taken: list[int] = []
     original = pipeline.graphs.run
 
-    def counted(part: str, inputs: tuple[Tensor, ...], branch: int | None = None) -> tuple[Tensor, ...]:
+    def counted(part: str, inputs: tuple[Tensor, ...], branch: int | None = None, chunks: int = 1) -> tuple[Tensor, ...]:
         taken[-1] += inputs[0].shape[0] if part == "full" else 0
-        return original(part, inputs, branch)
+        return original(part, inputs, branch, chunks)
 
     monkeypatch.setattr(pipeline.graphs, "run", counted)
     state = pipeline.open(frames[0][1])
