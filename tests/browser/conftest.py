@@ -90,19 +90,31 @@ def desktop(studio: Studio, clips: Callable[[str], Path]) -> Iterator[webdriver.
 
 
 @pytest.fixture(scope="package")
-def visitor(studio: Studio, clips: Callable[[str], Path]) -> Iterator[webdriver.Chrome]:
-    """Another person's browser, for tests with two; its camera is the red clip."""
+def second_browser(studio: Studio, clips: Callable[[str], Path]) -> Iterator[webdriver.Chrome]:
     driver = chrome.start(*chrome.camera(clips("red")), size=(800, 700))
     yield driver
     driver.quit()
 
 
+@pytest.fixture
+def visitor(second_browser: webdriver.Chrome) -> Iterator[webdriver.Chrome]:
+    """Another person's browser, for tests with two; its camera is the red clip. It leaves its page after the test."""
+    yield second_browser
+    second_browser.get("about:blank")
+
+
 @pytest.fixture(scope="package")
-def phone(studio: Studio) -> Iterator[webdriver.Chrome]:
-    """A phone of 360 × 780."""
+def phone_browser(studio: Studio) -> Iterator[webdriver.Chrome]:
     driver = chrome.start(size=(360, 780), phone=True)
     yield driver
     driver.quit()
+
+
+@pytest.fixture
+def phone(phone_browser: webdriver.Chrome) -> Iterator[webdriver.Chrome]:
+    """A phone of 360 × 780. It leaves its page after the test."""
+    yield phone_browser
+    phone_browser.get("about:blank")
 
 
 @pytest.fixture
@@ -112,11 +124,13 @@ def address(studio: Studio) -> str:
 
 
 @pytest.fixture
-def page(address: str, desktop: webdriver.Chrome) -> Iterator[Page]:
-    """The page, live on its sample clip or camera; afterwards the console must be clean."""
+def page(address: str, studio: Studio, desktop: webdriver.Chrome) -> Iterator[Page]:
+    """The page of the only visitor, live on its sample clip or camera; afterwards the console must be clean."""
     desktop.get("about:blank")
+    opened = Page(desktop, address)
+    opened.wait("a studio that the tests before have left", lambda: studio.hub.seats.connected == 0)
     desktop.get_log("browser")
-    opened = Page(desktop, address).open().live()
+    opened.open().live()
     yield opened
     assert opened.problems() == []
 

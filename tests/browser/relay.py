@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+from collections.abc import Iterator
 
 
 class Relay:
@@ -52,6 +53,17 @@ class Relay:
             for end in ends:
                 with contextlib.suppress(OSError):  # it may be gone already
                     end.shutdown(socket.SHUT_RDWR)
+
+    @contextlib.contextmanager
+    def away(self) -> Iterator[None]:
+        """Nothing answers at this port meanwhile. Fails if no open connection goes through the relay."""
+        with self._lock:
+            assert any(browser.fileno() >= 0 for browser, _ in self._pairs), "the page was not opened at relayed_url"
+        self.close()
+        try:
+            yield
+        finally:
+            self.reopen()
 
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)  # wakes the accept

@@ -36,7 +36,6 @@ def test_fits_a_phone(studio: Studio, phone: webdriver.Chrome, theme: str) -> No
     prompt = page.box("#rill-prompt")
     assert canvas["y"] + canvas["height"] <= prompt["y"], "the order of use: picture, prompt"
     assert page.problems() == []
-    phone.get("about:blank")
 
 
 def test_everything_has_a_name_and_a_visible_focus(page: Page, desktop: webdriver.Chrome) -> None:

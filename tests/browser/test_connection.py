@@ -82,12 +82,9 @@ def test_turns_change_while_others_wait(desktop: webdriver.Chrome, visitor: webd
 
 def test_an_absent_server_and_a_refusing_one_are_distinguished(page: Page, studio: Studio) -> None:
     """The same broken handshake, two causes: the page checks /healthz before it shows one."""
-    studio.relay.close()
-    try:
+    with studio.relay.away():
         page.wait("words", lambda: "does not answer" in page.status() or "was lost" in page.status())
         page.wait("the words about the server", lambda: "does not answer" in page.status())
-    finally:
-        studio.relay.reopen()
     page.js("rill.connection.url = rill.connection.url.replace('/stream', '/refused'); rill.connection.connect()")
     page.wait("words about the origin", lambda: "refuses a page from" in page.status())
     assert "--trusted-proxy" in page.status()

@@ -72,14 +72,11 @@ def test_the_first_load_is_small_and_the_rest_comes_with_its_use(studio: Studio,
 
 
 def test_what_cannot_be_fetched_is_said_and_works_later(studio: Studio, desktop: webdriver.Chrome) -> None:
-    page = Page(desktop, studio.url).open().live()
-    try:
-        studio.relay.close()
+    page = Page(desktop, studio.relayed_url).open().live()
+    with studio.relay.away():
         desktop.find_element(By.CSS_SELECTOR, ".rill-toggle").click()
         page.wait("the words", lambda: "could not be loaded" in page.notice())
         assert page.js("return document.body.dataset.engine") is None
-    finally:
-        studio.relay.reopen()
     page.wait("the connection", lambda: page.js("return rill.link.state") == "live")
     desktop.find_element(By.CSS_SELECTOR, ".rill-toggle").click()
     page.wait("the drawer", lambda: page.js("return document.activeElement.closest('#rill-engine') !== null"))
