@@ -14,9 +14,6 @@ from torch import Tensor, nn
 
 from kernels.pixels import enter, enter_reference, leave, leave_reference
 
-BLURS = ((3, 2), (5, 2), (9, 2))
-"""Of each level of softness: side of a box in pixels, and how often it is applied. Standard deviations of 1.2, 2.3 and 4.3."""
-
 
 class _Pixels(nn.Module):
     """Base of both directions. upcast: the autoencoder overflows in float16, so a float16 backend must compute it in float32.
@@ -89,17 +86,31 @@ class DecodePixels(_Pixels):
 
 
 def softened(x: Tensor, softness: Tensor) -> Tensor:
-    """Pictures [B, 3, H, W] at a level of blur [B]: 0 is sharp, each level up to len(BLURS) is wider, with steps between them.
+    """Pictures [B, 3, H, W], sides multiples of 4, at a level of blur [B]: 0 is sharp; 1, 2 and 3 have standard deviations of
+    1.2, 2.7 and 4.8 pixels, with steps between them.
 
-    Boxes one after the other are nearly a Gaussian, and they have no grid. Borders count what is there.
+    A pyramid (Burt and Adelson 1983) with filters wide enough that halving leaves hardly a grid: a fifth of the time of boxes at
+    full size.
     """
-    found, level = x, x
-    for k, (side, times) in enumerate(BLURS):
-        for _ in range(times):
-            level = F.avg_pool2d(level, side, 1, side // 2, count_include_pad=False)
-        share = (softness - k).clamp(0.0, 1.0)
-        found = torch.lerp(found, level, share.reshape(-1, 1, 1, 1))
-    return found
+    one, two, three = ((softness - level).clamp(0.0, 1.0).reshape(-1, 1, 1, 1) for level in range(3))
+    half = _filtered(x, (1.0, 3.0, 3.0, 1.0), 2)
+    quarter = _filtered(half, (1.0, 3.0, 3.0, 1.0), 2)
+    quarter = torch.lerp(quarter, _filtered(quarter, (1.0, 4.0, 6.0, 4.0, 1.0), 1), three)
+    half = torch.lerp(half, _doubled(quarter), two)
+    return torch.lerp(x, _doubled(half), one)
+
+
+def _filtered(x: Tensor, taps: tuple[float, ...], stride: int) -> Tensor:
+    """Across and down by the same taps; borders continue."""
+    row = torch.tensor(taps, dtype=x.dtype, device=x.device) / sum(taps)
+    channels, side = x.shape[1], len(taps)
+    kernel = (row[:, None] * row).expand(channels, 1, side, side)
+    edge = (side - 1) // 2
+    return F.conv2d(F.pad(x, (edge,) * 4, mode="replicate"), kernel, stride=stride, groups=channels)
+
+
+def _doubled(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
 class PaintPixels(DecodePixels):

@@ -23,7 +23,7 @@ FARTHEST = 0.5
 """How far a style moves away from the mean at FREEST, as a share of its distance."""
 
 LEVELS = 3
-"""Levels of blur beside the sharp picture (`pipelines/networks/pixels.py` has their widths)."""
+"""Levels of blur beside the sharp picture (`pipelines.networks.pixels.softened` has their widths)."""
 
 
 def amount(strength: float) -> float:

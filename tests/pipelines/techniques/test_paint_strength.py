@@ -4,8 +4,9 @@ from itertools import pairwise
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from pipelines.networks.pixels import BLURS, softened
+from pipelines.networks.pixels import softened
 from pipelines.techniques import paint_strength
 from pipelines.techniques.paint_strength import FREEST, FULL, LEVELS
 
@@ -14,7 +15,7 @@ def test_paint_grows_up_to_full_and_blur_beyond() -> None:
     strengths = [0.0, 0.2, 0.35, FULL, 0.65, 0.8, FREEST]
     assert [paint_strength.amount(s) for s in strengths] == pytest.approx([0, 0.4, 0.7, 1, 1, 1, 1])
     softness = [paint_strength.softness(s) for s in strengths]
-    assert softness[:4] == [0, 0, 0, 0] and all(a < b for a, b in pairwise(softness[3:])) and softness[-1] == LEVELS == len(BLURS)
+    assert softness[:4] == [0, 0, 0, 0] and all(a < b for a, b in pairwise(softness[3:])) and softness[-1] == LEVELS
 
 
 def test_a_prompt_alone_is_painted_as_it_is_and_the_way_there_has_no_jump() -> None:
@@ -34,16 +35,16 @@ def test_a_style_moves_away_from_the_mean_beyond_full_and_keeps_its_tone() -> No
 
 
 def test_softening_widens_a_point_level_by_level_and_keeps_its_light() -> None:
-    x = torch.zeros(1, 3, 65, 65)
+    x = torch.zeros(1, 3, 64, 64)
     x[..., 32, 32] = 1.0
-    across = (torch.arange(65.0) - 32).square()
+    across = (torch.arange(64.0) - 32).square()
     spreads = []
     for level in (0.0, 0.5, 1.0, 1.5, 2.0, 3.0):
         found = softened(x, torch.tensor([level]))[0, 0]
         assert float(found.sum()) == pytest.approx(1.0, abs=1e-4)
         spreads.append(float((found.sum(0) * across).sum()) ** 0.5)
     assert spreads[0] == 0.0 and all(a < b for a, b in pairwise(spreads))
-    assert spreads[2::2] == pytest.approx([1.155, 2.309], abs=0.01) and spreads[-1] == pytest.approx(4.32, abs=0.01)
+    assert [spreads[2], *spreads[4:]] == pytest.approx([1.225, 2.739, 4.848], abs=0.01)
 
 
 def test_each_row_has_its_own_softness_and_a_flat_picture_stays_flat() -> None:
@@ -55,8 +56,9 @@ def test_each_row_has_its_own_softness_and_a_flat_picture_stays_flat() -> None:
     torch.testing.assert_close(softened(flat, torch.tensor([3.0])), flat)
 
 
-def test_softening_has_no_grid() -> None:
-    """A picture moved by a pixel is softened to the same picture, moved."""
-    x = torch.rand(1, 3, 80, 80)
-    found, moved = softened(x, torch.tensor([3.0])), softened(x.roll(1, 3), torch.tensor([3.0]))
-    torch.testing.assert_close(found.roll(1, 3)[..., 30:50, 30:50], moved[..., 30:50, 30:50])
+def test_softening_has_hardly_a_grid() -> None:
+    """A picture moved by a pixel is softened to the same picture, moved: but for some of what is as fine as a pixel."""
+    x = F.avg_pool2d(torch.rand(1, 3, 96, 96, generator=torch.Generator().manual_seed(0)), 3, 1, 1)
+    for level, share in ((1.0, 0.07), (2.0, 0.04), (3.0, 0.01)):
+        found, moved = softened(x, torch.tensor([level])), softened(x.roll(1, 3), torch.tensor([level]))
+        assert (found.roll(1, 3) - moved)[..., 36:60, 36:60].abs().mean() < share * x.std()
