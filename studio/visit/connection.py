@@ -9,17 +9,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable
 from concurrent.futures import Future
 from typing import Any
 
 from pipelines import FIELDS, RillError, Settings, SettingsError
 from studio.model.change import fitted_settings
-from studio.model.prompt_loras import PromptLoras
 from studio.stream.mailbox import Mailbox
 from studio.stream.stream import Stream
 from studio.visit.hub import Hub
 from studio.visit.seats import Seat, SeatError
+from studio.visit.spec_changes import SpecChanges
 from studio.visit.visitor import Visitor
 from studio.wire.limits import TokenBucket
 from studio.wire.protocol import (
@@ -69,8 +69,6 @@ class Connection:
         self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._bye = self._turn_announced = self._has_token = False
         self._receiving: asyncio.Future[str | bytes] | None = None
-        self._following: asyncio.Task[None] | None = None
-        self._prompt_loras = PromptLoras()
 
     async def run(self) -> None:
         """The whole life of the connection. Returns when it is closed."""
@@ -225,8 +223,9 @@ class Connection:
     async def _serve(self, seat: Seat, stream: Stream) -> None:
         self._frame_at = self._message_at = self._hub.clock()
         mailbox = stream.outbound.mailbox
+        changes = SpecChanges(self._hub, stream, mailbox, self._has_token)
         tasks = [
-            asyncio.ensure_future(self._read(stream, mailbox)),
+            asyncio.ensure_future(self._read(stream, mailbox, changes)),
             asyncio.ensure_future(stream.outbound.deliver(mailbox, self._socket)),
             asyncio.ensure_future(self._watch(stream, mailbox)),
         ]
@@ -235,11 +234,10 @@ class Connection:
             for ended in done:
                 ended.result()
         finally:
-            if self._following is not None:
-                tasks.append(self._following)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await changes.close()
             if not self._end.cancel():
                 self._end.exception()  # seen, if it came too late to matter
             self._leave(seat, stream)
@@ -256,9 +254,9 @@ class Connection:
         stream.export_counts()
         log.info("session %s: %s", seat.session.name, "ended" if self._bye else "left")
 
-    async def _read(self, stream: Stream, mailbox: Mailbox) -> None:
+    async def _read(self, stream: Stream, mailbox: Mailbox, changes: SpecChanges) -> None:
         clock, metrics = self._hub.clock, self._hub.metrics.bytes.labels("in")
-        await self._add_loras(stream, mailbox)
+        await self._add_loras(mailbox, changes)
         while not self._bye:
             # A message that came while the client waited for its seat is read first.
             message = await (self._socket.receive() if self._receiving is None else self._receiving)
@@ -280,7 +278,7 @@ class Connection:
                     self._frame_at = now
                     stream.inbound.receive_frame(message, now)
                 else:
-                    await self._handle_text(stream, mailbox, message)
+                    await self._handle_text(stream, mailbox, changes, message)
             except ProtocolError as error:
                 await self._report(mailbox, error)
 
@@ -294,16 +292,16 @@ class Connection:
         if code != "model_error" and not self._errors.take(1, self._hub.clock()):
             self._stop(Refusal("bad_message", "too many errors"))
 
-    async def _handle_text(self, stream: Stream, mailbox: Mailbox, text: str) -> None:
+    async def _handle_text(self, stream: Stream, mailbox: Mailbox, changes: SpecChanges, text: str) -> None:
         session = stream.session
         match parse_text(text):
             case Patch(patch, request):
                 session.settings = self._patched(session.settings, patch, request)
                 self._hub.prepare(session.settings, session.name)
                 await mailbox.post_blocking(pack_text("settings", **self._hub.standing(session), request=request))
-                await self._add_loras(stream, mailbox)
-            case SpecChange(changes, request):
-                self._change(stream, mailbox, changes, request)
+                await self._add_loras(mailbox, changes)
+            case SpecChange(wanted, request):
+                changes.begin(wanted, request)
             case Pause(paused):
                 session.pause(paused)
                 await mailbox.post_blocking(pack_text("pause", paused=paused))
@@ -340,38 +338,11 @@ class Connection:
             raise ProtocolError(str(error), code="bad_settings", field=error.field, request=request) from error
         return changed
 
-    async def _add_loras(self, stream: Stream, mailbox: Mailbox) -> None:
-        """Begin to change the spec's LoRAs to those that the prompts name, where they differ; report if that is refused."""
-        present, files = self._hub.spec().loras, self._hub.config.changes.loras
+    async def _add_loras(self, mailbox: Mailbox, changes: SpecChanges) -> None:
         try:
-            if (wanted := self._prompt_loras.wanted(present, stream.session.settings, files)) is not None:
-                self._change(stream, mailbox, {"loras": wanted}, None)
+            changes.begin_loras()
         except ProtocolError as error:
             await self._report(mailbox, error)
-
-    def _change(self, stream: Stream, mailbox: Mailbox, changes: Mapping[str, object], request: int | None) -> None:
-        """Begin a change of the spec, and report on it while this connection lasts. The change does not depend on it."""
-        try:
-            work = self._hub.change(changes, stream.session.name, self._has_token, request)
-        except ProtocolError as error:
-            error.request = request
-            raise
-        self._following = asyncio.create_task(self._follow(mailbox, work, request))
-
-    async def _follow(self, mailbox: Mailbox, work: asyncio.Task[ProtocolError | None], request: int | None) -> None:
-        """Report once a second that the change is in progress, and why it failed if it does. Its success is sent to every
-        client."""
-        since = self._hub.clock()
-        while not work.done():
-            elapsed = round(self._hub.clock() - since, 1)
-            mailbox.post_or_drop(
-                pack_text("building", message="the new pipeline is being built", elapsed_s=elapsed, request=request)
-            )
-            await asyncio.wait([work], timeout=1.0)
-        error = None if work.cancelled() else work.result()
-        if error is not None:
-            self._hub.metrics.errors.labels(error.code).inc()
-            await mailbox.post_blocking(error_text(error.code, error.message, field=error.field, request=request))
 
     def _keep_turn(self, stream: Stream, mailbox: Mailbox, now: float) -> None:
         """While others wait a turn has an end: announce it, and end the connection when it has come."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines import Frame, Settings, StreamSpec
+from pipelines import Frame, ModelError, Settings, StreamSpec
 from studio.model.jobs import Job, JobResult
 from studio.model.owner import Owner
 from studio.model.scheduler import Policy
@@ -232,3 +232,25 @@ def test_jobs_after_the_end_are_given_back() -> None:
     harness.owner.close()
     job = harness.offer("a", 1)
     assert job is not None and harness.back.empty()
+
+
+def test_states_are_new_after_a_change_and_stay_after_a_failure(harness: OwnerHarness) -> None:
+    harness.offer("a", 1)
+    harness.results(1)
+    (state,) = harness.pipeline.opened
+    lost: list[Any] = []
+
+    def failing(pipeline: object) -> None:
+        raise ModelError("broken")
+
+    with pytest.raises(ModelError, match="broken"):
+        harness.owner.alter(failing, lost.append).result(10)
+    harness.offer("a", 2)
+    harness.results(1)
+    assert harness.pipeline.opened == [state] and state.steps == 2 and lost == []
+    given: list[object] = []
+    harness.owner.alter(given.append, lost.append).result(10)
+    harness.offer("a", 3)
+    harness.results(1)
+    assert given == [harness.pipeline] and len(harness.pipeline.opened) == 2 and lost == [{}]
+    assert not harness.pipeline.closed and harness.owner.loaded.result() is harness.pipeline

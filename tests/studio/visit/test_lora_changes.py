@@ -16,7 +16,6 @@ from studio.model.fleet import Fleet
 from studio.visit import lora_changes
 from tests.studio.fake import FakePipeline
 from tests.studio.harness import GREY, TOKEN, joined
-from tests.studio.model.owner_harness import OwnerHarness
 from tests.studio.visit.spec_changes import change, serving_factory
 
 INK = LoraUse("ink.safetensors", 0.5)
@@ -34,16 +33,6 @@ class Adapted(FakePipeline):
             raise ModelError("ink.safetensors: is too strong")
         back, self.spec = self.spec, change
         return back
-
-
-@pytest.fixture
-def harness() -> Iterator[OwnerHarness]:
-    made = OwnerHarness()
-    made.owner.start()
-    made.owner.loaded.result(10)
-    yield made
-    made.pipeline.hold.set()
-    made.owner.close()
 
 
 @pytest.fixture
@@ -89,28 +78,6 @@ def test_one_pipeline_that_needs_new_graphs_or_is_not_loaded_means_a_new_pipelin
     assert lora_changes.planned(some, specs) is None
     assert lora_changes.planned(some[:1], specs) is None
     assert lora_changes.planned(some[:1], specs[:1]) == specs[:1]
-
-
-def test_states_are_new_after_a_change_and_stay_after_a_failure(harness: OwnerHarness) -> None:
-    harness.offer("a", 1)
-    harness.results(1)
-    (state,) = harness.pipeline.opened
-    lost: list[Any] = []
-
-    def failing(pipeline: object) -> None:
-        raise ModelError("broken")
-
-    with pytest.raises(ModelError, match="broken"):
-        harness.owner.alter(failing, lost.append).result(10)
-    harness.offer("a", 2)
-    harness.results(1)
-    assert harness.pipeline.opened == [state] and state.steps == 2 and lost == []
-    given: list[object] = []
-    harness.owner.alter(given.append, lost.append).result(10)
-    harness.offer("a", 3)
-    harness.results(1)
-    assert given == [harness.pipeline] and len(harness.pipeline.opened) == 2 and lost == [{}]
-    assert not harness.pipeline.closed and harness.owner.loaded.result() is harness.pipeline
 
 
 async def test_a_change_of_loras_builds_nothing_and_all_sessions_get_the_spec(tmp_path: Path) -> None:
