@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -45,15 +46,16 @@ def fleet() -> Iterator[Fleet]:
     made.close()
 
 
-async def test_all_devices_change_and_every_session_hears_of_it(fleet: Fleet) -> None:
+async def test_all_devices_change_and_the_change_reaches_every_session(fleet: Fleet) -> None:
     for name in "ab":
         fleet.assign(name)
-    told: list[str] = []
+    reached: queue.Queue[str] = queue.Queue()
     specs = [replace(pipeline.spec, loras=(INK,)) for pipeline in fleet.pipelines()]
     changes = lora_changes.planned(fleet.pipelines(), specs)
     assert changes is not None
-    await lora_changes.alter(fleet, changes, lambda sessions, lost: told.extend(sessions))
-    assert [pipeline.spec.loras for pipeline in fleet.pipelines()] == [(INK,)] * 2 and sorted(told) == ["a", "b"]
+    await lora_changes.alter(fleet, changes, lambda sessions, lost: [reached.put(session) for session in sessions])
+    assert [pipeline.spec.loras for pipeline in fleet.pipelines()] == [(INK,)] * 2
+    assert sorted(reached.get(timeout=60) for _ in range(2)) == ["a", "b"]  # each device's thread reports after its change
 
 
 async def test_where_one_device_fails_the_others_go_back(fleet: Fleet) -> None:
