@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cached_property, partial
+from collections.abc import Callable
+from functools import cached_property, lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from pipelines.checkpoints.loader.embeddings import Embedding
 from pipelines.checkpoints.loader.parts import ModelParts
 from pipelines.checkpoints.loader.text import Encode, combined, unpacked
 from pipelines.graphs.backends.base import Backend
+from pipelines.techniques.conditioning import CACHED_PROMPTS
 from pipelines.techniques.prompt_syntax import Weighted
 
 
@@ -39,10 +41,12 @@ class Texts:
         return self._parts.embeddings.named(" ".join(text for text, _ in parsed.fragments))
 
     @cached_property
-    def _divider(self) -> Divider:
+    def _divider(self) -> Callable[[Weighted], Length]:
+        """Remembers the latest prompts: a change of any setting looks at those of all sessions, in the server's event loop."""
         parts = self._parts
         limit = 1 if parts.has_words else MAX_CHUNKS
-        return Divider(self._tokenizers[parts.text_parts[0]], parts.embedding_shape[0], parts.embeddings, limit)
+        divider = Divider(self._tokenizers[parts.text_parts[0]], parts.embedding_shape[0], parts.embeddings, limit)
+        return lru_cache(CACHED_PROMPTS)(divider)
 
     @cached_property
     def _names(self) -> dict[str, str]:

@@ -28,6 +28,12 @@ def parts_of(model: Path | str) -> ModelParts:
     return ModelParts(describe(str(model)))
 
 
+def test_a_prompt_is_divided_once(model: Path) -> None:
+    made = Texts(parts_of(model), EagerBackend(torch.device("cpu"), torch.bfloat16))
+    for prompt in PROMPTS:
+        assert made.length(prompt) is made.length(prompt)
+
+
 def test_graphs_give_the_text_that_torch_gives(model: Path, tmp_path: Path) -> None:
     parts = parts_of(model)
     made = Texts(parts, OpenVinoBackend("bfloat16", tmp_path))
