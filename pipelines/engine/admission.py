@@ -45,7 +45,7 @@ def admit(
         start,
         levels.schedule.timesteps(strength, settings.steps, solver),
         solver=solver,
-        strength=strength,
+        strength=1.0 if latent is None else strength,
         anchor=start,
         thumb=state.previous_thumb,
         inputs_version=state.inputs_version,

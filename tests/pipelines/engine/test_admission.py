@@ -54,6 +54,7 @@ def test_with_variety_a_prompt_alone_starts_from_the_smooth_latent_of_its_seed()
     a, s = LEVELS.schedule.signal[item.timestep], LEVELS.schedule.sigma[item.timestep]
     torch.testing.assert_close(item.x, a * variety.smooth(5, SHAPE) + s * state.noise.level(0))
     assert item.source is item.anchor is None, "it is no source picture"
+    assert item.strength == 1.0, "paint follows the source, and there is none"
     plain, varied = admitted(session(), {}), admitted(session(), {"noise.variety": 1.0})
     assert torch.equal(plain.x, varied.x), "with a picture it has no effect"
 
