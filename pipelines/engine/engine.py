@@ -111,7 +111,8 @@ class StreamPipeline:
     def open(self, settings: Settings) -> StreamState:
         """A fresh session. Cheap; raises SettingsError."""
         self.check(settings)
-        return StreamState(SessionNoise(settings.seed, self.graphs.latent_shape, self.transfer.to_device))
+        noise = SessionNoise(settings.seed, self.graphs.latent_shape, self.transfer.to_device)
+        return StreamState(noise, self.graphs.parts.beside == "mask")
 
     def understood(self, settings: Settings, names: StyleNames = StyleNames()) -> Understanding:  # noqa: B008 - immutable
         """How the prompts of these settings are read, and where they are cut. names: styles that they may name. Any thread; takes

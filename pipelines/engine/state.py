@@ -44,13 +44,14 @@ class FeatureEntry:
 class StreamState:
     """One session's memory between steps. Made by `StreamPipeline.open`; opaque to everyone but the engine.
 
-    previous_x0: the last finished latent, for the warm start. mask: the painted strength map [1, h, w]; repainted: its pixels
-    for an inpainting model, uint8 [H, W]. inputs_version: number
-    of changes of mask, picture prompts and names. seen, seen_b: the picture prompts. names: styles that prompts may name.
+    inpaints: whether the model draws painted pixels anew. previous_x0: the last finished latent, for the warm start. mask: the
+    painted strength map [1, h, w]; repainted: its pixels, uint8 [H, W], for a model that inpaints. inputs_version: number of
+    changes of mask, picture prompts and names. seen, seen_b: the picture prompts. names: styles that prompts may name.
     residuals: of the negative rows, by level. turn: the `Turn` that goes on in a later step.
     """
 
     noise: SessionNoise
+    inpaints: bool = False
     ring: Ring = field(default_factory=Ring)
     previous_x0: Tensor | None = None
     previous_thumb: Thumb | None = None
@@ -84,7 +85,7 @@ class StreamState:
         height, width = self.noise.shape[1:]
         self.mask = None if mask is None else strength_map.from_mask(mask, height, width)[0]
         self.repainted = None
-        if mask is not None:
+        if mask is not None and self.inpaints:
             self.repainted = strength_map.repainted(mask, SPATIAL_FACTOR * height, SPATIAL_FACTOR * width)
         self.inputs_version += 1  # ends what was remembered under the old map
 
@@ -112,6 +113,7 @@ class StreamState:
         """An independent state that will treat the next frame as this one would, for the unaccelerated reference."""
         return StreamState(
             self.noise.copy(),
+            self.inpaints,
             previous_x0=self.previous_x0,
             previous_thumb=self.previous_thumb,
             mask=self.mask,

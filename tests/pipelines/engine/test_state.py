@@ -24,6 +24,18 @@ def test_a_mask_becomes_a_map_of_the_latents_size(state: StreamState) -> None:
     assert state.mask is None
 
 
+def test_only_for_a_model_that_inpaints_a_mask_has_pixels() -> None:
+    mask = np.zeros((32, 64), np.uint8)
+    mask[:, 32:] = 255
+    for inpaints in (False, True):
+        state = StreamState(SessionNoise(0, (4, 8, 8)), inpaints)
+        for one in (state, state.shadow()):
+            one.set_mask(mask)
+            assert one.mask is not None and (one.repainted is not None) == inpaints
+            if one.repainted is not None:
+                assert torch.equal(one.repainted[0], torch.tensor([0] * 32 + [1] * 32, dtype=torch.uint8))
+
+
 @pytest.mark.parametrize("mask", [np.zeros((4, 4), np.float32), np.zeros(4, np.uint8), np.zeros((0, 3), np.uint8)])
 def test_a_mask_of_another_kind_is_refused_and_the_old_one_stays(state: StreamState, mask: np.ndarray) -> None:
     state.set_mask(np.full((8, 8), 255, np.uint8))
