@@ -104,7 +104,7 @@ class Levels:
         for steps in groups.values():
             x0, x = self._pass(steps)
             for place, step in enumerate(steps):
-                self._finish(step, x0[place], x[place] if x is not None and step.fused else None)
+                self._finish(step, x0[place], None if x is None else x[place])
 
     def _step(self, outputs: FrameOutputs) -> Step:
         frame, settings = outputs.frame, outputs.settings
