@@ -26,9 +26,7 @@ class WeightedTexts:
 
     def __init__(self, encoders: dict[str, tuple[Any, Any]], pools: bool, embeddings: Embeddings) -> None:
         self._encoders, self._pools, self._embeddings = encoders, pools, embeddings
-        for one in embeddings.known:
-            if one.problem is None:
-                _install(one, encoders)
+        _install([one for one in embeddings.known if one.problem is None], encoders)
         self._providers: dict[int | None, list[Any]] = {}
 
     def forget(self) -> None:
@@ -98,18 +96,21 @@ def _provider_class(skip: int, pools: bool) -> Callable[..., Any]:
     return Skipping
 
 
-def _install(one: Embedding, encoders: dict[str, tuple[Any, Any]]) -> None:
-    """Gives tokenizers the tokens of an embedding, and encoders its vectors."""
+def _install(known: Sequence[Embedding], encoders: dict[str, tuple[Any, Any]]) -> None:
+    """Gives tokenizers the tokens of the embeddings, and encoders their vectors: all together, since each resizing copies every
+    vector of an encoder. Of embeddings with the same name the first counts, as in `Embeddings`."""
     from transformers import AddedToken
 
-    assert one.weights is not None
-    tensors = networks.read(one.weights)
-    for part, (tokenizer, encoder) in encoders.items():
-        vectors = tensors[one.tensors[part]].float()
-        if not vectors.isfinite().all():
-            raise ModelError(f"{one.words[0]}: has numbers that are not finite")
-        tokenizer.add_tokens([AddedToken(token, normalized=False) for token in one.tokens()])
-        places = tokenizer.convert_tokens_to_ids(list(one.tokens()))
+    read = [(one, networks.read(one.weights)) for one in known if one.weights is not None]
+    for part, (tokenizer, encoder) in encoders.items() if read else ():
+        vectors: dict[str, Tensor] = {}
+        for one, tensors in reversed(read):
+            rows = tensors[one.tensors[part]].float().reshape(one.count, -1)
+            if not rows.isfinite().all():
+                raise ModelError(f"{one.words[0]}: has numbers that are not finite")
+            vectors |= zip(one.tokens(), rows, strict=True)
+        tokenizer.add_tokens([AddedToken(token, normalized=False) for token in vectors])
+        places = tokenizer.convert_tokens_to_ids(list(vectors))
         if max(places) >= encoder.get_input_embeddings().num_embeddings:
             encoder.resize_token_embeddings(max(places) + 1, mean_resizing=False)
-        encoder.get_input_embeddings().weight.data[places] = vectors.reshape(one.count, -1)
+        encoder.get_input_embeddings().weight.data[places] = torch.stack(list(vectors.values()))

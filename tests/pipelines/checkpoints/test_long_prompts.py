@@ -12,6 +12,7 @@ from compel.embeddings_provider import EmbeddingsProvider
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
+from transformers import PreTrainedModel
 
 from pipelines import Entry, ModelError, ModelParts, Settings, SettingsError, StreamPipeline, StreamSpec, describe, load
 from pipelines.checkpoints.loader.chunks import MAX_CHUNKS
@@ -210,6 +211,31 @@ def test_an_embedding_of_the_models_name(folders: dict[str, Path], tmp_path: Pat
         parts = ModelParts(describe(f"{folders['sd15']}+embedding={place}"))
         texts.append(parts.encode_weighted(parts.parse_prompt(prompt).parts)[0])
     assert torch.equal(*texts)
+
+
+def test_of_embeddings_with_the_same_name_the_first_counts(folders: dict[str, Path], tmp_path: Path) -> None:
+    """That of the model's name before that of its folder, which has another vector, and more or fewer of them."""
+    vector = torch.randn(2, EMBEDDING)
+    for word in ("pale", "dusk2"):
+        texts = []
+        for name in (word, "fresh"):
+            place = saved(tmp_path / f"{name}.safetensors", emb_params=vector)
+            parts = ModelParts(describe(f"{folders['sd15']}+embedding={place}"))
+            texts.append(parts.encode_weighted(parts.parse_prompt(f"a {name} b").parts)[0])
+        assert torch.equal(*texts)
+
+
+def test_embeddings_are_put_into_an_encoder_all_at_once(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each resizing copies every vector of the encoder."""
+    resize, sizes = PreTrainedModel.resize_token_embeddings, []
+
+    def counted(self: Any, size: int, **options: Any) -> Any:
+        sizes.append(size)
+        return resize(self, size, **options)
+
+    monkeypatch.setattr(PreTrainedModel, "resize_token_embeddings", counted)
+    encoder: Any = ModelParts(describe(str(folders["sd15"]))).encode_weighted._encoders["text_encoder"][1]
+    assert sizes == [encoder.get_input_embeddings().num_embeddings]
 
 
 @pytest.mark.parametrize(
