@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from compel import Compel, DiffusersTextualInversionManager, ReturnedEmbeddingsType
+from compel import ReturnedEmbeddingsType
 from compel.embeddings_provider import EmbeddingsProvider
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,6 +19,7 @@ from pipelines.checkpoints.loader.chunks import MAX_CHUNKS
 from pipelines.techniques.prompt_syntax import parse
 from tests.by_hand import Network, drawn, pipe_of
 from tests.miniature import EMBEDDING, SECOND, TOKENS, save_family
+from tests.pipelines.checkpoints.by_compel import of_compel
 from tests.streams import SIZE, close, frames, pictures, stream
 
 FAMILIES = ("sd15", "sdxl")
@@ -47,28 +48,11 @@ def pipelines(folders: dict[str, Path]) -> dict[str, StreamPipeline]:
     return {family: load(spec, warm=False) for family, spec in specs.items()}
 
 
-class OneEncoder:
-    """A pipeline's tokenizer and text encoder as diffusers and compel look for them."""
-
-    def __init__(self, pipe: Any, second: bool) -> None:
-        suffix = "_2" if second else ""
-        self.tokenizer, self.text_encoder = getattr(pipe, f"tokenizer{suffix}"), getattr(pipe, f"text_encoder{suffix}")
-        self.maybe_convert_prompt = pipe.maybe_convert_prompt
-
-
-def of_compel(pipe: Any, family: str, prompt: str, kind: ReturnedEmbeddingsType | None = None) -> torch.Tensor:
-    """compel's hidden states of a prompt of any length, [n·L, D]."""
-    kinds = ReturnedEmbeddingsType
-    usual = kinds.PENULTIMATE_HIDDEN_STATES_NON_NORMALIZED if family == "sdxl" else kinds.LAST_HIDDEN_STATES_NORMALIZED
-    states = []
-    for second in (False, True)[: 2 if family == "sdxl" else 1]:
-        one = OneEncoder(pipe, second)
-        manager = DiffusersTextualInversionManager(one)
-        made = Compel(
-            one.tokenizer, one.text_encoder, manager, truncate_long_prompts=False, returned_embeddings_type=kind or usual
-        )
-        states.append(made(prompt)[0])
-    return torch.cat(states, dim=-1)
+def compared(pipeline: StreamPipeline, pipe: Any, family: str, prompt: str, theirs: str) -> tuple[torch.Tensor, dict[str, Any]]:
+    """(states, what is listed of the prompt), where the states are compel's of `theirs`, the prompt in its syntax."""
+    got = pipeline._texts(prompt)[0]
+    torch.testing.assert_close(got, of_compel(pipe, family, theirs), rtol=1e-4, atol=1e-4)
+    return got, pipeline.understood(Settings().patched({"prompt": prompt})).listed()
 
 
 LONG = {
@@ -90,11 +74,8 @@ LONG = {
 def test_long_prompts_are_compel_s(
     folders: dict[str, Path], pipelines: dict[str, StreamPipeline], family: str, prompt: str
 ) -> None:
-    got = pipelines[family]._texts(prompt)[0]
-    expected = of_compel(pipe_of(folders[family], family), family, LONG[prompt])
-    assert got.shape[0] > TOKENS
-    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
-    listed = pipelines[family].understood(Settings().patched({"prompt": prompt})).listed()
+    states, listed = compared(pipelines[family], pipe_of(folders[family], family), family, prompt, LONG[prompt])
+    assert states.shape[0] > TOKENS
     assert listed["cut"] == [] and listed["unknown"] == []
 
 
@@ -185,10 +166,8 @@ NAMED = {
 def test_an_embedding_is_diffusers(
     folders: dict[str, Path], pipelines: dict[str, StreamPipeline], family: str, prompt: str
 ) -> None:
-    got = pipelines[family]._texts(prompt)
-    expected = of_compel(with_embeddings(folders[family], family), family, NAMED[prompt])
-    torch.testing.assert_close(got[0], expected, rtol=1e-4, atol=1e-4)
-    (entry,) = pipelines[family].understood(Settings().patched({"prompt": prompt})).listed()["understood"]
+    _, listed = compared(pipelines[family], with_embeddings(folders[family], family), family, prompt, NAMED[prompt])
+    (entry,) = listed["understood"]
     assert entry["kind"] == "embedding" and entry["words"] in ("pale", "dusk2")
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from compel import Compel, ReturnedEmbeddingsType
 
 from pipelines import Settings, StreamPipeline, StreamSpec, load
 from pipelines.techniques.prompt_syntax import parse
 from tests.by_hand import pipe_of
 from tests.miniature import save_family
+from tests.pipelines.checkpoints.by_compel import of_compel
 from tests.streams import SIZE
 
 FAMILIES = ("sd15", "sd21", "sdxl")
@@ -27,18 +27,6 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def pipelines(folders: dict[str, Path]) -> dict[str, StreamPipeline]:
     specs = {family: StreamSpec(str(folder), SIZE, SIZE, "eager", "float32") for family, folder in folders.items()}
     return {family: load(spec, warm=False) for family, spec in specs.items()}
-
-
-def of_compel(folder: Path, family: str, prompt: str) -> torch.Tensor:
-    """compel's hidden states, with diffusers' pipeline of the folder."""
-    pipe = pipe_of(folder, family)
-    kinds = ReturnedEmbeddingsType
-    kind = kinds.PENULTIMATE_HIDDEN_STATES_NON_NORMALIZED if family == "sdxl" else kinds.LAST_HIDDEN_STATES_NORMALIZED
-    parts = [("tokenizer", "text_encoder"), *([("tokenizer_2", "text_encoder_2")] if family == "sdxl" else [])]
-    with torch.inference_mode():
-        options = {"returned_embeddings_type": kind, "truncate_long_prompts": False}
-        compels = [Compel(getattr(pipe, a), getattr(pipe, b), **options) for a, b in parts]
-        return torch.cat([compel(prompt)[0] for compel in compels], dim=-1)
 
 
 PROMPTS = {
@@ -57,10 +45,10 @@ PROMPTS = {
 @pytest.mark.parametrize("prompt", PROMPTS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_weights_are_compel_s(folders: dict[str, Path], pipelines: dict[str, StreamPipeline], family: str, prompt: str) -> None:
-    got = pipelines[family]._texts(prompt)
-    torch.testing.assert_close(got[0], of_compel(folders[family], family, PROMPTS[prompt]), rtol=1e-4, atol=1e-4)
+    got, pipe = pipelines[family]._texts(prompt), pipe_of(folders[family], family)
+    torch.testing.assert_close(got[0], of_compel(pipe, family, PROMPTS[prompt]), rtol=1e-4, atol=1e-4)
     if family == "sdxl":  # compel pools its own syntax as if it were words; the words alone are right
-        _, _, pooled, _ = pipe_of(folders[family], family).encode_prompt(parse(prompt).plain, device="cpu")
+        _, _, pooled, _ = pipe.encode_prompt(parse(prompt).plain, device="cpu")
         torch.testing.assert_close(got[1], pooled[0], rtol=1e-4, atol=1e-4)
 
 
