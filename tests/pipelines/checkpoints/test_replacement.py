@@ -88,9 +88,7 @@ def test_a_single_file_without_an_autoencoder_takes_one(model: Path, tmp_path: P
 
 @pytest.mark.parametrize("entry", ["missing", "null"])
 @pytest.mark.parametrize("layout", ["folder", "file", "tiny"])
-def test_a_folder_without_an_autoencoder_takes_one(
-    model: Path, tmp_path: Path, layout: str, entry: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_without_an_autoencoder_takes_one(model: Path, tmp_path: Path, layout: str, entry: str) -> None:
     bare = tmp_path / "bare"
     shutil.copytree(model, bare)
     shutil.rmtree(bare / "vae")
