@@ -68,6 +68,17 @@ OVERLAP = """const boxes = [...document.querySelectorAll('.rill-part-strip :is(.
   const meet = (a, b) => shared(a, b, 'left', 'right') > 1 && shared(a, b, 'top', 'bottom') > 1;
   return [boxes.length, boxes.flatMap((a, index) => boxes.slice(index + 1).filter((b) => meet(a, b))).length,
     Math.max(...boxes.map((box) => box.right)) <= innerWidth]"""
+LABELS_UNDER = """const over = document.querySelector(arguments[0]);
+  if (!over) return [0, []];
+  const { left, top, right, bottom } = over.getBoundingClientRect();
+  const centre = (label) => {
+    const box = label.getBoundingClientRect();
+    return [box.left + box.width / 2, box.top + box.height / 2];
+  };
+  const under = ([x, y]) => x > left && x < right && y > top && y < bottom;
+  const covered = [...document.querySelectorAll('[data-testid="block-info"]')].filter((label) => under(centre(label)));
+  const seen = covered.filter((label) => !over.contains(document.elementFromPoint(...centre(label))));
+  return [covered.length, seen.map((label) => label.textContent.trim())]"""
 
 
 @pytest.fixture(scope="module", params=SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
@@ -171,6 +182,20 @@ def test_the_first_view_has_few_controls_and_the_drawer_the_rest(page: Page) -> 
     assert not engine.is_displayed() and page.js("return document.activeElement.matches('.rill-toggle')")
     page.driver.find_element(By.CSS_SELECTOR, ".rill-details").click()
     page.wait("the charts", lambda: page.driver.find_element(By.CSS_SELECTOR, ".rill-part-strip").is_displayed())
+
+
+def test_no_label_of_a_control_lies_above_a_list_or_the_head_of_the_drawer(page: Page) -> None:
+    page.driver.find_element(By.CSS_SELECTOR, ".rill-part-ask button[aria-label^='Styles']").click()
+    page.wait("the list over a control", lambda: page.js(LABELS_UNDER, ".rill-menu:not([hidden])")[0] >= 1)
+    assert page.js(LABELS_UNDER, ".rill-menu:not([hidden])")[1] == []
+    page.engine()
+    page.wait("the drawer", lambda: page.box(".rill-drawerhead")["height"] > 0)
+    scroll = """const [label, head] = [...arguments].map((at) => document.querySelector(at).getBoundingClientRect());
+      const by = label.top + label.height / 2 - head.top - head.height / 2;
+      document.querySelector('#rill-engine').scrollBy({ top: by, behavior: 'instant' })"""
+    page.js(scroll, '#rill-steps [data-testid="block-info"]', ".rill-drawerhead")
+    page.wait("a label under the head", lambda: page.js(LABELS_UNDER, ".rill-drawerhead")[0] == 1)
+    assert page.js(LABELS_UNDER, ".rill-drawerhead")[1] == []
 
 
 def test_two_plain_figures_stand_on_top(page: Page) -> None:
