@@ -25,15 +25,15 @@ class FreshFiles(StaticFiles):
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)
         response.headers["Cache-Control"] = "no-cache"
-        if not isinstance(response, FileResponse) or Path(response.path).suffix not in TEXT:
+        if not isinstance(response, FileResponse) or response.stat_result is None or Path(response.path).suffix not in TEXT:
             return response
         response.headers["Vary"] = "Accept-Encoding"
         asked = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
         coding = accepted(asked.get(b"accept-encoding", ""))
         if coding is None or b"range" in asked or scope["method"] == "HEAD":
             return response
-        stat = os.stat(response.path)
-        body = await anyio.to_thread.run_sync(compressed, os.fspath(response.path), stat.st_mtime_ns, coding)
+        modified_ns = response.stat_result.st_mtime_ns
+        body = await anyio.to_thread.run_sync(compressed, os.fspath(response.path), modified_ns, coding)
         headers = {name: value for name, value in response.headers.items() if name not in ("content-length", "accept-ranges")}
         return Response(body, response.status_code, headers | {"Content-Encoding": coding})
 
