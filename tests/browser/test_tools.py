@@ -137,6 +137,18 @@ def test_the_wipe_shows_the_full_quality_picture_of_the_same_frame(page: Page) -
     page.moves_on()
 
 
+def test_the_brushes_go_with_the_paper(page: Page) -> None:
+    page.choose("paint")
+    page.brushes()
+    page.choose("prompt")
+    page.wait("no brushes", lambda: page.js("return document.querySelector('.rill-frame[data-painting]') === null"))
+    assert page.js(
+        "return document.querySelector('.rill-easel').hidden && document.querySelector('.rill-frame').dataset.view !== 'beside'"
+    )
+    page.choose("paint")
+    page.brushes()
+
+
 def test_what_is_painted_on_the_strength_map_reaches_the_session(page: Page, studio: Studio) -> None:
     page.choose("sample")
     press_tool(page, "Paint")

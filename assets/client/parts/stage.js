@@ -39,6 +39,7 @@ export function stage(host, studio, trigger) {
   studio.on("source", () => {
     showInput(inset, holder, studio);
     if (studio.source?.kind === "paint" && !studio.opening && studio.source !== paper) setPainting("colour");
+    if (studio.source?.element === null && !studio.opening) setPainting(null); // there is nothing to paint on
     paper = studio.source;
   });
   studio.on("recording", ({ active = false, seconds = 0 }) => {
