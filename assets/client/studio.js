@@ -322,7 +322,7 @@ export class Studio extends EventTarget {
 
   input(key, value, typed = false) {
     this.settings.set(key, value, typed);
-    if (key === "strength_map.mode" && value === "mask") this.say("paint", "mask");
+    if (key === "strength_map.mode") this.say(value === "mask" ? "paint" : "unmask", "mask");
   }
 }
 

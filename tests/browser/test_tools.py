@@ -149,6 +149,18 @@ def test_the_brushes_go_with_the_paper(page: Page) -> None:
     page.brushes()
 
 
+def test_a_later_choice_holds_while_the_brushes_still_load(page: Page) -> None:
+    """The tools load on their first use. What a visitor chooses meanwhile is kept."""
+    page.choose("sample")
+    page.js("rill.input('strength_map.mode', 'mask'); rill.input('strength_map.mode', 'motion')")
+    page.wait("the later mode", lambda: value(page, "strength_map.mode") == "motion")
+    press_tool(page, "Paint")  # loads the tools, so an earlier call has finished too
+    page.brushes()
+    assert value(page, "strength_map.mode") == "motion"
+    click(page, ".rill-easel > .rill-plain")
+    page.js("rill.reset()")
+
+
 def test_what_is_painted_on_the_strength_map_reaches_the_session(page: Page, studio: Studio) -> None:
     page.choose("sample")
     press_tool(page, "Paint")

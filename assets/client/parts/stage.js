@@ -23,8 +23,10 @@ export function stage(host, studio, trigger) {
   const whole = document.getElementById("rill-left") ?? box; // with the prompt
   frame.after(tools(studio, { frame, setView, setPainting, whole }));
   studio.on("paint", (detail) => setPainting(detail));
+  studio.on("unmask", () => wanted === "mask" && setPainting(null));
 
   let before = "inset"; // to go back to after painting
+  let wanted = null; // once its tools have loaded
   let plain = null; // to go back to after a peek
   const showShare = (share) => {
     plain ??= frame.dataset.view;
@@ -38,8 +40,8 @@ export function stage(host, studio, trigger) {
   studio.bridge = () => trigger("change");
   studio.on("source", () => {
     showInput(inset, holder, studio);
-    if (studio.source?.kind === "paint" && !studio.opening && studio.source !== paper) setPainting("colour");
-    if (studio.source?.element === null && !studio.opening) setPainting(null); // there is nothing to paint on
+    if (studio.source?.kind === "paint" && !studio.opening && studio.source !== paper) setPainting(wanted ?? "colour");
+    if (studio.source?.element === null && !studio.opening) setPainting(null);
     paper = studio.source;
   });
   studio.on("recording", ({ active = false, seconds = 0 }) => {
@@ -105,12 +107,14 @@ export function stage(host, studio, trigger) {
     return loaded && studio.easel;
   }
 
-  /** Shows the tools for "colour" or "mask"; null puts them away. */
+  /** Shows the tools for "colour" or "mask"; null puts them away. A later call holds. */
   async function setPainting(what) {
+    wanted = what;
     if (what) {
       const tools = await easel();
-      if (!tools) return;
-      if (studio.source?.element === null) await studio.choose("paint"); // there is nothing to paint on
+      if (!tools || wanted !== what) return;
+      if (studio.source?.element === null) await studio.choose("paint");
+      if (wanted !== what) return;
       tools.bar.hidden = false;
       if (!frame.dataset.painting) {
         before = frame.dataset.view;
