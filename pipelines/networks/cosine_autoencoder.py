@@ -21,6 +21,14 @@ from torch import Tensor, nn
 BLOCK = 8
 """Pixels along the side of the block that becomes one latent pixel."""
 
+QUARTER = 4
+"""Pixels along the side of what the decoder draws at one place."""
+
+Order = list[int] | slice
+NATURAL = slice(None)
+PACKED = [16 * c + 4 * (2 * a + b) + 2 * p + q for c in range(3) for b in (0, 1) for q in (0, 1) for a in (0, 1) for p in (0, 1)]
+"""Orders of 4x4 pixels as channels: that of `pixel_shuffle` by 4, and that in which a shuffle by 2 leaves packed pictures."""
+
 
 def cosine_basis(luma: int, chroma: int) -> Tensor:
     """(luma + 2 chroma, 3, 8, 8), orthonormal: the lowest frequencies of an 8x8 cosine transform of the luma and of two colour
@@ -60,9 +68,8 @@ def _stage(channels: int, blocks: int) -> nn.Sequential:
 
 
 class Decoder(nn.Module):
-    """Latents (N, C, H/8, W/8) to the detail of pictures (N, 3, H, W) that the inverse transform lacks.
-
-    Works at an eighth of the size, at a quarter, and then uses depth-to-space.
+    """Latents (N, C, H/8, W/8) to the detail of pictures that the inverse transform lacks, (N, 48, H/4, W/4): each 4x4 pixels as
+    channels. Works at an eighth of the size and at a quarter.
     """
 
     def __init__(self, latent_channels: int, channels: Sequence[int], blocks: Sequence[int]) -> None:
@@ -73,14 +80,14 @@ class Decoder(nn.Module):
         self.up = nn.Conv2d(eighth, 4 * quarter, 1)
         self.unfold2 = nn.PixelShuffle(2)
         self.quarter = _stage(quarter, blocks[0])
-        self.conv_out = nn.Conv2d(quarter, 3 * 4 * 4, 3, padding=1)
-        self.unfold4 = nn.PixelShuffle(4)
+        self.conv_out = nn.Conv2d(quarter, 3 * QUARTER**2, 3, padding=1)
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Tensor, order: Order = NATURAL) -> Tensor:
         h = self.eighth(F.relu(self.conv_in(z)))
         h = self.quarter(F.relu(self.unfold2(self.up(h))))
-        x: Tensor = self.unfold4(self.conv_out(h))
-        return x
+        last = self.conv_out
+        assert last.bias is not None
+        return F.conv2d(h, last.weight[order], last.bias[order], padding=1)
 
 
 class CosineAutoencoder(ModelMixin, ConfigMixin):
@@ -123,7 +130,6 @@ class CosineAutoencoder(ModelMixin, ConfigMixin):
         nn.init.zeros_(self.decoder.conv_out.bias)  # type: ignore[arg-type]
         self.synthesis = nn.Conv2d(latent_channels, 3 * BLOCK * BLOCK, 1, bias=False)
         self.synthesis.weight.data.copy_(basis.flatten(1).t()[..., None, None])
-        self.unfold = nn.PixelShuffle(BLOCK)
         self.register_buffer("latent_mean", torch.zeros(1, latent_channels, 1, 1))
         self.register_buffer("latent_std", torch.ones(1, latent_channels, 1, 1))
 
@@ -143,13 +149,26 @@ class CosineAutoencoder(ModelMixin, ConfigMixin):
         [-1, 1] but not clamped; with `return_dict=False` the tuple `(sample,)`. `generator` is ignored: decoding is
         deterministic, the argument exists because diffusers' pipelines pass it.
         """
-        x = self.decoder(z) + self.synthesise(z)
+        x = F.pixel_shuffle(self._quarters(z), QUARTER)
         return DecoderOutput(sample=x) if return_dict else (x,)
+
+    def decode_packed(self, z: Tensor) -> Tensor:
+        """What `decode` gives, packed: (N, 12, 4h, 4w), the `pixel_unshuffle` by 2 of the pictures, without their full size."""
+        return F.pixel_shuffle(self._quarters(z, PACKED), 2)
+
+    def _quarters(self, z: Tensor, order: Order = NATURAL) -> Tensor:
+        """(N, 48, 2h, 2w): each 4x4 pixels as channels. The inverse transform is computed there, too: at full size the sum alone
+        took 2 of 15 ms (512x512, bf16, two cores). Weights are put in order, not their result: that took 3 ms."""
+        channels = self.synthesis.in_channels
+        weight = self.synthesis.weight.view(3, 2, QUARTER, 2, QUARTER, channels).permute(0, 2, 4, 1, 3, 5)
+        weight = weight.reshape(-1, 4, channels)[order].reshape(-1, channels, 1, 1)
+        linear = F.conv2d(z * self.latent_std + self.latent_mean, weight)
+        x: Tensor = self.decoder(z, order) + F.pixel_shuffle(linear, 2)
+        return x
 
     def synthesise(self, z: Tensor) -> Tensor:
         """The linear part of decoding alone: (N, C, h, w) to (N, 3, 8h, 8w)."""
-        x: Tensor = self.unfold(self.synthesis(z * self.latent_std + self.latent_mean))
-        return x
+        return F.pixel_shuffle(self.synthesis(z * self.latent_std + self.latent_mean), BLOCK)
 
     def forward(self, x: Tensor) -> Tensor:
         """Round trip: (N, 3, H, W) in [-1, 1] to a reconstruction of the same shape."""

@@ -33,14 +33,15 @@ def toned(picture: Tensor, tone: Tensor) -> Tensor:
     """A picture printed in two colours: what is black gets the dark one, what is white the light one.
 
     The scales and shifts of the last layer set a palette's mean and spread, but keep its hues; pencil, chalk and a linocut have
-    none. picture: [B, 3, H, W] in [-1, 1]. tone: [B, 7]; share 0 leaves the picture as it is. Returns [B, 3, H, W].
+    none. picture: [B, 3, H, W] in [-1, 1], or packed [B, 12, h, w]. tone: [B, 7]; share 0 leaves the picture as it is. Returns
+    the same shape.
     """
     share, dark, light = tone.split((1, 3, 3), dim=1)
     luma = torch.tensor(LUMA, dtype=picture.dtype, device=picture.device)
     spread = share * (light - dark) / 2  # [B, 3]
     matrix = (1 - share)[:, :, None] * torch.eye(3, dtype=picture.dtype, device=picture.device) + spread[:, :, None] * luma
     shift = share * (light + dark) / 2
-    return (matrix @ picture.flatten(2) + shift[:, :, None]).view_as(picture)
+    return (matrix @ picture.reshape(len(picture), 3, -1) + shift[:, :, None]).view_as(picture)
 
 
 class StyledConv(nn.Module):
@@ -92,6 +93,11 @@ class StyleTable:
         if wrong or not shares:
             raise ValueError(f"style: rows 0 to {known - 1} can be mixed, at least one; got {sorted(shares)}")
         return torch.stack([share * self.styles[row] for row, share in shares.items()]).sum(0)
+
+    def paint_packed(self, packed: Tensor, style: Tensor) -> Tensor:
+        """Paints packed pictures [B, 12, H/2, W/2], the `pixel_unshuffle` by 2 of pictures in [-1, 1], to the same."""
+        painted: Tensor = self(F.pixel_shuffle(packed, 2), style)  # type: ignore[operator]
+        return F.pixel_unshuffle(painted, 2)
 
     def _finished(self, picture: Tensor, style: Tensor) -> Tensor:
         """The painted picture in the style's tone, if it has one."""

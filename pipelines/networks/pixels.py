@@ -76,41 +76,54 @@ class DecodePixels(_Pixels):
 
     def _picture(self, latents: Tensor) -> Tensor:
         """The decoder's picture [B, 3, 8h, 8w] from -1 to 1."""
-        dtype = next(self.vae.parameters()).dtype
-        z = latents.to(dtype) / self.scale
-        x: Tensor = self.vae.decode(z + self.shift if self.shifts else z, return_dict=False)[0]
+        x: Tensor = self.vae.decode(self._denormalised(latents), return_dict=False)[0]
         return x
+
+    def _denormalised(self, latents: Tensor) -> Tensor:
+        """The autoencoder's own latents."""
+        z = latents.to(next(self.vae.parameters()).dtype) / self.scale
+        return z + self.shift if self.shifts else z
 
     def _pixels(self, x: Tensor) -> Tensor:
         return (leave if self.kernels else leave_reference)(x)
 
 
-def softened(x: Tensor, softness: Tensor) -> Tensor:
-    """Pictures [B, 3, H, W], sides multiples of 4, at a level of blur [B]: 0 is sharp; 1, 2 and 3 have standard deviations of
-    1.2, 2.7 and 4.8 pixels, with steps between them.
+def softened(packed: Tensor, softness: Tensor) -> Tensor:
+    """Packed pictures [B, 12, H/2, W/2] (`pixel_unshuffle` by 2; H and W multiples of 4) at a level of blur [B]: 0 is sharp; 1, 2
+    and 3 have standard deviations of 1.2, 2.7 and 4.8 pixels, with steps between them.
 
-    A pyramid (Burt and Adelson 1983) with filters wide enough that halving leaves hardly a grid: a fifth of the time of boxes at
-    full size.
+    A pyramid (Burt and Adelson 1983) with filters wide enough that halving leaves hardly a grid. Nothing is computed at full
+    size.
     """
     one, two, three = ((softness - level).clamp(0.0, 1.0).reshape(-1, 1, 1, 1) for level in range(3))
-    half = _filtered(x, (1.0, 3.0, 3.0, 1.0), 2)
-    quarter = _filtered(half, (1.0, 3.0, 3.0, 1.0), 2)
-    quarter = torch.lerp(quarter, _filtered(quarter, (1.0, 4.0, 6.0, 4.0, 1.0), 1), three)
-    half = torch.lerp(half, _doubled(quarter), two)
-    return torch.lerp(x, _doubled(half), one)
+    half = _halved(packed)
+    quarter = _halved(F.pixel_unshuffle(half, 2))
+    quarter = torch.lerp(quarter, _filtered(quarter, (1.0, 4.0, 6.0, 4.0, 1.0)), three)
+    half = torch.lerp(half, F.pixel_shuffle(_doubled(quarter), 2), two)
+    return torch.lerp(packed, _doubled(half), one)
 
 
-def _filtered(x: Tensor, taps: tuple[float, ...], stride: int) -> Tensor:
+def _halved(packed: Tensor) -> Tensor:
+    """[B, 12, h, w] to pictures [B, 3, h, w] at half of the size, through the taps 1 3 3 1; borders continue."""
+    seen = ((0.0, 0.375, 0.125), (0.125, 0.375, 0.0))  # [phase, place before, here and behind]
+    taps = torch.tensor(seen, dtype=packed.dtype, device=packed.device)
+    kernel = torch.einsum("at,bu->abtu", taps, taps).reshape(1, 4, 3, 3).repeat(3, 1, 1, 1)
+    return F.conv2d(F.pad(packed, (1,) * 4, mode="replicate"), kernel, groups=3)
+
+
+def _filtered(x: Tensor, taps: tuple[float, ...]) -> Tensor:
     """Across and down by the same taps; borders continue."""
     row = torch.tensor(taps, dtype=x.dtype, device=x.device) / sum(taps)
     channels, side = x.shape[1], len(taps)
     kernel = (row[:, None] * row).expand(channels, 1, side, side)
-    edge = (side - 1) // 2
-    return F.conv2d(F.pad(x, (edge,) * 4, mode="replicate"), kernel, stride=stride, groups=channels)
+    return F.conv2d(F.pad(x, ((side - 1) // 2,) * 4, mode="replicate"), kernel, groups=channels)
 
 
 def _doubled(x: Tensor) -> Tensor:
-    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+    """[B, 3, h, w] to packed pictures [B, 12, h, w] of twice the size, bilinear."""
+    phases = torch.tensor(((0.25, 0.75, 0.0), (0.0, 0.75, 0.25)), dtype=x.dtype, device=x.device)
+    kernel = torch.einsum("at,bu->abtu", phases, phases).reshape(4, 1, 3, 3).repeat(3, 1, 1, 1)
+    return F.conv2d(F.pad(x, (1,) * 4, mode="replicate"), kernel, groups=3)
 
 
 class PaintPixels(DecodePixels):
@@ -124,6 +137,15 @@ class PaintPixels(DecodePixels):
     def forward(  # type: ignore[override]
         self, latents: Tensor, style: Tensor, amount: Tensor, softness: Tensor
     ) -> tuple[Tensor]:
-        x = self._picture(latents).clamp(-1.0, 1.0)
-        painted = self.painter(softened(x, softness.to(x.dtype)), style.to(x.dtype))
-        return (self._pixels(torch.lerp(x, painted, amount.to(x.dtype).reshape(-1, 1, 1, 1))),)
+        packed = self._packed(latents).clamp(-1.0, 1.0)
+        seen = softened(packed, softness.to(packed.dtype))
+        painted = self.painter.paint_packed(seen, style.to(packed.dtype))
+        mixed = torch.lerp(packed, painted, amount.to(packed.dtype).reshape(-1, 1, 1, 1))
+        return (self._pixels(F.pixel_shuffle(mixed, 2)),)
+
+    def _packed(self, latents: Tensor) -> Tensor:
+        """The decoder's picture from -1 to 1, packed: [B, 12, 4h, 4w]."""
+        if not hasattr(self.vae, "decode_packed"):
+            return F.pixel_unshuffle(self._picture(latents), 2)
+        packed: Tensor = self.vae.decode_packed(self._denormalised(latents))
+        return packed

@@ -23,6 +23,9 @@ from pipelines.values.picture_style import TONE
 REDUCTION = 4
 """A picture's side over the trunk's."""
 
+PACKED = [16 * c + 8 * a + 4 * b + 2 * p + q for c in range(3) for b in (0, 1) for q in (0, 1) for a in (0, 1) for p in (0, 1)]
+"""The channels of a picture's `pixel_unshuffle` by 4 in the order of that by 2, twice."""
+
 EPS = 1e-5
 
 BILINEAR = (
@@ -37,6 +40,10 @@ class Conv(nn.Conv2d):
 
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__(in_channels, channels, 3, padding=1, padding_mode="reflect", bias=False)
+
+    def forward(self, x: Tensor, order: list[int] | None = None) -> Tensor:
+        """order: that of the channels of x, where it is not the weights' own."""
+        return self._conv_forward(x, self.weight if order is None else self.weight[:, order], None)
 
 
 class Doubling(nn.Module):
@@ -129,12 +136,22 @@ class TrunkPainter(StyleTable, ModelMixin, ConfigMixin):
     ) -> tuple[Tensor, list[Tensor]]:
         """The painted picture as `forward` makes it, and what each block left, [B, channels, H/4, W/4]."""
         found: list[Tensor] = []
-        drawn = self.norms[-1](self._drawn(picture, style, found, kept, folded), style, kept, folded)
-        return self._finished(torch.tanh(F.pixel_shuffle(drawn, 2)), style), found
+        packed = F.pixel_unshuffle(picture, 2)
+        return F.pixel_shuffle(self._painted(packed, style, found, kept, folded), 2), found
+
+    def paint_packed(self, packed: Tensor, style: Tensor) -> Tensor:
+        """As `forward` paints, [B, 12, H/2, W/2] of pictures as `pixel_unshuffle` by 2 packs them; nothing has the full size."""
+        return self._painted(packed, style, [])
+
+    def _painted(
+        self, packed: Tensor, style: Tensor, found: list[Tensor], kept: bool = False, folded: Tensor | None = None
+    ) -> Tensor:
+        drawn = self.norms[-1](self._drawn(packed, style, found, kept, folded), style, kept, folded)
+        return self._finished(torch.tanh(drawn), style)
 
     def last(self, picture: Tensor, style: Tensor) -> Tensor:
         """What the last scales and shifts are applied to, [B, 3, H, W]: a picture before it has its colours."""
-        return F.pixel_shuffle(self._drawn(picture, style, []), 2)
+        return F.pixel_shuffle(self._drawn(F.pixel_unshuffle(picture, 2), style, []), 2)
 
     def ends(self, pictures: Sequence[Tensor], numbers: Tensor) -> Tensor:
         """Means and deviations [6] of `last` over pictures, [1, 3, H, W] each, in a style [N]."""
@@ -142,21 +159,21 @@ class TrunkPainter(StyleTable, ModelMixin, ConfigMixin):
         return torch.cat([drawn.mean(1), drawn.std(1)])
 
     def _drawn(
-        self, picture: Tensor, style: Tensor, found: list[Tensor], kept: bool = False, folded: Tensor | None = None
+        self, packed: Tensor, style: Tensor, found: list[Tensor], kept: bool = False, folded: Tensor | None = None
     ) -> Tensor:
         """[B, 12, H/2, W/2]; what each block left is put into `found`."""
-        picture = picture.clamp(-1, 1)
+        packed = packed.clamp(-1, 1)
         norms = iter(self.norms)
 
         def styled(h: Tensor) -> Tensor:
             normed: Tensor = next(norms)(h, style, kept, folded)
             return normed
 
-        h = F.relu(styled(self.from_picture(F.pixel_unshuffle(picture, REDUCTION))))
+        h = F.relu(styled(self.from_picture(F.pixel_unshuffle(packed, 2), PACKED)))
         for first, second in zip(self.middle[::2], self.middle[1::2], strict=True):
             h = h + styled(second(F.relu(styled(first(h)))))
             found.append(h)
-        half = F.pixel_shuffle(self.to_half(h), 2) + self.from_half_picture(F.pixel_unshuffle(picture, 2))
+        half = F.pixel_shuffle(self.to_half(h), 2) + self.from_half_picture(packed)
         drawn: Tensor = self.to_picture(F.relu(styled(self.at_half(F.relu(styled(half))))))
         return drawn
 

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from pipelines.networks.cosine_autoencoder import CosineAutoencoder, cosine_basis
 
@@ -25,6 +26,14 @@ def test_round_trip_shapes(model, height: int, width: int) -> None:
     assert model.decode(z, return_dict=False)[0].shape == x.shape
     assert torch.equal(model.decode(z).sample, model(x))
     assert torch.equal(model.encode(x, return_dict=False)[0], z)
+
+
+@torch.no_grad()
+def test_decoding_is_the_inverse_transform_and_the_detail_packed_or_not(model) -> None:
+    z = torch.randn(2, 36, 5, 7)
+    picture = model.decode(z).sample
+    torch.testing.assert_close(picture, model.synthesise(z) + F.pixel_shuffle(model.decoder(z), 4))
+    torch.testing.assert_close(model.decode_packed(z), F.pixel_unshuffle(picture, 2))
 
 
 @torch.no_grad()

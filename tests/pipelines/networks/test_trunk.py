@@ -28,6 +28,18 @@ def test_a_folded_style_paints_the_same_without_statistics(tiny: TrunkPainter) -
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("tone", [0, 7])
+def test_a_packed_picture_is_painted_as_a_whole_one(tiny: TrunkPainter, tone: int) -> None:
+    published = Painter(channels=4, blocks=1, num_styles=2)
+    published.styles = torch.rand_like(published.styles)
+    x = torch.rand(2, 3, 24, 40) * 2 - 1
+    for model in (tiny, published):
+        styles = torch.cat([model.styles.detach(), torch.rand(2, tone)], 1)
+        wanted = F.pixel_unshuffle(model(x, styles), 2)
+        torch.testing.assert_close(model.paint_packed(F.pixel_unshuffle(x, 2), styles), wanted, atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
 def test_one_style_folds_to_one_for_each_row(tiny: TrunkPainter) -> None:
     pictures = torch.rand(3, 3, 16, 16) * 2 - 1
     folded = tiny.fold(pictures, tiny.styles[:1])

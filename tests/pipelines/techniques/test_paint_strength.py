@@ -6,9 +6,23 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pipelines.networks.pixels import softened
+from pipelines.networks import pixels
 from pipelines.techniques import paint_strength
 from pipelines.techniques.paint_strength import FREEST, FULL, LEVELS
+
+
+def softened(x: torch.Tensor, softness: torch.Tensor) -> torch.Tensor:
+    """Of pictures [B, 3, H, W]."""
+    return F.pixel_shuffle(pixels.softened(F.pixel_unshuffle(x, 2), softness), 2)
+
+
+def test_the_pyramid_is_that_of_whole_pictures() -> None:
+    """Two levels by plain operations at full size."""
+    x = torch.rand(1, 3, 48, 40)
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
+    half = F.conv2d(x, torch.outer(taps, taps).expand(3, 1, 4, 4), stride=2, padding=1, groups=3)
+    expected = F.interpolate(half, scale_factor=2.0, mode="bilinear")
+    torch.testing.assert_close(softened(x, torch.tensor([1.0]))[..., 4:-4, 4:-4], expected[..., 4:-4, 4:-4])
 
 
 def test_paint_grows_up_to_full_and_blur_beyond() -> None:
