@@ -32,6 +32,20 @@ BETWEEN_STEPS: Mapping[str, Patch] = {**STEP_CACHES, "1 step": {"steps": 1}, "2 
 """Caches between the steps of a frame, and what they must beat: fewer steps."""
 SELF: Patch = {"guidance_mode": "self"}
 ADAPTIVE: Patch = {"guidance_mode": "adaptive"}
+LINEAR: Patch = {"guidance_mode": "linear"}
+RESIDUAL: Mapping[str, Patch] = {
+    "self": SELF,
+    "self, blur 1": {**SELF, "guidance_blur": 1.0},
+    "self, blur 3": {**SELF, "guidance_blur": 3.0},
+    "one-time": {"guidance_mode": "one-time"},
+    "no guidance": {"guidance_mode": "none"},
+}
+INTERVAL: Patch = {"guidance_schedule": "interval", "interval_low": 0.1, "interval_high": 0.4}
+SCHEDULED: Mapping[str, Patch] = {
+    "interval": INTERVAL,
+    **{kind: {"guidance_schedule": kind} for kind in ("linear", "cosine")},
+}
+"""γ over the levels of a frame. Only the interval saves rows; the others are other pictures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +119,7 @@ def groups(guidance: float) -> dict[str, Group]:
             f"4 steps, guidance {guidance:g}",
             {"steps": 4, **full},
             {"batch": BATCH, "adaptive": ADAPTIVE, "gate": GATE, "cache": CACHE},
-            {"self": SELF},
+            {"self": SELF, "LinearAG": LINEAR},
             frames=18,
             repeats=1,
         ),
@@ -119,23 +133,32 @@ def groups(guidance: float) -> dict[str, Group]:
             repeats=1,
         ),
     )
-    return {group.name: group for group in found}
+    scheduled = Group(
+        "four-guided-kinds",
+        f"4 steps, kinds of guidance {guidance:g}",
+        {"steps": 4, **full},
+        {},
+        {"adaptive": ADAPTIVE, "LinearAG": LINEAR, **RESIDUAL, **SCHEDULED},
+        frames=18,
+        repeats=1,
+    )
+    return {group.name: group for group in (*found, scheduled)}
 
 
 def touched(configuration: Configuration, block: Block, places: Sequence[int]) -> set[int]:
     """The indices whose picture the configuration's techniques changed.
 
-    Skipped frames for the gate, shallow passes for the cache, dropped negative rows for adaptive guidance. The stream batch,
-    residual guidance, caches between steps and fewer steps change every frame.
+    Skipped frames for the gate, shallow passes for the cache, dropped negative rows for adaptive guidance and LinearAG. The
+    stream batch, residual guidance, schedules, caches between steps and fewer steps change every frame.
     """
     inside = set(places)
-    if {"batch", "self", *BETWEEN_STEPS} & set(configuration.parts):
+    if {"batch", *RESIDUAL, *SCHEDULED, *BETWEEN_STEPS} & set(configuration.parts):
         return inside
     found: set[int] = set()
     if "gate" in configuration.parts:
         found |= block.skipped
     if {"cache", *CACHES} & set(configuration.parts):
         found |= block.cached
-    if "adaptive" in configuration.parts:
+    if {"adaptive", "LinearAG"} & set(configuration.parts):
         found |= block.dropped_rows
     return found & inside

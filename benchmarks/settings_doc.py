@@ -58,6 +58,11 @@ These are accepted, and act as if they were off:
   set (docs/models.md describes how to add them).
 - `picture.blend` while there are not two picture prompts.
 - `style.amount` while no prompt names a painted look, or while the model has no painter.
+- `guidance_schedule`, `guidance_blur` without guidance; `guidance_blur` with modes other than *self* and *one-time*;
+  `omega_schedule` at `omega` = 1. `guidance_schedule` does not act on a γ that the network itself takes (distilled LCM).
+- `interval_low` at or above `interval_high`: the schedule *interval* then acts nowhere.
+- *linear* guidance at one step: there is no earlier level to estimate from, so it is *full*.
+- `cads` with a source picture, and at levels up to `cads.low`.
 - `noise.variety` with a source picture, and with a model that was trained at the noisiest timestep only.
 - From a prompt alone, without a source picture: `strength` counts as 1, `noise.warm_start` and `strength_map` have no source,
   `control` has no input, and *self* guidance uses one negative row at the first level, as *one-time* does.

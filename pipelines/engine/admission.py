@@ -44,6 +44,7 @@ def admit(
         state.noise.level(0),
         start,
         levels.schedule.timesteps(strength, settings.steps, solver),
+        length=levels.schedule.length,
         solver=solver,
         strength=1.0 if latent is None else strength,
         anchor=start,

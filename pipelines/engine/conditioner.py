@@ -12,9 +12,10 @@ from pipelines.checkpoints.loader.parts import ModelParts
 from pipelines.engine.picture_prompt import PictureReader
 from pipelines.engine.rows import Keys, PictureKeys
 from pipelines.engine.state import StreamState
-from pipelines.techniques import guidance, styles
+from pipelines.techniques import cads, guidance, styles
 from pipelines.techniques.conditioning import Additions, Condition, Conditions, PromptCache, Text
 from pipelines.techniques.noise import ToDevice
+from pipelines.techniques.stream_batch import InFlight
 from pipelines.techniques.styles import Style
 from pipelines.values.picture_style import PictureStyle
 from pipelines.values.settings import Settings
@@ -38,6 +39,13 @@ class Conditioning:
     style: Style | None
     keys: Keys
     chunks: int = 1
+    varied: Callable[[float], Condition] | None = None
+
+    def of(self, frame: InFlight, negative: bool) -> Condition:
+        """The condition of a row. `varied` gives that of a row with the prompt, by how noisy its level is, without a source."""
+        if negative:
+            return self.negative
+        return self.prompt if self.varied is None or frame.source is not None else self.varied(frame.shares[frame.level])
 
 
 class Conditioner:
@@ -73,7 +81,13 @@ class Conditioner:
         _, height, width = state.noise.shape
         keys = PictureKeys(settings, (height, width), state.travel.weight, prompt.guidance)
         chunks = prompt.embedding.shape[0] // self._parts.embedding_shape[0]
-        return Conditioning(prompt, negative, settings.picture.scale, settings.control.scale, style, keys, chunks)
+        varied = partial(self._varied, text, settings) if settings.cads.enabled else None
+        return Conditioning(prompt, negative, settings.picture.scale, settings.control.scale, style, keys, chunks, varied)
+
+    def _varied(self, text: Text, settings: Settings, share: float) -> Condition:
+        """The condition of a text at a level, under CADS."""
+        gamma = cads.of_level(settings.cads, share)
+        return self._conditions(text if gamma == 1.0 else self.prompts.varied(text, settings, gamma), settings)
 
     def prepare(self, settings: Settings, pictured: bool) -> None:
         """Read the encoders and encode the prompts now, so that no step waits for that. pictured: there is a picture prompt."""

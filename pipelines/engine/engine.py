@@ -183,7 +183,7 @@ class StreamPipeline:
         if turn is not None:
             return forecast.of_turn(turn, planner, paints)
         controlled = frame is not None and self._choice.controls(frame, settings)
-        return forecast.of_frame(state, frame, settings, planner, controlled, paints)
+        return forecast.of_frame(state, frame, settings, planner, controlled, paints, self.schedule)
 
     def step(self, entries: Sequence[Entry]) -> list[Output]:
         """One answer per entry, in order; frames of different sessions, prompts and noise levels share each UNet call.

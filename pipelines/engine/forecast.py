@@ -16,6 +16,7 @@ from pipelines.engine.state import StreamState
 from pipelines.engine.turn import Turn
 from pipelines.engine.work import DECODE, ENCODE, PAINT, Work, call
 from pipelines.techniques.feature_cache import AS_BEFORE
+from pipelines.techniques.schedule import Schedule
 from pipelines.techniques.stream_batch import InFlight, KeptFeatures
 from pipelines.values.settings import Settings
 from pipelines.values.types import Frame
@@ -24,7 +25,13 @@ NO_TENSOR = torch.empty(0)
 
 
 def of_frame(
-    state: StreamState | None, frame: Frame | None, settings: Settings, planner: RowPlanner, controlled: bool, painted: bool
+    state: StreamState | None,
+    frame: Frame | None,
+    settings: Settings,
+    planner: RowPlanner,
+    controlled: bool,
+    painted: bool,
+    schedule: Schedule,
 ) -> Work:
     """The rows of a turn with this frame; frame None only moves what is in flight. state None: a session that has not begun.
 
@@ -35,7 +42,7 @@ def of_frame(
     if frame is not None:
         if frame.pixels is not None:
             work[ENCODE] = 1
-        frames.append(_outline(frame, settings, controlled))
+        frames.append(_outline(frame, settings, controlled, schedule))
     return _run_through(work, frames, settings, planner, 0, 0, painted)
 
 
@@ -75,17 +82,20 @@ def _move(rows: list[Row], frames: list[InFlight]) -> None:
             kept = KeptFeatures(row.key, frame.level, NO_TENSOR, NO_TENSOR, NO_TENSOR, (NO_TENSOR,))
             frame.kept = {**frame.kept, row.negative: kept}
     for frame in frames:
+        frame.predicted = {**frame.predicted, frame.level: (NO_TENSOR, NO_TENSOR)}
         frame.level += 1
 
 
-def _outline(frame: Frame, settings: Settings, controlled: bool) -> InFlight:
+def _outline(frame: Frame, settings: Settings, controlled: bool, schedule: Schedule) -> InFlight:
     """A frame that has not come yet as it will be admitted, without its tensors."""
     pixels = frame.pixels is not None
+    strength = settings.strength if pixels else 1.0
     return InFlight(
         frame.id,
         NO_TENSOR,
         NO_TENSOR if pixels else None,
-        tuple(range(settings.steps)),
+        schedule.timesteps(strength, settings.steps, schedule.resolved(settings.solver)),
+        length=schedule.length,
         thumb=AS_BEFORE if pixels and frame.thumb is None else frame.thumb,
         hint=NO_TENSOR if controlled else None,
     )

@@ -18,7 +18,9 @@ from kernels.stream_step import stream_step
 from pipelines.engine.device import ReadNumber, read_on_host
 from pipelines.engine.rows import Keys, Row
 from pipelines.engine.state import StreamState
-from pipelines.techniques import granularity, guidance, strength_map
+from pipelines.techniques import anchor_blur, granularity, guidance, level_schedule, linear_guidance, strength_map
+from pipelines.techniques.guidance import NegativeMemory, NegativeResidual
+from pipelines.techniques.linear_guidance import LinearEstimate
 from pipelines.techniques.noise import ToDevice, on_host
 from pipelines.techniques.schedule import Schedule, model_output
 from pipelines.techniques.solvers import ddim, dpmpp_2m, lcm
@@ -111,11 +113,13 @@ class Levels:
         a, s = self.model_coefficients(frame)
         negative, x0_negative = self._negative(outputs, a, s)
         # Only what stream_step does itself is left for these frames; all others are noised after ω, map and measurements.
-        measured = negative == "x0" and (outputs.negative is not None or settings.guidance_mode == "adaptive")
-        fused = frame.map is None and settings.omega == 1.0 and not measured
+        measured = negative == "x0" and (outputs.negative is not None or settings.guidance_mode in ("adaptive", "linear"))
+        share = frame.shares[frame.level]
+        scale = level_schedule.guidance(settings, share)
+        fused = frame.map is None and level_schedule.omega(settings, share) == 1.0 and not measured
         if frame.map is not None:
-            return Step(outputs, Level(a, s, settings.guidance), negative, x0_negative, fused)
-        at, scale = (float(a), float(s)), settings.guidance
+            return Step(outputs, Level(a, s, scale), negative, x0_negative, fused)
+        at = float(a), float(s)
         if not fused or frame.level + 1 == len(frame.timesteps):
             return Step(outputs, Level(*at, scale), negative, x0_negative, fused)
         weights = self._weights(frame)
@@ -159,7 +163,8 @@ class Levels:
         """The frame's level is done, with x̂₀ after guidance. x: its latent at the next level, where `stream_step` made it."""
         state, frame, settings = step.outputs.state, step.outputs.frame, step.outputs.settings
         if not step.fused:
-            x0 = granularity.scaled(x0, frame.x, settings.omega, *self.model_coefficients(frame), frame.omega_map)
+            omega = level_schedule.omega(settings, frame.shares[frame.level])
+            x0 = granularity.scaled(x0, frame.x, omega, *self.model_coefficients(frame), frame.omega_map)
             if frame.map is not None and frame.source is not None:
                 x0 = strength_map.merge(x0, frame.source, frame.map, frame.timesteps, frame.level)
         last = frame.level + 1 == len(frame.timesteps)
@@ -179,15 +184,18 @@ class Levels:
     def _negative(self, outputs: FrameOutputs, a: Tensor, s: Tensor) -> tuple[Negative, Tensor | None]:
         """What guidance takes of the negative prompt, and x̂₀_u where it is known before `stream_step`."""
         settings, frame = outputs.settings, outputs.frame
-        if not guidance.active(settings):
+        if frame.level not in guidance.guided(settings, frame.shares):
             return "none", None
         if settings.guidance_mode == "full":
             return "output", None
+        if settings.guidance_mode == "linear":
+            return "x0", self._linear(outputs, a, s)
         if outputs.negative is not None:
             return "x0", self._measured(outputs, outputs.negative, a, s)
         anchor = self._anchor(outputs, a, s)
         if settings.guidance_mode == "adaptive":
             known = outputs.state.residuals[frame.level]
+            assert isinstance(known, NegativeResidual)
             outputs.state.residuals[frame.level] = known.aged()
             return "x0", anchor + known.residual
         at = anchor if frame.residual is None else anchor + frame.residual
@@ -209,10 +217,33 @@ class Levels:
             frame.residual = residual
         return x0_negative
 
+    def _linear(self, outputs: FrameOutputs, a: Tensor, s: Tensor) -> Tensor:
+        """x̂₀_u of the negative row, or its linear estimate. Both predictions stay with the frame for its later levels."""
+        state, settings, frame, negative = outputs.state, outputs.settings, outputs.frame, outputs.negative
+        guided = guidance.guided(settings, frame.shares)
+        before, known = guided[: guided.index(frame.level)], state.residuals.get(frame.level)
+        x0 = denoised(self.schedule.prediction, outputs.conditional, frame.x, a, s)
+        x0_negative = None if negative is None else denoised(self.schedule.prediction, negative, frame.x, a, s)
+        if not linear_guidance.computed(len(before), len(guided)) and all(level in frame.predicted for level in before):
+            found, known = linear_guidance.terms(frame.predicted, before, len(guided), x0), _estimate(known)
+            if x0_negative is None:
+                assert known is not None
+                state.residuals[frame.level], x0_negative = known.aged(), known.unconditional(found, x0)
+            else:
+                key = outputs.keys.guidance(frame)
+                state.residuals[frame.level] = linear_guidance.measured(known, frame.level, key, found, x0, x0_negative)
+        assert x0_negative is not None
+        frame.predicted = {**frame.predicted, frame.level: (x0, x0_negative)}
+        return x0_negative
+
     def _anchor(self, outputs: FrameOutputs, a: Tensor, s: Tensor) -> Tensor:
-        """x₀*: the clean latent that the frame was noised from. From a prompt alone there is none yet; then x̂₀ is taken."""
-        frame = outputs.frame
-        return denoised(self.schedule.prediction, outputs.conditional, frame.x, a, s) if frame.anchor is None else frame.anchor
+        """x₀*: the clean latent that the frame was noised from, blurred where the settings say so. From a prompt alone there is
+        none yet; then x̂₀ is taken."""
+        frame, settings = outputs.frame, outputs.settings
+        if frame.anchor is None:
+            return denoised(self.schedule.prediction, outputs.conditional, frame.x, a, s)
+        blurs = settings.guidance_mode in ("self", "one-time")
+        return anchor_blur.blurred(frame.anchor, settings.guidance_blur if blurs else 0.0)
 
     def _at(self, frame: InFlight, signal: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """The frame's present level out of `signal` and `sigma` [T]."""
@@ -230,6 +261,10 @@ class Levels:
     def _per_pixel(self, frame: InFlight, m: Tensor, level: int, signal: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         signal, sigma = self.to_device(signal), self.to_device(sigma)
         return strength_map.coefficients(m, frame.timesteps, level, signal, sigma)
+
+
+def _estimate(known: NegativeMemory | None) -> LinearEstimate | None:
+    return known if isinstance(known, LinearEstimate) else None
 
 
 def _shared(terms: Sequence[Tensor | None], frames: Sequence[InFlight]) -> Tensor | None:

@@ -28,7 +28,7 @@ class RowInput:
 
     @property
     def condition(self) -> Condition:
-        return self.conditioning.negative if self.row.negative else self.conditioning.prompt
+        return self.conditioning.of(self.row.frame, self.row.negative)
 
     @property
     def kind(self) -> Pass:

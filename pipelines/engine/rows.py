@@ -15,7 +15,7 @@ from torch import Tensor
 from pipelines.engine.state import CacheSlot, FeatureEntry
 from pipelines.techniques import feature_cache, guidance
 from pipelines.techniques.feature_cache import AS_BEFORE, PLAIN, CacheKey, Kind
-from pipelines.techniques.guidance import NegativeResidual
+from pipelines.techniques.guidance import NegativeMemory
 from pipelines.techniques.stream_batch import InFlight, KeptFeatures
 from pipelines.values.settings import CacheSettings, GateSettings, ProbeSettings, Settings, StreamBatchSettings
 
@@ -82,10 +82,10 @@ class PictureKeys:
         return CacheKey(width, height, cache.reuse, cache.branch, timestep, self._settings.seed, rest)
 
     def guidance(self, frame: InFlight) -> Hashable:
-        return self._picture(frame), frame.timestep
+        return self._picture(frame), frame.timesteps, frame.level
 
     def _picture(self, frame: InFlight) -> Hashable:
-        return self._relevant, self._travel, frame.inputs_version, frame.hint is not None
+        return self._relevant, self._travel, frame.inputs_version, frame.hint is not None, frame.source is None
 
 
 class AssumedKeys:
@@ -118,7 +118,7 @@ class RowPlanner:
         self,
         settings: Settings,
         cache: Mapping[CacheSlot, FeatureEntry],
-        residuals: Mapping[int, NegativeResidual],
+        residuals: Mapping[int, NegativeMemory],
         keys: Keys,
         graphs_ready: bool,
     ) -> None:
@@ -140,12 +140,14 @@ class RowPlanner:
         return [self._across_frames(row) if self.reuses_frames else self._across_steps(row) for row in rows]
 
     def _needs_negative_row(self, frame: InFlight) -> bool:
-        if not guidance.active(self._settings):
+        settings, levels = self._settings, guidance.guided(self._settings, frame.shares)
+        if frame.level not in levels:
             return False
-        known = self._residuals.get(frame.level)
-        threshold = self._settings.guidance_alike
-        reusable = known is not None and known.reusable(self._keys.guidance(frame), frame.thumb, threshold)
-        return guidance.needs_negative_row(self._settings, frame.level, frame.source is not None, reusable)
+        place, known = levels.index(frame.level), self._residuals.get(frame.level)
+        reusable = known is not None and known.reusable(self._keys.guidance(frame), frame.thumb, settings.guidance_alike)
+        if settings.guidance_mode == "linear":
+            reusable = reusable and all(level in frame.predicted for level in levels[:place])
+        return guidance.needs_negative_row(settings, place, frame.source is not None, reusable, len(levels))
 
     def _across_frames(self, row: Row) -> Row:
         """The row with a short pass and the features of an earlier frame, where the policy allows it; else with the full pass."""

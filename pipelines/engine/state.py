@@ -16,7 +16,7 @@ from pipelines.techniques import strength_map
 from pipelines.techniques.conditioning import Travel
 from pipelines.techniques.feature_cache import CacheState
 from pipelines.techniques.gate import Thumb
-from pipelines.techniques.guidance import NegativeResidual
+from pipelines.techniques.guidance import NegativeMemory
 from pipelines.techniques.noise import SessionNoise
 from pipelines.techniques.probe import Probe
 from pipelines.techniques.stream_batch import Ring
@@ -62,7 +62,7 @@ class StreamState:
     seen_b: PicturePrompt = field(default_factory=PicturePrompt)
     names: StyleNames = field(default_factory=StyleNames)
     cache: dict[CacheSlot, FeatureEntry] = field(default_factory=dict)
-    residuals: dict[int, NegativeResidual] = field(default_factory=dict)
+    residuals: dict[int, NegativeMemory] = field(default_factory=dict)
     probe: Probe = field(default_factory=Probe)
     travel: Travel = field(default_factory=Travel)
     turn: Any = None

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pipelines.networks.unet import guidance_embedding
-from pipelines.techniques import guidance, styles
+from pipelines.techniques import cads, guidance, styles
 from pipelines.techniques.styles import Style
 from pipelines.values.picture_style import PictureStyle
 from pipelines.values.settings import Settings
@@ -155,6 +155,18 @@ class PromptCache:
         one, other = self.alike(self(settings.prompt, read, skip), self(settings.prompt_b, read, skip))
         key = (one, other, settings.blend, settings.blend_mode)
         return self._remembered(key, lambda: mixed(one, other, settings.blend, settings))
+
+    def varied(self, text: Text, settings: Settings, gamma: float) -> Text:
+        """The text for a level where γ of it is left under settings.cads and the seed (see cads.py)."""
+
+        def make() -> Text:
+            own, found = settings.cads, []
+            for index, y in enumerate(text.encoded):
+                n = cads.noise(settings.seed, index, tuple(y.shape)).to(y.device, y.dtype, non_blocking=True)
+                found.append(cads.annealed(y, n, gamma, own.scale, own.rescale))
+            return replace(text, encoded=tuple(found))
+
+        return self._remembered((text, settings.seed, settings.cads.scale, settings.cads.rescale, gamma), make)
 
     def blank(self) -> Text:
         """A text of zeros, which SDXL was trained to take for no negative prompt."""

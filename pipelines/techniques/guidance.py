@@ -15,16 +15,20 @@ The residual of a negative row is D = x̂₀_u − x₀*. Where there is no such
 - self-negative: D = 0;
 - one-time negative: D of this frame's first level;
 - adaptive: D of this level, from the last frame that had the row.
+
+x₀* may be blurred (anchor_blur.py), γ may follow the level (level_schedule.py), and *linear* estimates x̂₀_u from the frame's own
+earlier levels (linear_guidance.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from pipelines.techniques import level_schedule, linear_guidance
 from pipelines.techniques.feature_cache import SCENE_CUT, drift
 from pipelines.techniques.gate import Thumb
 from pipelines.values.settings import Settings
@@ -35,11 +39,19 @@ def active(settings: Settings) -> bool:
     return settings.guidance_mode != "none" and settings.guidance != 1.0
 
 
-def needs_negative_row(settings: Settings, level: int, has_source: bool, reusable: bool = False) -> bool:
-    """Whether the row at `level` needs an unconditional row beside it.
+def guided(settings: Settings, shares: Sequence[float]) -> list[int]:
+    """The levels of a frame at which guidance acts. shares: how noisy each of its levels is, 0..1 (see level_schedule.py)."""
+    if not active(settings):
+        return []
+    return [level for level, share in enumerate(shares) if level_schedule.guidance(settings, share) != 1.0]
 
-    Self-negative needs a source picture; from a prompt alone it falls back to one-time. `reusable`: of the level's
-    `NegativeResidual`.
+
+def needs_negative_row(settings: Settings, level: int, has_source: bool, reusable: bool = False, count: int = 1) -> bool:
+    """Whether the row at `level` needs an unconditional row beside it. Levels are counted among the `count` at which guidance
+    acts.
+
+    Self-negative needs a source picture; from a prompt alone it falls back to one-time. `reusable`: of what is remembered of the
+    level.
     """
     if not active(settings):
         return False
@@ -48,6 +60,8 @@ def needs_negative_row(settings: Settings, level: int, has_source: bool, reusabl
             return True
         case "adaptive":
             return not reusable
+        case "linear":
+            return not reusable or linear_guidance.computed(level, count)
         case "self":
             return not has_source and level == 0
         case _:
@@ -55,8 +69,8 @@ def needs_negative_row(settings: Settings, level: int, has_source: bool, reusabl
 
 
 def rows(settings: Settings, levels: int) -> int:
-    """Rows of one UNet call for one session with a frame at each of `levels` levels, sources given."""
-    return levels + sum(needs_negative_row(settings, level, has_source=True) for level in range(levels))
+    """Rows of one UNet call for one session with a frame at each of `levels` levels, sources given, guidance at all of them."""
+    return levels + sum(needs_negative_row(settings, level, has_source=True, count=levels) for level in range(levels))
 
 
 def residual_negative(x: Tensor, anchor: Tensor, delta: float, a: Tensor, s: Tensor) -> Tensor:
@@ -109,8 +123,12 @@ class NegativeResidual:
         return replace(self, age=self.age + 1)
 
 
+NegativeMemory = NegativeResidual | linear_guidance.LinearEstimate
+"""What a session remembers of one level's negative rows. Settings are part of the keys, so another mode's is never reused."""
+
+
 def measured(
-    before: NegativeResidual | None,
+    before: NegativeMemory | None,
     level: int,
     key: Hashable,
     thumb: Thumb | None,
@@ -122,7 +140,7 @@ def measured(
 ) -> NegativeResidual:
     """What is remembered of a level's negative row: residual D, x0 the conditional prediction, anchor x₀*. read: starts
     the way of a number to the host."""
-    if before is None or before.key != key:
+    if not isinstance(before, NegativeResidual) or before.key != key:
         known, due = torch.zeros_like(residual), RECHECK - STAGGER * level % RECHECK
     else:
         known, due = before.residual, RECHECK

@@ -36,7 +36,8 @@ class KeptFeatures:
 class InFlight:
     """One frame on its way. x: its latent [C, h, w] at `timesteps[level]`; source: its clean latent, None for prompt-only.
 
-    solver: what its timesteps are for; a live change of solver holds for the frames that come.
+    solver: what its timesteps are for; a live change of solver holds for the frames that come. length: of the schedule that
+    its timesteps are of.
     """
 
     frame_id: int
@@ -44,10 +45,12 @@ class InFlight:
     source: Tensor | None
     timesteps: tuple[int, ...]
     level: int = 0
+    length: int = 1000
     solver: Solver = "lcm"
     strength: float = 0.5  # 1 without a source
     anchor: Tensor | None = None  # x₀*: the clean latent that x was noised from
     residual: Tensor | None = None  # one-time guidance: x̂₀_u of the negative row minus the anchor
+    predicted: Mapping[int, tuple[Tensor, Tensor]] = field(default_factory=dict)  # linear guidance: x̂₀_c, x̂₀_u by level; replaced
     x0: Tensor | None = None  # newest prediction, which a second-order solver takes at the next level too
     thumb: Thumb | None = None  # of the input, where a technique needs it
     map: Tensor | None = None  # share of the strength per pixel, [1, h, w]
@@ -68,6 +71,11 @@ class InFlight:
     @property
     def timestep(self) -> int:
         return self.timesteps[self.level]
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """How noisy each of its levels is, 0..1, as the strength counts it."""
+        return tuple(t / (self.length - 1) for t in self.timesteps)
 
     @property
     def finished(self) -> bool:

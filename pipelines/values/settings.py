@@ -24,6 +24,9 @@ Solver = Literal["lcm", "ddim", "dpmpp-2m"]
 SOLVERS: tuple[Solver, ...] = get_args(Solver)
 """Solvers of pipelines/techniques/solvers."""
 
+SCHEDULES = ("constant", "linear", "cosine", "interval")
+"""Schedules of pipelines/techniques/level_schedule.py."""
+
 MAPS = ("canny", "soft-edge", "depth-like")
 """Kinds of maps that pipelines/techniques/hints.py can make for a ControlNet."""
 
@@ -109,6 +112,15 @@ class NoiseSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class CadsSettings:
+    enabled: bool = flag(False, "From a prompt alone: noise on the prompt, so that seeds draw different pictures (CADS).")
+    scale: float = number(0.25, 0.0, 2.0, "Noise scale s.")
+    low: float = number(0.6, 0.0, 1.0, "Noise level τ₁ up to which the prompt counts in full.")
+    high: float = number(1.4, 0.0, 4.0, "Noise level τ₂ from which nothing is left of the prompt; above 1 some always is.")
+    rescale: float = number(1.0, 0.0, 1.0, "Share ψ of the noised prompt that gets the mean and the deviation of the prompt.")
+
+
+@dataclass(frozen=True, slots=True)
 class StrengthMapSettings:
     mode: str = choice(
         "off", ("off", "motion", "mask"), "Strength for each pixel: from motion, or from a painted mask (white is full)."
@@ -167,12 +179,21 @@ class Settings:
     guidance: float = number(1.5, 0.0, 10.0, "Guidance scale γ of the guidance mode; 1 is the conditional prediction itself.")
     guidance_mode: str = choice(
         "none",
-        ("none", "full", "self", "one-time", "adaptive"),
-        "none: one row; full: a negative row per level; self, one-time: residual guidance; adaptive: full, few negative rows.",
+        ("none", "full", "self", "one-time", "adaptive", "linear"),
+        "none: one row; full: a negative row per level; self, one-time: residual guidance; adaptive: full, few negative rows; "
+        "linear: negative rows of later levels are estimated from earlier levels (LinearAG).",
     )
     guidance_delta: float = number(1.0, 0.0, 1.5, "Residual strength δ of self and one-time guidance.")
     guidance_alike: float = number(
         0.98, 0.5, 1.0, "Adaptive: drop the negative row when the cosine of the guided results with and without it exceeds this."
+    )
+    guidance_blur: float = number(
+        0.0, 0.0, 8.0, "Self and one-time: blur of the picture that guidance leads away from, in latent pixels; 0 is none."
+    )
+    guidance_schedule: str = choice(
+        "constant",
+        SCHEDULES,
+        "Guidance over the noise levels. linear, cosine: weaker in noise; interval: within its bounds only.",
     )
     strength: float = number(
         0.5, 0.0, 1.0, "How much noise is added to the input before denoising; at 1 nothing of the input remains."
@@ -180,6 +201,9 @@ class Settings:
     omega: float = number(
         1.0, 0.6, 1.4, "Granularity ω, scales the predicted noise: below 1 more grain and detail, above 1 less."
     )
+    omega_schedule: str = choice("constant", SCHEDULES, "ω over the noise levels, as guidance_schedule.")
+    interval_low: float = number(0.1, 0.0, 1.0, "Schedule interval: acts above this noise level, counted as the strength is.")
+    interval_high: float = number(0.8, 0.0, 1.0, "Schedule interval: acts up to this noise level.")
     steps: int = integer(1, 1, 8, "Denoising steps per frame.")
     solver: str = choice(
         "auto",
@@ -192,6 +216,7 @@ class Settings:
     gate: GateSettings = field(default_factory=GateSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
     noise: NoiseSettings = field(default_factory=NoiseSettings)
+    cads: CadsSettings = field(default_factory=CadsSettings)
     strength_map: StrengthMapSettings = field(default_factory=StrengthMapSettings)
     omega_map: OmegaMapSettings = field(default_factory=OmegaMapSettings)
     control: ControlSettings = field(default_factory=ControlSettings)

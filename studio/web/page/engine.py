@@ -58,6 +58,10 @@ SPEED = (
             ("guidance", "Scale"),
             ("guidance_delta", "Residual"),
             ("guidance_alike", "Similarity to stop at"),
+            ("guidance_blur", "Blur of the residual"),
+            ("guidance_schedule", "Over the noise levels"),
+            ("interval_low", "Interval from"),
+            ("interval_high", "Interval to"),
             ("negative", "Negative prompt"),
         ),
     ),
@@ -70,6 +74,18 @@ SPEED = (
             ("noise.walk_rate", "Walk rate"),
             ("noise.motion", "Less strength in fast motion"),
             ("noise.warm_start", "Warm start from the last picture"),
+        ),
+    ),
+    Row(
+        "cads",
+        "Vary pictures from a prompt alone",
+        "cads.enabled",
+        "Noise on the prompt, so that each seed draws another picture.",
+        (
+            ("cads.scale", "Noise"),
+            ("cads.low", "Full prompt up to noise level"),
+            ("cads.high", "No prompt from noise level"),
+            ("cads.rescale", "Keep the prompt's spread"),
         ),
     ),
 )
@@ -118,6 +134,7 @@ def engine(controls: Controls) -> None:
     with _section("where", "Detail and area"):
         if "omega" in controls.fields:
             controls.make("omega", "Detail: fine grain to smooth", info=None)
+        controls.make("omega_schedule", "Detail over the noise levels", info=None)
         _row(controls, OMEGA_MAP)
         _row(controls, STRENGTH_MAP)
     with _section("conditions", "Shape", "rill-absent"):

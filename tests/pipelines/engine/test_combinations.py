@@ -27,7 +27,12 @@ OFF: dict[str, object] = {}
 
 SWITCHES: dict[str, list[dict[str, object]]] = {
     "stream batch": [{"stream_batch.enabled": False}, {"stream_batch.enabled": True}],
-    "guidance": [{"guidance_mode": mode} for mode in ("none", "full", "self", "one-time", "adaptive")],
+    "guidance": [{"guidance_mode": mode} for mode in ("none", "full", "self", "one-time", "adaptive", "linear")],
+    "levels": [
+        OFF,
+        {"guidance_schedule": "linear", "omega_schedule": "cosine", "guidance_blur": 1.5},
+        {"guidance_schedule": "interval", "omega_schedule": "interval", "interval_low": 0.1, "interval_high": 0.35},
+    ],
     "gate": [OFF, {"gate.enabled": True, "gate.threshold": 0.9, "gate.tile_threshold": 0.2}],
     "cache": [
         OFF,
@@ -37,6 +42,7 @@ SWITCHES: dict[str, list[dict[str, object]]] = {
         {"cache.enabled": True, "cache.reuse": "encoder", "cache.interval": 2},
     ],
     "noise": [OFF, {"noise.mode": "walk"}, {"noise.motion": 0.7}],
+    "cads": [OFF, {"cads.enabled": True}],
     "warm start": [OFF, {"noise.warm_start": 0.3}],
     "strength map": [{"strength_map.mode": mode} for mode in ("off", "motion", "mask")],
     "omega": [OFF, {"omega": 0.8}, {"omega": 1.2, "omega_map.mode": "motion"}, {"omega": 0.7, "omega_map.mode": "mask"}],
@@ -220,6 +226,10 @@ PLAIN: dict[str, object] = {"prompt": "ink", "steps": 2, "strength": 0.4}
         ({"strength_map.mode": "mask"}, OFF),
         ({"omega": 0.8, "omega_map.mode": "mask"}, {"omega": 0.8}),
         ({"omega_map.mode": "motion"}, OFF),
+        ({"cads.enabled": True}, OFF),
+        ({"guidance_schedule": "linear", "omega_schedule": "interval", "guidance_blur": 2.0}, OFF),
+        ({"guidance_mode": "full", "guidance_schedule": "interval", "interval_low": 0.9}, OFF),
+        ({"omega": 0.7, "omega_schedule": "interval", "interval_low": 0.5, "interval_high": 0.2}, OFF),
         ({"steps": 1, "solver": "dpmpp-2m"}, {"steps": 1}),
         ({"steps": 1, "cache.enabled": True, "cache.reuse": "encoder"}, {"steps": 1}),
         ({"steps": 1, "cache.enabled": True, "cache.reuse": "steps"}, {"steps": 1}),

@@ -97,6 +97,74 @@ def test_adaptive_guidance_carries_the_residual_to_the_next_frame(pipeline: Stre
     assert np.abs(outputs[1].pixels.numpy().astype(int) - plain.decode(expected)).max() <= 1
 
 
+@torch.inference_mode()
+def test_linear_guidance_estimates_later_levels_by_least_squares(pipeline: StreamPipeline) -> None:
+    """Frame 0 computes every negative row. Frame 1 computes that of the first level; those of levels 1 and 2 are the sums of
+    predictions whose numbers fit frame 0 best, by a solver of its own."""
+    settings = settings_for("linear", 3)
+    plain, samples = Plain(pipeline, settings), {}
+    for picture in (CLIP[0], CLIP[9]):
+        anchor, c, u = plain.encode(picture), [], []
+        for level in range(3):
+            x = plain.start(anchor, level)
+            c.append(plain.clean(x, level, "ink"))
+            design = torch.stack([*c, *u[:1]]).flatten(1).double().T
+            if level not in samples:
+                u.append(plain.clean(x, level, "dull"))
+                samples[level] = (design, u[-1].flatten().double())
+            elif level == 0:
+                u.append(plain.clean(x, level, "dull"))
+            else:
+                numbers = torch.linalg.lstsq(*(value.unsqueeze(-1) if value.ndim == 1 else value for value in samples[level]))[0]
+                u.append((design @ numbers)[:, 0].float().view_as(x))
+            anchor = u[-1] + SCALE * (c[-1] - u[-1])
+    state = pipeline.open(settings)
+    outputs = [pipeline.step([Entry(state, Frame(index, 0.0, CLIP[9 * index]), settings)])[0] for index in range(2)]
+    assert outputs[1].pixels is not None
+    assert np.abs(outputs[1].pixels.numpy().astype(int) - plain.decode(anchor)).max() <= 2
+
+
+@pytest.mark.parametrize("mode", ["full", "self", "one-time"])
+@torch.inference_mode()
+def test_guidance_acts_in_its_interval_and_its_rows_are_computed_there(
+    pipeline: StreamPipeline, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of levels at 0.6, 0.4 and 0.2 the last two are inside; the first takes the conditional prediction."""
+    settings = settings_for(mode, 3, guidance_schedule="interval", interval_low=0.1, interval_high=0.45)
+    plain = Plain(pipeline, settings)
+    assert [0.1 < t / 999 <= 0.45 for t in plain.times] == [False, True, True]
+    anchor, beyond = plain.encode(CLIP[0]), None
+    for level in range(3):
+        x = plain.start(anchor, level)
+        conditional = plain.clean(x, level, "ink")
+        if level == 0:
+            anchor = conditional
+            continue
+        if mode == "full" or (mode == "one-time" and beyond is None):
+            u = plain.clean(x, level, "dull")
+            beyond = u - anchor
+        else:
+            u = anchor if mode == "self" else anchor + beyond
+        anchor = u + SCALE * (conditional - u)
+    expected = {"full": 2, "self": 0, "one-time": 1}[mode]
+    assert negative_rows(pipeline, [(CLIP[0], settings)], monkeypatch) == [expected]
+    monkeypatch.undo()
+    (output,) = pipeline.step([Entry(pipeline.open(settings), Frame(0, 0.0, CLIP[0]), settings)])
+    assert output.pixels is not None
+    assert np.abs(output.pixels.numpy().astype(int) - plain.decode(anchor)).max() <= 1
+
+
+def test_linear_guidance_computes_all_rows_in_every_eighth_frame_and_after_a_change(
+    pipeline: StreamPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_for("linear", 3)
+    rows = negative_rows(pipeline, [(CLIP[0], settings)] * 19, monkeypatch)
+    assert rows == [3, 1, 1, 1, 1, 2, 1, 2, *[1] * 6, 2, 1, 2, 1, 1]
+    monkeypatch.undo()
+    changed = settings.patched({"prompt": "oil"})
+    assert negative_rows(pipeline, [(CLIP[0], settings)] * 2 + [(CLIP[0], changed)] * 2, monkeypatch) == [3, 1, 3, 1]
+
+
 def negative_rows(pipeline: StreamPipeline, frames: list[tuple[Pixels, Settings]], monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many negative rows each frame of a stream took."""
     taken: list[int] = []

@@ -15,6 +15,16 @@ CASES = {
     "full guidance": {"steps": 2, "guidance": 1.5, "guidance_mode": "full"},
     "one-time": {"steps": 3, "guidance": 1.5, "guidance_mode": "one-time"},
     "adaptive": {"steps": 2, "guidance": 1.5, "guidance_mode": "adaptive", "guidance_alike": 0.5},
+    "linear": {"steps": 4, "guidance": 1.5, "guidance_mode": "linear"},
+    "linear, sequential": {"steps": 3, "guidance": 1.5, "guidance_mode": "linear", "stream_batch.enabled": False},
+    "interval": {
+        "steps": 4,
+        "guidance": 1.5,
+        "guidance_mode": "one-time",
+        "guidance_schedule": "interval",
+        "interval_low": 0.2,
+        "interval_high": 0.4,
+    },
     "cache across frames": {"cache.enabled": True, "cache.interval": 3, "cache.policy": "interval"},
     "cascade": {
         "cache.enabled": True,

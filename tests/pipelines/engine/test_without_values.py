@@ -104,6 +104,14 @@ CASES = [
     {"guidance_mode": "self", "guidance": 2.0, "steps": 3, "guidance_delta": 0.7},
     {"guidance_mode": "one-time", "guidance": 2.0, "steps": 3},
     {"guidance_mode": "adaptive", "guidance": 2.0, "steps": 2},
+    {"guidance_mode": "linear", "guidance": 2.0, "steps": 3},
+    {
+        "guidance_mode": "one-time",
+        "guidance": 2.0,
+        "guidance_blur": 1.5,
+        "guidance_schedule": "cosine",
+        "omega_schedule": "linear",
+    },
     {"cache.enabled": True},
     {"cache.enabled": True, "cache.reuse": "steps", "steps": 4},
     {"steps": 3, "solver": "ddim"},
@@ -153,8 +161,9 @@ def test_frames_that_are_done_in_parts_stay_on_the_device_too(pipeline: StreamPi
     assert heavy.previous_x0 is not None and heavy.previous_x0.device == DEVICE
 
 
-def test_text_to_image(pipeline: StreamPipeline) -> None:
-    settings = Settings()
+@pytest.mark.parametrize("patch", [{}, {"cads.enabled": True}, {"noise.variety": 0.5}])
+def test_text_to_image(pipeline: StreamPipeline, patch: dict[str, Any]) -> None:
+    settings = Settings().patched(patch)
     (output,) = pipeline.step([Entry(pipeline.open(settings), Frame(0, 0.0, None), settings)])
     assert isinstance(output.pixels, DevicePicture)
 

@@ -38,6 +38,8 @@ def test_residual_negative_is_the_papers_stock_noise(delta: float) -> None:
         ("self", 0, False, True),
         ("self", 1, False, False),
         ("adaptive", 1, True, True),
+        ("linear", 0, True, True),
+        ("linear", 1, True, True),
     ],
 )
 def test_which_rows_need_a_negative(mode: str, level: int, source: bool, expected: bool) -> None:
@@ -56,7 +58,9 @@ def test_cosine_similarity() -> None:
     assert float(guidance.cosine_similarity(torch.zeros(4), torch.ones(4))) == 0.0
 
 
-@pytest.mark.parametrize(("mode", "expected"), [("none", 4), ("full", 8), ("self", 4), ("one-time", 5), ("adaptive", 8)])
+@pytest.mark.parametrize(
+    ("mode", "expected"), [("none", 4), ("full", 8), ("self", 4), ("one-time", 5), ("adaptive", 8), ("linear", 8)]
+)
 def test_rows_of_a_full_stream_batch(mode: str, expected: int) -> None:
     settings = Settings().patched({"guidance_mode": mode, "guidance": 1.5})
     assert guidance.rows(settings, 4) == expected
