@@ -39,7 +39,7 @@ def finetuning(config: Config = TINY) -> Finetuning:
     rng = np.random.default_rng(0)
     photographs = [Photograph("one", rng.integers(0, 256, (96, 80, 3), np.uint8), None)]
     dreams = Dreams(rng.integers(0, 256, (2 * len(SUBJECTS), 3, 256, 256), np.uint8), tuple(SUBJECTS))
-    model = Model(Denoiser(), decoder(16))
+    model = Model(Denoiser().eval(), decoder(16))
     return Finetuning(config, model, photographs, dreams, ("photo", "thermal"), Features().requires_grad_(False))
 
 
