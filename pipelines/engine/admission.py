@@ -61,6 +61,7 @@ def admit(
         item.x = noised(start, item.x, *levels.noise_coefficients(item))
     elif settings.noise.variety > 0.0:
         item.x = noised(state.noise.smooth, item.x, *levels.noise_coefficients(item))
+    item.first = item.x
     state.ring.admit(item)
 
 

@@ -20,13 +20,14 @@ import torch
 from pipelines.checkpoints.loader import loras_in_use
 from pipelines.checkpoints.loader.parts import ModelParts
 from pipelines.checkpoints.naming import describe, with_loras
-from pipelines.engine import device, forecast
+from pipelines.engine import device, forecast, refining
 from pipelines.engine.conditioner import Conditioner
 from pipelines.engine.decoding import PictureDecoder, Safety
 from pipelines.engine.graph_choice import GraphChoice
 from pipelines.engine.levels import Levels
 from pipelines.engine.passes import Passes
 from pipelines.engine.picture_prompt import PictureReader
+from pipelines.engine.refining import Refinement
 from pipelines.engine.rows import AssumedKeys, RowPlanner
 from pipelines.engine.state import StreamState
 from pipelines.engine.step import StepRunner
@@ -80,7 +81,7 @@ class StreamPipeline:
         self._choice = GraphChoice(self.graphs, self._chunks)
         no_picture = picture_prompt.empty_suffix(parts.picture_tokens, parts.embedding_shape[1])
         passes = Passes(self.graphs, self.schedule, None if no_picture is None else to_device(no_picture))
-        levels = Levels(self.schedule, to_device, self.transfer.read, path.kernels)
+        self._levels = levels = Levels(self.schedule, to_device, self.transfer.read, path.kernels)
         decode = PictureDecoder(self.graphs, self.transfer, safety)
         self._step = StepRunner(self.graphs, self.transfer, self._choice, self.conditioner, passes, levels, decode)
 
@@ -94,11 +95,15 @@ class StreamPipeline:
         """Work and seconds of each stage of the newest step that has just ended; None where none has since the last step."""
         return self._step.measured
 
+    @property
+    def max_steps(self) -> int:
+        """The most steps that this model and spec allow."""
+        return min(self.spec.max_steps, self.info.max_steps)
+
     def check(self, settings: Settings) -> None:
         """Raises SettingsError for what this model or spec cannot do."""
-        limit = min(self.spec.max_steps, self.info.max_steps)
-        if settings.steps > limit:
-            raise SettingsError("steps", f"{settings.steps} is out of range; this stream allows 1 to {limit}")
+        if settings.steps > self.max_steps:
+            raise SettingsError("steps", f"{settings.steps} is out of range; this stream allows 1 to {self.max_steps}")
         if settings.cache.branch >= self.branches:
             raise SettingsError(
                 "cache.branch", f"{settings.cache.branch} is out of range; this model has branches 0 to {self.branches - 1}"
@@ -214,6 +219,19 @@ class StreamPipeline:
             for turn in turns:
                 turn.undo()
             raise
+
+    @torch.inference_mode()
+    def refinement(self, state: StreamState, settings: Settings) -> Refinement | None:
+        """What refines the picture that a session shows, for `refine`; None where nothing can. settings: of that picture."""
+        with self.transfer.lane("denoise"):
+            return refining.begun(state, settings, self.max_steps, self.schedule, self._levels)
+
+    def refine(self, refinement: Refinement, shows: bool = True) -> Output | None:
+        """Take a refinement one level on, in the thread of `step`. Returns its picture; None where it is not over and `shows` is
+        False. If it raises, it is of no more use; the session is as it was."""
+        refinement.shows, refinement.may_begin = shows, True
+        with self.graphs.resident.step():
+            return self._step.run([refinement])[0]
 
     def lora_change(self, spec: StreamSpec, offline: bool = False) -> LoraChange | None:
         """What makes the pipeline of `spec` of this one in place; None where a new pipeline is needed: the specs differ in more

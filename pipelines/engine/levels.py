@@ -176,6 +176,12 @@ class Levels:
         frame.x0 = x0
         frame.level += 1
 
+    def go_on(self, state: StreamState, frame: InFlight, x0: Tensor) -> None:
+        """Take a frame whose x̂₀ at its present level is known, after guidance, to its next level."""
+        frame.x = self._next(state, frame, x0)
+        frame.anchor = frame.x0 = x0
+        frame.level += 1
+
     def _next(self, state: StreamState, frame: InFlight, x0: Tensor) -> Tensor:
         """The frame's latent at its next level."""
         noise = state.noise.level(frame.level + 1) if frame.solver == "lcm" else None

@@ -17,7 +17,7 @@ from pipelines.techniques import feature_cache, guidance
 from pipelines.techniques.feature_cache import AS_BEFORE, PLAIN, CacheKey, Kind
 from pipelines.techniques.guidance import NegativeMemory
 from pipelines.techniques.stream_batch import InFlight, KeptFeatures
-from pipelines.values.settings import CacheSettings, GateSettings, ProbeSettings, Settings, StreamBatchSettings
+from pipelines.values.settings import CacheSettings, GateSettings, ProbeSettings, RefineSettings, Settings, StreamBatchSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,7 @@ class PictureKeys:
             gate=GateSettings(),
             cache=CacheSettings(),
             probe=ProbeSettings(),
+            refine=RefineSettings(),
         )
 
     def features(self, frame: InFlight) -> CacheKey:

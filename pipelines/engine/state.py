@@ -19,7 +19,7 @@ from pipelines.techniques.gate import Thumb
 from pipelines.techniques.guidance import NegativeMemory
 from pipelines.techniques.noise import SessionNoise
 from pipelines.techniques.probe import Probe
-from pipelines.techniques.stream_batch import Ring
+from pipelines.techniques.stream_batch import InFlight, Ring
 from pipelines.values.picture_style import PictureStyle
 from pipelines.values.style_names import StyleNames
 from pipelines.values.types import Pixels
@@ -47,7 +47,8 @@ class StreamState:
     inpaints: whether the model draws painted pixels anew. previous_x0: the last finished latent, for the warm start. mask: the
     painted strength map [1, h, w]; repainted: its pixels, uint8 [H, W], for a model that inpaints. inputs_version: number of
     changes of mask, picture prompts and names. seen, seen_b: the picture prompts. names: styles that prompts may name.
-    residuals: of the negative rows, by level. turn: the `Turn` that goes on in a later step.
+    residuals: of the negative rows, by level. turn: the `Turn` that goes on in a later step. shown: the frame of the last
+    picture, where a refinement may go on with it.
     """
 
     noise: SessionNoise
@@ -66,6 +67,12 @@ class StreamState:
     probe: Probe = field(default_factory=Probe)
     travel: Travel = field(default_factory=Travel)
     turn: Any = None
+    shown: InFlight | None = None
+
+    @property
+    def changing(self) -> bool:
+        """Whether prompts or styles are on their way to others, so that the picture changes while the input rests."""
+        return self.travel.origin is not None or self.seen.style.origin is not None or self.seen_b.style.origin is not None
 
     @property
     def in_flight(self) -> int:

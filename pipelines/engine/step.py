@@ -67,7 +67,7 @@ class StepRunner:
             self._denoise(turns)
             over = [turn for turn in turns if turn.complete()]
             for turn in over:
-                turn.departure = turn.entry.state.ring.depart()
+                turn.depart()
         pictures = self._pictures(over)
         timings = self._transfer.end()
         self.measured = self._log.add(self.work, timings, self._transfer.lag)
@@ -174,5 +174,7 @@ def _output(turn: Turn, picture: Picture | None) -> Output:
         return Output(frame_id, version, None, "warming", turn.timings)
     verdict: Verdict = "cached" if leaving.reused else "generated"
     reference = entry.state.probe.take_reference(leaving.frame_id)
+    entry.state.shown = leaving if entry.settings.refine.enabled else None
     superseded = turn.departure.superseded
-    return Output(leaving.frame_id, version, picture, verdict, turn.timings, superseded=superseded, reference=reference)
+    changing = entry.state.changing or entry.settings.noise.mode == "walk"
+    return Output(leaving.frame_id, version, picture, verdict, turn.timings, None, superseded, reference, changing)

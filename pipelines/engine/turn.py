@@ -93,6 +93,10 @@ class Turn:
         self.left -= 1
         return self.left >= 0
 
+    def depart(self) -> None:
+        """Take the finished frame out of the stream batch."""
+        self.departure = self.entry.state.ring.depart()
+
     def undo(self) -> None:
         """Restore the session as it was before the turn."""
         self.entry.state.ring.restore(self.saved)

@@ -51,6 +51,7 @@ class InFlight:
     anchor: Tensor | None = None  # x₀*: the clean latent that x was noised from
     residual: Tensor | None = None  # one-time guidance: x̂₀_u of the negative row minus the anchor
     predicted: Mapping[int, tuple[Tensor, Tensor]] = field(default_factory=dict)  # linear guidance: x̂₀_c, x̂₀_u by level; replaced
+    first: Tensor | None = None  # x at level 0, with which a refinement begins
     x0: Tensor | None = None  # newest prediction, which a second-order solver takes at the next level too
     thumb: Thumb | None = None  # of the input, where a technique needs it
     map: Tensor | None = None  # share of the strength per pixel, [1, h, w]

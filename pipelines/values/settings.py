@@ -163,6 +163,15 @@ class ProbeSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class RefineSettings:
+    enabled: bool = flag(
+        False, "While the input rests (the gate skips, or the same picture comes again), idle time draws it with more steps."
+    )
+    steps: int = integer(4, 2, 8, "Steps of the picture at rest, at most as many as the stream allows.")
+    share: float = number(0.5, 0.05, 1.0, "Maximum share of the model's time for the picture at rest.")
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The settings of one session. They can change between two frames; `patched` makes a changed copy."""
 
@@ -223,6 +232,7 @@ class Settings:
     picture: PictureSettings = field(default_factory=PictureSettings)
     style: StyleSettings = field(default_factory=StyleSettings)
     probe: ProbeSettings = field(default_factory=ProbeSettings)
+    refine: RefineSettings = field(default_factory=RefineSettings)
 
     def patched(self, patch: Mapping[str, object]) -> Settings:
         """A copy with the values of `patch` (by dotted key) and the version raised by one.

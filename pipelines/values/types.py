@@ -245,7 +245,8 @@ class Output:
 
     pixels is None if the last picture stays (skipped, warming). `superseded` lists frames in flight that will never be shown,
     because a newer one overtook them (a live change to fewer steps). `reference` is the unaccelerated picture of the same
-    frame, if the probe requested it; `quality.compare` computes `quality` from the two.
+    frame, if the probe requested it; `quality.compare` computes `quality` from the two. changing: the next picture would differ
+    even if the input did not (prompts or styles travel, the noise walks).
     """
 
     frame_id: int
@@ -256,3 +257,4 @@ class Output:
     quality: Quality | None = None
     superseded: tuple[int, ...] = ()
     reference: Picture | None = None
+    changing: bool = False
