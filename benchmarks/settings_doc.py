@@ -57,6 +57,8 @@ These are accepted, and act as if they were off:
 - `control` while the model has no ControlNet, and `picture.scale` while it has no adapter for picture prompts or no picture is
   set (docs/models.md describes how to add them).
 - `picture.blend` while there are not two picture prompts.
+- `refine` while the stream's own steps are as many and nothing is reused, while prompts or styles travel or the noise walks, and
+  for files (`delivery` *every*).
 - `style.amount` while no prompt names a painted look, or while the model has no painter.
 - `guidance_schedule`, `guidance_blur` without guidance; `guidance_blur` with modes other than *self* and *one-time*;
   `omega_schedule` at `omega` = 1. `guidance_schedule` does not act on a γ that the network itself takes (distilled LCM).

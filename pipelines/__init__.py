@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pipelines.graphs.graphs import GraphKey
     from pipelines.graphs.memory import free_bytes as free_memory
     from pipelines.graphs.memory import release as release_memory
-    from pipelines.techniques import gate, quality
+    from pipelines.techniques import gate, quality, refinement
     from pipelines.techniques.prompt_syntax import LoraTag, lora_tags
     from pipelines.values.models import ModelInfo
     from pipelines.values.picture_style import MAX_BYTES as MAX_STYLE_BYTES
@@ -110,11 +110,17 @@ __all__ = [
     "parse_assignment",
     "quality",
     "read_style",
+    "refinement",
     "release_memory",
     "write_style",
 ]
 
-_MODULES = {"media": "pipelines.media", "gate": "pipelines.techniques.gate", "quality": "pipelines.techniques.quality"}
+_MODULES = {
+    "media": "pipelines.media",
+    "gate": "pipelines.techniques.gate",
+    "quality": "pipelines.techniques.quality",
+    "refinement": "pipelines.techniques.refinement",
+}
 _HOMES = {
     "pipelines.engine.engine": {"StreamPipeline": "StreamPipeline", "load": "load"},
     "pipelines.graphs.backends.selection": {"attention_kinds": "attention_kinds"},

@@ -90,13 +90,15 @@ def compare(state: GateState, thumb: Thumb, settings: GateSettings) -> Scores:
     return Scores(cos, skip_probability(cos, settings.threshold), tile_change(thumb, x_ref))
 
 
-def judge(scores: Scores, state: GateState, settings: GateSettings, uniform: float, identity: Hashable) -> bool:
-    """True to skip. `uniform` is the die, 0..1; `identity` is equal as long as the settings are the same."""
-    if not settings.enabled or identity != state.identity or state.skips >= settings.max_skip:
+def judge(
+    scores: Scores, state: GateState, settings: GateSettings, uniform: float, identity: Hashable, held: bool = False
+) -> bool:
+    """True to skip. `uniform` is the die, 0..1; `identity` is equal as long as the settings are the same. held: see `decide`."""
+    if not settings.enabled or identity != state.identity or (state.skips >= settings.max_skip and not held):
         return False
     if scores.tile > settings.tile_threshold:
         return False
-    return 0.0 < scores.p_skip >= uniform
+    return 0.0 < scores.p_skip >= (0.0 if held else uniform)
 
 
 def advance(state: GateState, thumb: Thumb, skip: bool, identity: Hashable) -> GateState:
@@ -116,15 +118,18 @@ class Answer:
 
 
 def decide(
-    state: GateState, thumb: Thumb, settings: GateSettings, uniform: float, identity: Hashable = None
+    state: GateState, thumb: Thumb, settings: GateSettings, uniform: float, identity: Hashable = None, held: bool = False
 ) -> tuple[Answer, GateState]:
     """The answer for a frame's thumbnail, and the next state. Pure: the die `uniform` (0..1) is the caller's.
+
+    held: a refined picture is shown (refinement.py). Every frame that may be skipped is skipped then: neither the die nor
+    `max_skip` lets a lesser picture of the same scene take its place.
 
     A frame passes when there is no reference yet, `identity` (of the settings) has changed, `max_skip` frames in a row were
     skipped, or any tile changed by more than `tile_threshold`; otherwise it is skipped with probability p_skip.
     """
     scores = compare(state, thumb, settings)
-    skip = judge(scores, state, settings, uniform, identity)
+    skip = judge(scores, state, settings, uniform, identity, held)
     return Answer(skip, scores, thumb), advance(state, thumb, skip, identity)
 
 
@@ -135,7 +140,7 @@ class Gate:
         self.state = GateState()
         self._dice = np.random.default_rng(seed)
 
-    def decide(self, pixels: Pixels | None, settings: GateSettings, settings_version: Hashable) -> Answer:
+    def decide(self, pixels: Pixels | None, settings: GateSettings, settings_version: Hashable, held: bool = False) -> Answer:
         """May the frame be skipped? One die is thrown per frame, whatever the answer, so that a replay stays in step.
 
         Frames without pixels and those of a gate that is switched off pass, and leave no reference behind.
@@ -144,7 +149,7 @@ class Gate:
         if pixels is None or not settings.enabled:
             self.state = GateState()
             return Answer(False)
-        answer, self.state = decide(self.state, thumbnail(pixels), settings, uniform, settings_version)
+        answer, self.state = decide(self.state, thumbnail(pixels), settings, uniform, settings_version, held)
         return answer
 
     def forget(self) -> None:

@@ -41,7 +41,8 @@ class Job:
 
     on_done: called on the owner's thread, once. on_turn_near: called there at the beginning of each step after which it is
     probably this job's turn. on_unused: to be called instead by the caller that `offer` returns the job to. queued: wait
-    behind the session's older jobs, and do not replace them.
+    behind the session's older jobs, and do not replace them. on_refined: called on the owner's thread with each better picture of
+    the frame that is shown, while the session rests; None if none is wanted.
     """
 
     session: str
@@ -52,6 +53,7 @@ class Job:
     on_turn_near: Callable[[], None] = lambda: None
     on_unused: Callable[[], None] = lambda: None
     queued: bool = False
+    on_refined: Callable[[Output], None] | None = None
 
 
 @dataclass(slots=True)

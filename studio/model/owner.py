@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from pipelines import Frame, Output, RillError, StreamSpec
 from studio.model.jobs import Job, JobResult, LostFrames, RunningJob, SessionState, Swap
+from studio.model.refiner import Refiner
 from studio.model.scheduler import Scheduler, WaitingSession
 from studio.pictures import codec
 
@@ -52,6 +53,7 @@ class Owner:
         self._states: dict[str, SessionState] = {}
         self._failed: set[str] = set()
         self._swap: Swap | None = None
+        self._refiner = Refiner()
         self._make_scheduler = make_scheduler
         self._scheduler = make_scheduler()
         self._stepping_since: float | None = None
@@ -70,6 +72,7 @@ class Owner:
         with self._wake:
             if self._closed or (job.frame is None and job.session in self._waiting):
                 return job
+            self._refiner.moved(job.session)
             if job.queued and job.session in self._waiting:
                 self._behind.setdefault(job.session, deque()).append(job)
                 return None
@@ -162,6 +165,8 @@ class Owner:
             self._taken = {running.job.session: running for running in jobs}
             self._exchange()
             self._turn(self.loaded.result(), jobs)
+            if not jobs:
+                self._refine(self.loaded.result())
 
     def _fail_all(self, error: Exception) -> None:
         """Something outside of the model's step has failed: every job is answered with an error, and all states are new."""
@@ -169,7 +174,7 @@ class Owner:
         with self._wake:
             running = [*{**self._begun, **self._taken}.values()]
             waiting = [*self._waiting.values(), *(job for queue in self._behind.values() for job in queue)]
-            for held in (self._waiting, self._behind, self._begun, self._taken, self._states, self._since):
+            for held in (self._waiting, self._behind, self._begun, self._taken, self._states, self._since, self._refiner):
                 held.clear()
         self._stepping_since = None
         self._scheduler = self._make_scheduler()
@@ -199,6 +204,8 @@ class Owner:
         lost = {name: ids for name, ids in frames.items() if ids}
         self._states.clear()
         self._failed.clear()
+        with self._wake:
+            self._refiner.clear()
         if swap.pipeline is not None:
             self._scheduler = self._make_scheduler()  # the cost of the new pipeline's steps is unknown
             old = self.loaded.result()
@@ -210,17 +217,21 @@ class Owner:
         self._call(swap.on_swapped, lost)
 
     def _next(self) -> list[RunningJob] | None:
-        """The next step's jobs; blocks until there is something to do. Empty if there is only a swap, or a session that has
-        ended; None at the end."""
+        """The next step's jobs; blocks until there is something to do. Empty if there is only a swap, a session that has ended,
+        or a picture to refine; None at the end."""
         with self._wake:
             while not (self._waiting or self._begun or self._closed or self._gone or self._swap):
-                self._wake.wait()
+                idle_s = self._refiner.wait_s(self._clock())
+                if idle_s == 0.0:
+                    return []
+                self._wake.wait(idle_s)
             for session in self._gone:
                 self._states.pop(session, None)
                 self._begun.pop(session, None)
                 self._failed.discard(session)
                 self._since.pop(session, None)
                 self._scheduler.forget(session)
+                self._refiner.forget(session)
             self._gone.clear()
             if self._closed:
                 return None
@@ -271,6 +282,16 @@ class Owner:
         for begun, outcome in zip(jobs, outcomes, strict=True):
             self._settle(begun, outcome)
 
+    def _refine(self, pipeline: StreamPipeline) -> None:
+        """One step of a resting session's refinement, unless somebody has come meanwhile."""
+        with self._wake:
+            idle = not (self._waiting or self._swap or self._closed)
+            resting = self._refiner.next(self._clock()) if idle else None
+        if resting is not None:
+            self._stepping_since = self._clock()
+            self._refiner.step(resting, pipeline, self._states.get(resting.job.session), self._clock)
+            self._stepping_since = None
+
     def _settle(self, begun: RunningJob, outcome: Output | str | None) -> None:
         """A job is done, or continues in a later step."""
         job = begun.job
@@ -282,6 +303,10 @@ class Owner:
         held = self._states.get(job.session)
         wait_ms = (begun.taken_at - job.ready_at) * 1000
         output, error = (outcome, None) if isinstance(outcome, Output) else (None, outcome)
+        with self._wake:
+            self._refiner.busy(self._clock())
+            if output is not None:
+                self._refiner.drawn(job, output, self._clock(), rests=job.session not in self._waiting)
         self._call(job.on_done, JobResult(output, error, 0 if held is None else held.state.in_flight, wait_ms, begun.taken_at))
 
     def _step(self, pipeline: StreamPipeline, jobs: list[RunningJob]) -> list[Output | str | None]:

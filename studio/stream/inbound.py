@@ -184,6 +184,7 @@ class FrameReader:
         self._session, self._services, self._dispatcher = session, services, dispatcher
         self._callbacks, self._outbound, self._gate = callbacks, outbound, gate
         self._window, self._comparison = window, comparison
+        self._passed = 0  # id of the last frame that the gate let through
 
     def read(self, received: ReceivedFrame, done: Callable[..., None]) -> None:
         """Calls `done` on the event loop, with the functions that are to be called there next."""
@@ -201,9 +202,11 @@ class FrameReader:
             return self._dispatcher.to_loop(done, failed)
         unpacked = services.clock()
         settings = self._session.settings
-        decision = self._gate.decide(pixels, settings)
+        decision = self._gate.decide(pixels, settings, self._callbacks.changing or self._session.every)
         ready_at = services.clock()
         progress.unpack_ms, progress.gate_ms = (unpacked - started) * 1000, (ready_at - unpacked) * 1000
+        self._passed = self._passed if decision.skip else frame.id
+        progress.repeats = self._passed
         scores = decision.scores
         notes = {"gate.cosine": scores.cosine, "gate.tile": scores.tile} if settings.gate.enabled else {}
         if decision.skip and not self._callbacks.frames_inside:
@@ -223,4 +226,7 @@ class FrameReader:
             on_unused = partial(self._outbound.superseded, progress.frame_id)
         on_done = partial(self._callbacks.job_done, progress)
         queued = self._session.every and frame is not None
-        return Job(self._session.name, self._session, frame, ready_at, on_done, self._callbacks.turn_near, on_unused, queued)
+        refines = self._session.settings.refine.enabled and not self._session.every
+        on_refined = self._callbacks.refined if refines else None
+        name, near = self._session.name, self._callbacks.turn_near
+        return Job(name, self._session, frame, ready_at, on_done, near, on_unused, queued, on_refined)

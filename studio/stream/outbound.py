@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from pipelines import Output, Quality
+from pipelines import Output, Quality, StageTimings
 from studio.model.jobs import JobResult
 from studio.pictures import codec
 from studio.pictures.comparison import Comparison
@@ -39,6 +39,7 @@ class FrameProgress:
     receive_ms: float = 0.0
     unpack_ms: float = 0.0
     gate_ms: float = 0.0
+    repeats: int = 0  # id of the last frame that the gate let through, this one or the one that it repeats
     has_frame: bool = True  # False: the gate skipped it, and its job only lets the stream batch move on
 
 
@@ -55,6 +56,17 @@ class PackedResult:
     packed_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class RefinedPicture:
+    """A better picture of the frame `frame_id`, for the next answer that would repeat that frame's."""
+
+    frame_id: int
+    timings: StageTimings
+    pack_ms: float
+    format: str
+    picture: bytes
+
+
 class Outbound:
     """Answers, errors and what else goes to the client; one mailbox per connection. Event loop only."""
 
@@ -67,6 +79,7 @@ class Outbound:
         self._session, self._services, self._gate = session, services, gate
         self._window, self._latest = window, latest
         self._packed_at = 0.0
+        self._refined: RefinedPicture | None = None
         self._on_error: Callable[[str], None] = lambda code: None
 
     @staticmethod
@@ -79,6 +92,7 @@ class Outbound:
         """A connection begins with an empty mailbox. on_error: called with the code of each frame's error."""
         self.mailbox.close()
         self.mailbox = self._new_mailbox(self._session, self._services)
+        self._refined = None
         self._on_error = on_error
         return self.mailbox
 
@@ -127,7 +141,24 @@ class Outbound:
         )
         version = self._session.settings.version
         answer = Answer(progress.frame_id, progress.captured_at, 0, version, "skipped", timings=timings)
-        self._session.answer(progress.frame_id, answer)
+        self._session.answer(progress.frame_id, self._with_refined(answer, progress))
+
+    def _with_refined(self, answer: Answer, progress: FrameProgress) -> Answer:
+        """The answer of a skipped frame; with the refined picture of the frame that it repeats, if there is one, as of a full
+        pass. An earlier frame that is still in progress would be settled by it, so then there is none."""
+        better = self._refined
+        if better is None or better.frame_id != progress.repeats or self._session.in_flight[:1] != (progress.frame_id,):
+            return answer
+        self._refined = None
+        self._gate.hold()
+        self._latest.publish(better.format, better.picture)
+        made = better.timings
+        timings = replace(answer.timings, encode=made.encode, denoise=made.denoise, decode=made.decode, pack=better.pack_ms)
+        return replace(answer, verdict="generated", timings=timings, format=better.format, picture=better.picture)
+
+    def refined(self, better: RefinedPicture) -> None:
+        """A better picture of the frame that was drawn last; it goes out with the next frame that the gate skips."""
+        self._refined = better
 
     def packed(self, result: PackedResult) -> None:
         """The model has processed the frame."""
@@ -150,6 +181,7 @@ class Outbound:
             answer = self._with_quality(answer, output.quality)
         self._window.queued((result.taken_at - progress.received_at) * 1000)
         self._packed_at = result.packed_at
+        self._refined = None
         if result.picture:
             self._latest.publish(result.format, result.picture)
         self._session.answer(progress.frame_id, answer)
@@ -221,6 +253,20 @@ class PicturePacker:
     def add_call(self, work: Callable[..., None], *arguments: object) -> None:
         """Call `work` on the event loop after the results that were added before."""
         self._queue.submit(partial(self._dispatcher.to_loop, work, *arguments))
+
+    def add_refined(self, output: Output) -> None:
+        """Compress a refined picture and hand it to the event loop."""
+        self._queue.submit(partial(self._pack_refined, output))
+
+    def _pack_refined(self, output: Output) -> None:
+        if output.pixels is None:
+            return
+        started = self._services.clock()
+        encoding = self._session.encoding
+        picture = codec.encode(output.pixels.numpy(), encoding)
+        pack_ms = (self._services.clock() - started) * 1000
+        better = RefinedPicture(output.frame_id, output.timings, pack_ms, encoding.format, picture)
+        self._dispatcher.to_loop(self._outbound.refined, better)
 
     def _pack(self, progress: FrameProgress, result: JobResult) -> None:
         output, clock = result.output, self._services.clock

@@ -82,6 +82,10 @@ test("a row of the speed panel says only what the counts show", () => {
   const summary = { counts: { generated: 1, cached: 2, skipped: 1 } };
   assert.equal(phrase("gate", { "gate.enabled": true }, summary, null), "25% skipped");
   assert.equal(phrase("gate", { "gate.enabled": false }, summary, null), "");
+  const refining = { "refine.enabled": true, "refine.steps": 4, "cache.enabled": false };
+  assert.equal(phrase("refine", { ...refining, steps: 1 }, summary, null), "");
+  assert.equal(phrase("refine", { ...refining, steps: 4 }, summary, null), "idle: all steps are live");
+  assert.equal(phrase("refine", { ...refining, steps: 4, "cache.enabled": true }, summary, null), "");
   assert.equal(phrase("cache", { "cache.enabled": true }, summary, null), "50% reused");
   const costs = { ...summary, model: { generated: 40, cached: 30 } };
   assert.equal(phrase("gate", { "gate.enabled": true }, costs, null), "25% skipped, −10.0 ms");

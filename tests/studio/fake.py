@@ -41,6 +41,7 @@ class FakeState:
     names: Any = ()
     turn: Any = None  # the entry that goes on in a later step
     done: int = 0  # rows of it
+    shown: Any = None  # (frame id, pixels) of the last picture
 
     @property
     def in_flight(self) -> int:
@@ -89,6 +90,8 @@ class FakePipeline:
         self.hold.set()
         self.entered = threading.Event()
         self.closed = False
+        self.refined: list[bool] = []  # whether each refining step was to show its picture
+        self.refine_fails = False
         self.graphs = SimpleNamespace(
             portable=lambda key, ahead=False: False,
             ready=lambda key: key in self.built,
@@ -165,6 +168,28 @@ class FakePipeline:
         entry, state.turn, state.done = state.turn, None, 0
         return self._one(entry)
 
+    def refinement(self, state: Any, settings: Settings) -> Any:
+        """As many pictures as steps are missing, each a little brighter than the one before; None where none is."""
+        missing = settings.refine.steps - settings.steps
+        if missing <= 0 or state.shown is None:
+            return None
+        return SimpleNamespace(left=missing, over=False, shown=state.shown, version=settings.version)
+
+    def refine(self, refinement: Any, shows: bool = True) -> Output | None:
+        self.refined.append(shows)
+        self.entered.set()
+        assert self.hold.wait(20), "a test did not release the model"
+        if self.refine_fails:
+            raise RuntimeError("refining broke")
+        refinement.left -= 1
+        refinement.over = refinement.left == 0
+        frame_id, pixels = refinement.shown
+        refinement.shown = frame_id, np.minimum(pixels, 245) + 10
+        if not (shows or refinement.over):
+            return None
+        timings = StageTimings(denoise=1.0, decode=0.5)
+        return Output(frame_id, refinement.version, HostPicture(refinement.shown[1]), "generated", timings)
+
     def close(self) -> None:
         self.closed = True
 
@@ -189,4 +214,5 @@ class FakePipeline:
         tint = TINTS.get(entry.settings.prompt)
         if tint is not None:
             source = (source // 2 + np.array(tint, np.uint8) // 2).astype(np.uint8)
+        state.shown = frame_id, source
         return Output(frame_id, version, HostPicture(source), "generated", timings, reference=reference)

@@ -64,6 +64,7 @@ export function watchTrial(studio) {
 export function phrase(name, values, summary, model) {
   if (name === "gate") return values["gate.enabled"] ? saved(summary, "skipped", "skipped", 0) : "";
   if (name === "cache") return values["cache.enabled"] ? saved(summary, "cached", "reused", summary.model?.cached ?? null) : "";
+  if (name === "refine" && values["refine.enabled"] && values.steps >= values["refine.steps"] && !values["cache.enabled"]) return "idle: all steps are live";
   if (name === "stream_batch" && !(values.steps > 1)) return "idle at 1 step";
   if (name === "stream_batch") return values["stream_batch.enabled"] ? `${values.steps} levels in one call` : `${values.steps} calls`;
   if (name === "guidance") return model && model.guidance_trained === false ? "this model was trained without it" : "";

@@ -36,6 +36,13 @@ SPEED = (
         (("gate.threshold", "Similarity"), ("gate.max_skip", "Max skipped"), ("gate.tile_threshold", "Local motion")),
     ),
     Row(
+        "refine",
+        "More steps at rest",
+        "refine.enabled",
+        None,
+        (("refine.steps", "Steps at rest"), ("refine.share", "Share of time at rest")),
+    ),
+    Row(
         "cache",
         "Feature cache",
         "cache.enabled",

@@ -59,7 +59,7 @@ class FakeGate(SessionGate):
         super().__init__()
         self.still = self.broken = self._known = False
 
-    def decide(self, pixels: Pixels | None, settings: Settings) -> gate.Answer:
+    def decide(self, pixels: Pixels | None, settings: Settings, changing: bool = False) -> gate.Answer:
         if self.broken:
             self.broken = False
             raise RuntimeError("the gate broke")
