@@ -68,7 +68,7 @@ def begun(state: StreamState, settings: Settings, limit: int, schedule: Schedule
         return None
     own = state.shadow()
     frame = replace(shown, x=shown.first, timesteps=timesteps, level=0, anchor=shown.source, residual=None, x0=None)
-    frame.reused, frame.kept = False, {}
+    frame.reused, frame.kept, frame.predicted = False, {}, {}
     if frame.map is not None and frame.source is not None:  # each pixel's noise depends on all timesteps
         frame.x = noised(frame.source, own.noise.level(0), *levels.noise_coefficients(frame))
     own.ring = Ring([frame])
@@ -81,5 +81,5 @@ def begun(state: StreamState, settings: Settings, limit: int, schedule: Schedule
 def _is_first_level(shown: InFlight, settings: Settings) -> bool:
     """Whether x̂₀ of the shown picture is that of the longer way's first level: it was one full step, with the same guidance. A
     strength map depends on all timesteps."""
-    adaptive = guidance.active(settings) and settings.guidance_mode == "adaptive"
-    return len(shown.timesteps) == 1 and not shown.reused and shown.map is None and not adaptive
+    approximate = guidance.active(settings) and settings.guidance_mode in refinement.APPROXIMATE
+    return len(shown.timesteps) == 1 and not shown.reused and shown.map is None and not approximate

@@ -17,6 +17,9 @@ from dataclasses import dataclass, replace
 
 from pipelines.values.settings import Settings
 
+APPROXIMATE = ("adaptive", "linear")
+"""Modes of guidance that stand for full guidance, with fewer negative rows."""
+
 SAVED_S = 1.0
 """Seconds for which an unused share of time is saved up."""
 
@@ -26,12 +29,12 @@ def refined(settings: Settings, limit: int) -> Settings:
     the stream allows.
 
     The version stays, since the picture belongs to the same settings. The kind of guidance stays too, or the look would change.
-    Adaptive guidance becomes full guidance, which it approximates.
+    Adaptive and linear guidance become full guidance, which they approximate.
     """
     return replace(
         settings,
         steps=min(max(settings.steps, settings.refine.steps), limit),
-        guidance_mode="full" if settings.guidance_mode == "adaptive" else settings.guidance_mode,
+        guidance_mode="full" if settings.guidance_mode in APPROXIMATE else settings.guidance_mode,
         stream_batch=replace(settings.stream_batch, enabled=False),
         gate=replace(settings.gate, enabled=False),
         cache=replace(settings.cache, enabled=False),

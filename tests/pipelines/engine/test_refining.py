@@ -53,6 +53,9 @@ CASES: Mapping[str, Mapping[str, object]] = {
     "full guidance": {"guidance_mode": "full", "guidance": 3.0, "negative": "blur"},
     "one negative row": {"guidance_mode": "one-time", "guidance": 3.0, "negative": "blur"},
     "residual guidance": {"guidance_mode": "self", "guidance": 3.0},
+    "linear guidance": {"guidance_mode": "linear", "guidance": 3.0, "negative": "blur", "steps": 3},
+    "guidance over the levels": {"guidance_mode": "full", "guidance": 3.0, "guidance_schedule": "linear"},
+    "noise on the prompt": {"cads.enabled": True},
     "a painted mask": {"strength_map.mode": "mask"},
     "granularity": {"omega": 0.7},
     "a first-order solver": {"solver": "ddim"},
@@ -63,8 +66,10 @@ CASES: Mapping[str, Mapping[str, object]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_the_refined_picture_is_that_of_four_live_steps(pipeline: StreamPipeline, case: str) -> None:
     settings = Settings().patched({**ON, **CASES[case]})
-    plain = {"steps": 4, "stream_batch.enabled": False, "cache.enabled": False}
-    pixels = case != "from the prompt alone"
+    plain: dict[str, object] = {"steps": 4, "stream_batch.enabled": False, "cache.enabled": False}
+    if settings.guidance_mode == "linear":
+        plain["guidance_mode"] = "full"
+    pixels = case not in ("from the prompt alone", "noise on the prompt")
     state, before = drawn(pipeline, settings, moved=pixels)
     _, four = drawn(pipeline, settings.patched(plain), moved=pixels)
     found = refined(pipeline, state, settings)

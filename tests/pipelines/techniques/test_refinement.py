@@ -8,6 +8,11 @@ from pipelines.values.settings import Settings
 ON = Settings().patched({"refine.enabled": True})
 
 
+def test_linear_guidance_becomes_what_it_approximates() -> None:
+    assert refined(ON.patched({"guidance_mode": "linear"}), 4).guidance_mode == "full"
+    assert refined(ON.patched({"guidance_mode": "self"}), 4).guidance_mode == "self"
+
+
 def test_the_refined_picture_has_more_steps_and_saves_no_work() -> None:
     fast = ON.patched({"cache.enabled": True, "gate.enabled": True, "probe.enabled": True, "guidance_mode": "adaptive"})
     better = refined(fast, 8)
