@@ -29,7 +29,7 @@ from pipelines.networks.position_bias import NAME
 from pipelines.values.vocabulary import read_vocabulary
 from training import lessons, words
 from training.autoencoder import picture_loss
-from training.denoiser import Denoiser, asleep, encoded
+from training.denoiser import Denoiser, asleep, block_means, encoded
 from training.export import export, load
 from training.lessons import Dreams
 from training.looks import LOOKS
@@ -44,7 +44,7 @@ class Config:
     """steps; channels of the decoder at an eighth of the size; rows of each kind in a part of a batch; side of a row in pixels;
     timesteps of photographs; learning rate at its highest."""
 
-    steps: int = 3000
+    steps: int = 1800
     width: int = 64
     looks: int = 3
     plain: int = 1  # true latents, so that the round trip stays as good
@@ -58,6 +58,7 @@ class Config:
     average: float = 0.995
     photographs: float = 0.6  # share of the looks' rows that are plain photographs
     latents: float = 4.0  # weight of latents compared as such
+    blotches: float = 1.0  # weight of the means of 8 pixels and more
     seed: int = 0
 
 
@@ -126,6 +127,7 @@ class Finetuning:
         """looks: those that the denoiser draws, names of `training.looks.LOOKS`."""
         self.config, self.model, self.features = config, model, features
         self.photographs, self.dreams, self.looks = photographs, dreams, tuple(looks)
+        self.means = block_means(model.vae)
         self.finished = copy.deepcopy(model.denoiser).requires_grad_(False).eval()
 
     def loss(self, step: int, rng: Generator) -> tuple[Tensor, dict[str, float]]:
@@ -138,9 +140,12 @@ class Finetuning:
         parts = {
             "pixels": picture_loss(made, pictures),
             "latents": config.latents * F.smooth_l1_loss(found, latents, beta=0.5),
-            "dreams": config.latents * self._dreams(rng),
-            **self._statistics(made[: config.looks], pictures[: config.looks], rng),
+            "blotches": config.blotches * self._blotches(found, latents),
         }
+        if step % 2:
+            parts["dreams"] = 2 * config.latents * self._dreams(rng)
+        else:
+            parts |= self._statistics(made[: config.looks], pictures[: config.looks], rng)
         return torch.stack(list(parts.values())).sum(), {name: value.item() for name, value in parts.items()}
 
     def _photographs(self, count: int, rng: np.random.Generator) -> Tensor:
@@ -168,6 +173,11 @@ class Finetuning:
         z = encoded(self.model.vae, x)
         return Rows(z, z, x * 2 - 1)
 
+    def _blotches(self, found: Tensor, latents: Tensor) -> Tensor:
+        """L1 of the means of 8, 16 and 32 pixels: what even areas show."""
+        off = (found - latents)[:, self.means]
+        return torch.stack([F.avg_pool2d(off, size).abs().mean() for size in (1, 2, 4)]).sum()
+
     def _dreams(self, rng: Generator) -> Tensor:
         """How far latents of scenes are from those that the finished model predicts; half of a prompt alone."""
         lesson, noise, _ = asleep(self.finished, self.model.vae, self.dreams, self.config.dreams, 256, rng, awake=0.5)
@@ -176,7 +186,7 @@ class Finetuning:
         return F.smooth_l1_loss(self.model.denoiser(noise, lesson.timesteps, lesson.prompts), wanted, beta=0.5)
 
     def _statistics(self, made: Tensor, target: Tensor, rng: Generator) -> dict[str, Tensor]:
-        """HED's features and Gram matrices of one window of each row."""
+        """HED's features and Gram matrices of one window of each row, every other step."""
         y, x = torch.randint(0, self.config.side - self.config.window + 1, (2,), generator=rng).tolist()
         cut = (slice(None), slice(None), slice(y, y + self.config.window), slice(x, x + self.config.window))
         with mixed("cpu"):
@@ -184,7 +194,7 @@ class Finetuning:
             with torch.no_grad():
                 wanted = self.features(target[cut], 2)
         style = losses.style(losses.grams(found), losses.grams(wanted))
-        return {"features": 0.3 * losses.features(found, wanted), "style": 0.3 * style}
+        return {"features": 0.6 * losses.features(found, wanted), "style": 0.6 * style}
 
 
 def start(weights: Path, config: Config) -> Model:

@@ -91,9 +91,9 @@ def test_a_resumed_run_gives_the_weights_of_an_unbroken_one_and_trains_no_more_t
 
 def test_scenes_are_held_where_they_are_and_photographs_are_not() -> None:
     made = finetuning(replace(TINY, photographs=1.0))
-    _, figures = made.loss(0, step_rng(0, 0))
+    _, figures = made.loss(1, step_rng(0, 1))
     assert figures["dreams"] == 0.0 and figures["latents"] > 0.0
     with torch.no_grad():
         made.model.denoiser.unet.conv_out.weight.mul_(1.1)
-    _, figures = made.loss(0, step_rng(0, 0))
+    _, figures = made.loss(1, step_rng(0, 1))
     assert figures["dreams"] > 0.0
