@@ -13,10 +13,9 @@ from training.finetune import Config, Finetuning, Model, narrowed
 from training.lessons import Dreams
 from training.loop import Run, averaged, optimise, step_rng
 from training.painter.crops import Photograph
-from training.painter.hed import Features
 from training.scenes import SUBJECTS
 
-TINY = Config(steps=3, width=16, looks=1, plain=1, dreams=1, side=64, window=32, warmup=1)
+TINY = Config(steps=3, width=16, looks=1, plain=1, dreams=1, side=64, warmup=1)
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +39,7 @@ def finetuning(config: Config = TINY) -> Finetuning:
     photographs = [Photograph("one", rng.integers(0, 256, (96, 80, 3), np.uint8), None)]
     dreams = Dreams(rng.integers(0, 256, (2 * len(SUBJECTS), 3, 256, 256), np.uint8), tuple(SUBJECTS))
     model = Model(Denoiser().eval(), decoder(16))
-    return Finetuning(config, model, photographs, dreams, ("photo", "thermal"), Features().requires_grad_(False))
+    return Finetuning(config, model, photographs, dreams, ("photo", "thermal"))
 
 
 def run(folder: Path, stop_at: int | None = None) -> Model:
