@@ -66,8 +66,10 @@ These are accepted, and act as if they were off:
 - *linear* guidance at one step: there is no earlier level to estimate from, so it is *full*.
 - `cads` with a source picture, and at levels up to `cads.low`.
 - `noise.variety` with a source picture, and with a model that was trained at the noisiest timestep only.
-- From a prompt alone, without a source picture: `strength` counts as 1, `noise.warm_start` and `strength_map` have no source,
-  `control` has no input, and *self* guidance uses one negative row at the first level, as *one-time* does.
+- `consistency` and `noise.warm_start` in the first frame, where the input's motion cannot be followed, and after a scene cut;
+  `consistency` also in the first picture after a change of its look.
+- From a prompt alone, without a source picture: `strength` counts as 1, `noise.warm_start`, `consistency` and `strength_map`
+  have no source, `control` has no input, and *self* guidance uses one negative row at the first level, as *one-time* does.
 """
 
 

@@ -8,13 +8,13 @@ from torch import Tensor
 from pipelines.engine import picture_prompt
 from pipelines.engine.levels import Levels
 from pipelines.engine.state import StreamState
-from pipelines.techniques import gate, strength_map, variety
+from pipelines.techniques import consistency, gate, motion, strength_map, variety
 from pipelines.techniques.gate import Thumb
 from pipelines.techniques.noise import SessionNoise, motion_strength
 from pipelines.techniques.schedule import noised
 from pipelines.techniques.stream_batch import InFlight
 from pipelines.values.settings import OmegaMapSettings, Settings, StrengthMapSettings
-from pipelines.values.types import Frame
+from pipelines.values.types import Frame, Pixels
 
 
 def admit(
@@ -37,7 +37,8 @@ def admit(
     previous, state.previous_thumb = state.previous_thumb, _thumb(frame, settings)
     varied = variety.strength(settings.noise.variety)
     strength = varied if latent is None else _strength(state, previous, settings)
-    start = _start(state, latent, settings)
+    small = _small(frame, settings)
+    start = _start(state, latent, small, settings)
     solver = levels.schedule.resolved(settings.solver)
     item = InFlight(
         frame.id,
@@ -49,6 +50,7 @@ def admit(
         strength=1.0 if latent is None else strength,
         anchor=start,
         thumb=state.previous_thumb,
+        small=small,
         inputs_version=state.inputs_version,
         hint=hint,
         kinds=kinds,
@@ -65,12 +67,19 @@ def admit(
     state.ring.admit(item)
 
 
-def _start(state: StreamState, latent: Tensor | None, settings: Settings) -> Tensor | None:
-    """The clean latent, mixed with the last result as far as the warm start goes."""
-    warm = settings.noise.warm_start
-    if latent is None or warm == 0.0 or state.previous_x0 is None:
+def _small(frame: Frame, settings: Settings) -> Pixels | None:
+    """The input at a quarter of its size, where a technique follows its motion."""
+    wanted = settings.consistency.enabled or settings.noise.warm_start > 0.0
+    return motion.small(frame.pixels) if wanted and frame.pixels is not None else None
+
+
+def _start(state: StreamState, latent: Tensor | None, small: Pixels | None, settings: Settings) -> Tensor | None:
+    """The clean latent, mixed with the last result as far as the warm start goes and the motion since is known."""
+    warm, last, before = settings.noise.warm_start, state.previous_x0, state.previous_small
+    if latent is None or warm == 0.0 or last is None or small is None or before is None:
         return latent
-    return torch.lerp(latent, state.previous_x0, warm)
+    moved, trust = consistency.moved(last, state.follower.between(before, small), state.noise.to_device)
+    return torch.lerp(latent, moved, warm * trust)
 
 
 def _thumb(frame: Frame, settings: Settings) -> Thumb | None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pipelines.engine.device import Transfer
+from pipelines.engine.feedback import Feedback
 from pipelines.engine.levels import stack
 from pipelines.graphs.graphs import GraphKey, Graphs
 from pipelines.techniques import paint_strength
@@ -24,11 +25,12 @@ Safety = Callable[[Sequence[Pixels]], Sequence[bool]]
 @dataclass(frozen=True, slots=True)
 class FinishedLatent:
     """A latent [C, h, w] that is done, and the style to paint it in; style None or amount 0 leaves it unpainted. strength: at
-    which it was made."""
+    which it was made. feedback: takes the picture, and gives it as it is answered."""
 
     latent: Tensor
     style: Style | None = None
     strength: float = paint_strength.FULL
+    feedback: Feedback | None = None
 
     @property
     def painted(self) -> bool:
@@ -50,9 +52,10 @@ class PictureDecoder:
         painted = [finished[index] for index in order[len(plain) :]]
         with self._transfer.lane("decode", *(one.latent for one in finished)):
             made = [run(group) for run, group in ((self._decoded, plain), (self._painted, painted)) if group]
-            pictures = self._transfer.download(made[0] if len(made) == 1 else torch.cat(made))
+            answered = _fed_back(made[0] if len(made) == 1 else torch.cat(made), [finished[index].feedback for index in order])
+            pictures = self._transfer.download(answered)
         if self._safety is not None:
-            pictures = _hidden(self._safety, [picture.numpy() for picture in pictures])
+            pictures = _hidden(self._safety, pictures, [finished[index].feedback for index in order])
         places = {index: place for place, index in enumerate(order)}
         return [pictures[places[index]] for index in range(len(finished))]
 
@@ -80,7 +83,18 @@ class PictureDecoder:
         return self._transfer.to_device(self._graphs.parts.plain_styles.mean(0))
 
 
-def _hidden(safety: Safety, pictures: Sequence[Pixels]) -> list[Picture]:
+def _fed_back(made: Tensor, feedbacks: Sequence[Feedback | None]) -> Tensor:
+    """Pictures uint8 [B, H, W, 3] with what each takes from its session's last answer."""
+    if all(feedback is None for feedback in feedbacks):
+        return made
+    return stack([row if feedback is None else feedback(row) for row, feedback in zip(made, feedbacks, strict=True)])
+
+
+def _hidden(safety: Safety, pictures: Sequence[Picture], feedbacks: Sequence[Feedback | None]) -> list[Picture]:
     """The pictures, black where the safety checker hides one. It reads every picture, so this waits for a GPU."""
-    hides = safety(pictures)
-    return [HostPicture(np.zeros_like(seen) if hide else seen) for seen, hide in zip(pictures, hides, strict=True)]
+    seen = [picture.numpy() for picture in pictures]
+    hides = safety(seen)
+    for hide, feedback in zip(hides, feedbacks, strict=True):
+        if hide and feedback is not None:
+            feedback.forget()
+    return [HostPicture(np.zeros_like(one) if hide else one) for one, hide in zip(seen, hides, strict=True)]

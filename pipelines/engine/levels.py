@@ -172,7 +172,7 @@ class Levels:
             frame.x = self._next(state, frame, x0) if x is None else x
             frame.anchor = x0
         else:
-            state.previous_x0 = x0
+            state.previous_x0, state.previous_small = x0, frame.small
         frame.x0 = x0
         frame.level += 1
 

@@ -17,7 +17,15 @@ from pipelines.techniques import feature_cache, guidance
 from pipelines.techniques.feature_cache import AS_BEFORE, PLAIN, CacheKey, Kind
 from pipelines.techniques.guidance import NegativeMemory
 from pipelines.techniques.stream_batch import InFlight, KeptFeatures
-from pipelines.values.settings import CacheSettings, GateSettings, ProbeSettings, RefineSettings, Settings, StreamBatchSettings
+from pipelines.values.settings import (
+    CacheSettings,
+    ConsistencySettings,
+    GateSettings,
+    ProbeSettings,
+    RefineSettings,
+    Settings,
+    StreamBatchSettings,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +82,7 @@ class PictureKeys:
             cache=CacheSettings(),
             probe=ProbeSettings(),
             refine=RefineSettings(),
+            consistency=ConsistencySettings(),
         )
 
     def features(self, frame: InFlight) -> CacheKey:

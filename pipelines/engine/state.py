@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,7 @@ from pipelines.techniques.conditioning import Travel
 from pipelines.techniques.feature_cache import CacheState
 from pipelines.techniques.gate import Thumb
 from pipelines.techniques.guidance import NegativeMemory
+from pipelines.techniques.motion import Follower
 from pipelines.techniques.noise import SessionNoise
 from pipelines.techniques.probe import Probe
 from pipelines.techniques.stream_batch import InFlight, Ring
@@ -40,22 +42,35 @@ class FeatureEntry:
     relayed: tuple[Tensor, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Answered:
+    """An answered picture, uint8 [H, W, 3] on the device; its input at a quarter of the size; and `feedback.identity`."""
+
+    picture: Tensor
+    small: Pixels
+    identity: Hashable
+
+
 @dataclass(slots=True)
 class StreamState:
     """One session's memory between steps. Made by `StreamPipeline.open`; opaque to everyone but the engine.
 
-    inpaints: whether the model draws painted pixels anew. previous_x0: the last finished latent, for the warm start. mask: the
-    painted strength map [1, h, w]; repainted: its pixels, uint8 [H, W], for a model that inpaints. inputs_version: number of
-    changes of mask, picture prompts and names. seen, seen_b: the picture prompts. names: styles that prompts may name.
-    residuals: of the negative rows, by level. turn: the `Turn` that goes on in a later step. shown: the frame of the last
-    picture, where a refinement may go on with it.
+    inpaints: whether the model draws painted pixels anew. previous_x0: the last finished latent, for the warm start;
+    previous_small: its input at a quarter of the size. answered: the last picture, where it enters the next. follower: the motion
+    of the input. mask: the painted strength map [1, h, w]; repainted: its pixels, uint8 [H, W], for a model that inpaints.
+    inputs_version: number of changes of mask, picture prompts and names. seen, seen_b: the picture prompts. names: styles that
+    prompts may name. residuals: of the negative rows, by level. turn: the `Turn` that goes on in a later step. shown: the frame
+    of the last picture, where a refinement may go on with it.
     """
 
     noise: SessionNoise
     inpaints: bool = False
     ring: Ring = field(default_factory=Ring)
     previous_x0: Tensor | None = None
+    previous_small: Pixels | None = None
     previous_thumb: Thumb | None = None
+    answered: Answered | None = None
+    follower: Follower = field(default_factory=Follower)
     mask: Tensor | None = None
     repainted: Tensor | None = None
     inputs_version: int = 0
@@ -122,9 +137,12 @@ class StreamState:
             self.noise.copy(),
             self.inpaints,
             previous_x0=self.previous_x0,
+            previous_small=self.previous_small,
             previous_thumb=self.previous_thumb,
+            answered=self.answered,
             mask=self.mask,
             repainted=self.repainted,
+            inputs_version=self.inputs_version,
             seen=self.seen.copy(),
             seen_b=self.seen_b.copy(),
             names=self.names,

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipelines.engine import feedback
 from pipelines.engine.admission import admit
 from pipelines.engine.beside import Beside
 from pipelines.engine.conditioner import Conditioner
@@ -75,7 +76,7 @@ class StepRunner:
             turn.timings += timings
             turn.entry.state.probe.earn(timings.model, turn.entry.settings.probe)
         for turn in over:
-            turn.entry.state.turn = None
+            turn.end()
         return [_output(turn, pictures.get(id(turn))) if turn in over else None for turn in turns]
 
     def _probe(self, entry: Entry) -> None:
@@ -160,7 +161,8 @@ class StepRunner:
         for turn in turns:
             frame = turn.departure.frame
             if frame is not None and frame.x0 is not None:
-                leaving[id(turn)] = FinishedLatent(frame.x0, turn.conditioned.style, frame.strength)
+                turn.feedback = feedback.of(turn.entry.state, frame, turn.entry.settings)
+                leaving[id(turn)] = FinishedLatent(frame.x0, turn.conditioned.style, frame.strength, turn.feedback)
         pictures = self._decode(list(leaving.values()))
         for finished in leaving.values():
             self.work[PAINT if self._decode.paints(finished) else DECODE] += 1

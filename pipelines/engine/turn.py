@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from pipelines.engine.conditioner import Conditioning
+from pipelines.engine.feedback import Feedback
 from pipelines.engine.levels import FrameOutputs
 from pipelines.engine.rows import Row, moving
 from pipelines.engine.state import StreamState
 from pipelines.techniques.stream_batch import Departure, InFlight
 from pipelines.values.settings import Settings
-from pipelines.values.types import Frame, StageTimings
+from pipelines.values.types import Frame, Pixels, StageTimings
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,8 @@ class Entry:
 class Turn:
     """saved: the session's frames in flight before this turn. conditioning: None until it has begun. left: rows that may still be
     done in this step. calls: UNet calls that have begun. moving: the frames of the present call; rows: of it, not computed yet;
-    outputs: of the rows that are, by (id of the frame, whether negative)."""
+    outputs: of the rows that are, by (id of the frame, whether negative). feedback: of the frame that leaves. last: the
+    session's last result and its small input, before this turn."""
 
     entry: Entry
     saved: list[InFlight]
@@ -50,7 +52,12 @@ class Turn:
     rows: list[Row] = field(default_factory=list)
     outputs: dict[tuple[int, bool], Tensor] = field(default_factory=dict)
     departure: Departure = field(default_factory=Departure)
+    feedback: Feedback | None = None
     timings: StageTimings = field(default_factory=StageTimings)
+    last: tuple[Tensor | None, Pixels | None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.last = self.entry.state.previous_x0, self.entry.state.previous_small
 
     @property
     def conditioned(self) -> Conditioning:
@@ -97,7 +104,15 @@ class Turn:
         """Take the finished frame out of the stream batch."""
         self.departure = self.entry.state.ring.depart()
 
+    def end(self) -> None:
+        """The turn is over and its answer stands."""
+        state = self.entry.state
+        state.turn = None
+        if self.departure.frame is not None:
+            state.answered = None if self.feedback is None else self.feedback.answered
+
     def undo(self) -> None:
         """Restore the session as it was before the turn."""
         self.entry.state.ring.restore(self.saved)
+        self.entry.state.previous_x0, self.entry.state.previous_small = self.last
         self.entry.state.turn = None

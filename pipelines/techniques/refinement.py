@@ -25,8 +25,8 @@ SAVED_S = 1.0
 
 
 def refined(settings: Settings, limit: int) -> Settings:
-    """The settings of the refined picture: more steps, full passes only, and nothing that saves work. limit: the most steps that
-    the stream allows.
+    """The settings of the refined picture: more steps, full passes only, nothing that saves work, and nothing of earlier
+    pictures. limit: the most steps that the stream allows.
 
     The version stays, since the picture belongs to the same settings. The kind of guidance stays too, or the look would change.
     Adaptive and linear guidance become full guidance, which they approximate.
@@ -39,6 +39,7 @@ def refined(settings: Settings, limit: int) -> Settings:
         gate=replace(settings.gate, enabled=False),
         cache=replace(settings.cache, enabled=False),
         probe=replace(settings.probe, enabled=False),
+        consistency=replace(settings.consistency, enabled=False),
     )
 
 

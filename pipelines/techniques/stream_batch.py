@@ -17,6 +17,7 @@ from torch import Tensor
 from pipelines.techniques.feature_cache import CacheKey
 from pipelines.techniques.gate import Thumb
 from pipelines.values.settings import Solver
+from pipelines.values.types import Pixels
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,6 +55,7 @@ class InFlight:
     first: Tensor | None = None  # x at level 0, with which a refinement begins
     x0: Tensor | None = None  # newest prediction, which a second-order solver takes at the next level too
     thumb: Thumb | None = None  # of the input, where a technique needs it
+    small: Pixels | None = None  # the input at a quarter of its size, where its motion is needed
     map: Tensor | None = None  # share of the strength per pixel, [1, h, w]
     omega_map: Tensor | None = None  # share of ω's effect per pixel, [1, h, w]
     inputs_version: int = 0  # which of the session's painted maps was there when it came

@@ -105,10 +105,20 @@ class NoiseSettings:
     )
     walk_rate: float = number(0.02, 0.0, 0.5, "Radians of the spherical walk per frame.")
     motion: float = number(0.0, 0.0, 1.0, "How much fast motion lowers the strength (motion-aware strength).")
-    warm_start: float = number(0.0, 0.0, 0.9, "Share of the previous result mixed into the frame's latent before noising.")
+    warm_start: float = number(
+        0.0, 0.0, 0.9, "Share of the last result, moved as the input moved, in the frame's latent before noising."
+    )
     variety: float = number(
         0.0, 0.0, 1.0, "From a prompt alone: how much the layout follows the seed. More of it is further from the prompt."
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ConsistencySettings:
+    enabled: bool = flag(
+        False, "Less flicker: mix the last picture in, moved along the input's optical flow. New ground and cuts take none of it."
+    )
+    amount: float = number(0.6, 0.0, 0.9, "Share of the last picture where its motion is known.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +235,7 @@ class Settings:
     gate: GateSettings = field(default_factory=GateSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
     noise: NoiseSettings = field(default_factory=NoiseSettings)
+    consistency: ConsistencySettings = field(default_factory=ConsistencySettings)
     cads: CadsSettings = field(default_factory=CadsSettings)
     strength_map: StrengthMapSettings = field(default_factory=StrengthMapSettings)
     omega_map: OmegaMapSettings = field(default_factory=OmegaMapSettings)

@@ -84,6 +84,13 @@ SPEED = (
         ),
     ),
     Row(
+        "consistency",
+        "Less flicker",
+        "consistency.enabled",
+        "Mixes the last picture in, moved along with the input. New ground and cuts take none of it.",
+        (("consistency.amount", "Share of the last picture"),),
+    ),
+    Row(
         "cads",
         "Vary pictures from a prompt alone",
         "cads.enabled",
@@ -97,7 +104,7 @@ SPEED = (
     ),
 )
 
-MEASURED = ("stream_batch", "gate", "cache", "guidance")
+MEASURED = ("stream_batch", "gate", "cache", "guidance", "consistency")
 """Techniques whose effect the page measures by switching them off and on."""
 
 STRENGTH_MAP = Row(

@@ -7,13 +7,14 @@ import torch
 from pipelines.engine.admission import admit
 from pipelines.engine.levels import Levels
 from pipelines.engine.state import StreamState
-from pipelines.techniques import gate, variety
+from pipelines.techniques import gate, motion, variety
 from pipelines.techniques.noise import SessionNoise
 from pipelines.techniques.schedule import from_config
 from pipelines.techniques.stream_batch import InFlight
 from pipelines.values.settings import Settings
 from pipelines.values.types import Frame
 from tests.miniature import BETAS
+from tests.pipelines.techniques.test_motion import texture
 
 SHAPE = (4, 8, 8)
 LEVELS = Levels(from_config(BETAS))
@@ -76,10 +77,32 @@ def test_a_walk_moves_the_noise_with_every_frame() -> None:
 def test_a_warm_start_mixes_the_last_result_in() -> None:
     state, last = session(), torch.full(SHAPE, 2.0)
     assert admitted(state, {"noise.warm_start": 0.25}).source is LATENT, "there is no result yet"
-    state.previous_x0 = last
+    state.previous_x0, state.previous_small = last, motion.small(DARK)
     source = admitted(state, {"noise.warm_start": 0.25}, number=1).source
     assert source is not None
     torch.testing.assert_close(source, 0.75 * LATENT + 0.25 * last)
+
+
+def test_a_warm_start_takes_the_last_result_where_the_input_has_moved_to() -> None:
+    wide = texture(64, 128)
+    before, now = (np.ascontiguousarray(wide[:, left : left + 64]) for left in (16, 8))  # moves 8 to the right: a latent pixel
+    state, last = session(), torch.randn(SHAPE, generator=torch.Generator().manual_seed(3))
+    state.previous_x0, state.previous_small = last, motion.small(before)
+    source = admitted(state, {"noise.warm_start": 0.8}, now).source
+    assert source is not None
+    moved = 0.2 * LATENT[..., 3:6] + 0.8 * last[..., 2:5]
+    unmoved = 0.2 * LATENT[..., 3:6] + 0.8 * last[..., 3:6]
+    assert (source[..., 3:6] - moved).abs().mean() < 0.5 * (source[..., 3:6] - unmoved).abs().mean()
+    assert torch.equal(source[..., 0], LATENT[..., 0]), "this ground is new"
+
+
+def test_a_warm_start_takes_nothing_over_a_cut_or_from_an_input_that_is_not_known() -> None:
+    state, patch = session(), {"noise.warm_start": 0.8}
+    state.previous_x0 = torch.ones(SHAPE)
+    assert admitted(state, patch).source is LATENT, "its input was not kept"
+    state.previous_small = motion.small(texture(64, 64, 1))
+    source = admitted(state, patch, texture(64, 64, 2), 1).source
+    assert source is not None and torch.equal(source, LATENT)
 
 
 def test_motion_lowers_the_strength() -> None:

@@ -44,6 +44,7 @@ SWITCHES: dict[str, list[dict[str, object]]] = {
     "noise": [OFF, {"noise.mode": "walk"}, {"noise.motion": 0.7}],
     "cads": [OFF, {"cads.enabled": True}],
     "warm start": [OFF, {"noise.warm_start": 0.3}],
+    "consistency": [OFF, {"consistency.enabled": True}],
     "strength map": [{"strength_map.mode": mode} for mode in ("off", "motion", "mask")],
     "omega": [OFF, {"omega": 0.8}, {"omega": 1.2, "omega_map.mode": "motion"}, {"omega": 0.7, "omega_map.mode": "mask"}],
     "words": [OFF, {"prompt_b": "fox", "blend": 0.4, "blend_mode": "spherical"}, {"travel": 0.1, "negative": "dull"}],

@@ -122,6 +122,8 @@ CASES = [
     {"strength_map.mode": "mask"},
     {"noise.mode": "walk", "noise.motion": 0.5, "noise.warm_start": 0.3},
     {"prompt_b": "another", "blend": 0.5, "travel": 2.0},
+    {"consistency.enabled": True},
+    {"consistency.enabled": True, "steps": 3, "noise.warm_start": 0.5},
 ]
 
 
