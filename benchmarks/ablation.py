@@ -22,6 +22,7 @@ from benchmarks.configurations import Configuration, Group, groups, touched
 from benchmarks.measure import MODEL_STAGES, Block, Closeness, Stretch, add_model_arguments, positive, ratios, rounded_median
 from pipelines import Pixels, Settings, SettingsError, StreamPipeline, StreamSpec, load, media
 from studio.environment import cache_dir
+from training.judging.measures import Flow
 
 LEAD = 4
 """Frames before the measurement: they fill a stream batch of four, and the history of gate and cache."""
@@ -51,11 +52,14 @@ class Record:
     configuration: Configuration
     blocks: list[Block] = field(default_factory=list)
     closeness: Closeness = field(default_factory=Closeness)
+    warped: list[float] = field(default_factory=list)
 
-    def keep(self, block: Block, reference: Block, sources: Sequence[Pixels]) -> None:
+    def keep(self, block: Block, reference: Block, sources: Sequence[Pixels], flow: Flow | None) -> None:
         places = range(LEAD, len(sources))
         self.closeness.add(block, reference, touched(self.configuration, block, places))
         self.closeness.add_flicker(block, sources, places)
+        if flow is not None:
+            self.warped.append(flow.error([block.pictures[place] for place in range(len(sources))]))
         self.blocks.append(block)
 
     def figures(self, reference: Record) -> dict[str, Any]:
@@ -81,6 +85,8 @@ class Record:
             "share": {name: round(verdicts[name] / total, 3) if total else 0.0 for name in ("generated", "cached", "skipped")},
             "skipped_tile_max": round(max(block.skipped_tile for block in self.blocks), 4),
             "stretches": len(self.blocks),
+            "warped": rounded_median(self.warped, 2),
+            "warped_ratio": rounded_median(ratios(self.warped, reference.warped)),
             **self.closeness.summary(),
         }
 
@@ -100,7 +106,7 @@ class Ablation:
         records = {kind: {c.name: Record(c) for c in chosen} for kind in ("moving", "paused")}
         for material in self._stretches(group, repeats or group.repeats):
             count = len(material.pictures) if material.kind == "paused" else (frames or group.frames) + LEAD
-            self._take_turns(material.middle(count), records[material.kind])
+            self._take_turns(material.middle(count), records[material.kind], group.warped)
         result: dict[str, Any] = {"title": group.title, "refused": refused}
         for kind, found in records.items():
             reference = next(iter(found.values()))
@@ -131,14 +137,15 @@ class Ablation:
         for _ in range(repeats):
             yield from (material for material in self.material if material.kind == "moving" or group.pauses)
 
-    def _take_turns(self, sources: list[Pixels], records: dict[str, Record]) -> None:
+    def _take_turns(self, sources: list[Pixels], records: dict[str, Record], warped: bool) -> None:
         prompt = self.prompts[self._turn % len(self.prompts)]
         self._turn += 1
         reference: Block | None = None
+        flow = Flow(sources) if warped else None
         for record in records.values():
             block = Stretch(self.pipeline, self._settings(record.configuration, prompt), sources, LEAD).run()
             reference = reference or block
-            record.keep(block, reference, sources)
+            record.keep(block, reference, sources, flow)
             if block is not reference:
                 block.pictures.clear()
         if reference is not None:
@@ -165,7 +172,22 @@ def load_clips(names: Sequence[str], size: int, frames: int) -> list[LoadedClip]
     return found
 
 
-COLUMNS = ("fps", "×", "shown/CPU s", "×", "denoise ms", "×", "SSIM", "5%", "PSNR", "flicker", "touched", "gen/sh/sk %")
+COLUMNS = (
+    "fps",
+    "×",
+    "shown/CPU s",
+    "×",
+    "denoise ms",
+    "×",
+    "SSIM",
+    "5%",
+    "PSNR",
+    "flicker",
+    "warped",
+    "×",
+    "touched",
+    "gen/sh/sk %",
+)
 
 
 def table(result: dict[str, Any]) -> str:
@@ -191,7 +213,7 @@ def _row(name: str, f: dict[str, Any]) -> str:
         f["denoise_mean_ms"],
         f["denoise_ratio"],
     )
-    cells += (f["ssim_mean"], f["ssim_p05"], f["psnr_db"], f["flicker"], f["touched"], share)
+    cells += (f["ssim_mean"], f["ssim_p05"], f["psnr_db"], f["flicker"], f["warped"], f["warped_ratio"], f["touched"], share)
     return "".join([f"{name:18}", *(f"{'-' if cell is None else cell:>13}" for cell in cells)])
 
 

@@ -5,6 +5,7 @@ sequential denoising with full guidance at the same scale, without gate and cach
 four steps, residual guidance is also measured inside it, where negative rows double the rows of one call. The cache has a full
 pass in every fifth frame; "cache/3" in every third, the studio's default, and "cache/3 flat" without the cascade. The groups of
 one solver each have the caches between the steps of a frame: "steps/2" is deep features with a full pass at every second level.
+The group "steady" has what lowers flicker; its figure is the warped error.
 """
 
 from __future__ import annotations
@@ -30,6 +31,12 @@ STEP_CACHES: Mapping[str, Patch] = {
 }
 BETWEEN_STEPS: Mapping[str, Patch] = {**STEP_CACHES, "1 step": {"steps": 1}, "2 steps": {"steps": 2}}
 """Caches between the steps of a frame, and what they must beat: fewer steps."""
+CONSISTENCY: Mapping[str, Patch] = {
+    f"consistency {amount}": {"consistency.enabled": True, "consistency.amount": amount} for amount in (0.4, 0.6, 0.8)
+}
+WARM_STARTS: Mapping[str, Patch] = {f"warm start {share}": {"noise.warm_start": share} for share in (0.3, 0.5)}
+STEADY: Mapping[str, Patch] = {**CONSISTENCY, **WARM_STARTS}
+"""What lowers flicker."""
 SELF: Patch = {"guidance_mode": "self"}
 ADAPTIVE: Patch = {"guidance_mode": "adaptive"}
 LINEAR: Patch = {"guidance_mode": "linear"}
@@ -62,7 +69,8 @@ class Group:
     """Configurations with one reference, the first.
 
     techniques: together they are "all on". extras: measured alone, because they exclude one of the techniques. frames, repeats:
-    default length and number of stretches. pauses: whether to measure the clip with pauses too.
+    default length and number of stretches. pauses: whether to measure the clip with pauses too. warped: whether to
+    measure how steady pictures are along the input's motion.
     """
 
     name: str
@@ -73,6 +81,7 @@ class Group:
     frames: int = 60
     repeats: int = 2
     pauses: bool = False
+    warped: bool = False
 
     def configurations(self) -> list[Configuration]:
         """All off, each alone, extras, all on, and all but each (with two techniques that is the other one alone)."""
@@ -109,6 +118,7 @@ def groups(guidance: float) -> dict[str, Group]:
             {"adaptive": ADAPTIVE},
             frames=30,
         ),
+        Group("steady", "1 step, less flicker", {"steps": 1}, {}, STEADY, frames=18, warped=True),
         Group("four", "4 steps", {"steps": 4}, {"batch": BATCH, "cache": CACHE}, CACHES, frames=18),
         *(
             Group(f"four-{name}", f"4 steps by {name}", {"steps": 4, "solver": name}, {}, BETWEEN_STEPS, frames=18, repeats=1)
@@ -152,7 +162,7 @@ def touched(configuration: Configuration, block: Block, places: Sequence[int]) -
     stream batch, residual guidance, schedules, caches between steps and fewer steps change every frame.
     """
     inside = set(places)
-    if {"batch", *RESIDUAL, *SCHEDULED, *BETWEEN_STEPS} & set(configuration.parts):
+    if {"batch", *RESIDUAL, *SCHEDULED, *BETWEEN_STEPS, *STEADY} & set(configuration.parts):
         return inside
     found: set[int] = set()
     if "gate" in configuration.parts:

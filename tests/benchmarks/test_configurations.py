@@ -51,4 +51,5 @@ def test_touched_frames() -> None:
     assert of("gate", "cache") == {2, 4, 5}
     assert of("adaptive") == {3}
     assert of("encoder/4") == of("steps/2") == of("2 steps") == {2, 3, 4, 5}
+    assert of("consistency 0.6") == of("warm start 0.3") == {2, 3, 4, 5}
     assert of("batch") == of("self") == of("gate", "self") == {2, 3, 4, 5}
