@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from pipelines import media
 from tests.miniature import save_family, save_lora
 
 ROOT = Path(__file__).resolve().parents[1]
+Command = Callable[..., subprocess.CompletedProcess[str]]
 KEYS = [
     *("frames", "generated", "cached", "skipped", "dropped", "wall_s", "generated_fps", "output_fps"),
     *("stage_ms", "model", "backend", "size", "seed", "sound", "damaged", "notes", "understood", "unknown", "cut"),
@@ -34,8 +36,25 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def app(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, which imports for seconds wherever a model is read: for one test of each kind."""
     command = [sys.executable, str(ROOT / "app.py"), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=150, check=False)
+
+
+@pytest.fixture
+def here(capsys: pytest.CaptureFixture[str]) -> Command:
+    """As `app`, in this process; an exception that would end the command with a traceback fails the test."""
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        given = list(map(str, arguments))
+        capsys.readouterr()
+        try:
+            code = main(given)
+        except SystemExit as end:  # argparse
+            code = int(end.code or 0)
+        return subprocess.CompletedProcess(given, code, *capsys.readouterr())
+
+    return run
 
 
 def test_render_a_clip_through_the_shipped_model(film: Path, tmp_path: Path) -> None:
@@ -68,11 +87,13 @@ def test_render_a_clip_through_the_shipped_model(film: Path, tmp_path: Path) -> 
     assert np.abs(out[5].astype(int) - out[15]).mean() > 1  # and moving
 
 
-def test_render_a_picture_with_every_frame_of_a_gated_clip_answered(mini_model: Path, film: Path, tmp_path: Path) -> None:
+def test_render_a_picture_with_every_frame_of_a_gated_clip_answered(
+    mini_model: Path, film: Path, tmp_path: Path, here: Command
+) -> None:
     picture = tmp_path / "still.png"
     common = ("--model", mini_model, "--size", "128", "--backend", "eager", "--dtype", "float32")
-    assert app("render", film, picture, *common).returncode == 0
-    again = app("render", picture, tmp_path / "again.png", *common, "--steps", "4")
+    assert here("render", film, picture, *common).returncode == 0
+    again = here("render", picture, tmp_path / "again.png", *common, "--steps", "4")
     assert json.loads(again.stdout.splitlines()[-1])["generated"] == 1
     still = tmp_path / "still.mp4"
     writer = media.open_writer(still, 25, 128, 128)
@@ -80,7 +101,7 @@ def test_render_a_picture_with_every_frame_of_a_gated_clip_answered(mini_model: 
         writer.write(media.read_picture(picture, 128, 128))
     writer.close()
     target = tmp_path / "gated.mp4"
-    gated = app("render", still, target, *common, "--set", "gate.enabled=true", "--set", "gate.max_skip=5", "--steps", "3")
+    gated = here("render", still, target, *common, "--set", "gate.enabled=true", "--set", "gate.max_skip=5", "--steps", "3")
     result = json.loads(gated.stdout.splitlines()[-1])
     assert result["skipped"] > 0 and result["generated"] + result["skipped"] == 24
     assert len(list(media.read(target, 128, 128))) == 24
@@ -106,11 +127,18 @@ def test_render_a_picture_with_every_frame_of_a_gated_clip_answered(mini_model: 
     ],
 )
 def test_mistakes_get_a_sentence_and_an_exit_code(
-    mini_model: Path, tmp_path: Path, arguments: tuple[str, ...], code: int, words: str
+    mini_model: Path,
+    tmp_path: Path,
+    here: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    code: int,
+    words: str,
 ) -> None:
+    monkeypatch.chdir(ROOT)
     filled = [str(argument).replace("{mini}", str(mini_model)) for argument in arguments]
     filled = [str(tmp_path / item) if item.startswith("out.") else item for item in filled]
-    done = app(*filled)
+    done = here(*filled)
     assert done.returncode == code, done.stderr
     assert words in done.stderr and "Traceback" not in done.stderr
     assert not list(tmp_path.glob("out.*"))
@@ -138,26 +166,32 @@ def test_render_with_a_lora(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "absent.safetensors" in capsys.readouterr().err
 
 
-def test_models_lists_what_is_present() -> None:
+def test_models_lists_what_is_present(here: Command) -> None:
     done = app("models", "--json")
     entries = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 0
     assert [entry["state"] for entry in entries if entry["name"] == "pocket"] == ["present"]
-    assert "pocket" in app("models").stdout
+    assert "pocket" in here("models").stdout
 
 
-def test_models_lists_the_looks_one_per_line() -> None:
-    lines = app("models", "--looks").stdout.splitlines()
-    looks = [json.loads(line) for line in app("models", "--looks", "--json").stdout.splitlines()]
+def test_models_lists_the_looks_one_per_line(here: Command) -> None:
+    lines = here("models", "--looks").stdout.splitlines()
+    looks = [json.loads(line) for line in here("models", "--looks", "--json").stdout.splitlines()]
     assert len(lines) == len(looks) > 10
     assert {"oil", "pencil", "neon"} <= {look["name"] for look in looks} and {look["model"] for look in looks} == {"pocket"}
     assert all(look["name"] in line and look["prompt"] in line for look, line in zip(looks, lines, strict=True))
 
 
-def test_models_check_describes_a_folder(mini_model: Path, tmp_path: Path) -> None:
-    done = app("models", "--check", mini_model)
+def test_a_mistake_in_a_process_of_its_own_is_a_sentence_and_an_exit_code() -> None:
+    done = app("render", "absent.mp4", "out.mp4")
+    assert (done.returncode, done.stdout) == (1, "") and "absent.mp4: no such file" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_models_check_describes_a_folder(mini_model: Path, tmp_path: Path, here: Command) -> None:
+    done = here("models", "--check", mini_model)
     assert done.returncode == 0 and "would load" in done.stdout and "epsilon" in done.stdout
-    refused = app("models", "--check", tmp_path / "nowhere", "--json")
+    refused = here("models", "--check", tmp_path / "nowhere", "--json")
     report = json.loads(refused.stdout)
     assert refused.returncode == 1 and not report["loads"] and "no such model folder" in report["problem"]
     assert "Traceback" not in refused.stderr
