@@ -54,6 +54,14 @@ def mini_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def one_chunk_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `mini_model`, for tests of static graphs: the default prompt is one chunk of its text encoder. See ONE_CHUNK."""
+    from tests.miniature import ONE_CHUNK, save_miniature
+
+    return save_miniature(tmp_path_factory.mktemp("models") / "one-chunk", tokens=ONE_CHUNK)
+
+
+@pytest.fixture(scope="session")
 def graph_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for OpenVINO's graphs that files share: conversion is the slow part of many tests."""
     return tmp_path_factory.mktemp("graphs")

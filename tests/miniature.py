@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, ControlNetModel, LCMScheduler, UNet2DConditionModel
 from safetensors.torch import save_file
@@ -24,6 +25,9 @@ EMBEDDING = 32
 SECOND = 48  # width of SDXL's second text encoder
 POOLED = 24
 TOKENS = 8
+ONE_CHUNK = 24
+"""Positions of a text encoder, one for each letter, with which the default prompt of `Settings` is one chunk. A prompt of more
+chunks takes graphs of its own, which every test of static graphs would build."""
 
 SD15: dict[str, Any] = {
     "sample_size": 16,
@@ -60,6 +64,25 @@ UNETS: dict[str, dict[str, Any]] = {
 BETAS: dict[str, Any] = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 """The noise schedule of Stable Diffusion, as fields of a scheduler's configuration."""
 
+FEWER_LAYERS: dict[str, dict[str, Any]] = {
+    "sd15": {
+        "layers_per_block": 1,
+        "block_out_channels": (32,),
+        "down_block_types": ("CrossAttnDownBlock2D",),
+        "up_block_types": ("CrossAttnUpBlock2D",),
+    },
+    "sdxl": {"layers_per_block": 1, "transformer_layers_per_block": (1, 1)},
+    "lcm": {"layers_per_block": 1},
+}
+
+
+def fewer_layers(patch: pytest.MonkeyPatch, *families: str) -> None:
+    """Make the UNets of these families, and what is saved for them, smaller. For tests that build static graphs: a conversion
+    takes its time layer by layer."""
+    for family in families:
+        patch.setitem(UNETS, family, {**UNETS[family], **FEWER_LAYERS[family]})
+
+
 PIPELINES = {"sdxl": "StableDiffusionXLPipeline", "lcm": "LatentConsistencyModelPipeline"}
 
 
@@ -73,12 +96,13 @@ def save_family(
     shard: str | None = None,
     kl: bool = True,
     layers: int | None = None,
+    tokens: int | None = None,
     **scheduler: Any,
 ) -> Path:
     """Save a whole checkpoint of sd15, sd21, sdxl, sdxs or lcm shape, in diffusers' layout.
 
-    layers: of the text encoders. variant: fp16 adds this to the files' names. shard: the size above which the UNet is split into
-    several files. kl: an AutoencoderKL.
+    layers, tokens: of the text encoders. variant: fp16 adds this to the files' names. shard: the size above which the UNet is
+    split into several files. kl: an AutoencoderKL.
     """
     torch.manual_seed(seed)
     unet = UNet2DConditionModel(**UNETS[family]).to(dtype)
@@ -90,7 +114,7 @@ def save_family(
     if family == "sdxl" and kl:
         vae.register_to_config(scaling_factor=0.13025, force_upcast=True)
     vae.save_pretrained(folder / "vae", variant=variant)
-    _save_text(folder, "", EMBEDDING, dtype, variant, layers)
+    _save_text(folder, "", EMBEDDING, dtype, variant, layers, tokens)
     LCMScheduler(**scheduler).save_pretrained(folder / "scheduler")
     index: dict[str, Any] = {
         "_class_name": PIPELINES.get(family, "StableDiffusionPipeline"),
@@ -102,7 +126,7 @@ def save_family(
         "safety_checker": [None, None],
     }
     if family == "sdxl":
-        _save_text(folder, "_2", SECOND, dtype, variant, layers)
+        _save_text(folder, "_2", SECOND, dtype, variant, layers, tokens)
         index |= {"text_encoder_2": ["transformers", "CLIPTextModelWithProjection"], "tokenizer_2": index["tokenizer"]}
         index["force_zeros_for_empty_prompt"] = True
     (folder / "model_index.json").write_text(json.dumps(index))
@@ -131,8 +155,9 @@ def full_autoencoder() -> AutoencoderKL:
     )
 
 
-def save_miniature(folder: Path, prediction: str = "epsilon", seed: int = 0) -> Path:
-    """A Stable Diffusion 1.5-shaped checkpoint of some 200,000 parameters, factor 8, 4 latent channels."""
+def save_miniature(folder: Path, prediction: str = "epsilon", seed: int = 0, tokens: int | None = None) -> Path:
+    """A Stable Diffusion 1.5-shaped checkpoint of some 200,000 parameters, factor 8, 4 latent channels. tokens: of the text
+    encoder."""
     torch.manual_seed(seed)
     unet = UNet2DConditionModel(
         sample_size=16,
@@ -148,7 +173,7 @@ def save_miniature(folder: Path, prediction: str = "epsilon", seed: int = 0) -> 
     )
     unet.save_pretrained(folder / "unet")
     tiny_autoencoder().save_pretrained(folder / "vae")
-    _save_text(folder)
+    _save_text(folder, tokens=tokens)
     LCMScheduler(prediction_type=prediction).save_pretrained(folder / "scheduler")
     index = {
         "_class_name": "StableDiffusionImg2ImgPipeline",
@@ -169,30 +194,32 @@ def _save_text(
     dtype: torch.dtype = torch.float32,
     variant: str | None = None,
     layers: int | None = None,
+    tokens: int | None = None,
 ) -> None:
+    positions = tokens or TOKENS
     letters = list(bytes_to_unicode().values())
-    tokens = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    vocabulary = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
     config = CLIPTextConfig(
-        vocab_size=len(tokens),
+        vocab_size=len(vocabulary),
         hidden_size=width,
         projection_dim=POOLED,
         intermediate_size=64,
         num_hidden_layers=layers or (2 if suffix else 1),
         num_attention_heads=2,
-        max_position_embeddings=TOKENS,
-        bos_token_id=len(tokens) - 2,
-        eos_token_id=len(tokens) - 1,
-        pad_token_id=len(tokens) - 1,
+        max_position_embeddings=positions,
+        bos_token_id=len(vocabulary) - 2,
+        eos_token_id=len(vocabulary) - 1,
+        pad_token_id=len(vocabulary) - 1,
     )
     cls = CLIPTextModelWithProjection if suffix else CLIPTextModel
     cls(config).to(dtype).save_pretrained(folder / f"text_encoder{suffix}", variant=variant)
     tokenizer = folder / f"tokenizer{suffix}"
     tokenizer.mkdir(parents=True, exist_ok=True)
-    (tokenizer / "vocab.json").write_text(json.dumps({token: index for index, token in enumerate(tokens)}))
+    (tokenizer / "vocab.json").write_text(json.dumps({token: index for index, token in enumerate(vocabulary)}))
     (tokenizer / "merges.txt").write_text("#version: 0.2\n")
     settings = {
         "tokenizer_class": "CLIPTokenizer",
-        "model_max_length": TOKENS,
+        "model_max_length": positions,
         "bos_token": "<|startoftext|>",
         "eos_token": "<|endoftext|>",
         "unk_token": "<|endoftext|>",

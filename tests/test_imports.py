@@ -78,12 +78,9 @@ def test_the_page_is_served_without_the_model() -> None:
 
 
 @pytest.mark.long
-def test_a_picture_from_graphs_on_disk_needs_neither_diffusers_nor_transformers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_picture_from_graphs_on_disk_needs_neither_diffusers_nor_transformers(tmp_path: Path) -> None:
     """A prompt that the first run has not seen, of one chunk; the cache is a folder of this test."""
-    monkeypatch.setattr(miniature, "TOKENS", 32)  # the default prompt, too, is of one chunk then
-    model, picture = miniature.save_miniature(tmp_path / "mini"), tmp_path / "in.png"
+    model, picture = miniature.save_miniature(tmp_path / "mini", tokens=miniature.ONE_CHUNK), tmp_path / "in.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)).save(picture)
     common = ["--model", model, "--size", 128, "--backend", "openvino", "--dtype", "float32"]
     with pytest.MonkeyPatch.context() as patch:

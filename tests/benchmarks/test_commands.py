@@ -314,8 +314,8 @@ def test_a_result_may_be_kept_under_another_name(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("backend", ["eager", "openvino"])
-def test_lora(capsys: pytest.CaptureFixture[str], mini_model: Path, backend: str) -> None:
-    options = ["--model", str(mini_model), "--backend", backend, "--size", "128", "--rank", "2"]
+def test_lora(capsys: pytest.CaptureFixture[str], one_chunk_model: Path, backend: str) -> None:
+    options = ["--model", str(one_chunk_model), "--backend", backend, "--size", "128", "--rank", "2"]
     result = closing(capsys, "lora", *options)
     assert result["in_place"] and result["change_ms"] > 0 and result["layers"] > 0
     assert result["frame_ms"] > 0 and result["frame_with_lora_ms"] > 0

@@ -12,7 +12,7 @@ from diffusers import UNet2DConditionModel
 from pipelines import Entry, Frame, ModelParts, Pixels, Settings, StreamPipeline, StreamSpec, describe, load
 from pipelines.networks.unet import guidance_embedding
 from tests.by_hand import drawn, epsilon, pipe_of, plain, velocity
-from tests.miniature import EMBEDDING, POOLED, SECOND, UNETS, save_family
+from tests.miniature import EMBEDDING, ONE_CHUNK, POOLED, SECOND, TOKENS, UNETS, fewer_layers, save_family
 from tests.streams import SIZE, close, frames, pictures, reference, shown, stream
 
 ACCELERATED = ("sd15", "sd21", "sdxl")
@@ -138,7 +138,7 @@ def test_sessions_of_different_prompts_share_a_call_of_sdxl(pipelines: dict[str,
 def test_what_a_family_takes_is_read_from_its_configuration(folders: dict[str, Path]) -> None:
     sdxl, lcm, sd15 = (ModelParts(describe(str(folders[family]))) for family in ("sdxl", "lcm", "sd15"))
     assert (sdxl.added_sizes, lcm.added_sizes, sd15.added_sizes) == ((POOLED, 6), (16,), ())
-    assert sdxl.embedding_shape == (8, EMBEDDING + SECOND)
+    assert sdxl.embedding_shape == (TOKENS, EMBEDDING + SECOND)
     assert sdxl.time_ids(256, 128).tolist() == [128, 256, 0, 0, 128, 256] and sd15.time_ids(256, 128) is None
     assert sdxl.empty_is_zero and not sd15.empty_is_zero
 
@@ -156,11 +156,8 @@ def test_guidance_inside_an_lcm_changes_the_picture_at_no_row(pipelines: dict[st
 @pytest.mark.long
 @pytest.mark.parametrize("family, reuse", [("sdxl", True), ("lcm", False)])
 def test_openvino_agrees_with_eager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, reuse: bool) -> None:
-    smaller: dict[str, object] = {"layers_per_block": 1}  # layer by layer a conversion takes time
-    if "transformer_layers_per_block" in UNETS[family]:
-        smaller["transformer_layers_per_block"] = (1, 1)
-    monkeypatch.setitem(UNETS, family, {**UNETS[family], **smaller})
-    folder = save_family(tmp_path / family, family)
+    fewer_layers(monkeypatch, family)
+    folder = save_family(tmp_path / family, family, tokens=ONE_CHUNK)
     settings = Settings().patched({"prompt": "ink", "cache.enabled": reuse, "guidance": 3.0})
     fast = load(spec(folder, "openvino"))
     fast.prepare(settings)

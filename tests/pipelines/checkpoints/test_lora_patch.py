@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pipelines import Entry, Frame, LoraUse, ModelError, Pixels, Settings, StreamPipeline, StreamSpec, load
-from tests.miniature import save_family, save_lora
+from tests.miniature import ONE_CHUNK, fewer_layers, save_family, save_lora
 from tests.pipelines.checkpoints.test_adapters import CONFIGS, random_numbers
 from tests.pipelines.checkpoints.test_lora import DEEP, LINEAR, SIZE, TEXT, close, drawn, pairs
 
@@ -27,6 +27,13 @@ FRAME = Frame(0, 0.0, np.random.default_rng(3).integers(0, 256, (SIZE, SIZE, 3),
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_family(tmp_path_factory.mktemp("patched") / "model", "sd15", dtype=torch.float16)
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model for the tests that build static graphs."""
+    fewer_layers(monkeypatch, "sd15")
+    return save_family(tmp_path / "model", "sd15", dtype=torch.float16, kl=False, tokens=ONE_CHUNK)
 
 
 def spec_of(model: Path, *loras: LoraUse, backend: str = "eager", dtype: str = "float32") -> StreamSpec:
@@ -170,11 +177,11 @@ def test_other_changes_of_the_spec_need_a_new_pipeline(model: Path) -> None:
         assert pipeline.lora_change(replace(pipeline.spec, **change)) is None
 
 
-def test_openvino_changes_a_weight_without_another_graph(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_openvino_changes_a_weight_without_another_graph(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     a = str(save_lora(tmp_path / "a.safetensors", {**pairs(1, LINEAR, TEXT), **convolution()}))
     b = str(save_lora(tmp_path / "b.safetensors", pairs(2, LINEAR, DEEP), alpha=1.0))
     first, second = (LoraUse(a, 0.6), LoraUse(b, -0.4)), (LoraUse(a, -0.9), LoraUse(b, 1.5))
-    pipeline = load(spec_of(model, *first, backend="openvino"), tmp_path / "graphs")
+    pipeline = load(spec_of(small, *first, backend="openvino"), tmp_path / "graphs")
     one = drawn(pipeline)
     with monkeypatch.context() as patch:
         patch.setattr(type(pipeline.graphs.backend), "_convert", None)
@@ -182,23 +189,23 @@ def test_openvino_changes_a_weight_without_another_graph(model: Path, tmp_path: 
         other = drawn(pipeline)
         changed(pipeline, *first)
         assert np.array_equal(drawn(pipeline), one)
-        later = load(spec_of(model, *second, backend="openvino"), tmp_path / "graphs")
+        later = load(spec_of(small, *second, backend="openvino"), tmp_path / "graphs")
         assert np.array_equal(drawn(later), other), "graphs on disk serve every weight"
     for loras, picture in ((first, one), (second, other)):
-        assert close(picture, drawn(load(spec_of(model, *loras))), 2)
+        assert close(picture, drawn(load(spec_of(small, *loras))), 2)
     assert not close(one, other, 8)
     weighted = Settings().patched({"prompt": "(ink:1.3) paper", "strength": 0.7})
     changed(pipeline, *second)
-    assert close(_drawn(pipeline, weighted), _drawn(load(spec_of(model, *second)), weighted), 2)
+    assert close(_drawn(pipeline, weighted), _drawn(load(spec_of(small, *second)), weighted), 2)
     assert pipeline.lora_change(replace(pipeline.spec, loras=())) is None, "graphs without branches"
     assert pipeline.lora_change(replace(pipeline.spec, loras=second[:1])) is None
 
 
-def test_openvino_fuses_what_is_no_low_rank_product(model: Path, tmp_path: Path) -> None:
-    use = saved(model, tmp_path / "x", "DoRA")
-    pipeline = load(spec_of(model, use, backend="openvino"))
+def test_openvino_fuses_what_is_no_low_rank_product(small: Path, tmp_path: Path) -> None:
+    use = saved(small, tmp_path / "x", "DoRA")
+    pipeline = load(spec_of(small, use, backend="openvino"))
     assert pipeline.lora_change(replace(pipeline.spec, loras=(replace(use, weight=0.1),))) is None
-    assert close(drawn(pipeline), drawn(load(spec_of(model, use))), 2)
+    assert close(drawn(pipeline), drawn(load(spec_of(small, use))), 2)
 
 
 def _drawn(pipeline: StreamPipeline, settings: Settings) -> Pixels:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipelines import Entry, Frame, ModelError, ModelParts, Pixels, Settings, StreamPipeline, describe, inspect_model
 from pipelines.values.models import Hub
-from tests.miniature import PICTURE_SIDE, save_adapter, save_family
+from tests.miniature import ONE_CHUNK, PICTURE_SIDE, fewer_layers, save_adapter, save_family
 from tests.pipelines.checkpoints.test_controls import theirs
 from tests.pipelines.engine.test_beside import opened
 from tests.pipelines.networks.test_picture_prompt import theirs as adapted
@@ -106,8 +106,10 @@ def test_a_broken_projection_is_refused(folders: dict[Any, tuple[Path, Path]], t
 
 
 @pytest.mark.long
-def test_static_graphs_agree_with_eager(folders: dict[Any, tuple[Path, Path]]) -> None:
-    model, adapter = folders["sd15", "plus"]
+def test_static_graphs_agree_with_eager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fewer_layers(monkeypatch, "sd15")
+    model = save_family(tmp_path / "model", "sd15", kl=False, tokens=ONE_CHUNK)
+    adapter = save_adapter(tmp_path / "adapter", "sd15", kind="plus")
     name = f"{model}+picture={adapter}"
     got, expected = ours(opened(name, "openvino"), BASE, PICTURE)[1], ours(opened(name), BASE, PICTURE)[1]
     assert (got - expected).abs().max() < 2e-3 * expected.abs().max()

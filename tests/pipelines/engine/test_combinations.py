@@ -105,17 +105,17 @@ def pipeline_of(model: Path, backend: str, cache: Path | None = None) -> StreamP
 
 
 @pytest.fixture(scope="module")
-def eager(mini_model: Path) -> StreamPipeline:
-    return pipeline_of(mini_model, "eager")
+def eager(one_chunk_model: Path) -> StreamPipeline:
+    return pipeline_of(one_chunk_model, "eager")
 
 
 @pytest.fixture(scope="module")
-def openvino(mini_model: Path, graph_cache: Path) -> StreamPipeline:
-    return pipeline_of(mini_model, "openvino", graph_cache)
+def openvino(one_chunk_model: Path, graph_cache: Path) -> StreamPipeline:
+    return pipeline_of(one_chunk_model, "openvino", graph_cache)
 
 
 @pytest.fixture(scope="module")
-def compiled(mini_model: Path) -> StreamPipeline:
+def compiled(one_chunk_model: Path) -> StreamPipeline:
     original = nn.Module.compile
     with pytest.MonkeyPatch.context() as patch:
 
@@ -123,7 +123,7 @@ def compiled(mini_model: Path) -> StreamPipeline:
             original(module, backend="eager", fullgraph=True, dynamic=dynamic)
 
         patch.setattr(nn.Module, "compile", captured)
-        return pipeline_of(mini_model, "compile")
+        return pipeline_of(one_chunk_model, "compile")
 
 
 def stream(pipeline: StreamPipeline, patch: dict[str, object]) -> list[Answer]:

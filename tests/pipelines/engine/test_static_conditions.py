@@ -13,21 +13,11 @@ from torch.fx import GraphModule
 
 from benchmarks import clips
 from pipelines import Entry, Frame, Pixels, Settings, StreamPipeline, StreamSpec, load
-from tests.miniature import UNETS, save_adapter, save_control, save_family
+from tests.miniature import ONE_CHUNK, fewer_layers, save_adapter, save_control, save_family
 from tests.streams import PICTURES, SIZE, close, decoded, shown
 
 CLIP = clips.clip("handheld", SIZE, SIZE)
 FAMILY = {"openvino": "sd15", "compile": "sdxl"}
-SMALL: dict[str, dict[str, object]] = {
-    "sd15": {
-        "layers_per_block": 1,
-        "block_out_channels": (32,),
-        "down_block_types": ("CrossAttnDownBlock2D",),
-        "up_block_types": ("CrossAttnUpBlock2D",),
-    },
-    "sdxl": {"layers_per_block": 1, "transformer_layers_per_block": (1, 1)},
-}
-"""The miniatures of miniature.py made smaller still: what costs time here is building graphs, layer by layer."""
 SCALES = (0.0, 0.5, 1.0)
 HELD = 2  # frames for which a scale holds: one that fills the cache, one that is made from it
 FAST = Settings().patched(
@@ -59,8 +49,8 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     folder, family = tmp_path_factory.mktemp("conditions"), FAMILY[request.param]
     original = nn.Module.compile
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(UNETS, family, {**UNETS[family], **SMALL[family]})
-        model = save_family(folder / "model", family, kl=False)
+        fewer_layers(patch, family)
+        model = save_family(folder / "model", family, kl=False, tokens=ONE_CHUNK)
         control, adapter = save_control(folder / "control", family), save_adapter(folder / "adapter", family)
         name = f"{model}+control={control}+picture={adapter}"
 

@@ -12,6 +12,8 @@ from benchmarks import clips
 from pipelines import Entry, Frame, Settings, StreamSpec, load
 from pipelines.graphs.graphs import ALWAYS_READY, GraphKey, Graphs, padded, with_control
 from pipelines.graphs.layout import Layout
+from tests.miniature import fewer_layers, save_family
+from tests.streams import decoded
 
 SIZE = 128
 CLIP = clips.clip("handheld", SIZE, SIZE)
@@ -88,3 +90,29 @@ def test_a_branch_that_a_pass_does_not_have_is_refused(mini_model: Path) -> None
         with pytest.raises(ValueError, match="no graph of kind"):
             pipeline.graphs.build(key)
         assert not pipeline.graphs.ready(key)
+
+
+@pytest.mark.long
+def test_prompts_of_more_chunks_have_static_graphs_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two sessions in one step, with one chunk and with two, full passes and short ones; then the shorter prompt grows."""
+    fewer_layers(monkeypatch, "sd15")
+    model = str(save_family(tmp_path / "model", "sd15", kl=False, tokens=8))
+    short = Settings().patched(
+        {"prompt": "ink", "steps": 1, "strength": 0.7, "cache.enabled": True, "cache.interval": 2, "cache.branch": 0}
+    )
+    long = short.patched({"prompt": "a red fox"})
+    latents: dict[str, list[Tensor]] = {}
+    for backend in ("eager", "openvino"):
+        pipeline = load(StreamSpec(model, SIZE, SIZE, backend, "float32"), warm=False)
+        for settings in (short, long):
+            pipeline.prepare(settings)
+        assert [pipeline.graphs.ready(GraphKey("full", 1, 0, chunks)) for chunks in (1, 2, 3)] == [True, True, False]
+        states = pipeline.open(short), pipeline.open(long)
+        with decoded(pipeline) as latents[backend]:
+            for index, wishes in enumerate(((short, long), (short, long), (long, long), (long, long))):
+                frame = Frame(index, index / 25, CLIP[0])
+                pipeline.step([Entry(state, frame, wish) for state, wish in zip(states, wishes, strict=True)])
+    for got, expected in zip(latents["openvino"], latents["eager"], strict=True):
+        assert got.shape == expected.shape and (got - expected).abs().max() < 6e-3 * expected.abs().max()
+    first, last = latents["eager"][0], latents["eager"][-1]
+    assert (first[0] - last[0]).abs().max() > 1e-2 * first.abs().max(), "the longer prompt has an effect"

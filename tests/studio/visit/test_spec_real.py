@@ -24,7 +24,7 @@ from tests.studio.visit.spec_changes import size
 
 @pytest.mark.long
 async def test_real_backends_and_sizes_while_a_client_streams(
-    mini_model: Path, graph_cache: Path, monkeypatch: pytest.MonkeyPatch
+    one_chunk_model: Path, graph_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """eager → openvino → compile → 192 → 128 on a miniature: nothing is lost, and nothing of the old pipelines remains.
 
@@ -35,7 +35,7 @@ async def test_real_backends_and_sizes_while_a_client_streams(
     made: list[weakref.ref[Any]] = []
 
     def factory(spec: StreamSpec) -> Any:
-        pipeline = load(replace(spec, model=str(mini_model)), graph_cache)
+        pipeline = load(replace(spec, model=str(one_chunk_model)), graph_cache)
         made.append(weakref.ref(pipeline))
         made.append(weakref.ref(pipeline.graphs.parts))
         return pipeline
