@@ -22,6 +22,7 @@ from benchmarks import (
     machine,
     peers,
     scaling,
+    search,
     sessions,
     soak,
 )
@@ -30,6 +31,7 @@ from pipelines import RillError, SettingsError, SpecError
 BENCHMARKS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], dict[str, Any]], str]] = {
     "engine": (engine.add_arguments, engine.main, "backends side by side, start-up, memory (default)"),
     "ablation": (ablation.add_arguments, ablation.main, "each acceleration alone, all, all but each: speed and likeness"),
+    "search": (search.add_arguments, search.main, "the best schedules of the feature cache, as presets of the model"),
     "scaling": (scaling.add_arguments, scaling.main, "sessions in one step, sizes, steps"),
     "sessions": (sessions.add_arguments, sessions.main, "many sessions on one device: sum, shares, latency"),
     "building": (building.add_arguments, building.main, "rates and latency during graph builds, and after them"),

@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     from pipelines.graphs.memory import release as release_memory
     from pipelines.techniques import gate, quality, refinement
     from pipelines.techniques.prompt_syntax import LoraTag, lora_tags
+    from pipelines.values import presets
     from pipelines.values.models import ModelInfo
     from pipelines.values.picture_style import MAX_BYTES as MAX_STYLE_BYTES
     from pipelines.values.picture_style import PictureStyle, is_style, read_style, write_style
+    from pipelines.values.presets import Preset
     from pipelines.values.settings import FIELDS, Settings, parse_assignment
     from pipelines.values.style_names import StyleNames
     from pipelines.values.types import (
@@ -83,6 +85,7 @@ __all__ = [
     "Picture",
     "PictureStyle",
     "Pixels",
+    "Preset",
     "Quality",
     "RillError",
     "SafetyChecker",
@@ -108,6 +111,7 @@ __all__ = [
     "lora_tags",
     "media",
     "parse_assignment",
+    "presets",
     "quality",
     "read_style",
     "refinement",
@@ -120,6 +124,7 @@ _MODULES = {
     "gate": "pipelines.techniques.gate",
     "quality": "pipelines.techniques.quality",
     "refinement": "pipelines.techniques.refinement",
+    "presets": "pipelines.values.presets",
 }
 _HOMES = {
     "pipelines.engine.engine": {"StreamPipeline": "StreamPipeline", "load": "load"},
@@ -135,6 +140,7 @@ _HOMES = {
     "pipelines.values.models": {"ModelInfo": "ModelInfo"},
     "pipelines.checkpoints.naming": {"describe": "describe"},
     "pipelines.checkpoints.registry": {"EXTRAS": "EXTRAS", "REGISTRY": "REGISTRY"},
+    "pipelines.values.presets": {"Preset": "Preset"},
     "pipelines.values.settings": {"FIELDS": "FIELDS", "Settings": "Settings", "parse_assignment": "parse_assignment"},
     "pipelines.values.picture_style": {
         "MAX_STYLE_BYTES": "MAX_BYTES",

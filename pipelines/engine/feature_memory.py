@@ -18,7 +18,7 @@ def remember(state: StreamState, row: Row, features: tuple[Tensor, ...], levels:
     frame.reused = frame.reused or bool(row.features)
     if row.features and row.kept is None:  # a short pass with features of an earlier frame ages its entry
         entry = state.cache[row.slot]
-        relayed = features if row.kind[0] == "relay" else ()
+        relayed = features if row.kind[0] == "relay" else entry.relayed
         state.cache[row.slot] = FeatureEntry(feature_cache.aged(entry.state), entry.features, relayed)
     elif row.key is not None and row.key.reuse == "frames":
         state.cache[row.slot] = FeatureEntry(CacheState(row.key, thumb), features)

@@ -164,9 +164,10 @@ class RowPlanner:
         key, thumb = self._keys.features(row.frame), row.frame.thumb
         whole, *short = self._passes
         entry = self._cache.get(row.slot)
-        if entry is None or feature_cache.decide(entry.state, key, thumb, self._settings.cache) == "full":
+        cache, level = self._settings.cache, row.frame.level
+        if entry is None or feature_cache.decide(entry.state, key, thumb, cache, level) == "full":
             return replace(row, key=key, kind=whole)
-        second = len(short) > 1 and bool(entry.relayed)  # after the first short pass has relayed features for it
+        second = bool(entry.relayed) and feature_cache.shallow(cache, level, entry.state.age)
         kind, features = (short[1], entry.relayed) if second else (short[0], entry.features)
         return replace(row, key=key if kind[0] == "relay" else None, kind=kind, features=features)
 

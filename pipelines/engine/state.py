@@ -34,7 +34,7 @@ CacheSlot = tuple[int, bool]
 class FeatureEntry:
     """Features of the last full pass of one slot, with the policy's state of them.
 
-    relayed: features that the last pass, a relay, kept for the next one; empty after any other pass.
+    relayed: features that the last relay since then kept for shallow passes; empty before the first.
     """
 
     state: CacheState

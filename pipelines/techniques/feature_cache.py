@@ -79,7 +79,23 @@ AS_BEFORE: Any = _AsBefore()
 def cascades(settings: CacheSettings) -> bool:
     """Whether short passes take turns: there is a branch further out. At an interval of two it is always the first's turn, by the
     same graphs, so that moving the interval builds none."""
-    return settings.cascade and settings.reuse == "frames" and settings.branch > 0
+    turns = "s" in settings.pattern if settings.pattern else settings.cascade
+    return turns and settings.reuse == "frames" and settings.branch > 0
+
+
+def turns(settings: CacheSettings, level: int) -> str:
+    """The passes after a full one at a level of noise, in turn: d for a deep short pass, which begins at `branch`, s for a
+    shallow one, at branch − 1. The next pass is full."""
+    if settings.pattern:
+        parts = settings.pattern.split("/")
+        return parts[min(level, len(parts) - 1)]
+    count = settings.interval - 1
+    return ("ds" * count)[:count] if cascades(settings) else "d" * count
+
+
+def shallow(settings: CacheSettings, level: int, age: int) -> bool:
+    """Whether the short pass after `age` others since the full one is a shallow one."""
+    return cascades(settings) and turns(settings, level)[age : age + 1] == "s"
 
 
 def passes(settings: CacheSettings) -> tuple[Kind, ...]:
@@ -118,13 +134,13 @@ def drift(thumb: Thumb | None, reference: Thumb | None) -> float:
     return float(np.abs(thumb - reference).mean())
 
 
-def decide(state: CacheState, key: CacheKey, thumb: Thumb | None, settings: CacheSettings) -> Decision:
-    """The pass for the next frame of this entry. Pure.
+def decide(state: CacheState, key: CacheKey, thumb: Thumb | None, settings: CacheSettings, level: int = 0) -> Decision:
+    """The pass for the next frame of this entry, which is of a level of noise. Pure.
 
-    interval: a full pass every `interval`-th frame. adaptive: as soon as the input has drifted by more than `drift`, and no
-    later than interval would. Under both, another key or a scene cut leads to a full pass at once.
+    interval: a full pass every `interval`-th frame, or after each `pattern`. adaptive: as soon as the input has drifted by more
+    than `drift`, and no later than that. Under both, another key or a scene cut leads to a full pass at once.
     """
-    if not settings.enabled or state.key != key or state.age + 1 >= settings.interval:
+    if not settings.enabled or state.key != key or state.age >= len(turns(settings, level)):
         return "full"
     limit = min(settings.drift, SCENE_CUT) if settings.policy == "adaptive" else SCENE_CUT
     return "full" if drift(thumb, state.reference) > limit else "reuse"

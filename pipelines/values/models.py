@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from pipelines.values.presets import Preset, read_presets
 from pipelines.values.types import ModelError
 from pipelines.values.vocabulary import Vocabulary, read_vocabulary
 
@@ -121,6 +122,11 @@ class ModelInfo:
     def vocabulary(self) -> Vocabulary:
         """Looks, modifiers and scenes of the model's folder, read on first use. Raises ModelError for a bad list."""
         return read_vocabulary(self.base) if isinstance(self.base, Path) else Vocabulary()
+
+    @property
+    def presets(self) -> tuple[Preset, ...]:
+        """Named settings of the speed, from the model's folder. Raises ModelError for a bad file."""
+        return read_presets(self.base) if isinstance(self.base, Path) and self.base.is_dir() else ()
 
     @property
     def takes_pictures(self) -> bool:

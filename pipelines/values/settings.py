@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -47,8 +48,9 @@ def choice(default: str, options: tuple[str, ...], doc: str) -> Any:
     return field(default=default, metadata={"kind": "choice", "options": options, "doc": doc})
 
 
-def text(default: str, doc: str, limit: int = MAX_PROMPT) -> Any:
-    return field(default=default, metadata={"kind": "text", "limit": limit, "doc": doc})
+def text(default: str, doc: str, limit: int = MAX_PROMPT, form: str = "") -> Any:
+    """form: a regular expression that the whole text must match; the doc describes it. Empty allows every text."""
+    return field(default=default, metadata={"kind": "text", "limit": limit, "doc": doc, "form": form})
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,13 @@ class CacheSettings:
         True,
         "Every second frame between full passes uses re-entry point branch − 1, with features of the frame before (needs reuse "
         "frames, branch 1 or more, interval 3 or more).",
+    )
+    pattern: str = text(
+        "",
+        "Instead of interval and cascade: the frames after a full pass, in turn; d for re-entry point branch, s for branch − 1 "
+        "with features of the last d. / separates the noise levels; the last part holds for the rest. For example dsds or dss/d.",
+        limit=64,
+        form=r"(?:[ds]{1,29}(?:/[ds]{1,29})*)?",
     )
 
 
@@ -308,6 +317,8 @@ def check(key: str, value: object, rule: Mapping[str, Any]) -> Value:
             raise SettingsError(key, f"is {len(value)} characters long; {rule['limit']} are allowed")
         if any((ord(char) < 32 and char not in "\t\n") or 0xD800 <= ord(char) < 0xE000 for char in value):
             raise SettingsError(key, "contains control characters")
+        if rule.get("form") and not re.fullmatch(rule["form"], value):
+            raise SettingsError(key, f"{_brief(value)} has another form; the description of the setting has examples")
         return value
     return _check_number(key, value, rule)
 

@@ -89,9 +89,14 @@ def add_settings_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strength", type=float, help="0..1: amount of noise added to the input")
     parser.add_argument("--steps", type=int, help="denoising steps per frame")
     parser.add_argument("--seed", type=int, help="seed of the session's noise")
+    add_preset_argument(parser)
     parser.add_argument(
         "--set", dest="assignments", action="append", default=[], metavar="KEY=VALUE", help="any live setting (docs/settings.md)"
     )
+
+
+def add_preset_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--preset", metavar="NAME", help="named speed settings of the model; --set wins over them")
 
 
 def add_file_arguments(parser: argparse.ArgumentParser) -> None:
@@ -181,7 +186,7 @@ def parse_size(size: str) -> tuple[int, int]:
 
 def settings_of(args: argparse.Namespace) -> Settings:
     """The settings of the arguments. Later assignments override earlier ones and named arguments. Raises SettingsError."""
-    patch = begun_with(args.model)
+    patch = begun_with(args.model) | preset_of(args)
     for key in ("prompt", "strength", "steps", "seed"):
         value = getattr(args, key)
         if value is not None:
@@ -197,6 +202,15 @@ def begun_with(model: str) -> dict[str, object]:
 
     info = REGISTRY.get(model.partition("+")[0].partition("@")[0])
     return {} if info is None or info.guidance is None else {"guidance": info.guidance}
+
+
+def preset_of(args: argparse.Namespace) -> dict[str, object]:
+    """The settings of --preset, by dotted key; none without it. Raises SettingsError, ModelError."""
+    if args.preset is None:
+        return {}
+    from pipelines import describe, presets
+
+    return dict(presets.chosen(describe(args.model).presets, args.preset).settings)
 
 
 def assignments(given: Sequence[str]) -> dict[str, object]:

@@ -10,8 +10,16 @@ import secrets
 import socket
 from pathlib import Path
 
-from pipelines import Settings, SettingsError, SpecError
-from studio.cli.arguments import add_graph_arguments, add_spec_arguments, assignments, begun_with, spec_of
+from pipelines import ModelError, Settings, SettingsError, SpecError
+from studio.cli.arguments import (
+    add_graph_arguments,
+    add_preset_argument,
+    add_spec_arguments,
+    assignments,
+    begun_with,
+    preset_of,
+    spec_of,
+)
 from studio.model.change import WHO, ChangeRule
 from studio.visit.blocklist import Blocklist, read_blocklist
 from studio.visit.config import ServerConfig
@@ -40,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=7860, help="0 is any free port (default: %(default)s)")
     add_spec_arguments(parser)
     add_graph_arguments(parser)
+    add_preset_argument(parser)
     parser.add_argument(
         "--set",
         dest="assignments",
@@ -183,9 +192,13 @@ def login_options(args: argparse.Namespace) -> tuple[bool, dict[str, str]]:
 
 
 def opening_settings(args: argparse.Namespace) -> Settings:
-    """The settings of a new session: the defaults for the model, then --set. Raises UsageError."""
+    """The settings of a new session: the defaults for the model, then --preset, then --set. Raises UsageError."""
     try:
-        return Settings().patched(OPENING.get(args.model, {}) | begun_with(args.model) | assignments(args.assignments))
+        begun = OPENING.get(args.model, {}) | begun_with(args.model) | preset_of(args)
+    except (SettingsError, ModelError) as error:
+        raise UsageError(f"argument --preset: {error}") from error
+    try:
+        return Settings().patched(begun | assignments(args.assignments))
     except SettingsError as error:
         raise UsageError(f"argument --set: {error}") from error
 

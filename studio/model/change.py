@@ -16,6 +16,7 @@ from pipelines import (
     REGISTRY,
     ModelError,
     ModelInfo,
+    Preset,
     RillError,
     Settings,
     SettingsError,
@@ -206,8 +207,23 @@ def facts(pipeline: StreamPipeline) -> dict[str, Any]:
         "modifiers": [{"prompt": word.prompt, "group": word.group} for word in info.vocabulary.modifiers],
         "scenes": [word.prompt for word in info.vocabulary.scenes],
         "conditions": _conditions(info),
+        "presets": [_preset(preset) for preset in info.presets if _takes(pipeline, preset)],
     }
     return {"spec": dataclasses.asdict(pipeline.spec), "model": model}
+
+
+def _preset(preset: Preset) -> dict[str, Any]:
+    return {"name": preset.name, "settings": dict(preset.settings), "cost": preset.cost, "ssim": preset.ssim}
+
+
+def _takes(pipeline: StreamPipeline, preset: Preset) -> bool:
+    """Whether this stream can do what a preset sets: it may allow fewer steps than the model."""
+    try:
+        pipeline.check(Settings().patched(preset.settings))
+    except SettingsError as error:
+        log.warning("preset %s is not offered: %s", preset.name, error)
+        return False
+    return True
 
 
 def _conditions(info: ModelInfo) -> list[str]:

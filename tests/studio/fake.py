@@ -75,7 +75,7 @@ class FakePipeline:
         self.spec = replace(spec, backend=backend, dtype=dtype, device="cpu", attention=attention)
         self.info = SimpleNamespace(
             name="fake", title="A fake", native_size=128, max_steps=8, guidance_trained=True, prompts=("red", "green", "blue"),
-            controls=(), picture=None, takes_pictures=False,
+            controls=(), picture=None, takes_pictures=False, presets=(),
             vocabulary=Vocabulary((), (Word("night", "Night", "at night", "light"),), (Word("sea", "Sea", "sea", "scene"),)),
         )  # fmt: skip
         self.step_s = step_s

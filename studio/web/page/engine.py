@@ -141,6 +141,7 @@ def engine(controls: Controls) -> None:
         part("fit")
     with _section("speed", "Speed"):
         part("hold")
+        part("preset")
         controls.make("steps", "Steps", info="More steps, more detail, fewer fps.")
         controls.make("solver", "Solver", info=None)
         for row in SPEED:

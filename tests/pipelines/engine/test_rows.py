@@ -101,8 +101,25 @@ def test_short_passes_of_a_cascade_take_turns() -> None:
     item = frame()
     (first,) = plan(settings, item, cache={(0, False): entry(settings, item)})
     assert (first.kind, first.features) == (("relay", 2), FEATURES) and first.key is not None
-    (second,) = plan(settings, item, cache={(0, False): entry(settings, item, relayed=RELAYED)})
+    (second,) = plan(settings, item, cache={(0, False): entry(settings, item, 1, RELAYED)})
     assert (second.kind, second.features, second.key) == (("shallow", 1), RELAYED, None)
+
+
+@pytest.mark.parametrize(("pattern", "level", "kinds"), [
+    ("dssd", 0, "relay shallow shallow relay full"),
+    ("sd", 0, "relay relay full"),
+    ("d", 0, "shallow full"),
+    ("ds/ddd", 1, "relay relay relay full"),
+    ("ds/ddd", 3, "relay relay relay full"),
+])  # fmt: skip
+def test_a_pattern_orders_the_short_passes_of_each_level(pattern: str, level: int, kinds: str) -> None:
+    settings = CACHE.patched({"cache.pattern": pattern, "cache.interval": 2})
+    item, found = frame(level), []
+    for age in range(len(kinds.split())):
+        relayed = RELAYED if "relay" in found else ()
+        (row,) = plan(settings, item, cache={(level, False): entry(settings, item, age, relayed)})
+        found.append(row.kind[0])
+    assert " ".join(found) == kinds
 
 
 @pytest.mark.parametrize(("reuse", "whole", "short"), [("steps", "full", "shallow"), ("encoder", "encoder", "decoder")])

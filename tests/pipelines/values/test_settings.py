@@ -93,3 +93,14 @@ def test_a_spec_names_what_is_wrong(change: dict[str, object]) -> None:
     with pytest.raises(SpecError) as caught:
         StreamSpec(**change)  # type: ignore[arg-type]
     assert caught.value.field in change
+
+
+@pytest.mark.parametrize("pattern", ["x", "d/", "/d", "d s", "D", "d" * 30, "dd//d"])
+def test_a_pattern_of_another_form_is_refused_by_name(pattern: str) -> None:
+    with pytest.raises(SettingsError, match=r"cache\.pattern: .* has another form"):
+        Settings().patched({"cache.pattern": pattern})
+
+
+@pytest.mark.parametrize("pattern", ["", "d", "dss/d", "d" * 29])
+def test_a_pattern_of_the_declared_form_is_taken(pattern: str) -> None:
+    assert Settings().patched({"cache.pattern": pattern}).cache.pattern == pattern

@@ -102,7 +102,7 @@ def test_a_distilled_lcm_begins_with_the_guidance_of_its_card(parts: str) -> Non
     model = f"lcm-dreamshaper-v7{parts}"
     assert serve_options.configure(parsed("--model", model), None).opening.flat() == Settings().flat() | {"guidance": 8.0}
     assert serve_options.configure(parsed("--model", model, "--set", "guidance=3"), None).opening.guidance == 3.0
-    given = argparse.Namespace(model=model, prompt=None, strength=None, steps=None, seed=None, assignments=[])
+    given = argparse.Namespace(model=model, prompt=None, strength=None, steps=None, seed=None, preset=None, assignments=[])
     assert settings_of(given).guidance == 8.0
     assert settings_of(argparse.Namespace(**{**vars(given), "model": "sd-turbo"})).guidance == Settings().guidance
 
