@@ -32,6 +32,7 @@ def table(**changes: Any) -> dict[str, Any]:
         "general": [],
         "glue": ["a"],
         "subjects": ["cat"],
+        "things": ["fox"],
         "fillers": ["make"],
     }
     lists |= {"parts": [], "vocabulary": ["lamp", "coal"], "prompts": ["photo", "night"]}

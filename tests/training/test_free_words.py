@@ -89,6 +89,15 @@ def test_composed_prompts_are_the_models_own_words(reader: Reader) -> None:
         assert reader.read(text).text == text, wish
 
 
+def test_no_thing_or_mood_is_taken_for_a_look_nor_has_a_nearest(reader: Reader) -> None:
+    things = json.loads((POCKET / "words" / "words.json").read_text(encoding="utf-8"))["things"]
+    assert {"fox", "quiet", "rabbit", "loud"} <= set(things)
+    for thing in things:
+        reading = reader.read(f"a {thing}")
+        assert (reading.understood, [(one.words, one.nearest) for one in reading.unknown]) == ((), [(thing, None)])
+    assert reader.read("cartoon of a quiet fox").text == "cartoon"
+
+
 def test_names_of_looks_are_no_painters() -> None:
     painters = {"gogh", "monet", "picasso", "hokusai", "warhol", "klimt", "banksy", "matisse", "munch", "dali", "miro"}
     assert not painters & {word for prompt in kinds_of(VOCABULARY) for word in prompt.split()}

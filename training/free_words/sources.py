@@ -22,13 +22,14 @@ ENDINGS = {"german": ("e", "er", "es", "en", "em"), "spanish": ("a", "os", "as")
 @dataclass(frozen=True, slots=True)
 class Language:
     """aliases: prompt, or several with ", " between them → phrases. general: looks that give way. fillers: words without a
-    meaning. parts: what compounds are made of."""
+    meaning. parts: what compounds are made of. subjects: things and moods without a look of their own."""
 
     name: str
     aliases: Mapping[str, tuple[str, ...]]
     general: tuple[str, ...]
     fillers: tuple[str, ...]
     parts: tuple[str, ...]
+    subjects: tuple[str, ...]
 
 
 def language(name: str) -> Language:
@@ -36,7 +37,8 @@ def language(name: str) -> Language:
     listed = tomllib.loads((HERE / f"{name}.toml").read_text(encoding="utf-8"))
     aliases = {target: tuple(_spelt(name, phrases)) for target, phrases in listed["aliases"].items()}
     lists = listed["lists"]
-    return Language(name, aliases, tuple(_spelt(name, lists["general"])), tuple(lists["fillers"]), tuple(lists["parts"]))
+    general, subjects = (tuple(_spelt(name, lists[field])) for field in ("general", "subjects"))
+    return Language(name, aliases, general, tuple(lists["fillers"]), tuple(lists["parts"]), subjects)
 
 
 def _spelt(name: str, phrases: list[str]) -> Iterator[str]:
@@ -86,6 +88,7 @@ def table() -> dict[str, object]:
         taken |= found.keys()
     fillers = sorted({key(word) for spoken in languages for word in spoken.fillers} - taken - {""})
     subjects = [word for word in words.SUBJECTS if word not in fillers and word not in taken]
+    things = sorted({key(word) for spoken in languages for word in spoken.subjects} - taken - {*subjects, *fillers})
     silent = sorted({*glue(), *(word for word in words.SUBJECTS if word in fillers)} - taken)
     general = {key(phrase) for spoken in languages for phrase in spoken.general}
     return {
@@ -94,6 +97,7 @@ def table() -> dict[str, object]:
         "general": sorted(general),
         "glue": silent,
         "subjects": subjects,
+        "things": [word for word in things if word not in silent],
         "fillers": [word for word in fillers if word not in silent],
         "parts": sorted({key(part) for spoken in languages for part in spoken.parts}),
     }

@@ -15,7 +15,7 @@ from pipelines.values.types import ModelError
 from pipelines.values.vocabulary import Vocabulary
 
 PHRASES = ("own", "aliases")
-LISTS = ("general", "glue", "subjects", "fillers", "parts", "vocabulary", "prompts")
+LISTS = ("general", "glue", "subjects", "things", "fillers", "parts", "vocabulary", "prompts")
 TENSORS = ("vectors", "weights", "anchors", "owners")
 
 
@@ -49,6 +49,7 @@ def _phrases(listed: dict[str, Any], kinds: dict[str, str], label: str) -> Itera
     """Pairs of phrase and meaning; of two pairs with one phrase the later counts."""
     general = frozenset(listed["general"])
     yield from ((word, Phrase()) for word in listed["fillers"])
+    yield from ((word, Phrase(subject=True)) for word in listed["things"])
     yield from ((word, Phrase(own=True, subject=True)) for word in listed["subjects"])
     yield from ((word, Phrase(own=True)) for word in listed["glue"])
     for field in reversed(PHRASES):

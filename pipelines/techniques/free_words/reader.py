@@ -17,7 +17,8 @@ MOST_GUESSED = 48  # spans of words whose meaning is guessed, 0.1 ms each
 TOGETHER = 8  # words whose meaning is guessed at once
 LIKE = (0.62, 0.04)
 """Least cosine and least margin at which words are taken for a prompt of the model."""
-NEAR = 0.3  # least cosine at which the nearest prompt is named beside unknown words
+NEAR = (0.5, 0.04)
+"""The same for the nearest prompt that is named beside unknown words. A thing or a mood has none: every look can show it."""
 LOOKS = ("look", "style")
 """Kinds that say how the whole picture is drawn."""
 PLAIN = "photo"
@@ -128,11 +129,7 @@ class Reader:
                 (match.first, Understood(words, prompt, self._kinds[prompt], match.by)) for prompt in match.phrase.means
             ]
             if match.phrase.subject:
-                draft.unknown.append((match.first, Unknown(words, self._nearest([draft.found[match.first].text]))))
-
-    def _nearest(self, words: Sequence[str]) -> str | None:
-        guess = None if self._meanings is None else self._meanings.guesses([words])[0]
-        return None if guess is None or guess.cosine < NEAR else guess.prompt
+                draft.unknown.append((match.first, Unknown(words)))
 
     def _guess(self, draft: Draft, unknown: Sequence[Match]) -> None:
         """The meaning of words that no phrase has: of those that stand together, else of each alone."""
@@ -146,7 +143,7 @@ class Reader:
                 continue
             rest = self._one_by_one(draft, span, guesses) if len(span) > 1 else list(span)
             for run in together(rest, draft.found):
-                near = None if guess is None or guess.cosine < NEAR else guess.prompt
+                near = guess.prompt if guess is not None and clear(guess, NEAR) else None
                 draft.unknown.append((run[0], Unknown(draft.words(run[0], run[-1]), near)))
 
     def _one_by_one(self, draft: Draft, span: Sequence[int], guesses: Mapping[tuple[int, ...], Guess | None]) -> list[int]:
@@ -173,7 +170,7 @@ class Reader:
 
     def _taken(self, draft: Draft, guess: Guess) -> bool:
         """Whether a guess is good enough. A guessed look does not join a named one."""
-        if guess.cosine < LIKE[0] or guess.margin < LIKE[1]:
+        if not clear(guess, LIKE):
             return False
         return self._kinds[guess.prompt] not in LOOKS or not any(one.kind in LOOKS for _, one in draft.understood)
 
@@ -201,6 +198,11 @@ class Reader:
         if drawn is not None and kinds.get("intensity"):
             looks[drawn] = f"{kinds['intensity'][0]} {looks[drawn]}"
         return ", ".join([*looks, *kinds.get("scene", []), *kinds.get("other", [])]) or PLAIN
+
+
+def clear(guess: Guess, least: tuple[float, float]) -> bool:
+    """Whether a guess has the least cosine and the least margin."""
+    return guess.cosine >= least[0] and guess.margin >= least[1]
 
 
 def together(places: Sequence[int], found: Sequence[Token]) -> list[tuple[int, ...]]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pipelines.techniques.free_words.lexicon import Lexicon, Phrase, one_letter_off
 from pipelines.techniques.free_words.meanings import Meanings
-from pipelines.techniques.free_words.reader import MOST_WORDS, PLAIN, Reader, untouched
+from pipelines.techniques.free_words.reader import MOST_WORDS, PLAIN, Reader, Unknown, untouched
 from pipelines.techniques.free_words.tokens import fold, key, stem, tokens
 
 KINDS = {
@@ -33,8 +33,8 @@ ALIASES = {
     "in warm colours, at night": ("candle light",),
 }
 # The first two directions are water and warmth; "thing" lies between them.
-VOCABULARY = ("beach", "ship", "lamp", "thing", "spreadsheet", "paint")
-VECTORS = np.array([[90, 5, 0], [99, 9, 0], [5, 90, 0], [70, 70, 0], [0, 0, 99], [9, 9, 90]], np.int8)
+VOCABULARY = ("beach", "ship", "lamp", "thing", "spreadsheet", "paint", "haze", "fox")
+VECTORS = np.array([[90, 5, 0], [99, 9, 0], [5, 90, 0], [70, 70, 0], [0, 0, 99], [9, 9, 90], [60, 0, -80], [99, 9, 0]], np.int8)
 MEANINGS = Meanings(
     VOCABULARY,
     VECTORS,
@@ -47,7 +47,8 @@ MEANINGS = Meanings(
 
 def lexicon(ordinary: tuple[str, ...] = ("spreadsheet", "pint")) -> Lexicon:
     phrases = {word: Phrase() for word in ("make", "me", "my", "style", "の", "風")}
-    phrases |= {"castle": Phrase(own=True, subject=True)} | {word: Phrase(own=True) for word in ("a", "an", "the", "it", "of")}
+    phrases |= {"castle": Phrase(own=True, subject=True), "fox": Phrase(subject=True)}
+    phrases |= {word: Phrase(own=True) for word in ("a", "an", "the", "it", "of")}
     phrases |= {text: Phrase(tuple(target.split(", "))) for target, texts in ALIASES.items() for text in texts}
     general = ("painting",)
     phrases |= {text: Phrase((target,), True, text in general) for target, texts in OWN.items() for text in texts}
@@ -137,12 +138,18 @@ def test_words_of_intensity_need_a_look_that_takes_them() -> None:
 def test_likeness_of_meaning_comes_last_and_has_to_be_clear() -> None:
     assert meanings("ship anime", GUESSING) == [("ship", "sea"), ("anime", "cartoon")]
     assert GUESSING.read("ship anime").understood[0].by == "meaning"
-    thing = GUESSING.read("thing").unknown[0]  # as near to one prompt as to the other
-    assert thing.words == "thing" and thing.nearest in ("sea", "in warm colours") and thing.nearest in thing.message
+    assert GUESSING.read("thing").unknown == (Unknown("thing"),)  # as near to one prompt as to the other: none is named
+    hazy = GUESSING.read("haze").unknown[0]  # near, not clear
+    assert (hazy.words, hazy.nearest) == ("haze", "sea") and "sea" in hazy.message
     assert meanings("beach ship", GUESSING) == [("beach ship", "sea")]  # what stands together is one
     assert meanings("ship, lamp", GUESSING) == [("ship", "sea"), ("lamp", "in warm colours")]
     assert meanings("ship lamp", GUESSING) == [("ship", "sea"), ("lamp", "in warm colours")]  # or each alone
     assert meanings("paint anime", GUESSING) == [("anime", "cartoon")]  # a guessed look does not join a named one
+
+
+def test_the_meaning_of_a_thing_is_not_guessed() -> None:
+    """Not even where its vector is that of a ship."""
+    assert GUESSING.read("foxes").unknown == (Unknown("foxes"),) and GUESSING.read("a fox, anime").text == "cartoon"
 
 
 @given(st.text(max_size=60))
