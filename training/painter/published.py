@@ -33,7 +33,6 @@ LOOKS: dict[str, dict[str, float]] = {
     "starry blue swirl": {"19": 0.6, "23": 0.4},
     "indigo wave print": {"24": 1.0},
     "leaded window": {"22": 1.0},
-    "ink wash": {"2": 1.0},
     "amber and sky oils": {"0": 1.0},
     "pastel cubism": {"21": 1.0},
     "lilac impression": {"12": 1.0},
@@ -65,11 +64,10 @@ LOOKS: dict[str, dict[str, float]] = {
     "cartoon": {"21": 0.5, "2": 0.5},
     "crayon drawing": {"16": 0.5, "8": 0.5},
     "japanese woodblock print": {"24": 0.45, "4": 0.55},
-    "ink drawing": {"24": 0.5, "2": 0.5},
     "engraving": {"11": 0.6, "2": 0.4},
 }
 """Names describe what is seen; the network has none; mixtures tame styles that flicker alone (3, 9, 15, 17, 19, 25). The
-last eight are looks of the UNet that drew the latents' 8 pixels; any two looks differ by 14 grey levels and more."""
+last seven are looks of the UNet that drew the latents' 8 pixels; any two looks differ by 14 grey levels and more."""
 
 Colour = tuple[int, int, int]
 
@@ -102,6 +100,13 @@ RECOLOURED = {
 }
 """More looks that the UNet drew with the latents' 8 pixels, each with a row of its own in the table of styles."""
 
+INKED = {
+    "ink drawing": {"pencil sketch": 0.5, "linocut": 0.5},
+    "ink wash": {"charcoal drawing": 0.5, "linocut": 0.5},
+}
+"""Looks that are mixtures of recoloured ones: ink is black on paper. The nearest published styles, 2 and 24, are blue and
+ochre."""
+
 SPREAD = 1.15
 """Deviations of the logits between the middle and either colour."""
 
@@ -123,11 +128,18 @@ def convert(onnx: Path) -> Painter:
 
 def recolour(painter: Painter) -> Painter:
     """The painter with a tone for each style, and RECOLOURED looks behind its own: a row and a name each."""
-    looks = {**painter.config["looks"], **{name: {str(len(painter.styles) + k): 1.0} for k, name in enumerate(RECOLOURED)}}
+    looks = {**painter.config["looks"], **behind(len(painter.styles))}
     made = Painter(num_styles=len(painter.styles) + len(RECOLOURED), looks=looks, toned=True)
     rows = [_recoloured(painter, look) for look in RECOLOURED.values()]
     made.load_state_dict({**painter.state_dict(), "styles": torch.cat([with_tone(painter.styles), torch.stack(rows)])})
     return made.eval().requires_grad_(False)
+
+
+def behind(own: int) -> dict[str, dict[str, float]]:
+    """The RECOLOURED and INKED looks, as mixtures of rows, where the rows of RECOLOURED are behind `own` others."""
+    rows = {name: str(own + k) for k, name in enumerate(RECOLOURED)}
+    inked = {name: {rows[look]: share for look, share in mixture.items()} for name, mixture in INKED.items()}
+    return {name: {row: 1.0} for name, row in rows.items()} | inked
 
 
 def _recoloured(painter: Painter, look: Recoloured) -> torch.Tensor:

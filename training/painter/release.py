@@ -1,4 +1,4 @@
-"""The trunk of a run as the painter of the shipped model: its own styles, paintings', and the RECOLOURED looks.
+"""The trunk of a run as the painter of the shipped model: its own styles, paintings', and the RECOLOURED and INKED looks.
 
 The trunk learns the published network's own styles only. A recoloured look is a mixture of them, whose last numbers are set
 such that its colours are those of the published network's picture of it.
@@ -15,7 +15,7 @@ from pipelines.networks.painter import Painter
 from pipelines.networks.trunk import TrunkPainter
 from pipelines.techniques.styles import with_tone
 from pipelines.values.picture_style import TONE
-from training.painter.published import RECOLOURED
+from training.painter.published import RECOLOURED, behind
 
 CUT = 0.99
 """Where a painted picture's values are cut before their hyperbolic arc tangent: those of the last layer."""
@@ -23,13 +23,13 @@ CUT = 0.99
 
 @torch.no_grad()
 def released(trunk: TrunkPainter, published: Painter, photographs: Sequence[Tensor]) -> TrunkPainter:
-    """The trunk with a tone for each style, and a row and a name for each recoloured look.
+    """The trunk with a tone for each style, a row and a name for each recoloured look, and a name for each mixture of them.
 
     published: has the recoloured looks. photographs: [1, 3, H, W] each; colours are measured on them.
     """
     own = len(trunk.styles)
     taught = {name: dict(published.config["looks"][name]) for name in trunk.config["looks"] if name in published.config["looks"]}
-    looks = {**taught, **{name: {str(own + k): 1.0} for k, name in enumerate(RECOLOURED)}}
+    looks = {**taught, **behind(own)}
     rows = []
     for name, look in RECOLOURED.items():
         theirs = published.style(name)

@@ -29,7 +29,7 @@ def made() -> tuple[TrunkPainter, Painter, TrunkPainter, list[torch.Tensor]]:
 @torch.no_grad()
 def test_taught_looks_stay_and_paintings_keep_their_rows_without_a_name(made) -> None:
     trunk, _, shipped, (picture, _) = made
-    assert list(shipped.config["looks"]) == [*published.LOOKS, *published.RECOLOURED]
+    assert list(shipped.config["looks"]) == [*published.LOOKS, *published.RECOLOURED, *published.INKED]
     for look in published.LOOKS:
         torch.testing.assert_close(shipped(picture, shipped.style(look)[None]), trunk(picture, trunk.style(look)[None]))
     torch.testing.assert_close(shipped.styles[26, :-TONE], trunk.styles[26])
