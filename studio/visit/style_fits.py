@@ -20,7 +20,7 @@ STEP = 0.02
 
 @dataclass(slots=True)
 class RequestedFit:
-    """A fit of a session. of: the session's attribute with the style. sent: the share in its client's last message. best: gain of
+    """A fit of a session. of: the session's attribute with the style. sent: the share in its client's last message about the work. best: gain of
     the style that it took last."""
 
     of: str
@@ -95,9 +95,10 @@ class StyleFits:
             fit.best = news.gain
             setattr(session, fit.of, replace(news.style, source=fit.source, name=present.name))
             fit.stream.picture_changed()
-        if news.state == "fitting" and news.style is None and news.done < fit.sent + STEP:
-            return
-        fit.sent = news.done
+        if news.state == "fitting":
+            if news.style is None and news.done < fit.sent + STEP:
+                return
+            fit.sent = news.done
         _send(fit, news)
         if news.state in ("done", "failed"):
             fit.over = True

@@ -34,6 +34,9 @@ test("how a fit stands", () => {
   const half = { state: "fitting", done: 0.352, gain: 0.28, share: 0.5 };
   assert.deepEqual(fitWords(half, true), { share: 0.352, words: "fitting: 35%, 28% nearer, uses half of a core", more: "Stop" });
   assert.match(fitWords({ ...half, share: 0.2 }, true).words, /uses 20% of a core$/);
+  const first = fitWords({ state: "fitting", done: 0, gain: 0, share: 0 }, true);
+  assert.deepEqual([first.share, first.more], [0, "Stop"]);
+  assert.match(first.words, /^the fit starts: .* loads the model/, "figures that nobody has measured yet say nothing");
   assert.match(fitWords({ state: "waiting", place: 1 }, true).words, /^waits for another picture /);
   assert.match(fitWords({ state: "waiting", place: 3 }, true).words, /^waits for 3 other pictures /);
   assert.match(fitWords({ state: "failed", message: "not enough memory" }, true).words, /not enough memory\. The best/);

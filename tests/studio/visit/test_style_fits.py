@@ -82,6 +82,9 @@ async def test_a_picture_is_fitted_and_its_numbers_reach_the_model(shared: Runni
         assert fit.pixels.shape == (448, 448, 3)
         fit.on_news(FitNews("waiting", place=2))
         assert await peer.next_text("fit") == {"type": "fit", "state": "waiting", "place": 2}
+        fit.on_news(FitNews("fitting"))
+        begun = {"type": "fit", "state": "fitting", "done": 0.0, "gain": 0.0, "share": 0.0}
+        assert await peer.next_text("fit") == begun, "it waits no longer"
         fit.on_news(FitNews("fitting", done=0.5, gain=0.25, share=0.5, style=style(30.0)))
         expected = {"type": "fit", "state": "fitting", "done": 0.5, "gain": 0.25, "share": 0.5}
         assert await peer.next_text("fit") == expected
