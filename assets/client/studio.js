@@ -33,7 +33,7 @@ function address() {
 
 /**
  * Events: link, welcome, words, answer, reference, source, notice, telemetry, settings, summary, view, paint, verdict, recording, replay,
- * picture, picture_b, fit, style, look. `detail` has the value.
+ * picture, picture_b, fit, style, look, covered. `detail` has the value.
  */
 export class Studio extends EventTarget {
   constructor() {
@@ -43,6 +43,7 @@ export class Studio extends EventTarget {
     this.opening = 0;
     this.paused = false;
     this.seenPicture = false;
+    this.covered = false; // by pictures as styles: nothing of the prompt is seen
     this.welcome = null;
     this.telemetry = null;
     this.view = null;

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import cv2
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -70,3 +73,25 @@ def test_axe_finds_no_serious_barrier(studio: Studio, desktop: webdriver.Chrome,
         assert page.barriers() == []
     finally:
         desktop.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def luminance(rgb: NDArray[np.uint8]) -> float:
+    """Relative luminance of WCAG 2.2, 0..1."""
+    share = rgb / 255
+    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    return float(linear @ (0.2126, 0.7152, 0.0722))
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_the_thumb_of_a_slider_is_seen(studio: Studio, desktop: webdriver.Chrome, theme: str) -> None:
+    """WCAG 2.2, 1.4.11: at least 3:1 between its middle and the page under it, at either end of the slider."""
+    page = Page(desktop, studio.url).open(theme).live()
+    for value, side in ((0, 0.0), (1, 1.0)):
+        page.js("rill.settings.put('strength', arguments[0])", value)
+        page.at_rest()
+        box = page.box("#rill-strength input[type=range]")
+        shot = cv2.imread(str(page.screenshot(f"slider-{theme}.png")))
+        assert shot is not None
+        y, x = round(box["y"] + box["height"] / 2), round(box["x"] + 8 + side * (box["width"] - 16))
+        bright, dark = sorted((luminance(shot[y, x, ::-1]), luminance(shot[y + 14, x, ::-1])), reverse=True)
+        assert (bright + 0.05) / (dark + 0.05) >= 3, (theme, value, shot[y, x], shot[y + 14, x])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 from selenium import webdriver
+from selenium.webdriver import ActionChains
+from selenium.webdriver.common.by import By
 
 from studio.wire.limits import Limits
 from tests.browser.chrome import Page
@@ -32,6 +34,26 @@ def test_survives_a_cut_connection_with_its_session(page: Page, studio: Studio) 
     assert page.status().startswith("Live")
     assert is_tinted(page, 2)
     page.driver.get_log("browser")  # the cut itself may be noted there
+
+
+def test_a_lost_connection_is_taken_up_again_by_hand_in_full_screen(page: Page, studio: Studio) -> None:
+    """The top bar is not there: the words over the picture have the button."""
+    page.js("document.activeElement?.blur()")
+    ActionChains(page.driver).send_keys("f").perform()
+    page.wait("full screen", lambda: page.js("return document.fullscreenElement !== null"))
+    button = page.driver.find_element(By.CSS_SELECTOR, ".rill-veil button")
+    assert not button.is_displayed()
+    count = """const connect = rill.connection.connect.bind(rill.connection);
+      globalThis.byHand = 0;
+      rill.connection.connect = () => { if (globalThis.event?.type === 'click') byHand += 1; connect() }"""
+    page.js(count)
+    with studio.relay.away():
+        page.wait("the button", button.is_displayed)
+        button.click()
+        assert page.js("return byHand") == 1
+    page.wait("the stream", lambda: page.js("return rill.link.state") == "live")
+    assert not button.is_displayed() and page.js("return document.fullscreenElement !== null")
+    page.driver.get_log("browser")  # the failed attempts are in its console
 
 
 def test_a_page_that_was_left_frees_its_place_and_continues_after_a_return(page: Page, studio: Studio) -> None:

@@ -1,4 +1,4 @@
-"""The frame of the page at every size of the window: the picture stays in view beside what is adjusted; two depths."""
+"""The frame of the page: two depths, idle tools, drags, looks, kept settings. test_sizes.py has what depends on the window."""
 
 from __future__ import annotations
 
@@ -20,54 +20,10 @@ from studio.wire.limits import Limits
 from tests.browser.chrome import Page
 from tests.browser.conftest import Studio
 from tests.browser.page_actions import press_tool, value
+from tests.browser.test_sizes import BESIDE, CONTROLS
 
 pytestmark = pytest.mark.browser
 
-SIZES = [
-    (360, 780),
-    (390, 844),
-    (844, 390),
-    (768, 1024),
-    (900, 1000),
-    (1040, 800),
-    (1280, 657),
-    (1280, 720),
-    (1440, 900),
-    (1920, 1080),
-]
-FIRST = (
-    "#rill-input",
-    "#rill-prompt",
-    "#rill-strength",
-    "#rill-seed",
-    "#rill-blend",
-    ".rill-look, .rill-chip",
-    "#rill-keep .rill-plain",
-)
-
-BESIDE = """const [at] = arguments;
-  const control = at instanceof Element ? at : document.querySelector(at);
-  if (!control.checkVisibility()) return 'hidden meanwhile';
-  control.scrollIntoView({ block: 'center' });
-  const [one, picture] = [control, document.querySelector('#rill-output')].map((item) => item.getBoundingClientRect());
-  const inside = picture.top >= 0 && picture.left >= 0 && picture.bottom <= innerHeight + 1 && picture.right <= innerWidth + 1;
-  const beside = one.right <= picture.left + 1 || one.left >= picture.right - 1;
-  const apart = beside || one.bottom <= picture.top + 1 || one.top >= picture.bottom - 1;
-  const seen = one.top < innerHeight && one.bottom > 0 && one.right <= innerWidth + 1;
-  return [inside && picture.width > 100, apart, seen]"""
-CONTROLS = """return [...document.querySelectorAll('button, input, select, textarea, a[href]')]
-  .filter((item) => item.checkVisibility({ opacityProperty: true, visibilityProperty: true }) && item.getClientRects().length)"""
-SMALL = """const text = (node) => node.nodeType === 3 && node.data.trim();
-  const spoken = (item) => item.checkVisibility() && [...item.childNodes].some(text);
-  return [...document.querySelectorAll('.gradio-container *')].filter(spoken)
-  .filter((item) => parseFloat(getComputedStyle(item).fontSize) < 12.5)
-  .map((item) => item.outerHTML.slice(0, 100))"""
-OVERLAP = """const boxes = [...document.querySelectorAll('.rill-part-strip :is(.rill-figure, .rill-legend li, canvas, h2)')]
-    .filter((item) => item.checkVisibility()).map((item) => item.getBoundingClientRect());
-  const shared = (a, b, from, to) => Math.min(a[to], b[to]) - Math.max(a[from], b[from]);
-  const meet = (a, b) => shared(a, b, 'left', 'right') > 1 && shared(a, b, 'top', 'bottom') > 1;
-  return [boxes.length, boxes.flatMap((a, index) => boxes.slice(index + 1).filter((b) => meet(a, b))).length,
-    Math.max(...boxes.map((box) => box.right)) <= innerWidth]"""
 LABELS_UNDER = """const over = document.querySelector(arguments[0]);
   if (!over) return [0, []];
   const { left, top, right, bottom } = over.getBoundingClientRect();
@@ -79,43 +35,6 @@ LABELS_UNDER = """const over = document.querySelector(arguments[0]);
   const covered = [...document.querySelectorAll('[data-testid="block-info"]')].filter((label) => under(centre(label)));
   const seen = covered.filter((label) => !over.contains(document.elementFromPoint(...centre(label))));
   return [covered.length, seen.map((label) => label.textContent.trim())]"""
-
-
-@pytest.fixture(scope="module", params=SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-def loaded(request: pytest.FixtureRequest, studio: Studio, desktop: webdriver.Chrome) -> Iterator[Page]:
-    width, height = request.param
-    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": min(width, height) < 500}
-    desktop.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    yield Page(desktop, studio.url).open().live()
-    desktop.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-    desktop.get("about:blank")
-
-
-@pytest.fixture
-def sized(loaded: Page) -> Page:
-    """The page as it was loaded at this size: the drawer is closed, and the settings are the defaults."""
-    loaded.js("if (document.body.dataset.engine === 'open') rill.toggleEngine(); rill.reset()")
-    loaded.at_rest()
-    return loaded
-
-
-def test_the_picture_stays_in_view_beside_whatever_is_adjusted(sized: Page) -> None:
-    for selector in FIRST:
-        assert sized.js(BESIDE, selector) == [True, True, True], selector
-    assert sized.js("return [document.documentElement.scrollWidth <= innerWidth, scrollY]") == [True, 0]
-    assert sized.js(SMALL) == []
-    sized.engine()
-    switches = ("cache.enabled", "gate.enabled", "probe.enabled")
-    sized.js("for (const key of arguments[0]) rill.settings.put(key, true)", list(switches))
-    sized.wait("the switches", lambda: all(sized.js("return rill.settings.values[arguments[0]]", key) for key in switches))
-    sized.moves_on()
-    for control in sized.js(CONTROLS + ".filter((item) => item.closest('#rill-engine'))"):
-        stands = sized.js(BESIDE, control)
-        assert stands in ([True, True, True], "hidden meanwhile"), control.get_attribute("outerHTML")[:200]
-    sized.wait("figures", lambda: "–" not in sized.js("return document.querySelector('[data-figure=p50]').textContent"))
-    boxes, meeting, within = sized.js(OVERLAP)
-    assert boxes >= 10 and meeting == 0 and within
-    assert sized.js(SMALL) == []
 
 
 LOWEST = """const lowest = (items) => Math.max(...[...items].map((item) => item.getBoundingClientRect().bottom));
@@ -135,31 +54,6 @@ def test_what_is_saved_and_shared_is_in_the_first_window_of_a_laptop(page: Page)
             finally:
                 page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
             assert bottom <= window and looks >= 200, (kind, width, height, bottom, looks)
-
-
-def test_the_bar_of_a_clip_is_within_reach_at_every_size(sized: Page) -> None:
-    """Also the bar of the sample: a first visitor stops it and moves a slider."""
-    sized.choose("sample")
-    for part in ("button[aria-label='Hold the clip']", "input[type=range]", "button[aria-label='Play in a loop']"):
-        assert sized.js(BESIDE, f".rill-clip {part}") == [True, True, True], part
-    hold = sized.driver.find_element(By.CSS_SELECTOR, ".rill-clip button[aria-label='Hold the clip']")
-    hold.click()
-    sized.wait("the clip held", lambda: sized.js("return rill.source.element.paused"))
-
-
-def test_the_brushes_are_within_the_window_and_the_wipe_is_under_its_handle(sized: Page) -> None:
-    sized.choose("paint")
-    sized.brushes()
-    bar = sized.box(".rill-easel")
-    assert bar["y"] + bar["height"] <= sized.js("return innerHeight"), bar
-    hint = "return document.querySelector('.rill-hint').checkVisibility()"
-    assert not sized.js(hint), "a drag paints here"
-    sized.choose("sample")
-    sized.js("document.querySelector(\".rill-tools button[aria-label^='Wipe between input']\").click()")
-    sized.wait("the wipe", lambda: sized.js("return document.querySelector('.rill-frame').dataset.view") == "wipe")
-    handle, picture = sized.box(".rill-wiper"), sized.box("#rill-output")
-    assert abs(handle["x"] + handle["width"] / 2 - picture["x"] - picture["width"] / 2) <= 1, (handle, picture)
-    assert not sized.js(hint)
 
 
 def test_the_first_view_has_few_controls_and_the_drawer_the_rest(page: Page) -> None:

@@ -36,6 +36,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 PART = ".rill-part-picture"
 SAID = f"return document.querySelector('{PART} .rill-said').textContent"
 FIT = f"return document.querySelector('{PART} progress').parentElement.textContent"
+WORN = "return document.querySelectorAll('[data-look][aria-pressed=true]').length"
 TILES = "return [...document.querySelectorAll('[data-style]')].map((tile) => tile.dataset.style)"
 
 
@@ -156,6 +157,10 @@ def test_a_picture_becomes_a_style_its_fit_is_seen_stopped_and_goes_on(page: Pag
     (fit,) = atelier.fitter.requested
     fit.on_news(FitNews("waiting", place=2))
     page.wait("the place", lambda: "waits for 2 other pictures" in page.js(FIT))
+    fit.on_news(FitNews("fitting"))
+    page.wait(
+        "what it waits for", lambda: "starts" in page.js(FIT) and "loads the model" in page.js(FIT) and "0%" not in page.js(FIT)
+    )
     fit.on_news(FitNews("fitting", done=0.35, gain=0.28, share=0.5, style=atelier.style(0.5, "")))
     page.wait("how far it is", lambda: "fitting: 35%, 28% nearer, uses half of a core" in page.js(FIT))
     page.wait("the fitted numbers at the engine", lambda: atelier.applied.fitted == 60)
@@ -302,10 +307,19 @@ def test_a_look_replaces_a_style_and_keeps_a_mixture(page: Page, atelier: Atelie
     page.wait("the style at the engine", is_style(atelier))
     page.js("document.querySelector('[data-look]').click()")
     page.wait("the look takes its place", lambda: atelier.applied is None)
+    page.wait("it is framed", lambda: page.js(WORN) >= 1)
     choose(page, painting)
     page.wait("the style again", is_style(atelier))
+    page.wait("no frame: nothing of the look is seen", lambda: page.js(WORN) == 0)
+    page.js("rill.settings.put('prompt_b', 'blue'); rill.settings.put('blend', 0.4)")
+    page.wait("a second prompt", lambda: page.js("return rill.settings.values.blend") == 0.4)
+    assert not shows(page, ".rill-part-mixture"), "it is not in the picture"
+    page.js("rill.keepLook()")
+    page.wait("why there is no look to keep", lambda: "Keep as a look" in page.notice())
+    page.js("rill.settings.put('blend', 0)")
     page.js("rill.settings.put('picture.scale', 0.3)")
     page.wait("a mixture", lambda: page.js("return rill.settings.values['picture.scale']") == 0.3)
+    page.wait("the look is framed again: it is in the picture", lambda: page.js(WORN) >= 1)
     page.js("document.querySelectorAll('[data-look]')[1].click()")
     wanted = page.js("return document.querySelectorAll('[data-look]')[1].look.settings.prompt")
     page.wait("the other look", lambda: atelier.engine.settings.prompt == wanted)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from selenium import webdriver
+from selenium.webdriver import ActionChains
 from selenium.webdriver.common.by import By
 
 from studio.wire.limits import Limits
@@ -29,6 +30,14 @@ def busy(visitor: webdriver.Chrome) -> Iterator[Studio]:
     studio.close()
 
 
+COVERED = """const words = document.createRange();
+  words.selectNodeContents(document.querySelector('.rill-veil'));
+  const box = (at) => document.querySelector(at).getBoundingClientRect();
+  const { left, top, right, bottom, height } = words.getBoundingClientRect();
+  const meets = (other) => other.left < right && other.right > left && other.top < bottom && other.bottom > top;
+  return [height > 0, ['.rill-tools', '#rill-prompts'].filter((at) => meets(box(at)))]"""
+
+
 def press(page: Page, words: str) -> None:
     page.js("arguments[0].click()", page.driver.find_element(By.XPATH, f"//button[text()='{words}']"))
 
@@ -41,6 +50,11 @@ def test_a_waiting_visitor_sees_the_present_picture_and_the_time_left(
     waiting.wait("the place in the line", lambda: "You're next: about" in waiting.status())
     waiting.wait("the picture of who is on", lambda: waiting.js(WATCHED))
     on.wait("the word that others see it", lambda: "see your picture" in on.status())
+    assert waiting.js(COVERED) == [True, []], "the words about the wait"
+    waiting.js("document.activeElement?.blur()")
+    ActionChains(visitor).send_keys("f").perform()
+    waiting.wait("full screen", lambda: waiting.js("return document.fullscreenElement !== null"))
+    assert waiting.js(COVERED) == [True, []], "the words about the wait, in full screen"
     desktop.get("about:blank")
     waiting.live()
     assert not waiting.js(WATCHED)

@@ -50,20 +50,23 @@ test("what is said of a prompt: unknown words with the nearest, cuts, and what w
     understood: [
       { setting: "prompt", words: "oil painting", meaning: "oil painting", kind: "look", by: "name" },
       { setting: "prompt", words: "dark", meaning: "at night", kind: "light", by: "alias" },
+      { setting: "prompt", words: "misty", meaning: "foggy", kind: "light", by: "alias" },
     ],
     unknown: [
       { setting: "prompt", words: "anime girl", nearest: "ink comic", message: "" },
       { setting: "prompt_b", words: "qwertz", nearest: null, message: "" },
+      { setting: "prompt", words: "yuiop", nearest: null, message: "" },
     ],
     cut: [{ setting: "negative", tokens: 24, kept: "a", lost: "the rest", message: "" }],
   });
-  assert.deepEqual(lines.map(({ kind, to }) => [kind, to]), [["unknown", "ink comic"], ["unknown", null], ["cut", undefined], ["taken", undefined]]);
-  assert.equal(lines[0].words, "This model does not know “anime girl”; nearest:");
+  assert.deepEqual(lines.map(({ kind }) => kind), ["unknown", "unknown", "cut", "taken"], "one line of a kind for each prompt");
+  assert.equal(lines[0].words, "This model does not know “anime girl”, “yuiop”; nearest:");
+  assert.deepEqual(lines[0].swaps, [{ setting: "prompt", from: "anime girl", to: "ink comic" }]);
   assert.match(lines[1].words, /^Prompt B: .*“qwertz”\.$/);
   assert.match(lines[2].words, /^Negative prompt: Cut after 24 tokens: “the rest”/);
-  assert.match(lines[3].words, /“dark” is read as “at night”/);
+  assert.match(lines[3].words, /“dark” is read as “at night”, “misty” is read as “foggy”\.$/);
   assert.deepEqual(remarks({}), []);
-  assert.deepEqual(remarks({ idle: [{ setting: "cache.reuse", message: "off" }] }), [{ kind: "idle", setting: "cache.reuse", words: "off." }]);
+  assert.deepEqual(remarks({ idle: [{ setting: "cache.reuse", message: "off" }] }), [{ kind: "idle", words: "off.", swaps: [] }]);
 });
 
 test("a word is put in the place of another, whatever its case", () => {

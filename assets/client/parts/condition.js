@@ -52,6 +52,13 @@ export function condition(host, studio) {
     if (wrong) write(said, wrong);
     else wear(item, second);
   }
+  /** Whether pictures leave nothing of the words to be seen: then no look is worn. */
+  function cover() {
+    const covered = studio.settings.values["picture.scale"] >= WHOLE && slots.some(({ worn }) => worn?.style);
+    if (covered === studio.covered) return;
+    studio.covered = covered;
+    studio.say("covered");
+  }
   const show = (id, shown) => document.getElementById(id)?.classList.toggle("rill-absent", !shown);
   function paint() {
     const [{ worn: first }, { worn: second }] = slots;
@@ -71,6 +78,7 @@ export function condition(host, studio) {
     write(stop, more);
     stop.hidden = !more;
     shelf.paint([first?.item.id, second?.item.id], Boolean(first));
+    cover();
   }
   keep.onsubmit = (event) => {
     event.preventDefault();
@@ -117,9 +125,9 @@ export function condition(host, studio) {
     if (place) place.asked = place.worn && { item: place.worn.item };
     return true;
   };
+  studio.on("settings", cover);
   studio.on("look", () => {
-    if (studio.settings.values["picture.scale"] < WHOLE) return;
-    for (const { worn, second } of slots) if (worn?.style) wear(null, second); // or nothing of the look would be seen
+    if (studio.covered) for (const { worn, second } of slots) if (worn?.style) wear(null, second); // or nothing of the look would be seen
   });
 
   let session = null; // the one that has the pictures

@@ -43,7 +43,7 @@ export function looks(host, studio) {
   };
   let seen; // the key of the look worn last
   const paint = () => {
-    const worn = tiles.filter((tile) => wearing(tile.look, studio.settings.values));
+    const worn = studio.covered ? [] : tiles.filter((tile) => wearing(tile.look, studio.settings.values));
     for (const tile of tiles) press(tile, worn.includes(tile));
     const key = worn.length ? keyOf(worn[0].look) : null;
     if (key && seen !== undefined && key !== seen) bring(worn.at(-1), host);
@@ -57,6 +57,7 @@ export function looks(host, studio) {
   studio.surprise = () => apply(surprise(shown, studio.settings.values.prompt, Math.random));
   studio.look = (index) => tiles[index] && apply(tiles[index].look.settings);
   studio.keepLook = () => {
+    if (studio.covered) return studio.notice("A picture's style is all there is to see: “Keep as a look” beside it keeps it.", true);
     const { prompt = "", prompt_b: second = "", blend = 0, strength } = studio.settings.wanted();
     const known = shown.find((look) => wearing(look, studio.settings.values));
     const settings = { prompt, ...(second && blend ? { prompt_b: second, blend } : {}), ...(strength === undefined ? {} : { strength }) };
@@ -131,7 +132,7 @@ export function looks(host, studio) {
     shown = looksFor(model, await manifest, MANIFEST);
     show();
   });
-  studio.on("settings", paint);
+  for (const name of ["settings", "covered"]) studio.on(name, paint);
 }
 
 /** The index that a key leads to from tile `at`, or null. */

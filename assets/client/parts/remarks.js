@@ -8,13 +8,15 @@ export function mixture(host, studio) {
   host.append(words, link("Edit", edit), link("Take it out", () => studio.settings.put("blend", 0)));
   host.setAttribute("role", "status");
   host.hidden = true;
-  studio.on("settings", ({ prompt_b: second = "", blend = 0 }) => {
+  const paint = () => {
+    const { prompt_b: second = "", blend = 0 } = studio.settings.values;
     const alone = second !== "" && blend === 1;
-    host.hidden = second === "" || blend === 0;
+    host.hidden = second === "" || blend === 0 || studio.covered;
     document.querySelector("#rill-prompt")?.classList.toggle("rill-unused", alone);
     if (host.hidden) return;
     write(words, alone ? `Only prompt B is in the picture: “${second}”.` : `Prompt B is mixed in at ${Math.round(blend * 100)}%: “${second}”.`);
-  });
+  };
+  for (const name of ["settings", "covered"]) studio.on(name, paint);
 }
 
 function edit() {
@@ -32,12 +34,14 @@ export function understood(host, studio) {
     if (text === last) return;
     last = text;
     host.hidden = !lines.length;
-    host.replaceChildren(...lines.map(({ kind, words, setting, from, to }) => make("p", { dataset: { kind } }, make("span", { textContent: words }), to ? use(setting, from, to) : null)));
+    host.tabIndex = -1;
+    host.replaceChildren(...lines.map(({ kind, words, swaps }) => make("p", { dataset: { kind } }, make("span", { textContent: words }), ...swaps.map((swap) => use(swap, swaps.length > 1)))));
+    if (host.scrollHeight > host.clientHeight) host.tabIndex = 0; // the keyboard scrolls it
   });
-  const use = (setting, from, to) => make("button", {
+  const use = ({ setting, from, to }, several) => make("button", {
     className: "rill-chip",
-    textContent: to,
-    title: `Write “${to}” instead`,
+    textContent: several ? `${from}: ${to}` : to,
+    title: `Write “${to}” instead of “${from}”`,
     onclick: () => studio.settings.put(setting, replaced(studio.settings.wanted()[setting] ?? "", from, to)),
   });
 }

@@ -13,7 +13,9 @@ export function stage(host, studio, trigger) {
   const picture = make("div", { className: "rill-picture" }, canvas);
   const holder = make("div", { className: "rill-holder" });
   const inset = make("div", { className: "rill-inset", aria: { label: "Input", role: "group" } }, holder);
-  const veil = make("div", { className: "rill-veil" });
+  const said = make("span");
+  const retry = linkButton("Connect now", () => studio.connection.connect()); // full screen has no other one
+  const veil = make("div", { className: "rill-veil" }, said, retry);
   const notice = make("div", { className: "rill-notice", hidden: true, aria: { role: "alert" } });
   const recording = make("div", { className: "rill-recording", hidden: true, aria: { hidden: "true" } });
   const slide = wiper();
@@ -78,7 +80,9 @@ export function stage(host, studio, trigger) {
     const calm = link.state === "live" && link.seenPicture;
     veil.hidden = calm && !link.paused;
     frame.dataset.calm = String(calm);
-    write(veil, calm ? "Paused" : words(link, performance.now()).text);
+    const { text, action } = words(link, performance.now());
+    write(said, calm ? "Paused" : text);
+    retry.hidden = action !== "retry";
   };
   studio.on("link", paint);
   studio.on("summary", paint); // the seconds of a countdown

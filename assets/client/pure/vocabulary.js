@@ -40,15 +40,20 @@ export function chosen(prompt, word, kind, groups) {
 
 const WHERE = { prompt: "", prompt_b: "Prompt B: ", negative: "Negative prompt: " };
 
-/** Lines to say: { kind: taken | unknown | cut | idle, words, setting, from, to }; `to` may take the place of `from`. */
+/** Lines to say, one of a kind for each setting: { kind: unknown | cut | idle | taken, words, swaps: [{ setting, from, to }] }, what may take the place of what. */
 export function remarks({ understood = [], unknown = [], cut = [], idle = [] }) {
-  const taken = understood.filter(({ by }) => by !== "name").map(({ setting, words, meaning }) => ({ kind: "taken", setting, words: `${WHERE[setting]}“${words}” is read as “${meaning}”.` }));
-  const strange = unknown.map(({ setting, words, nearest }) => ({
-    kind: "unknown", setting, from: words, to: nearest, words: `${WHERE[setting]}This model does not know “${words}”${nearest ? "; nearest:" : "."}`,
-  }));
-  const ends = cut.map(({ setting, tokens, lost }) => ({ kind: "cut", setting, words: `${WHERE[setting]}Cut after ${tokens} tokens: “${lost}” is not read.` }));
-  return [...strange, ...ends, ...idle.map(({ setting, message }) => ({ kind: "idle", setting, words: `${message}.` })), ...taken];
+  const said = (kind, words, swaps = []) => ({ kind, words, swaps });
+  const strange = bySetting(unknown).map(([setting, some]) => {
+    const swaps = some.filter(({ nearest }) => nearest).map(({ words: from, nearest: to }) => ({ setting, from, to }));
+    return said("unknown", `${WHERE[setting]}This model does not know ${some.map(({ words }) => `“${words}”`).join(", ")}${swaps.length ? "; nearest:" : "."}`, swaps);
+  });
+  const ends = cut.map(({ setting, tokens, lost }) => said("cut", `${WHERE[setting]}Cut after ${tokens} tokens: “${lost}” is not read.`));
+  const taken = bySetting(understood.filter(({ by }) => by !== "name")).map(([setting, some]) =>
+    said("taken", `${WHERE[setting]}${some.map(({ words, meaning }) => `“${words}” is read as “${meaning}”`).join(", ")}.`));
+  return [...strange, ...ends, ...idle.map(({ message }) => said("idle", `${message}.`)), ...taken];
 }
+
+const bySetting = (items) => Object.keys(WHERE).map((name) => [name, items.filter(({ setting }) => setting === name)]).filter(([, some]) => some.length);
 
 export function replaced(prompt, from, to) {
   const at = prompt.toLowerCase().indexOf(from.toLowerCase());
