@@ -3,7 +3,7 @@ import test from "node:test";
 import zlib from "node:zlib";
 import { columnsOf, grouped, keyOf, looksFor, surprise, toggled, wearing } from "../../assets/client/pure/looks.js";
 import { Moves, crc32, parseMoves, textOf, withText } from "../../assets/client/pure/files.js";
-import { fitting } from "../../assets/client/pure/share.js";
+import { fitting } from "../../assets/client/pure/settings.js";
 import { History, blendAt } from "../../assets/client/pure/storage.js";
 
 function chunk(type, data) {

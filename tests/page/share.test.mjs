@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { fromHash, toHash } from "../../assets/client/pure/share.js";
+import { fromHash, toHash } from "../../assets/client/pure/settings.js";
 
 const FIELDS = {
   prompt: { kind: "text", limit: 50, default: "oil" },

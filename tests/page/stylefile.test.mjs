@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { fitWords } from "../../assets/client/pure/fitwords.js";
+import { fitWords } from "../../assets/client/pure/stylefile.js";
 import { alike, fitName, readStyle, renamed } from "../../assets/client/pure/stylefile.js";
 
 const FILE = Uint8Array.from(Buffer.from(process.env.RILL_STYLE_HEX, "hex")); // written by the server's code

@@ -1,7 +1,6 @@
 // Where pictures come from. A source has an `element` with the current picture (null for prompt only), its size, and calls
 // `onpicture(time)` for a new one.
 
-import { animation } from "./animation.js";
 import { NEUTRAL, pictureType } from "../pure/media.js";
 import { ticking } from "./ticker.js";
 
@@ -245,4 +244,26 @@ export async function cameraGranted() {
     if (!(error instanceof TypeError)) throw error; // this browser does not know the permission
     return false;
   }
+}
+
+/** The frames of an animated picture, where the browser has an ImageDecoder, else null. `type`: its media type, or null. */
+async function animation(file, type) {
+  if (!type || !globalThis.ImageDecoder || !(await ImageDecoder.isTypeSupported(type))) return null;
+  const decoder = new ImageDecoder({ type, data: await file.arrayBuffer() });
+  const track = await decoder.tracks.ready.then(() => decoder.tracks.selectedTrack, () => null);
+  if (!track?.animated) return decoder.close() ?? null;
+  let [index, due, busy] = [0, 0, false];
+  return {
+    close: () => decoder.close(),
+    /** Draws the next frame once it is due, in a loop. */
+    async advance(now, draw) {
+      if (busy || now < due) return;
+      busy = true;
+      const { image } = await decoder.decode({ frameIndex: index++ % track.frameCount }).catch(() => ({}));
+      if (image) draw(image);
+      due = Math.max(due, now - 100) + (image?.duration ?? 100_000) / 1000;
+      image?.close();
+      busy = false;
+    },
+  };
 }

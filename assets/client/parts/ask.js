@@ -1,7 +1,8 @@
-// Beside the prompt: earlier prompts, the model's words, a surprise. And timed travel to the second prompt.
+// Beside the prompt: earlier ones, the model's words, a surprise. Under it: what the model understood, and the second prompt in the mix.
 
 import { later } from "../flow/later.js";
-import { iconButton, make, plain } from "./dom.js";
+import { iconButton, link, make, plain, write } from "./dom.js";
+import { remarks, replaced } from "../pure/vocabulary.js";
 import { History, blendAt } from "../pure/storage.js";
 import { composing } from "./shortcuts.js";
 
@@ -82,4 +83,47 @@ export function travel(host, studio) {
   const button = (text, to) => plain(text, () => go(to));
   host.append(button("Fade to A", 0), button("Fade to B", 1), make("label", { className: "rill-check" }, "Crossfade time", seconds, "s"));
   document.addEventListener("input", ({ target }) => target.closest?.("#rill-blend") && stop(), true); // the hand is stronger
+}
+
+export function mixture(host, studio) {
+  const words = make("span");
+  host.append(words, link("Edit", edit), link("Take it out", () => studio.settings.put("blend", 0)));
+  host.setAttribute("role", "status");
+  host.hidden = true;
+  const paint = () => {
+    const { prompt_b: second = "", blend = 0 } = studio.settings.values;
+    const alone = second !== "" && blend === 1;
+    host.hidden = second === "" || blend === 0 || studio.covered;
+    document.querySelector("#rill-prompt")?.classList.toggle("rill-unused", alone);
+    if (host.hidden) return;
+    write(words, alone ? `Only prompt B is in the picture: “${second}”.` : `Prompt B is mixed in at ${Math.round(blend * 100)}%: “${second}”.`);
+  };
+  for (const name of ["settings", "covered"]) studio.on(name, paint);
+}
+
+function edit() {
+  if (document.fullscreenElement) document.exitFullscreen();
+  document.querySelector("#rill-prompt-b :is(textarea, input)")?.focus();
+}
+
+export function understood(host, studio) {
+  host.setAttribute("role", "status");
+  host.hidden = true;
+  let last = "";
+  studio.on("words", (detail) => {
+    const lines = remarks(detail);
+    const text = JSON.stringify(lines);
+    if (text === last) return;
+    last = text;
+    host.hidden = !lines.length;
+    host.tabIndex = -1;
+    host.replaceChildren(...lines.map(({ kind, words, swaps }) => make("p", { dataset: { kind } }, make("span", { textContent: words }), ...swaps.map((swap) => use(swap, swaps.length > 1)))));
+    if (host.scrollHeight > host.clientHeight) host.tabIndex = 0; // the keyboard scrolls it
+  });
+  const use = ({ setting, from, to }, several) => make("button", {
+    className: "rill-chip",
+    textContent: several ? `${from}: ${to}` : to,
+    title: `Write “${to}” instead of “${from}”`,
+    onclick: () => studio.settings.put(setting, replaced(studio.settings.wanted()[setting] ?? "", from, to)),
+  });
 }

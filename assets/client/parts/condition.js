@@ -2,9 +2,8 @@
 
 import { encodeName, encodePicture } from "../wire/conditions.js";
 import { messages } from "../wire/protocol.js";
-import { fitName, LONGEST } from "../pure/stylefile.js";
-import { fitWords } from "../pure/fitwords.js";
-import { download, fileInput, iconButton, link, make, plain, write } from "./dom.js";
+import { fitName, fitWords, LONGEST } from "../pure/stylefile.js";
+import { download, fileInput, iconButton, link, make, offer, plain, write } from "./dom.js";
 import { readPrompt, SIDE } from "../flow/promptfile.js";
 import { shelved } from "../flow/shelf.js";
 import { styles } from "./styles.js";
@@ -59,14 +58,13 @@ export function condition(host, studio) {
     studio.covered = covered;
     studio.say("covered");
   }
-  const show = (id, shown) => document.getElementById(id)?.classList.toggle("rill-absent", !shown);
   function paint() {
     const [{ worn: first }, { worn: second }] = slots;
     for (const { seen, remove, worn } of slots) seen.hidden = remove.hidden = !worn;
     slots[1].line.hidden = !first && !second;
     keep.hidden = !first?.style && !second?.style;
-    show("rill-picture-scale", takes.picture && (first || second));
-    show("rill-picture-blend", takes.picture && first && second);
+    offer("rill-picture-scale", takes.picture && (first || second));
+    offer("rill-picture-blend", takes.picture && first && second);
     write(slots[0].choose, first ? "Another picture" : takes.style ? "Use a picture as a style" : "Choose a picture");
     write(slots[1].choose, second ? "Another to blend" : "Blend with another");
     const fitted = slots.filter(({ worn }) => worn?.style && worn.size);

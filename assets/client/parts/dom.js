@@ -73,6 +73,9 @@ export function write(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+/** Shows or takes away one of Gradio's controls. */
+export const offer = (id, shown) => document.getElementById(id)?.classList.toggle("rill-absent", !shown);
+
 export const press = (button, pressed) => button.setAttribute("aria-pressed", String(pressed));
 
 export const plain = (textContent, onclick, more = {}) => make("button", { className: "rill-plain", textContent, onclick, ...more });

@@ -3,9 +3,9 @@
 import { download } from "./dom.js";
 import { Moves, parseMoves, textOf, withText } from "../pure/files.js";
 import { Recorder } from "../flow/recorder.js";
-import { fitting } from "../pure/share.js";
+import { fitting } from "../pure/settings.js";
 
-export const KEYWORD = "rill";
+const KEYWORD = "rill";
 const FORMAT = "rill-settings-1";
 const TOO_LARGE = 64 * 1024 * 1024;
 

@@ -1,7 +1,7 @@
 // Looks in groups: presets with pictures made by the model, or a model's example prompts; first those kept in this browser.
 
 import { iconButton, link, make, press } from "./dom.js";
-import { fitting } from "../pure/share.js";
+import { fitting } from "../pure/settings.js";
 import { KEPT, arranged, columnsOf, grouped, keyOf, looksFor, surprise, toggled, wearing } from "../pure/looks.js";
 import { kept as stored, keep } from "../pure/storage.js";
 
@@ -11,21 +11,11 @@ const STORE = "rill.looks";
 const ORDER = "rill.order"; // { group: [keys] }, where somebody has moved looks
 const SIDE = 144; // pixels
 
-async function fetchManifest() {
-  try {
-    const answer = await fetch(MANIFEST);
-    return answer.ok ? await answer.json() : null;
-  } catch (error) {
-    if (error instanceof TypeError) return null; // the server is away: the prompts will do
-    throw error;
-  }
-}
-
 export function looks(host, studio) {
   host.setAttribute("role", "group");
   host.setAttribute("aria-label", "Looks");
   const said = make("p", { className: "rill-spoken", aria: { role: "status" } });
-  const manifest = fetchManifest();
+  const manifest = fetch(MANIFEST).then((answer) => (answer.ok ? answer.json() : null), () => null); // null: the prompts will do
   let shown = [];
   let tiles = []; // buttons in the order of the page; a look may stand in "Kept" and in its group
   const apply = (settings) => {

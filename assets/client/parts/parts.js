@@ -2,10 +2,9 @@
 
 export { drawer, top } from "./top.js";
 export { stage } from "./stage.js";
-export { ask, travel } from "./ask.js";
+export { ask, mixture, travel, understood } from "./ask.js";
 export { controls } from "./controls.js";
 export { looks } from "./looks.js";
-export { mixture, understood } from "./remarks.js";
 export { source } from "./picker.js";
 export { picture } from "./picture.js";
 export { keep } from "./keep.js";

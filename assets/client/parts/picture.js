@@ -1,6 +1,7 @@
-// Pictures as prompts and styles: what is dropped or pasted, and the place of their controls, which come after the first picture.
+// Pictures as prompts and styles: dropped or pasted; their controls come after the first picture.
 
-import { incoming } from "./incoming.js";
+import { isStyle } from "../pure/media.js";
+import { offer } from "./dom.js";
 
 export function picture(host, studio) {
   let takes = {}; // what the model takes: { picture, style }
@@ -10,15 +11,50 @@ export function picture(host, studio) {
     if (loaded && takes.picture) controls ??= loaded.condition(host, studio);
     return controls;
   };
-  const show = (id, shown) => document.getElementById(id)?.classList.toggle("rill-absent", !shown);
   incoming(host, studio, async (file, second) => (await load())?.take(file, second), () => takes);
   studio.on("welcome", ({ model }) => {
     const { conditions = [] } = model ?? {};
     takes = { picture: conditions.includes("picture"), style: conditions.includes("style") };
-    show("rill-conditions", conditions.includes("control"));
-    show("rill-style", takes.style);
+    offer("rill-conditions", conditions.includes("control"));
+    offer("rill-style", takes.style);
     for (const item of [host, host.closest(".block")]) item?.classList.toggle("rill-absent", !takes.picture);
     if (studio.seenPicture) load();
   });
   studio.afterwards.then(load);
+}
+
+/** Dropped files and pasted pictures; on the picture itself a file becomes the input (stage.js). `takes()`: { picture, style }. */
+function incoming(host, studio, take, takes) {
+  let timer = null;
+  const mark = (over) => {
+    clearTimeout(timer);
+    host.dataset.over = String(over);
+    if (over) timer = setTimeout(() => mark(false), 300); // dragover repeats; nothing tells that a file has left the window
+  };
+  addEventListener("dragover", (event) => {
+    if (!event.dataTransfer?.types.includes("Files")) return; // text goes where it is dropped
+    event.preventDefault();
+    mark(takes().picture);
+  });
+  addEventListener("drop", (event) => {
+    const file = event.dataTransfer?.files[0];
+    mark(false);
+    if (!file || (event.target.closest?.(".rill-frame") && !isStyle(file))) return;
+    event.preventDefault();
+    event.stopPropagation();
+    put(file, Boolean(event.target.closest?.("[data-second='true']")));
+  }, true);
+  addEventListener("paste", (event) => {
+    const { files = [], types = [] } = event.clipboardData ?? {};
+    const typing = event.target.matches?.("input, textarea") && types.includes("text/plain"); // a text that has a picture beside it
+    if (!files.length || typing) return;
+    event.preventDefault();
+    take(files[0]);
+  });
+  async function put(file, second) {
+    if (isStyle(file)) return take(file, second);
+    if (await studio.exchange((files) => files.open(file))) return null;
+    if (/^(video|audio)\//.test(file.type)) return studio.choose("clip", { file });
+    return takes().picture ? take(file, second) : studio.choose("picture", { file });
+  }
 }

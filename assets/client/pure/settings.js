@@ -60,14 +60,14 @@ export class SettingsStore {
     if (this.inFlight) this.pending = { ...this.inFlight.patch, ...this.pending };
     this.inFlight = null;
     this.#accept(version, values);
-    if (Object.keys(this.pending).length) this.#schedule(0);
+    this.#goOn();
   }
 
   acknowledged({ version, values, request }) {
     if (this.inFlight && request === this.inFlight.request) this.inFlight = null;
     if (version < this.version) return;
     this.#accept(version, values);
-    if (Object.keys(this.pending).length) this.#schedule(0);
+    this.#goOn();
   }
 
   /** The server refused a patch. True if it was ours. */
@@ -78,12 +78,20 @@ export class SettingsStore {
     for (const key of keys) this.shown[key] = undefined;
     this.refused(field ?? keys[0], message);
     this.#report();
-    if (Object.keys(this.pending).length) this.#schedule(0);
+    this.#goOn();
     return true;
   }
 
   get busy() {
-    return this.inFlight !== null || Object.keys(this.pending).length > 0;
+    return this.inFlight !== null || this.#waits;
+  }
+
+  get #waits() {
+    return Object.keys(this.pending).length > 0;
+  }
+
+  #goOn() {
+    if (this.#waits) this.#schedule(0);
   }
 
   /** What a new session would start with. */
@@ -114,7 +122,7 @@ export class SettingsStore {
 
   #flush() {
     this.timer = null;
-    if (this.inFlight || !Object.keys(this.pending).length) return; // its acknowledgement flushes again
+    if (this.inFlight || !this.#waits) return; // its acknowledgement flushes again
     const patch = this.pending;
     const request = ++this.requests;
     if (!this.send(patch, request)) return; // the welcome flushes again
@@ -145,4 +153,29 @@ export function coerce(field, value) {
 
 function same(a, b) {
   return a === b || (typeof a === "number" && typeof b === "number" && Math.abs(a - b) < 1e-9);
+}
+
+/** A link that restores settings: what differs from the defaults, behind its # (never sent to a server). */
+export function toHash(values, fields) {
+  const parameters = new URLSearchParams();
+  for (const [key, field] of Object.entries(fields)) {
+    if (field && key in values && values[key] !== field.default) parameters.set(key, String(values[key]));
+  }
+  return parameters.toString();
+}
+
+export function fromHash(hash, fields) {
+  return fitting(Object.fromEntries(new URLSearchParams(hash.replace(/^#/, ""))), fields);
+}
+
+/** Those of `values` (text or typed) that `fields` declares, made to fit. */
+export function fitting(values, fields) {
+  const known = {};
+  for (const [key, given] of Object.entries(values)) {
+    const field = Object.hasOwn(fields, key) ? fields[key] : null;
+    if (field === null) continue;
+    const value = field.kind === "flag" ? ({ true: true, false: false })[given] : coerce(field, given);
+    if (value !== undefined) known[key] = value;
+  }
+  return known;
 }

@@ -2,7 +2,7 @@
 
 import { STAGES } from "../wire/protocol.js";
 
-export const WINDOW = 4000;
+const WINDOW = 4000;
 const COUNTED = ["generated", "cached", "skipped", "warming", "dropped", "failed"];
 
 /** Nearest rank; null for no values. */
@@ -28,7 +28,6 @@ export class Stats {
     this.sent = []; // { at, bytes, took }
     this.rtt = null;
     this.quality = null;
-    this.totals = Object.fromEntries(COUNTED.map((verdict) => [verdict, 0]));
   }
 
   offered(at) {
@@ -42,14 +41,12 @@ export class Stats {
 
   answered(at, answer, bytes) {
     this.answers.push({ at, verdict: answer.verdict, stages: answer.stages, wait: answer.wait, bytes });
-    this.totals[answer.verdict] += 1;
     if (answer.quality) this.quality = { ...answer.quality, at };
   }
 
   /** Frames that were settled without an answer of their own. */
   lost(at, count) {
     for (let i = 0; i < count; i++) this.answers.push({ at, verdict: "dropped", stages: null, wait: 0, bytes: 0 });
-    this.totals.dropped += count;
   }
 
   /** A picture was painted `latency` ms after its capture, decoding `took` of it. */
@@ -75,13 +72,11 @@ export class Stats {
     });
     return {
       counts,
-      totals: { ...this.totals },
       rates: Object.fromEntries(COUNTED.map((verdict) => [verdict, rate(counts[verdict])])), // per second
-      generated_fps: rate(counts.generated), // as in the server's telemetry
       output_fps: rate(this.painted.length + counts.skipped),
       input_fps: rate(this.sources.length),
       new_fps: rate(this.painted.length), // without repeats
-      latency: { p50: percentile(latencies, 0.5), p95: percentile(latencies, 0.95), count: latencies.length },
+      latency: { p50: percentile(latencies, 0.5), p95: percentile(latencies, 0.95) },
       model: { generated: model("generated"), cached: model("cached") }, // ms of one picture
       ...parts(0.5),
       worst: parts(0.95),

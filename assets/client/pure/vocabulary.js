@@ -40,7 +40,7 @@ export function chosen(prompt, word, kind, groups) {
 
 const WHERE = { prompt: "", prompt_b: "Prompt B: ", negative: "Negative prompt: " };
 
-/** Lines to say, one of a kind for each setting: { kind: unknown | cut | idle | taken, words, swaps: [{ setting, from, to }] }, what may take the place of what. */
+/** Lines, one of a kind for each setting: { kind: unknown | cut | idle | taken, words, swaps: [{ setting, from, to }] }. */
 export function remarks({ understood = [], unknown = [], cut = [], idle = [] }) {
   const said = (kind, words, swaps = []) => ({ kind, words, swaps });
   const strange = bySetting(unknown).map(([setting, some]) => {

@@ -2,11 +2,11 @@
 
 export const PROTOCOL = 1;
 export const SUBPROTOCOL = "rill.v1";
-export const FRAME_HEADER = 16;
+const FRAME_HEADER = 16;
 export const ANSWER_HEADER = 80;
 export const FORMAT = Object.freeze({ none: 0, jpeg: 1, png: 2, webp: 3, style: 4 });
 export const VERDICTS = Object.freeze(["generated", "cached", "skipped", "warming", "dropped", "failed"]);
-export const REASONS = Object.freeze(["none", "stale", "credit", "superseded", "unsent", "paused", "spec"]);
+const REASONS = Object.freeze(["none", "stale", "credit", "superseded", "unsent", "paused", "spec"]);
 export const STAGES = Object.freeze(["receive", "unpack", "gate", "encode", "denoise", "decode", "pack", "send"]);
 
 export const MAGIC = 0x52;
