@@ -20,8 +20,8 @@ STEP = 0.02
 
 @dataclass(slots=True)
 class RequestedFit:
-    """A fit of a session. of: the session's attribute with the style. sent: the share in its client's last message about the work. best: gain of
-    the style that it took last."""
+    """A fit of a session. of: the session's attribute with the style. sent: the share in its client's last message on the work.
+    best: gain of the style that it took last."""
 
     of: str
     source: Pixels
