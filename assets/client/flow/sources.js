@@ -4,11 +4,9 @@
 import { NEUTRAL, pictureType } from "../pure/media.js";
 import { ticking } from "./ticker.js";
 
-const STILL_INTERVAL = 33; // ms between two sends of a picture that stands still
+const STILL_INTERVAL = 33; // ms between two sends of a picture that stands still, and two looks at a video in a hidden page
 const PAPER = 512; // pixels
 const START_LIMIT = 8000; // ms until a source without a picture has failed
-
-const HIDDEN_INTERVAL = 33; // ms between two looks at a video in a hidden page, which is called for no picture
 
 class VideoSource {
   constructor(kind, label) {
@@ -33,7 +31,7 @@ class VideoSource {
   #watchHidden() {
     const look = () => {
       this.hidden?.();
-      this.hidden = document.hidden && !this.stopped ? ticking(HIDDEN_INTERVAL, () => this.still || this.onpicture?.(performance.now())) : null;
+      this.hidden = document.hidden && !this.stopped ? ticking(STILL_INTERVAL, () => this.still || this.onpicture?.(performance.now())) : null;
     };
     document.addEventListener("visibilitychange", look);
     this.unwatch = () => document.removeEventListener("visibilitychange", look);
