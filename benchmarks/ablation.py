@@ -30,10 +30,12 @@ LEAD = 4
 PAUSED_FRAMES = 175
 """One period of the clip "pauses", with 50 frames of pause (28.6%). Always used as a whole, so the share is constant."""
 
+KINDS = ("moving", "paused", "head")
+
 
 @dataclass(frozen=True)
 class LoadedClip:
-    """A clip in memory, at one size. kind: moving, or paused if the input stands still for a while."""
+    """A clip in memory, at one size. kind: moving; paused if the input stands still for a while; head, of a talking head."""
 
     name: str
     kind: str
@@ -103,7 +105,7 @@ class Ablation:
         chosen, refused = self._prepared(group)
         if not chosen or chosen[0].parts:  # without the reference there is nothing to compare with
             return {"title": group.title, "refused": refused}
-        records = {kind: {c.name: Record(c) for c in chosen} for kind in ("moving", "paused")}
+        records = {kind: {c.name: Record(c) for c in chosen} for kind in KINDS}
         for material in self._stretches(group, repeats or group.repeats):
             count = len(material.pictures) if material.kind == "paused" else (frames or group.frames) + LEAD
             self._take_turns(material.middle(count), records[material.kind], group.warped)
@@ -134,8 +136,9 @@ class Ablation:
         return Settings().patched({"prompt": prompt, "strength": self.strength, **configuration.patch})
 
     def _stretches(self, group: Group, repeats: int) -> Iterator[LoadedClip]:
+        kinds = {"moving"} | ({"paused"} if group.pauses else set()) | ({"head"} if group.heads else set())
         for _ in range(repeats):
-            yield from (material for material in self.material if material.kind == "moving" or group.pauses)
+            yield from (material for material in self.material if material.kind in kinds)
 
     def _take_turns(self, sources: list[Pixels], records: dict[str, Record], warped: bool) -> None:
         prompt = self.prompts[self._turn % len(self.prompts)]
@@ -158,12 +161,13 @@ def load_clips(names: Sequence[str], size: int, frames: int) -> list[LoadedClip]
     for name in names:
         if name in clips.names():
             scene = clips.SCENES.get(name)
-            paused = scene is not None and (bool(scene.pauses) or scene.motion == 0.0)
+            head = scene is not None and scene.head
+            paused = scene is not None and not head and (bool(scene.pauses) or scene.motion == 0.0)
             clip = clips.clip(name, size, size)
             count = PAUSED_FRAMES if scene is not None and scene.pauses else frames + LEAD
             start = 0 if paused else max(0, (len(clip) - count) // 2)
             pictures = [clip[index] for index in range(start, min(start + count, len(clip)))]
-            found.append(LoadedClip(name, "paused" if paused else "moving", pictures))
+            found.append(LoadedClip(name, "head" if head else "paused" if paused else "moving", pictures))
         else:
             pictures = [picture for picture, _ in zip(media.read(Path(name), size, size), range(frames + LEAD), strict=False)]
             if len(pictures) <= LEAD:
@@ -194,7 +198,7 @@ def table(result: dict[str, Any]) -> str:
     """The groups as text, one line per configuration."""
     lines = []
     for group in result["groups"].values():
-        for kind in ("moving", "paused"):
+        for kind in KINDS:
             if kind not in group:
                 continue
             lines += ["", f"{group['title']}, {kind} clips", "".join([f"{'':18}", *(f"{name:>13}" for name in COLUMNS)])]
@@ -222,7 +226,7 @@ def points(result: dict[str, Any]) -> list[chart.Point]:
     return [
         chart.Point(f"{group['title']}, {kind} clips", name, (f["model_fps_ratio"], f["shown_per_cpu_s_ratio"]), f["ssim_mean"])
         for group in result["groups"].values()
-        for kind in ("moving", "paused")
+        for kind in KINDS
         for name, f in group.get(kind, {}).items()
         if name != "all off" and None not in (f["ssim_mean"], f["model_fps_ratio"], f["shown_per_cpu_s_ratio"])
     ]
@@ -265,7 +269,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     pipeline = load(StreamSpec(args.model, args.size, args.size, args.backend, args.dtype), cache_dir())
     chosen = {name: group for name, group in groups(args.guidance).items() if name in (args.groups or groups(args.guidance))}
     frames = args.frames or max(group.frames for group in chosen.values())
-    names = args.clip or [*clips.MOVING, *(name for name in clips.names() if name == "film"), "pauses"]
+    names = args.clip or [*clips.MOVING, *(name for name in clips.names() if name == "film"), "pauses", "head"]
     material = load_clips(names, args.size, frames)
     ablation = Ablation(pipeline, material, args.prompts or pipeline.info.prompts or (Settings().prompt,), args.strength)
     result: dict[str, Any] = {

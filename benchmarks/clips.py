@@ -32,7 +32,8 @@ Picture = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """The content of a clip. seconds: of the whole clip; pauses: the start of each, in seconds; motion: 0 is a tripod."""
+    """The content of a clip. seconds: of the whole clip; pauses: the start of each, in seconds; motion: 0 is a tripod; head: the
+    astronaut's head sways and talks, before a still background."""
 
     first: str
     second: str
@@ -42,6 +43,7 @@ class Scene:
     motion: float = 1.0
     cut: bool = True
     local: bool = True
+    head: bool = False
     seed: int = 0
 
     @property
@@ -54,6 +56,7 @@ SCENES: dict[str, Scene] = {
     "pauses": Scene("astronaut", "cheetah2", "cheetah2", seconds=14.0, pauses=(2.5, 9.0), seed=2),
     "portrait": Scene("astronaut", "astronaut", "cheetah2", motion=0.15, cut=False, seed=3),
     "stars": Scene("hubble_deep_field", "camera", "astronaut", seed=4),
+    "head": Scene("astronaut", "astronaut", "astronaut", motion=0.0, cut=False, local=False, head=True, seed=6),
     "still": Scene("astronaut", "astronaut", "astronaut", motion=0.0, cut=False, local=False, seed=5),
 }
 MOVING = ("handheld", "portrait", "stars")
@@ -116,7 +119,8 @@ def photograph(name: str) -> Picture:
 def _shot(scene: Scene, index: int, width: int, height: int) -> Pixels:
     t = scene_time(scene, index / FPS)
     second_half = scene.cut and index / FPS >= scene.seconds * 0.5
-    picture = _camera(photograph(scene.second if second_half else scene.first), scene, t, width, height)
+    photo = photograph(scene.second if second_half else scene.first)
+    picture = _talking(photo, t, width, height) if scene.head else _camera(photo, scene, t, width, height)
     if scene.local:
         _paste(picture, scene, t)
     picture *= 1.0 + 0.12 * scene.motion * math.sin(0.7 * t)  # exposure drift
@@ -145,6 +149,18 @@ def _camera(photo: Picture, scene: Scene, t: float, width: int, height: int) -> 
     flags = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     warped = cv2.warpAffine(photo, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
     return np.ascontiguousarray(warped, dtype=np.float32)
+
+
+def _talking(photo: Picture, t: float, width: int, height: int) -> Picture:
+    """A portrait on a still background: the head sways and nods by up to 2% of the width, the mouth opens; all else stands."""
+    still = cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA)
+    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j].astype(np.float32)
+    head = np.exp(-(np.hypot((x - 0.434) / 0.186, (y - 0.244) / 0.215) ** 4))
+    mouth = np.exp(-(((x - 0.443) / 0.059) ** 2) - ((y - 0.313) / 0.043) ** 2)
+    across = head * (0.0137 * math.sin(1.9 * t) + 0.0039 * math.sin(5.3 * t))
+    down = head * 0.0078 * math.sin(2.7 * t + 1) + mouth * 0.0098 * math.sin(17 * t)
+    from_x, from_y = (x - across) * (width - 1), (y - down) * (height - 1)
+    return np.asarray(cv2.remap(still, from_x, from_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101), np.float32)
 
 
 def _paste(picture: Picture, scene: Scene, t: float) -> None:

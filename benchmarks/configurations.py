@@ -18,7 +18,13 @@ from pipelines.values.settings import SOLVERS
 
 Patch = Mapping[str, object]
 
-OFF: Patch = {"stream_batch.enabled": False, "gate.enabled": False, "cache.enabled": False, "guidance_mode": "none"}
+OFF: Patch = {
+    "stream_batch.enabled": False,
+    "gate.enabled": False,
+    "cache.enabled": False,
+    "partial.enabled": False,
+    "guidance_mode": "none",
+}
 BATCH: Patch = {"stream_batch.enabled": True}
 GATE: Patch = {"gate.enabled": True}
 CACHE: Patch = {"cache.enabled": True, "cache.policy": "interval", "cache.interval": 5}
@@ -37,6 +43,7 @@ CONSISTENCY: Mapping[str, Patch] = {
 WARM_STARTS: Mapping[str, Patch] = {f"warm start {share}": {"noise.warm_start": share} for share in (0.3, 0.5)}
 STEADY: Mapping[str, Patch] = {**CONSISTENCY, **WARM_STARTS}
 """What lowers flicker."""
+PARTIAL: Patch = {"partial.enabled": True}
 SELF: Patch = {"guidance_mode": "self"}
 ADAPTIVE: Patch = {"guidance_mode": "adaptive"}
 LINEAR: Patch = {"guidance_mode": "linear"}
@@ -69,8 +76,8 @@ class Group:
     """Configurations with one reference, the first.
 
     techniques: together they are "all on". extras: measured alone, because they exclude one of the techniques. frames, repeats:
-    default length and number of stretches. pauses: whether to measure the clip with pauses too. warped: whether to
-    measure how steady pictures are along the input's motion.
+    default length and number of stretches. pauses: whether to measure the clip with pauses too; heads: that of a talking head.
+    warped: whether to measure how steady pictures are along the input's motion.
     """
 
     name: str
@@ -82,6 +89,7 @@ class Group:
     repeats: int = 2
     pauses: bool = False
     warped: bool = False
+    heads: bool = False
 
     def configurations(self) -> list[Configuration]:
         """All off, each alone, extras, all on, and all but each (with two techniques that is the other one alone)."""
@@ -110,6 +118,15 @@ def groups(guidance: float) -> dict[str, Group]:
     full: Patch = {"guidance_mode": "full", "guidance": guidance}
     found = (
         Group("one", "1 step", {"steps": 1}, {"gate": GATE, "cache": CACHE}, CACHES, pauses=True),
+        Group(
+            "partial",
+            "1 step, only what moves",
+            {"steps": 1},
+            {"partial": PARTIAL},
+            {"cache/3": CACHE_3, "partial and cache/3": {**PARTIAL, **CACHE_3}},
+            pauses=True,
+            heads=True,
+        ),
         Group(
             "one-guided",
             f"1 step, guidance {guidance:g}",
@@ -167,7 +184,7 @@ def touched(configuration: Configuration, block: Block, places: Sequence[int]) -
     found: set[int] = set()
     if "gate" in configuration.parts:
         found |= block.skipped
-    if {"cache", *CACHES} & set(configuration.parts):
+    if {"cache", "partial", "partial and cache/3", *CACHES} & set(configuration.parts):
         found |= block.cached
     if {"adaptive", "LinearAG"} & set(configuration.parts):
         found |= block.dropped_rows

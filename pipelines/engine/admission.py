@@ -11,6 +11,7 @@ from pipelines.engine.state import StreamState
 from pipelines.techniques import consistency, gate, motion, strength_map, variety
 from pipelines.techniques.gate import Thumb
 from pipelines.techniques.noise import SessionNoise, motion_strength
+from pipelines.techniques.partial import Plan
 from pipelines.techniques.schedule import noised
 from pipelines.techniques.stream_batch import InFlight
 from pipelines.values.settings import OmegaMapSettings, Settings, StrengthMapSettings
@@ -26,10 +27,11 @@ def admit(
     hint: Tensor | None = None,
     kinds: Tensor | None = None,
     beside: Tensor | None = None,
+    plan: Plan | None = None,
 ) -> None:
     """Noise the frame's clean latent [C, h, w] to its first level and put it in the stream batch; without one it starts from
-    noise alone. hint, kinds: the maps that ControlNets follow, as of InFlight. beside: what the UNet
-    takes beside its latent. Raises ValueError if ids do not rise."""
+    noise alone. hint, kinds: the maps that ControlNets follow, as of InFlight. beside: what the UNet takes beside its latent.
+    plan: how it is computed, where partial frames are on; the latent is of its window. Raises ValueError if ids do not rise."""
     if state.noise.seed != settings.seed:
         state.noise = SessionNoise(settings.seed, state.noise.shape, state.noise.to_device)
     elif settings.noise.mode == "walk":
@@ -52,14 +54,19 @@ def admit(
         thumb=state.previous_thumb,
         small=small,
         inputs_version=state.inputs_version,
+        plan=plan,
         hint=hint,
         kinds=kinds,
         beside=beside,
         picture=picture_prompt.tokens(state.seen, state.seen_b, settings.picture.blend),
         omega_map=_map(state, settings.omega_map, previous),
     )
+    item.x = item.cut(item.x)
+    if item.omega_map is not None:
+        item.omega_map = item.cut(item.omega_map)
     if start is not None:
-        item.map = _map(state, settings.strength_map, previous)
+        painted = _map(state, settings.strength_map, previous)
+        item.map = None if painted is None else item.cut(painted)
         item.x = noised(start, item.x, *levels.noise_coefficients(item))
     elif settings.noise.variety > 0.0:
         item.x = noised(state.noise.smooth, item.x, *levels.noise_coefficients(item))

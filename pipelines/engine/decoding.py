@@ -13,6 +13,7 @@ from torch import Tensor
 from pipelines.engine.device import Transfer
 from pipelines.engine.feedback import Feedback
 from pipelines.engine.levels import stack
+from pipelines.engine.partial_memory import PartialPicture, composed
 from pipelines.graphs.graphs import GraphKey, Graphs
 from pipelines.techniques import paint_strength
 from pipelines.techniques.styles import Style
@@ -21,16 +22,21 @@ from pipelines.values.types import HostPicture, Picture, Pixels
 Safety = Callable[[Sequence[Pixels]], Sequence[bool]]
 """For pictures, uint8 [height, width, 3] each: whether each is to be hidden."""
 
+PARTS = ("decode", "decode-window", "paint", "paint-keeping", "paint-window")
+"""The graphs that make pictures."""
+
 
 @dataclass(frozen=True, slots=True)
 class FinishedLatent:
     """A latent [C, h, w] that is done, and the style to paint it in; style None or amount 0 leaves it unpainted. strength: at
-    which it was made. feedback: takes the picture, and gives it as it is answered."""
+    which it was made. feedback: takes the picture, and gives it as it is answered. partial: where partial frames are on; it takes
+    the picture as it is made."""
 
     latent: Tensor
     style: Style | None = None
     strength: float = paint_strength.FULL
     feedback: Feedback | None = None
+    partial: PartialPicture | None = None
 
     @property
     def painted(self) -> bool:
@@ -47,11 +53,12 @@ class PictureDecoder:
         """The pictures in order; still on their way on a GPU. Until the painter's graph is ready they come without paint."""
         if not finished:
             return []
-        order = sorted(range(len(finished)), key=lambda index: self.paints(finished[index]))
-        plain = [finished[index] for index in order if not self.paints(finished[index])]
-        painted = [finished[index] for index in order[len(plain) :]]
+        parts = [self.part(one) for one in finished]
+        order = sorted(range(len(finished)), key=lambda index: PARTS.index(parts[index]))
         with self._transfer.lane("decode", *(one.latent for one in finished)):
-            made = [run(group) for run, group in ((self._decoded, plain), (self._painted, painted)) if group]
+            made = [
+                self._made(part, [finished[index] for index in order if parts[index] == part]) for part in PARTS if part in parts
+            ]
             answered = _fed_back(made[0] if len(made) == 1 else torch.cat(made), [finished[index].feedback for index in order])
             pictures = self._transfer.download(answered)
         if self._safety is not None:
@@ -63,24 +70,59 @@ class PictureDecoder:
         """Whether a picture is going to be painted."""
         return finished.painted and self._graphs.ready(GraphKey("paint", 1))
 
-    def _decoded(self, finished: Sequence[FinishedLatent]) -> Tensor:
-        """uint8 [B, H, W, 3]"""
-        return self._graphs.run("decode", (stack([one.latent for one in finished]),))[0]
+    def part(self, finished: FinishedLatent) -> str:
+        """The graph that makes a picture, one of PARTS."""
+        plan = None if finished.partial is None else finished.partial.plan
+        if plan is not None and plan.window is not None and plan.kept is not None:
+            return "decode-window" if plan.kept.style is None else "paint-window"
+        if not self.paints(finished):
+            return "decode"
+        return "paint-keeping" if plan is not None and plan.keeps else "paint"
 
-    def _painted(self, finished: Sequence[FinishedLatent]) -> Tensor:
-        """uint8 [B, H, W, 3]"""
+    def _made(self, part: str, finished: Sequence[FinishedLatent]) -> Tensor:
+        """The pictures of one graph, uint8 [B, H, W, 3]."""
+        if part.startswith("decode"):
+            pixels, *styles = self._graphs.run(part, (stack([one.latent for one in finished]),))
+        else:
+            pixels, *styles = self._painted(part, finished)
+        if part.endswith("window"):
+            pixels = stack([_whole(one, tile) for one, tile in zip(finished, pixels, strict=True)])
+        for place, one in enumerate(finished):
+            if one.partial is not None:
+                one.partial.pixels = pixels[place]
+                one.partial.style = styles[0][place] if styles else None
+        return pixels
+
+    def _painted(self, part: str, finished: Sequence[FinishedLatent]) -> tuple[Tensor, ...]:
+        """The outputs of a graph with the painter."""
         styles = [(one.style, one.strength) for one in finished if one.style is not None]
         amount = torch.tensor([style.amount * paint_strength.amount(strength) for style, strength in styles])
         softness = torch.tensor([paint_strength.softness(strength) for _, strength in styles])
-        numbers = stack([paint_strength.freed(style.numbers, self._mean_style, strength) for style, strength in styles])
+        numbers = stack([self._numbers(one) for one in finished])
         latents = stack([one.latent for one in finished])
         to_device = self._transfer.to_device
-        return self._graphs.run("paint", (latents, numbers, to_device(amount), to_device(softness)))[0]
+        return self._graphs.run(part, (latents, numbers, to_device(amount), to_device(softness)))
+
+    def _numbers(self, finished: FinishedLatent) -> Tensor:
+        """The style's numbers [N]; those of a window have statistics of the whole picture folded in."""
+        plan = None if finished.partial is None else finished.partial.plan
+        if plan is not None and plan.window is not None and plan.kept is not None:
+            assert plan.kept.style is not None
+            return plan.kept.style
+        assert finished.style is not None
+        return paint_strength.freed(finished.style.numbers, self._mean_style, finished.strength)
 
     @cached_property
     def _mean_style(self) -> Tensor:
         """[N], of the painter's own styles."""
         return self._transfer.to_device(self._graphs.parts.plain_styles.mean(0))
+
+
+def _whole(finished: FinishedLatent, tile: Tensor) -> Tensor:
+    """The kept picture with a window in its place."""
+    plan = None if finished.partial is None else finished.partial.plan
+    assert plan is not None and plan.window is not None and plan.kept is not None and plan.kept.picture is not None
+    return composed(plan.kept.picture, tile, plan.window)
 
 
 def _fed_back(made: Tensor, feedbacks: Sequence[Feedback | None]) -> Tensor:

@@ -122,7 +122,10 @@ class StreamPipeline:
     def understood(self, settings: Settings, names: StyleNames = StyleNames()) -> Understanding:  # noqa: B008 - immutable
         """How the prompts of these settings are read, and where they are cut. names: styles that they may name. Any thread; takes
         milliseconds."""
-        return understand(self.graphs.parts, self._texts.length, settings, names)
+        whole = None
+        if settings.partial.enabled:
+            whole = self._choice.whole_frames(settings, self._choice.paints(settings, False, names))
+        return understand(self.graphs.parts, self._texts.length, settings, names, whole)
 
     def _chunks(self, settings: Settings) -> int:
         """How many chunks the longest prompt takes that these settings use."""
@@ -188,7 +191,8 @@ class StreamPipeline:
         if turn is not None:
             return forecast.of_turn(turn, planner, paints)
         controlled = frame is not None and self._choice.controls(frame, settings)
-        return forecast.of_frame(state, frame, settings, planner, controlled, paints, self.schedule)
+        plan = None if state is None else self._step.partial.plan(state, frame, settings)
+        return forecast.of_frame(state, frame, settings, planner, controlled, paints, self.schedule, plan)
 
     def step(self, entries: Sequence[Entry]) -> list[Output]:
         """One answer per entry, in order; frames of different sessions, prompts and noise levels share each UNet call.

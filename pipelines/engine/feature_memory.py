@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from pipelines.engine.levels import Levels
-from pipelines.engine.rows import Row
+from pipelines.engine.rows import KEEPING, WINDOW, Row
 from pipelines.engine.state import FeatureEntry, StreamState
 from pipelines.techniques import feature_cache
 from pipelines.techniques.feature_cache import CacheState
@@ -16,7 +16,10 @@ def remember(state: StreamState, row: Row, features: tuple[Tensor, ...], levels:
     """Keep what a row's pass made, before its frame moves on. features: those that the pass gave, without the batch dimension."""
     frame, thumb = row.frame, row.frame.thumb
     frame.reused = frame.reused or bool(row.features)
-    if row.features and row.kept is None:  # a short pass with features of an earlier frame ages its entry
+    if row.kind in (KEEPING, WINDOW):  # the cached features are of an older frame
+        state.cache.pop(row.slot, None)
+        frame.statistics = {**frame.statistics, row.slot: features[0]} if row.kind == KEEPING else {}
+    elif row.features and row.kept is None:  # a short pass with features of an earlier frame ages its entry
         entry = state.cache[row.slot]
         relayed = features if row.kind[0] == "relay" else entry.relayed
         state.cache[row.slot] = FeatureEntry(feature_cache.aged(entry.state), entry.features, relayed)

@@ -14,8 +14,9 @@ import torch
 from pipelines.engine.rows import Row, RowPlanner, moving
 from pipelines.engine.state import StreamState
 from pipelines.engine.turn import Turn
-from pipelines.engine.work import DECODE, ENCODE, PAINT, Work, call
+from pipelines.engine.work import DECODE, ENCODE, ENCODE_WINDOW, PAINT, Call, Work, call, of_pictures
 from pipelines.techniques.feature_cache import AS_BEFORE
+from pipelines.techniques.partial import Plan
 from pipelines.techniques.schedule import Schedule
 from pipelines.techniques.stream_batch import InFlight, KeptFeatures
 from pipelines.values.settings import Settings
@@ -32,17 +33,19 @@ def of_frame(
     controlled: bool,
     painted: bool,
     schedule: Schedule,
+    plan: Plan | None = None,
 ) -> Work:
     """The rows of a turn with this frame; frame None only moves what is in flight. state None: a session that has not begun.
 
     planner: with assumed keys. controlled: a ControlNet takes part. painted: finished pictures go through the painter.
+    plan: of the frame, where partial frames are on.
     """
     work = Work()
     frames = [] if state is None else [replace(one) for one in state.ring.frames]
     if frame is not None:
         if frame.pixels is not None:
-            work[ENCODE] = 1
-        frames.append(_outline(frame, settings, controlled, schedule))
+            work[ENCODE if plan is None or plan.window is None else ENCODE_WINDOW] = 1
+        frames.append(replace(_outline(frame, settings, controlled, schedule), plan=plan))
     return _run_through(work, frames, settings, planner, 0, 0, painted)
 
 
@@ -69,9 +72,19 @@ def _run_through(
             work[call(row, settings.control.scale, position)] += 1
         _move(rows, chosen)
         calls, position = calls + 1, position + 1
-    if any(frame.finished for frame in frames):
-        work[PAINT if painted else DECODE] = 1
+    done = [frame for frame in frames if frame.finished]
+    if done:
+        work[_picture(done[-1].plan, painted)] = 1
     return work
+
+
+def _picture(plan: Plan | None, painted: bool) -> Call:
+    """The call that makes the picture of a finished frame."""
+    if plan is not None and plan.window is not None and plan.kept is not None:
+        return of_pictures("decode-window" if plan.kept.style is None else "paint-window")
+    if painted:
+        return of_pictures("paint-keeping") if plan is not None and plan.keeps else PAINT
+    return DECODE
 
 
 def _move(rows: list[Row], frames: list[InFlight]) -> None:

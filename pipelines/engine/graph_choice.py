@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from pipelines.graphs.graphs import GraphKey, Graphs, with_control
-from pipelines.techniques import feature_cache, guidance
+from pipelines.networks import window
+from pipelines.techniques import feature_cache, guidance, partial
 from pipelines.values.settings import Settings
 from pipelines.values.style_names import StyleNames
 from pipelines.values.types import Frame
+
+UNET = ("keeping", "window")
+"""Of the parts of partial frames, those that are passes of the UNet."""
 
 
 class GraphChoice:
@@ -34,7 +38,8 @@ class GraphChoice:
         grouped = [(kind, size) for kind in caching for size in layout.buckets if size <= rows]
         lengths = {1, self._chunks(settings)}  # one chunk, too: it counts alone until the graphs for all are ready
         passes = [GraphKey(part, size, branch, n) for (part, branch), size in (*plain, *grouped) for n in sorted(lengths)]
-        return (*self._around(settings, sessions, pictured, names), *self._controlled(passes, settings))
+        partials = self._partial(settings, sessions, rows, self.paints(settings, pictured, names))
+        return (*self._around(settings, sessions, pictured, names), *self._controlled(passes, settings), *partials)
 
     def cache_ready(self, settings: Settings, chunks: int = 1) -> bool:
         """Whether the passes of the feature cache can run with a text of so many chunks, for one row and so for any number."""
@@ -58,6 +63,43 @@ class GraphChoice:
         prompts = (settings.prompt, settings.prompt_b)
         by_name = len(names) > 0 and any(parts.read_names(words, names)[1] for words in prompts)
         return by_picture or by_name or any(parts.read_prompt(words)[1] for words in prompts)
+
+    def whole_frames(self, settings: Settings, painted: bool = False) -> str | None:
+        """Why every frame is computed as a whole although partial frames are on, for people; None where windows can be. painted:
+        the settings ask for paint."""
+        parts, spec = self._graphs.parts, self._graphs.spec
+        gap = window.gap(parts.unet_config, parts.vae_config)
+        for holds, why in (
+            (gap is not None, gap or ""),
+            (parts.beside is not None, "its UNet takes the whole picture beside the latent"),
+            (spec.dtype == "int8", "the graphs of windows are not calibrated for int8"),
+            (partial.place(partial.NOTHING, spec.height, spec.width) is None, "the picture is too small for a window"),
+            (parts.has_control and settings.control.scale > 0.0, "a ControlNet looks at the whole picture"),
+            (painted and not parts.paints_windows, "the painter keeps no statistics"),
+        ):
+            if holds:
+                return why
+        return partial.obstacle(settings)
+
+    def partial_parts(self, painted: bool) -> tuple[str, ...]:
+        """The graphs of partial frames beside the plain ones; those of the UNet first."""
+        return "keeping", "window", "encode-window", *(("paint-keeping", "paint-window") if painted else ("decode-window",))
+
+    def partial_ready(self, painted: bool, chunks: int = 1) -> bool:
+        """Whether these graphs can run, for one row and so for any number."""
+        parts = self.partial_parts(painted)
+        return all(self._graphs.ready(GraphKey(part, 1, None, chunks if part in UNET else 1)) for part in parts)
+
+    def _partial(self, settings: Settings, sessions: int, rows: int, painted: bool) -> list[GraphKey]:
+        """The graphs of partial frames."""
+        if not settings.partial.enabled or self.whole_frames(settings, painted) is not None:
+            return []
+        layout, lengths = self._graphs.backend.layout, sorted({1, self._chunks(settings)})
+        found = []
+        for part in self.partial_parts(painted):
+            chunks = lengths if part in UNET else [1]
+            found += [GraphKey(part, size, None, n) for size in layout.wanted(rows if part in UNET else sessions) for n in chunks]
+        return found
 
     def _caches(self, settings: Settings) -> bool:
         """Whether the feature cache is on, and can gain something with this model."""

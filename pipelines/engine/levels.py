@@ -62,9 +62,10 @@ class Step:
     previous: Tensor | None = None
 
     @property
-    def group(self) -> tuple[Negative, bool, bool]:
+    def group(self) -> tuple[Negative, bool, bool, tuple[int, ...]]:
         """Equal for frames that share a pass."""
-        return self.negative, self.fused, self.outputs.frame.map is not None
+        frame = self.outputs.frame
+        return self.negative, self.fused, frame.map is not None, tuple(frame.x.shape)
 
 
 class Levels:
@@ -99,7 +100,7 @@ class Levels:
 
     def advance(self, moved: Sequence[FrameOutputs]) -> None:
         """Move every frame one level on. Frames of one group share a pass, whatever session they belong to."""
-        groups: dict[tuple[Negative, bool, bool], list[Step]] = {}
+        groups: dict[tuple[Negative, bool, bool, tuple[int, ...]], list[Step]] = {}
         for outputs in moved:
             step = self._step(outputs)
             groups.setdefault(step.group, []).append(step)
@@ -124,7 +125,7 @@ class Levels:
             return Step(outputs, Level(*at, scale), negative, x0_negative, fused)
         weights = self._weights(frame)
         level = Level(*at, scale, *map(float, (weights.x0, weights.noise, weights.x, weights.previous)))
-        noise = outputs.state.noise.level(frame.level + 1) if level.next_noise else None
+        noise = frame.cut(outputs.state.noise.level(frame.level + 1)) if level.next_noise else None
         return Step(outputs, level, negative, x0_negative, fused, noise, frame.x0 if level.next_previous else None)
 
     def _weights(self, frame: InFlight) -> Weights:
@@ -172,7 +173,7 @@ class Levels:
             frame.x = self._next(state, frame, x0) if x is None else x
             frame.anchor = x0
         else:
-            state.previous_x0, state.previous_small = x0, frame.small
+            state.previous_x0, state.previous_small = _pasted(state.previous_x0, frame, x0), frame.small
         frame.x0 = x0
         frame.level += 1
 
@@ -184,7 +185,7 @@ class Levels:
 
     def _next(self, state: StreamState, frame: InFlight, x0: Tensor) -> Tensor:
         """The frame's latent at its next level."""
-        noise = state.noise.level(frame.level + 1) if frame.solver == "lcm" else None
+        noise = frame.cut(state.noise.level(frame.level + 1)) if frame.solver == "lcm" else None
         return self._weights(frame).step(frame.x, x0, frame.x0, noise)
 
     def _negative(self, outputs: FrameOutputs, a: Tensor, s: Tensor) -> tuple[Negative, Tensor | None]:
@@ -271,6 +272,15 @@ class Levels:
 
 def _estimate(known: NegativeMemory | None) -> LinearEstimate | None:
     return known if isinstance(known, LinearEstimate) else None
+
+
+def _pasted(before: Tensor | None, frame: InFlight, x0: Tensor) -> Tensor:
+    """The finished latent of the whole picture, where a frame may have computed a window of it."""
+    if frame.window is None or before is None:
+        return x0
+    whole = before.clone()
+    frame.cut(whole).copy_(x0)
+    return whole
 
 
 def _shared(terms: Sequence[Tensor | None], frames: Sequence[InFlight]) -> Tensor | None:

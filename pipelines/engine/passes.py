@@ -16,6 +16,7 @@ from pipelines.graphs.graphs import CONTROLLED, GraphKey, Graphs, with_control
 from pipelines.networks import picture_prompt
 from pipelines.techniques.conditioning import Condition
 from pipelines.techniques.feature_cache import SHORT
+from pipelines.techniques.partial import ALIGN
 from pipelines.techniques.schedule import Schedule
 
 
@@ -102,7 +103,9 @@ class Passes:
         modulation = stack([one.condition.modulation(one.row.frame.timestep, self._modulation) for one in inputs])  # [B, M]
         embedding = stack([self._tokens(one, chunks) for one in inputs])  # [B, L, D]
         features = (stack(values) for values in zip(*(one.row.features for one in inputs), strict=True))
-        return (modulation, embedding, *features) if part == "decoder" else (x, modulation, embedding, *features)
+        if part == "decoder":
+            return modulation, embedding, *features
+        return (x, modulation, embedding, *features, *((_origins(inputs),) if part == "window" else ()))
 
     def _modulation(self, timestep: int, condition: Condition) -> Tensor:
         """The scales and shifts of the UNet's resnets under a condition at a timestep: [M]."""
@@ -132,3 +135,9 @@ class Passes:
         added = (stack(values) for values in zip(*(one.condition.added[:2] for one in inputs), strict=True))
         pooled = tuple(added) if parts.pooled_size is not None else ()
         return self._graphs.run("control", (x, t, text, hint, scale, *kinds, *pooled), taken, chunks)
+
+
+def _origins(inputs: Sequence[RowInput]) -> Tensor:
+    """Where each row's window begins, [B, 2], as WindowPass takes it."""
+    windows = (one.row.frame.window for one in inputs)
+    return torch.tensor([[one.top // ALIGN, one.left // ALIGN] for one in windows if one is not None])

@@ -21,11 +21,16 @@ from pipelines.values.settings import (
     CacheSettings,
     ConsistencySettings,
     GateSettings,
+    PartialSettings,
     ProbeSettings,
     RefineSettings,
     Settings,
     StreamBatchSettings,
 )
+
+KEEPING: Kind = ("keeping", None)
+WINDOW: Kind = ("window", None)
+"""The passes of partial frames: a whole one that keeps its statistics, and one on a window, which takes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,7 @@ class PictureKeys:
             stream_batch=StreamBatchSettings(),
             gate=GateSettings(),
             cache=CacheSettings(),
+            partial=PartialSettings(),
             probe=ProbeSettings(),
             refine=RefineSettings(),
             consistency=ConsistencySettings(),
@@ -145,9 +151,20 @@ class RowPlanner:
         """The rows that move these frames one level: one for each frame, then the negative rows that guidance needs."""
         rows = [Row(frame) for frame in frames]
         rows += [Row(frame, negative=True) for frame in frames if self._needs_negative_row(frame)]
+        return [self._partial(row) if _is_partial(row.frame) else self._reusing(row) for row in rows]
+
+    def _reusing(self, row: Row) -> Row:
+        """The row by the feature cache."""
         if not self._reuses:
-            return rows
-        return [self._across_frames(row) if self.reuses_frames else self._across_steps(row) for row in rows]
+            return row
+        return self._across_frames(row) if self.reuses_frames else self._across_steps(row)
+
+    def _partial(self, row: Row) -> Row:
+        """The row on a window, with the statistics of a whole frame, or whole and keeping them."""
+        plan = row.frame.plan
+        if plan is None or plan.window is None or plan.kept is None:
+            return replace(row, kind=KEEPING)
+        return replace(row, kind=WINDOW, features=(plan.kept.statistics[row.slot],))
 
     def _needs_negative_row(self, frame: InFlight) -> bool:
         settings, levels = self._settings, guidance.guided(self._settings, frame.shares)
@@ -182,3 +199,7 @@ class RowPlanner:
             return replace(row, kind=short, features=kept.features, kept=kept)
         last = frame.level + 1 == len(frame.timesteps)
         return row if last else replace(row, key=key, kind=whole)
+
+
+def _is_partial(frame: InFlight) -> bool:
+    return frame.plan is not None and (frame.plan.window is not None or frame.plan.keeps)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipelines.checkpoints.loader.unet_config import SPATIAL_FACTOR
+from pipelines.engine.partial_memory import PartialMemory
 from pipelines.engine.picture_prompt import PicturePrompt
 from pipelines.techniques import strength_map
 from pipelines.techniques.conditioning import Travel
@@ -58,9 +59,10 @@ class StreamState:
     inpaints: whether the model draws painted pixels anew. previous_x0: the last finished latent, for the warm start;
     previous_small: its input at a quarter of the size. answered: the last picture, where it enters the next. follower: the motion
     of the input. mask: the painted strength map [1, h, w]; repainted: its pixels, uint8 [H, W], for a model that inpaints.
-    inputs_version: number of changes of mask, picture prompts and names. seen, seen_b: the picture prompts. names: styles that
-    prompts may name. residuals: of the negative rows, by level. turn: the `Turn` that goes on in a later step. shown: the frame
-    of the last picture, where a refinement may go on with it.
+    inputs_version: number of changes of mask, picture prompts and names; pictures_version: of picture prompts, styles among
+    them. seen, seen_b: the picture prompts. names: styles that prompts may name. residuals: of the negative rows, by level.
+    partial: for partial frames. turn: the `Turn` that goes on in a later step. shown: the frame of the last picture, where a
+    refinement may go on with it.
     """
 
     noise: SessionNoise
@@ -74,6 +76,7 @@ class StreamState:
     mask: Tensor | None = None
     repainted: Tensor | None = None
     inputs_version: int = 0
+    pictures_version: int = 0
     seen: PicturePrompt = field(default_factory=PicturePrompt)
     seen_b: PicturePrompt = field(default_factory=PicturePrompt)
     names: StyleNames = field(default_factory=StyleNames)
@@ -81,6 +84,7 @@ class StreamState:
     residuals: dict[int, NegativeMemory] = field(default_factory=dict)
     probe: Probe = field(default_factory=Probe)
     travel: Travel = field(default_factory=Travel)
+    partial: PartialMemory = field(default_factory=PartialMemory)
     turn: Any = None
     shown: InFlight | None = None
 
@@ -124,6 +128,7 @@ class StreamState:
         """
         if not isinstance(picture, PictureStyle):  # a style acts after the UNet
             self.inputs_version += 1  # ends what was remembered under the old picture
+        self.pictures_version += 1
         (self.seen_b if second else self.seen).set(picture)
 
     def set_names(self, names: StyleNames) -> None:

@@ -19,10 +19,12 @@ from pipelines.engine.device import Transfer
 from pipelines.engine.feature_memory import remember
 from pipelines.engine.graph_choice import GraphChoice
 from pipelines.engine.levels import FrameOutputs, Levels
+from pipelines.engine.partial_frames import PartialFrames, cut
+from pipelines.engine.partial_memory import PartialPicture
 from pipelines.engine.passes import Passes, RowInput
 from pipelines.engine.rows import Row, RowPlanner
 from pipelines.engine.turn import Entry, Turn
-from pipelines.engine.work import DECODE, ENCODE, PAINT, Work, WorkLog, call
+from pipelines.engine.work import ENCODE, ENCODE_WINDOW, Work, WorkLog, call, of_pictures
 from pipelines.graphs.graphs import Graphs
 from pipelines.techniques import hints, probe
 from pipelines.values.settings import Settings
@@ -49,6 +51,7 @@ class StepRunner:
         self._graphs, self._transfer, self._choice, self._conditioner = graphs, transfer, choice, conditioner
         self._passes, self._levels, self._decode = passes, levels, decode
         self._beside = Beside(graphs, transfer.to_device)
+        self.partial = PartialFrames(choice, (graphs.spec.height, graphs.spec.width))
         self.work = Work()
         self.measured: list[tuple[Work, float]] | None = None
         self._log = WorkLog()
@@ -59,6 +62,7 @@ class StepRunner:
         fresh = [turn for turn in turns if turn.conditioning is None]
         for turn in fresh:
             self._probe(turn.entry)
+            turn.plan = self.partial.plan(turn.entry.state, turn.entry.frame, turn.entry.settings)
         self.work = Work()
         self._transfer.begin()
         latents = self._encode(fresh)
@@ -69,7 +73,7 @@ class StepRunner:
             over = [turn for turn in turns if turn.complete()]
             for turn in over:
                 turn.depart()
-        pictures = self._pictures(over)
+        pictures, partials = self._pictures(over)
         timings = self._transfer.end()
         self.measured = self._log.add(self.work, timings, self._transfer.lag)
         for turn in turns:
@@ -77,6 +81,8 @@ class StepRunner:
             turn.entry.state.probe.earn(timings.model, turn.entry.settings.probe)
         for turn in over:
             turn.end()
+            if turn.departure.frame is not None:
+                self.partial.keep(turn.entry.state, turn.departure.frame, partials.get(id(turn)))
         return [_output(turn, pictures.get(id(turn))) if turn in over else None for turn in turns]
 
     def _probe(self, entry: Entry) -> None:
@@ -95,14 +101,21 @@ class StepRunner:
         with_pixels = [turn for turn in turns if turn.entry.frame is not None and turn.entry.frame.pixels is not None]
         if not with_pixels:
             return {}
+        found: dict[int, tuple[Tensor, Tensor | None]] = {}
+        windows = [turn.plan is not None and turn.plan.window is not None for turn in with_pixels]
         with self._transfer.lane("encode"):
-            pixels = self._transfer.upload([self._checked(turn.entry.frame) for turn in with_pixels])
-            encoded = self._graphs.run("encode", (pixels,))[0]
-            beside = self._beside(pixels, encoded, [turn.entry.state.repainted for turn in with_pixels])
-        self.work[ENCODE] += len(with_pixels)
+            for part, stage, in_window in (("encode", ENCODE, False), ("encode-window", ENCODE_WINDOW, True)):
+                group = [turn for turn, window in zip(with_pixels, windows, strict=True) if window == in_window]
+                if not group:
+                    continue
+                pixels = self._transfer.upload([cut(self._checked(turn.entry.frame), turn.plan) for turn in group])
+                encoded = self._graphs.run(part, (pixels,))[0]
+                beside = self._beside(pixels, encoded, [turn.entry.state.repainted for turn in group])
+                self.work[stage] += len(group)
+                found |= {id(turn): (one, other) for turn, one, other in zip(group, encoded, beside, strict=True)}
         for turn in with_pixels:
             turn.left -= 1
-        return {id(turn): (latent, other) for turn, latent, other in zip(with_pixels, encoded, beside, strict=True)}
+        return found
 
     def _checked(self, frame: Frame | None) -> Pixels:
         shape = (self._graphs.spec.height, self._graphs.spec.width, 3)
@@ -116,7 +129,7 @@ class StepRunner:
         if frame is not None:
             self._conditioner.pictures.read_both(state.seen, state.seen_b)
             beside = self._beside.nothing if latent is None else beside
-            admit(state, frame, latent, settings, self._levels, *self._hints(frame, settings), beside)
+            admit(state, frame, latent, settings, self._levels, *self._hints(frame, settings), beside, turn.plan)
         turn.conditioning = self._conditioner(state, frame, settings)
 
     def _hints(self, frame: Frame, settings: Settings) -> tuple[Tensor | None, Tensor | None]:
@@ -155,18 +168,21 @@ class StepRunner:
             state.cache.clear()
         return planner.rows(turn.moving)
 
-    def _pictures(self, turns: Sequence[Turn]) -> dict[int, Picture]:
-        """The pictures that leave the stream batch, by the id() of their turn."""
+    def _pictures(self, turns: Sequence[Turn]) -> tuple[dict[int, Picture], dict[int, PartialPicture]]:
+        """The pictures that leave the stream batch, by the id() of their turn; those of frames with a plan in tensors, too."""
         leaving: dict[int, FinishedLatent] = {}
         for turn in turns:
             frame = turn.departure.frame
             if frame is not None and frame.x0 is not None:
                 turn.feedback = feedback.of(turn.entry.state, frame, turn.entry.settings)
-                leaving[id(turn)] = FinishedLatent(frame.x0, turn.conditioned.style, frame.strength, turn.feedback)
+                partial = None if frame.plan is None else PartialPicture(frame.plan)
+                style = turn.conditioned.style
+                leaving[id(turn)] = FinishedLatent(frame.x0, style, frame.strength, turn.feedback, partial)
         pictures = self._decode(list(leaving.values()))
         for finished in leaving.values():
-            self.work[PAINT if self._decode.paints(finished) else DECODE] += 1
-        return dict(zip(leaving, pictures, strict=True))
+            self.work[of_pictures(self._decode.part(finished))] += 1
+        partials = {key: finished.partial for key, finished in leaving.items() if finished.partial is not None}
+        return dict(zip(leaving, pictures, strict=True)), partials
 
 
 def _output(turn: Turn, picture: Picture | None) -> Output:

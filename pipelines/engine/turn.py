@@ -17,6 +17,7 @@ from pipelines.engine.feedback import Feedback
 from pipelines.engine.levels import FrameOutputs
 from pipelines.engine.rows import Row, moving
 from pipelines.engine.state import StreamState
+from pipelines.techniques.partial import Plan
 from pipelines.techniques.stream_batch import Departure, InFlight
 from pipelines.values.settings import Settings
 from pipelines.values.types import Frame, Pixels, StageTimings
@@ -38,7 +39,8 @@ class Entry:
 
 @dataclass(slots=True, eq=False)
 class Turn:
-    """saved: the session's frames in flight before this turn. conditioning: None until it has begun. left: rows that may still be
+    """saved: the session's frames in flight before this turn. conditioning: None until it has begun. plan: of
+    its frame, where partial frames are on. left: rows that may still be
     done in this step. calls: UNet calls that have begun. moving: the frames of the present call; rows: of it, not computed yet;
     outputs: of the rows that are, by (id of the frame, whether negative). feedback: of the frame that leaves. last: the
     session's last result and its small input, before this turn."""
@@ -46,6 +48,7 @@ class Turn:
     entry: Entry
     saved: list[InFlight]
     conditioning: Conditioning | None = None
+    plan: Plan | None = None
     left: float = math.inf
     calls: int = 0
     moving: list[InFlight] = field(default_factory=list)

@@ -66,9 +66,11 @@ class Understanding:
         }
 
 
-def understand(parts: ModelParts, length: Callable[[str], Length], settings: Settings, names: StyleNames) -> Understanding:
+def understand(
+    parts: ModelParts, length: Callable[[str], Length], settings: Settings, names: StyleNames, partial: str | None = None
+) -> Understanding:
     """How a model reads the prompts of these settings. length: of a text, as `Texts.length`. names: styles that they may name.
-    Any thread; takes milliseconds."""
+    partial: why partial frames do nothing. Any thread; takes milliseconds."""
     readings: dict[str, Reading] = {}
     cuts, unsupported = {}, {}
     for key in TYPED:
@@ -95,8 +97,11 @@ def understand(parts: ModelParts, length: Callable[[str], Length], settings: Set
                 refused.append(Unsupported(tag.words, NO_LORA))
         unsupported[key] = (*parsed.unsupported, *refused)
         readings[key] = replace(reading, understood=(*found, *reading.understood)) if found else reading
-    idle = feature_cache.idle(settings, parts.schedule.prediction)
-    return Understanding(readings, cuts, unsupported, {} if idle is None else {"cache.reuse": idle})
+    reasons = {
+        "cache.reuse": feature_cache.idle(settings, parts.schedule.prediction),
+        "partial.enabled": None if partial is None else f"every frame is computed as a whole: {partial}",
+    }
+    return Understanding(readings, cuts, unsupported, {key: why for key, why in reasons.items() if why is not None})
 
 
 def _counted(one: Embedding) -> str:

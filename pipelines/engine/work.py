@@ -17,10 +17,20 @@ Call = tuple[Pass, int]
 Work = Counter[Call]
 """Rows by call, in the order in which they are computed."""
 
-ENCODE: Call = ((("encode", None), False), 0)
-DECODE: Call = ((("decode", None), False), 0)
-PAINT: Call = ((("paint", None), False), 0)
+
+def of_pictures(part: str) -> Call:
+    """The call of a graph around the UNet's."""
+    return ((part, None), False), 0
+
+
+ENCODE, ENCODE_WINDOW = of_pictures("encode"), of_pictures("encode-window")
+DECODE, PAINT = of_pictures("decode"), of_pictures("paint")
 """The pictures around the UNet's calls. Painted ones are not among those that are only decoded."""
+
+STAGES = {ENCODE: "encode", ENCODE_WINDOW: "encode", DECODE: "decode", PAINT: "decode"} | {
+    of_pictures(part): "decode" for part in ("decode-window", "paint-keeping", "paint-window")
+}
+"""The stages of these; all other calls are the UNet's."""
 
 RECENT = 8
 """Steps whose work is known; more than a device has under way."""
@@ -33,10 +43,9 @@ def call(row: Row, control_scale: float, position: int) -> Call:
 
 def by_stage(work: Work, timings: StageTimings) -> list[tuple[Work, float]]:
     """The work of each stage of a step, with the seconds that the stage took."""
-    of = {ENCODE: "encode", DECODE: "decode", PAINT: "decode"}
     done: dict[str, Work] = {}
     for one, rows in work.items():
-        done.setdefault(of.get(one, "denoise"), Work())[one] += rows
+        done.setdefault(STAGES.get(one, "denoise"), Work())[one] += rows
     return [(rows, getattr(timings, stage) / 1000) for stage, rows in done.items()]
 
 

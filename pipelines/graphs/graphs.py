@@ -28,6 +28,8 @@ from pipelines.graphs.graph_budget import ReadyGraphs
 from pipelines.networks.controlnet import steering
 from pipelines.networks.modulation import ModulationPass, modulation_size
 from pipelines.networks.pixels import DecodePixels, EncodeMasked, EncodePixels, PaintPixels
+from pipelines.networks.window_paint import PaintKeeping, PaintWindow
+from pipelines.techniques import partial as partial_frames
 from pipelines.techniques.feature_cache import SHORT
 from pipelines.values.settings import MAPS
 from pipelines.values.types import StreamSpec
@@ -39,7 +41,8 @@ class GraphKey:
     what the resnets take; full, or with a branch a full pass that keeps its deep feature, shallow, which takes it, and relay,
     which takes it and keeps that of the next branch out; encoder, a full pass that keeps its skips, and decoder, which takes
     them; controlled-full, -shallow, -relay and -encoder, which take a ControlNet's residuals too; control, the ControlNet, with
-    a branch what a shallow pass needs of it.
+    a branch what a shallow pass needs of it; keeping and paint-keeping, a full pass and paint that give what a window takes of
+    the whole; window, encode-window, decode-window and paint-window, on a part of the picture.
     branch: re-entry point of the feature cache. chunks: how many contexts of the text encoder the text is long.
     """
 
@@ -56,7 +59,7 @@ CONTROLLED = {part: f"controlled-{part}" for part in ("full", *SHORT, "encoder")
 """Passes that take a ControlNet's residuals. The decoder alone takes skips that hold them already."""
 
 
-ADAPTED = frozenset(("modulate", "decoder", *CONTROLLED, *CONTROLLED.values()))
+ADAPTED = frozenset(("modulate", "decoder", "keeping", "window", *CONTROLLED, *CONTROLLED.values()))
 """The passes of the UNet. Only these have branches of LoRAs, whose gains are their last input."""
 
 
@@ -94,6 +97,7 @@ def code_version() -> str:
         "cosine_autoencoder.py",
         "painter.py",
         "trunk.py",
+        "window.py",
     )
     operations = (Path(module.__file__ or "") for module in (groupnorm, group_norm_silu, pixels, upsample))
     for path in (*(here.parent / "networks" / name for name in own), here / "backends" / "openvino.py", *operations):
@@ -197,8 +201,20 @@ class Graphs:
     def _bytes(self, key: GraphKey) -> int:
         """What a graph takes; before there has been one of its kind, with the weights of the largest."""
         weights = self._weights.get((key.part, key.branch), max(self._weights.values(), default=0))
-        parts, pictures = self.parts, key.part in ("encode", "encode-masked", "decode", "paint")
-        return memory.graph_bytes(weights, parts.unet_config, parts.vae_config, self.spec, key.rows, pictures)
+        parts, (height, width) = self.parts, self._size(key)
+        pictures = key.part.startswith(("encode", "decode", "paint")) and key.part not in ("encoder", "decoder")
+        spec = replace(self.spec, height=height, width=width)
+        return memory.graph_bytes(weights, parts.unet_config, parts.vae_config, spec, key.rows, pictures)
+
+    def _size(self, key: GraphKey) -> tuple[int, int]:
+        """Height and width in pixels of what a graph works on."""
+        whole = self.spec.height, self.spec.width
+        return (partial_frames.side(whole[0]), partial_frames.side(whole[1])) if key.part.endswith("window") else whole
+
+    def _latent(self, key: GraphKey) -> tuple[int, int, int]:
+        """The latent's shape of what a graph works on."""
+        height, width = self._size(key)
+        return self.latent_shape[0], height // SPATIAL_FACTOR, width // SPATIAL_FACTOR
 
     def run(self, part: str, inputs: tuple[Tensor, ...], branch: int | None = None, chunks: int = 1) -> tuple[Tensor, ...]:
         """Rows along dimension 0 of every input, laid over ready buckets; outputs in the same order. chunks: as in the key."""
@@ -236,18 +252,27 @@ class Graphs:
 
     def _pass(self, key: GraphKey) -> nn.Module:
         from pipelines.networks.unet import DecoderPass, FullPass, ShallowPass
+        from pipelines.networks.window import KeepingPass, WindowPass
 
         parts, branch = self.parts, key.branch
         inside = parts.inside if key.part.startswith("controlled-") else None
         match key.part.removeprefix("controlled-"):
-            case "encode":
+            case "encode" | "encode-window":
                 return EncodePixels(parts.vae, parts.upcasts_autoencoder)
             case "encode-masked":
                 return EncodeMasked(parts.vae, parts.upcasts_autoencoder)
-            case "decode":
+            case "decode" | "decode-window":
                 return DecodePixels(parts.vae, parts.upcasts_autoencoder)
             case "paint":
                 return PaintPixels(parts.vae, parts.painter, parts.upcasts_autoencoder)
+            case "paint-keeping":
+                return PaintKeeping(parts.vae, parts.painter, parts.upcasts_autoencoder)
+            case "paint-window":
+                return PaintWindow(parts.vae, parts.painter, parts.upcasts_autoencoder)
+            case "keeping":
+                return KeepingPass(parts.unet)
+            case "window":
+                return WindowPass(parts.unet, self.latent_shape[1:], self._latent(key)[1:])
             case "modulate":
                 return ModulationPass(parts.unet)
             case "control":
@@ -271,15 +296,15 @@ class Graphs:
     def _own_example(self, key: GraphKey) -> tuple[Tensor, ...]:
         rows, spec = key.rows, self.spec
         generator = torch.Generator().manual_seed(0)
-        if key.part == "encode":
-            return (torch.zeros(rows, spec.height, spec.width, 3, dtype=torch.uint8),)
+        if key.part in ("encode", "encode-window"):
+            return (torch.zeros(rows, *self._size(key), 3, dtype=torch.uint8),)
         if key.part == "encode-masked":
             sides = rows, spec.height, spec.width
             return torch.zeros(*sides, 3, dtype=torch.uint8), torch.ones(sides, dtype=torch.uint8)
-        latents = torch.randn(rows, *self.latent_shape, generator=generator)
-        if key.part == "decode":
+        latents = torch.randn(rows, *self._latent(key), generator=generator)
+        if key.part in ("decode", "decode-window"):
             return (latents,)
-        if key.part == "paint":
+        if key.part.startswith("paint"):
             return latents, self.parts.style_table[:1].expand(rows, -1).contiguous(), torch.ones(rows), torch.zeros(rows)
         length, width = self.parts.embedding_shape
         length *= key.chunks
@@ -302,12 +327,17 @@ class Graphs:
         taken = (torch.randn(rows, *shape, generator=generator) for shape in self._shapes(key))
         if key.part == "decoder":
             return modulation, embedding, *taken
-        x = torch.randn(rows, int(self.parts.unet_config["in_channels"]), *self.latent_shape[1:], generator=generator)
+        x = torch.randn(rows, int(self.parts.unet_config["in_channels"]), *self._latent(key)[1:], generator=generator)
+        if key.part == "window":
+            from pipelines.networks.window import KeepingPass
+
+            origin = torch.zeros(rows, 2, dtype=torch.int64)
+            return x, modulation, embedding, torch.ones(rows, KeepingPass(self.parts.unet).size), origin
         return x, modulation, embedding, *taken
 
     def _shapes(self, key: GraphKey) -> list[tuple[int, ...]]:
         """Shapes [C, h, w] of what a pass takes of an earlier one, then of a ControlNet."""
-        if key.part in ("full", "encoder"):
+        if key.part in ("full", "encoder", "keeping", "window"):
             return []
         from pipelines.networks.unet import deep_shape, skip_shapes
 

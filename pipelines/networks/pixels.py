@@ -137,11 +137,15 @@ class PaintPixels(DecodePixels):
     def forward(  # type: ignore[override]
         self, latents: Tensor, style: Tensor, amount: Tensor, softness: Tensor
     ) -> tuple[Tensor]:
+        return (self._mixed(latents, style, amount, softness),)
+
+    def _mixed(self, latents: Tensor, style: Tensor, amount: Tensor, softness: Tensor, **options: Any) -> Tensor:
+        """The painted pictures, uint8 [B, 8h, 8w, 3]. options: of the painter's `paint_packed`."""
         packed = self._packed(latents).clamp(-1.0, 1.0)
         seen = softened(packed, softness.to(packed.dtype))
-        painted = self.painter.paint_packed(seen, style.to(packed.dtype))
+        painted = self.painter.paint_packed(seen, style.to(packed.dtype), **options)
         mixed = torch.lerp(packed, painted, amount.to(packed.dtype).reshape(-1, 1, 1, 1))
-        return (self._pixels(F.pixel_shuffle(mixed, 2)),)
+        return self._pixels(F.pixel_shuffle(mixed, 2))
 
     def _packed(self, latents: Tensor) -> Tensor:
         """The decoder's picture from -1 to 1, packed: [B, 12, 4h, 4w]."""

@@ -139,9 +139,9 @@ class TrunkPainter(StyleTable, ModelMixin, ConfigMixin):
         packed = F.pixel_unshuffle(picture, 2)
         return F.pixel_shuffle(self._painted(packed, style, found, kept, folded), 2), found
 
-    def paint_packed(self, packed: Tensor, style: Tensor) -> Tensor:
+    def paint_packed(self, packed: Tensor, style: Tensor, kept: bool = False, folded: Tensor | None = None) -> Tensor:
         """As `forward` paints, [B, 12, H/2, W/2] of pictures as `pixel_unshuffle` by 2 packs them; nothing has the full size."""
-        return self._painted(packed, style, [])
+        return self._painted(packed, style, [], kept, folded)
 
     def _painted(
         self, packed: Tensor, style: Tensor, found: list[Tensor], kept: bool = False, folded: Tensor | None = None

@@ -13,7 +13,8 @@ from pipelines.values.types import Picture
 
 
 def reference(settings: Settings) -> Settings:
-    """The same picture without accelerations: sequential, full guidance at the same scale where there is any, no gate, no cache.
+    """The same picture without accelerations: sequential, full guidance at the same scale where there is any, no gate, no cache,
+    no partial frames.
 
     The version stays: it is these settings' reference, not a change of theirs.
     """
@@ -23,6 +24,7 @@ def reference(settings: Settings) -> Settings:
         stream_batch=replace(settings.stream_batch, enabled=False),
         gate=replace(settings.gate, enabled=False),
         cache=replace(settings.cache, enabled=False),
+        partial=replace(settings.partial, enabled=False),
         probe=replace(settings.probe, enabled=False),
     )
 

@@ -16,8 +16,12 @@ from torch import Tensor
 
 from pipelines.techniques.feature_cache import CacheKey
 from pipelines.techniques.gate import Thumb
+from pipelines.techniques.partial import Plan, Window
 from pipelines.values.settings import Solver
 from pipelines.values.types import Pixels
+
+LATENT = 8
+"""Pixels of the picture along a pixel of a latent."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,8 +67,19 @@ class InFlight:
     kinds: Tensor | None = None  # of these maps, [n · number of MAPS], 1 for a map's kind
     picture: tuple[Tensor, Tensor] | None = None  # tokens of the picture prompt and of no picture, [T, D] each
     beside: Tensor | None = None  # what the UNet takes beside its latent, [C', h, w]
+    plan: Plan | None = None  # where partial frames are on: how it is computed
+    statistics: Mapping[tuple[int, bool], Tensor] = field(default_factory=dict)  # by (level, negative); replaced, never changed
     reused: bool = False  # one of its levels used features of another pass
     kept: Mapping[bool, KeptFeatures] = field(default_factory=dict)  # by whether of the negative row; replaced, never changed
+
+    @property
+    def window(self) -> Window | None:
+        """The part of the picture that its latent is of; None for all of it."""
+        return None if self.plan is None else self.plan.window
+
+    def cut(self, whole: Tensor) -> Tensor:
+        """Its part of something [..., h, w] of the whole latent's size."""
+        return whole if self.window is None else whole[..., *self.window.parts(LATENT)]
 
     @property
     def taken(self) -> Tensor:

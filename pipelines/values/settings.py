@@ -108,6 +108,15 @@ class CacheSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class PartialSettings:
+    enabled: bool = flag(False, "Compute only a window around what changed of the input, and keep the rest of the picture.")
+    threshold: float = number(
+        0.03, 0.005, 0.5, "Change of a spot of 4 x 4 pixels (0..1 of full scale) that counts; below it is noise of the camera."
+    )
+    refresh: int = integer(30, 2, 600, "A whole frame at least every so many frames.")
+
+
+@dataclass(frozen=True, slots=True)
 class NoiseSettings:
     mode: str = choice(
         "fixed", ("fixed", "walk"), "fixed: one noise for each level of the session; walk: the noise changes slowly."
@@ -243,6 +252,7 @@ class Settings:
     stream_batch: StreamBatchSettings = field(default_factory=StreamBatchSettings)
     gate: GateSettings = field(default_factory=GateSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
+    partial: PartialSettings = field(default_factory=PartialSettings)
     noise: NoiseSettings = field(default_factory=NoiseSettings)
     consistency: ConsistencySettings = field(default_factory=ConsistencySettings)
     cads: CadsSettings = field(default_factory=CadsSettings)

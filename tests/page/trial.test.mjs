@@ -46,6 +46,7 @@ test("what is dropped or warming says nothing, and slow streams end too", () => 
 test("only what can be switched is measured", () => {
   assert.deepEqual(sides("cache", {}), [{ "cache.enabled": true }, { "cache.enabled": false }]);
   assert.deepEqual(sides("consistency", {}), [{ "consistency.enabled": true }, { "consistency.enabled": false }]);
+  assert.deepEqual(sides("partial", {}), [{ "partial.enabled": true }, { "partial.enabled": false }]);
   assert.equal(sides("stream_batch", { steps: 1 }), null);
   assert.ok(sides("stream_batch", { steps: 2 }));
   assert.equal(sides("guidance", { guidance_mode: "none" }), null);

@@ -90,6 +90,9 @@ test("a row of the speed panel says only what the counts show", () => {
   const costs = { ...summary, model: { generated: 40, cached: 30 } };
   assert.equal(phrase("gate", { "gate.enabled": true }, costs, null), "25% skipped, −10.0 ms");
   assert.equal(phrase("cache", { "cache.enabled": true }, costs, null), "50% reused, −5.0 ms");
+  assert.equal(phrase("partial", { "partial.enabled": true }, costs, null), "50% in part, −5.0 ms");
+  assert.equal(phrase("partial", { "partial.enabled": true, "cache.enabled": true }, costs, null), "");
+  assert.equal(phrase("cache", { "partial.enabled": true, "cache.enabled": true }, costs, null), "50% reused or in part, −5.0 ms");
   assert.equal(phrase("stream_batch", { steps: 1, "stream_batch.enabled": true }, summary, null), "idle at 1 step");
   assert.match(phrase("guidance", {}, summary, { guidance_trained: false }), /trained without/);
   assert.equal(phrase("noise", {}, summary, null), "");

@@ -63,7 +63,9 @@ export function watchTrial(studio) {
 /** A row's phrase; empty where there is nothing true to say. */
 export function phrase(name, values, summary, model) {
   if (name === "gate") return values["gate.enabled"] ? saved(summary, "skipped", "skipped", 0) : "";
-  if (name === "cache") return values["cache.enabled"] ? saved(summary, "cached", "reused", summary.model?.cached ?? null) : "";
+  const both = values["cache.enabled"] && values["partial.enabled"]; // answers do not say which of the two it was
+  if (name === "cache") return values["cache.enabled"] ? saved(summary, "cached", both ? "reused or in part" : "reused", summary.model?.cached ?? null) : "";
+  if (name === "partial") return values["partial.enabled"] && !both ? saved(summary, "cached", "in part", summary.model?.cached ?? null) : "";
   if (name === "refine" && values["refine.enabled"] && values.steps >= values["refine.steps"] && !values["cache.enabled"]) return "idle: all steps are live";
   if (name === "stream_batch" && !(values.steps > 1)) return "idle at 1 step";
   if (name === "stream_batch") return values["stream_batch.enabled"] ? `${values.steps} levels in one call` : `${values.steps} calls`;

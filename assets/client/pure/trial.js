@@ -9,7 +9,7 @@ const SETTLE = 3; // answers after a switch that do not count
 
 /** [with, without] for a technique, or null where there is nothing to compare. */
 export function sides(name, values) {
-  if (["gate", "cache", "consistency"].includes(name)) return [{ [`${name}.enabled`]: true }, { [`${name}.enabled`]: false }];
+  if (["gate", "cache", "partial", "consistency"].includes(name)) return [{ [`${name}.enabled`]: true }, { [`${name}.enabled`]: false }];
   if (name === "stream_batch" && values.steps > 1) return [{ "stream_batch.enabled": true }, { "stream_batch.enabled": false }];
   if (name === "guidance" && values.guidance_mode !== "none") return [{ guidance_mode: values.guidance_mode }, { guidance_mode: "none" }];
   return null;

@@ -108,6 +108,12 @@ class ModelParts(ModelFiles):
             raise ModelError(f"{self.name}: has no painter")
         return self.checkpoint.network("painter")
 
+    @property
+    def paints_windows(self) -> bool:
+        """Whether the painter can paint a window of a picture with the statistics of the whole one."""
+        of_folder = isinstance(self.checkpoint, FolderCheckpoint) and self.has_painter
+        return of_folder and self.checkpoint.configs["painter"].get("_class_name") == "TrunkPainter"
+
     @cached_property
     def painter_fingerprint(self) -> str:
         """Of the painter's convolutions: changes whenever numbers of its styles would mean something else."""

@@ -211,7 +211,9 @@ def _with_features_as_computed(model: Any, example: Sequence[Tensor]) -> Any:
     for index, value in enumerate(example):
         if index > behind and value.ndim == 4:
             steps.input(index).tensor().set_element_type(ov.Type.bf16)
-    for index in range(1, len(model.outputs)):
+    for index, output in enumerate(model.outputs):
+        if index == 0 or len(output.partial_shape) != 4:
+            continue
         steps.output(index).tensor().set_element_type(ov.Type.bf16)
     return steps.build()
 

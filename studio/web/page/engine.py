@@ -57,6 +57,13 @@ SPEED = (
         ),
     ),
     Row(
+        "partial",
+        "Only what moves",
+        "partial.enabled",
+        None,
+        (("partial.threshold", "Noise"), ("partial.refresh", "Whole frame every")),
+    ),
+    Row(
         "guidance",
         "Guidance",
         "guidance_mode",
@@ -104,7 +111,7 @@ SPEED = (
     ),
 )
 
-MEASURED = ("stream_batch", "gate", "cache", "guidance", "consistency")
+MEASURED = ("stream_batch", "gate", "cache", "partial", "guidance", "consistency")
 """Techniques whose effect the page measures by switching them off and on."""
 
 STRENGTH_MAP = Row(
