@@ -117,6 +117,16 @@ class LoraFile:
         lengths = tensors[names[LENGTHS]].to(weight.device)
         return lora_delta.with_lengths(weight, lengths.reshape(self._shapes(names)[LENGTHS]))
 
+    def product(
+        self, part: str, layer: str, device: Any, names: Mapping[str, str], tensors: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor] | None:
+        """(A [R, in · window], strength · α/r · B [out, R]), float32, where a layer's addition is their product; None for a
+        layer of another kind. Raises ModelError for numbers that are not finite."""
+        if LENGTHS in names or lora_delta.kind_of(names) != "LoRA":
+            return None
+        down, up = lora_delta.product(self._factors(part, layer, device, names, tensors))
+        return down, up * (self.strength * self._scale(part, layer, names, tensors))
+
     def branch(
         self, part: str, layer: str, shape: Sequence[int], names: Mapping[str, str], tensors: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor]:

@@ -3,12 +3,19 @@
 W = W₀ + Σ weight · α/r · Δ is always computed from the file's weights W₀, in float32, and rounded once to the network's dtype. So
 a change adds no rounding error to an earlier one, equals fusing from scratch, and without LoRAs the weights are W₀ bit by bit. A
 weight keeps its storage, so graphs that were recorded with it (CUDA graphs, torch.compile) stay valid.
+
+Low-rank additions, which nearly all files have, are one product for each layer, computed block by block of rows: the copy of W₀
+is in the processor's cache when the product is added to it, and a change allocates no second weight. On a CPU one thread does it.
+The work is bound by memory, and with other work on the machine two threads wait for each other at every block (192 layers of
+SD 2.1, 273 million weights in float32, two cores at a load of 12 to 30, medians of four changes: 18.8 s with two threads,
+2.5 with one, and 0.30 with one in blocks).
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +36,9 @@ class Share:
     tensors: Mapping[str, Tensor]
 
 
+BLOCK = 1 << 19
+"""Numbers of a weight that are computed at a time on a CPU, 2 MiB in float32."""
+
 Plan = Mapping[str, Sequence[Share]]
 """Layer → the shares of the LoRAs in it, in their order."""
 
@@ -45,17 +55,56 @@ def plan(loras: Sequence[LoraFile], part: str, network: nn.Module, unet_config: 
     return shares
 
 
-def total(part: str, layer: str, baseline: Tensor, shares: Sequence[Share], dtype: torch.dtype) -> Tensor:
-    """The weight of a layer with its LoRAs, float32, on the baseline's device. Raises ModelError if it is not finite in
-    `dtype`."""
+def fuse(part: str, layer: str, baseline: Tensor, shares: Sequence[Share], into: Tensor, dtype: torch.dtype) -> None:
+    """Write the weight of a layer with its LoRAs, in float32, into `into`, on the device of the baseline. Raises ModelError if
+    it is not finite in `dtype`; then `into` is changed."""
+    products = [share.lora.product(part, layer, baseline.device, share.names, share.tensors) for share in shares]
+    low_rank = [product for product in products if product is not None]
+    if len(low_rank) < len(shares):
+        weight = _summed(part, layer, baseline, shares)
+        extremes = [*torch.aminmax(weight)]
+        into.copy_(weight)
+    else:
+        extremes = _add_product(baseline, torch.cat([a for a, _ in low_rank]), torch.cat([b for _, b in low_rank], 1), into)
+    if not bool(torch.stack(extremes).to(dtype).isfinite().all()):
+        who = ", ".join(share.lora.name for share in shares)
+        raise ModelError(f"{who}: the weights of {layer} of the {part} are not finite in {dtype} with it")
+
+
+def _summed(part: str, layer: str, baseline: Tensor, shares: Sequence[Share]) -> Tensor:
+    """The weight with LoRAs of any kind, float32."""
     weight = baseline.to(torch.float32, copy=True)
     for share in shares:
         weight = share.lora.applied(part, layer, weight, share.names, share.tensors)
-    low, high = torch.aminmax(weight)
-    if not bool(torch.stack([low, high]).to(dtype).isfinite().all()):
-        who = ", ".join(share.lora.name for share in shares)
-        raise ModelError(f"{who}: the weights of {layer} of the {part} are not finite in {dtype} with it")
     return weight
+
+
+def _add_product(baseline: Tensor, down: Tensor, up: Tensor, into: Tensor) -> list[Tensor]:
+    """into [out, ...] = baseline + up [out, R] · down [R, ...], in blocks of rows. Returns extremes of all blocks."""
+    out, width = baseline.shape[0], baseline[0].numel()
+    rows = max(1, BLOCK // width) if baseline.device.type == "cpu" else out
+    direct = into.dtype == torch.float32 and into.is_contiguous()
+    scratch = None if direct else torch.empty(min(rows, out), width, device=baseline.device)
+    extremes: list[Tensor] = []
+    for start in range(0, out, rows):
+        place = into[start : start + rows]
+        block = place.view(len(place), width) if scratch is None else scratch[: len(place)]
+        block.view(place.shape).copy_(baseline[start : start + rows])
+        extremes += torch.aminmax(block.addmm_(up[start : start + rows], down))
+        if scratch is not None:
+            place.copy_(block.view(place.shape))
+    return extremes
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """torch's operations of the calling thread run in it alone."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class PatchedWeights:
@@ -72,7 +121,9 @@ class PatchedWeights:
         self._baseline = {name: layer.weight.data for name, layer in _layers(network)}
         for layer, shares in self.plan.items():
             weight = network.get_submodule(layer).get_parameter("weight")
-            weight.data = total(part, layer, weight.data, shares, weight.dtype)
+            fused = torch.empty(weight.shape, device=weight.device)
+            fuse(part, layer, weight.data, shares, fused, weight.dtype)
+            weight.data = fused
 
     @property
     def network(self) -> nn.Module | None:
@@ -89,6 +140,11 @@ class PatchedWeights:
         network, present = self.network, self.plan
         if network is None:
             return
+        with one_thread():
+            self._replace(network, present, wanted)
+        self.plan = wanted
+
+    def _replace(self, network: nn.Module, present: Plan, wanted: Plan) -> None:
         done: list[str] = []
         try:
             for layer in {**present, **wanted}:
@@ -98,13 +154,15 @@ class PatchedWeights:
             for layer in done:
                 self._set(network, layer, present.get(layer, ()))
             raise
-        self.plan = wanted
 
-    @torch.no_grad()
+    @torch.inference_mode()  # networks that were read inside one have inference tensors, which change only in one
     def _set(self, network: nn.Module, layer: str, shares: Sequence[Share]) -> None:
         weight = network.get_submodule(layer).get_parameter("weight").data
         baseline = self._kept(layer, weight)
-        weight.copy_(total(self.part, layer, baseline, shares, weight.dtype) if shares else baseline)
+        if shares:
+            fuse(self.part, layer, baseline, shares, weight, weight.dtype)
+        else:
+            weight.copy_(baseline)
 
     def _kept(self, layer: str, weight: Tensor) -> Tensor:
         """The file's weight on the device of `weight`, in memory of its own."""

@@ -12,9 +12,12 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipelines import Entry, Frame, LoraUse, ModelError, Pixels, Settings, StreamPipeline, StreamSpec, load
+from pipelines.checkpoints.loader import lora_patch
+from pipelines.checkpoints.loader.lora import LoraFile
 from tests.miniature import ONE_CHUNK, fewer_layers, save_family, save_lora
 from tests.pipelines.checkpoints.test_adapters import CONFIGS, random_numbers
 from tests.pipelines.checkpoints.test_lora import DEEP, LINEAR, SIZE, TEXT, close, drawn, pairs
@@ -150,6 +153,65 @@ def _failing_at(pipeline: StreamPipeline, count: int) -> None:
         whole(*inputs)
 
     unet._set = failing  # type: ignore[method-assign]
+
+
+class Allocations(TorchDispatchMode):
+    """The largest tensor, in numbers, that an operation made in memory of its own; and the threads that operations had."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.largest, self.threads = 0, set[int]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.threads.add(torch.get_num_threads())
+        taken = {value.untyped_storage().data_ptr() for value in args if isinstance(value, Tensor)}
+        made = func(*args, **(kwargs or {}))
+        for value in made if isinstance(made, tuple | list) else [made]:
+            if isinstance(value, Tensor) and value.untyped_storage().data_ptr() not in taken:
+                self.largest = max(self.largest, value.numel())
+        return made
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["linear", "convolution", "channels last"])
+def test_a_change_computes_blocks_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, dtype: torch.dtype
+) -> None:
+    """No second weight is allocated, and the blocks together are the whole sum."""
+    generator = torch.Generator().manual_seed(2)
+    layer = nn.Linear(96, 250) if kind == "linear" else nn.Conv2d(32, 250, 3)
+    shape = layer.weight.shape
+    layer.weight.data = torch.randn(shape, generator=generator).to(dtype)
+    if kind == "channels last":
+        layer = layer.to(memory_format=torch.channels_last)
+    network = nn.ModuleDict({"to_q": layer})
+    factors = [(torch.randn(3, *shape[1:], generator=generator), torch.randn(250, 3, generator=generator)) for _ in range(2)]
+    loras = []
+    for index, (down, up) in enumerate(factors):
+        name = "unet.to_q.lora_{}.weight"
+        up = up.reshape(250, 3, *[1] * (down.ndim - 2))
+        save_file({name.format("A"): down, name.format("B"): up}, tmp_path / f"{index}.safetensors")
+        loras.append(LoraFile(tmp_path / f"{index}.safetensors", 0.5 - index))
+    patched = lora_patch.PatchedWeights("unet", network, {}, [])
+    before = layer.weight.data.clone()
+    wanted = patched.planned(loras)
+    assert wanted is not None
+    patched.apply(wanted)  # reads the factors, and keeps the first weights
+    monkeypatch.setattr(lora_patch, "BLOCK", 7 * before[0].numel())
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with Allocations() as made:
+            patched.apply(wanted)
+        assert made.threads == {1} and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+    assert made.largest < before.numel() // 4, "only factors and blocks"
+    added = sum((0.5 - i) * (up.double() @ down.double().flatten(1)).reshape(shape) for i, (down, up) in enumerate(factors))
+    near = 1e-5 if dtype == torch.float32 else 2**-7  # the last bit
+    torch.testing.assert_close(layer.weight.data, (before.double() + added).to(dtype), rtol=near, atol=1e-5)
+    patched.apply({})
+    assert torch.equal(layer.weight.data, before) and layer.weight.stride() == before.stride()
 
 
 def test_what_does_not_fit_is_refused_before_anything_changes(model: Path, tmp_path: Path) -> None:
