@@ -1,5 +1,6 @@
-"""Measures the engine alone: generated frames per second of each backend in one run, start to first frame, peak memory; and the
-starts of the commands (benchmarks/startup.py).
+"""Measures the engine alone: generated frames per second of each backend in one run, the UNet's time over its FLOPs at the rate
+of a matrix product (benchmarks/unet_rate.py), start to first frame, peak memory; and the starts of the commands
+(benchmarks/startup.py).
 
 Backends take turns in short blocks on the same frames, so other work on the machine affects all of them. Results are medians over
 blocks.
@@ -17,7 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks import clips, machine, startup
+from benchmarks import clips, machine, startup, unet_rate
 from pipelines import Entry, Frame, Settings, StreamPipeline, StreamSpec, load, media
 from studio.environment import cache_dir
 
@@ -61,12 +62,15 @@ def throughput(size: int, blocks: int) -> dict[str, Any]:
     for index in range(blocks + 1):
         for lane in lanes.values():
             lane.block(pictures, BLOCK, keep=index > 0)
+    unet = unet_rate.measure(lanes["openvino"].pipeline)
+    print(f"  UNet {unet['unet_ms']} ms, {unet['unet_over_gemm']} times its FLOPs at the rate of a matrix product", flush=True)
     ratios = [a / b for a, b in zip(lanes["openvino"].fps, lanes["eager"].fps, strict=True)]
     return {
         "size": size,
         "blocks": blocks,
         "frames_per_block": BLOCK,
         "ratio_openvino_to_eager": round(median(ratios), 3),
+        **unet,
         "lanes": {
             name: {
                 "dtype": lane.pipeline.spec.dtype,

@@ -1,4 +1,5 @@
-"""Measures the same weights in other pipelines: diffusers' image-to-image, and StreamDiffusion if it is installed.
+"""Measures the same weights in other pipelines: diffusers' image-to-image, and StreamDiffusion if it is installed; with
+`--openvino-peers` also optimum-intel's and FastSD CPU's on a stock miniature (stock_peers.py).
 
 Each does one denoising step at the same timestep, without guidance, from a uint8 picture to a uint8 picture, with the prompt
 already encoded. Rill has all accelerations off. All take turns on the same frames in one process; ratios are formed by block.
@@ -8,11 +9,13 @@ diffusers runs int(n·s) steps, which is none at n = 1 and s = 0.5, so it gets i
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -20,9 +23,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks import clips, machine, streamdiffusion_peer
+from benchmarks import clips, machine, peer_environment, stock_peers, streamdiffusion_peer
 from benchmarks.measure import add_model_arguments, positive, ratios, rounded_median
-from pipelines import Entry, Frame, Pixels, Settings, StreamPipeline, StreamSpec, describe, load, quality
+from pipelines import Entry, Frame, Pixels, Settings, SpecError, StreamPipeline, StreamSpec, describe, load, quality
 from pipelines.checkpoints.loader.parts import ModelParts
 from pipelines.techniques.noise import LEVEL_STRIDE
 from studio.environment import cache_dir
@@ -163,6 +166,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser)
     parser.add_argument("--prompt", help="default: the model's first example")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--openvino-peers",
+        type=Path,
+        metavar="DIR",
+        help="also measure optimum-intel and FastSD CPU's path, in the virtual environment DIR (made if it is missing)",
+    )
+
+
+def stock(args: argparse.Namespace, environment: Path) -> dict[str, Any]:
+    """Rill beside optimum-intel and FastSD CPU on a stock miniature, in OpenVINO."""
+    peer_environment.ensure(environment)
+    with tempfile.TemporaryDirectory() as folder:
+        model = stock_peers.checkpoint(Path(folder))
+        transform, pipeline = rill(
+            StreamSpec(str(model), args.size, args.size, "openvino", args.dtype), stock_peers.PROMPT, args.seed
+        )
+        dtype = pipeline.spec.dtype
+        if dtype not in stock_peers.HINTS:
+            raise SpecError("dtype", f"{dtype} is not measured beside optimum-intel; {' and '.join(stock_peers.HINTS)} are")
+        pictures = list(clips.clip("handheld", args.size, args.size, frames=args.frames))
+        return stock_peers.measure(environment, model, Lane(transform), transform, dtype, pictures, args.blocks, args.seed)
 
 
 def main(args: argparse.Namespace) -> dict[str, Any]:
@@ -171,10 +195,7 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
     pictures = list(clips.clip("handheld", args.size, args.size, frames=args.frames))
     found, missing = lanes(args, prompt)
     alike = agreement(found, pictures[:3])  # also a warm-up
-    for index in range(args.blocks):
-        order = list(found.values())
-        for lane in order[index % len(order) :] + order[: index % len(order)]:
-            lane.block(pictures)
+    stock_peers.take_turns(list(found.values()), pictures, args.blocks)
     ours = next(iter(found.values()))
     result: dict[str, Any] = {"machine": about, "model": args.model, "size": args.size, "timestep": TIMESTEP, "prompt": prompt}
     result |= {"blocks": args.blocks, "frames_per_block": args.frames, "streamdiffusion": missing or "measured", "lanes": {}}
@@ -186,6 +207,9 @@ def main(args: argparse.Namespace) -> dict[str, Any]:
             "ssim_to_diffusers_float32": alike.get(name),
         }
     print(table(result))
+    if args.openvino_peers is not None:
+        result["stock"] = stock(args, args.openvino_peers)
+        print(f"\n{stock_peers.SHAPE}, random weights, {result['stock']['dtype']}\n{stock_peers.table(result['stock'])}")
     return result
 
 

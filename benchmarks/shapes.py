@@ -22,12 +22,20 @@ SDXS = {
 SHAPES: dict[str, tuple[str, dict[str, Any]]] = {"sd-turbo": ("sd21", {}), "sdxs": ("sd21", SDXS), "sdxl-turbo": ("sdxl", {})}
 """Name → (layout, changed fields of its UNet's configuration)."""
 
+MINIATURES: dict[str, tuple[str, dict[str, Any]]] = {
+    "sd-mini": (
+        "sd21",
+        {"block_out_channels": [64, 128, 256, 256], "attention_head_dim": [1, 2, 4, 4], "upcast_attention": False},
+    )
+}
+"""Stable Diffusion's blocks with a fifth of its channels: for pipelines on a CPU (benchmarks/stock_peers.py)."""
+
 TINY_TEXT = {"text_encoder": 32, "text_encoder_2": 64}
 TAESD_CHANNELS = 64
 
 
 def save(folder: Path, shape: str, tiny: bool = False, full_autoencoder: bool = False) -> Path:
-    """Write a checkpoint of a shape of SHAPES, float16 (a miniature: float32), with a tiny autoencoder or the full one."""
+    """Write a checkpoint of a shape of SHAPES or MINIATURES, float16 (tiny: float32), with a tiny autoencoder or the full one."""
     import torch
     from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
@@ -36,7 +44,7 @@ def save(folder: Path, shape: str, tiny: bool = False, full_autoencoder: bool = 
     from pipelines.checkpoints.loader.single import LAYOUTS
 
     networks.quiet()
-    name, other = SHAPES[shape]
+    name, other = (SHAPES | MINIATURES)[shape]
     layout = LAYOUTS[name]
     torch.manual_seed(0)
     dtype = torch.float32 if tiny else torch.float16
