@@ -119,11 +119,12 @@ class PatchedWeights:
         self._network = weakref.ref(network)
         # The file's own tensors, which are mapped: they take no memory until they are read.
         self._baseline = {name: layer.weight.data for name, layer in _layers(network)}
-        for layer, shares in self.plan.items():
-            weight = network.get_submodule(layer).get_parameter("weight")
-            fused = torch.empty(weight.shape, device=weight.device)
-            fuse(part, layer, weight.data, shares, fused, weight.dtype)
-            weight.data = fused
+        with one_thread():  # as `apply`: another number of threads may round otherwise
+            for layer, shares in self.plan.items():
+                weight = network.get_submodule(layer).get_parameter("weight")
+                fused = torch.empty(weight.shape, device=weight.device)
+                fuse(part, layer, weight.data, shares, fused, weight.dtype)
+                weight.data = fused
 
     @property
     def network(self) -> nn.Module | None:

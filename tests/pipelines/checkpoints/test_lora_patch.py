@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -204,6 +205,12 @@ def test_a_change_computes_blocks_in_place(
         with Allocations() as made:
             patched.apply(wanted)
         assert made.threads == {1} and torch.get_num_threads() == 2
+        fresh = copy.deepcopy(network)
+        fresh["to_q"].weight.data = before.clone()
+        with Allocations() as fused:
+            lora_patch.PatchedWeights("unet", fresh, {}, loras)
+        assert fused.threads == {1}, "more threads round a product otherwise, and fusing equals changing bit by bit"
+        assert torch.equal(fresh["to_q"].weight.data.to(dtype), layer.weight.data)
     finally:
         torch.set_num_threads(threads)
     assert made.largest < before.numel() // 4, "only factors and blocks"
