@@ -157,14 +157,15 @@ def _failing_at(pipeline: StreamPipeline, count: int) -> None:
 
 
 class Allocations(TorchDispatchMode):
-    """The largest tensor, in numbers, that an operation made in memory of its own; and the threads that operations had."""
+    """The largest tensor, in numbers, that an operation made in memory of its own; and the threads that products had."""
 
     def __init__(self) -> None:
         super().__init__()
         self.largest, self.threads = 0, set[int]()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.threads.add(torch.get_num_threads())
+        if func is torch.ops.aten.addmm_.default:
+            self.threads.add(torch.get_num_threads())
         taken = {value.untyped_storage().data_ptr() for value in args if isinstance(value, Tensor)}
         made = func(*args, **(kwargs or {}))
         for value in made if isinstance(made, tuple | list) else [made]:
@@ -259,7 +260,10 @@ def test_openvino_changes_a_weight_without_another_graph(small: Path, tmp_path: 
         changed(pipeline, *first)
         assert np.array_equal(drawn(pipeline), one)
         later = load(spec_of(small, *second, backend="openvino"), tmp_path / "graphs")
-        assert np.array_equal(drawn(later), other), "graphs on disk serve every weight"
+        kept = load(spec_of(small, *first, backend="openvino"), tmp_path / "graphs")
+        changed(kept, *second)
+        assert np.array_equal(drawn(later), drawn(kept)), "graphs on disk serve every weight"
+        assert close(drawn(later), other, 1), "a compiled graph and its file may round otherwise"
     for loras, picture in ((first, one), (second, other)):
         assert close(picture, drawn(load(spec_of(small, *loras))), 2)
     assert not close(one, other, 8)
