@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pipelines.engine.composing import Layers
 from pipelines.engine.device import Transfer
 from pipelines.engine.feedback import Feedback
 from pipelines.engine.levels import stack
@@ -30,13 +32,14 @@ PARTS = ("decode", "decode-window", "paint", "paint-keeping", "paint-window")
 class FinishedLatent:
     """A latent [C, h, w] that is done, and the style to paint it in; style None or amount 0 leaves it unpainted. strength: at
     which it was made. feedback: takes the picture, and gives it as it is answered. partial: where partial frames are on; it takes
-    the picture as it is made."""
+    the picture as it is made. layers: styles that share the picture, instead of one."""
 
     latent: Tensor
     style: Style | None = None
     strength: float = paint_strength.FULL
     feedback: Feedback | None = None
     partial: PartialPicture | None = None
+    layers: Layers = ()
 
     @property
     def painted(self) -> bool:
@@ -53,18 +56,32 @@ class PictureDecoder:
         """The pictures in order; still on their way on a GPU. Until the painter's graph is ready they come without paint."""
         if not finished:
             return []
-        parts = [self.part(one) for one in finished]
-        order = sorted(range(len(finished)), key=lambda index: PARTS.index(parts[index]))
+        layered = [self.layers(one) for one in finished]
+        single = [one for layers in layered for one in layers]
+        parts = [self.part(one) for one in single]
+        order = sorted(range(len(single)), key=lambda index: PARTS.index(parts[index]))
+        places = {index: place for place, index in enumerate(order)}
         with self._transfer.lane("decode", *(one.latent for one in finished)):
             made = [
-                self._made(part, [finished[index] for index in order if parts[index] == part]) for part in PARTS if part in parts
+                self._made(part, [single[index] for index in order if parts[index] == part]) for part in PARTS if part in parts
             ]
-            answered = _fed_back(made[0] if len(made) == 1 else torch.cat(made), [finished[index].feedback for index in order])
-            pictures = self._transfer.download(answered)
+            pixels = made[0] if len(made) == 1 else torch.cat(made)
+            if len(single) > len(finished):
+                rows = iter([pixels[places[index]] for index in range(len(single))])
+                pixels = stack([together(one, list(islice(rows, len(of)))) for one, of in zip(finished, layered, strict=True)])
+                order = list(range(len(finished)))
+                places = {index: index for index in order}
+            feedbacks = [finished[index].feedback for index in order]
+            pictures = self._transfer.download(_fed_back(pixels, feedbacks))
         if self._safety is not None:
-            pictures = _hidden(self._safety, pictures, [finished[index].feedback for index in order])
-        places = {index: place for place, index in enumerate(order)}
+            pictures = _hidden(self._safety, pictures, feedbacks)
         return [pictures[places[index]] for index in range(len(finished))]
+
+    def layers(self, finished: FinishedLatent) -> list[FinishedLatent]:
+        """The pictures of which one is put together: one for each of its layers, or itself."""
+        if not finished.layers or not self._graphs.ready(GraphKey("paint", 1)):
+            return [finished]
+        return [replace(finished, style=style, layers=()) for style, _ in finished.layers]
 
     def paints(self, finished: FinishedLatent) -> bool:
         """Whether a picture is going to be painted."""
@@ -123,6 +140,14 @@ def _whole(finished: FinishedLatent, tile: Tensor) -> Tensor:
     plan = None if finished.partial is None else finished.partial.plan
     assert plan is not None and plan.window is not None and plan.kept is not None and plan.kept.picture is not None
     return composed(plan.kept.picture, tile, plan.window)
+
+
+def together(finished: FinishedLatent, pictures: Sequence[Tensor]) -> Tensor:
+    """The picture of all layers, uint8 [H, W, 3], from that of each."""
+    if len(pictures) == 1:
+        return pictures[0]
+    shared = [share * picture for picture, (_, share) in zip(pictures, finished.layers, strict=True)]
+    return sum(shared[1:], shared[0]).add_(0.5).to(torch.uint8)
 
 
 def _fed_back(made: Tensor, feedbacks: Sequence[Feedback | None]) -> Tensor:

@@ -39,7 +39,7 @@ from pipelines.graphs.backends import selection
 from pipelines.graphs.graphs import GraphKey, Graphs
 from pipelines.graphs.texts import Texts
 from pipelines.networks import picture_prompt
-from pipelines.techniques import guidance
+from pipelines.techniques import guidance, regions
 from pipelines.techniques.noise import SessionNoise
 from pipelines.values.models import ModelInfo
 from pipelines.values.settings import Settings
@@ -78,7 +78,7 @@ class StreamPipeline:
         to_device = self.transfer.to_device
         self._texts = Texts(parts, self.graphs.backend)
         self.conditioner = Conditioner(parts, (spec.width, spec.height), to_device, self._texts)
-        self._choice = GraphChoice(self.graphs, self._chunks)
+        self._choice = GraphChoice(self.graphs, self._chunks, self.conditioner.count)
         no_picture = picture_prompt.empty_suffix(parts.picture_tokens, parts.embedding_shape[1])
         passes = Passes(self.graphs, self.schedule, None if no_picture is None else to_device(no_picture))
         self._levels = levels = Levels(self.schedule, to_device, self.transfer.read, path.kernels)
@@ -132,7 +132,7 @@ class StreamPipeline:
         if self.graphs.parts.has_words:
             return 1
         used = [
-            settings.prompt,
+            *([part.text for part in regions.of(settings)] or [settings.prompt]),
             settings.prompt_b if settings.blend else "",
             settings.negative if guidance.active(settings) else "",
         ]
@@ -185,8 +185,9 @@ class StreamPipeline:
         turn: Turn | None = None if state is None else state.turn
         settings = settings if turn is None else turn.entry.settings
         cache, residuals = ({}, {}) if state is None else (state.cache, state.residuals)
-        planner = RowPlanner(settings, cache, residuals, AssumedKeys(), self._choice.cache_ready(settings))
         seen = (False, StyleNames()) if state is None else (state.pictured, state.names)
+        prompts = self.conditioner.count(settings, seen[1])
+        planner = RowPlanner(settings, cache, residuals, AssumedKeys(), self._choice.cache_ready(settings), prompts)
         paints = self._choice.paints(settings, *seen)
         if turn is not None:
             return forecast.of_turn(turn, planner, paints)

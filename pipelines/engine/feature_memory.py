@@ -27,4 +27,4 @@ def remember(state: StreamState, row: Row, features: tuple[Tensor, ...], levels:
         state.cache[row.slot] = FeatureEntry(CacheState(row.key, thumb), features)
     elif row.key is not None:
         kept = KeptFeatures(row.key, frame.level, frame.x, *levels.model_coefficients(frame), features)
-        frame.kept = {**frame.kept, row.negative: kept}
+        frame.kept = {**frame.kept, row.place: kept}

@@ -93,7 +93,7 @@ def _move(rows: list[Row], frames: list[InFlight]) -> None:
         if row.key is not None and not row.features:
             frame = row.frame
             kept = KeptFeatures(row.key, frame.level, NO_TENSOR, NO_TENSOR, NO_TENSOR, (NO_TENSOR,))
-            frame.kept = {**frame.kept, row.negative: kept}
+            frame.kept = {**frame.kept, row.place: kept}
     for frame in frames:
         frame.predicted = {**frame.predicted, frame.level: (NO_TENSOR, NO_TENSOR)}
         frame.level += 1

@@ -16,10 +16,16 @@ UNET = ("keeping", "window")
 
 
 class GraphChoice:
-    """Of one pipeline. chunks: how many chunks of the text encoder's context the prompts of settings take."""
+    """Of one pipeline. chunks: how many chunks of the text encoder's context the prompts of settings take. prompts: rows that a
+    frame takes for its prompt, more than one for a composed one."""
 
-    def __init__(self, graphs: Graphs, chunks: Callable[[Settings], int] = lambda _: 1) -> None:
-        self._graphs, self._chunks = graphs, chunks
+    def __init__(
+        self,
+        graphs: Graphs,
+        chunks: Callable[[Settings], int] = lambda _: 1,
+        prompts: Callable[[Settings, StyleNames], int] = lambda *_: 1,
+    ) -> None:
+        self._graphs, self._chunks, self._prompts = graphs, chunks, prompts
 
     def keys(
         self,
@@ -30,7 +36,8 @@ class GraphChoice:
     ) -> tuple[GraphKey, ...]:
         """The graphs that so many sessions with these settings use best. pictured: there is a picture prompt. names: styles that
         prompts may name."""
-        rows = sessions * guidance.rows(settings, settings.steps if settings.stream_batch.enabled else 1)
+        levels = settings.steps if settings.stream_batch.enabled else 1
+        rows = sessions * (guidance.rows(settings, levels) + levels * (self._prompts(settings, names) - 1))
         layout = self._graphs.backend.layout
         plain = [(feature_cache.PLAIN, size) for size in layout.wanted(rows)]
         # With the cache the rows of one call fall into two groups, of any size.

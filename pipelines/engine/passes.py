@@ -29,7 +29,7 @@ class RowInput:
 
     @property
     def condition(self) -> Condition:
-        return self.conditioning.of(self.row.frame, self.row.negative)
+        return self.conditioning.of(self.row.frame, self.row.negative, self.row.part)
 
     @property
     def kind(self) -> Pass:

@@ -37,9 +37,9 @@ WINDOW: Kind = ("window", None)
 class Row:
     """One row of a UNet call.
 
-    negative: it has the negative prompt. kind: the pass that it takes. key: what the features that this pass keeps belong to;
-    None if it keeps none. features: of an earlier pass, which a short pass takes; without the batch dimension. kept: the earlier
-    level of the same frame that they are of, if they are of one.
+    negative: it has the negative prompt. part: which of the prompts of a composed one it has. kind: the pass that it takes. key:
+    what the features that this pass keeps belong to; None if it keeps none. features: of an earlier pass, which a short pass
+    takes; without the batch dimension. kept: the earlier level of the same frame that they are of, if they are of one.
     """
 
     frame: InFlight
@@ -48,10 +48,16 @@ class Row:
     key: CacheKey | None = None
     features: tuple[Tensor, ...] = ()
     kept: KeptFeatures | None = None
+    part: int = 0
+
+    @property
+    def place(self) -> int:
+        """Among the rows of its frame: 0 the prompt, 1 the negative one, then the further prompts of a composed one."""
+        return self.part + 1 if self.part else int(self.negative)
 
     @property
     def slot(self) -> CacheSlot:
-        return self.frame.level, self.negative
+        return self.frame.level, self.place
 
     def controlled(self, scale: float) -> bool:
         """Whether a ControlNet at this scale takes part."""
@@ -127,7 +133,7 @@ class RowPlanner:
     """Plans the rows of one session.
 
     cache, residuals: what the session remembers. graphs_ready: the graphs of the feature cache's passes can run; without them
-    every row takes the plain full pass.
+    every row takes the plain full pass. prompts: number of those that a composed prompt has, 1 for another.
     """
 
     def __init__(
@@ -137,8 +143,10 @@ class RowPlanner:
         residuals: Mapping[int, NegativeMemory],
         keys: Keys,
         graphs_ready: bool,
+        prompts: int = 1,
     ) -> None:
         self._settings, self._cache, self._residuals, self._keys = settings, cache, residuals, keys
+        self._prompts = prompts
         self._reuses = settings.cache.enabled and graphs_ready
         self._passes = feature_cache.passes(settings.cache)
 
@@ -148,8 +156,9 @@ class RowPlanner:
         return self._reuses and self._settings.cache.reuse == "frames"
 
     def rows(self, frames: Sequence[InFlight]) -> list[Row]:
-        """The rows that move these frames one level: one for each frame, then the negative rows that guidance needs."""
-        rows = [Row(frame) for frame in frames]
+        """The rows that move these frames one level: one for each frame, those of further prompts, then the negative rows that
+        guidance needs."""
+        rows = [Row(frame, part=part) for part in range(self._prompts) for frame in frames]
         rows += [Row(frame, negative=True) for frame in frames if self._needs_negative_row(frame)]
         return [self._partial(row) if _is_partial(row.frame) else self._reusing(row) for row in rows]
 
@@ -193,7 +202,7 @@ class RowPlanner:
         pass where a full one would keep features that no later level can use."""
         frame, key = row.frame, self._keys.features(row.frame)
         whole, short = self._passes  # nothing cascades within a frame
-        kept = frame.kept.get(row.negative)
+        kept = frame.kept.get(row.place)
         since = frame.level - (kept.level if kept is not None else 0)
         if kept is not None and feature_cache.decide_level(kept.key, since, key, self._settings.cache) == "reuse":
             return replace(row, kind=short, features=kept.features, kept=kept)

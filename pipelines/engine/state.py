@@ -27,8 +27,8 @@ from pipelines.values.picture_style import PictureStyle
 from pipelines.values.style_names import StyleNames
 from pipelines.values.types import Pixels
 
-CacheSlot = tuple[int, bool]
-"""(level, whether of the negative row)."""
+CacheSlot = tuple[int, int]
+"""(level, place of the row among those of its frame)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -163,7 +163,7 @@ class StepRunner:
         """The rows of a turn's next UNet call."""
         state, settings = turn.entry.state, turn.entry.settings
         keys, ready = turn.conditioned.keys, self._choice.cache_ready(settings, turn.conditioned.chunks)
-        planner = RowPlanner(settings, state.cache, state.residuals, keys, ready)
+        planner = RowPlanner(settings, state.cache, state.residuals, keys, ready, len(turn.conditioned.prompts))
         if not planner.reuses_frames:
             state.cache.clear()
         return planner.rows(turn.moving)
@@ -176,11 +176,11 @@ class StepRunner:
             if frame is not None and frame.x0 is not None:
                 turn.feedback = feedback.of(turn.entry.state, frame, turn.entry.settings)
                 partial = None if frame.plan is None else PartialPicture(frame.plan)
-                style = turn.conditioned.style
-                leaving[id(turn)] = FinishedLatent(frame.x0, style, frame.strength, turn.feedback, partial)
+                style, layers = turn.conditioned.style, turn.conditioned.layers
+                leaving[id(turn)] = FinishedLatent(frame.x0, style, frame.strength, turn.feedback, partial, layers)
         pictures = self._decode(list(leaving.values()))
-        for finished in leaving.values():
-            self.work[of_pictures(self._decode.part(finished))] += 1
+        for one in (layer for finished in leaving.values() for layer in self._decode.layers(finished)):
+            self.work[of_pictures(self._decode.part(one))] += 1
         partials = {key: finished.partial for key, finished in leaving.items() if finished.partial is not None}
         return dict(zip(leaving, pictures, strict=True)), partials
 

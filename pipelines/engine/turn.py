@@ -7,7 +7,7 @@ A turn that is not over keeps everything here, so other sessions' turns may come
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -17,6 +17,7 @@ from pipelines.engine.feedback import Feedback
 from pipelines.engine.levels import FrameOutputs
 from pipelines.engine.rows import Row, moving
 from pipelines.engine.state import StreamState
+from pipelines.techniques import regions
 from pipelines.techniques.partial import Plan
 from pipelines.techniques.stream_batch import Departure, InFlight
 from pipelines.values.settings import Settings
@@ -42,7 +43,7 @@ class Turn:
     """saved: the session's frames in flight before this turn. conditioning: None until it has begun. plan: of
     its frame, where partial frames are on. left: rows that may still be
     done in this step. calls: UNet calls that have begun. moving: the frames of the present call; rows: of it, not computed yet;
-    outputs: of the rows that are, by (id of the frame, whether negative). feedback: of the frame that leaves. last: the
+    outputs: of the rows that are, by (id of the frame, place of the row). feedback: of the frame that leaves. last: the
     session's last result and its small input, before this turn."""
 
     entry: Entry
@@ -53,7 +54,7 @@ class Turn:
     calls: int = 0
     moving: list[InFlight] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
-    outputs: dict[tuple[int, bool], Tensor] = field(default_factory=dict)
+    outputs: dict[tuple[int, int], Tensor] = field(default_factory=dict)
     departure: Departure = field(default_factory=Departure)
     feedback: Feedback | None = None
     timings: StageTimings = field(default_factory=StageTimings)
@@ -84,14 +85,20 @@ class Turn:
     def receive(self, outputs: Sequence[tuple[Row, Tensor]]) -> list[FrameOutputs]:
         """Take the outputs [C, h, w] of computed rows. Returns the frames of the call once all of its rows are computed."""
         for row, output in outputs:
-            self.outputs[id(row.frame), row.negative] = output
+            self.outputs[id(row.frame), row.place] = output
         if self.rows or not outputs:
             return []
         frames, self.moving = self.moving, []
         made, self.outputs = self.outputs, {}
         state, settings, keys = self.entry.state, self.entry.settings, self.conditioned.keys
-        rows = ((frame, made[id(frame), False], made.get((id(frame), True))) for frame in frames)
+        rows = ((frame, self._conditional(frame, made), made.get((id(frame), 1))) for frame in frames)
         return [FrameOutputs(state, frame, settings, keys, output, negative) for frame, output, negative in rows]
+
+    def _conditional(self, frame: InFlight, made: Mapping[tuple[int, int], Tensor]) -> Tensor:
+        """The output for the frame's prompt; of a composed one the mean of the outputs for all of them."""
+        shares, more = self.conditioned.shares, range(2, 1 + len(self.conditioned.prompts))
+        outputs = [made[id(frame), place] for place in (0, *more)]
+        return outputs[0] if shares is None else regions.combined(outputs, shares)
 
     def complete(self) -> bool:
         """Whether the turn ends in this step: no frame is left to move, and the decoding of a finished one fits in as well."""

@@ -7,7 +7,7 @@ resnets take of prompt and timestep is remembered, too.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -177,6 +177,11 @@ class PromptCache:
         texts that come again."""
         length = max(a.encoded[0].shape[0], b.encoded[0].shape[0])
         return self._padded(a, length, keep), self._padded(b, length, keep)
+
+    def all_alike(self, texts: Sequence[Text], other: Text, keep: bool = True) -> tuple[list[Text], Text]:
+        """As `alike`, for several texts and one more."""
+        length = max(text.encoded[0].shape[0] for text in (*texts, other))
+        return [self._padded(text, length, keep) for text in texts], self._padded(other, length, keep)
 
     def _padded(self, text: Text, length: int, keep: bool) -> Text:
         missing = length - text.encoded[0].shape[0]

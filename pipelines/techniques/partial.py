@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipelines.techniques import regions
 from pipelines.values.settings import PartialSettings, Settings
 from pipelines.values.types import Pixels
 
@@ -136,7 +137,7 @@ class Kept:
     key: Hashable
     seen: Small
     picture: Tensor | None = None
-    statistics: Mapping[tuple[int, bool], Tensor] = field(default_factory=dict)
+    statistics: Mapping[tuple[int, int], Tensor] = field(default_factory=dict)
     style: Tensor | None = None
     window: Window | None = None
     age: int = 0
@@ -186,6 +187,7 @@ def obstacle(settings: Settings) -> str | None:
         ),
         (settings.guidance_mode in ("adaptive", "linear"), f"{settings.guidance_mode} guidance remembers whole frames"),
         (settings.guidance_blur > 0.0 and settings.guidance_mode in ("self", "one-time"), "the blur of guidance reaches far"),
+        (bool(regions.of(settings)), "a prompt with regions or weights is of several predictions"),
         (settings.consistency.enabled, "the last picture is mixed in everywhere"),
         (settings.refine.enabled, "the refinement at rest goes on with whole frames"),
         (settings.noise.mode == "walk", "the noise walks everywhere"),

@@ -68,9 +68,9 @@ class InFlight:
     picture: tuple[Tensor, Tensor] | None = None  # tokens of the picture prompt and of no picture, [T, D] each
     beside: Tensor | None = None  # what the UNet takes beside its latent, [C', h, w]
     plan: Plan | None = None  # where partial frames are on: how it is computed
-    statistics: Mapping[tuple[int, bool], Tensor] = field(default_factory=dict)  # by (level, negative); replaced, never changed
+    statistics: Mapping[tuple[int, int], Tensor] = field(default_factory=dict)  # by (level, negative); replaced, never changed
     reused: bool = False  # one of its levels used features of another pass
-    kept: Mapping[bool, KeptFeatures] = field(default_factory=dict)  # by whether of the negative row; replaced, never changed
+    kept: Mapping[int, KeptFeatures] = field(default_factory=dict)  # by Row.place; replaced, never changed
 
     @property
     def window(self) -> Window | None:

@@ -67,6 +67,8 @@ test("what is said of a prompt: unknown words with the nearest, cuts, and what w
   assert.match(lines[3].words, /“dark” is read as “at night”, “misty” is read as “foggy”\.$/);
   assert.deepEqual(remarks({}), []);
   assert.deepEqual(remarks({ idle: [{ setting: "cache.reuse", message: "off" }] }), [{ kind: "idle", words: "off.", swaps: [] }]);
+  const region = remarks({ understood: [{ setting: "prompt", region: "top left", words: "梵高", meaning: "van gogh", by: "alias" }] });
+  assert.equal(region[0].words, "top left: “梵高” is read as “van gogh”.");
 });
 
 test("a word is put in the place of another, whatever its case", () => {

@@ -40,20 +40,23 @@ export function chosen(prompt, word, kind, groups) {
 
 const WHERE = { prompt: "", prompt_b: "Prompt B: ", negative: "Negative prompt: " };
 
-/** Lines, one of a kind for each setting: { kind: unknown | cut | idle | taken, words, swaps: [{ setting, from, to }] }. */
+/** Where a text stands: its setting, and its region of the picture. */
+const place = ({ setting, region }) => WHERE[setting] + (region ? `${region}: ` : "");
+
+/** Lines, one of a kind for each text: { kind: unknown | cut | idle | taken, words, swaps: [{ setting, from, to }] }. */
 export function remarks({ understood = [], unknown = [], cut = [], idle = [] }) {
   const said = (kind, words, swaps = []) => ({ kind, words, swaps });
-  const strange = bySetting(unknown).map(([setting, some]) => {
-    const swaps = some.filter(({ nearest }) => nearest).map(({ words: from, nearest: to }) => ({ setting, from, to }));
-    return said("unknown", `${WHERE[setting]}This model does not know ${some.map(({ words }) => `“${words}”`).join(", ")}${swaps.length ? "; nearest:" : "."}`, swaps);
+  const strange = byText(unknown).map(([where, some]) => {
+    const swaps = some.filter(({ nearest }) => nearest).map(({ setting, words: from, nearest: to }) => ({ setting, from, to }));
+    return said("unknown", `${where}This model does not know ${some.map(({ words }) => `“${words}”`).join(", ")}${swaps.length ? "; nearest:" : "."}`, swaps);
   });
-  const ends = cut.map(({ setting, tokens, lost }) => said("cut", `${WHERE[setting]}Cut after ${tokens} tokens: “${lost}” is not read.`));
-  const taken = bySetting(understood.filter(({ by }) => by !== "name")).map(([setting, some]) =>
-    said("taken", `${WHERE[setting]}${some.map(({ words, meaning }) => `“${words}” is read as “${meaning}”`).join(", ")}.`));
+  const ends = cut.map((one) => said("cut", `${place(one)}Cut after ${one.tokens} tokens: “${one.lost}” is not read.`));
+  const taken = byText(understood.filter(({ by }) => by !== "name")).map(([where, some]) =>
+    said("taken", `${where}${some.map(({ words, meaning }) => `“${words}” is read as “${meaning}”`).join(", ")}.`));
   return [...strange, ...ends, ...idle.map(({ message }) => said("idle", `${message}.`)), ...taken];
 }
 
-const bySetting = (items) => Object.keys(WHERE).map((name) => [name, items.filter(({ setting }) => setting === name)]).filter(([, some]) => some.length);
+const byText = (items) => [...new Set(items.map(place))].map((where) => [where, items.filter((item) => place(item) === where)]);
 
 export function replaced(prompt, from, to) {
   const at = prompt.toLowerCase().indexOf(from.toLowerCase());

@@ -135,3 +135,25 @@ def test_a_broken_table_is_an_error_that_names_the_field(
     add_words(tmp_path / "model", listed, weights)
     with pytest.raises(ModelError, match=message):
         _ = ModelParts(describe(str(tmp_path / "model"))).read_words
+
+
+def test_each_text_of_a_composed_prompt_is_read_by_itself(pipeline: StreamPipeline) -> None:
+    found = pipeline.understood(settings_of(prompt="left: 梵高 | rest: van gogh, qwxzy", travel=2.0)).listed()
+    taken = [(one["setting"], one["region"], one["words"], one["meaning"]) for one in found["understood"]]
+    assert taken == [("prompt", "left", "梵高", "ink wash"), ("prompt", "rest", "van gogh", "ink wash")]
+    assert [(one["region"], one["words"]) for one in found["unknown"]] == [("rest", "qwxzy")]
+    assert found["idle"] == [{"setting": "travel", "message": "a prompt with regions or weights changes at once"}]
+    weighted = pipeline.understood(settings_of(prompt="梵高 :0.5 | van gogh :1")).listed()
+    assert [one["region"] for one in weighted["understood"]] == ["1", "2"]
+    assert "region" not in pipeline.understood(settings_of(prompt="van gogh")).listed()["understood"][0]
+
+
+def test_a_region_that_is_not_known_is_said_with_all_that_are(pipeline: StreamPipeline) -> None:
+    typed = "sky: van gogh | person: anime"
+    found = pipeline.understood(settings_of(prompt=typed)).listed()
+    (remark,) = found["idle"]
+    assert remark["setting"] == "prompt"
+    assert all(word in str(remark["message"]) for word in ("'sky'", "'person'", "left", "upper third", "painted", "rest"))
+    assert {one["meaning"] for one in found["understood"]} >= {"ink wash", "blue swirl"}, "its words are read as ever"
+    (other,) = pipeline.understood(settings_of(prompt="van gogh", prompt_b="left: a | right: b")).listed()["idle"]
+    assert other["setting"] == "prompt_b"
