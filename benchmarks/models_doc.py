@@ -105,7 +105,8 @@ text, as before, `a | b` and `subject: cat | style: ink` too; if it looks like r
 - Each part has its own weights of words, chunks and textual inversions. A LoRA in a part acts on the whole picture.
 - `negative`, guidance, the caches, the gate, maps and the stream batch work as with one prompt. `prompt_b` with `blend` mixes
   into each part, and so does a picture prompt's style.
-- `travel` and partial frames do not combine with it: such a prompt changes at once, and each frame is computed as a whole. `prompt_b` and `negative` are always one text.
+- `travel` and partial frames do not combine with it: such a prompt changes at once, and each frame is computed as a whole.
+  `prompt_b` and `negative` are always one text.
 
 A **textual inversion** is a word of the prompt: the name of its file, or diffusers' token. Rill finds the files in the folder
 `embeddings` in the model's folder or beside its file, and by `MODEL+embedding=FILE_OR_FOLDER`. `understood` lists those that a

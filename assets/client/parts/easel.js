@@ -1,7 +1,8 @@
 // Painting on the input: pointer strokes on layers, and the bar of tools. It comes when somebody paints.
 
 import { Layer, Masking } from "../flow/layer.js";
-import { icon, iconButton, make, plain, press } from "./dom.js";
+import { paintsRegion } from "../pure/vocabulary.js";
+import { icon, iconButton, make, plain, press, write } from "./dom.js";
 
 const COLOURS = ["#111418", "#ffffff", "#d7332b", "#f08a24", "#f6d13a", "#3fa34d", "#2f7fd6", "#7a4fc0", "#e58fb2", "#8a5a34"];
 const MASK = "#12b8ac";
@@ -50,7 +51,7 @@ export function easel(studio, { frame, inset, box, close }) {
   const sheet = make("label", { className: "rill-check" }, paper, "Paper");
   const done = plain("Done", close);
   const kinds = [["colour", "Colour"], ["mask", "Affected area"]].map(([kind, textContent]) => plain(textContent, () => studio.say("paint", kind), { dataset: { kind } }));
-  const remark = make("span", { className: "rill-remark", textContent: "Only what you paint is changed." });
+  const remark = make("span", { className: "rill-remark" });
   const swatchbox = make("div", { className: "rill-swatches" }, ...swatches, own);
   const bar = make("div", { className: "rill-easel", hidden: true, aria: { role: "toolbar", label: "Painting" } },
     make("div", { className: "rill-kindline", aria: { role: "group", label: "What is painted" } }, ...kinds), swatchbox, remark,
@@ -69,7 +70,9 @@ export function easel(studio, { frame, inset, box, close }) {
     sheet.hidden = what === "mask" || studio.source?.kind !== "paint";
     for (const button of kinds) press(button, button.dataset.kind === what);
     choose(brush.colour);
-    if (what === "mask" && studio.settings.values["strength_map.mode"] !== "mask") studio.settings.put("strength_map.mode", "mask");
+    const region = paintsRegion(studio.settings.values.prompt);
+    write(remark, region ? "What you paint is drawn by the prompt after “painted:”." : "Only what you paint is changed.");
+    if (what === "mask" && !region && studio.settings.values["strength_map.mode"] !== "mask") studio.settings.put("strength_map.mode", "mask");
   }
   for (const [kind, each] of Object.entries(layers)) {
     each.canvas.className = `rill-layer rill-layer-${kind}`;

@@ -92,6 +92,7 @@ def test_a_change_of_the_mask_moves_the_regions_at_the_next_frame(pipeline: Stre
         {"prompt_b": "dull", "blend": 0.4},
         {"strength_map__mode": "motion", "omega": 0.8},
         {"travel": 2.0},
+        {"consistency__enabled": True},
     ],
     ids=lambda changes: " ".join(changes),
 )
