@@ -68,10 +68,10 @@ These are accepted, and act as if they were off:
 - `cads` with a source picture, and at levels up to `cads.low`.
 - `noise.variety` with a source picture, and with a model that was trained at the noisiest timestep only.
 - `partial` in a stream batch of several steps, while the feature cache reuses *steps* or *encoder*, with *adaptive* or *linear*
-  guidance, `guidance_blur`, `refine`, `consistency`, a noise walk, `noise.motion`, `noise.warm_start`, a map of *motion* or a
-  ControlNet. Also with models whose UNet looks at the whole picture at every size or whose autoencoder is not a tiny one, in
-  int8, and for pictures that are too small for a window. Every frame is computed as a whole then; the answer to the settings
-  (`idle`) and the page say why (docs/design/partial.md).
+  guidance, `guidance_blur`, `refine`, `consistency`, a prompt that has regions or weights, a noise walk, `noise.motion`,
+  `noise.warm_start`, a map of *motion* or a ControlNet. Also with models whose UNet looks at the whole picture at every size or
+  whose autoencoder is not a tiny one, in int8, and for pictures that are too small for a window. Every frame is computed as a
+  whole then; the answer to the settings (`idle`) and the page say why (docs/design/partial.md).
 - `consistency` and `noise.warm_start` in the first frame, where the input's motion cannot be followed, and after a scene cut;
   `consistency` also in the first picture after a change of its look.
 - From a prompt alone, without a source picture: `strength` counts as 1, `noise.warm_start`, `consistency` and `strength_map`

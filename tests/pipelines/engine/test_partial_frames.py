@@ -219,6 +219,9 @@ def test_windows_go_with_every_technique_that_is_no_obstacle(pipeline: StreamPip
         {"noise.mode": "walk"},
         {"noise.warm_start": 0.3},
         {"strength_map.mode": "motion"},
+        {"consistency.enabled": True},
+        {"prompt": "left: watercolour | right: oil painting"},
+        {"prompt": "photograph :0.6 | pencil sketch :0.4"},
     ],
 )
 def test_what_cannot_go_with_windows_has_the_pictures_of_whole_frames_and_says_why(

@@ -150,6 +150,7 @@ def test_what_a_picture_shows_afterwards_is_the_new_input_in_the_window_and_the_
         {"refine.enabled": True},
         {"prompt": "left: ink | right: snow"},
         {"consistency.enabled": True},
+        {"prompt": "left: watercolour | right: oil painting"},
         {"noise.mode": "walk"},
         {"noise.motion": 0.5},
         {"noise.warm_start": 0.2},
