@@ -90,23 +90,7 @@ Until the graphs for a longer text are built (in the background of a server), it
 
 `clip_skip` leaves out so many of the encoder's last layers, as diffusers counts (AUTOMATIC1111's *Clip skip* minus 1).
 
-**Several prompts in one picture.** `left: ink | right: van gogh` draws each prompt in its region, and
-`ink :0.7 | van gogh :0.3` mixes the predictions for both in these shares (Composable Diffusion). Each prompt is a row of the
-UNet's call, so two prompts take two rows where one takes one; prompts that differ in a painted look alone share a row, and take
-one more painting. Regions are `left`, `right`, `top`, `bottom`, `top left`, `top right`, `bottom left`, `bottom right`,
-`left third`, `right third`, `upper third`, `middle third`, `lower third`, `centre` (a circle), `painted` (where the painted mask
-is white), and `rest`. `center`, `middle`, `upper half`, `lower half` and `everything else` are other names. Borders are soft.
-Where regions overlap, a pixel belongs to the one in which it is deeper; what is painted lies above all others.
-
-The rule: the prompt is divided at each `|` that stands outside of brackets, into 2 to 4 parts. Either every part begins with a
-region and a colon, no region twice; or every part ends with a blank, a colon and a number from 0 to 4. Every other prompt is one
-text, as before, `a | b` and `subject: cat | style: ink` too; if it looks like regions, the answer (`idle`) lists what is allowed.
-
-- Each part has its own weights of words, chunks and textual inversions. A LoRA in a part acts on the whole picture.
-- `negative`, guidance, the caches, the gate, maps and the stream batch work as with one prompt. `prompt_b` with `blend` mixes
-  into each part, and so does a picture prompt's style.
-- `travel` and partial frames do not combine with it: such a prompt changes at once, and each frame is computed as a whole.
-  `prompt_b` and `negative` are always one text.
+One picture may have **several prompts**, by region or by weight: `left: ink | right: van gogh` ([prompts](prompts.md)).
 
 A **textual inversion** is a word of the prompt: the name of its file, or diffusers' token. Rill finds the files in the folder
 `embeddings` in the model's folder or beside its file, and by `MODEL+embedding=FILE_OR_FOLDER`. `understood` lists those that a

@@ -64,7 +64,7 @@ These are accepted, and act as if they were off:
   `omega_schedule` at `omega` = 1. `guidance_schedule` does not act on a γ that the network itself takes (distilled LCM).
 - `interval_low` at or above `interval_high`: the schedule *interval* then acts nowhere.
 - *linear* guidance at one step: there is no earlier level to estimate from, so it is *full*.
-- `travel` with a prompt that has regions or weights (docs/models.md, Prompts): it changes at once; `idle` states it.
+- `travel` with a prompt that has regions or weights (docs/prompts.md): it changes at once; `idle` states it.
 - `cads` with a source picture, and at levels up to `cads.low`.
 - `noise.variety` with a source picture, and with a model that was trained at the noisiest timestep only.
 - `partial` in a stream batch of several steps, while the feature cache reuses *steps* or *encoder*, with *adaptive* or *linear*
