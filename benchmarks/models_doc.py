@@ -89,7 +89,6 @@ it. compel computes this, and Rill's numbers are equal to compel's. Weights and 
 Until the graphs for a longer text are built (in the background of a server), its first chunk counts alone.
 
 `clip_skip` leaves out so many of the encoder's last layers, as diffusers counts (AUTOMATIC1111's *Clip skip* minus 1).
-
 One picture may have **several prompts**, by region or by weight: `left: ink | right: van gogh` ([prompts](prompts.md)).
 
 A **textual inversion** is a word of the prompt: the name of its file, or diffusers' token. Rill finds the files in the folder

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
+import re
 import secrets
 import shlex
 import time
@@ -38,6 +39,9 @@ LEFT_S = 5.0
 
 WORDS = ("a", "bright", "castle", "in", "rain", "watercolour", "made", "of", "glass", "night")
 
+FORMED = ("", "d", "dsds", "dss/d")
+"""For settings whose text has a form: those that fit it."""
+
 
 def value_of(rule: Mapping[str, Any], dice: random.Random, prompts: Sequence[str] = ()) -> object:
     """A random value that a declaration of a welcome's `fields` allows. The limits occur more often than by chance."""
@@ -46,6 +50,8 @@ def value_of(rule: Mapping[str, Any], dice: random.Random, prompts: Sequence[str
             return dice.random() < 0.5
         case "choice":
             return dice.choice(rule["options"])
+        case "text" if form := rule.get("form"):
+            return dice.choice([text for text in FORMED if re.fullmatch(form, text)])
         case "text":
             return dice.choice(prompts) if prompts and dice.random() < 0.5 else " ".join(dice.sample(WORDS, dice.randint(0, 5)))
         case "integer":

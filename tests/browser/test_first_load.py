@@ -17,7 +17,7 @@ from tests.browser.conftest import Studio
 pytestmark = pytest.mark.browser
 
 CLIENT = ASSETS / "client"
-FIRST_SOURCE, FIRST_GZIPPED, FIRST_BROTLI = 160_700, 59_450, 50_550
+FIRST_SOURCE, FIRST_GZIPPED, FIRST_BROTLI = 161_300, 59_700, 50_800
 LATER = {"engine.css", "easel.css", "afterwards.css", *(f"flow/{name}.js" for name in ("recorder", "layer", "promptfile"))}
 LATER |= {
     f"parts/{name}.js" for name in ("engine", "easel", "exchange", "others", "pair", "chart", "afterwards", "help", "wordlist")

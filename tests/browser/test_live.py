@@ -150,7 +150,7 @@ def test_every_control_reaches_the_session_and_shows_what_was_acknowledged(page:
             case "choice":
                 wanted = [*reversed(rule["options"]), field.default]
             case "text":
-                wanted = ["red"]
+                wanted = ["dsds" if rule.get("form") else "red"]
             case _:
                 wanted = [max(rule["low"], min(rule["high"], 3))]
         for value in wanted:
@@ -204,7 +204,7 @@ def test_latency_is_bounded_and_counted_by_verdict(open_page: Page) -> None:
 
     def summary() -> dict[str, Any] | None:
         found = page.js("return rill.stats.summary(performance.now())")
-        return found if found["generated_fps"] and (found["latency"] or {}).get("p50") else None
+        return found if found["rates"]["generated"] and (found["latency"] or {}).get("p50") else None
 
     latency = page.wait("figures of several frames", summary)["latency"]
     assert 0 < latency["p50"] <= latency["p95"]

@@ -28,6 +28,7 @@ export class Stats {
     this.sent = []; // { at, bytes, took }
     this.rtt = null;
     this.quality = null;
+    this.totals = Object.fromEntries(COUNTED.map((verdict) => [verdict, 0])); // for measurements
   }
 
   offered(at) {
@@ -41,6 +42,7 @@ export class Stats {
 
   answered(at, answer, bytes) {
     this.answers.push({ at, verdict: answer.verdict, stages: answer.stages, wait: answer.wait, bytes });
+    this.totals[answer.verdict] += 1;
     if (answer.quality) this.quality = { ...answer.quality, at };
   }
 
