@@ -104,9 +104,10 @@ class GraphChoice:
         layout, lengths = self._graphs.backend.layout, sorted({1, self._chunks(settings)})
         found = []
         for part in self.partial_parts(painted):
-            chunks = lengths if part in UNET else [1]
-            found += [GraphKey(part, size, None, n) for size in layout.wanted(rows if part in UNET else sessions) for n in chunks]
-        return found
+            wanted = layout.wanted(rows if part in UNET else sessions)
+            sizes = (1,) if part.endswith("keeping") else wanted  # rare, and each holds all weights
+            found += [GraphKey(part, size, None, n) for size in sizes for n in (lengths if part in UNET else [1])]
+        return sorted(found, key=lambda key: key.rows)  # the graphs of one row first: with all of them windows can be taken
 
     def _caches(self, settings: Settings) -> bool:
         """Whether the feature cache is on, and can gain something with this model."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from torch import nn
 
 from benchmarks import clips
 from pipelines import Entry, Frame, Output, Pixels, Settings, StreamPipeline, StreamSpec, load, quality
@@ -259,6 +261,37 @@ def test_two_sessions_share_calls_and_get_what_each_gets_alone(pipeline: StreamP
     assert len(set(windows)) == 2
 
 
+def pictures(backend: str, cache: Path | None, prompt: str) -> list[Pixels]:
+    """Of two sessions in one step: a whole frame each, then two windows."""
+    made = load(StreamSpec("pocket", SIZE, SIZE, backend, "float32"), cache)
+    made.prepare(Settings().patched({**ON, "prompt": prompt}), 2)
+    sessions = [Session(made, {**ON, "prompt": prompt}) for _ in range(2)]
+    found = []
+    for index in range(3):
+        entries = [session.entry(taken(index, 40 + 60 * place)) for place, session in enumerate(sessions)]
+        found += [shown(output) for output in made.step(entries)]
+        assert ("window" in passes(made)) == (index > 0)
+    return found
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("prompt", ["photograph", PAINTED])
+@pytest.mark.parametrize("backend", ["openvino", "compile"])
+def test_windows_are_the_same_in_every_backend(
+    backend: str, prompt: str, graph_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch.compile stops before its code generator, as in test_combinations.py: one static graph of each pass is captured."""
+    compiled = nn.Module.compile
+
+    def captured(module: nn.Module, dynamic: bool) -> None:
+        compiled(module, backend="eager", fullgraph=True, dynamic=dynamic)
+
+    monkeypatch.setattr(nn.Module, "compile", captured)
+    expected = pictures("eager", None, prompt)
+    for got, picture in zip(pictures(backend, graph_cache, prompt), expected, strict=True):
+        assert np.abs(got.astype(int) - picture).mean() < 0.5 and quality.ssim(got, picture) > 0.995
+
+
 def test_a_whole_frame_and_a_window_share_a_step(pipeline: StreamPipeline) -> None:
     windowed, whole = Session(pipeline, ON), Session(pipeline, {**ON, "prompt": PAINTED, "partial.enabled": False})
     windowed.feed(taken(0))
@@ -341,6 +374,14 @@ def test_windows_wait_until_their_graphs_are_ready() -> None:
     session.feed(taken(1))
     session.feed(taken(2))
     assert passes(fresh) == WINDOWED
+
+
+def test_graphs_of_one_row_come_first_and_those_that_keep_statistics_have_no_other_size(pipeline: StreamPipeline) -> None:
+    """Each graph of the UNet holds all of its weights, and memory for graphs is limited."""
+    keys = [key for key in pipeline.graphs_for(Settings().patched({**ON, "prompt": PAINTED}), 2) if "window" in key.part]
+    keeping = {key for key in pipeline.graphs_for(Settings().patched({**ON, "prompt": PAINTED}), 2) if "keeping" in key.part}
+    assert [key.rows for key in keys] == [1, 1, 1, 2, 2, 2]
+    assert {(key.part, key.rows) for key in keeping} == {("keeping", 1), ("paint-keeping", 1)}
 
 
 def test_a_picture_too_small_for_a_window_says_so() -> None:
