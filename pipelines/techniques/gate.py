@@ -21,6 +21,9 @@ Thumb = NDArray[np.float32]
 """A picture's thumbnail: float32, [64, 64, 3], RGB, 0..1, whatever the picture's shape."""
 
 SIDE = 64
+AT_REST = 3
+"""So many skips in a row make a scene at rest, 0.1 s of a camera."""
+
 TILES = 8
 """A tile is 1/8 of the picture's width by 1/8 of its height."""
 
@@ -91,14 +94,15 @@ def compare(state: GateState, thumb: Thumb, settings: GateSettings) -> Scores:
 
 
 def judge(
-    scores: Scores, state: GateState, settings: GateSettings, uniform: float, identity: Hashable, held: bool = False
+    scores: Scores, state: GateState, settings: GateSettings, uniform: float, identity: Hashable, refines: bool = False
 ) -> bool:
-    """True to skip. `uniform` is the die, 0..1; `identity` is equal as long as the settings are the same. held: see `decide`."""
-    if not settings.enabled or identity != state.identity or (state.skips >= settings.max_skip and not held):
+    """True to skip. `uniform`: the die, 0..1; `identity`: equal as long as the settings are the same. refines: as in `decide`."""
+    rests = refines and state.skips >= min(AT_REST, settings.max_skip)
+    if not settings.enabled or identity != state.identity or (state.skips >= settings.max_skip and not rests):
         return False
     if scores.tile > settings.tile_threshold:
         return False
-    return 0.0 < scores.p_skip >= (0.0 if held else uniform)
+    return 0.0 < scores.p_skip >= (0.0 if rests else uniform)
 
 
 def advance(state: GateState, thumb: Thumb, skip: bool, identity: Hashable) -> GateState:
@@ -118,18 +122,18 @@ class Answer:
 
 
 def decide(
-    state: GateState, thumb: Thumb, settings: GateSettings, uniform: float, identity: Hashable = None, held: bool = False
+    state: GateState, thumb: Thumb, settings: GateSettings, uniform: float, identity: Hashable = None, refines: bool = False
 ) -> tuple[Answer, GateState]:
     """The answer for a frame's thumbnail, and the next state. Pure: the die `uniform` (0..1) is the caller's.
 
-    held: a refined picture is shown (refinement.py). Every frame that may be skipped is skipped then: neither the die nor
-    `max_skip` lets a lesser picture of the same scene take its place.
+    refines: the picture of a scene at rest gets more steps (refinement.py). After AT_REST skips in a row every frame that may be
+    skipped is skipped: neither the die nor `max_skip` lets a picture of fewer steps interrupt that, or take its place.
 
     A frame passes when there is no reference yet, `identity` (of the settings) has changed, `max_skip` frames in a row were
     skipped, or any tile changed by more than `tile_threshold`; otherwise it is skipped with probability p_skip.
     """
     scores = compare(state, thumb, settings)
-    skip = judge(scores, state, settings, uniform, identity, held)
+    skip = judge(scores, state, settings, uniform, identity, refines)
     return Answer(skip, scores, thumb), advance(state, thumb, skip, identity)
 
 
@@ -140,7 +144,7 @@ class Gate:
         self.state = GateState()
         self._dice = np.random.default_rng(seed)
 
-    def decide(self, pixels: Pixels | None, settings: GateSettings, settings_version: Hashable, held: bool = False) -> Answer:
+    def decide(self, pixels: Pixels | None, settings: GateSettings, settings_version: Hashable, refines: bool = False) -> Answer:
         """May the frame be skipped? One die is thrown per frame, whatever the answer, so that a replay stays in step.
 
         Frames without pixels and those of a gate that is switched off pass, and leave no reference behind.
@@ -149,7 +153,7 @@ class Gate:
         if pixels is None or not settings.enabled:
             self.state = GateState()
             return Answer(False)
-        answer, self.state = decide(self.state, thumbnail(pixels), settings, uniform, settings_version, held)
+        answer, self.state = decide(self.state, thumbnail(pixels), settings, uniform, settings_version, refines)
         return answer
 
     def forget(self) -> None:

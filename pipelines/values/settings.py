@@ -62,7 +62,9 @@ class StreamBatchSettings:
 class GateSettings:
     enabled: bool = flag(False, "Show the last picture again while the input hardly changes.")
     threshold: float = number(0.98, 0.5, 0.9999, "Similarity η above which a frame may be skipped.")
-    max_skip: int = integer(10, 1, 300, "Maximum number of frames skipped in a row.")
+    max_skip: int = integer(
+        10, 1, 300, "Maximum number of frames skipped in a row; with refine.enabled none while the scene is at rest."
+    )
     tile_threshold: float = number(
         0.02, 0.001, 1.0, "Mean change of one tile (0..1 of full scale) that always lets a frame through."
     )

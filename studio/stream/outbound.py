@@ -150,7 +150,6 @@ class Outbound:
         if better is None or better.frame_id != progress.repeats or self._session.in_flight[:1] != (progress.frame_id,):
             return answer
         self._refined = None
-        self._gate.hold()
         self._latest.publish(better.format, better.picture)
         made = better.timings
         timings = replace(answer.timings, encode=made.encode, denoise=made.denoise, decode=made.decode, pack=better.pack_ms)

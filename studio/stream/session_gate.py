@@ -8,11 +8,11 @@ from pipelines import Pixels, Settings, gate
 
 
 class SessionGate:
-    """`decide` runs in the codec pool, one call at a time; `reset` and `hold` may be called from any thread."""
+    """`decide` runs in the codec pool, one call at a time; `reset` may be called from any thread."""
 
     def __init__(self) -> None:
         self._gate: gate.Gate | None = None
-        self._reset = self._held = False
+        self._reset = False
         self._before: tuple[Pixels | None, int] | None = None  # the frame that passed last, and the version of its settings
 
     def reset(self) -> None:
@@ -23,10 +23,6 @@ class SessionGate:
         """
         self._reset = True
 
-    def hold(self) -> None:
-        """A refined picture is shown: until the next frame passes, every frame that may be skipped is skipped."""
-        self._held = True
-
     def decide(self, pixels: Pixels | None, settings: Settings, changing: bool = False) -> gate.Answer:
         """Whether to skip a frame, with the scores and the thumbnail if there are any. The seed is that of the first settings.
 
@@ -35,15 +31,15 @@ class SessionGate:
         if self._gate is None:
             self._gate = gate.Gate(settings.seed)
         if self._reset:
-            self._reset = self._held = False
+            self._reset = False
             self._gate.forget()
             self._before = None
         refines = settings.refine.enabled and not changing
-        answer = self._gate.decide(pixels, settings.gate, settings.version, self._held and refines)
+        answer = self._gate.decide(pixels, settings.gate, settings.version, refines)
         if refines and not settings.gate.enabled and self._is_repeat(pixels, settings.version):
             return gate.Answer(True)
         if not answer.skip:
-            self._held, self._before = False, (pixels, settings.version) if refines else None
+            self._before = (pixels, settings.version) if refines else None
         return answer
 
     def _is_repeat(self, pixels: Pixels | None, version: int) -> bool:

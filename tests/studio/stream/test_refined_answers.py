@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 
-from pipelines import HostPicture, Output, Pixels, Settings, StageTimings
+from pipelines import HostPicture, Output, Pixels, Settings, StageTimings, gate
 from studio.pictures import codec
 from studio.stream.session_gate import SessionGate
 from studio.wire.protocol import Answer, PictureEncoding
@@ -70,7 +71,6 @@ def test_a_repeat_becomes_a_refinement_once() -> None:
     assert skip(made, 4).verdict == "skipped"
     assert made.session.totals == {"received": 4, "generated": 2, "skipped": 2}
     assert made.stream.latest.picture == ("png", answer.picture)
-    assert made.gate._held, "the live picture of the same scene would take its place"
 
 
 def test_a_picture_of_before_the_movement_never_follows_it() -> None:
@@ -122,44 +122,58 @@ def noisy(seed: int) -> Pixels:
     return np.clip(ramp + rng.normal(0, 4, ramp.shape), 0, 255).astype(np.uint8)
 
 
-def passed(gate: SessionGate, settings: Settings, count: int, **about: Any) -> list[int]:
-    return [index for index in range(count) if not gate.decide(noisy(index), settings, **about).skip]
+def passed(mine: SessionGate, settings: Settings, count: int, **about: Any) -> list[int]:
+    return [index for index in range(count) if not mine.decide(noisy(index), settings, **about).skip]
 
 
-def test_while_a_refined_picture_is_shown_the_same_scene_is_not_drawn_again() -> None:
-    settings, gate = Settings().patched(STILL), SessionGate()
-    assert len(passed(gate, settings, 40)) >= 10, "every fourth frame, without a refinement"
-    gate.hold()
-    assert not passed(gate, settings, 40)
-    assert not gate.decide(255 - noisy(1), settings).skip, "movement"
-    assert not gate.decide(noisy(1), settings).skip, "movement"
-    assert passed(gate, settings, 40), "the picture is one of a live step again"
+def test_a_scene_at_rest_is_not_drawn_again_until_something_moves() -> None:
+    settings, off = Settings().patched(STILL), Settings().patched({**STILL, "refine.enabled": False})
+    assert len(passed(SessionGate(), off, 40)) >= 10, "every fourth frame, without refinement"
+    mine = SessionGate()
+    assert passed(mine, settings, 40) == [0]
+    assert not mine.decide(255 - noisy(1), settings).skip, "movement"
+    assert not mine.decide(noisy(1), settings).skip, "movement"
+    assert not passed(mine, settings, 40)
 
 
-def test_a_hold_ends_with_other_settings_and_while_the_picture_changes_by_itself() -> None:
-    settings, gate = Settings().patched(STILL), SessionGate()
-    gate.decide(noisy(0), settings)
-    gate.hold()
-    assert not gate.decide(noisy(1), settings.patched({"prompt": "ink"})).skip
-    gate.hold()
-    assert passed(gate, settings.patched({"prompt": "ink"}), 9, changing=True)
+def test_a_rest_ends_with_other_settings_and_while_the_picture_changes_by_itself() -> None:
+    settings, mine = Settings().patched(STILL), SessionGate()
+    passed(mine, settings, 9)
+    changed = settings.patched({"prompt": "ink"})
+    assert not mine.decide(noisy(1), changed).skip
+    assert len(passed(mine, changed, 12, changing=True)) >= 3
+
+
+@pytest.mark.parametrize("most", [1, 2, 10])
+def test_a_scene_rests_after_a_few_skips_and_no_sooner(most: int) -> None:
+    """A die that always lets frames through does so until then."""
+    settings = Settings().patched({**STILL, "gate.max_skip": most}).gate
+    state, thumb = gate.GateState(), gate.thumbnail(noisy(0))
+    _, state = gate.decide(state, thumb, settings, 0.0, 1, True)
+    for count in range(min(gate.AT_REST, most)):
+        close = gate.thumbnail(noisy(count + 1))
+        assert not gate.decide(state, close, settings, 1.0, 1, True)[0].skip
+        answer, state = gate.decide(state, close, settings, 0.0, 1, True)
+        assert answer.skip
+    assert gate.decide(state, gate.thumbnail(noisy(9)), settings, 1.0, 1, True)[0].skip
+    assert not gate.decide(state, gate.thumbnail(noisy(9)), settings, 1.0, 1, False)[0].skip
 
 
 def test_without_the_gate_only_the_very_same_picture_rests() -> None:
-    settings, gate, picture = Settings().patched(ON), SessionGate(), noisy(1)
+    settings, mine, picture = Settings().patched(ON), SessionGate(), noisy(1)
     almost = picture.copy()
     almost[3, 4, 1] ^= 1
-    assert [gate.decide(each, settings).skip for each in (picture, picture.copy(), almost, almost, picture)] == [
+    assert [mine.decide(each, settings).skip for each in (picture, picture.copy(), almost, almost, picture)] == [
         False, True, False, True, False,
     ]  # fmt: skip
-    assert not gate.decide(picture, settings.patched({"strength": 0.6})).skip
-    assert not gate.decide(picture, settings, changing=True).skip
-    assert not gate.decide(picture, settings).skip, "it was drawn while the picture changed"
-    gate.reset()
-    assert not gate.decide(picture, settings).skip
-    assert [gate.decide(None, settings).skip for _ in range(3)] == [False, True, True]
+    assert not mine.decide(picture, settings.patched({"strength": 0.6})).skip
+    assert not mine.decide(picture, settings, changing=True).skip
+    assert not mine.decide(picture, settings).skip, "it was drawn while the picture changed"
+    mine.reset()
+    assert not mine.decide(picture, settings).skip
+    assert [mine.decide(None, settings).skip for _ in range(3)] == [False, True, True]
 
 
 def test_with_the_switch_off_nothing_rests_without_the_gate() -> None:
-    gate, picture = SessionGate(), noisy(1)
-    assert not any(gate.decide(picture, Settings()).skip for _ in range(3))
+    session_gate, picture = SessionGate(), noisy(1)
+    assert not any(session_gate.decide(picture, Settings()).skip for _ in range(3))
