@@ -149,6 +149,15 @@ def test_the_brushes_go_with_the_paper(page: Page) -> None:
     page.brushes()
 
 
+def test_the_brushes_come_while_another_input_is_still_opening(page: Page) -> None:
+    page.choose("prompt")
+    page.js("rill.choose('sample'); rill.choose('paint')")
+    page.wait("the paper", lambda: page.js("return rill.source?.kind === 'paint' && rill.opening === 0"))
+    page.brushes()
+    page.choose("sample")
+    click(page, ".rill-easel > .rill-plain")
+
+
 def test_a_later_choice_holds_while_the_brushes_still_load(page: Page) -> None:
     """The tools load on their first use. What a visitor chooses meanwhile is kept."""
     page.choose("sample")

@@ -42,7 +42,7 @@ export function stage(host, studio, trigger) {
   studio.bridge = () => trigger("change");
   studio.on("source", () => {
     showInput(inset, holder, studio);
-    if (studio.source?.kind === "paint" && !studio.opening && studio.source !== paper) setPainting(wanted ?? "colour");
+    if (studio.source?.kind === "paint" && studio.source !== paper) setPainting(wanted ?? "colour");
     if (studio.source?.element === null && !studio.opening) setPainting(null);
     paper = studio.source;
   });

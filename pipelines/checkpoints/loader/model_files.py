@@ -229,8 +229,8 @@ class ModelFiles:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash that changes with the weights and the configuration of UNet, autoencoder and painter."""
-        digest = hashlib.sha256()
+        """Changes with the weights and the configuration of UNet, autoencoder and painter, and the length of texts."""
+        digest = hashlib.sha256(f"{self.embedding_shape}".encode())
         for part in ("unet", "vae", *(("painter",) if self.has_painter else ())):
             digest.update(self.checkpoint.digest(part))
         for path in self._files():

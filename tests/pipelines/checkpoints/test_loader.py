@@ -87,6 +87,13 @@ def test_the_fingerprint_follows_the_weights(model: Path) -> None:
     assert ModelParts(describe(str(model))).fingerprint != before
 
 
+def test_the_fingerprint_follows_the_length_of_texts(model: Path) -> None:
+    """Graphs have it in their shapes, so two models with the same UNet and other text encoders share none on disk."""
+    before = ModelParts(describe(str(model)))
+    edit(model / "text_encoder" / "config.json", max_position_embeddings=before.embedding_shape[0] + 8)
+    assert ModelParts(describe(str(model))).fingerprint != before.fingerprint
+
+
 def test_prompts_become_embeddings(model: Path) -> None:
     parts = ModelParts(describe(str(model)))
     (a,), (b,) = parts.encode_prompt("ink"), parts.encode_prompt("a very long prompt " * 30)
