@@ -81,6 +81,11 @@ def padded(value: Tensor, size: int) -> Tensor:
     return value if not missing else torch.cat([value, value[-1:].expand(missing, *value.shape[1:])])
 
 
+def _of_pictures(part: str) -> bool:
+    """Whether it is a graph of the autoencoder, with or without the painter."""
+    return part.startswith(("encode", "decode", "paint")) and part not in ("encoder", "decoder")
+
+
 @cache
 def code_version() -> str:
     """Changes with whatever a traced graph depends on besides the weights: a graph kept on disk must not outlive its code."""
@@ -193,18 +198,27 @@ class Graphs:
 
     def _name(self, key: GraphKey) -> str:
         size = f"{self.spec.width}x{self.spec.height}"
-        name = f"{code_version()}/{self.parts.fingerprint}/{key.part}/{key.rows}/{key.branch}/{size}/{self.spec.dtype}"
+        networks = "/".join(self._networks(key))
+        name = f"{code_version()}/{networks}/{key.part}/{key.rows}/{key.branch}/{size}/{self.spec.dtype}"
         name += f"/{key.chunks}" if key.chunks > 1 else ""
         # other pictures make another graph
         return name if self._samples(key) is None else f"{name}/{self._calibration.version}"
+
+    def _networks(self, key: GraphKey) -> tuple[str, ...]:
+        """Fingerprints of the networks that a graph depends on; an int8 graph is calibrated with what both compute."""
+        prints = self.parts.fingerprints
+        if self._samples(key) is not None:
+            return prints.unet, prints.autoencoder
+        if key.part.startswith("paint"):
+            return prints.autoencoder, prints.painter
+        return (prints.autoencoder if _of_pictures(key.part) else prints.unet,)
 
     def _bytes(self, key: GraphKey) -> int:
         """What a graph takes; before there has been one of its kind, with the weights of the largest."""
         weights = self._weights.get((key.part, key.branch), max(self._weights.values(), default=0))
         parts, (height, width) = self.parts, self._size(key)
-        pictures = key.part.startswith(("encode", "decode", "paint")) and key.part not in ("encoder", "decoder")
         spec = replace(self.spec, height=height, width=width)
-        return memory.graph_bytes(weights, parts.unet_config, parts.vae_config, spec, key.rows, pictures)
+        return memory.graph_bytes(weights, parts.unet_config, parts.vae_config, spec, key.rows, _of_pictures(key.part))
 
     def _size(self, key: GraphKey) -> tuple[int, int]:
         """Height and width in pixels of what a graph works on."""

@@ -6,8 +6,8 @@ weights. Imports no torch.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from pipelines.checkpoints.loader import embeddings
 from pipelines.checkpoints.loader.configs import AUTOENCODERS, pools_text
 from pipelines.checkpoints.loader.control import ControlFolder, adapter_places
 from pipelines.checkpoints.loader.embeddings import Embeddings
-from pipelines.checkpoints.loader.files import read_header
+from pipelines.checkpoints.loader.fingerprints import FUSED, FileDigests, Fingerprints
 from pipelines.checkpoints.loader.folder import FolderCheckpoint
 from pipelines.checkpoints.loader.hub import locate
 from pipelines.checkpoints.loader.lora import LoraFile
@@ -35,9 +35,6 @@ CALIBRATION = "calibration"
 """Folder of the calibration pictures for int8, beside the weights."""
 
 TIME_IDS = 6  # original height and width, top and left of the crop, target height and width
-FUSED = "each layer's own alpha, summed in float32 by addmm, "
-"""The arithmetic of fusing, as a part of the fingerprint: graphs on disk from another arithmetic are not used."""
-HASHED_WHOLE = 256 * 2**20  # larger weight files are identified by size, time and header
 
 
 class ModelFiles:
@@ -66,6 +63,7 @@ class ModelFiles:
         )
         self.loras = self.lora_files(info, offline)
         self.branched = 0
+        self._digests = FileDigests()
         self.unet_config = self.checkpoint.configs["unet"] if self._unet is None else self._unet.config
         self.vae_config = self.checkpoint.configs["vae"] if self._vae is None else self._vae.config
         if self.vae_config.get("_class_name") not in AUTOENCODERS:
@@ -108,7 +106,7 @@ class ModelFiles:
     def change_loras(self, info: ModelInfo, loras: tuple[LoraFile, ...]) -> None:
         """The networks have other LoRAs now: these, of another entry of the same model."""
         self.info, self.loras = info, loras
-        self.__dict__.pop("fingerprint", None)
+        self.__dict__.pop("fingerprints", None)
 
     @cached_property
     def calibration(self) -> tuple[Path, ...]:
@@ -228,19 +226,18 @@ class ModelFiles:
         return bool(self.vae_config.get("force_upcast", False)) and self.vae_config["_class_name"] == "AutoencoderKL"
 
     @cached_property
-    def fingerprint(self) -> str:
-        """Changes with the weights and the configuration of UNet, autoencoder and painter, and the length of texts."""
-        digest = hashlib.sha256(f"{self.embedding_shape}".encode())
-        for part in ("unet", "vae", *(("painter",) if self.has_painter else ())):
-            digest.update(self.checkpoint.digest(part))
-        for path in self._files():
-            hash_file(path, digest)
-        digest.update(self.applied.encode())
-        for control in self.control_files:
-            digest.update(f"{control.weight} {sorted(control.config.items())}".encode())
-        if is_edm(self.checkpoint.scheduler):  # its graphs scale latents and read timesteps otherwise
-            digest.update(f"EDM {data_deviation(self.checkpoint.scheduler)}".encode())
-        return digest.hexdigest()[:20]
+    def fingerprints(self) -> Fingerprints:
+        """What graphs on disk are named after."""
+        made, scheduler = self._digests.fingerprint, self.checkpoint.scheduler
+        # graphs of an EDM model scale latents and read timesteps otherwise
+        scale = f"EDM {data_deviation(scheduler)}" if is_edm(scheduler) else ""
+        controls = [(control.weight, sorted(control.config.items())) for control in self.control_files]
+        beside = f"{self.embedding_shape} {self.applied} {controls} {scale}"
+        return Fingerprints(
+            made(f"{_sorted(self.unet_config)} {beside}", self._unet_files()),
+            made(f"{_sorted(self.vae_config)} {scale}", self._vae_files()),
+            made(_sorted(self.checkpoint.configs["painter"]), self._painter_files()) if self.has_painter else "",
+        )
 
     @property
     def applied(self) -> str:
@@ -311,16 +308,25 @@ class ModelFiles:
         return {name: info.shape for name, info in self.checkpoint.weights[part].tensors.items()}
 
     def _files(self) -> Iterator[Path]:
-        for part, other in (("unet", self._unet), ("vae", self._vae)):
-            yield from self.checkpoint.files(part) if other is None else other.weights.files
-        if self.has_painter:
-            yield from self.checkpoint.files("painter")
+        yield from self._unet_files()
+        yield from self._vae_files()
+        yield from self._painter_files()
+
+    def _unet_files(self) -> Iterator[Path]:
+        """The files of the UNet and of what is applied to it."""
+        yield from self.checkpoint.files("unet") if self._unet is None else self._unet.weights.files
         for lora in self.loras:
             yield from lora.weights.files
         for control in self.control_files:
             yield from control.weights.files
         if self._picture is not None:
             yield from self._picture.weights.files
+
+    def _vae_files(self) -> Iterable[Path]:
+        return self.checkpoint.files("vae") if self._vae is None else self._vae.weights.files
+
+    def _painter_files(self) -> Iterable[Path]:
+        return self.checkpoint.files("painter") if self.has_painter else ()
 
     def _check_sizes(self) -> None:
         """Check that the parts fit each other: channels of the latents, widths of the texts."""
@@ -351,11 +357,5 @@ def _adapter(adapter: PictureAdapter, offline: bool) -> tuple[Path, Path]:
     return locate(adapter.weights, offline), encoder
 
 
-def hash_file(path: Path, digest: Any) -> None:
-    """Add a weight file to a digest: its bytes, or size, time and header of a large one."""
-    stat = path.stat()
-    if stat.st_size <= HASHED_WHOLE:
-        digest.update(path.read_bytes())
-        return
-    tensors, _ = read_header(path, path.name)
-    digest.update(f"{sorted(tensors.items())} {stat.st_size} {stat.st_mtime_ns}".encode())
+def _sorted(config: dict[str, Any]) -> str:
+    return json.dumps(config, sort_keys=True)

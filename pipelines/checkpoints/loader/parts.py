@@ -17,10 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.checkpoints.loader import networks, text
+from pipelines.checkpoints.loader.fingerprints import FUSED
 from pipelines.checkpoints.loader.folder import FolderCheckpoint
 from pipelines.checkpoints.loader.lora import LoraFile
 from pipelines.checkpoints.loader.loras_in_use import LorasInUse
-from pipelines.checkpoints.loader.model_files import FUSED, ModelFiles, hash_file
+from pipelines.checkpoints.loader.model_files import ModelFiles
 from pipelines.checkpoints.loader.picture import PictureEncoder
 from pipelines.checkpoints.loader.style_reading import StyleReading, ends_of, reading
 from pipelines.checkpoints.loader.weights_of_words import WeightedTexts
@@ -173,16 +174,11 @@ class ModelParts(ModelFiles):
     def text_fingerprint(self) -> str:
         """Changes whenever weights, configuration or tokenizer of a text encoder change, or the code that makes one of them."""
         versions = [version(name) for name in ("transformers", "tokenizers")]
-        digest = hashlib.sha256(f"{versions} {FUSED}".encode() + Path(text.__file__).read_bytes())
-        for part in self.text_parts:
-            digest.update(self.checkpoint.text_digest(part))
-            for path in self.checkpoint.files(part):
-                hash_file(path, digest)
-        digest.update(self.applied.encode())
-        for lora in self.loras:
-            for path in lora.weights.files:
-                hash_file(path, digest)
-        return digest.hexdigest()[:20]
+        code = hashlib.sha256(Path(text.__file__).read_bytes()).hexdigest()
+        configs = [self.checkpoint.text_digest(part).hex() for part in self.text_parts]
+        files = [path for part in self.text_parts for path in self.checkpoint.files(part)]
+        files += [path for lora in self.loras for path in lora.weights.files]
+        return self._digests.fingerprint(f"{versions} {FUSED} {code} {configs} {self.applied}", files)
 
     def tokenizer(self, part: str) -> bytes:
         """The tokenizer of a text encoder, cut and padded to its context length, for `text.unpacked`."""

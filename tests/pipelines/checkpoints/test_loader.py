@@ -1,6 +1,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -77,21 +78,27 @@ def test_wrong_shapes_are_refused(model: Path) -> None:
         _ = ModelParts(describe(str(model))).unet
 
 
-def test_the_fingerprint_follows_the_weights(model: Path) -> None:
-    before = ModelParts(describe(str(model))).fingerprint
-    assert ModelParts(describe(str(model))).fingerprint == before
-    weights = model / "unet" / "diffusion_pytorch_model.safetensors"
-    content = bytearray(weights.read_bytes())
-    content[-1] ^= 1
-    weights.write_bytes(bytes(content))
-    assert ModelParts(describe(str(model))).fingerprint != before
+@pytest.mark.parametrize(("part", "network"), [("unet", "unet"), ("vae", "autoencoder")])
+@pytest.mark.parametrize("change", ["weights", "configuration"])
+def test_each_fingerprint_follows_its_own_network(model: Path, part: str, network: str, change: str) -> None:
+    before = ModelParts(describe(str(model))).fingerprints
+    assert ModelParts(describe(str(model))).fingerprints == before
+    if change == "weights":
+        weights = model / part / "diffusion_pytorch_model.safetensors"
+        content = bytearray(weights.read_bytes())
+        content[-1] ^= 1
+        weights.write_bytes(bytes(content))
+    else:
+        edit(model / part / "config.json", act_fn="gelu")
+    after = ModelParts(describe(str(model))).fingerprints
+    assert after != before and replace(after, **{network: getattr(before, network)}) == before
 
 
 def test_the_fingerprint_follows_the_length_of_texts(model: Path) -> None:
     """Graphs have it in their shapes, so two models with the same UNet and other text encoders share none on disk."""
     before = ModelParts(describe(str(model)))
     edit(model / "text_encoder" / "config.json", max_position_embeddings=before.embedding_shape[0] + 8)
-    assert ModelParts(describe(str(model))).fingerprint != before.fingerprint
+    assert ModelParts(describe(str(model))).fingerprints.unet != before.fingerprints.unet
 
 
 def test_prompts_become_embeddings(model: Path) -> None:

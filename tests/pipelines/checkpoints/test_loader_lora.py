@@ -95,7 +95,7 @@ def test_two_loras_add_up_and_strength_is_in_the_fingerprint(model: Path, tmp_pa
     torch.testing.assert_close(
         both.unet.state_dict()[f"{LINEAR}.weight"], merged(plain.unet.state_dict()[f"{LINEAR}.weight"], a, b, 0.75)
     )
-    prints = {ModelParts(describe(f"{model}{end}")).fingerprint for end in ("", f"+{other}", f"+{other}:0.5")}
+    prints = {ModelParts(describe(f"{model}{end}")).fingerprints.unet for end in ("", f"+{other}", f"+{other}:0.5")}
     assert len(prints) == 3
 
 

@@ -106,7 +106,7 @@ def test_a_lora_of_the_spec_is_one_of_the_model_s_name_and_they_add_up(model: Pa
     name = str(save_lora(tmp_path / "a.safetensors", pairs(1, LINEAR)))
     here = load(spec(model, LoraUse(name, 0.5)))
     named = load(replace(spec(model), model=f"{model}+{name}:0.5"))
-    assert here.graphs.parts.fingerprint == named.graphs.parts.fingerprint
+    assert here.graphs.parts.fingerprints == named.graphs.parts.fingerprints
     both = load(replace(spec(model, LoraUse(name, 0.5)), model=f"{model}+{name}:0.5"))
     assert close(drawn(both), drawn(load(spec(model, LoraUse(name, 1.0)))))
 
@@ -116,7 +116,8 @@ def test_the_fingerprint_tells_files_and_weights_apart(model: Path, tmp_path: Pa
     b = str(save_lora(tmp_path / "b.safetensors", pairs(2, LINEAR)))
     wanted = [(), (LoraUse(a),), (LoraUse(a, 0.5),), (LoraUse(b),), (LoraUse(a, 0.5), LoraUse(b)), (LoraUse(a), LoraUse(b, 0.5))]
     parts = [ModelParts(with_loras(describe(str(model)), uses)) for uses in wanted]
-    assert len({part.fingerprint for part in parts}) == len(wanted)
+    assert len({part.fingerprints.unet for part in parts}) == len(wanted)
+    assert len({part.fingerprints.autoencoder for part in parts}) == 1
 
 
 @pytest.mark.parametrize(("prefix", "part", "width"), [("lora_te1", "text_encoder", 32), ("lora_te2", "text_encoder_2", 48)])

@@ -107,7 +107,7 @@ def test_several_loras_and_the_text_encoder_equal_a_fresh_pipeline_in_any_order(
         assert np.array_equal(drawn(pipeline), drawn(fresh)), "the prompt is encoded with the changed encoder"
         weighted = Settings().patched({"prompt": "(ink:1.3) paper", "strength": 0.7})
         assert close(_drawn(pipeline, weighted), _drawn(fresh, weighted))
-        assert pipeline.graphs.parts.fingerprint == fresh.graphs.parts.fingerprint
+        assert pipeline.graphs.parts.fingerprints == fresh.graphs.parts.fingerprints
         assert pipeline.loras == fresh.loras
     changed(pipeline)
     assert np.array_equal(drawn(pipeline), plain[0]) and same(weights(pipeline), plain[1])

@@ -129,7 +129,7 @@ def test_a_single_file_of_cosxl_states_its_range(sdxl: Path, tmp_path: Path) -> 
     folder = ModelParts(describe(str(save_edm(tmp_path / "folder", EDM["cosxl"]))))
     assert file.schedule.prediction == "v_prediction"
     torch.testing.assert_close(file.schedule.sigma, folder.schedule.sigma)
-    assert file.fingerprint != folder.fingerprint
+    assert file.fingerprints.unet != folder.fingerprints.unet
 
 
 @pytest.mark.parametrize(

@@ -244,7 +244,7 @@ def test_the_probe_sees_the_controlnet_too(pipelines: dict[str, StreamPipeline])
 def test_the_fingerprint_covers_the_controlnet(folders: dict[str, tuple[Path, Path]], tmp_path: Path) -> None:
     model, control = folders["sd15"]
     other = save_control(tmp_path / "other", "sd15", seed=9)
-    assert len({ModelParts(describe(spec(model, given).model)).fingerprint for given in (None, control, other)}) == 3
+    assert len({ModelParts(describe(spec(model, given).model)).fingerprints.unet for given in (None, control, other)}) == 3
 
 
 def test_what_does_not_fit_is_refused_by_name(folders: dict[str, tuple[Path, Path]], tmp_path: Path) -> None:

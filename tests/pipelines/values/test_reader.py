@@ -51,7 +51,7 @@ def model(whole: Path, tmp_path: Path) -> Path:
 def load(name: str) -> None:
     """Everything that is ever read of a model."""
     parts = ModelParts(describe(name))
-    _ = parts.vocabulary, parts.calibration, parts.encode_prompt("ink"), parts.vae, parts.fingerprint, parts.unet
+    _ = parts.vocabulary, parts.calibration, parts.encode_prompt("ink"), parts.vae, parts.fingerprints, parts.unet
 
 
 def deep(path: Path, levels: int) -> None:
