@@ -54,6 +54,7 @@ def admit(
         thumb=state.previous_thumb,
         small=small,
         inputs_version=state.inputs_version,
+        scene=_scene(state, small, settings),
         plan=plan,
         hint=hint,
         kinds=kinds,
@@ -78,6 +79,16 @@ def _small(frame: Frame, settings: Settings) -> Pixels | None:
     """The input at a quarter of its size, where a technique follows its motion."""
     wanted = settings.consistency.enabled or settings.noise.warm_start > 0.0
     return motion.small(frame.pixels) if wanted and frame.pixels is not None else None
+
+
+def _scene(state: StreamState, small: Pixels | None, settings: Settings) -> int:
+    """The number of cuts up to an input. What was remembered before a cut is used no more: thumbnails alone do not show the cuts
+    of dim scenes."""
+    last = state.ring.frames[-1].small if len(state.ring) else state.previous_small
+    remembers = settings.cache.enabled or settings.guidance_mode == "adaptive"
+    if remembers and small is not None and last is not None and state.follower.between(last, small).lost:
+        state.scene += 1
+    return state.scene
 
 
 def _start(state: StreamState, latent: Tensor | None, small: Pixels | None, settings: Settings) -> Tensor | None:

@@ -107,7 +107,7 @@ class PictureKeys:
         return self._picture(frame), frame.timesteps, frame.level
 
     def _picture(self, frame: InFlight) -> Hashable:
-        return self._relevant, self._travel, frame.inputs_version, frame.hint is not None, frame.source is None
+        return self._relevant, self._travel, frame.inputs_version, frame.scene, frame.hint is not None, frame.source is None
 
 
 class AssumedKeys:

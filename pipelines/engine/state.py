@@ -57,12 +57,12 @@ class StreamState:
     """One session's memory between steps. Made by `StreamPipeline.open`; opaque to everyone but the engine.
 
     inpaints: whether the model draws painted pixels anew. previous_x0: the last finished latent, for the warm start;
-    previous_small: its input at a quarter of the size. answered: the last picture, where it enters the next. follower: the motion
-    of the input. mask: the painted strength map [1, h, w]; repainted: its pixels, uint8 [H, W], for a model that inpaints.
-    inputs_version: number of changes of mask, picture prompts and names; pictures_version: of picture prompts, styles among
-    them. seen, seen_b: the picture prompts. names: styles that prompts may name. residuals: of the negative rows, by level.
-    partial: for partial frames. turn: the `Turn` that goes on in a later step. shown: the frame of the last picture, where a
-    refinement may go on with it.
+    previous_small: its input at a quarter of the size. answered: the last picture, where it enters the next. follower: the
+    motion of the input; scene: number of its cuts, counted where motion is followed. mask: the painted strength map [1, h, w];
+    repainted: its pixels, uint8 [H, W], for a model that inpaints. inputs_version: number of changes of mask, picture prompts
+    and names; pictures_version: of picture prompts, styles among them. seen, seen_b: the picture prompts. names: styles that
+    prompts may name. residuals: of the negative rows, by level. partial: for partial frames. turn: the `Turn` that goes on in a
+    later step. shown: the frame of the last picture, where a refinement may go on with it.
     """
 
     noise: SessionNoise
@@ -73,6 +73,7 @@ class StreamState:
     previous_thumb: Thumb | None = None
     answered: Answered | None = None
     follower: Follower = field(default_factory=Follower)
+    scene: int = 0
     mask: Tensor | None = None
     repainted: Tensor | None = None
     inputs_version: int = 0

@@ -63,6 +63,7 @@ class InFlight:
     map: Tensor | None = None  # share of the strength per pixel, [1, h, w]
     omega_map: Tensor | None = None  # share of ω's effect per pixel, [1, h, w]
     inputs_version: int = 0  # which of the session's painted maps was there when it came
+    scene: int = 0  # cuts of the input up to it, where motion is followed
     hint: Tensor | None = None  # the maps that n ControlNets hold it to, [3n, H, W]
     kinds: Tensor | None = None  # of these maps, [n · number of MAPS], 1 for a map's kind
     picture: tuple[Tensor, Tensor] | None = None  # tokens of the picture prompt and of no picture, [T, D] each

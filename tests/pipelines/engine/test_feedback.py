@@ -16,7 +16,7 @@ from pipelines import Entry, Frame, Output, Pixels, Settings, StreamPipeline, St
 from pipelines.engine.state import StreamState
 from pipelines.techniques import consistency, motion
 from tests.pipelines.engine.test_painted import LOOKS, add_painter
-from tests.streams import close, pictures, reference, shown, stream
+from tests.streams import close, decoded, pictures, reference, shown, stream
 
 SIZE, COUNT = 128, 6
 CLIP = clips.clip("handheld", SIZE, SIZE)
@@ -252,3 +252,43 @@ def test_a_refined_picture_takes_nothing_of_lesser_ones(pipeline: StreamPipeline
         assert answer is not None
         made.append(answer)
     assert close(shown(made[0]), shown(made[1]), 0)
+
+
+@pytest.mark.parametrize("brightness", [1.0, 0.25])
+@pytest.mark.parametrize(
+    "patch",
+    [
+        {"cache.enabled": True},
+        {"cache.enabled": True, "cache.interval": 5, "cache.cascade": False},
+        {"cache.enabled": True, "cache.pattern": "dsds"},
+        {"cache.enabled": True, "steps": 3},
+        {"cache.enabled": True, "steps": 2, "stream_batch.enabled": False},
+        {"guidance_mode": "adaptive", "guidance": 2.0, "guidance_alike": 0.5, "steps": 2},
+        {"noise.warm_start": 0.5},
+    ],
+    ids=lambda patch: " ".join(map(str, patch)) if isinstance(patch, dict) else str(patch),
+)
+def test_pictures_after_a_cut_are_those_of_a_session_that_begins_there(
+    pipeline: StreamPipeline, patch: dict[str, Any], brightness: float
+) -> None:
+    """Whatever else remembers earlier frames, bright scenes or dim ones."""
+    other = clips.clip("portrait", SIZE, SIZE)
+    settings = Settings().patched(ON | patch)
+    pipeline.prepare(settings)
+    scenes = [MOVING[:4], [other[index] for index in range(COUNT)]]
+    old, new = ([np.asarray(brightness * pixels, np.uint8) for pixels in scene] for scene in scenes)
+    made = [decoded_by_frame(pipeline, settings, source) for source in (frames([*old, *new]), frames(new, len(old)))]
+    through, fresh = made
+    assert set(fresh) <= set(through) and len(fresh) == COUNT
+    for number, (latent, picture) in fresh.items():
+        assert torch.allclose(through[number][0], latent, atol=1e-4), number
+        assert close(through[number][1], picture), number
+
+
+def decoded_by_frame(
+    pipeline: StreamPipeline, settings: Settings, source: Sequence[Frame]
+) -> dict[int, tuple[torch.Tensor, Pixels]]:
+    """The latent, which shows what a miniature decoder hides, and the picture of each frame."""
+    with decoded(pipeline) as latents:
+        answers = stream(pipeline, settings, source)
+    return {answer.frame_id: (latent[0], shown(answer)) for answer, latent in zip(answers, latents, strict=True)}
