@@ -25,12 +25,14 @@ from benchmarks import (
     search,
     sessions,
     soak,
+    steady,
 )
 from pipelines import RillError, SettingsError, SpecError
 
 BENCHMARKS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], dict[str, Any]], str]] = {
     "engine": (engine.add_arguments, engine.main, "backends side by side, start-up, memory (default)"),
     "ablation": (ablation.add_arguments, ablation.main, "each acceleration alone, all, all but each: speed and likeness"),
+    "steady": (steady.add_arguments, steady.main, "what lowers flicker: warped error, ghosts, cuts, processor time"),
     "search": (search.add_arguments, search.main, "the best schedules of the feature cache, as presets of the model"),
     "scaling": (scaling.add_arguments, scaling.main, "sessions in one step, sizes, steps"),
     "sessions": (sessions.add_arguments, sessions.main, "many sessions on one device: sum, shares, latency"),

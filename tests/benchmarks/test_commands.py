@@ -49,6 +49,18 @@ def started(server: live.Studio, mini_model: Path, monkeypatch: pytest.MonkeyPat
     return options
 
 
+def test_steady(capsys: pytest.CaptureFixture[str], mini_model: Path, tmp_path: Path) -> None:
+    options = ["--model", str(mini_model), *PLAIN, "--frames", "3", "--prompts", "a", "--cut-prompts", "1"]
+    result = closing(capsys, "steady", *options, "--sheets", str(tmp_path))
+    off, on, warm = (result["means"][name] for name in ("off", "consistency", "warm start 0.5"))
+    assert (off["ratio"], off["ssim"], off["sharpness"], off["elsewhere"]) == (1.0, 1.0, 1.0, 0.0)
+    assert on["ssim"] < 1 and warm["ssim"] < 1 and on["elsewhere"] > 0 and on["cpu_ms"] > 0
+    assert {path.stem.rpartition("-")[2] for path in tmp_path.iterdir()} == {"a"}
+    for cut in result["cuts"].values():
+        assert len(cut["ssim_to_off"]) == 4 and cut["ssim_to_off"][0] > 0.99, "the first picture takes nothing"
+        assert min(cut["ssim_to_fresh"]) > 0.999 and cut["apart_from_fresh"] < 0.1
+
+
 def test_ablation(capsys: pytest.CaptureFixture[str], mini_model: Path, tmp_path: Path) -> None:
     target = tmp_path / "speed.png"
     options = ["--model", str(mini_model), "--groups", "one", "four", "--clip", "handheld", "--frames", "3", "--repeats", "2"]

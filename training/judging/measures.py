@@ -59,6 +59,15 @@ class Flow:
                 errors.append(np.abs(moved.astype(np.float32) - after)[holds].mean())
         return float(np.mean(errors)) if errors else float("nan")
 
+    def apart(self, pictures: Sequence[Picture], others: Sequence[Picture], followed: bool) -> float:
+        """Mean difference of two makings of the clip, from its second frame on: on ground that can be followed to the frame
+        before, or on all other ground. NaN without such ground."""
+        apart = []
+        for one, other, (_, holds) in zip(pictures[1:], others[1:], self._steps, strict=True):
+            if (holds == followed).any():
+                apart.append(np.abs(one.astype(np.float32) - other)[holds == followed].mean())
+        return float(np.mean(apart)) if apart else float("nan")
+
 
 def noisy(photograph: Picture, count: int, level: float = 2.0, seed: int = 0) -> list[Picture]:
     """Frames of a still scene with a sensor's noise of a standard deviation of `level` of 255."""

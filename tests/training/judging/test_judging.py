@@ -55,6 +55,8 @@ def test_flow_follows_what_moves() -> None:
     clip = [shifted(scene, 3 * k) for k in range(4)]
     flow = measures.Flow(clip)
     assert measures.change(clip) > 10 and flow.error(clip) < 1
+    brighter = [np.minimum(frame, 245) + 10 for frame in clip]
+    assert flow.apart(clip, clip, True) == 0 and flow.apart(brighter, clip, True) > 5 < flow.apart(brighter, clip, False)
     flicker = [np.asarray((frame.astype(int) + 12 * (k % 2)).clip(0, 255), np.uint8) for k, frame in enumerate(clip)]
     assert 10 < flow.error(flicker) < 13
 
