@@ -8,8 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.search import GOALS, LONGEST, Result, Schedule, best_within, child, drawn, multiply_adds, named, write
-from pipelines import ModelError, Settings, presets
+from benchmarks.search import (
+    GOALS,
+    LONGEST,
+    Result,
+    Schedule,
+    begun,
+    best_within,
+    child,
+    drawn,
+    multiply_adds,
+    named,
+    proven,
+    worse,
+    write,
+)
+from pipelines import ModelError, Settings, describe, presets
 
 
 def result(cost: float, ssim: float) -> Result:
@@ -59,3 +73,28 @@ def test_multiply_adds_grow_with_the_branch_and_stay_below_the_full_pass(mini_mo
     assert 0.0 < costs["shallow", 0] < costs["shallow", 1] < costs["shallow", 2] < 1.0
     assert costs["relay", 1] == pytest.approx(costs["shallow", 1], rel=0.05)
     assert json.dumps({f"{part}-{branch}": cost for (part, branch), cost in costs.items()})
+
+
+def test_a_preset_keeps_its_goal_on_other_clips_and_is_not_beaten_by_hand() -> None:
+    kept, missed, beaten = (Schedule(1, ("d" * n,), None) for n in (1, 2, 3))
+    hand, chosen = result(0.52, 0.986), {"fast": kept, "balanced": missed, "fine": beaten}
+    figures = {kept: result(0.4, 0.975), missed: result(0.4, 0.984), beaten: result(0.6, 0.9959)}
+    assert proven(chosen, figures, hand) == {"fast": kept, "fine": beaten}
+    assert proven(chosen, figures, result(0.52, 0.999)) == {"fast": kept}
+    assert worse(Result(0.3, 0.9, 0.8, 0.7), Result(0.4, 0.95, 0.7, 0.75)) == Result(0.4, 0.9, 0.7, 0.7)
+
+
+def test_the_search_begins_with_presets_that_it_could_draw() -> None:
+    drift, plain = Schedule(1, ("dss",), 0.02), Schedule(0, ("d",), None)
+    far, two_levels = Schedule(7, ("d",), None), Schedule(1, ("d", "ds"), None)
+    found = [presets.Preset("a", one.patch, 0.4, 0.98) for one in (drift, plain, far, two_levels)]
+    found.append(presets.Preset("b", {"cache.enabled": True, "cache.interval": 3}, 0.5, 0.98))
+    found.append(presets.Preset("c", {**two_levels.patch, "steps": 2}, 0.5, 0.98))
+    assert begun(found, 3, 1) == [drift, plain] and begun(found, 3, 2) == [two_levels]
+
+
+def test_pocket_ships_a_preset_for_every_goal() -> None:
+    shipped = {preset.name: preset for preset in describe("pocket").presets}
+    assert list(shipped) == list(GOALS)
+    assert all(shipped[name].ssim >= goal for name, goal in GOALS.items())
+    assert sorted(shipped.values(), key=lambda preset: preset.cost) == list(shipped.values())
