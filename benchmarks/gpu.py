@@ -20,7 +20,7 @@ from benchmarks import gpu_lanes, gpu_peers, gpu_state, machine, shapes
 from benchmarks.measure import positive, ratios, rounded_median
 from kernels import attention
 from pipelines import RillError, SpecError, StreamPipeline, StreamSpec, load
-from pipelines.graphs.backends import eight_bit
+from pipelines.graphs.backends import torchao_dtypes
 from pipelines.values.types import GpuPath
 
 WHOLE = GpuPath()
@@ -51,8 +51,8 @@ def variants() -> list[Variant]:
     found.append(Variant("full autoencoder", full_autoencoder=True))
     if attention.available("xformers"):
         found.append(Variant("xformers", attention="xformers"))
-    if eight_bit.available():
-        found.append(Variant("int8", dtype="int8"))
+    if torchao_dtypes.available():
+        found += [Variant(dtype, dtype=dtype) for dtype in torchao_dtypes.CAPABILITY]
     return found
 
 

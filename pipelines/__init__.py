@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pipelines.engine.state import StreamState
     from pipelines.engine.style_fitting import fitted
     from pipelines.engine.turn import Entry
-    from pipelines.graphs.backends.selection import attention_kinds
+    from pipelines.graphs.backends.selection import attention_kinds, quantised_dtypes
     from pipelines.graphs.graphs import GraphKey
     from pipelines.graphs.memory import free_bytes as free_memory
     from pipelines.graphs.memory import release as release_memory
@@ -113,6 +113,7 @@ __all__ = [
     "parse_assignment",
     "presets",
     "quality",
+    "quantised_dtypes",
     "read_style",
     "refinement",
     "release_memory",
@@ -128,7 +129,10 @@ _MODULES = {
 }
 _HOMES = {
     "pipelines.engine.engine": {"StreamPipeline": "StreamPipeline", "load": "load"},
-    "pipelines.graphs.backends.selection": {"attention_kinds": "attention_kinds"},
+    "pipelines.graphs.backends.selection": {
+        "attention_kinds": "attention_kinds",
+        "quantised_dtypes": "quantised_dtypes",
+    },
     "pipelines.graphs.graphs": {"GraphKey": "GraphKey"},
     "pipelines.checkpoints.loader.check": {"ModelReport": "Report", "inspect_model": "inspect"},
     "pipelines.checkpoints.loader.model_files": {"ModelFiles": "ModelFiles"},

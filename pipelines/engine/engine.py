@@ -283,8 +283,10 @@ def load(
         if getattr(spec, name) % parts.size_multiple:
             raise SpecError(name, f"{getattr(spec, name)} does not fit this model; multiples of {parts.size_multiple} do")
     selection.check_calibrated(resolved, bool(parts.calibration))
-    parts.adapted.in_place = resolved.backend != "openvino" and resolved.dtype != "int8"
-    if resolved.backend == "openvino" and resolved.dtype != "int8":
+    selection.check_compressible(resolved, parts.network_files)
+    in_floats = resolved.dtype not in StreamSpec.QUANTISED
+    parts.adapted.in_place = resolved.backend != "openvino" and in_floats
+    if resolved.backend == "openvino" and in_floats:
         parts.branch(len(spec.loras))
     needs = memory.estimate_of(parts, resolved)
     memory.require(memory.with_graphs(needs, graphs.memory or 0), memory.free_bytes)

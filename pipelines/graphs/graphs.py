@@ -103,6 +103,7 @@ def code_version() -> str:
         "painter.py",
         "trunk.py",
         "window.py",
+        "svdquant.py",
     )
     operations = (Path(module.__file__ or "") for module in (groupnorm, group_norm_silu, pixels, upsample))
     for path in (*(here.parent / "networks" / name for name in own), here / "backends" / "openvino.py", *operations):

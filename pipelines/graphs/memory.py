@@ -22,9 +22,10 @@ import torch
 from pipelines.checkpoints.loader.files import read_header
 from pipelines.checkpoints.loader.parts import ModelParts
 from pipelines.graphs import malloc_trim
+from pipelines.networks import svdquant
 from pipelines.values.types import MemoryShortError, StreamSpec
 
-BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 4}  # int8: the buffers around its convolutions are floats
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 4, "int4": 4}  # the buffers of the last two are floats
 READ_AS = 4  # float32, in which text encoders are kept, and what OpenVINO converts
 FEED_FORWARD = 8  # a transformer's gated feed-forward holds 2·4·C numbers per token
 TRACED = 8  # hidden states of its last block, in float32, while a full autoencoder's decoder is traced
@@ -65,6 +66,12 @@ def stored(path: Path) -> Stored:
     return Stored(count, size, len(tensors))
 
 
+def has_compressible(path: Path) -> bool:
+    """Whether a .safetensors file holds a weight that int4 stores in 4 bits. ModelError as for `stored`."""
+    tensors, _ = read_header(path, f"{path.parent.name}/{path.name}")
+    return any(svdquant.worth_stored(name, info.shape) for name, info in tensors.items())
+
+
 def stored_in(files: Iterable[Path]) -> Stored:
     """What all these files hold. Raises ModelError."""
     return sum(map(stored, files), Stored())
@@ -78,6 +85,11 @@ def activations(unet: Mapping[str, Any], vae: Mapping[str, Any], width: int, hei
     return max(_passing(unet, width, height, rows), ALIVE * _decoded(vae, width, height))
 
 
+def _size(spec: StreamSpec) -> int:
+    """Bytes of a number of a resolved spec; on a GPU those of what torchao leaves alone."""
+    return BYTES["bfloat16" if spec.device != "cpu" and spec.dtype in StreamSpec.QUANTISED else spec.dtype]
+
+
 def graph_bytes(
     weights: int, unet: Mapping[str, Any], vae: Mapping[str, Any], spec: StreamSpec, rows: int, pictures: bool
 ) -> int:
@@ -87,7 +99,7 @@ def graph_bytes(
     Watched as the growth of the process's resident set (psutil) by reading a graph from disk and ten runs: full passes of pocket
     at 512 x 512 in float32, estimated / measured in MB: two rows 163 / 168, four rows 187 / 190.
     """
-    size = BYTES["bfloat16" if spec.device != "cpu" and spec.dtype == "int8" else spec.dtype]
+    size = _size(spec)
     held = ALIVE * rows * _decoded(vae, spec.width, spec.height) if pictures else _passing(unet, spec.width, spec.height, rows)
     return (READ_AS + size) * weights + size * held
 
@@ -133,7 +145,7 @@ def estimate(
     weights in float32 and the compiled ones, and each of its graphs keeps buffers of its own; before that the decoder is traced.
     On a GPU the weights pass through main memory as they are in the files.
     """
-    size = BYTES["bfloat16" if spec.device != "cpu" and spec.dtype == "int8" else spec.dtype]  # what torchao leaves alone
+    size = _size(spec)
     held = size * activations(unet, vae, spec.width, spec.height, spec.max_steps)
     encoders = READ_AS * texts.count
     if spec.device != "cpu":

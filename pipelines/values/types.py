@@ -114,8 +114,9 @@ class StreamSpec:
     """The parameters that a pipeline is built for. A change rebuilds graphs and buffers.
 
     width, height: pixels, multiples of 64, 128..1024. backend: auto, eager, openvino or compile. dtype: auto, float32,
-    bfloat16, float16 (GPU) or int8 (openvino; compile on a GPU). device: auto, cpu, cuda or cuda:N. max_steps: 1..8. loras: at
-    most 8, added to those of the model's name. attention: auto, sdpa (torch's own) or xformers (GPU). Raises SpecError.
+    bfloat16, float16 (GPU), int8 or int4 (openvino; compile on a GPU) or float8 (compile on a GPU). device: auto, cpu, cuda or
+    cuda:N. max_steps: 1..8. loras: at most 8, added to those of the model's name. attention: auto, sdpa (torch's own) or xformers
+    (GPU). Raises SpecError.
     """
 
     model: str = "pocket"
@@ -129,7 +130,8 @@ class StreamSpec:
     attention: str = "auto"
 
     BACKENDS = ("auto", "eager", "openvino", "compile")
-    DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
+    DTYPES = ("auto", "float32", "bfloat16", "float16", "int8", "float8", "int4")
+    QUANTISED = ("int8", "float8", "int4")
     ATTENTIONS = ("auto", "sdpa", "xformers")
 
     def __post_init__(self) -> None:

@@ -86,12 +86,13 @@ class ChangeRule:
 
 def choices(spec: StreamSpec) -> dict[str, list[str]]:
     """Backends, dtypes and kinds of attention that are available on the spec's device."""
-    from pipelines import attention_kinds  # imports torch, which the server does not wait for
+    from pipelines import attention_kinds, quantised_dtypes  # imports torch, which the server does not wait for
 
     attention = {"attention": list(attention_kinds(spec.device))}
+    quantised = quantised_dtypes(spec.device)
     if spec.device == "cpu":
-        return {"backend": ["openvino", "eager", "compile"], "dtype": ["bfloat16", "float32", "int8"], **attention}
-    return {"backend": ["compile", "eager"], "dtype": ["float16", "bfloat16", "float32", "int8"], **attention}
+        return {"backend": ["openvino", "eager", "compile"], "dtype": ["bfloat16", "float32", *quantised], **attention}
+    return {"backend": ["compile", "eager"], "dtype": ["float16", "bfloat16", "float32", *quantised], **attention}
 
 
 def merged_spec(

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipelines.graphs.backends import eight_bit
+from pipelines.graphs.backends import torchao_dtypes
 from pipelines.graphs.backends.base import Graph, Samples
 from pipelines.graphs.backends.capture import Capture
 from pipelines.graphs.backends.eager import EagerBackend
@@ -27,11 +27,11 @@ class CompileBackend(EagerBackend):
         device: torch.device,
         dtype: torch.dtype,
         path: GpuPath = GpuPath(),  # noqa: B008 - frozen
-        in_eight_bits: bool = False,
+        quantised: str | None = None,
         attention_kind: str = "sdpa",
     ) -> None:
         super().__init__(device, dtype, path, attention_kind)
-        self.in_eight_bits = in_eight_bits
+        self.quantised = quantised  # int8, float8 or int4
         self._pools: dict[str, Any] = {}
         limit = torch._dynamo.config.cache_size_limit
         torch._dynamo.config.cache_size_limit = max(limit, GRAPHS_OF_ONE_CLASS)
@@ -42,8 +42,8 @@ class CompileBackend(EagerBackend):
         self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor], samples: Samples | None, lanes: int
     ) -> Graph:
         module = self._module(make)
-        if self.in_eight_bits:
-            eight_bit.quantise(module)
+        if self.quantised is not None:
+            torchao_dtypes.quantise(module, self.quantised)
         if self.path.compiled:
             module.compile(dynamic=False)  # in place: the module stays a Module for dtype and layout
         graph = self._graph(module)

@@ -1,7 +1,7 @@
 """OpenVINO on the CPU: bf16 where the processor is faster in it (`precision`), float32 or int8 elsewhere.
 
 int8 is NNCF's post-training quantisation of weights and activations, calibrated with the inputs that the graph is going to meet;
-what loses too much that way (`KEPT_IN_FLOATS`, `KINDS_IN_FLOATS`) stays in floats.
+what loses too much that way (`KEPT_IN_FLOATS`, `KINDS_IN_FLOATS`) stays in floats. int4 is SVDQuant of the weights (`four_bits`).
 
 Compiled graphs are kept on disk between starts (`store`), with the weights in fp16 as shipped. Names hold the fingerprint of the
 weights, so new weights never meet old graphs. OpenVINO's own cache is not used: it computes with whatever it finds there. Of
@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import logging
 import math
 import os
 import struct
@@ -34,11 +33,12 @@ from torch import Tensor, nn
 
 from kernels import groupnorm, upsample
 from pipelines.graphs import malloc_trim
-from pipelines.graphs.backends import traces
+from pipelines.graphs.backends import four_bits, traces
 from pipelines.graphs.backends.base import Graph, Samples
 from pipelines.graphs.backends.building import Builder
 from pipelines.graphs.backends.store import FileLease, GraphStore
 from pipelines.graphs.layout import ON_CPU
+from pipelines.networks import svdquant
 from pipelines.values.types import GRAPHS_ON_DISK
 
 TWO_LANES_BELOW = 64 * 64
@@ -109,11 +109,13 @@ class OpenVinoBackend(Builder):
     layout = ON_CPU
     torch_threads = 1
 
-    def __init__(self, dtype: str, cache_dir: Path | None, disk: int = GRAPHS_ON_DISK) -> None:
+    def __init__(self, dtype: str, cache_dir: Path | None, disk: int = GRAPHS_ON_DISK, in_four_bits: bool = False) -> None:
+        """dtype: float32, bfloat16 or int8. in_four_bits: the UNet's weights, beside floats of that dtype."""
         self.precision = "bf16" if dtype == "bfloat16" else "f32"
         self.cores = usable_cores()
         self.store = None if cache_dir is None else GraphStore(cache_dir / "openvino", disk)
-        self._exact = self if self.precision == "f32" else OpenVinoBackend("float32", cache_dir, disk)
+        self.in_four_bits = in_four_bits
+        self._exact = self if self.precision == "f32" and not in_four_bits else OpenVinoBackend("float32", cache_dir, disk)
 
     def lanes(self, rows: int, cells: int, weights: int) -> int:
         """Two for an even number of rows of a small network on small latents: see TWO_LANES_BELOW."""
@@ -147,6 +149,8 @@ class OpenVinoBackend(Builder):
             model = _with_features_as_computed(model, example)
         if samples is not None:
             model = _quantised(model, samples())
+        elif self.in_four_bits:
+            model = four_bits.compressed(model)
         compress_model_transformation(model)
         malloc_trim.trim()
         return model
@@ -192,6 +196,8 @@ class OpenVinoBackend(Builder):
         module = groupnorm.rewrite(make().float().eval())
         if floats:  # OpenVINO computes no transposed convolution in int8: 3.7 ms of a UNet where plain ones take 2.2
             module = upsample.rewrite(module)
+        if self.in_four_bits and svdquant.of_unet(module):
+            module = svdquant.rewrite(module)
         with torch.inference_mode(), warnings.catch_warnings():
             # Tracing warns of every shape check in diffusers; the shapes of these graphs are fixed on purpose.
             warnings.simplefilter("ignore")
@@ -223,8 +229,8 @@ def _quantised(model: Any, samples: Sequence[tuple[Tensor, ...]]) -> Any:
 
     data = nncf.Dataset([[value.numpy() for value in sample] for sample in samples])
     floats = nncf.IgnoredScope(patterns=KEPT_IN_FLOATS, types=KINDS_IN_FLOATS, validate=False)
-    logging.getLogger("nncf").setLevel(logging.ERROR)  # its own function also changes the handlers, which others may share
-    return nncf.quantize(model, data, subset_size=len(samples), preset=nncf.QuantizationPreset.MIXED, ignored_scope=floats)
+    with four_bits.quiet_nncf():
+        return nncf.quantize(model, data, subset_size=len(samples), preset=nncf.QuantizationPreset.MIXED, ignored_scope=floats)
 
 
 def _weights(model: Any) -> int:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 
 from kernels.attention import KINDS, available
-from pipelines.graphs.backends import eight_bit, precision
+from pipelines.graphs import memory
+from pipelines.graphs.backends import precision, torchao_dtypes
 from pipelines.graphs.backends.base import Backend
+from pipelines.networks import svdquant
 from pipelines.values.types import GRAPHS_ON_DISK, GpuPath, SpecError, StreamSpec
 
 
@@ -28,8 +31,8 @@ def resolve(spec: StreamSpec) -> StreamSpec:
     dtype = spec.dtype if spec.dtype != "auto" else ("float16" if on_gpu else _cpu_dtype(backend))
     if dtype == "float16" and not on_gpu:
         raise SpecError("dtype", "float16 needs a GPU; a CPU takes float32 or bfloat16")
-    if dtype == "int8":
-        _check_int8(backend, on_gpu)
+    if dtype in StreamSpec.QUANTISED:
+        _check_quantised(dtype, backend, device)
     attention = "sdpa" if spec.attention == "auto" else spec.attention
     if attention not in attention_kinds(device):
         why = "needs the package xformers, which is not installed (requirements-gpu.txt)" if on_gpu else "needs a CUDA device"
@@ -42,13 +45,25 @@ def attention_kinds(device: str) -> tuple[str, ...]:
     return tuple(kind for kind in KINDS if kind == "sdpa" or (device.startswith("cuda") and available(kind)))
 
 
-def _check_int8(backend: str, on_gpu: bool) -> None:
-    if on_gpu and backend != "compile":
-        raise SpecError("dtype", f"int8 on a GPU needs the compile backend; {backend} takes float16, bfloat16 or float32")
-    if on_gpu and not eight_bit.available():
-        raise SpecError("dtype", "int8 on a GPU needs torchao (requirements-gpu.txt); float16 and bfloat16 do not")
-    if not on_gpu and backend != "openvino":
-        raise SpecError("dtype", f"int8 needs the openvino backend on a CPU; {backend} takes float32 or bfloat16")
+def quantised_dtypes(device: str) -> tuple[str, ...]:
+    """int8, float8 and int4 where a device of this machine takes them."""
+    if device == "cpu":
+        return "int8", "int4"
+    return tuple(dtype for dtype in StreamSpec.QUANTISED if torchao_dtypes.obstacle(dtype, device) is None)
+
+
+def _check_quantised(dtype: str, backend: str, device: str) -> None:
+    if device == "cpu":
+        if dtype == "float8":
+            raise SpecError("dtype", "float8 needs a GPU; a CPU takes float32, bfloat16, int8 or int4")
+        if backend != "openvino":
+            raise SpecError("dtype", f"{dtype} needs the openvino backend on a CPU; {backend} takes float32 or bfloat16")
+        return
+    if backend != "compile":
+        raise SpecError("dtype", f"{dtype} on a GPU needs the compile backend; {backend} takes float16, bfloat16 or float32")
+    obstacle = torchao_dtypes.obstacle(dtype, device)
+    if obstacle is not None:
+        raise SpecError("dtype", obstacle)
 
 
 def check_calibrated(resolved: StreamSpec, calibrated: bool) -> None:
@@ -57,6 +72,13 @@ def check_calibrated(resolved: StreamSpec, calibrated: bool) -> None:
         raise SpecError(
             "dtype", "int8 needs pictures to calibrate with, which this model does not have; bfloat16 or float32 do not"
         )
+
+
+def check_compressible(resolved: StreamSpec, files: Iterable[Path]) -> None:
+    """Raises SpecError for int4 and network files without a layer that is large enough."""
+    if resolved.dtype == "int4" and not any(map(memory.has_compressible, files)):
+        smallest = f"linear or 1 x 1 layers of {svdquant.SMALLEST} channels and more"
+        raise SpecError("dtype", f"int4 needs {smallest} in a UNet, which this model does not have; the other dtypes do not")
 
 
 def _cpu_dtype(backend: str) -> str:
@@ -74,15 +96,16 @@ def create(
     if spec.backend == "openvino":
         from pipelines.graphs.backends.openvino import OpenVinoBackend
 
-        return OpenVinoBackend(spec.dtype, cache_dir, disk)
-    eight = spec.dtype == "int8"
+        four = spec.dtype == "int4"
+        return OpenVinoBackend(_cpu_dtype("openvino") if four else spec.dtype, cache_dir, disk, four)
+    quantised = spec.dtype if spec.dtype in StreamSpec.QUANTISED else None
     floats = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    dtype = torch.bfloat16 if eight else floats[spec.dtype]
+    dtype = floats[spec.dtype] if quantised is None else torch.bfloat16
     device = torch.device(spec.device)
     if spec.backend == "compile":
         from pipelines.graphs.backends.compiled import CompileBackend
 
-        return CompileBackend(device, dtype, path, eight, spec.attention)
+        return CompileBackend(device, dtype, path, quantised, spec.attention)
     from pipelines.graphs.backends.eager import EagerBackend
 
     return EagerBackend(device, dtype, path, spec.attention)

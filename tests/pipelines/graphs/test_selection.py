@@ -10,7 +10,7 @@ from benchmarks import clips
 from kernels import attention
 from pipelines import ModelParts, SpecError, StreamSpec, describe, load
 from pipelines.graphs.backends import openvino as openvino_backend
-from pipelines.graphs.backends import precision, selection
+from pipelines.graphs.backends import precision, selection, torchao_dtypes
 
 SIZE = 128
 CLIP = clips.clip("handheld", SIZE, SIZE)
@@ -38,6 +38,8 @@ def test_bfloat16_is_taken_only_where_it_is_faster(monkeypatch: pytest.MonkeyPat
         {"device": "cpu", "dtype": "float16"},
         {"device": "cuda", "backend": "openvino"},
         {"device": "cpu", "backend": "eager", "dtype": "int8"},
+        {"device": "cpu", "backend": "compile", "dtype": "int4"},
+        {"device": "cpu", "dtype": "float8"},
     ],
 )
 def test_impossible_specs_are_refused(change: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,17 +48,41 @@ def test_impossible_specs_are_refused(change: dict[str, str], monkeypatch: pytes
         selection.resolve(StreamSpec(**change))  # type: ignore[arg-type]
 
 
-def test_int8_on_a_gpu_needs_torchao_and_torch_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+GPU_DTYPES = {"int8": (7, 5), "float8": (8, 9), "int4": (8, 0)}
+
+
+@pytest.mark.parametrize("dtype", GPU_DTYPES)
+def test_a_quantised_dtype_on_a_gpu_needs_torchao_torch_compile_and_a_gpu_that_has_it(
+    monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(selection.eight_bit, "find_spec", lambda name: None)
-    with pytest.raises(SpecError, match="torchao"):
-        selection.resolve(StreamSpec(device="cuda", dtype="int8"))
-    monkeypatch.setattr(selection.eight_bit, "find_spec", lambda name: object())
-    spec = selection.resolve(StreamSpec(device="cuda", dtype="int8"))
-    assert (spec.backend, spec.dtype) == ("compile", "int8")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: GPU_DTYPES[dtype])
+    monkeypatch.setattr(torchao_dtypes, "find_spec", lambda name: None)
+    with pytest.raises(SpecError, match=rf"dtype: {dtype} on a GPU needs torchao \(pip install -r requirements-gpu.txt\)"):
+        selection.resolve(StreamSpec(device="cuda", dtype=dtype))
+    monkeypatch.setattr(torchao_dtypes, "find_spec", lambda name: object())
+    spec = selection.resolve(StreamSpec(device="cuda", dtype=dtype))
+    assert (spec.backend, spec.dtype) == ("compile", dtype)
     selection.check_calibrated(spec, False)  # nothing is calibrated there
+    made: Any = selection.create(spec, None)
+    assert (made.quantised, made.dtype) == (dtype, torch.bfloat16)
     with pytest.raises(SpecError, match="compile"):
-        selection.resolve(StreamSpec(device="cuda", backend="eager", dtype="int8"))
+        selection.resolve(StreamSpec(device="cuda", backend="eager", dtype=dtype))
+    major, minor = GPU_DTYPES[dtype]
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (major - 1, 9))
+    with pytest.raises(SpecError, match=rf"{dtype} needs a GPU of compute capability {major}\.{minor} or later; cuda has"):
+        selection.resolve(StreamSpec(device="cuda", dtype=dtype))
+
+
+@pytest.mark.parametrize("pays, precision_hint", [(True, "bf16"), (False, "f32")])
+def test_int4_on_a_cpu_is_openvino_beside_the_faster_floats(
+    monkeypatch: pytest.MonkeyPatch, pays: bool, precision_hint: str
+) -> None:
+    monkeypatch.setattr(precision, "pays_in_openvino", lambda: pays)
+    spec = selection.resolve(StreamSpec(device="cpu", dtype="int4"))
+    made: Any = selection.create(spec, None)
+    assert (spec.backend, made.in_four_bits, made.precision) == ("openvino", True, precision_hint)
+    assert not made._exact.in_four_bits, "text encoders stay in floats"
 
 
 def test_xformers_needs_a_gpu_and_the_package(monkeypatch: pytest.MonkeyPatch) -> None:

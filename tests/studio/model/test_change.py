@@ -82,7 +82,7 @@ def test_a_lora_in_use_may_have_any_weight_and_go() -> None:
         ({"width": True}, "width", "multiple of 64"),
         ({"backend": "tensorrt"}, "backend", "openvino"),
         ({"backend": ["eager"]}, "backend", "openvino"),
-        ({"dtype": "int4"}, "dtype", "bfloat16"),
+        ({"dtype": "int2"}, "dtype", "bfloat16"),
         ({"attention": "flash"}, "attention", "auto, sdpa, xformers"),
         ({"attention": ["sdpa"]}, "attention", "auto, sdpa, xformers"),
         ({"model": "/etc"}, "model", "registered are pocket"),
