@@ -51,8 +51,9 @@ class Motion:
     def places(self, height: int, width: int) -> Field:
         """Where each pixel of a picture of this size was, float32 [height, width, 2], (x, y) in its pixels."""
         h, w = self.trust.shape
-        back = cv2.resize(self.back, (width, height), interpolation=cv2.INTER_LINEAR)
-        return np.asarray(grid(height, width) + back * np.array((width / w, height / h), np.float32), np.float32)
+        scaled = self.back * np.array((width / w, height / h), np.float32)
+        back = cv2.resize(scaled, (width, height), interpolation=cv2.INTER_LINEAR)
+        return np.asarray(cv2.add(grid(height, width), back), np.float32)
 
     def trusted(self, height: int, width: int) -> Field:
         """The trust at this size, float32 [height, width]."""

@@ -188,7 +188,6 @@ def obstacle(settings: Settings) -> str | None:
         (settings.guidance_mode in ("adaptive", "linear"), f"{settings.guidance_mode} guidance remembers whole frames"),
         (settings.guidance_blur > 0.0 and settings.guidance_mode in ("self", "one-time"), "the blur of guidance reaches far"),
         (bool(regions.of(settings)), "a prompt with regions or weights is of several predictions"),
-        (settings.consistency.enabled, "the last picture is mixed in everywhere"),
         (settings.refine.enabled, "the refinement at rest goes on with whole frames"),
         (settings.noise.mode == "walk", "the noise walks everywhere"),
         (settings.noise.motion > 0.0, "the strength follows the motion everywhere"),

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from benchmarks import clips
 from pipelines import Entry, Frame, Output, Pixels, Settings, StreamPipeline, StreamSpec, load, quality
 from pipelines.engine.state import StreamState
+from pipelines.techniques import consistency, motion
 from pipelines.techniques.partial import MARGIN
 from pipelines.values.style_names import StyleNames
 
@@ -91,6 +93,21 @@ def test_a_painted_window_takes_the_painters_statistics_of_the_whole_picture(pip
             {"encode", "keeping", "paint-keeping"} if index == 0 else {"encode-window", "window", "paint-window"}
         )
         assert quality.ssim(part, whole) > 0.97
+
+
+@pytest.mark.parametrize("prompt", ["photograph", PAINTED])
+def test_consistency_mixes_what_windows_make(pipeline: StreamPipeline, prompt: str) -> None:
+    """The equation over the windows' pictures; the kept picture has nothing of it."""
+    steady = {**ON, "prompt": prompt, "consistency.enabled": True}
+    apart, together = Session(pipeline, {**ON, "prompt": prompt}), Session(pipeline, steady)
+    expected: Pixels | None = None
+    for index in range(4):
+        made, got = shown(apart.feed(taken(index))), shown(together.feed(taken(index)))
+        assert (index > 0) == ("window" in passes(pipeline))
+        motions = motion.follow(*(motion.small(taken(at)) for at in (max(index - 1, 0), index)))
+        last, new = torch.from_numpy(made if expected is None else expected), torch.from_numpy(made)
+        expected = consistency.fed_back(new, last, motions, 0.6).numpy()
+        assert np.abs(expected.astype(int) - got).max() <= 1 and (index < 2 or not np.array_equal(got, made))
 
 
 def test_outside_of_the_window_the_picture_stays_as_it_is_and_inside_it_is_the_new_one(pipeline: StreamPipeline) -> None:
@@ -221,7 +238,6 @@ def test_windows_go_with_every_technique_that_is_no_obstacle(pipeline: StreamPip
         {"noise.mode": "walk"},
         {"noise.warm_start": 0.3},
         {"strength_map.mode": "motion"},
-        {"consistency.enabled": True},
         {"prompt": "left: watercolour | right: oil painting"},
         {"prompt": "photograph :0.6 | pencil sketch :0.4"},
     ],

@@ -149,7 +149,6 @@ def test_what_a_picture_shows_afterwards_is_the_new_input_in_the_window_and_the_
         {"guidance_mode": "self", "guidance_blur": 2.0},
         {"refine.enabled": True},
         {"prompt": "left: ink | right: snow"},
-        {"consistency.enabled": True},
         {"prompt": "left: watercolour | right: oil painting"},
         {"noise.mode": "walk"},
         {"noise.motion": 0.5},
