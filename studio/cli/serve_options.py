@@ -27,8 +27,11 @@ from studio.web import login
 from studio.wire.limits import Limits
 from studio.wire.origin import AddressRule, Origin, parse_authority, parse_origin
 
-OPENING: dict[str, dict[str, object]] = {"pocket": {"cache.enabled": True, "prompt": "starry blue swirl"}}
-"""What sessions start with: accelerations whose loss of quality was measured (`bench ablation`), and one of the best looks."""
+OPENING: dict[str, dict[str, object]] = {
+    "pocket": {"cache.enabled": True, "consistency.enabled": True, "prompt": "starry blue swirl"}
+}
+"""What sessions start with: accelerations whose loss of quality was measured (`bench ablation`), less flicker (`bench
+steady`), and one of the best looks."""
 
 MOST = 65536
 BOUNDS = {"max_sessions": (1, 64), "max_waiting": (0, 10_000), "max_connections": (1, MOST), "max_per_address": (1, MOST)}

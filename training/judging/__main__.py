@@ -3,7 +3,8 @@
     python -m training.judging --output runs/judged.json
 
 Needs the held-out pictures of `python -m training painter sources`, and requirements-judging.txt. Prints a table of the looks and
-which floors are not met; figures are means over photographs. Everything that is judged comes out of the engine at 512 x 512.
+which floors are not met; figures are means over photographs. Everything that is judged comes out of the engine at 512 x 512, with
+the settings that the studio's sessions begin with (feature cache, less flicker).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import torch
 from training import autoencoder, photographs
 from training.judging import command, judge, report
 from training.judging.command import CLIPS, PHOTOGRAPHS
-from training.judging.subject import Engine, looks
+from training.judging.subject import BEGUN, Engine, looks
 from training.judging.texture import Texture
 from training.painter import hed, packages
 
@@ -34,12 +35,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--clips", type=int, default=1, help="how many clips")
     parser.add_argument("--frames", type=int, default=8, help="of each clip")
     parser.add_argument("--steps", type=int, default=1)
+    parser.add_argument("--plain", action="store_true", help="without what the studio's sessions begin with")
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
     paths = command.held_out(args.runs)
     chosen = [look for look in looks(args.model, args.runs / "painter/published") if not args.looks or look.name in args.looks]
     judging = judge.Judge(
-        Engine(str(args.model)),
+        Engine(str(args.model), {} if args.plain else BEGUN),
         chosen,
         {name: command.photograph(paths[name]) for name in PHOTOGRAPHS[: args.photographs]},
         [judge.frames(paths[name], args.frames) for name in CLIPS[: args.clips]],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +13,16 @@ from numpy.typing import NDArray
 from pipelines import Entry, Frame, Settings, StreamSpec, load
 from pipelines.networks.painter import Painter
 from pipelines.values.vocabulary import Word, read_vocabulary
+from studio.cli.serve_options import OPENING
 from training.looks import LOOKS
 from training.painter.teacher import Teacher
 from training.teacher import Request, teacher
 
 Picture = NDArray[np.uint8]
 SIDE = 512
+BEGUN: Mapping[str, object] = {key: value for key, value in OPENING["pocket"].items() if key != "prompt"}
+"""What the studio's sessions begin with, the look left out."""
+
 FPS = 25.0
 
 
@@ -33,14 +37,16 @@ class Look:
 
 
 class Engine:
-    """The model of a folder in the engine, at SIDE pixels. Every call is a fresh session."""
+    """The model of a folder in the engine, at SIDE pixels. Every call is a fresh session. begun: what sessions begin with, by
+    dotted key."""
 
-    def __init__(self, model: str = "pocket") -> None:
+    def __init__(self, model: str = "pocket", begun: Mapping[str, object] = BEGUN) -> None:
+        self.begun = {**begun, "stream_batch.enabled": False}
         self.pipeline = load(StreamSpec(model=model, width=SIDE, height=SIDE))
 
     def clip(self, frames: Sequence[Picture], prompt: str, strength: float = 0.5, steps: int = 1, seed: int = 0) -> list[Picture]:
         """A session's pictures, one for each frame."""
-        settings = Settings(prompt=prompt, strength=strength, steps=steps, seed=seed).patched({"stream_batch.enabled": False})
+        settings = Settings(prompt=prompt, strength=strength, steps=steps, seed=seed).patched(self.begun)
         self.pipeline.prepare(settings)
         state, made = self.pipeline.open(settings), []
         for index, frame in enumerate(frames):

@@ -89,7 +89,8 @@ def test_a_hosted_space_is_public_and_no_other_container() -> None:
 
 def test_what_sessions_start_with() -> None:
     ours = serve_options.OPENING["pocket"]
-    assert ours["cache.enabled"] and serve_options.configure(parsed(), None).opening.flat() == Settings().flat() | ours
+    assert ours["cache.enabled"] and ours["consistency.enabled"]
+    assert serve_options.configure(parsed(), None).opening.flat() == Settings().flat() | ours
     assert serve_options.configure(parsed("--model", "sd-turbo"), None).opening.flat() == Settings().flat()
     chosen = serve_options.configure(parsed("--set", "cache.enabled=false", "--set", "strength=0.4"), None).opening
     assert chosen.flat() == Settings().flat() | ours | {"cache.enabled": False, "strength": 0.4}
