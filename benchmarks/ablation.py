@@ -267,7 +267,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> dict[str, Any]:
     about = machine.describe()
     pipeline = load(StreamSpec(args.model, args.size, args.size, args.backend, args.dtype), cache_dir())
-    chosen = {name: group for name, group in groups(args.guidance).items() if name in (args.groups or groups(args.guidance))}
+    presets = {preset.name: preset.settings for preset in pipeline.info.presets if preset.settings.get("steps", 1) == 1}
+    known = groups(args.guidance, presets)
+    chosen = {name: group for name, group in known.items() if name in (args.groups or known)}
     frames = args.frames or max(group.frames for group in chosen.values())
     names = args.clip or [*clips.MOVING, *(name for name in clips.names() if name == "film"), "pauses", "head"]
     material = load_clips(names, args.size, frames)

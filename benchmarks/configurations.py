@@ -5,13 +5,14 @@ sequential denoising with full guidance at the same scale, without gate and cach
 four steps, residual guidance is also measured inside it, where negative rows double the rows of one call. The cache has a full
 pass in every fifth frame; "cache/3" in every third, the studio's default, and "cache/3 flat" without the cascade. The groups of
 one solver each have the caches between the steps of a frame: "steps/2" is deep features with a full pass at every second level.
-The group "steady" has what lowers flicker; its figure is the warped error.
+The group "steady" has what lowers flicker; its figure is the warped error. The group "presets" has those of the model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from benchmarks.measure import Block
 from pipelines.values.settings import SOLVERS
@@ -113,8 +114,12 @@ def _joined(off: Patch, parts: Mapping[str, Patch], names: Iterable[str]) -> Pat
     return joined
 
 
-def groups(guidance: float) -> dict[str, Group]:
-    """The groups by name. guidance: the scale γ of the groups with guidance."""
+PRESET = "preset "
+"""Before the name of a model's preset."""
+
+
+def groups(guidance: float, presets: Mapping[str, Patch] = MappingProxyType({})) -> dict[str, Group]:
+    """The groups by name. guidance: the scale γ of the groups with guidance. presets: of the model, for one step."""
     full: Patch = {"guidance_mode": "full", "guidance": guidance}
     found = (
         Group("one", "1 step", {"steps": 1}, {"gate": GATE, "cache": CACHE}, CACHES, pauses=True),
@@ -134,6 +139,13 @@ def groups(guidance: float) -> dict[str, Group]:
             {"self": SELF},
             {"adaptive": ADAPTIVE},
             frames=30,
+        ),
+        Group(
+            "presets",
+            "1 step, presets of the model",
+            {"steps": 1},
+            {},
+            {"cache/3": CACHE_3, **{PRESET + name: patch for name, patch in presets.items()}},
         ),
         Group("steady", "1 step, less flicker", {"steps": 1}, {}, STEADY, frames=18, warped=True),
         Group("four", "4 steps", {"steps": 4}, {"batch": BATCH, "cache": CACHE}, CACHES, frames=18),
@@ -184,7 +196,8 @@ def touched(configuration: Configuration, block: Block, places: Sequence[int]) -
     found: set[int] = set()
     if "gate" in configuration.parts:
         found |= block.skipped
-    if {"cache", "partial", "partial and cache/3", *CACHES} & set(configuration.parts):
+    cached = {"cache", "partial", "partial and cache/3", *CACHES}
+    if any(part in cached or part.startswith(PRESET) for part in configuration.parts):
         found |= block.cached
     if {"adaptive", "LinearAG"} & set(configuration.parts):
         found |= block.dropped_rows

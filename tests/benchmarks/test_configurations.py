@@ -4,7 +4,8 @@ from benchmarks.configurations import Configuration, groups, touched
 from benchmarks.measure import Block
 from pipelines import Settings
 
-GROUPS = groups(1.5)
+PRESETS = {"fast": {"cache.enabled": True, "cache.pattern": "ds"}}
+GROUPS = groups(1.5, PRESETS)
 
 
 @pytest.mark.parametrize("name", GROUPS)
@@ -38,6 +39,12 @@ def test_leave_one_out() -> None:
     assert "all but gate" not in {c.name for c in GROUPS["one"].configurations()}  # that is the cache alone
 
 
+def test_presets_are_measured_beside_the_cache_by_hand() -> None:
+    found = {configuration.name: Settings().patched(configuration.patch) for configuration in GROUPS["presets"].configurations()}
+    assert list(found) == ["all off", "cache/3", "preset fast"]
+    assert found["preset fast"].cache.pattern == "ds" and not found["all off"].cache.enabled
+
+
 def test_touched_frames() -> None:
     block = Block(skipped={2, 5}, cached={1, 4}, dropped_rows={3})
     places = range(2, 6)
@@ -48,6 +55,7 @@ def test_touched_frames() -> None:
     assert of() == set()
     assert of("gate") == {2, 5}
     assert of("cache") == {4}  # 1 was before the clock started
+    assert of("preset fast") == {4}
     assert of("gate", "cache") == {2, 4, 5}
     assert of("adaptive") == {3}
     assert of("encoder/4") == of("steps/2") == of("2 steps") == {2, 3, 4, 5}
