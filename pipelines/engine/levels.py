@@ -23,8 +23,8 @@ from pipelines.techniques.guidance import NegativeMemory, NegativeResidual
 from pipelines.techniques.linear_guidance import LinearEstimate
 from pipelines.techniques.noise import ToDevice, on_host
 from pipelines.techniques.schedule import Schedule, model_output
-from pipelines.techniques.solvers import ddim, dpmpp_2m, lcm
-from pipelines.techniques.solvers.affine import NoiseLevel, Weights
+from pipelines.techniques.solvers import steps as solver_steps
+from pipelines.techniques.solvers.affine import NoiseLevel, Number, Weights
 from pipelines.techniques.stream_batch import InFlight
 from pipelines.values.settings import Settings
 
@@ -130,18 +130,16 @@ class Levels:
 
     def _weights(self, frame: InFlight) -> Weights:
         """The step of the frame's solver from its present level to the next: numbers, or one per pixel under a strength map."""
-        k, plan = frame.level, self.schedule
-        after = self._noise_level(frame, k + 1)
-        if frame.solver == "lcm":
-            return lcm.weights(after)
-        step = ddim.weights(self._noise_level(frame, k), after)
-        if frame.solver == "ddim" or k == 0:
-            return step
-        signal, sigma = ([float(of[t]) for t in frame.timesteps[k - 1 : k + 2]] for of in (plan.signal, plan.sigma))
-        factor = dpmpp_2m.extrapolation(signal, sigma)
-        if frame.map is None:
-            return dpmpp_2m.weights(step, factor)
-        return dpmpp_2m.weights(step, factor * strength_map.takes_part(frame.map, frame.timesteps, k - 1))
+        share: Number = 1.0
+        if frame.map is not None and frame.solver == "dpmpp-2m" and frame.level:
+            share = strength_map.takes_part(frame.map, frame.timesteps, frame.level - 1)
+        return solver_steps.weights(
+            frame.solver,
+            frame.level,
+            lambda level: self._noise_level(frame, level),
+            lambda level: self.schedule.level(frame.timesteps[level]),
+            share,
+        )
 
     def _pass(self, steps: Sequence[Step]) -> tuple[Tensor, Tensor | None]:
         """(x̂₀, x of the next level), [B, C, h, w] each; the second is None where no frame gets it here."""
@@ -260,10 +258,9 @@ class Levels:
 
     def _noise_level(self, frame: InFlight, level: int) -> NoiseLevel:
         """What a frame's latent holds at one of its levels: numbers, or one per pixel under a strength map."""
-        signal, sigma, t = self.schedule.signal, self.schedule.sigma, frame.timesteps[level]
         if frame.map is None:
-            return NoiseLevel(float(signal[t]), float(sigma[t]))
-        return NoiseLevel(*self._per_pixel(frame, frame.map, level, signal, sigma))
+            return self.schedule.level(frame.timesteps[level])
+        return NoiseLevel(*self._per_pixel(frame, frame.map, level, self.schedule.signal, self.schedule.sigma))
 
     def _per_pixel(self, frame: InFlight, m: Tensor, level: int, signal: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         signal, sigma = self.to_device(signal), self.to_device(sigma)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from kernels.prediction import denoised as denoised  # x̂₀ from an output, whatever its type
 from pipelines.techniques import edm
+from pipelines.techniques.solvers.affine import NoiseLevel
 from pipelines.techniques.solvers.choice import of_scheduler
 from pipelines.values.settings import Solver
 from pipelines.values.types import ModelError, SettingsError
@@ -66,6 +67,10 @@ class Schedule:
         if self.fractions is not None:
             return round(float(self.fractions[timestep]) * FRACTION)
         return int(timestep * self.shift) + self.first
+
+    def level(self, timestep: int) -> NoiseLevel:
+        """What a latent at a timestep holds, as numbers."""
+        return NoiseLevel(float(self.signal[timestep]), float(self.sigma[timestep]))
 
     def model_coefficients(self) -> tuple[Tensor, Tensor]:
         """(a, s), each [T], with which the network's output at a timestep is read; signal and sigma themselves without shift."""
