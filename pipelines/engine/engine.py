@@ -19,6 +19,7 @@ import torch
 
 from pipelines.checkpoints.loader import loras_in_use
 from pipelines.checkpoints.loader.parts import ModelParts
+from pipelines.checkpoints.loader.unet_config import native_size
 from pipelines.checkpoints.naming import describe, with_loras
 from pipelines.engine import device, forecast, refining
 from pipelines.engine.conditioner import Conditioner
@@ -39,7 +40,7 @@ from pipelines.graphs.backends import selection
 from pipelines.graphs.graphs import GraphKey, Graphs
 from pipelines.graphs.texts import Texts
 from pipelines.networks import picture_prompt
-from pipelines.techniques import guidance, regions
+from pipelines.techniques import guidance, hires, regions
 from pipelines.techniques.noise import SessionNoise
 from pipelines.values.models import ModelInfo
 from pipelines.values.settings import Settings
@@ -122,10 +123,7 @@ class StreamPipeline:
     def understood(self, settings: Settings, names: StyleNames = StyleNames()) -> Understanding:  # noqa: B008 - immutable
         """How the prompts of these settings are read, and where they are cut. names: styles that they may name. Any thread; takes
         milliseconds."""
-        whole = None
-        if settings.partial.enabled:
-            whole = self._choice.whole_frames(settings, self._choice.paints(settings, False, names))
-        return understand(self.graphs.parts, self._texts.length, settings, names, whole)
+        return understand(self.graphs.parts, self._texts.length, settings, names, self._choice.waiting(settings, names))
 
     def _chunks(self, settings: Settings) -> int:
         """How many chunks the longest prompt takes that these settings use."""
@@ -187,7 +185,8 @@ class StreamPipeline:
         cache, residuals = ({}, {}) if state is None else (state.cache, state.residuals)
         seen = (False, StyleNames()) if state is None else (state.pictured, state.names)
         prompts = self.conditioner.count(settings, seen[1])
-        planner = RowPlanner(settings, cache, residuals, AssumedKeys(), self._choice.cache_ready(settings), prompts)
+        ready, first = self._choice.cache_ready(settings), self._choice.first_share(settings)
+        planner = RowPlanner(settings, cache, residuals, AssumedKeys(), ready, prompts, first)
         paints = self._choice.paints(settings, *seen)
         if turn is not None:
             return forecast.of_turn(turn, planner, paints)
@@ -229,7 +228,8 @@ class StreamPipeline:
     def refinement(self, state: StreamState, settings: Settings) -> Refinement | None:
         """What refines the picture that a session shows, for `refine`; None where nothing can. settings: of that picture."""
         with self.transfer.lane("denoise"):
-            return refining.begun(state, settings, self.max_steps, self.schedule, self._levels)
+            share = self._choice.first_share(settings)
+            return refining.begun(state, settings, self.max_steps, self.schedule, self._levels, share)
 
     def refine(self, refinement: Refinement, shows: bool = True) -> Output | None:
         """Take a refinement one level on, in the thread of `step`. Returns its picture; None where it is not over and `shows` is
@@ -282,6 +282,7 @@ def load(
     for name in ("width", "height"):
         if getattr(spec, name) % parts.size_multiple:
             raise SpecError(name, f"{getattr(spec, name)} does not fit this model; multiples of {parts.size_multiple} do")
+    parts.hires = hires.chosen(resolved, parts.unet_config, native_size(parts.unet_config), parts.has_control)
     selection.check_calibrated(resolved, bool(parts.calibration))
     selection.check_compressible(resolved, parts.network_files)
     in_floats = resolved.dtype not in StreamSpec.QUANTISED

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from pipelines.engine.rows import FIRST
 from pipelines.graphs.graphs import GraphKey, Graphs, with_control
 from pipelines.networks import window
-from pipelines.techniques import feature_cache, guidance, partial
+from pipelines.techniques import feature_cache, first_levels, guidance, partial
 from pipelines.values.settings import Settings
 from pipelines.values.style_names import StyleNames
 from pipelines.values.types import Frame
@@ -44,7 +45,8 @@ class GraphChoice:
         caching = feature_cache.passes(settings.cache) if self._caches(settings) else ()
         grouped = [(kind, size) for kind in caching for size in layout.buckets if size <= rows]
         lengths = {1, self._chunks(settings)}  # one chunk, too: it counts alone until the graphs for all are ready
-        passes = [GraphKey(part, size, branch, n) for (part, branch), size in (*plain, *grouped) for n in sorted(lengths)]
+        first = [(FIRST, size) for size in layout.wanted(rows)] if self._takes_first(settings) else []
+        passes = [GraphKey(part, size, branch, n) for (part, branch), size in (*plain, *first, *grouped) for n in sorted(lengths)]
         partials = self._partial(settings, sessions, rows, self.paints(settings, pictured, names))
         return (*self._around(settings, sessions, pictured, names), *self._controlled(passes, settings), *partials)
 
@@ -54,6 +56,14 @@ class GraphChoice:
             return False
         passes = [GraphKey(part, 1, branch, chunks) for part, branch in feature_cache.passes(settings.cache)]
         return all(map(self._graphs.ready, self._controlled(passes, settings)))
+
+    def first_share(self, settings: Settings, chunks: int = 1) -> float:
+        """The share of the levels that take the pass of the first ones; 0 while it cannot run. chunks: as above."""
+        ready = self._takes_first(settings) and self._graphs.ready(GraphKey("first", 1, None, chunks))
+        return settings.hires.share if ready else 0.0
+
+    def _takes_first(self, settings: Settings) -> bool:
+        return self._graphs.halves and first_levels.count(settings.hires.share, settings.steps) > 0
 
     def controls(self, frame: Frame, settings: Settings) -> bool:
         """Whether a ControlNet takes part in a frame: there is one, its scale is not 0, and its graphs are ready."""
@@ -87,6 +97,16 @@ class GraphChoice:
             if holds:
                 return why
         return partial.obstacle(settings)
+
+    def waiting(self, settings: Settings, names: StyleNames = StyleNames()) -> dict[str, str | None]:  # noqa: B008 - immutable
+        """By setting, why it does nothing with this pipeline, for people; None where it acts."""
+        found: dict[str, str | None] = {}
+        if settings.partial.enabled:
+            whole = self.whole_frames(settings, self.paints(settings, False, names))
+            found["partial.enabled"] = None if whole is None else f"every frame is computed as a whole: {whole}"
+        if self._graphs.halves:
+            found["hires.share"] = first_levels.waits(settings.hires.share, settings.steps)
+        return found
 
     def partial_parts(self, painted: bool) -> tuple[str, ...]:
         """The graphs of partial frames beside the plain ones; those of the UNet first."""

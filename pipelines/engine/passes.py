@@ -14,6 +14,7 @@ from pipelines.engine.rows import Row
 from pipelines.engine.work import Pass
 from pipelines.graphs.graphs import CONTROLLED, GraphKey, Graphs, with_control
 from pipelines.networks import picture_prompt
+from pipelines.techniques import hires
 from pipelines.techniques.conditioning import Condition
 from pipelines.techniques.feature_cache import SHORT
 from pipelines.techniques.partial import ALIGN
@@ -108,10 +109,11 @@ class Passes:
         return (x, modulation, embedding, *features, *((_origins(inputs),) if part == "window" else ()))
 
     def _modulation(self, timestep: int, condition: Condition) -> Tensor:
-        """The scales and shifts of the UNet's resnets under a condition at a timestep: [M]."""
+        """The scales and shifts of the UNet's resnets under a condition at a timestep: [M], or [M + 1] with that of windows."""
         t = torch.tensor([self._schedule.model_timestep(timestep)])
         added = (value[None] for value in condition.added)
-        return self._graphs.run("modulate", (t, condition.embedding[None, : self._length], *added))[0][0]
+        made = self._graphs.run("modulate", (t, condition.embedding[None, : self._length], *added))[0][0]
+        return torch.cat([made, made.new_tensor([hires.shift(timestep, self._schedule.length)])]) if self._graphs.shifts else made
 
     def _tokens(self, one: RowInput, chunks: int) -> Tensor:
         """A row's text, followed by its picture's tokens where the UNet has an adapter for them."""

@@ -12,7 +12,7 @@ from pipelines.engine.levels import Levels
 from pipelines.engine.rows import Row
 from pipelines.engine.state import StreamState
 from pipelines.engine.turn import Entry, Turn
-from pipelines.techniques import guidance, refinement, variety
+from pipelines.techniques import first_levels, guidance, refinement, variety
 from pipelines.techniques.schedule import Schedule, noised
 from pipelines.techniques.stream_batch import Departure, InFlight, Ring
 from pipelines.values.settings import Settings
@@ -50,10 +50,13 @@ class Refinement(Turn):
         self.departure = Departure(self.frame)
 
 
-def begun(state: StreamState, settings: Settings, limit: int, schedule: Schedule, levels: Levels) -> Refinement | None:
+def begun(
+    state: StreamState, settings: Settings, limit: int, schedule: Schedule, levels: Levels, first: float = 0.0
+) -> Refinement | None:
     """The refinement of the picture that a session shows; None where there is nothing to gain, or its picture changes by itself.
 
-    settings: of that picture. limit: the most steps that the stream allows.
+    settings: of that picture. limit: the most steps that the stream allows. first: share of the levels that take a pass of their
+    own.
     """
     shown = state.shown
     if shown is None or shown.first is None or len(state.ring) or state.changing or settings.noise.mode == "walk":
@@ -72,7 +75,8 @@ def begun(state: StreamState, settings: Settings, limit: int, schedule: Schedule
     if frame.map is not None and frame.source is not None:  # each pixel's noise depends on all timesteps
         frame.x = noised(frame.source, own.noise.level(0), *levels.noise_coefficients(frame))
     own.ring = Ring([frame])
-    if shown.x0 is not None and _is_first_level(shown, settings):
+    alike = first_levels.inside(0, len(shown.timesteps), first) == first_levels.inside(0, len(timesteps), first)
+    if shown.x0 is not None and alike and _is_first_level(shown, settings):
         frame.residual = shown.residual
         levels.go_on(own, frame, shown.x0)
     return Refinement(Entry(own, None, better), [])

@@ -13,7 +13,7 @@ from typing import Protocol
 from torch import Tensor
 
 from pipelines.engine.state import CacheSlot, FeatureEntry
-from pipelines.techniques import feature_cache, guidance
+from pipelines.techniques import feature_cache, first_levels, guidance
 from pipelines.techniques.feature_cache import AS_BEFORE, PLAIN, CacheKey, Kind
 from pipelines.techniques.guidance import NegativeMemory
 from pipelines.techniques.stream_batch import InFlight, KeptFeatures
@@ -30,7 +30,9 @@ from pipelines.values.settings import (
 
 KEEPING: Kind = ("keeping", None)
 WINDOW: Kind = ("window", None)
-"""The passes of partial frames: a whole one that keeps its statistics, and one on a window, which takes them."""
+FIRST: Kind = ("first", None)
+"""The passes of partial frames: a whole one that keeps its statistics, and one on a window, which takes them. The pass of the
+first levels, which neither keeps nor takes anything: no features pass from one form of the network to another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,8 @@ class RowPlanner:
     """Plans the rows of one session.
 
     cache, residuals: what the session remembers. graphs_ready: the graphs of the feature cache's passes can run; without them
-    every row takes the plain full pass. prompts: number of those that a composed prompt has, 1 for another.
+    every row takes the plain full pass. prompts: number of those that a composed prompt has, 1 for another. first: the share of
+    the levels that take FIRST.
     """
 
     def __init__(
@@ -144,9 +147,10 @@ class RowPlanner:
         keys: Keys,
         graphs_ready: bool,
         prompts: int = 1,
+        first: float = 0.0,
     ) -> None:
         self._settings, self._cache, self._residuals, self._keys = settings, cache, residuals, keys
-        self._prompts = prompts
+        self._prompts, self._first = prompts, first
         self._reuses = settings.cache.enabled and graphs_ready
         self._passes = feature_cache.passes(settings.cache)
 
@@ -160,7 +164,15 @@ class RowPlanner:
         guidance needs."""
         rows = [Row(frame, part=part) for part in range(self._prompts) for frame in frames]
         rows += [Row(frame, negative=True) for frame in frames if self._needs_negative_row(frame)]
-        return [self._partial(row) if _is_partial(row.frame) else self._reusing(row) for row in rows]
+        return [self._passed(row) for row in rows]
+
+    def _passed(self, row: Row) -> Row:
+        """The row with its pass."""
+        if _is_partial(row.frame):
+            return self._partial(row)
+        if first_levels.inside(row.frame.level, len(row.frame.timesteps), self._first):
+            return replace(row, kind=FIRST)
+        return self._reusing(row)
 
     def _reusing(self, row: Row) -> Row:
         """The row by the feature cache."""

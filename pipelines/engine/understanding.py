@@ -113,10 +113,14 @@ class Reader:
 
 
 def understand(
-    parts: ModelParts, length: Callable[[str], Length], settings: Settings, names: StyleNames, partial: str | None = None
+    parts: ModelParts,
+    length: Callable[[str], Length],
+    settings: Settings,
+    names: StyleNames,
+    waiting: Mapping[str, str | None] | None = None,
 ) -> Understanding:
     """How a model reads the prompts of these settings. length: of a text, as `Texts.length`. names: styles that they may name.
-    partial: why partial frames do nothing. Any thread; takes milliseconds."""
+    waiting: by setting, why it does nothing with this pipeline; None where it acts. Any thread; takes milliseconds."""
     reader, readings, unsupported = Reader(parts, length, names), {}, {}
     cuts: dict[Text, Cut] = {}
     for text, typed in _texts(settings):
@@ -125,7 +129,7 @@ def understand(
             cuts |= {} if cut is None else {text: cut}
     idle = {
         "cache.reuse": feature_cache.idle(settings, parts.schedule.prediction),
-        "partial.enabled": None if partial is None else f"every frame is computed as a whole: {partial}",
+        **(waiting or {}),
         **_remarks(settings),
     }
     return Understanding(readings, cuts, unsupported, {key: why for key, why in idle.items() if why is not None})

@@ -26,6 +26,7 @@ from pipelines.graphs.backends.building import build_lock
 from pipelines.graphs.calibration import CALIBRATED, Calibration
 from pipelines.graphs.graph_budget import ReadyGraphs
 from pipelines.networks.controlnet import steering
+from pipelines.networks.hires import HalvedPass, Shifted
 from pipelines.networks.modulation import ModulationPass, modulation_size
 from pipelines.networks.pixels import DecodePixels, EncodeMasked, EncodePixels, PaintPixels
 from pipelines.networks.window_paint import PaintKeeping, PaintWindow
@@ -42,7 +43,8 @@ class GraphKey:
     which takes it and keeps that of the next branch out; encoder, a full pass that keeps its skips, and decoder, which takes
     them; controlled-full, -shallow, -relay and -encoder, which take a ControlNet's residuals too; control, the ControlNet, with
     a branch what a shallow pass needs of it; keeping and paint-keeping, a full pass and paint that give what a window takes of
-    the whole; window, encode-window, decode-window and paint-window, on a part of the picture.
+    the whole; window, encode-window, decode-window and paint-window, on a part of the picture; first, the full pass of the
+    first levels, where another form of the UNet takes them.
     branch: re-entry point of the feature cache. chunks: how many contexts of the text encoder the text is long.
     """
 
@@ -59,7 +61,7 @@ CONTROLLED = {part: f"controlled-{part}" for part in ("full", *SHORT, "encoder")
 """Passes that take a ControlNet's residuals. The decoder alone takes skips that hold them already."""
 
 
-ADAPTED = frozenset(("modulate", "decoder", "keeping", "window", *CONTROLLED, *CONTROLLED.values()))
+ADAPTED = frozenset(("modulate", "decoder", "keeping", "window", "first", *CONTROLLED, *CONTROLLED.values()))
 """The passes of the UNet. Only these have branches of LoRAs, whose gains are their last input."""
 
 
@@ -104,6 +106,7 @@ def code_version() -> str:
         "trunk.py",
         "window.py",
         "svdquant.py",
+        "hires.py",
     )
     operations = (Path(module.__file__ or "") for module in (groupnorm, group_norm_silu, pixels, upsample))
     for path in (*(here.parent / "networks" / name for name in own), here / "backends" / "openvino.py", *operations):
@@ -141,6 +144,16 @@ class Graphs:
         self._calibration = Calibration(parts, spec)
         self._weights: dict[tuple[str, int | None], int] = {}  # numbers that a graph of a kind holds, once one has been built
         self.resident: ReadyGraphs[GraphKey] = ReadyGraphs(lambda key: key in ALWAYS_READY, budget)
+
+    @property
+    def shifts(self) -> bool:
+        """Whether a row's modulation ends in the shift of its windows (networks/hires.py)."""
+        return self.parts.hires is not None and self.parts.hires.windows
+
+    @property
+    def halves(self) -> bool:
+        """Whether the first levels may take a pass of their own."""
+        return self.parts.hires is not None and self.parts.hires.halves
 
     def ready(self, key: GraphKey) -> bool:
         return key in self.resident
@@ -202,6 +215,7 @@ class Graphs:
         networks = "/".join(self._networks(key))
         name = f"{code_version()}/{networks}/{key.part}/{key.rows}/{key.branch}/{size}/{self.spec.dtype}"
         name += f"/{key.chunks}" if key.chunks > 1 else ""
+        name += f"/hires {self.spec.hires}" if self.parts.hires is not None else ""
         # other pictures make another graph
         return name if self._samples(key) is None else f"{name}/{self._calibration.version}"
 
@@ -255,7 +269,7 @@ class Graphs:
     def _samples(self, key: GraphKey) -> Samples | None:
         """What a graph in int8 is calibrated with; None for one that stays in floats."""
         calibrated = self.spec.dtype == "int8" and self.spec.backend == "openvino"
-        special = self.parts.picture_tokens or self.parts.beside or key.chunks > 1
+        special = self.parts.picture_tokens or self.parts.beside or self.parts.hires or key.chunks > 1
         if not calibrated or key.part not in CALIBRATED or special:
             return None
         return lambda: self._calibration(key.part, key.rows, key.branch)
@@ -263,6 +277,8 @@ class Graphs:
     def _module(self, key: GraphKey) -> nn.Module:
         """What a graph is made of. Reads weights."""
         module = self._pass(key)
+        if self.parts.windows is not None and key.part in ADAPTED and key.part != "modulate":
+            module = Shifted(module, self.parts.windows, int(key.part != "decoder"))
         return self.parts.adapted.taking_gains(module) if key.part in ADAPTED else module
 
     def _pass(self, key: GraphKey) -> nn.Module:
@@ -302,6 +318,8 @@ class Graphs:
                 return FullPass(parts.unet, keep_encoder=True, inside=inside)
             case "decoder":
                 return DecoderPass(parts.unet)
+            case "first" if parts.hires is not None:
+                return HalvedPass(parts.unet, parts.hires.start)
         raise ValueError(f"no graph of kind {key}")
 
     def _example(self, key: GraphKey) -> tuple[Tensor, ...]:
@@ -337,6 +355,8 @@ class Graphs:
             pooled = added[:2] if self.parts.pooled_size is not None else ()
             return latents, t, text, hint, torch.ones(rows), *kinds, *pooled
         modulation = torch.randn(rows, modulation_size(self.parts.unet_config), generator=generator)
+        if self.shifts:
+            modulation = torch.cat([modulation, torch.zeros(rows, 1)], dim=1)
         behind = self.parts.picture_tokens + 1 if self.parts.picture_tokens else 0
         embedding = torch.randn(rows, length + behind, width, generator=generator)
         taken = (torch.randn(rows, *shape, generator=generator) for shape in self._shapes(key))
@@ -352,7 +372,7 @@ class Graphs:
 
     def _shapes(self, key: GraphKey) -> list[tuple[int, ...]]:
         """Shapes [C, h, w] of what a pass takes of an earlier one, then of a ControlNet."""
-        if key.part in ("full", "encoder", "keeping", "window"):
+        if key.part in ("full", "encoder", "keeping", "window", "first"):
             return []
         from pipelines.networks.unet import deep_shape, skip_shapes
 

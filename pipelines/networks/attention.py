@@ -41,5 +41,7 @@ def choose(module: nn.Module, kind: str) -> None:
     for layer in layers:
         if plain(layer):
             layer.set_processor(PlainAttention(kind))
+        elif isinstance(getattr(layer, "processor", None), PlainAttention):
+            layer.processor.kind = kind
         elif hasattr(layer, "attention_kind"):
             layer.attention_kind = kind

@@ -186,6 +186,16 @@ class StyleSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class HiresSettings:
+    share: float = number(
+        0.5,
+        0.0,
+        1.0,
+        "With hires full: share of the steps, the noisiest ones, that draw large shapes as at half the size.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class ProbeSettings:
     enabled: bool = flag(False, "Compare some frames with the unaccelerated result of the same frame.")
     every: int = integer(30, 1, 600, "Minimum number of frames between two comparisons.")
@@ -263,6 +273,7 @@ class Settings:
     control: ControlSettings = field(default_factory=ControlSettings)
     picture: PictureSettings = field(default_factory=PictureSettings)
     style: StyleSettings = field(default_factory=StyleSettings)
+    hires: HiresSettings = field(default_factory=HiresSettings)
     probe: ProbeSettings = field(default_factory=ProbeSettings)
     refine: RefineSettings = field(default_factory=RefineSettings)
 

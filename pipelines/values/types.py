@@ -116,7 +116,8 @@ class StreamSpec:
     width, height: pixels, multiples of 64, 128..1024. backend: auto, eager, openvino or compile. dtype: auto, float32,
     bfloat16, float16 (GPU), int8 or int4 (openvino; compile on a GPU) or float8 (compile on a GPU). device: auto, cpu, cuda or
     cuda:N. max_steps: 1..8. loras: at most 8, added to those of the model's name. attention: auto, sdpa (torch's own) or xformers
-    (GPU). Raises SpecError.
+    (GPU). hires: off, attention or full, what is done to the UNet at other sizes than its native one (techniques/hires.py).
+    Raises SpecError.
     """
 
     model: str = "pocket"
@@ -128,11 +129,13 @@ class StreamSpec:
     max_steps: int = 4
     loras: tuple[LoraUse, ...] = ()
     attention: str = "auto"
+    hires: str = "off"
 
     BACKENDS = ("auto", "eager", "openvino", "compile")
     DTYPES = ("auto", "float32", "bfloat16", "float16", "int8", "float8", "int4")
     QUANTISED = ("int8", "float8", "int4")
     ATTENTIONS = ("auto", "sdpa", "xformers")
+    HIRES = ("off", "attention", "full")
 
     def __post_init__(self) -> None:
         for name in ("width", "height"):
@@ -145,6 +148,8 @@ class StreamSpec:
             raise SpecError("dtype", f"{self.dtype!r} is not one of {', '.join(self.DTYPES)}")
         if self.attention not in self.ATTENTIONS:
             raise SpecError("attention", f"{self.attention!r} is not one of {', '.join(self.ATTENTIONS)}")
+        if self.hires not in self.HIRES:
+            raise SpecError("hires", f"{self.hires!r} is not one of {', '.join(self.HIRES)}")
         if not 1 <= self.max_steps <= 8:
             raise SpecError("max_steps", f"{self.max_steps!r} is not between 1 and 8")
         if not self.model:

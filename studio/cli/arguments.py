@@ -50,6 +50,9 @@ def add_spec_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     kinds = "what computes attention on a GPU: sdpa, torch's own, or xformers, which has to be installed (default: auto, sdpa)"
     parser.add_argument("--attention", default="auto", choices=StreamSpec.ATTENTIONS, help=kinds)
+    wide = "at sizes other than the model's native one: attention scales and windows self-attention, full also draws large "
+    wide += "shapes as at half the size (default: off)"
+    parser.add_argument("--hires", default="off", choices=StreamSpec.HIRES, help=wide)
 
 
 def add_graph_arguments(parser: argparse.ArgumentParser) -> None:
@@ -149,7 +152,7 @@ def spec_of(args: argparse.Namespace) -> StreamSpec:
     steps = getattr(args, "steps", None) or 1
     loras = tuple(map(parse_lora, args.lora))
     most = max(4, min(8, steps))
-    return StreamSpec(args.model, width, height, args.backend, args.dtype, args.device, most, loras, args.attention)
+    return StreamSpec(args.model, width, height, args.backend, args.dtype, args.device, most, loras, args.attention, args.hires)
 
 
 def parse_lora(text: str) -> LoraUse:

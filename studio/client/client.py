@@ -181,7 +181,7 @@ class StudioClient:
         return dict(message["values"])
 
     async def change(self, **changes: object) -> dict[str, Any]:
-        """Change the stream's spec for all clients of the server: model, loras, width, height, backend, dtype, attention.
+        """Change the stream's spec for all clients of the server: the fields of a `spec` message (docs/protocol-messages.md).
 
         Returns the whole new spec; pictures that `shown` gives from then on have its size. Waits for as long as the new pipeline
         is being built, ten minutes at most; frames may be sent meanwhile. Raises StudioError: forbidden, busy or bad_spec.

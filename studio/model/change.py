@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("rill")
 
-CHANGEABLE = ("model", "loras", "width", "height", "backend", "dtype", "attention")
+CHANGEABLE = ("model", "loras", "width", "height", "backend", "dtype", "attention", "hires")
 WHO = ("alone", "token", "never")
 MAX_MODEL = 400
 
@@ -85,10 +85,10 @@ class ChangeRule:
 
 
 def choices(spec: StreamSpec) -> dict[str, list[str]]:
-    """Backends, dtypes and kinds of attention that are available on the spec's device."""
+    """Backends, dtypes and kinds of attention that are available on the spec's device, and the values of `hires`."""
     from pipelines import attention_kinds, quantised_dtypes  # imports torch, which the server does not wait for
 
-    attention = {"attention": list(attention_kinds(spec.device))}
+    attention = {"attention": list(attention_kinds(spec.device)), "hires": list(spec.HIRES)}
     quantised = quantised_dtypes(spec.device)
     if spec.device == "cpu":
         return {"backend": ["openvino", "eager", "compile"], "dtype": ["bfloat16", "float32", *quantised], **attention}

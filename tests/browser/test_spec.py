@@ -99,6 +99,15 @@ def test_attention_is_offered_where_there_is_a_choice(own: Page) -> None:
     own.wait("the server's answer", lambda: own.js("return rill.respec.spec.attention") == "xformers")
 
 
+def test_other_sizes_are_offered_and_their_share_where_it_acts(own: Page) -> None:
+    box = boxes(own)[4]
+    assert [option.text for option in box.options] == ["off", "attention", "full"]
+    hidden = "return document.getElementById('rill-hires-share').classList.contains('rill-absent')"
+    assert own.js(hidden) is True
+    own.js("rill.respec.welcome({ spec: { ...rill.respec.spec, hires: 'full' }, change: rill.respec.choices })")
+    assert own.js(hidden) is False
+
+
 FASTER = 4  # of the clock that "Auto" judges by: it waits 12 s before it moves to another size
 FASTEST = {
     "gate.enabled": True,

@@ -1,6 +1,6 @@
 // What the engine runs, chosen here: backend, size, precision, model, LoRAs.
 
-import { choice, iconButton, make, options, write } from "./dom.js";
+import { choice, iconButton, make, offer, options, write } from "./dom.js";
 
 const SIDES = [256, 384, 512, 640, 768, 1024];
 const SHAPES = [ // multiples of 64, within 2% of the shape that they stand for
@@ -47,6 +47,7 @@ export function spec(host, studio) {
   });
   const dtype = pick("Precision", (value) => ({ dtype: value }));
   const attention = pick("Attention", (value) => ({ attention: value }));
+  const hires = pick("Other sizes", (value) => ({ hires: value }));
   const model = pick("Model", (value) => ({ model: value }));
   const uses = host.appendChild(make("div", { className: "rill-loras" }));
   const ask = (name, weight) => respec.ask({ loras: weighed(respec.spec.loras ?? [], name, weight) });
@@ -63,6 +64,9 @@ export function spec(host, studio) {
     fill(dtype, named(choices.dtype), now.dtype);
     fill(attention, named(choices.attention), now.attention ?? "sdpa");
     attention.parentElement.hidden = attention.options.length < 2;
+    fill(hires, named(choices.hires), now.hires ?? "off");
+    hires.parentElement.hidden = hires.options.length < 2;
+    offer("rill-hires-share", now.hires === "full");
     fill(model, named(choices.model), now.model);
     model.parentElement.hidden = model.options.length < 2;
     const locked = Boolean(refused) || asked;
@@ -71,7 +75,7 @@ export function spec(host, studio) {
     fill(lora, [["", "Add one"], ...named(others)], "");
     lora.parentElement.hidden = !others.length;
     uses.replaceChildren(...used.map((use) => weight(use, locked, ask)));
-    for (const select of [backend, size, dtype, attention, model, lora]) select.disabled = locked;
+    for (const select of [backend, size, dtype, attention, hires, model, lora]) select.disabled = locked;
     write(said, /visitors share/.test(words) ? "Locked while others are here" : words);
     said.title = words;
   };

@@ -26,6 +26,7 @@ from pipelines.checkpoints.loader.picture import PictureEncoder
 from pipelines.checkpoints.loader.style_reading import StyleReading, ends_of, reading
 from pipelines.checkpoints.loader.weights_of_words import WeightedTexts
 from pipelines.checkpoints.loader.words import read_words
+from pipelines.networks.hires import Hires, Windows, install
 from pipelines.networks.modulation import FractionalTimesteps
 from pipelines.techniques import edm, schedule
 from pipelines.techniques.free_words.reader import Reading, untouched
@@ -48,6 +49,8 @@ class ModelParts(ModelFiles):
             self.checkpoint.scheduler, info.trained_timesteps, info.prediction, info.shift, info.distilled
         )
         self.adapted = LorasInUse(self)
+        self.hires: Hires | None = None
+        self.windows: Windows | None = None
 
     def change_loras(self, info: ModelInfo, loras: tuple[LoraFile, ...]) -> None:
         super().change_loras(info, loras)
@@ -68,12 +71,15 @@ class ModelParts(ModelFiles):
 
     @cached_property
     def unet(self) -> nn.Module:
-        """The UNet in the files' own dtype, with every LoRA in its weights or beside them."""
+        """The UNet in the files' own dtype, with every LoRA in its weights or beside them. Sets `windows` where `hires` is set,
+        before it is first read."""
         unet = self.checkpoint.network("unet") if self._unet is None else self._unet.network()
         self.adapted.add_to("unet", unet)
         self._set_timesteps(unet)
         if self._picture is not None:
             self._picture.install(unet)
+        if self.hires is not None:
+            self.windows = install(unet, self.hires)
         return unet
 
     @cached_property

@@ -30,7 +30,8 @@ def choice(*ready: GraphKey, control: bool = False, styled: bool = False, layout
         reads_styles=styled,
         read_prompt=read,
     )
-    return GraphChoice(SimpleNamespace(parts=parts, backend=SimpleNamespace(layout=layout), ready=ready.__contains__))  # type: ignore[arg-type]
+    backend = SimpleNamespace(layout=layout)
+    return GraphChoice(SimpleNamespace(parts=parts, backend=backend, ready=ready.__contains__, halves=False))  # type: ignore[arg-type]
 
 
 def test_a_plain_stream_of_one_session_uses_single_rows() -> None:

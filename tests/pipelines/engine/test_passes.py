@@ -28,6 +28,7 @@ class Graphs:
         self.calls: list[tuple[str, int | None, tuple[Tensor, ...]]] = []
         self.parts = SimpleNamespace(pooled_size=None, inside=None, takes_maps=False, embedding_shape=(5, 3))
         self.unready: set[GraphKey] = set()
+        self.shifts = False
 
     def ready(self, key: GraphKey) -> bool:
         return key not in self.unready

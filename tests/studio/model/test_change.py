@@ -73,7 +73,7 @@ def test_a_lora_in_use_may_have_any_weight_and_go() -> None:
 @pytest.mark.parametrize(
     ("changes", "field", "word"),
     [
-        ({}, "spec", "model, loras, width, height, backend, dtype, attention"),
+        ({}, "spec", "model, loras, width, height, backend, dtype, attention, hires"),
         ({"device": "cuda"}, "device", "cannot be changed"),
         ({"max_steps": 2}, "max_steps", "cannot be changed"),
         ({"width": 200}, "width", "multiple of 64 from 128 to 1024"),
@@ -85,6 +85,7 @@ def test_a_lora_in_use_may_have_any_weight_and_go() -> None:
         ({"dtype": "int2"}, "dtype", "bfloat16"),
         ({"attention": "flash"}, "attention", "auto, sdpa, xformers"),
         ({"attention": ["sdpa"]}, "attention", "auto, sdpa, xformers"),
+        ({"hires": "on"}, "hires", "off, attention, full"),
         ({"model": "/etc"}, "model", "registered are pocket"),
         ({"model": ""}, "model", "not the name"),
         ({"model": 5}, "model", "not the name"),
@@ -175,6 +176,6 @@ def test_a_lora_that_cannot_be_loaded_is_the_fault_of_the_loras() -> None:
 def test_a_device_offers_what_runs_on_it() -> None:
     assert choices(SPEC)["backend"] == ["openvino", "eager", "compile"] and "float16" not in choices(SPEC)["dtype"]
     assert choices(StreamSpec(device="cuda:0"))["backend"] == ["compile", "eager"]
-    assert choices(SPEC)["attention"] == ["sdpa"]
+    assert choices(SPEC)["attention"] == ["sdpa"] and choices(SPEC)["hires"] == ["off", "attention", "full"]
     kinds = ["sdpa", "xformers"] if attention.available("xformers") else ["sdpa"]
     assert choices(StreamSpec(device="cuda:0"))["attention"] == kinds
