@@ -226,6 +226,8 @@ class Graphs:
             return prints.unet, prints.autoencoder
         if key.part.startswith("paint"):
             return prints.autoencoder, prints.painter
+        if key.part.startswith("control"):
+            return prints.unet, prints.control
         return (prints.autoencoder if _of_pictures(key.part) else prints.unet,)
 
     def _bytes(self, key: GraphKey) -> int:

@@ -18,13 +18,15 @@ HASHED_WHOLE = 256 * 2**20  # larger weight files are identified by size, time a
 class Fingerprints:
     """Each changes with the weights and the configuration of its network.
 
-    unet: with the LoRAs, ControlNets and adapter for picture prompts that are applied to it, and the length of its texts.
-    autoencoder: also with the scale that the scheduler demands. painter: empty for a model without one.
+    unet: with the LoRAs and the adapter for picture prompts that are applied to it, and the length of its texts. autoencoder:
+    also with the scale that the scheduler demands. painter: empty for a model without one. control: of all ControlNets and
+    T2I-Adapters with their weights; empty for a model without one.
     """
 
     unet: str
     autoencoder: str
     painter: str = ""
+    control: str = ""
 
 
 class FileDigests:

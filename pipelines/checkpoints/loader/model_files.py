@@ -232,11 +232,12 @@ class ModelFiles:
         # graphs of an EDM model scale latents and read timesteps otherwise
         scale = f"EDM {data_deviation(scheduler)}" if is_edm(scheduler) else ""
         controls = [(control.weight, sorted(control.config.items())) for control in self.control_files]
-        beside = f"{self.embedding_shape} {self.applied} {controls} {scale}"
+        beside = f"{self.embedding_shape} {self.applied} {scale}"
         return Fingerprints(
             made(f"{_sorted(self.unet_config)} {beside}", self._unet_files()),
             made(f"{_sorted(self.vae_config)} {scale}", self._vae_files()),
             made(_sorted(self.checkpoint.configs["painter"]), self._painter_files()) if self.has_painter else "",
+            made(f"{controls}", self._control_files()) if self.has_control else "",
         )
 
     @property
@@ -311,14 +312,13 @@ class ModelFiles:
         yield from self._unet_files()
         yield from self._vae_files()
         yield from self._painter_files()
+        yield from self._control_files()
 
     def _unet_files(self) -> Iterator[Path]:
         """The files of the UNet and of what is applied to it."""
         yield from self.checkpoint.files("unet") if self._unet is None else self._unet.weights.files
         for lora in self.loras:
             yield from lora.weights.files
-        for control in self.control_files:
-            yield from control.weights.files
         if self._picture is not None:
             yield from self._picture.weights.files
 
@@ -327,6 +327,10 @@ class ModelFiles:
 
     def _painter_files(self) -> Iterable[Path]:
         return self.checkpoint.files("painter") if self.has_painter else ()
+
+    def _control_files(self) -> Iterator[Path]:
+        for control in self.control_files:
+            yield from control.weights.files
 
     def _check_sizes(self) -> None:
         """Check that the parts fit each other: channels of the latents, widths of the texts."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import ControlNetModel, UNet2DConditionModel
 
 from pipelines import StreamSpec, load
 from pipelines.graphs.graphs import GraphKey
@@ -15,7 +16,8 @@ from pipelines.networks.painter import Painter
 from tests.miniature import save_lora
 
 LAYER = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
-UNET = {"modulate", "full", "encoder", "decoder", "keeping", "window"}
+CONTROL = {"control", "controlled-full"}
+UNET = {"modulate", "full", "encoder", "decoder", "keeping", "window", *CONTROL}
 PAINTER = {"paint", "paint-keeping", "paint-window"}
 AUTOENCODER = {"encode", "encode-masked", "encode-window", "decode", "decode-window", *PAINTER}
 
@@ -23,6 +25,11 @@ AUTOENCODER = {"encode", "encode-masked", "encode-window", "decode", "decode-win
 def lora(model: Path) -> str:
     pair = torch.ones(2, 32), torch.ones(32, 2)
     return f"{model}+{save_lora(model.parent / 'a.safetensors', {LAYER: pair})}"
+
+
+def control(model: Path) -> str:
+    ControlNetModel.from_unet(UNet2DConditionModel.from_pretrained(model / "unet")).save_pretrained(model.parent / "control")
+    return f"{model}+control={model.parent / 'control'}"
 
 
 def touch_weights(model: Path, part: str) -> str:
@@ -44,6 +51,7 @@ CHANGES: dict[str, tuple[Callable[[Path], str], set[str], set[str]]] = {
     "UNet": (lambda model: touch_weights(model, "unet"), UNET, UNET | {"decode"}),
     "autoencoder": (lambda model: touch_weights(model, "vae"), AUTOENCODER, AUTOENCODER | {"full", "encoder", "decoder"}),
     "painter": (lambda model: touch_weights(model, "painter"), PAINTER, PAINTER),
+    "ControlNet": (control, CONTROL, CONTROL),
     "nothing": (str, set(), set()),
 }
 
