@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,11 +29,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path not in long)
 
 
+MODULES_AT_ONCE = 100
+frozen_modules = 0
+
+
 def pytest_collection_finish() -> None:
-    """Exempt what is imported by now from garbage collection. Each graph of OpenVINO is built with two full collections, which
+    exempt_imports()
+
+
+def pytest_runtest_teardown() -> None:
+    """After a test that was the first to import a large library, as nncf or torch._dynamo."""
+    if len(sys.modules) > frozen_modules + MODULES_AT_ONCE:
+        exempt_imports()
+
+
+def exempt_imports() -> None:
+    """Exempt what is imported by now from garbage collection. Each graph of OpenVINO takes several full collections, which
     took 0.3 s each for the objects of torch, diffusers and Gradio alone."""
+    global frozen_modules
     gc.collect()
     gc.freeze()
+    frozen_modules = len(sys.modules)
 
 
 @pytest.fixture(autouse=True)
@@ -63,5 +80,9 @@ def one_chunk_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def graph_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for OpenVINO's graphs that files share: conversion is the slow part of many tests."""
-    return tmp_path_factory.mktemp("graphs")
+    """A folder for OpenVINO's graphs that all files and both workers share: conversion is the slow part of many tests. A file is
+    written beside its place and renamed, so a worker sees whole files only."""
+    worker = tmp_path_factory.getbasetemp()
+    folder = (worker.parent if os.environ.get("PYTEST_XDIST_WORKER") else worker) / "graphs"
+    folder.mkdir(exist_ok=True)
+    return folder

@@ -74,6 +74,7 @@ FEWER_LAYERS: dict[str, dict[str, Any]] = {
     "sdxl": {"layers_per_block": 1, "transformer_layers_per_block": (1, 1)},
     "lcm": {"layers_per_block": 1},
 }
+FEWER_LAYERS["sdxs"] = FEWER_LAYERS["sd15"]
 
 
 def fewer_layers(patch: pytest.MonkeyPatch, *families: str) -> None:
@@ -99,7 +100,8 @@ def save_family(
     tokens: int | None = None,
     **scheduler: Any,
 ) -> Path:
-    """Save a whole checkpoint of sd15, sd21, sdxl, sdxs or lcm shape, in diffusers' layout.
+    """Save a whole checkpoint of sd15, sd21, sdxl, sdxs or lcm shape, in diffusers' layout. Models of one seed have the same
+    autoencoder, so they share its graphs.
 
     layers, tokens: of the text encoders. variant: fp16 adds this to the files' names. shard: the size above which the UNet is
     split into several files. kl: an AutoencoderKL.
@@ -110,11 +112,12 @@ def save_family(
         unet.save_pretrained(folder / "unet", variant=variant, max_shard_size=shard)
     else:
         unet.save_pretrained(folder / "unet", variant=variant)
+    torch.manual_seed(seed)
     vae = (full_autoencoder if kl else tiny_autoencoder)().to(dtype)
     if family == "sdxl" and kl:
         vae.register_to_config(scaling_factor=0.13025, force_upcast=True)
     vae.save_pretrained(folder / "vae", variant=variant)
-    _save_text(folder, "", EMBEDDING, dtype, variant, layers, tokens)
+    _save_text(folder, "", EMBEDDING, dtype, variant, layers, tokens, seed)
     LCMScheduler(**scheduler).save_pretrained(folder / "scheduler")
     index: dict[str, Any] = {
         "_class_name": PIPELINES.get(family, "StableDiffusionPipeline"),
@@ -126,7 +129,7 @@ def save_family(
         "safety_checker": [None, None],
     }
     if family == "sdxl":
-        _save_text(folder, "_2", SECOND, dtype, variant, layers, tokens)
+        _save_text(folder, "_2", SECOND, dtype, variant, layers, tokens, seed)
         index |= {"text_encoder_2": ["transformers", "CLIPTextModelWithProjection"], "tokenizer_2": index["tokenizer"]}
         index["force_zeros_for_empty_prompt"] = True
     (folder / "model_index.json").write_text(json.dumps(index))
@@ -172,8 +175,9 @@ def save_miniature(folder: Path, prediction: str = "epsilon", seed: int = 0, tok
         norm_num_groups=8,
     )
     unet.save_pretrained(folder / "unet")
+    torch.manual_seed(seed)
     tiny_autoencoder().save_pretrained(folder / "vae")
-    _save_text(folder, tokens=tokens)
+    _save_text(folder, tokens=tokens, seed=seed)
     LCMScheduler(prediction_type=prediction).save_pretrained(folder / "scheduler")
     index = {
         "_class_name": "StableDiffusionImg2ImgPipeline",
@@ -195,7 +199,9 @@ def _save_text(
     variant: str | None = None,
     layers: int | None = None,
     tokens: int | None = None,
+    seed: int = 0,
 ) -> None:
+    torch.manual_seed(seed)
     positions = tokens or TOKENS
     letters = list(bytes_to_unicode().values())
     vocabulary = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]

@@ -23,8 +23,8 @@ def test_the_ratio_is_one_where_the_unet_is_as_fast_as_the_product() -> None:
     assert unet_rate.over(0.5, 1_000_000, 2.0, 100)["unet_over_gemm"] == 0.5
 
 
-def test_a_pipeline_is_measured(mini_model: Path) -> None:
-    pipeline = load(StreamSpec(str(mini_model), 128, 128, "openvino", "float32"), warm=False)
+def test_a_pipeline_is_measured(one_chunk_model: Path, graph_cache: Path) -> None:
+    pipeline = load(StreamSpec(str(one_chunk_model), 128, 128, "openvino", "float32"), graph_cache, warm=False)
     found = unet_rate.measure(pipeline, rounds=2)
     assert all(value > 0 for value in found.values()) and set(found) == set(unet_rate.over(1, 1, 1))
     with pytest.raises(ValueError, match="int8"):

@@ -198,7 +198,7 @@ def test_what_does_not_fit_is_refused(models: dict[str, Path], tmp_path: Path) -
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", ["several", "union", "adapter"])
-def test_static_graphs_agree_with_eager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_static_graphs_agree_with_eager(tmp_path: Path, graph_cache: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     if kind == "adapter":  # its features are of two levels
         monkeypatch.setitem(UNETS, "sd15", {**UNETS["sd15"], "layers_per_block": 1})
     else:
@@ -212,5 +212,5 @@ def test_static_graphs_agree_with_eager(tmp_path: Path, monkeypatch: pytest.Monk
         name += f"+control={save_union(tmp_path / 'union')}"
     else:
         name += f"+control={save_t2i(tmp_path / 'a', 'full')}"
-    got, expected = ours(opened(name, "openvino"), BASE)[1], ours(opened(name), BASE)[1]
+    got, expected = ours(opened(name, "openvino", graph_cache), BASE)[1], ours(opened(name), BASE)[1]
     assert (got - expected).abs().max() < 2e-3 * expected.abs().max()

@@ -155,11 +155,13 @@ def test_guidance_inside_an_lcm_changes_the_picture_at_no_row(pipelines: dict[st
 
 @pytest.mark.long
 @pytest.mark.parametrize("family, reuse", [("sdxl", True), ("lcm", False)])
-def test_openvino_agrees_with_eager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, reuse: bool) -> None:
+def test_openvino_agrees_with_eager(
+    tmp_path: Path, graph_cache: Path, monkeypatch: pytest.MonkeyPatch, family: str, reuse: bool
+) -> None:
     fewer_layers(monkeypatch, family)
     folder = save_family(tmp_path / family, family, tokens=ONE_CHUNK)
     settings = Settings().patched({"prompt": "ink", "cache.enabled": reuse, "guidance": 3.0})
-    fast = load(spec(folder, "openvino"))
+    fast = load(spec(folder, "openvino"), graph_cache)
     fast.prepare(settings)
     source = frames(3, still=True)
     got, expected = stream(fast, settings, source), stream(load(spec(folder)), settings, source)

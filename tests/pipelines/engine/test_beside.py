@@ -60,8 +60,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], P
     return {key: save_beside(root / "-".join(key), *key) for key in PIPES}
 
 
-def opened(folder: Path | str, backend: str = "eager") -> StreamPipeline:
-    return load(StreamSpec(str(folder), SIZE, SIZE, backend, "float32"))
+def opened(folder: Path | str, backend: str = "eager", cache: Path | None = None) -> StreamPipeline:
+    return load(StreamSpec(str(folder), SIZE, SIZE, backend, "float32"), cache)
 
 
 def ours(pipeline: StreamPipeline, settings: Settings, mask: Mask | None = None, index: int = 0) -> tuple[Tensor, Tensor]:
@@ -188,10 +188,10 @@ def test_caches_and_controlnets_work_beside(folders: dict[tuple[str, str], Path]
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", CHANNELS)
-def test_static_graphs_agree_with_eager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_static_graphs_agree_with_eager(tmp_path: Path, graph_cache: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     fewer_layers(monkeypatch, "sd15")
     folder = save_beside(tmp_path / "model", "sd15", kind, tokens=ONE_CHUNK)
-    got = ours(opened(folder, "openvino"), BASE, MASK)[1]
+    got = ours(opened(folder, "openvino", graph_cache), BASE, MASK)[1]
     expected = ours(opened(folder), BASE, MASK)[1]
     assert (got - expected).abs().max() < 2e-3 * expected.abs().max()
 

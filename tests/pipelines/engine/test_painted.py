@@ -47,9 +47,9 @@ def add_painter(folder: Path, looks: dict[str, dict[str, float]]) -> None:
 
 
 @pytest.fixture(scope="module")
-def folder(mini_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(one_chunk_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("painted") / "model"
-    shutil.copytree(mini_model, made)
+    shutil.copytree(one_chunk_model, made)
     add_painter(made, LOOKS)
     return made
 

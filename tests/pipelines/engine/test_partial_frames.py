@@ -277,10 +277,8 @@ def test_two_sessions_share_calls_and_get_what_each_gets_alone(pipeline: StreamP
     assert len(set(windows)) == 2
 
 
-def pictures(backend: str, cache: Path | None, prompt: str) -> list[Pixels]:
+def pictures(made: StreamPipeline, prompt: str) -> list[Pixels]:
     """Of two sessions in one step: a whole frame each, then two windows."""
-    made = load(StreamSpec("pocket", SIZE, SIZE, backend, "float32"), cache)
-    made.prepare(Settings().patched({**ON, "prompt": prompt}), 2)
     sessions = [Session(made, {**ON, "prompt": prompt}) for _ in range(2)]
     found = []
     for index in range(3):
@@ -291,10 +289,9 @@ def pictures(backend: str, cache: Path | None, prompt: str) -> list[Pixels]:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("prompt", ["photograph", PAINTED])
 @pytest.mark.parametrize("backend", ["openvino", "compile"])
 def test_windows_are_the_same_in_every_backend(
-    backend: str, prompt: str, graph_cache: Path, monkeypatch: pytest.MonkeyPatch
+    pipeline: StreamPipeline, backend: str, graph_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """torch.compile stops before its code generator, as in test_combinations.py: one static graph of each pass is captured."""
     compiled = nn.Module.compile
@@ -303,9 +300,11 @@ def test_windows_are_the_same_in_every_backend(
         compiled(module, backend="eager", fullgraph=True, dynamic=dynamic)
 
     monkeypatch.setattr(nn.Module, "compile", captured)
-    expected = pictures("eager", None, prompt)
-    for got, picture in zip(pictures(backend, graph_cache, prompt), expected, strict=True):
-        assert np.abs(got.astype(int) - picture).mean() < 0.5 and quality.ssim(got, picture) > 0.995
+    made = load(StreamSpec("pocket", SIZE, SIZE, backend, "float32"), graph_cache)
+    for prompt in ("photograph", PAINTED):
+        made.prepare(Settings().patched({**ON, "prompt": prompt}), 2)
+        for got, picture in zip(pictures(made, prompt), pictures(pipeline, prompt), strict=True):
+            assert np.abs(got.astype(int) - picture).mean() < 0.5 and quality.ssim(got, picture) > 0.995, prompt
 
 
 def test_a_whole_frame_and_a_window_share_a_step(pipeline: StreamPipeline) -> None:

@@ -6,6 +6,7 @@ As in test_combinations.py, torch.compile stops before its code generator, which
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 from torch import Tensor, nn
@@ -37,14 +38,16 @@ def counted(module: GraphModule, example: Sequence[Tensor]) -> Callable[..., obj
     return module.forward
 
 
-def pipeline_of(model: str, backend: str) -> StreamPipeline:
-    made = load(StreamSpec(model, SIZE, SIZE, backend, "float32"))
+def pipeline_of(model: str, backend: str, cache: Path | None = None) -> StreamPipeline:
+    made = load(StreamSpec(model, SIZE, SIZE, backend, "float32"), cache)
     made.prepare(FAST.patched({"stream_batch.enabled": False}))  # the graphs of one row, of which every batch can be laid
     return made
 
 
 @pytest.fixture(scope="module", params=FAMILY)
-def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[StreamPipeline, StreamPipeline]:
+def pair(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, graph_cache: Path
+) -> tuple[StreamPipeline, StreamPipeline]:
     """(eager, static) of one model with a ControlNet and an adapter for picture prompts."""
     folder, family = tmp_path_factory.mktemp("conditions"), FAMILY[request.param]
     original = nn.Module.compile
@@ -58,7 +61,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             original(module, backend=counted, fullgraph=True, dynamic=dynamic)
 
         patch.setattr(nn.Module, "compile", captured)
-        return pipeline_of(name, "eager"), pipeline_of(name, request.param)
+        return pipeline_of(name, "eager"), pipeline_of(name, request.param, graph_cache)
 
 
 def stream(pipeline: StreamPipeline, patch: dict[str, object]) -> list[list[Answer]]:

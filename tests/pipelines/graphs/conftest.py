@@ -11,15 +11,15 @@ from tests.pipelines.graphs.pictures import CLIP, picture
 
 
 @pytest.fixture(scope="package")
-def reference(mini_model: Path) -> Pixels:
+def reference(one_chunk_model: Path) -> Pixels:
     """The picture of the plain backend."""
-    return picture(mini_model, "eager", "float32")
+    return picture(one_chunk_model, "eager", "float32")
 
 
 @pytest.fixture(scope="package")
-def calibrated(mini_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def calibrated(one_chunk_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "calibrated"
-    shutil.copytree(mini_model, folder)
+    shutil.copytree(one_chunk_model, folder)
     (folder / "calibration").mkdir()
     for index in range(5):
         Image.fromarray(CLIP[7 * index]).save(folder / "calibration" / f"{index}.jpg", quality=95)

@@ -35,7 +35,7 @@ def test_a_backend_has_what_the_engine_uses_of_it(make: object) -> None:
     "backend, dtype, tolerance", [("openvino", "float32", 1.0), ("eager", "bfloat16", 6.0), ("openvino", "bfloat16", 6.0)]
 )
 def test_every_backend_draws_the_reference_picture(
-    mini_model: Path, graph_cache: Path, reference: Pixels, backend: str, dtype: str, tolerance: float
+    one_chunk_model: Path, graph_cache: Path, reference: Pixels, backend: str, dtype: str, tolerance: float
 ) -> None:
-    other = picture(mini_model, backend, dtype, graph_cache)
+    other = picture(one_chunk_model, backend, dtype, graph_cache)
     assert np.abs(other.astype(float) - reference).mean() < tolerance  # grey levels of 255

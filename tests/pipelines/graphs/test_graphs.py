@@ -12,15 +12,14 @@ from benchmarks import clips
 from pipelines import Entry, Frame, Settings, StreamSpec, load
 from pipelines.graphs.graphs import ALWAYS_READY, GraphKey, Graphs, padded, with_control
 from pipelines.graphs.layout import Layout
-from tests.miniature import fewer_layers, save_family
 from tests.streams import decoded
 
 SIZE = 128
 CLIP = clips.clip("handheld", SIZE, SIZE)
 
 
-def test_a_batch_over_several_buckets_is_the_same_as_one_by_one(mini_model: Path, graph_cache: Path) -> None:
-    pipeline = load(StreamSpec(str(mini_model), SIZE, SIZE, "openvino", "float32"), graph_cache)
+def test_a_batch_over_several_buckets_is_the_same_as_one_by_one(one_chunk_model: Path, graph_cache: Path) -> None:
+    pipeline = load(StreamSpec(str(one_chunk_model), SIZE, SIZE, "openvino", "float32"), graph_cache)
     settings = Settings()
     alone = [pipeline.step([Entry(pipeline.open(settings), Frame(0, 0.0, CLIP[i]), settings)])[0] for i in range(3)]
     pipeline.prepare(settings, sessions=3)
@@ -93,17 +92,15 @@ def test_a_branch_that_a_pass_does_not_have_is_refused(mini_model: Path) -> None
 
 
 @pytest.mark.long
-def test_prompts_of_more_chunks_have_static_graphs_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prompts_of_more_chunks_have_static_graphs_of_their_own(one_chunk_model: Path, graph_cache: Path) -> None:
     """Two sessions in one step, with one chunk and with two, full passes and short ones; then the shorter prompt grows."""
-    fewer_layers(monkeypatch, "sd15")
-    model = str(save_family(tmp_path / "model", "sd15", kl=False, tokens=8))
     short = Settings().patched(
         {"prompt": "ink", "steps": 1, "strength": 0.7, "cache.enabled": True, "cache.interval": 2, "cache.branch": 0}
     )
-    long = short.patched({"prompt": "a red fox"})
+    long = short.patched({"prompt": "a red fox on a wide field of snow"})
     latents: dict[str, list[Tensor]] = {}
     for backend in ("eager", "openvino"):
-        pipeline = load(StreamSpec(model, SIZE, SIZE, backend, "float32"), warm=False)
+        pipeline = load(StreamSpec(str(one_chunk_model), SIZE, SIZE, backend, "float32"), graph_cache, warm=False)
         for settings in (short, long):
             pipeline.prepare(settings)
         assert [pipeline.graphs.ready(GraphKey("full", 1, 0, chunks)) for chunks in (1, 2, 3)] == [True, True, False]

@@ -4,6 +4,7 @@ import logging
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from benchmarks import clips
 from pipelines import Pixels
 from pipelines.graphs.backends import openvino as openvino_backend
 from pipelines.graphs.backends.openvino import OpenVinoBackend, convolutions
+from pipelines.graphs.graphs import Graphs
 from tests.pipelines.graphs.pictures import picture
 
 SIZE = 128
@@ -254,7 +256,20 @@ def test_the_timed_graph_is_convolutions_in_the_requested_precision() -> None:
 def test_int8_draws_nearly_the_reference_picture_and_is_kept_on_disk(
     calibrated: Path, reference: Pixels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    quantise, run, quantised, used = openvino_backend._quantised, Graphs.run, [], set()
+
+    def counted(model: Any, samples: Any) -> Any:
+        quantised.append(model)
+        return quantise(model, samples)
+
+    def noted(graphs: Graphs, part: str, inputs: Any, branch: int | None = None, chunks: int = 1) -> Any:
+        used.add((part, chunks))
+        return run(graphs, part, inputs, branch, chunks)
+
+    monkeypatch.setattr(openvino_backend, "_quantised", counted)
+    monkeypatch.setattr(Graphs, "run", noted)
     first = picture(calibrated, "openvino", "int8", tmp_path)
+    assert len(quantised) == 2 and {("full", 1), ("decode", 1)} <= used, "the graphs that draw the picture, not only others"
     assert 0.0 < np.abs(first.astype(float) - reference).mean() < 8.0  # grey levels; equal would mean that nothing was quantised
     monkeypatch.setattr("nncf.quantize", None)
     again = picture(calibrated, "openvino", "int8", tmp_path)

@@ -48,12 +48,23 @@ def expected() -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file of one graph."""
     folder = tmp_path_factory.mktemp("whole")
     built(folder)
     (path,) = (folder / "openvino").iterdir()
-    return path.read_bytes()
+    return path
+
+
+def placed(whole: Path, folder: Path, content: bytes | None) -> Path:
+    """A file with this content, or a folder, where a backend with that cache looks for the graph."""
+    path = folder / "openvino" / whole.name
+    path.parent.mkdir()
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    return path
 
 
 def damages() -> Iterator[Any]:
@@ -75,33 +86,33 @@ def damages() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("damage", list(damages()))
-def test_a_damaged_file_is_built_anew(
-    damage: Callable[[bytes], bytes] | None, whole: bytes, expected: Tensor, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_a_damaged_file_counts_as_missing(
+    damage: Callable[[bytes], bytes] | None, whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    built(tmp_path)
-    (path,) = (tmp_path / "openvino").iterdir()
-    if damage is None:
-        path.unlink()
-        path.mkdir()
-    else:
-        path.write_bytes(damage(whole))
+    path = placed(whole, tmp_path, damage and damage(whole.read_bytes()))
+    store = GraphStore(path.parent)
+    assert store.read(path.name) is None and str(path) in caplog.text, "the reason is logged"
+    assert path.is_dir() or not path.exists()
+
+
+@pytest.mark.parametrize("content", [b"a damaged file", None], ids=["file", "folder"])
+def test_what_counts_as_missing_is_built_anew(content: bytes | None, whole: Path, expected: Tensor, tmp_path: Path) -> None:
+    path = placed(whole, tmp_path, content)
     torch.testing.assert_close(built(tmp_path), expected, rtol=0, atol=1e-3)
-    assert str(path) in caplog.text, "the reason is logged"
-    if damage is not None:
+    if content is not None:
         assert GraphStore(path.parent).read(path.name), "and there is a whole one again"
 
 
-def test_what_openvino_refuses_is_built_anew(expected: Tensor, tmp_path: Path) -> None:
-    built(tmp_path)
-    (path,) = (tmp_path / "openvino").iterdir()
+def test_what_openvino_refuses_is_built_anew(whole: Path, expected: Tensor, tmp_path: Path) -> None:
+    path = tmp_path / "openvino" / whole.name
     refused = bytes([1]) + b"no graph of its kind"
     GraphStore(path.parent).write(path.name, refused)
     torch.testing.assert_close(built(tmp_path), expected, rtol=0, atol=1e-3)
     assert GraphStore(path.parent).read(path.name) not in (None, refused)
 
 
-def test_a_whole_file_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: Tensor) -> None:
-    built(tmp_path)
+def test_a_whole_file_is_used(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: Tensor) -> None:
+    placed(whole, tmp_path, whole.read_bytes())
     monkeypatch.setattr(openvino_backend.ov, "convert_model", None)
     torch.testing.assert_close(built(tmp_path), expected, rtol=0, atol=1e-3)
 

@@ -117,7 +117,7 @@ def test_lines_are_answered_and_failures_name_their_reason(monkeypatch: pytest.M
 @pytest.mark.long
 def test_the_real_process_leaves_a_graph_on_disk(one_chunk_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RILL_CACHE", str(tmp_path))
-    pipeline = load(StreamSpec(str(one_chunk_model), 128, 128, "openvino", "float32"), tmp_path)
+    pipeline = load(StreamSpec(str(one_chunk_model), 128, 128, "openvino", "float32"), tmp_path, warm=False)
     key = GraphKey("full", 1, 1)
     assert pipeline.graphs.portable(key)
     other = BuildProcess()

@@ -17,7 +17,7 @@ from studio.model.change import ChangeRule
 from studio.pictures import codec
 from studio.wire.limits import Limits
 from studio.wire.protocol import PictureEncoding
-from tests.miniature import ONE_CHUNK, save_family, save_lora
+from tests.miniature import ONE_CHUNK, fewer_layers, save_family, save_lora
 from tests.studio.harness import SIZE, Peer, joined, seen, serving
 
 LAYER = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
@@ -37,9 +37,12 @@ async def after_the_next_answer(peer: Peer, event: threading.Event) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("backend", ["eager", "openvino"])
-async def test_loras_come_and_go_while_the_picture_moves(tmp_path: Path, backend: str) -> None:
+async def test_loras_come_and_go_while_the_picture_moves(
+    tmp_path: Path, graph_cache: Path, monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
+    fewer_layers(monkeypatch, "sdxs")
     generator = torch.Generator().manual_seed(1)
-    factors = [{LAYER: tuple(4 * torch.randn(*size, generator=generator) for size in ((2, 32), (32, 2)))} for _ in range(2)]
+    factors = [{LAYER: tuple(8 * torch.randn(*size, generator=generator) for size in ((2, 32), (32, 2)))} for _ in range(2)]
     model, loras = save_family(tmp_path / "model", "sdxs", kl=False, tokens=ONE_CHUNK), tmp_path / "loras"
     loras.mkdir()
     ink, oil = (save_lora(loras / f"{name}.safetensors", pair) for name, pair in zip(("ink", "oil"), factors, strict=True))
@@ -51,7 +54,7 @@ async def test_loras_come_and_go_while_the_picture_moves(tmp_path: Path, backend
     def factory(spec: StreamSpec) -> Any:
         built.append(spec)
         assert len(built) == 1 or streamed.wait(60)
-        return load(replace(spec, model=str(model)), tmp_path / "graphs")
+        return load(replace(spec, model=str(model)), graph_cache)
 
     rule, patient = ChangeRule(lora_folders=(loras,)), replace(Limits(), ping_s=60.0)  # a busy machine builds for long
     with serving(patient, factory=factory, backend=backend, dtype="float32", changes=rule) as running:
@@ -84,14 +87,15 @@ async def test_loras_come_and_go_while_the_picture_moves(tmp_path: Path, backend
             assert np.abs(await peer.shown(NOISE) - with_both).max() > 2
             reply, _ = await peer.change(NOISE, loras=[])
             assert reply["spec"]["loras"] == []
-            assert np.array_equal(await peer.shown(NOISE), plain)
+            again = await peer.shown(NOISE)
+            assert np.abs(again - plain).max() <= (backend == "openvino"), "a compiled graph and its file may round otherwise"
     assert backend == "openvino" or len(built) == 1, "in place"
 
 
 async def test_a_prompt_adds_a_lora_of_the_folder_and_takes_it_away(tmp_path: Path) -> None:
     """In the hello and in a patch; a name that is in no folder is stated and changes nothing."""
     generator = torch.Generator().manual_seed(1)
-    factors = {LAYER: tuple(4 * torch.randn(*size, generator=generator) for size in ((2, 32), (32, 2)))}
+    factors = {LAYER: tuple(8 * torch.randn(*size, generator=generator) for size in ((2, 32), (32, 2)))}
     model, loras = save_family(tmp_path / "model", "sdxs", kl=False), tmp_path / "loras"
     loras.mkdir()
     ink = save_lora(loras / "Ink.safetensors", factors)
