@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from training.lessons import Dreams, Mixture, Scenes
 from training.scenes import SUBJECTS, scene
 from training.teacher import Request
 from training.words import SCENES, parse
+
+SIDE = 128
 
 
 @pytest.fixture(scope="module")
@@ -61,14 +64,17 @@ def test_a_scene_is_called_by_its_name(store: np.ndarray, named: Scenes) -> None
 
 
 @pytest.fixture(scope="module")
-def dreams(tmp_path_factory: pytest.TempPathFactory) -> Dreams:
-    return lessons.dreams(tmp_path_factory.mktemp("dreams") / "dreams.npy", 1)
+def dreams(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dreams]:
+    """Dreams of a smaller side: drawing them takes its time pixel by pixel."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lessons, "DREAM_SIDE", SIDE)
+        yield lessons.dreams(tmp_path_factory.mktemp("dreams") / "dreams.npy", 1)
 
 
 def test_every_subject_can_be_dreamt_and_the_file_is_made_once(
     dreams: Dreams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert dreams.pictures.shape == (2 * len(SUBJECTS), 3, 512, 512) and dreams.subjects == tuple(SUBJECTS)
+    assert dreams.pictures.shape == (2 * len(SUBJECTS), 3, SIDE, SIDE) and dreams.subjects == tuple(SUBJECTS)
     np.save(tmp_path / "dreams.npy", dreams.pictures)
     assert np.array_equal(lessons.dreams(tmp_path / "dreams.npy", 99).pictures, dreams.pictures)
     few = 3
@@ -81,7 +87,7 @@ def test_some_subjects_are_dreamt_from_later_draws(dreams: Dreams) -> None:
     for subject, taken in lessons.TAKEN.items():
         k = dreams.subjects.index(subject)
         rng = Generator().manual_seed(1 * 100_003 + 70_000_000 + k)
-        drawn = [scene(1, 512, rng, (subject,))[0] for _ in range(max(taken) + 1)]
+        drawn = [scene(1, SIDE, rng, (subject,))[0] for _ in range(max(taken) + 1)]
         for place, which in enumerate(taken):
             pixels = (drawn[which][0].clamp(0, 1) * 255).round().to(torch.uint8).numpy()
             assert np.array_equal(dreams.pictures[k * lessons.EACH + place], pixels)

@@ -47,7 +47,7 @@ def test_every_branch_returns_a_deep_feature_from_which_the_shallow_pass_repeats
     for branch in range(count):
         out, deep = FullPass(unet(name), branch)(*with_modulation(name, *given))
         torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-5)
-        assert deep.shape == (3, *deep_shape(unet(name), branch, 40, 24))
+        assert deep.shape == (3, *deep_shape(unet(name), branch, 24, 16))
         (again,) = ShallowPass(unet(name), branch)(*with_modulation(name, *given), deep)
         torch.testing.assert_close(again, expected, rtol=1e-5, atol=1e-5)
 
@@ -88,7 +88,7 @@ def test_a_relay_also_keeps_what_the_next_branch_out_needs(name: str) -> None:
         _, deep = FullPass(unet(name), branch)(*with_modulation(name, *old))
         (expected,) = ShallowPass(unet(name), branch)(*with_modulation(name, *new), deep)
         out, relayed = ShallowPass(unet(name), branch, branch - 1)(*with_modulation(name, *new), deep)
-        assert torch.equal(out, expected) and relayed.shape == (3, *deep_shape(unet(name), branch - 1, 40, 24))
+        assert torch.equal(out, expected) and relayed.shape == (3, *deep_shape(unet(name), branch - 1, 24, 16))
         (again,) = ShallowPass(unet(name), branch - 1)(*with_modulation(name, *new), relayed)
         torch.testing.assert_close(again, expected, rtol=1e-5, atol=1e-5)
     for keep in (1, 2, -1):
@@ -115,7 +115,7 @@ def test_the_decoder_repeats_the_full_pass_from_its_encoder(name: str) -> None:
     out, h, *skips = FullPass(unet(name), keep_encoder=True)(x, modulation, emb)
     torch.testing.assert_close(out, diffusers_forward(name, *given), rtol=1e-5, atol=1e-5)
     assert len(skips) == branches(unet(name))
-    assert [tuple(skip.shape[1:]) for skip in (*skips, h)] == [*(shapes := skip_shapes(unet(name), 40, 24)), shapes[-1]]
+    assert [tuple(skip.shape[1:]) for skip in (*skips, h)] == [*(shapes := skip_shapes(unet(name), 24, 16)), shapes[-1]]
     decoder = DecoderPass(unet(name))
     assert torch.equal(decoder(modulation, emb, h, *skips)[0], out)
     _, earlier, _ = with_modulation(name, x, given[1] - 1, *given[2:])

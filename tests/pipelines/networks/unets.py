@@ -106,7 +106,7 @@ def unet(name: str) -> UNet2DConditionModel:
     return made.requires_grad_(False)
 
 
-def inputs(name: str, rows: int = 3, size: tuple[int, int] = (40, 24), seed: int = 1) -> tuple[Tensor, ...]:
+def inputs(name: str, rows: int = 3, size: tuple[int, int] = (24, 16), seed: int = 1) -> tuple[Tensor, ...]:
     """x, t (different in each row), emb and the model's other inputs."""
     g = torch.Generator().manual_seed(seed)
     x = torch.randn(rows, 4, *size, generator=g)
