@@ -47,6 +47,7 @@ These are accepted, and act as if they were off:
 
 - `solver` at one step: every solver ends there. A live change of it holds for the frames that come; frames under way end as they
   began.
+- `stitch.fraction` without `--stitch`, and while it is less than one step (docs/design/stitch.md); `idle` states the latter.
 - `hires.share` without `--hires full`, and while it is less than one step (docs/design/sizes.md); `idle` states the latter.
 - `blend` without `prompt_b`; `negative` without guidance; guidance with `guidance` = 1; `omega_map` at `omega` = 1.
 - Mode `mask` of `strength_map` and `omega_map` while nothing is painted: full strength and full ω everywhere.

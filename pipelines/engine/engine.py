@@ -40,8 +40,9 @@ from pipelines.graphs.backends import selection
 from pipelines.graphs.graphs import GraphKey, Graphs
 from pipelines.graphs.texts import Texts
 from pipelines.networks import picture_prompt
-from pipelines.techniques import guidance, hires, regions
+from pipelines.techniques import guidance, hires, regions, stitch
 from pipelines.techniques.noise import SessionNoise
+from pipelines.techniques.refinement import refined as refinement_settings
 from pipelines.values.models import ModelInfo
 from pipelines.values.settings import Settings
 from pipelines.values.style_names import StyleNames
@@ -185,7 +186,7 @@ class StreamPipeline:
         cache, residuals = ({}, {}) if state is None else (state.cache, state.residuals)
         seen = (False, StyleNames()) if state is None else (state.pictured, state.names)
         prompts = self.conditioner.count(settings, seen[1])
-        ready, first = self._choice.cache_ready(settings), self._choice.first_share(settings)
+        ready, first = self._choice.cache_ready(settings), self._choice.first(settings)
         planner = RowPlanner(settings, cache, residuals, AssumedKeys(), ready, prompts, first)
         paints = self._choice.paints(settings, *seen)
         if turn is not None:
@@ -228,7 +229,8 @@ class StreamPipeline:
     def refinement(self, state: StreamState, settings: Settings) -> Refinement | None:
         """What refines the picture that a session shows, for `refine`; None where nothing can. settings: of that picture."""
         with self.transfer.lane("denoise"):
-            share = self._choice.first_share(settings)
+            first = self._choice.first(refinement_settings(settings, self.max_steps))
+            share = 0.0 if first is None else first.share
             return refining.begun(state, settings, self.max_steps, self.schedule, self._levels, share)
 
     def refine(self, refinement: Refinement, shows: bool = True) -> Output | None:
@@ -259,6 +261,20 @@ class StreamPipeline:
         self.graphs.clear()
 
 
+def _stitch(parts: ModelParts, spec: StreamSpec, offline: bool) -> None:
+    """Locate and check the second, smaller model of a spec. Raises ModelError, and SpecError where it does not fit."""
+    if not spec.stitch:
+        return
+    small = ModelParts(describe(spec.stitch), offline)
+    obstacles = {
+        "a ControlNet": parts.has_control,
+        "an adapter for picture prompts": parts.picture_tokens > 0,
+        "hires": spec.hires != "off",
+    }
+    stitch.check(spec.stitch, parts.shared, small.shared, obstacles)
+    parts.small = small
+
+
 def load(
     spec: StreamSpec,
     cache_dir: Path | None = None,
@@ -282,6 +298,7 @@ def load(
     for name in ("width", "height"):
         if getattr(spec, name) % parts.size_multiple:
             raise SpecError(name, f"{getattr(spec, name)} does not fit this model; multiples of {parts.size_multiple} do")
+    _stitch(parts, resolved, offline)
     parts.hires = hires.chosen(resolved, parts.unet_config, native_size(parts.unet_config), parts.has_control)
     selection.check_calibrated(resolved, bool(parts.calibration))
     selection.check_compressible(resolved, parts.network_files)

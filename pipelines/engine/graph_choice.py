@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from pipelines.engine.rows import FIRST
+from pipelines.engine.rows import HALVED, SMALL, First
 from pipelines.graphs.graphs import GraphKey, Graphs, with_control
 from pipelines.networks import window
 from pipelines.techniques import feature_cache, first_levels, guidance, partial
@@ -45,7 +45,8 @@ class GraphChoice:
         caching = feature_cache.passes(settings.cache) if self._caches(settings) else ()
         grouped = [(kind, size) for kind in caching for size in layout.buckets if size <= rows]
         lengths = {1, self._chunks(settings)}  # one chunk, too: it counts alone until the graphs for all are ready
-        first = [(FIRST, size) for size in layout.wanted(rows)] if self._takes_first(settings) else []
+        own = self._first(settings)
+        first = [] if own is None else [(own.kind, size) for size in layout.wanted(rows)]
         passes = [GraphKey(part, size, branch, n) for (part, branch), size in (*plain, *first, *grouped) for n in sorted(lengths)]
         partials = self._partial(settings, sessions, rows, self.paints(settings, pictured, names))
         return (*self._around(settings, sessions, pictured, names), *self._controlled(passes, settings), *partials)
@@ -57,13 +58,22 @@ class GraphChoice:
         passes = [GraphKey(part, 1, branch, chunks) for part, branch in feature_cache.passes(settings.cache)]
         return all(map(self._graphs.ready, self._controlled(passes, settings)))
 
-    def first_share(self, settings: Settings, chunks: int = 1) -> float:
-        """The share of the levels that take the pass of the first ones; 0 while it cannot run. chunks: as above."""
-        ready = self._takes_first(settings) and self._graphs.ready(GraphKey("first", 1, None, chunks))
-        return settings.hires.share if ready else 0.0
+    def first(self, settings: Settings, chunks: int = 1) -> First | None:
+        """The pass of the first levels; None where there is none, or while it cannot run. chunks: as above."""
+        own = self._first(settings)
+        if own is None:
+            return None
+        needed = [GraphKey(own.kind[0], 1, None, chunks), *([GraphKey("small-modulate", 1)] if own.kind == SMALL else [])]
+        return own if all(map(self._graphs.ready, needed)) else None
 
-    def _takes_first(self, settings: Settings) -> bool:
-        return self._graphs.halves and first_levels.count(settings.hires.share, settings.steps) > 0
+    def _first(self, settings: Settings) -> First | None:
+        """The same, whether or not it can run yet."""
+        graphs, own = self._graphs, None
+        if graphs.halves:
+            own = First(HALVED, settings.hires.share)
+        elif graphs.stitched:
+            own = First(SMALL, settings.stitch.fraction)
+        return own if own is not None and first_levels.count(own.share, settings.steps) else None
 
     def controls(self, frame: Frame, settings: Settings) -> bool:
         """Whether a ControlNet takes part in a frame: there is one, its scale is not 0, and its graphs are ready."""
@@ -88,6 +98,7 @@ class GraphChoice:
         gap = window.gap(parts.unet_config, parts.vae_config)
         for holds, why in (
             (gap is not None, gap or ""),
+            (self._graphs.stitched and settings.stitch.fraction > 0.0, "a second UNet takes the first levels"),
             (parts.beside is not None, "its UNet takes the whole picture beside the latent"),
             (spec.dtype == "int8", "the graphs of windows are not calibrated for int8"),
             (partial.place(partial.NOTHING, spec.height, spec.width) is None, "the picture is too small for a window"),
@@ -106,6 +117,8 @@ class GraphChoice:
             found["partial.enabled"] = None if whole is None else f"every frame is computed as a whole: {whole}"
         if self._graphs.halves:
             found["hires.share"] = first_levels.waits(settings.hires.share, settings.steps)
+        if self._graphs.stitched:
+            found["stitch.fraction"] = first_levels.waits(settings.stitch.fraction, settings.steps)
         return found
 
     def partial_parts(self, painted: bool) -> tuple[str, ...]:
@@ -138,7 +151,9 @@ class GraphChoice:
         sizes = self._graphs.backend.layout.wanted(sessions)
         parts = ["encode", "decode", *(["paint"] if self.paints(settings, pictured, names) else [])]
         parts += ["encode-masked"] if self._graphs.parts.beside == "mask" else []
-        return (*(GraphKey(part, size) for part in parts for size in sizes), GraphKey("modulate", 1))
+        own = self._first(settings)
+        small = [GraphKey("small-modulate", 1)] if own is not None and own.kind == SMALL else []
+        return (*(GraphKey(part, size) for part in parts for size in sizes), GraphKey("modulate", 1), *small)
 
     def _controlled(self, passes: Sequence[GraphKey], settings: Settings) -> list[GraphKey]:
         """These passes. Where a ControlNet takes part, those that take its residuals, and its own, as well."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -101,18 +102,20 @@ class Passes:
     def _tensors(self, part: str, inputs: Sequence[RowInput], chunks: int) -> tuple[Tensor, ...]:
         """The inputs of a UNet pass; every tensor has one row each along its first dimension."""
         x = stack([one.row.frame.taken for one in inputs])  # [B, C, h, w]
-        modulation = stack([one.condition.modulation(one.row.frame.timestep, self._modulation) for one in inputs])  # [B, M]
+        network = "small-modulate" if part == "small" else "modulate"
+        compute = partial(self._modulation, network)
+        modulation = stack([one.condition.modulation(one.row.frame.timestep, compute, network) for one in inputs])  # [B, M]
         embedding = stack([self._tokens(one, chunks) for one in inputs])  # [B, L, D]
         features = (stack(values) for values in zip(*(one.row.features for one in inputs), strict=True))
         if part == "decoder":
             return modulation, embedding, *features
         return (x, modulation, embedding, *features, *((_origins(inputs),) if part == "window" else ()))
 
-    def _modulation(self, timestep: int, condition: Condition) -> Tensor:
+    def _modulation(self, network: str, timestep: int, condition: Condition) -> Tensor:
         """The scales and shifts of the UNet's resnets under a condition at a timestep: [M], or [M + 1] with that of windows."""
         t = torch.tensor([self._schedule.model_timestep(timestep)])
         added = (value[None] for value in condition.added)
-        made = self._graphs.run("modulate", (t, condition.embedding[None, : self._length], *added))[0][0]
+        made = self._graphs.run(network, (t, condition.embedding[None, : self._length], *added))[0][0]
         return torch.cat([made, made.new_tensor([hires.shift(timestep, self._schedule.length)])]) if self._graphs.shifts else made
 
     def _tokens(self, one: RowInput, chunks: int) -> Tensor:

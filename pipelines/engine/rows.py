@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -30,9 +30,17 @@ from pipelines.values.settings import (
 
 KEEPING: Kind = ("keeping", None)
 WINDOW: Kind = ("window", None)
-FIRST: Kind = ("first", None)
-"""The passes of partial frames: a whole one that keeps its statistics, and one on a window, which takes them. The pass of the
-first levels, which neither keeps nor takes anything: no features pass from one form of the network to another."""
+HALVED: Kind = ("first", None)
+SMALL: Kind = ("small", None)
+"""The passes of partial frames: a whole one that keeps its statistics, and one on a window, which takes them. The passes of
+the first levels, by RAU-Net or a smaller UNet, which neither keep nor take anything: no features cross the networks."""
+
+
+class First(NamedTuple):
+    """The pass that the first levels take, and their share of the levels, 0..1."""
+
+    kind: Kind
+    share: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +143,8 @@ class RowPlanner:
     """Plans the rows of one session.
 
     cache, residuals: what the session remembers. graphs_ready: the graphs of the feature cache's passes can run; without them
-    every row takes the plain full pass. prompts: number of those that a composed prompt has, 1 for another. first: the share of
-    the levels that take FIRST.
+    every row takes the plain full pass. prompts: number of those that a composed prompt has, 1 for another. first: of the first
+    levels, None where they take no other pass.
     """
 
     def __init__(
@@ -147,7 +155,7 @@ class RowPlanner:
         keys: Keys,
         graphs_ready: bool,
         prompts: int = 1,
-        first: float = 0.0,
+        first: First | None = None,
     ) -> None:
         self._settings, self._cache, self._residuals, self._keys = settings, cache, residuals, keys
         self._prompts, self._first = prompts, first
@@ -170,8 +178,9 @@ class RowPlanner:
         """The row with its pass."""
         if _is_partial(row.frame):
             return self._partial(row)
-        if first_levels.inside(row.frame.level, len(row.frame.timesteps), self._first):
-            return replace(row, kind=FIRST)
+        first = self._first
+        if first is not None and first_levels.inside(row.frame.level, len(row.frame.timesteps), first.share):
+            return replace(row, kind=first.kind)
         return self._reusing(row)
 
     def _reusing(self, row: Row) -> Row:

@@ -163,7 +163,7 @@ class StepRunner:
         """The rows of a turn's next UNet call."""
         state, settings = turn.entry.state, turn.entry.settings
         keys, ready = turn.conditioned.keys, self._choice.cache_ready(settings, turn.conditioned.chunks)
-        first = self._choice.first_share(settings, turn.conditioned.chunks)
+        first = self._choice.first(settings, turn.conditioned.chunks)
         planner = RowPlanner(settings, state.cache, state.residuals, keys, ready, len(turn.conditioned.prompts), first)
         if not planner.reuses_frames:
             state.cache.clear()

@@ -44,7 +44,7 @@ class GraphKey:
     them; controlled-full, -shallow, -relay and -encoder, which take a ControlNet's residuals too; control, the ControlNet, with
     a branch what a shallow pass needs of it; keeping and paint-keeping, a full pass and paint that give what a window takes of
     the whole; window, encode-window, decode-window and paint-window, on a part of the picture; first, the full pass of the
-    first levels, where another form of the UNet takes them.
+    first levels, where another form of the UNet takes them; small and small-modulate, of a second UNet that does.
     branch: re-entry point of the feature cache. chunks: how many contexts of the text encoder the text is long.
     """
 
@@ -141,19 +141,13 @@ class Graphs:
         self.spec = spec
         self.backend = backend
         self.latent_shape = (parts.latent_channels, spec.height // SPATIAL_FACTOR, spec.width // SPATIAL_FACTOR)
+        hires = parts.hires
+        self.shifts = hires is not None and hires.windows  # a row's modulation ends in the shift of its windows
+        self.halves = hires is not None and hires.halves  # the first levels may take a pass of their own
+        self.stitched = parts.small is not None  # or a second UNet
         self._calibration = Calibration(parts, spec)
         self._weights: dict[tuple[str, int | None], int] = {}  # numbers that a graph of a kind holds, once one has been built
         self.resident: ReadyGraphs[GraphKey] = ReadyGraphs(lambda key: key in ALWAYS_READY, budget)
-
-    @property
-    def shifts(self) -> bool:
-        """Whether a row's modulation ends in the shift of its windows (networks/hires.py)."""
-        return self.parts.hires is not None and self.parts.hires.windows
-
-    @property
-    def halves(self) -> bool:
-        """Whether the first levels may take a pass of their own."""
-        return self.parts.hires is not None and self.parts.hires.halves
 
     def ready(self, key: GraphKey) -> bool:
         return key in self.resident
@@ -228,6 +222,8 @@ class Graphs:
             return prints.autoencoder, prints.painter
         if key.part.startswith("control"):
             return prints.unet, prints.control
+        if key.part.startswith("small") and self.parts.small is not None:
+            return (self.parts.small.fingerprints.unet,)
         return (prints.autoencoder if _of_pictures(key.part) else prints.unet,)
 
     def _bytes(self, key: GraphKey) -> int:
@@ -320,6 +316,10 @@ class Graphs:
                 return FullPass(parts.unet, keep_encoder=True, inside=inside)
             case "decoder":
                 return DecoderPass(parts.unet)
+            case "small" if parts.small is not None:
+                return FullPass(parts.small.unet)
+            case "small-modulate" if parts.small is not None:
+                return ModulationPass(parts.small.unet)
             case "first" if parts.hires is not None:
                 return HalvedPass(parts.unet, parts.hires.start)
         raise ValueError(f"no graph of kind {key}")
@@ -346,7 +346,7 @@ class Graphs:
         text = torch.randn(rows, length, width, generator=generator)
         t = torch.full((rows,), 500, dtype=torch.int64)
         added = tuple(torch.rand(rows, size, generator=generator) for size in self.parts.added_sizes)
-        if key.part == "modulate":
+        if key.part in ("modulate", "small-modulate"):
             return t, text, *added
         if key.part == "control":
             count = len(self.parts.control_files)
@@ -356,7 +356,8 @@ class Graphs:
             kinds = (torch.rand(rows, len(MAPS) * count, generator=generator),) if self.parts.takes_maps else ()
             pooled = added[:2] if self.parts.pooled_size is not None else ()
             return latents, t, text, hint, torch.ones(rows), *kinds, *pooled
-        modulation = torch.randn(rows, modulation_size(self.parts.unet_config), generator=generator)
+        config = self.parts.small.unet_config if key.part == "small" and self.parts.small else self.parts.unet_config
+        modulation = torch.randn(rows, modulation_size(config), generator=generator)
         if self.shifts:
             modulation = torch.cat([modulation, torch.zeros(rows, 1)], dim=1)
         behind = self.parts.picture_tokens + 1 if self.parts.picture_tokens else 0
@@ -374,7 +375,7 @@ class Graphs:
 
     def _shapes(self, key: GraphKey) -> list[tuple[int, ...]]:
         """Shapes [C, h, w] of what a pass takes of an earlier one, then of a ControlNet."""
-        if key.part in ("full", "encoder", "keeping", "window", "first"):
+        if key.part in ("full", "encoder", "keeping", "window", "first", "small"):
             return []
         from pipelines.networks.unet import deep_shape, skip_shapes
 

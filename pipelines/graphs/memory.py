@@ -167,7 +167,8 @@ def estimate(
 
 def estimate_of(parts: ModelParts, spec: StreamSpec) -> tuple[Need, ...]:
     """The estimate for a model that has been located and checked, in a resolved spec. Raises ModelError."""
-    networks, texts = stored_in(parts.network_files), stored_in(parts.encoder_files)
+    small = () if parts.small is None else parts.small.network_files
+    networks, texts = stored_in((*parts.network_files, *small)), stored_in(parts.encoder_files)
     return estimate(networks, texts, parts.unet_config, parts.vae_config, spec)
 
 

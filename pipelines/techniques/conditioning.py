@@ -48,22 +48,23 @@ class Condition:
     embedding: [n·L, D]. added: what else the UNet takes of pooled text [P], time ids [6], guidance embedding [W], in this order.
     guidance: γ in the guidance embedding, None for a model without one. style: of the painter, None for none.
     modulations:
-    the modulations [M] computed from it so far, by timestep.
+    the modulations [M] computed from it so far, by network and timestep.
     """
 
     embedding: Tensor
     added: tuple[Tensor, ...] = ()
     guidance: float | None = None
     style: Style | None = None
-    modulations: OrderedDict[int, Tensor] = field(default_factory=OrderedDict)
+    modulations: OrderedDict[tuple[str, int], Tensor] = field(default_factory=OrderedDict)
 
-    def modulation(self, timestep: int, compute: Callable[[int, Condition], Tensor]) -> Tensor:
-        """The scales and shifts of the resnets at a timestep, [M]: remembered, or computed now."""
-        if timestep not in self.modulations:
-            self.modulations[timestep] = compute(timestep, self)
+    def modulation(self, timestep: int, compute: Callable[[int, Condition], Tensor], network: str = "") -> Tensor:
+        """The scales and shifts of the resnets of one of the networks at a timestep, [M]: remembered, or computed now."""
+        key = network, timestep
+        if key not in self.modulations:
+            self.modulations[key] = compute(timestep, self)
             if len(self.modulations) > CACHED_LEVELS:
                 self.modulations.popitem(last=False)
-        return self.modulations[timestep]
+        return self.modulations[key]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,7 +14,7 @@ from pipelines.values.types import Picture
 
 def reference(settings: Settings) -> Settings:
     """The same picture without accelerations: sequential, full guidance at the same scale where there is any, no gate, no cache,
-    no partial frames.
+    no partial frames, no second UNet.
 
     The version stays: it is these settings' reference, not a change of theirs.
     """
@@ -25,6 +25,7 @@ def reference(settings: Settings) -> Settings:
         gate=replace(settings.gate, enabled=False),
         cache=replace(settings.cache, enabled=False),
         partial=replace(settings.partial, enabled=False),
+        stitch=replace(settings.stitch, fraction=0.0),
         probe=replace(settings.probe, enabled=False),
     )
 

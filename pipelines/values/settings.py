@@ -196,6 +196,13 @@ class HiresSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class StitchSettings:
+    fraction: float = number(
+        0.5, 0.0, 1.0, "With --stitch: share of the steps, the noisiest ones, that the second, smaller UNet takes."
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class ProbeSettings:
     enabled: bool = flag(False, "Compare some frames with the unaccelerated result of the same frame.")
     every: int = integer(30, 1, 600, "Minimum number of frames between two comparisons.")
@@ -274,6 +281,7 @@ class Settings:
     picture: PictureSettings = field(default_factory=PictureSettings)
     style: StyleSettings = field(default_factory=StyleSettings)
     hires: HiresSettings = field(default_factory=HiresSettings)
+    stitch: StitchSettings = field(default_factory=StitchSettings)
     probe: ProbeSettings = field(default_factory=ProbeSettings)
     refine: RefineSettings = field(default_factory=RefineSettings)
 

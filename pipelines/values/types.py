@@ -117,7 +117,8 @@ class StreamSpec:
     bfloat16, float16 (GPU), int8 or int4 (openvino; compile on a GPU) or float8 (compile on a GPU). device: auto, cpu, cuda or
     cuda:N. max_steps: 1..8. loras: at most 8, added to those of the model's name. attention: auto, sdpa (torch's own) or xformers
     (GPU). hires: off, attention or full, what is done to the UNet at other sizes than its native one (techniques/hires.py).
-    Raises SpecError.
+    stitch: name of a second, smaller model, whose UNet takes the first levels; empty for none (techniques/stitch.py). Raises
+    SpecError.
     """
 
     model: str = "pocket"
@@ -130,6 +131,7 @@ class StreamSpec:
     loras: tuple[LoraUse, ...] = ()
     attention: str = "auto"
     hires: str = "off"
+    stitch: str = ""
 
     BACKENDS = ("auto", "eager", "openvino", "compile")
     DTYPES = ("auto", "float32", "bfloat16", "float16", "int8", "float8", "int4")
@@ -152,6 +154,8 @@ class StreamSpec:
             raise SpecError("hires", f"{self.hires!r} is not one of {', '.join(self.HIRES)}")
         if not 1 <= self.max_steps <= 8:
             raise SpecError("max_steps", f"{self.max_steps!r} is not between 1 and 8")
+        if not isinstance(self.stitch, str) or len(self.stitch) > MAX_NAME or (self.stitch and not self.stitch.isprintable()):
+            raise SpecError("stitch", f"{str(self.stitch)[:40]!r} is not the name of a model; at most {MAX_NAME} characters are")
         if not self.model:
             raise SpecError("model", "is empty")
         object.__setattr__(self, "loras", lora_uses(self.loras))

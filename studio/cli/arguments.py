@@ -52,6 +52,8 @@ def add_spec_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--attention", default="auto", choices=StreamSpec.ATTENTIONS, help=kinds)
     wide = "at sizes other than the model's native one: attention scales and windows self-attention, full also draws large "
     wide += "shapes as at half the size (default: off)"
+    smaller = "a second, smaller model of the same kind, whose UNet takes the first steps (setting stitch.fraction)"
+    parser.add_argument("--stitch", default="", metavar="MODEL", help=smaller)
     parser.add_argument("--hires", default="off", choices=StreamSpec.HIRES, help=wide)
 
 
@@ -152,7 +154,8 @@ def spec_of(args: argparse.Namespace) -> StreamSpec:
     steps = getattr(args, "steps", None) or 1
     loras = tuple(map(parse_lora, args.lora))
     most = max(4, min(8, steps))
-    return StreamSpec(args.model, width, height, args.backend, args.dtype, args.device, most, loras, args.attention, args.hires)
+    how = args.backend, args.dtype, args.device, most, loras, args.attention, args.hires, args.stitch
+    return StreamSpec(args.model, width, height, *how)
 
 
 def parse_lora(text: str) -> LoraUse:

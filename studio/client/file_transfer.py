@@ -268,7 +268,7 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="change model, loras (as JSON), width, height, backend, dtype, attention, hires",
+        help="change model, loras (as JSON), width, height, backend, dtype, attention, hires, stitch",
     )
     made.add_argument("--mask", type=Path, help="painted strength map for --set strength_map.mode=mask; white is full strength")
     made.add_argument("--picture", type=Path, help="picture prompt: a picture, or the file of a style")

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("rill")
 
-CHANGEABLE = ("model", "loras", "width", "height", "backend", "dtype", "attention", "hires")
+CHANGEABLE = ("model", "loras", "width", "height", "backend", "dtype", "attention", "hires", "stitch")
 WHO = ("alone", "token", "never")
 MAX_MODEL = 400
 
@@ -114,6 +114,9 @@ def merged_spec(
         raise _bad(f"{brief(model)} is not the name of a model", "model")
     if model != present.model and not allows(model):
         raise _bad(f"{brief(model)} is not a model of this server; registered are {', '.join(REGISTRY)}", "model")
+    small = changes.get("stitch", present.stitch)
+    if isinstance(small, str) and small not in ("", present.stitch) and not ("\0" not in small and allows(small)):
+        raise _bad(f"{brief(small)} is not a model of this server; registered are {', '.join(REGISTRY)}", "stitch")
     try:
         spec = dataclasses.replace(present, **changes)  # type: ignore[arg-type]
     except SpecError as error:

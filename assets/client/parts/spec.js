@@ -67,6 +67,7 @@ export function spec(host, studio) {
     fill(hires, named(choices.hires), now.hires ?? "off");
     hires.parentElement.hidden = hires.options.length < 2;
     offer("rill-hires-share", now.hires === "full");
+    offer("rill-stitch-fraction", Boolean(now.stitch));
     fill(model, named(choices.model), now.model);
     model.parentElement.hidden = model.options.length < 2;
     const locked = Boolean(refused) || asked;

@@ -51,12 +51,30 @@ class ModelParts(ModelFiles):
         self.adapted = LorasInUse(self)
         self.hires: Hires | None = None
         self.windows: Windows | None = None
+        self.small: ModelParts | None = None
 
     def change_loras(self, info: ModelInfo, loras: tuple[LoraFile, ...]) -> None:
         super().change_loras(info, loras)
         self.__dict__.pop("text_fingerprint", None)
         if "encode_weighted" in self.__dict__:
             self.encode_weighted.forget()
+
+    @property
+    def shared(self) -> dict[str, object]:
+        """What two models must have alike to take the levels of one frame, by its name for people."""
+        length, width = self.embedding_shape
+        schedule = self.schedule
+        levels = schedule.signal.numpy().tobytes() + schedule.sigma.numpy().tobytes()
+        return {
+            "the number of channels of its latent": int(self.unet_config["in_channels"]),
+            "the number of channels that it predicts": self.latent_channels,
+            "the width of its text": width,
+            "the length of its text": length,
+            "what it takes beside the text": self.added_sizes,
+            "its prediction type": schedule.prediction,
+            "its noise schedule": hashlib.sha256(levels).hexdigest()[:8],
+            "its timesteps": (schedule.trained, schedule.first, schedule.shift, schedule.fractions is None),
+        }
 
     def _set_timesteps(self, network: Any) -> None:
         """Let a network of a model whose timesteps are fractions take them as `Schedule.model_timestep` gives them."""

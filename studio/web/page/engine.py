@@ -146,6 +146,7 @@ def engine(controls: Controls) -> None:
     with _section("spec", "Model and size"):
         part("spec")
         controls.make("hires.share", "Large shapes first: share of the steps", info=None, elem_classes=["rill-absent"])
+        controls.make("stitch.fraction", "Smaller network: share of the steps", info=None, elem_classes=["rill-absent"])
         part("fit")
     with _section("speed", "Speed"):
         part("hold")

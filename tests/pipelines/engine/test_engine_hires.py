@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pipelines import Entry, Frame, Pixels, Settings, StreamPipeline, StreamSpec, load
-from pipelines.engine.rows import FIRST
+from pipelines.engine.rows import HALVED
 from pipelines.techniques.feature_cache import PLAIN, Kind
 from pipelines.values.types import SpecError
 from tests.miniature import ONE_CHUNK, UNETS, save_family
@@ -49,7 +49,7 @@ def drawn(pipeline: StreamPipeline, settings: Settings, prepared: bool = True) -
 
 def test_the_first_share_of_the_levels_is_halved(full: StreamPipeline) -> None:
     for share, count in ((0.0, 0), (0.5, 2), (0.7, 2), (1.0, 4)):
-        assert drawn(full, FOUR.patched({"hires.share": share}))[0] == [FIRST] * count + [PLAIN] * (4 - count)
+        assert drawn(full, FOUR.patched({"hires.share": share}))[0] == [HALVED] * count + [PLAIN] * (4 - count)
 
 
 def test_without_a_share_full_is_attention_bit_by_bit(model: str, full: StreamPipeline) -> None:
@@ -69,14 +69,14 @@ def test_openvino_draws_the_same(model: str, full: StreamPipeline, graph_cache: 
         if key.rows == 1:
             static.graphs.build(key)
     found, latent, _ = drawn(static, FOUR, prepared=False)
-    assert found == kinds and FIRST in kinds
+    assert found == kinds and HALVED in kinds
     torch.testing.assert_close(latent, expected, rtol=2e-2, atol=2e-2)  # weights are in half precision
 
 
 def test_until_the_graph_is_ready_levels_take_the_plain_pass(model: str) -> None:
     pipeline = of(model, "full")
     assert drawn(pipeline, FOUR, prepared=False)[0] == [PLAIN] * 4
-    assert drawn(pipeline, FOUR)[0] == [FIRST] * 2 + [PLAIN] * 2
+    assert drawn(pipeline, FOUR)[0] == [HALVED] * 2 + [PLAIN] * 2
 
 
 @pytest.mark.parametrize("reuse", ["steps", "frames"])
@@ -84,7 +84,7 @@ def test_no_features_of_halved_levels_are_kept(full: StreamPipeline, reuse: str)
     settings = FOUR.patched({"cache.enabled": True, "cache.reuse": reuse, "cache.branch": 0, "cache.interval": 4})
     first, *_ = drawn(full, settings)
     whole = ("full", 0)
-    assert first == [FIRST] * 2 + [whole, ("shallow", 0) if reuse == "steps" else whole]
+    assert first == [HALVED] * 2 + [whole, ("shallow", 0) if reuse == "steps" else whole]
 
 
 def test_a_stream_batch_holds_both_passes(full: StreamPipeline) -> None:
@@ -103,7 +103,7 @@ def test_a_stream_batch_holds_both_passes(full: StreamPipeline) -> None:
 def test_the_forecast_knows_the_passes(full: StreamPipeline) -> None:
     full.prepare(FOUR)
     demand = full.demand(None, frames(1)[0], FOUR)
-    assert [kind for (kind, _), _ in demand if kind[0] not in ("encode", "decode")] == [FIRST] * 2 + [PLAIN] * 2
+    assert [kind for (kind, _), _ in demand if kind[0] not in ("encode", "decode")] == [HALVED] * 2 + [PLAIN] * 2
 
 
 def test_a_share_that_is_no_step_is_reported(model: str, full: StreamPipeline) -> None:

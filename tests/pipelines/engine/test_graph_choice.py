@@ -31,7 +31,7 @@ def choice(*ready: GraphKey, control: bool = False, styled: bool = False, layout
         read_prompt=read,
     )
     backend = SimpleNamespace(layout=layout)
-    return GraphChoice(SimpleNamespace(parts=parts, backend=backend, ready=ready.__contains__, halves=False))  # type: ignore[arg-type]
+    return GraphChoice(SimpleNamespace(parts=parts, backend=backend, ready=ready.__contains__, halves=False, stitched=False))  # type: ignore[arg-type]
 
 
 def test_a_plain_stream_of_one_session_uses_single_rows() -> None:

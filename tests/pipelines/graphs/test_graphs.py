@@ -43,7 +43,7 @@ class Counted:
 
 def graphs(layout: Layout, *sizes: int) -> tuple[Graphs, dict[int, Counted]]:
     """Graphs with a part "full" that is ready at these sizes."""
-    parts, backend = SimpleNamespace(latent_channels=4, hires=None, windows=None), SimpleNamespace(layout=layout)
+    parts, backend = SimpleNamespace(latent_channels=4, hires=None, windows=None, small=None), SimpleNamespace(layout=layout)
     made = Graphs(parts, StreamSpec(width=128, height=128), backend)  # type: ignore[arg-type]
     ready = {size: Counted(size) for size in sizes}
     for size, graph in ready.items():

@@ -134,7 +134,7 @@ def test_remembered_levels_and_conditions_are_bounded() -> None:
     condition = Condition(torch.zeros(1, 1))
     for timestep in range(3 * CACHED_LEVELS):
         condition.modulation(timestep, lambda timestep, _: torch.tensor([timestep]))
-    assert list(condition.modulations) == list(range(2 * CACHED_LEVELS, 3 * CACHED_LEVELS))
+    assert [t for _, t in condition.modulations] == list(range(2 * CACHED_LEVELS, 3 * CACHED_LEVELS))
     conditions, texts, settings = Conditions(Additions(), limit=2), [embed(name) for name in "abc"], Settings()
     first = conditions(texts[0], settings)
     assert conditions(texts[1], settings) is not first and conditions(texts[0], settings) is first

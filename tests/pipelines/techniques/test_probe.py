@@ -37,6 +37,7 @@ def test_the_reference_differs_in_accelerations_only() -> None:
         "stream_batch.enabled": False,
         "gate.enabled": False,
         "cache.enabled": False,
+        "stitch.fraction": 0.0,
     }
     assert reference(ALL_ON).version == ALL_ON.version
 

@@ -73,7 +73,7 @@ def test_a_lora_in_use_may_have_any_weight_and_go() -> None:
 @pytest.mark.parametrize(
     ("changes", "field", "word"),
     [
-        ({}, "spec", "model, loras, width, height, backend, dtype, attention, hires"),
+        ({}, "spec", "model, loras, width, height, backend, dtype, attention, hires, stitch"),
         ({"device": "cuda"}, "device", "cannot be changed"),
         ({"max_steps": 2}, "max_steps", "cannot be changed"),
         ({"width": 200}, "width", "multiple of 64 from 128 to 1024"),
@@ -85,6 +85,8 @@ def test_a_lora_in_use_may_have_any_weight_and_go() -> None:
         ({"dtype": "int2"}, "dtype", "bfloat16"),
         ({"attention": "flash"}, "attention", "auto, sdpa, xformers"),
         ({"attention": ["sdpa"]}, "attention", "auto, sdpa, xformers"),
+        ({"stitch": "/etc"}, "stitch", "registered are pocket"),
+        ({"stitch": 5}, "stitch", "not the name of a model"),
         ({"hires": "on"}, "hires", "off, attention, full"),
         ({"model": "/etc"}, "model", "registered are pocket"),
         ({"model": ""}, "model", "not the name"),
