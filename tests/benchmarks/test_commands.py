@@ -61,6 +61,17 @@ def test_steady(capsys: pytest.CaptureFixture[str], mini_model: Path, tmp_path: 
         assert min(cut["ssim_to_fresh"]) > 0.999 and cut["apart_from_fresh"] < 0.1
 
 
+def test_ablation_of_flicker_presets_and_partial_frames(capsys: pytest.CaptureFixture[str], mini_model: Path) -> None:
+    options = ["--model", str(mini_model), "--clip", "handheld", "--frames", "2", "--repeats", "1", "--prompts", "a"]
+    result = closing(capsys, "ablation", *PLAIN, *options, "--groups", "steady", "presets", "partial")
+    steady, presets, partial = (result["groups"][name]["moving"] for name in ("steady", "presets", "partial"))
+    assert steady["all off"]["warped_ratio"] == 1.0 and steady["consistency 0.6"]["warped_ratio"] > 0
+    assert {name: figures["touched"] for name, figures in steady.items()} == {name: 2 * (name != "all off") for name in steady}
+    assert {"consistency 0.4", "consistency 0.8", "warm start 0.3"} < steady.keys()
+    assert list(presets) == ["all off", "cache/3"], "a miniature has no presets"
+    assert partial["all off"]["touched"] == 0 and "partial" in partial
+
+
 def test_ablation(capsys: pytest.CaptureFixture[str], mini_model: Path, tmp_path: Path) -> None:
     target = tmp_path / "speed.png"
     options = ["--model", str(mini_model), "--groups", "one", "four", "--clip", "handheld", "--frames", "3", "--repeats", "2"]
