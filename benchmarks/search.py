@@ -97,15 +97,15 @@ def multiply_adds(model: str, branches: int) -> dict[Kind, float]:
     pipeline = load(StreamSpec(model, COUNT_SIZE, COUNT_SIZE, "eager", "float32"), warm=False)
     grey = clips.clip("handheld", COUNT_SIZE, COUNT_SIZE)
     counts: dict[Kind, float] = {}
-    real = pipeline.graphs.run
+    real: Any = pipeline.graphs.run
 
-    def counted(part: str, inputs: Any, branch: int | None = None, chunks: int = 1) -> Any:
+    def counted(part: str, inputs: Any, *more: Any) -> Any:
         with FlopCounterMode(display=False) as counter:
-            outputs = real(part, inputs, branch, chunks)
-        counts[part, branch] = float(counter.get_total_flops())
+            outputs = real(part, inputs, *more)
+        counts[part, more[0] if more else None] = float(counter.get_total_flops())
         return outputs
 
-    pipeline.graphs.run = counted  # type: ignore[method-assign]
+    pipeline.graphs.run = counted  # type: ignore[method-assign, assignment]
     for patch in ({}, *({"cache.enabled": True, "cache.branch": branch, "cache.pattern": "ds"} for branch in range(branches))):
         settings = Settings().patched(patch)
         pipeline.prepare(settings)

@@ -81,7 +81,7 @@ def measure(pipeline: StreamPipeline, rounds: int = ROUNDS) -> dict[str, Any]:
     """One row of the full pass of a pipeline in OpenVINO, float32 or bfloat16."""
     graphs, key = pipeline.graphs, GraphKey("full", 1, None)
     inputs = graphs._example(key)
-    module = upsample.rewrite(groupnorm.rewrite(graphs._module(key).float().eval()))  # as OpenVinoBackend converts it
+    module = upsample.rewrite(groupnorm.rewrite(graphs.module(key).float().eval()))  # as OpenVinoBackend converts it
     count = flops(module, inputs)
     calls = (lambda: graphs.run("full", inputs), product(hint(pipeline.spec.dtype)))
     unet_s, product_s = in_turn(calls, rounds)

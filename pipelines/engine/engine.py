@@ -302,7 +302,8 @@ def load(
     parts.hires = hires.chosen(resolved, parts.unet_config, native_size(parts.unet_config), parts.has_control)
     selection.check_calibrated(resolved, bool(parts.calibration))
     selection.check_compressible(resolved, parts.network_files)
-    in_floats = resolved.dtype not in StreamSpec.QUANTISED
+    selection.check_halves(resolved, parts.size_multiple, bool(parts.control_files or parts.picture_tokens))
+    in_floats = resolved.dtype not in StreamSpec.QUANTISED and not resolved.patch_devices  # a worker has its own weights
     parts.adapted.in_place = resolved.backend != "openvino" and in_floats
     if resolved.backend == "openvino" and in_floats:
         parts.branch(len(spec.loras))

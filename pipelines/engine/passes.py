@@ -24,10 +24,11 @@ from pipelines.techniques.schedule import Schedule
 
 @dataclass(frozen=True, slots=True)
 class RowInput:
-    """A row with the conditioning of its session."""
+    """A row with the conditioning of its session. stream: the session's number, which no other has."""
 
     row: Row
     conditioning: Conditioning
+    stream: int = 0
 
     @property
     def condition(self) -> Condition:
@@ -97,7 +98,9 @@ class Passes:
         tensors = self._tensors(part, inputs, chunks)
         if controlled and with_control(GraphKey(part, 1, branch), self._graphs.parts.inside):
             tensors, part = (*tensors, *self._residuals(part, branch, inputs, chunks)), CONTROLLED[part]
-        return self._graphs.run(part, tensors, branch, chunks)
+        if self._graphs.patches is None:
+            return self._graphs.run(part, tensors, branch, chunks)
+        return self._graphs.run(part, tensors, branch, chunks, [(one.stream, *one.row.slot) for one in inputs])
 
     def _tensors(self, part: str, inputs: Sequence[RowInput], chunks: int) -> tuple[Tensor, ...]:
         """The inputs of a UNet pass; every tensor has one row each along its first dimension."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,7 +57,8 @@ class Answered:
 class StreamState:
     """One session's memory between steps. Made by `StreamPipeline.open`; opaque to everyone but the engine.
 
-    inpaints: whether the model draws painted pixels anew. previous_x0: the last finished latent, for the warm start;
+    number: no other state has it. inpaints: whether the model draws painted pixels anew. previous_x0: the last finished latent,
+    for the warm start;
     previous_small: its input at a quarter of the size. answered: the last picture, where it enters the next. follower: the
     motion of the input; scene: number of its cuts, counted where motion is followed. mask: the painted strength map [1, h, w];
     repainted: its pixels, uint8 [H, W], for a model that inpaints. inputs_version: number of changes of mask, picture prompts
@@ -67,6 +69,7 @@ class StreamState:
 
     noise: SessionNoise
     inpaints: bool = False
+    number: int = field(default_factory=itertools.count().__next__, kw_only=True)
     ring: Ring = field(default_factory=Ring)
     previous_x0: Tensor | None = None
     previous_small: Pixels | None = None

@@ -145,7 +145,8 @@ class StepRunner:
         frame is done."""
         position = 0
         while any(taken := [turn.take(self._plan) for turn in turns]):
-            inputs = [RowInput(row, turn.conditioned) for turn, rows in zip(turns, taken, strict=True) for row in rows]
+            chosen = [(turn, row) for turn, its in zip(turns, taken, strict=True) for row in its]
+            inputs = [RowInput(row, turn.conditioned, turn.entry.state.number) for turn, row in chosen]
             for one in inputs:
                 self.work[call(one.row, one.conditioning.control_scale, position)] += 1
             predictions = iter(self._passes.predict(inputs))

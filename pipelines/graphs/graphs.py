@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -21,10 +21,13 @@ from kernels import group_norm_silu, groupnorm, pixels, upsample
 from pipelines.checkpoints.loader.parts import ModelParts
 from pipelines.checkpoints.loader.unet_config import SPATIAL_FACTOR
 from pipelines.graphs import memory
-from pipelines.graphs.backends.base import Backend, Samples
+from pipelines.graphs.backends.base import Backend, Graph, Samples
 from pipelines.graphs.backends.building import build_lock
+from pipelines.graphs.backends.eager import EagerBackend
 from pipelines.graphs.calibration import CALIBRATED, Calibration
 from pipelines.graphs.graph_budget import ReadyGraphs
+from pipelines.graphs.patches.runner import PARTS as HALVED
+from pipelines.graphs.patches.runner import PatchGraph, PatchRunner, Slot
 from pipelines.networks.controlnet import steering
 from pipelines.networks.hires import HalvedPass, Shifted
 from pipelines.networks.modulation import ModulationPass, modulation_size
@@ -146,6 +149,7 @@ class Graphs:
         self.halves = hires is not None and hires.halves  # the first levels may take a pass of their own
         self.stitched = parts.small is not None  # or a second UNet
         self._calibration = Calibration(parts, spec)
+        self.patches = PatchRunner(spec) if spec.patch_devices else None
         self._weights: dict[tuple[str, int | None], int] = {}  # numbers that a graph of a kind holds, once one has been built
         self.resident: ReadyGraphs[GraphKey] = ReadyGraphs(lambda key: key in ALWAYS_READY, budget)
 
@@ -176,8 +180,11 @@ class Graphs:
                 return False
             lanes = self._lanes(key)
             lane = replace(key, rows=key.rows // lanes)
-            make, example = partial(self._module, lane), Later(partial(self._example, lane))
-            graph = self.backend.build(self._name(lane), make, example, self._samples(lane), lanes)
+            make, example = partial(self.module, lane), Later(partial(self._example, lane))
+            if self.patches is not None and key.part in HALVED:
+                graph: Graph = self._over_two_devices(self.patches, key)
+            else:
+                graph = self.backend.build(self._name(lane), make, example, self._samples(lane), lanes)
             self._weights[key.part, key.branch] = getattr(graph, "weights", 0)
             graph = self.parts.adapted.with_gains(graph, key.rows) if key.part in ADAPTED else graph
             self.resident.add(key, graph, self._bytes(key))
@@ -195,6 +202,11 @@ class Graphs:
             return False
         lane = replace(key, rows=key.rows // self._lanes(key))
         return self.backend.portable(self._name(lane), self._samples(lane) is not None)
+
+    def _over_two_devices(self, patches: PatchRunner, key: GraphKey) -> Graph:
+        if not isinstance(self.backend, EagerBackend):
+            raise TypeError("only the eager backend computes a picture on two devices")
+        return patches.graph(asdict(key), self.backend.module(partial(self.module, key)), self.backend.enter)
 
     def _lanes(self, key: GraphKey) -> int:
         return self.backend.lanes(key.rows, math.prod(self.latent_shape[1:]), self._numbers)
@@ -243,8 +255,16 @@ class Graphs:
         height, width = self._size(key)
         return self.latent_shape[0], height // SPATIAL_FACTOR, width // SPATIAL_FACTOR
 
-    def run(self, part: str, inputs: tuple[Tensor, ...], branch: int | None = None, chunks: int = 1) -> tuple[Tensor, ...]:
-        """Rows along dimension 0 of every input, laid over ready buckets; outputs in the same order. chunks: as in the key."""
+    def run(
+        self,
+        part: str,
+        inputs: tuple[Tensor, ...],
+        branch: int | None = None,
+        chunks: int = 1,
+        slots: Sequence[Slot] = (),
+    ) -> tuple[Tensor, ...]:
+        """Rows along dimension 0 of every input, laid over ready buckets; outputs in the same order. chunks: as in the key.
+        slots: which stream, level and place each row is of, for passes over two devices, which keep activations of each."""
         count, layout = inputs[0].shape[0], self.backend.layout
         ready = tuple(size for size in layout.buckets if self.resident.has(GraphKey(part, size, branch, chunks)))
         if not ready or 1 not in ready:
@@ -254,15 +274,18 @@ class Graphs:
         start = 0
         for size in layout.lay(count, ready):
             end = min(start + size, count)
-            outputs = self.resident.take(GraphKey(part, size, branch, chunks))(
-                *(padded(value[start:end], size) for value in inputs)
-            )
+            graph = self.resident.take(GraphKey(part, size, branch, chunks))
+            if slots and isinstance(graph, PatchGraph):
+                graph = partial(graph.of_slots, [slots[min(at, end - 1)] for at in range(start, start + size)])
+            outputs = graph(*(padded(value[start:end], size) for value in inputs))
             parts.append(outputs if end - start == size else tuple(output[: end - start] for output in outputs))
             start = end
         return parts[0] if len(parts) == 1 else tuple(torch.cat(column) for column in zip(*parts, strict=True))
 
     def clear(self) -> None:
         self.resident.clear()
+        if self.patches is not None:
+            self.patches.close()
 
     def _samples(self, key: GraphKey) -> Samples | None:
         """What a graph in int8 is calibrated with; None for one that stays in floats."""
@@ -272,7 +295,7 @@ class Graphs:
             return None
         return lambda: self._calibration(key.part, key.rows, key.branch)
 
-    def _module(self, key: GraphKey) -> nn.Module:
+    def module(self, key: GraphKey) -> nn.Module:
         """What a graph is made of. Reads weights."""
         module = self._pass(key)
         if self.parts.windows is not None and key.part in ADAPTED and key.part != "modulate":

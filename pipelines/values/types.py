@@ -49,6 +49,10 @@ class ModelError(RillError):
     """A model folder is missing, broken or of an unknown layout. The message names the file or field."""
 
 
+class PatchWorkerError(RillError):
+    """The process that computes half of each picture on a second device is gone. The message names the device and the reason."""
+
+
 class MemoryShortError(RillError):
     """A model does not fit into the free memory. The message contains both numbers."""
 
@@ -117,8 +121,9 @@ class StreamSpec:
     bfloat16, float16 (GPU), int8 or int4 (openvino; compile on a GPU) or float8 (compile on a GPU). device: auto, cpu, cuda or
     cuda:N. max_steps: 1..8. loras: at most 8, added to those of the model's name. attention: auto, sdpa (torch's own) or xformers
     (GPU). hires: off, attention or full, what is done to the UNet at other sizes than its native one (techniques/hires.py).
-    stitch: name of a second, smaller model, whose UNet takes the first levels; empty for none (techniques/stitch.py). Raises
-    SpecError.
+    stitch: name of a second, smaller model, whose UNet takes the first levels; empty for none (techniques/stitch.py).
+    patch_devices: none, or two that compute half of each picture each (backend eager); patch_exchange: what they exchange,
+    synchronous, stale or border (pipelines/networks/patches.py). Raises SpecError.
     """
 
     model: str = "pocket"
@@ -132,12 +137,15 @@ class StreamSpec:
     attention: str = "auto"
     hires: str = "off"
     stitch: str = ""
+    patch_devices: tuple[str, ...] = ()
+    patch_exchange: str = "synchronous"
 
     BACKENDS = ("auto", "eager", "openvino", "compile")
     DTYPES = ("auto", "float32", "bfloat16", "float16", "int8", "float8", "int4")
     QUANTISED = ("int8", "float8", "int4")
     ATTENTIONS = ("auto", "sdpa", "xformers")
     HIRES = ("off", "attention", "full")
+    EXCHANGES = ("synchronous", "stale", "border")
 
     def __post_init__(self) -> None:
         for name in ("width", "height"):
@@ -159,6 +167,24 @@ class StreamSpec:
         if not self.model:
             raise SpecError("model", "is empty")
         object.__setattr__(self, "loras", lora_uses(self.loras))
+        object.__setattr__(self, "patch_devices", tuple(self.patch_devices))
+        self._check_patches()
+
+    def _check_patches(self) -> None:
+        if self.patch_exchange not in self.EXCHANGES:
+            raise SpecError("patch_exchange", f"{self.patch_exchange!r} is not one of {', '.join(self.EXCHANGES)}")
+        devices = tuple(map(str, self.patch_devices))
+        if not devices:
+            return
+        gpus = all(device.startswith("cuda:") and device[5:].isdigit() for device in devices)
+        if len(devices) != 2 or not (devices == ("cpu", "cpu") or (gpus and devices[0] != devices[1])):
+            raise SpecError("patch_devices", f"{','.join(devices)!r} is not allowed; two GPUs, as cuda:0,cuda:1, or cpu,cpu are")
+        if self.backend not in ("auto", "eager"):
+            raise SpecError("patch_devices", f"only the eager backend computes a picture on two devices, not {self.backend}")
+        if self.hires != "off" or self.stitch:
+            raise SpecError("patch_devices", "a picture on two devices has neither hires nor stitch; leave them out")
+        if self.device not in ("auto", devices[0]):
+            raise SpecError("patch_devices", f"the first one, {devices[0]}, must be the device, which is {self.device}")
 
 
 GRAPHS_ON_DISK = 10_000_000_000

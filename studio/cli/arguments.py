@@ -56,6 +56,25 @@ def add_spec_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stitch", default="", metavar="MODEL", help=smaller)
     parser.add_argument("--hires", default="off", choices=StreamSpec.HIRES, help=wide)
 
+    add_patch_arguments(parser)
+
+
+def add_patch_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--patch-devices",
+        type=lambda text: tuple(text.split(",")),
+        default=(),
+        metavar="DEVICE,DEVICE",
+        help="two GPUs that compute half of each picture each, as cuda:0,cuda:1; with the eager backend (docs/scaling.md)",
+    )
+    parser.add_argument(
+        "--patch-exchange",
+        default="synchronous",
+        choices=StreamSpec.EXCHANGES,
+        help="what the two exchange: synchronous, so that the picture is that of one device; stale, activations of the frame "
+        "before; border, a part of those (default: synchronous)",
+    )
+
 
 def add_graph_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
@@ -155,7 +174,7 @@ def spec_of(args: argparse.Namespace) -> StreamSpec:
     loras = tuple(map(parse_lora, args.lora))
     most = max(4, min(8, steps))
     how = args.backend, args.dtype, args.device, most, loras, args.attention, args.hires, args.stitch
-    return StreamSpec(args.model, width, height, *how)
+    return StreamSpec(args.model, width, height, *how, args.patch_devices, args.patch_exchange)
 
 
 def parse_lora(text: str) -> LoraUse:

@@ -41,7 +41,7 @@ class CompileBackend(EagerBackend):
     def _build(
         self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor], samples: Samples | None, lanes: int
     ) -> Graph:
-        module = self._module(make)
+        module = self.module(make)
         if self.quantised is not None:
             torchao_dtypes.quantise(module, self.quantised)
         if self.path.compiled:

@@ -39,9 +39,9 @@ class EagerBackend(Builder):
     def _build(
         self, key: str, make: Callable[[], nn.Module], example: Sequence[Tensor], samples: Samples | None, lanes: int
     ) -> Graph:
-        return self._graph(self._module(make))
+        return self._graph(self.module(make))
 
-    def _module(self, make: Callable[[], nn.Module]) -> nn.Module:
+    def module(self, make: Callable[[], nn.Module]) -> nn.Module:
         """The module on the device, in its dtype, as the parts of the path in use have it."""
         module = make()
         module.to(self.device, self._dtype_of(module), memory_format=self._memory).eval()  # type: ignore[call-overload]
@@ -63,6 +63,10 @@ class EagerBackend(Builder):
             return tuple(_left(place, value) for place, value in enumerate(outputs))
 
         return run
+
+    def enter(self, value: Tensor) -> Tensor:
+        """An input on the device, in the backend's dtype and layout."""
+        return self._enter(value, self.dtype)
 
     def _enter(self, value: Tensor, dtype: torch.dtype) -> Tensor:
         value = value.to(self.device, non_blocking=self.on_gpu)  # staged from pageable memory: no wait

@@ -19,6 +19,9 @@ from pipelines.values.types import GRAPHS_ON_DISK, GpuPath, SpecError, StreamSpe
 def resolve(spec: StreamSpec) -> StreamSpec:
     """The spec without "auto": openvino on a CPU, compile on a GPU; bfloat16 where the CPU is faster in it; torch's own
     attention. Raises SpecError."""
+    if spec.patch_devices:
+        _check_pair(spec.patch_devices)
+        spec = dataclasses.replace(spec, device=spec.patch_devices[0], backend="eager")
     device = spec.device if spec.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
     on_gpu = device.startswith("cuda")
     if on_gpu and not torch.cuda.is_available():
@@ -38,6 +41,26 @@ def resolve(spec: StreamSpec) -> StreamSpec:
         why = "needs the package xformers, which is not installed (requirements-gpu.txt)" if on_gpu else "needs a CUDA device"
         raise SpecError("attention", f"{attention} {why}; sdpa is part of torch")
     return dataclasses.replace(spec, device=device, backend=backend, dtype=dtype, attention=attention)
+
+
+def _check_pair(devices: tuple[str, ...]) -> None:
+    """Raises SpecError unless these devices exist, with what moves tensors between them."""
+    count = torch.cuda.device_count()
+    missing = [name for name in devices if name.startswith("cuda") and int(name[5:]) >= count]
+    if missing:
+        raise SpecError("patch_devices", f"{' and '.join(missing)} is missing; this machine has {count} CUDA devices")
+    moves = torch.distributed
+    if not moves.is_available() or not (moves.is_gloo_available() if devices[0] == "cpu" else moves.is_nccl_available()):
+        raise SpecError("patch_devices", "this build of torch has no transport for them: gloo for CPUs, nccl for GPUs")
+
+
+def check_halves(resolved: StreamSpec, size_multiple: int, extras: bool) -> None:
+    """Raises SpecError for pictures that cannot be halved. size_multiple: of the model's sizes in pixels. extras: it has
+    ControlNets or an adapter for picture prompts."""
+    if resolved.patch_devices and resolved.height % (2 * size_multiple):
+        raise SpecError("patch_devices", f"a height of {resolved.height} cannot be halved; multiples of {2 * size_multiple} can")
+    if resolved.patch_devices and extras:
+        raise SpecError("patch_devices", "a model with a ControlNet or an adapter for picture prompts runs on one device only")
 
 
 def attention_kinds(device: str) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ class Graphs:
         self.parts = SimpleNamespace(pooled_size=None, inside=None, takes_maps=False, embedding_shape=(5, 3))
         self.unready: set[GraphKey] = set()
         self.shifts = False
+        self.patches = None
 
     def ready(self, key: GraphKey) -> bool:
         return key not in self.unready
