@@ -22,7 +22,7 @@ LATER = {"engine.css", "easel.css", "afterwards.css", *(f"flow/{name}.js" for na
 LATER |= {
     f"parts/{name}.js" for name in ("engine", "easel", "exchange", "others", "pair", "chart", "afterwards", "help", "wordlist")
 }
-LATER |= {f"pure/{name}.js" for name in ("trial", "hold", "files")}
+LATER |= {f"pure/{name}.js" for name in ("trial", "hold", "files", "regions")}
 
 
 def fetched(page: Page) -> set[str]:

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { asked, chosen, known, paintsRegion, remarks, replaced } from "../../assets/client/pure/vocabulary.js";
+import { asked, chosen, known, remarks, replaced } from "../../assets/client/pure/vocabulary.js";
 
 const model = {
   prompts: ["oil painting", "ink drawing"],
@@ -74,9 +74,4 @@ test("what is said of a prompt: unknown words with the nearest, cuts, and what w
 test("a word is put in the place of another, whatever its case", () => {
   assert.equal(replaced("Anime Girl, at night", "anime girl", "ink comic"), "ink comic, at night");
   assert.equal(replaced("a sea", "anime", "ink"), "a sea");
-});
-
-test("the mask is for a region only where the prompt has the painted one", () => {
-  for (const prompt of ["painted: ink | rest: photo", "left: a | Painted : b"]) assert.ok(paintsRegion(prompt), prompt);
-  for (const prompt of ["", undefined, "painted: ink", "a painted: b | c", "left: painted | right: b"]) assert.ok(!paintsRegion(prompt), prompt);
 });

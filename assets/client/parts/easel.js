@@ -1,7 +1,7 @@
 // Painting on the input: pointer strokes on layers, and the bar of tools. It comes when somebody paints.
 
 import { Layer, Masking } from "../flow/layer.js";
-import { paintsRegion } from "../pure/vocabulary.js";
+import { paintsRegion } from "../pure/regions.js";
 import { icon, iconButton, make, plain, press, write } from "./dom.js";
 
 const COLOURS = ["#111418", "#ffffff", "#d7332b", "#f08a24", "#f6d13a", "#3fa34d", "#2f7fd6", "#7a4fc0", "#e58fb2", "#8a5a34"];

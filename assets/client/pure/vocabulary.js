@@ -58,9 +58,6 @@ export function remarks({ understood = [], unknown = [], cut = [], idle = [] }) 
 
 const byText = (items) => [...new Set(items.map(place))].map((where) => [where, items.filter((item) => place(item) === where)]);
 
-/** Is a region of this prompt the painted one ("painted: ink | rest: photo")? Then the mask is for it, and not for the strength. */
-export const paintsRegion = (prompt = "") => prompt.includes("|") && /(^|\|)\s*painted\s*:/i.test(prompt);
-
 export function replaced(prompt, from, to) {
   const at = prompt.toLowerCase().indexOf(from.toLowerCase());
   return at < 0 ? prompt : prompt.slice(0, at) + to + prompt.slice(at + from.length);
