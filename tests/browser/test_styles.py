@@ -302,6 +302,37 @@ def test_a_file_that_is_no_picture_or_style_is_named(page: Page, atelier: Atelie
     assert atelier.applied is None and page.js(TILES) == []
 
 
+QUICK = f"""const send = document.querySelector('{PART} input[type=file]');
+  const give = (name, bytes) => {{
+    const data = new DataTransfer();
+    data.items.add(new File([bytes], name));
+    send.files = data.files;
+    send.dispatchEvent(new Event('change'));
+  }};
+  const bytes = Uint8Array.from(atob(arguments[0]), (letter) => letter.charCodeAt(0));"""
+HELD = """const read = File.prototype.arrayBuffer;
+  File.prototype.arrayBuffer = function () {
+    if (this.name !== 'first.safetensors') return read.call(this);
+    return new Promise((resolve) => (globalThis.goOn = () => resolve(read.call(this))));
+  };
+  give('first.safetensors', bytes);
+  give('broken.safetensors', bytes.slice(0, -3));
+  give('text.png', 'no picture')"""
+
+
+def test_pictures_in_quick_succession_are_taken_in_order_and_a_refused_one_leaves_the_one_before(
+    page: Page, atelier: Atelier, shared_file: Path
+) -> None:
+    """The first file is read slowly. The server refuses the second one, and the third is no picture."""
+    page.js(QUICK + HELD, base64.b64encode(shared_file.read_bytes()).decode())
+    page.wait("the reading", lambda: page.js("return Boolean(globalThis.goOn)"))
+    page.js("goOn()")
+    page.wait("the last words", lambda: "text.png is no picture" in page.js(SAID) or "damaged" in page.js(SAID))
+    page.wait("a style", is_style(atelier))
+    page.wait("what is worn", lambda: shows(page, f"{PART} .rill-sourceline canvas"))
+    page.wait("its tile", lambda: page.js(TILES) == ["friend's waves"])
+
+
 def test_a_look_replaces_a_style_and_keeps_a_mixture(page: Page, atelier: Atelier, painting: Path) -> None:
     choose(page, painting)
     page.wait("the style at the engine", is_style(atelier))

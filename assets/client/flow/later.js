@@ -13,6 +13,12 @@ export async function later(studio, load) {
   }
 }
 
+/** A function that runs works (async functions) in the order in which it gets them, and resolves with what each gives. */
+export function inOrder() {
+  let last = Promise.resolve();
+  return (work) => (last = last.then(work, work));
+}
+
 /** Adds a style sheet of this folder behind those of the page; resolves once it counts. */
 export function sheet(name) {
   const href = new URL(`../${name}.css`, import.meta.url).href;

@@ -87,12 +87,16 @@ export class Masking {
   constructor(studio, mask) {
     let timer = null;
     let requests = 0;
-    const send = async () => studio.connection.send(encodeMask(++requests, mask.empty ? null : await this.#png(mask.canvas)));
+    const send = async () => {
+      const { version } = mask;
+      const png = mask.empty ? null : await this.#png(mask.canvas);
+      if (version === mask.version) studio.connection.send(encodeMask(++requests, png)); // else a later one follows
+    };
     mask.onchange = () => {
       clearTimeout(timer);
       timer = setTimeout(send, RESTED);
     };
-    studio.on("welcome", () => mask.empty || send());
+    studio.on("welcome", () => (requests > 0 || !mask.empty) && send());
   }
 
   async #png(painted) {

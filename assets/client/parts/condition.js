@@ -4,6 +4,7 @@ import { encodeName, encodePicture } from "../wire/conditions.js";
 import { messages } from "../wire/protocol.js";
 import { fitName, fitWords, LONGEST } from "../pure/stylefile.js";
 import { download, fileInput, iconButton, link, make, offer, plain, write } from "./dom.js";
+import { inOrder } from "../flow/later.js";
 import { readPrompt, SIDE } from "../flow/promptfile.js";
 import { shelved } from "../flow/shelf.js";
 import { styles } from "./styles.js";
@@ -12,14 +13,14 @@ const REQUESTS = 2 ** 31; // settings count from 1
 const WHOLE = 0.6; // from this picture.scale on a style is all there is
 const HINT = `From ${WHOLE} on the weight below is the picture alone, under it the prompt's look joins in.`;
 
-/** One of two pictures. worn: what the server has confirmed; asked: { item, request }, what it was sent; last: its fit's last message. */
+/** One of two pictures. worn: what the server has confirmed; asked: items by request, to which it has not answered; last: its fit's last message. */
 function slot(second, use) {
   const files = fileInput(second ? "Second picture prompt" : "Picture prompt", use.take);
   const seen = make("canvas", { width: SIDE, height: SIDE, className: "rill-prompt", hidden: true, aria: { role: "img", label: second ? "The second picture" : "The picture prompt" } });
   const remove = iconButton("bin", second ? "Remove the second picture" : "Remove the picture prompt", () => use.wear(null));
   const choose = plain("", () => files.click());
   const line = make("div", { className: "rill-sourceline", dataset: { second: String(second) } }, choose, seen, remove, files);
-  return Object.assign(use, { second, files, seen, remove, choose, line, worn: null, asked: null, last: null });
+  return Object.assign(use, { second, files, seen, remove, choose, line, worn: null, asked: new Map(), last: null });
 }
 
 /** { take(file, second) }: uses a file as picture prompt. */
@@ -36,18 +37,19 @@ export function condition(host, studio) {
   const shelf = styles({ take: (file, second) => take(file, second && Boolean(slots[0].worn)), call, say: (text) => write(said, text) });
   host.append(slots[0].line, slots[1].line, said, fitLine, keep, shelf.host);
   let requests = REQUESTS;
+  const reading = inOrder(); // the later file counts, however large the earlier one
   let takes = {}; // what the model takes: { picture, style }
   let keeping = null; // the request of the style that is to be kept
   let wanted = true; // whether styles may be fitted
 
   /** Sends a picture or style; null removes the present one. */
   function wear(item, second = false) {
-    const { request } = (slots[Number(second)].asked = { item, request: ++requests });
-    studio.connection.send(encodePicture(request, item?.format ?? 0, item?.bytes ?? null, second));
+    slots[Number(second)].asked.set(++requests, item);
+    studio.connection.send(encodePicture(requests, item?.format ?? 0, item?.bytes ?? null, second));
   }
   /** A file that somebody chose, dropped or pasted. */
   async function take(file, second = false) {
-    const { item, wrong } = await readPrompt(file, takes.style);
+    const { item, wrong } = await reading(() => readPrompt(file, takes.style));
     if (wrong) write(said, wrong);
     else wear(item, second);
   }
@@ -86,15 +88,16 @@ export function condition(host, studio) {
     return studio.connection.send(messages.keep(fit, keeping));
   };
   const confirmed = async (place, { request, present, size, style }) => {
-    if (request !== place.asked?.request) return;
-    const { item } = place.asked;
+    if (!place.asked.has(request)) return;
+    const item = place.asked.get(request);
+    for (const one of [...place.asked.keys()].filter((earlier) => earlier <= request)) place.asked.delete(one);
     place.last = null;
     place.worn = present ? { item, size, style } : null;
     if (present) place.seen.getContext("2d").drawImage(item.canvas, 0, 0, SIDE, SIDE);
     const titles = slots.map(({ worn }) => worn?.style?.name || worn?.item.name).filter(Boolean);
     name.value = fitName(titles.join(" and "));
     write(said, style ? `${item.name}: its style. ${HINT}` : "");
-    if (place.second && present && studio.settings.values["picture.blend"] === 0) studio.settings.put("picture.blend", 0.5);
+    if (place.second && present && studio.settings.wanted()["picture.blend"] === 0) studio.settings.put("picture.blend", 0.5);
     paint();
     if (!present || !item.file || item.id) return;
     item.id = await shelf.add(item);
@@ -110,17 +113,18 @@ export function condition(host, studio) {
   studio.on("style", async ({ request, name: called, file }) => {
     if (request !== keeping) return;
     const bytes = Uint8Array.from(atob(file), (letter) => letter.charCodeAt(0));
+    const only = slots[1].worn ? null : slots[0].worn;
     const id = await shelf.add({ bytes });
-    if (!slots[1].worn) slots[0].worn.item.id = id;
+    if (only) only.item.id = id;
     paint();
     said.replaceChildren(`“${called}” is kept below. `, link("Download the file", () => download(new Blob([bytes]), `${called}.safetensors`)));
   });
   /** True if the error was the answer to a picture or to a wish to keep one. */
   studio.pictureFailed = ({ request, message }) => {
-    const place = slots.find(({ asked }) => asked && asked.request === request);
+    const place = slots.find(({ asked }) => asked.has(request));
     if (!place && (keeping === null || request !== keeping)) return false;
-    write(said, place ? `${place.asked.item?.label ?? "picture"}: ${message}` : message);
-    if (place) place.asked = place.worn && { item: place.worn.item };
+    write(said, place ? `${place.asked.get(request)?.label ?? "picture"}: ${message}` : message);
+    place?.asked.delete(request);
     return true;
   };
   studio.on("settings", cover);
@@ -129,6 +133,15 @@ export function condition(host, studio) {
   });
 
   let session = null; // the one that has the pictures
+  let socket = null;
+  /** A new session gets what is worn, a new connection what the server has not answered. */
+  const askAgain = (place, fresh) => {
+    const open = studio.connection.socket === socket ? [] : [...place.asked.values()];
+    const item = open.length ? open.at(-1) : fresh ? place.worn?.item : undefined;
+    if (open.length) place.asked.clear();
+    if (fresh && !item) place.worn = null;
+    else if (item !== undefined) queueMicrotask(() => wear(item, place.second)); // once it is live
+  };
   const welcomed = () => {
     const { conditions = [] } = studio.welcome.model ?? {};
     takes = { picture: conditions.includes("picture"), style: conditions.includes("style") };
@@ -137,9 +150,10 @@ export function condition(host, studio) {
     if (studio.welcome.session !== session) {
       wanted = true;
       if (takes.style) shelved().then((items) => items.forEach(({ bytes }) => call(bytes))); // prompts may name them
-      for (const { asked, second } of slots) if (asked?.item) queueMicrotask(() => wear(asked.item, second));
     }
+    for (const place of slots) askAgain(place, studio.welcome.session !== session);
     ({ session } = studio.welcome);
+    ({ socket } = studio.connection);
     paint();
   };
   studio.on("welcome", welcomed);

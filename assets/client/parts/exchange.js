@@ -1,6 +1,7 @@
 // What the user takes away and brings back: pictures and files with settings, recordings, performances. It comes on its first use.
 
 import { download } from "./dom.js";
+import { inOrder } from "../flow/later.js";
 import { Moves, parseMoves, textOf, withText } from "../pure/files.js";
 import { Recorder } from "../flow/recorder.js";
 import { fitting } from "../pure/settings.js";
@@ -16,6 +17,7 @@ export class Exchange {
     this.recorder = new Recorder((state) => studio.say("recording", state));
     studio.on("answer", () => this.recorder.painted());
     this.replaying = [];
+    this.reading = inOrder(); // the file that is opened last counts last, however large the one before
   }
 
   get text() {
@@ -25,8 +27,9 @@ export class Exchange {
   }
 
   async picture() {
+    const { text } = this; // of this picture
     const blob = await new Promise((resolve) => this.studio.view.canvas.toBlob(resolve, "image/png"));
-    return withText(new Uint8Array(await blob.arrayBuffer()), KEYWORD, this.text);
+    return withText(new Uint8Array(await blob.arrayBuffer()), KEYWORD, text);
   }
 
   get name() {
@@ -50,7 +53,7 @@ export class Exchange {
 
   /** Takes a snapshot, settings or performance; true if it was one of ours. */
   async open(file) {
-    const text = await readText(file);
+    const text = await this.reading(() => readText(file));
     if (text === null) return false;
     const kept = parse(text);
     if (kept === null) return false;
@@ -78,13 +81,13 @@ export class Exchange {
       this.moves = new Moves(studio.settings.values, performance.now());
       return studio.notice("Recording the output. Press Stop or v to end it.", true);
     }
-    this.made = { moves: this.moves.finish(performance.now()), name: stamp() };
+    const made = (this.made = { moves: this.moves.finish(performance.now()), name: stamp() });
     this.moves = null;
     return recorder.stop().then((video) => {
-      this.made.video = video;
-      const { seconds } = this.made.moves;
-      this.#save(video, `${this.made.name}.${video.type.includes("mp4") ? "mp4" : "webm"}`, `${seconds.toFixed(1)} s of video`);
-      studio.say("recording", this.made);
+      made.video = video;
+      const { seconds } = made.moves;
+      this.#save(video, `${made.name}.${video.type.includes("mp4") ? "mp4" : "webm"}`, `${seconds.toFixed(1)} s of video`);
+      if (!recorder.active) studio.say("recording", made);
     });
   }
 

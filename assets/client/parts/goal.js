@@ -3,7 +3,7 @@
 import { make, options, write } from "./dom.js";
 import { agreement, begin, built, decide, ladder, sizeOf, smaller } from "../pure/hold.js";
 import { entry } from "../pure/settings.js";
-import { PROBE, put } from "./speed.js";
+import { abort, probe, put } from "./speed.js";
 import { age } from "../pure/trial.js";
 
 const GOALS = {
@@ -19,8 +19,8 @@ class Holding {
     const sizes = kind === "fps" && respec.spec && !respec.refused ? [sizeOf(respec.spec), ...smaller(respec.spec)] : [];
     this.agreed = sizes[0] ?? null;
     this.rungs = ladder(values, sizes);
-    this.before = { ...this.rungs[0].patch, ...Object.fromEntries(Object.keys(PROBE).map((key) => [key, values[key]])) };
-    if (kind === "quality") put(studio, PROBE);
+    [this.before] = this.rungs;
+    if (kind === "quality") probe(studio, "auto");
     this.again();
   }
 
@@ -35,9 +35,11 @@ class Holding {
 
   /** Puts the settings back; the size to go back to, or null. */
   release() {
-    put(this.studio, this.before);
-    const [{ size }] = this.rungs;
-    return size !== null && (this.asked !== null || size !== sizeOf(this.studio.respec.spec)) ? size : null;
+    const { studio, before: { size, patch } } = this;
+    if (studio.trial) abort(studio, "Measuring has ended with Auto."); // it would put back what Auto has moved
+    put(studio, patch);
+    studio.probe?.give("auto");
+    return size !== null && (this.asked !== null || size !== sizeOf(studio.respec.spec)) ? size : null;
   }
 
   /** Why holding has ended, or null. */
@@ -135,6 +137,7 @@ export function hold(host, studio) {
     const why = held.disturbed();
     if (why) {
       held = studio.auto = null; // the hand is stronger
+      studio.probe?.give("auto");
       kind.value = "";
       goal.hidden = true;
       return studio.notice(`Auto is off: ${why}`, true);

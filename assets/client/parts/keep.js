@@ -12,13 +12,20 @@ export function keep(host, studio) {
   const exchange = (name) => () => studio.exchange((files) => files[name]());
   const others = async (act) => {
     const loaded = await later(studio, () => Promise.all([import("./others.js"), sheet("afterwards")]));
-    if (loaded) act(loaded[0]);
+    if (loaded) await act(loaded[0]);
   };
   const record = button("Record", "Record the output as a video (v)", exchange("record"));
   const moves = button("Save moves", "What you changed while it was recorded, to be played again", exchange("saveMoves"));
   const stop = button("Stop the replay", "", exchange("stopReplay"));
   moves.hidden = stop.hidden = true;
   const panel = make("div", {});
+  let asked = 0;
+  /** Fills the panel with what is asked for last. */
+  const show = (fill) => others(async (loaded) => {
+    const mine = ++asked;
+    const rows = await fill(loaded);
+    if (rows && mine === asked) panel.replaceChildren(...rows);
+  });
   const said = make("p", { className: "rill-remark", aria: { live: "polite" } });
   host.append(make("div", { className: "rill-buttons" },
     record,
@@ -27,8 +34,8 @@ export function keep(host, studio) {
     button("Save settings", "All settings as a file", exchange("saveSettings")),
     button("Load…", "A settings file, a snapshot or recorded moves", () => files.click()),
     button("Share picture", "The picture and a link that makes it again", () => others(({ share }) => studio.exchange((files) => share(studio, files)))),
-    button("Join by phone", "A code that brings a phone here", () => others(({ join }) => join(panel))),
-    button("Output for OBS or projector", "Addresses that show the output, and nothing more", () => others(({ output }) => output(studio, panel))),
+    button("Join by phone", "A code that brings a phone here", () => show(({ join }) => join())),
+    button("Output for OBS or projector", "Addresses that show the output, and nothing more", () => show(({ output }) => output(studio))),
     moves, stop), said, panel, files);
   studio.on("recording", ({ active = false, seconds = 0, moves: made }) => {
     record.textContent = active ? `Stop ${seconds.toFixed(0)} s` : "Record";

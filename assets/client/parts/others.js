@@ -18,12 +18,13 @@ async function putOut({ connection: { at, resume } }) {
   return { clean: `${VIEW}${where}#${token}`, mjpeg: mjpeg(at, token) };
 }
 
-export async function output(studio, host) {
+/** The addresses of the output, as rows of a panel; null without a session. */
+export async function output(studio) {
   const found = await putOut(studio);
-  if (!found) return studio.notice("There is no session to show yet. Try again when it is live.", true);
+  if (!found) return studio.notice("There is no session to show yet. Try again when it is live.", true) ?? null;
   const open = make("a", { className: "rill-link", href: found.clean, target: "_blank", rel: "noopener", textContent: "Open it" });
   const words = make("p", { className: "rill-remark", textContent: "These addresses stay good: after a reload or a restart of the server they go on, and hold the last picture until then." });
-  return host.replaceChildren(row("Clean page: OBS browser source, projector", found.clean), row("MJPEG: OBS media source", found.mjpeg), open, words);
+  return [row("Clean page: OBS browser source, projector", found.clean), row("MJPEG: OBS media source", found.mjpeg), open, words];
 }
 
 /** Whoever watches this browser's output goes on with a new session. */
@@ -53,14 +54,14 @@ export async function share(studio, exchange) {
   }
 }
 
-/** A code that a phone's camera reads, and the address in it. */
-export function join(host) {
+/** A code that a phone's camera reads, and the address in it, as rows of a panel. */
+export function join() {
   const here = new URL(".", location.href);
   if (HERE.includes(here.hostname)) {
     const words = "This address works on this computer only. Start the server with --host 0.0.0.0 and open the page by this computer's name or number in the network; then the code is here.";
-    return host.replaceChildren(make("p", { className: "rill-remark", textContent: words }));
+    return [make("p", { className: "rill-remark", textContent: words })];
   }
   const src = `${new URL("../../join.svg", import.meta.url)}?${new URLSearchParams({ path: here.pathname })}`;
   const words = isSecureContext ? "" : "Over HTTP a phone's camera stays closed; its other inputs work.";
-  return host.replaceChildren(make("img", { className: "rill-qr", src, alt: `QR code: ${here.href}` }), row("Address of this page", here.href), make("p", { className: "rill-remark", textContent: words }));
+  return [make("img", { className: "rill-qr", src, alt: `QR code: ${here.href}` }), row("Address of this page", here.href), make("p", { className: "rill-remark", textContent: words })];
 }

@@ -3,12 +3,14 @@
 import { make } from "./dom.js";
 import { messages } from "../wire/protocol.js";
 import { decode } from "../flow/view.js";
+import { Shared } from "../pure/shared.js";
 
 export function pair(studio) {
   const [shown, reference] = [["rill-shown", "Shown picture"], ["rill-reference", "Full quality picture"]].map(([className, label]) => make("canvas", { className, aria: { role: "img", label } }));
   const element = make("div", { className: "rill-pair" }, shown, reference);
   let waiting = null; // its answer has not come yet
-  let probed = null; // did the probe run before?
+  let wanted = false;
+  studio.probe ??= new Shared(studio.settings);
 
   async function paint(canvas, { picture, mime }) {
     const bitmap = await decode(new Blob([picture], { type: mime }));
@@ -17,7 +19,7 @@ export function pair(studio) {
     canvas.getContext("2d").drawImage(bitmap, 0, 0);
     bitmap.close();
   }
-  const ask = () => studio.connection.send(messages.references(probed !== null));
+  const ask = () => studio.connection.send(messages.references(wanted));
   studio.on("reference", (detail) => (waiting = detail));
   studio.on("answer", (answer) => {
     if (answer.id !== waiting?.id) return;
@@ -26,15 +28,13 @@ export function pair(studio) {
     element.dataset.ready = "true";
     waiting = null;
   });
-  studio.on("link", () => probed !== null && studio.link.state === "live" && ask()); // a new connection begins without
+  studio.on("link", () => wanted && studio.link.state === "live" && ask()); // a new connection begins without
   studio.on("view", (view) => {
-    if ((view === "reference") === (probed !== null)) return;
-    if (view === "reference") {
-      probed = studio.settings.values["probe.enabled"];
-      studio.settings.put("probe.enabled", true);
-    } else {
-      studio.settings.put("probe.enabled", probed);
-      probed = null;
+    if ((view === "reference") === wanted) return;
+    wanted = view === "reference";
+    if (wanted) studio.probe.take("wipe", { "probe.enabled": true });
+    else {
+      studio.probe.give("wipe");
       delete element.dataset.ready;
     }
     ask();

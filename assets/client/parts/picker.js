@@ -48,10 +48,9 @@ function cameraLine(studio) {
   const line = make("div", { className: "rill-sourceline", hidden: true }, device, turn, make("label", { className: "rill-check" }, mirrored, "Mirror"));
   const list = async () => {
     if (studio.source?.kind !== "camera") return;
-    const current = studio.source.deviceId;
     const found = await cameras();
     device.replaceChildren(...options(found.map(({ deviceId, label }) => [deviceId, label])));
-    device.value = current;
+    device.value = studio.source?.deviceId; // of the present one
     device.disabled = found.length < 2;
     turn.hidden = found.length < 2 || !matchMedia("(pointer: coarse)").matches;
   };

@@ -49,12 +49,13 @@ function incoming(host, studio, take, takes) {
     const typing = event.target.matches?.("input, textarea") && types.includes("text/plain"); // a text that has a picture beside it
     if (!files.length || typing) return;
     event.preventDefault();
-    take(files[0]);
+    put(files[0]);
   });
   async function put(file, second) {
-    if (isStyle(file)) return take(file, second);
-    if (await studio.exchange((files) => files.open(file))) return null;
+    if (await studio.exchange((files) => files.open(file))) return null; // in the order of their coming
     if (/^(video|audio)\//.test(file.type)) return studio.choose("clip", { file });
-    return takes().picture ? take(file, second) : studio.choose("picture", { file });
+    if (isStyle(file) && !studio.welcome) await new Promise((resolve) => studio.addEventListener("welcome", resolve, { once: true }));
+    if (takes().picture) return take(file, second);
+    return isStyle(file) ? studio.notice(`${file.name} is a style, and this model takes none.`, true) : studio.choose("picture", { file });
   }
 }

@@ -1,9 +1,10 @@
 // A technique's row: what it does right now, and what it buys, measured by turns on the running stream.
 
 import { link, make, write } from "./dom.js";
+import { Shared } from "../pure/shared.js";
 import { Trial, age, effectWords, sides } from "../pure/trial.js";
 
-export const PROBE = { "probe.enabled": true, "probe.every": 4, "probe.share": 0.3 };
+const PROBE = { "probe.enabled": true, "probe.every": 4, "probe.share": 0.3 };
 
 /** Its effect with its age, and the button that measures it. One measurement runs at a time. */
 export function measured(host, studio) {
@@ -14,12 +15,13 @@ export function measured(host, studio) {
   let found = null;
 
   function start() {
-    const both = sides(name, studio.settings.values);
+    const wanted = studio.settings.wanted();
+    const both = sides(name, wanted);
     if (!both || studio.trial) return;
-    const keys = [...Object.keys(both[0]), ...Object.keys(PROBE)];
-    const before = Object.fromEntries(keys.map((key) => [key, studio.settings.values[key]]));
-    studio.trial = { name, both, before, trial: new Trial(), wanted: null, done: (result) => (found = { ...result, at: performance.now() }) };
-    put(studio, { ...PROBE, ...both[1] });
+    const before = Object.fromEntries(Object.keys(both[0]).map((key) => [key, wanted[key]]));
+    studio.trial = { name, both, before, trial: new Trial(), done: (result) => (found = { ...result, at: performance.now() }) };
+    probe(studio, "trial");
+    put(studio, both[1]);
   }
 
   studio.on("summary", () => {
@@ -36,10 +38,22 @@ export function put(studio, patch) {
   for (const [key, value] of Object.entries(patch)) studio.settings.put(key, value);
 }
 
-function abort(studio, why) {
+/** Switches the comparison with full quality on until this user ends it by `studio.probe.give(user)`. */
+export function probe(studio, user) {
+  studio.probe ??= new Shared(studio.settings);
+  studio.probe.take(user, PROBE);
+}
+
+function end(studio) {
   const { before } = studio.trial;
   studio.trial = null;
   put(studio, before);
+  studio.probe.give("trial");
+}
+
+/** Ends the measurement under way, for a reason in words or "". */
+export function abort(studio, why) {
+  end(studio);
   if (why) studio.notice(why, true);
 }
 
@@ -48,14 +62,13 @@ export function watchTrial(studio) {
   studio.on("verdict", (answer) => {
     const running = studio.trial;
     if (!running || studio.settings.busy || answer.settingsVersion !== studio.settings.version) return;
-    const { trial, both, before } = running;
+    const { trial, both } = running;
     const wanted = both[trial.on ? 0 : 1];
     if (Object.entries(wanted).some(([key, value]) => studio.settings.values[key] !== value)) return abort(studio, "Measuring has ended: a setting was changed.");
     if (!trial.add(answer, performance.now())) return;
     if (!trial.done) return put(studio, both[trial.on ? 0 : 1]);
-    studio.trial = null;
     running.done(trial.result());
-    put(studio, before);
+    end(studio);
   });
   studio.on("link", () => studio.trial && studio.link.state !== "live" && abort(studio, "Measuring has ended with the connection."));
 }

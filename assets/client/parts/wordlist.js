@@ -17,7 +17,7 @@ export function words(studio, use) {
 }
 
 function wordGroup({ title, kind, words }, groups, studio, use) {
-  const prompt = () => studio.settings.values.prompt ?? "";
+  const prompt = () => studio.settings.wanted().prompt ?? "";
   const buttons = words.map((word) => make("button", {
     className: "rill-chip",
     textContent: word,

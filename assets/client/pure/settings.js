@@ -70,13 +70,15 @@ export class SettingsStore {
     this.#goOn();
   }
 
-  /** The server refused a patch. True if it was ours. */
+  /** The server refused a patch, as a whole. True if it was ours. What it did not refuse is sent again. */
   failed({ request, field, message }) {
     if (!this.inFlight || request !== this.inFlight.request) return false;
-    const keys = Object.keys(this.inFlight.patch);
+    const { patch } = this.inFlight;
+    const { [field]: refused, ...others } = patch;
     this.inFlight = null;
-    for (const key of keys) this.shown[key] = undefined;
-    this.refused(field ?? keys[0], message);
+    if (refused !== undefined) this.pending = { ...others, ...this.pending };
+    for (const key of Object.keys(refused === undefined ? patch : { [field]: refused })) this.shown[key] = undefined;
+    this.refused(field ?? Object.keys(patch)[0], message);
     this.#report();
     this.#goOn();
     return true;
