@@ -1,13 +1,12 @@
 // The live studio: wires source, pump, connection, settings, view; every part of the page mounts from here.
 
 import { Connection } from "./wire/connection.js";
-import { explain } from "./pure/media.js";
 import { later, sheet } from "./flow/later.js";
 import { messages } from "./wire/protocol.js";
 import { Pump } from "./flow/pump.js";
 import { SettingsStore, fromHash, toHash } from "./pure/settings.js";
 import { keep, kept } from "./pure/storage.js";
-import { cameraGranted, cameras, fileKind, held, onCameraChange, openers, surroundings } from "./flow/sources.js";
+import { cameraGranted, cameras, onCameraChange, openers, surroundings } from "./flow/sources.js";
 import { Respec } from "./pure/respec.js";
 import { Stats } from "./pure/stats.js";
 import { View } from "./flow/view.js";
@@ -39,7 +38,9 @@ export class Studio extends EventTarget {
     super();
     this.stats = new Stats();
     this.source = null;
-    this.opening = 0;
+    this.turn = 0; // of the newest choice of an input
+    this.onStage = 0; // of the input that is shown
+    this.openings = new Set(); // turns under way
     this.paused = false;
     this.seenPicture = false;
     this.covered = false; // by pictures as styles: nothing of the prompt is seen
@@ -98,9 +99,9 @@ export class Studio extends EventTarget {
     this.dispatchEvent(new CustomEvent(name, { detail }));
   }
 
-  /** A sentence on top of the output; an empty one takes back what was said `about` the same. */
-  notice(text, brief = false, about = "") {
-    this.say("notice", { text, brief, about });
+  /** A sentence on top of the output: about the input, until that changes, or a `brief` one about anything else. An empty one ends it. */
+  notice(text, brief = false) {
+    this.say("notice", { text, brief });
   }
 
   get link() {
@@ -131,9 +132,9 @@ export class Studio extends EventTarget {
 
   /** What `act(files)` gives, with the file exchange, which comes on its first use; null while the server is away. */
   async exchange(act) {
-    const loaded = await later(this, () => import("./parts/exchange.js"));
+    const loaded = await later(this, () => Promise.all([import("./parts/exchange.js"), sheet("afterwards")]));
     if (!loaded) return null;
-    this.exchanged ??= new loaded.Exchange(this);
+    this.exchanged ??= new loaded[0].Exchange(this);
     return act(this.exchanged);
   }
 
@@ -152,36 +153,60 @@ export class Studio extends EventTarget {
     return this.drawer;
   }
 
-  async #firstSource() {
-    if ((await cameraGranted()) && (await this.choose("camera", {}, { quiet: true }))) return;
-    if (!this.source && this.opening === 0) await this.choose("sample", { url: SAMPLE });
+  get opening() {
+    return this.openings.size;
   }
 
-  /** Opens an input; the present one stays until its first picture. True if it came. */
-  async choose(kind, options = {}, { quiet = false } = {}) {
-    const turn = (this.turn = (this.turn ?? 0) + 1);
-    this.opening += 1;
-    if (!quiet) this.notice("", false, "source");
+  async #firstSource() {
+    const granted = await cameraGranted();
+    if (!this.turn) await this.choose(granted ? "camera" : "sample", {}, { quiet: granted });
+  }
+
+  /**
+   * Opens an input; the present one stays until its first picture. True if it came. Of several choices the latest that comes is shown.
+   * `fallback`: the notice about another input stays.
+   */
+  async choose(kind, options = {}, { fallback = false, quiet = fallback } = {}) {
+    const turn = ++this.turn;
+    this.openings.add(turn);
+    if (!quiet) this.notice("");
     this.say("source");
     try {
-      const where = surroundings(kind);
-      if ((kind === "camera" || kind === "screen") && !where.supported) throw new DOMException("", "NotSupportedError");
-      if (options.file) kind = await fileKind(options.file);
-      const source = await openers[kind](kind === "sample" ? { url: SAMPLE } : options);
-      if (turn !== this.turn) {
-        source.stop(); // another was chosen meanwhile
-        return false;
-      }
+      const source = await this.#open(kind, options);
+      if (!source || !(await this.#wins(turn, source))) return false;
+      this.onStage = turn;
       this.#use(source);
+      if (!fallback) this.notice("");
       return true;
     } catch (error) {
       if (!(error instanceof DOMException)) throw error;
-      if (!quiet && turn === this.turn) this.notice(explain(kind, error, { ...surroundings(kind), file: options.file?.name }), false, "source");
+      const faults = quiet ? null : await later(this, () => import("./pure/faults.js"));
+      if (faults && turn === this.turn) this.notice(faults.explain(options.file ? "clip" : kind, error, { ...surroundings(kind), file: options.file?.name }));
       return false;
     } finally {
-      this.opening -= 1;
+      this.openings.delete(turn);
       this.say("source");
+      if (!this.source && !this.opening && kind !== "sample") this.choose("sample", {}, { fallback: true });
     }
+  }
+
+  /** The source of an input, with its first picture; null while the server is away. */
+  async #open(kind, options) {
+    if ((kind === "camera" || kind === "screen") && !surroundings(kind).supported) throw new DOMException("", "NotSupportedError");
+    if (!options.file && kind in openers) return openers[kind](kind === "sample" ? { url: SAMPLE } : options);
+    const stills = await later(this, () => import("./flow/stills.js"));
+    if (!stills) return null;
+    if (options.file) kind = await stills.fileKind(options.file);
+    return (openers[kind] ?? stills.openers[kind])(options);
+  }
+
+  /** Whether a source goes on the stage. It waits for later choices, which may fail; not where nothing is shown yet. */
+  async #wins(turn, source) {
+    const waits = () => this.source && [...this.openings].some((other) => other > turn);
+    while (waits()) await new Promise((resolve) => this.addEventListener("source", resolve, { once: true }));
+    if (turn > this.onStage) return true;
+    source.stop();
+    return false;
   }
 
   #use(source) {
@@ -190,13 +215,19 @@ export class Studio extends EventTarget {
     this.pump.mirror = source.kind === "camera" && (this.mirror ?? !source.away);
     this.pump.use(source);
     old?.stop();
-    source.onend = async () => {
-      if (source !== this.source) return;
-      this.#use(await held(source).begin());
-      this.notice(ENDED[source.kind], false, "source");
-      this.say("source");
-    };
-    this.notice("", false, "source");
+    source.onend = () => this.#hold(source);
+    if (source.ended) source.onend(); // while it waited
+  }
+
+  /** The last picture of a source that has ended. */
+  async #hold(source) {
+    const stills = await later(this, () => import("./flow/stills.js"));
+    if (!stills || source !== this.source) return;
+    const still = stills.held(source);
+    still.begin();
+    this.#use(still);
+    this.notice(ENDED[source.kind]);
+    this.say("source");
   }
 
   /** Goes on with a camera that is back, if nobody has chosen anything else. */
@@ -247,7 +278,8 @@ export class Studio extends EventTarget {
     this.settings.welcome(message.settings, message.fields);
     this.say("words", message.settings);
     if (this.seenPicture) this.loadAfterwards(); // where the server was away before
-    if (first) for (const [key, value] of Object.entries(fromHash(location.hash || this.remembered, message.fields))) this.settings.put(key, value);
+    const own = this.settings.pending; // moved before there was a model
+    if (first) for (const [key, value] of Object.entries(fromHash(location.hash || this.remembered, message.fields))) key in own || this.settings.put(key, value);
     const paused = this.paused; // outlives the connection
     this.pump.welcome({ ...message, paused });
     queueMicrotask(() => paused !== message.paused && this.connection.send(messages.pause(paused)));

@@ -151,9 +151,7 @@ def open_page(request: pytest.FixtureRequest, studio: Studio, desktop: webdriver
     yield opened
     assert opened.problems() == []
     if opened.reusable and not request.node.stash[FAILED]:
-        opened.js(
-            "document.activeElement?.blur(); for (const about of ['', 'source']) rill.notice('', false, about); rill.reset()"
-        )
+        opened.js("document.activeElement?.blur(); for (const brief of [true, false]) rill.notice('', brief); rill.reset()")
         if opened.js("return rill.source.kind") != "sample":
             opened.choose("sample")
         opened.at_rest()

@@ -60,6 +60,13 @@ OVERLAP = """const boxes = [...document.querySelectorAll('.rill-part-strip :is(.
     Math.max(...boxes.map((box) => box.right)) <= innerWidth]"""
 
 
+MODES = {"guidance_mode": "adaptive", "noise.mode": "walk", "strength_map.mode": "motion", "omega_map.mode": "motion"}
+OPEN = """for (const key of Object.keys(rill.settings.fields)) if (key.endsWith('.enabled')) rill.settings.put(key, true);
+  for (const [key, mode] of Object.entries(arguments[0])) rill.settings.put(key, mode)"""
+CLOSED = """return [...document.querySelectorAll('.rill-row .rill-body')].filter((body) => body.querySelector('.block'))
+  .filter((body) => !body.checkVisibility()).map((body) => body.parentElement.id)"""
+
+
 @pytest.fixture(scope="module", params=SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 def loaded(request: pytest.FixtureRequest, studio: Studio, desktop: webdriver.Chrome) -> Iterator[Page]:
     width, height = request.param
@@ -78,15 +85,21 @@ def sized(loaded: Page) -> Page:
     return loaded
 
 
+def open_rows(page: Page) -> None:
+    """Switches on every row of the drawer, so that its sliders are shown."""
+    page.js(OPEN, MODES)
+    page.at_rest()
+    assert page.js("return document.querySelectorAll('.rill-row .rill-body .block').length") > 30
+    assert page.js(CLOSED) == []
+
+
 def test_the_picture_stays_in_view_beside_whatever_is_adjusted(sized: Page) -> None:
     for selector in FIRST:
         assert sized.js(BESIDE, selector) == [True, True, True], selector
     assert sized.js("return [document.documentElement.scrollWidth <= innerWidth, scrollY]") == [True, 0]
     assert sized.js(SMALL) == []
     sized.engine()
-    switches = ("cache.enabled", "gate.enabled", "probe.enabled")
-    sized.js("for (const key of arguments[0]) rill.settings.put(key, true)", list(switches))
-    sized.wait("the switches", lambda: all(sized.js("return rill.settings.values[arguments[0]]", key) for key in switches))
+    open_rows(sized)
     sized.moves_on()
     for control in sized.js(CONTROLS + ".filter((item) => item.closest('#rill-engine'))"):
         stands = sized.js(BESIDE, control)
@@ -161,9 +174,7 @@ def test_no_words_leave_their_button_and_no_button_its_bar(sized: Page) -> None:
         sized.brushes()
         counts.append(sized.js(OVERFLOWING))
         sized.engine()
-        switches = ("cache.enabled", "gate.enabled", "probe.enabled", "stream_batch.enabled")
-        sized.js("for (const key of arguments[0]) rill.settings.put(key, true)", list(switches))
-        sized.wait("the rows", lambda: all(sized.js("return rill.settings.values[arguments[0]]", key) for key in switches))
+        open_rows(sized)
         counts.append(sized.js(OVERFLOWING))
     finally:
         sized.js("rill.setPaused(false)")

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { asked, chosen, known, remarks, replaced } from "../../assets/client/pure/vocabulary.js";
+import { remarks, replaced } from "../../assets/client/pure/remarks.js";
+import { asked, chosen, known } from "../../assets/client/pure/vocabulary.js";
 
 const model = {
   prompts: ["oil painting", "ink drawing"],

@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { phrase } from "../../assets/client/parts/speed.js";
 import { afterClose, pauseBefore, words } from "../../assets/client/wire/link.js";
-import { centreCrop, explain, placed, pictureType } from "../../assets/client/pure/media.js";
+import { explain } from "../../assets/client/pure/faults.js";
+import { centreCrop, placed, pictureType } from "../../assets/client/pure/media.js";
 
 const live = { state: "live", source: {}, seenPicture: true, paused: false, waitingSince: null, reason: "", retryAt: null };
 const here = { secure: true, embedded: false, supported: true };

@@ -1,7 +1,7 @@
 // A file to a picture prompt: the middle of a picture as JPEG, or the file of a style as it is.
 
 import { FORMAT } from "../wire/protocol.js";
-import { onNeutral } from "./sources.js";
+import { onNeutral } from "./stills.js";
 import { decode } from "./view.js";
 import { isStyle } from "../pure/media.js";
 import { LARGEST, readStyle } from "../pure/stylefile.js";

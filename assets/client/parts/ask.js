@@ -2,7 +2,6 @@
 
 import { later } from "../flow/later.js";
 import { iconButton, link, make, plain, write } from "./dom.js";
-import { remarks, replaced } from "../pure/vocabulary.js";
 import { History, blendAt } from "../pure/storage.js";
 import { composing } from "./shortcuts.js";
 
@@ -34,7 +33,7 @@ export function ask(host, studio) {
     if ((event.key !== "ArrowUp" && event.key !== "ArrowDown") || !event.target.closest?.("#rill-prompt")) return;
     if (composing(event) || event.shiftKey || event.ctrlKey || event.metaKey || event.altKey || !atEdge(event.target, event.key)) return;
     event.preventDefault();
-    use(event.key === "ArrowUp" ? history.older(studio.settings.values.prompt) : history.newer(studio.settings.values.prompt));
+    use(event.key === "ArrowUp" ? history.older(studio.settings.wanted().prompt) : history.newer(studio.settings.wanted().prompt));
   });
 }
 
@@ -48,16 +47,20 @@ function atEdge(box, key) {
 /** A button that opens a list; `fill(close)` resolves with what it shows, or with nothing where that cannot be had. */
 function menu(host, name, tooltip, label, fill) {
   const list = make("div", { className: "rill-menu", hidden: true, aria: { role: "group", label } });
-  const button = iconButton(name, tooltip, () => show(list.hidden));
+  const button = iconButton(name, tooltip, () => show(!wanted));
+  let wanted = false; // what it shows may still load
   const show = async (open) => {
+    wanted = open;
     const rows = open && (await fill(() => show(false)));
+    if (wanted !== open) return;
+    wanted = Boolean(rows);
     list.hidden = !rows;
     button.setAttribute("aria-expanded", String(!list.hidden));
     list.replaceChildren(...(rows || []));
   };
   button.setAttribute("aria-expanded", "false");
-  addEventListener("pointerdown", ({ target }) => list.hidden || list.contains(target) || button.contains(target) || show(false));
-  host.addEventListener("keydown", ({ key }) => key === "Escape" && !list.hidden && show(false));
+  addEventListener("pointerdown", ({ target }) => !wanted || list.contains(target) || button.contains(target) || show(false));
+  host.addEventListener("keydown", ({ key }) => key === "Escape" && wanted && show(false));
   return { button, list };
 }
 
@@ -70,7 +73,7 @@ export function travel(host, studio) {
   };
   const go = (to) => {
     stop();
-    const from = studio.settings.values.blend ?? 0;
+    const from = studio.settings.wanted().blend ?? 0;
     const began = performance.now();
     const length = Math.min(120, Math.max(1, Number(seconds.value) || 5));
     seconds.value = length; // what is taken
@@ -106,24 +109,17 @@ function edit() {
   document.querySelector("#rill-prompt-b :is(textarea, input)")?.focus();
 }
 
+/** Remarks on the prompt, with what shows them once there is one (remarks.js). */
 export function understood(host, studio) {
   host.setAttribute("role", "status");
   host.hidden = true;
-  let last = "";
-  studio.on("words", (detail) => {
-    const lines = remarks(detail);
-    const text = JSON.stringify(lines);
-    if (text === last) return;
-    last = text;
-    host.hidden = !lines.length;
-    host.tabIndex = -1;
-    host.replaceChildren(...lines.map(({ kind, words, swaps }) => make("p", { dataset: { kind } }, make("span", { textContent: words }), ...swaps.map((swap) => use(swap, swaps.length > 1)))));
-    if (host.scrollHeight > host.clientHeight) host.tabIndex = 0; // the keyboard scrolls it
-  });
-  const use = ({ setting, from, to }, several) => make("button", {
-    className: "rill-chip",
-    textContent: several ? `${from}: ${to}` : to,
-    title: `Write “${to}” instead of “${from}”`,
-    onclick: () => studio.settings.put(setting, replaced(studio.settings.wanted()[setting] ?? "", from, to)),
+  let newest = null;
+  const silent = ({ understood: known = [], unknown = [], cut = [], idle = [] }) =>
+    !unknown.length && !cut.length && !idle.length && known.every(({ by }) => by === "name");
+  studio.on("words", async (detail) => {
+    newest = detail;
+    if (host.hidden && silent(detail)) return;
+    const loaded = await later(studio, () => import("./remarks.js"));
+    if (newest === detail) loaded?.show(host, studio, detail);
   });
 }

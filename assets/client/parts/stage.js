@@ -30,6 +30,7 @@ export function stage(host, studio, trigger) {
   let before = "inset"; // to go back to after painting
   let wanted = null; // once its tools have loaded
   let plain = null; // to go back to after a peek
+  let asked = "inset"; // the view chosen last; what it needs may still load
   const showShare = (share) => {
     plain ??= frame.dataset.view;
     setView(share === null ? plain : "wipe");
@@ -50,13 +51,7 @@ export function stage(host, studio, trigger) {
     recording.hidden = !active;
     write(recording, `Recording ${seconds.toFixed(0)} s`);
   });
-  studio.on("notice", ({ text, brief, about }) => {
-    if (!text && about !== notice.about) return;
-    notice.about = about;
-    showNotice(notice, text);
-    clearTimeout(notice.timer);
-    if (brief) notice.timer = setTimeout(() => showNotice(notice, ""), BRIEF);
-  });
+  notices(notice, studio);
   studio.on("welcome", ({ spec }) => {
     const { style } = document.body; // the page is laid out around the picture
     style.setProperty("--shape", `${spec.width} / ${spec.height}`);
@@ -90,8 +85,10 @@ export function stage(host, studio, trigger) {
   studio.start(canvas);
 
   async function setView(view) {
+    asked = view;
+    if (view === "wipe") later(studio, () => sheet("afterwards"));
     if (view === "reference" && !(await comparison())) return;
-    if (view === frame.dataset.view) return;
+    if (view === frame.dataset.view || view !== asked) return;
     if (frame.dataset.painting && view !== "beside") setPainting(null);
     frame.dataset.view = view;
     studio.say("view", view);
@@ -99,8 +96,8 @@ export function stage(host, studio, trigger) {
 
   /** The full quality picture beside the one shown, made on its first use. */
   async function comparison() {
-    const loaded = await later(studio, () => import("./pair.js"));
-    if (loaded && !picture.querySelector(".rill-pair")) canvas.after(loaded.pair(studio));
+    const loaded = await later(studio, () => Promise.all([import("./pair.js"), sheet("afterwards")]));
+    if (loaded && !picture.querySelector(".rill-pair")) canvas.after(loaded[0].pair(studio));
     return loaded;
   }
 
@@ -156,10 +153,28 @@ function showInput(inset, holder, studio) {
   }
 }
 
-function showNotice(notice, text) {
+/** Notices on top of the picture: a lasting one returns after a brief one. */
+function notices(place, studio) {
+  const texts = { brief: "", lasting: "" };
+  const set = (kind, text) => {
+    texts[kind] = text;
+    const shown = texts.brief ? "brief" : "lasting";
+    showNotice(place, texts[shown], () => set(shown, ""));
+  };
+  let timer = null;
+  studio.on("notice", ({ text, brief }) => {
+    if (brief || text) clearTimeout(timer);
+    if (!brief && text) texts.brief = "";
+    if (brief) timer = setTimeout(() => set("brief", ""), BRIEF);
+    set(brief ? "brief" : "lasting", text);
+  });
+}
+
+function showNotice(notice, text, end) {
+  if (text === (notice.firstChild?.textContent ?? "")) return null;
   notice.hidden = !text;
   if (!text) return notice.replaceChildren();
-  const close = linkButton("Dismiss", () => showNotice(notice, ""));
+  const close = linkButton("Dismiss", end);
   const children = [make("span", { textContent: text }), close];
   if (self !== top && text.includes("own tab")) {
     children.splice(1, 0, make("a", { className: "rill-link", href: location.href, target: "_blank", rel: "noopener", textContent: "Open in a new tab" }));

@@ -1,6 +1,6 @@
 // The tools over the picture, which go after a rest, and the keys of the page.
 
-import { later } from "../flow/later.js";
+import { later, sheet as styles } from "../flow/later.js";
 import { iconButton, make, press } from "./dom.js";
 import { shortcuts } from "./shortcuts.js";
 
@@ -63,8 +63,8 @@ export function tools(studio, { frame, setView, setPainting, whole }) {
   ];
   let sheet = null;
   const open = async () => {
-    const loaded = await later(studio, () => import("./help.js"));
-    if (loaded) (sheet ??= loaded.helpSheet(table)).showModal();
+    const loaded = await later(studio, () => Promise.all([import("./help.js"), styles("afterwards")]));
+    if (loaded) (sheet ??= loaded[0].helpSheet(table)).showModal();
   };
   shortcuts(table);
   const help = iconButton("help", "Keyboard shortcuts (?)", () => open());

@@ -35,8 +35,9 @@ export function top(host, studio) {
 export function drawer(host, studio) {
   const panel = () => document.getElementById("rill-engine");
   const isOpen = () => document.body.dataset.engine === "open";
+  let wanted = false; // its parts may still load
   const details = plain("Details", () => show("rill-details"), { className: "rill-plain rill-details", title: "Charts: fps, delay, where the time goes" });
-  const toggle = plain("", () => (isOpen() ? close() : show()), { className: "rill-plain rill-toggle", title: "Engine: model, size, speed, guidance, noise, comparison (d)", aria: { expanded: "false", controls: "rill-engine" } });
+  const toggle = plain("", () => (wanted ? close() : show()), { className: "rill-plain rill-toggle", title: "Engine: model, size, speed, guidance, noise, comparison (d)", aria: { expanded: "false", controls: "rill-engine" } });
   toggle.append(icon("engine"), make("span", { textContent: "Engine" }));
   const head = make("div", { className: "rill-drawerhead rill-part" },
     make("h2", { textContent: "Engine" }), make("span", { className: "rill-engine" }),
@@ -49,7 +50,9 @@ export function drawer(host, studio) {
 
   /** `at`: the id of a section to begin with. */
   async function show(at = null) {
-    if (!(await studio.loadDrawer())) return;
+    wanted = true;
+    if (!(await studio.loadDrawer())) wanted = false;
+    if (!wanted) return;
     const before = isOpen();
     document.body.dataset.engine = "open";
     toggle.setAttribute("aria-expanded", "true");
@@ -58,6 +61,7 @@ export function drawer(host, studio) {
     head.lastChild.focus({ preventScroll: true });
   }
   function close() {
+    wanted = false;
     delete document.body.dataset.engine;
     toggle.setAttribute("aria-expanded", "false");
     toggle.focus({ preventScroll: true });
