@@ -100,8 +100,7 @@ def save_family(
     tokens: int | None = None,
     **scheduler: Any,
 ) -> Path:
-    """Save a whole checkpoint of sd15, sd21, sdxl, sdxs or lcm shape, in diffusers' layout. Models of one seed have the same
-    autoencoder, so they share its graphs.
+    """Save a whole checkpoint of sd15, sd21, sdxl, sdxs or lcm shape, in diffusers' layout.
 
     layers, tokens: of the text encoders. variant: fp16 adds this to the files' names. shard: the size above which the UNet is
     split into several files. kl: an AutoencoderKL.
@@ -112,12 +111,11 @@ def save_family(
         unet.save_pretrained(folder / "unet", variant=variant, max_shard_size=shard)
     else:
         unet.save_pretrained(folder / "unet", variant=variant)
-    torch.manual_seed(seed)
     vae = (full_autoencoder if kl else tiny_autoencoder)().to(dtype)
     if family == "sdxl" and kl:
         vae.register_to_config(scaling_factor=0.13025, force_upcast=True)
     vae.save_pretrained(folder / "vae", variant=variant)
-    _save_text(folder, "", EMBEDDING, dtype, variant, layers, tokens, seed)
+    _save_text(folder, "", EMBEDDING, dtype, variant, layers, tokens)
     LCMScheduler(**scheduler).save_pretrained(folder / "scheduler")
     index: dict[str, Any] = {
         "_class_name": PIPELINES.get(family, "StableDiffusionPipeline"),
@@ -129,7 +127,7 @@ def save_family(
         "safety_checker": [None, None],
     }
     if family == "sdxl":
-        _save_text(folder, "_2", SECOND, dtype, variant, layers, tokens, seed)
+        _save_text(folder, "_2", SECOND, dtype, variant, layers, tokens)
         index |= {"text_encoder_2": ["transformers", "CLIPTextModelWithProjection"], "tokenizer_2": index["tokenizer"]}
         index["force_zeros_for_empty_prompt"] = True
     (folder / "model_index.json").write_text(json.dumps(index))
@@ -175,9 +173,8 @@ def save_miniature(folder: Path, prediction: str = "epsilon", seed: int = 0, tok
         norm_num_groups=8,
     )
     unet.save_pretrained(folder / "unet")
-    torch.manual_seed(seed)
     tiny_autoencoder().save_pretrained(folder / "vae")
-    _save_text(folder, tokens=tokens, seed=seed)
+    _save_text(folder, tokens=tokens)
     LCMScheduler(prediction_type=prediction).save_pretrained(folder / "scheduler")
     index = {
         "_class_name": "StableDiffusionImg2ImgPipeline",
@@ -199,9 +196,7 @@ def _save_text(
     variant: str | None = None,
     layers: int | None = None,
     tokens: int | None = None,
-    seed: int = 0,
 ) -> None:
-    torch.manual_seed(seed)
     positions = tokens or TOKENS
     letters = list(bytes_to_unicode().values())
     vocabulary = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
