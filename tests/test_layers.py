@@ -90,6 +90,7 @@ def test_only_the_loader_imports_model_loaders() -> None:
             "autoencoder.py",
             "cosine_autoencoder.py",
             "hires.py",
+            "latent_gate.py",
             "modulation.py",
             "painter.py",
             "style_reader.py",

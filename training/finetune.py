@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from pipelines.networks import latent_gate
 from pipelines.networks.cosine_autoencoder import CosineAutoencoder
 from pipelines.networks.position_bias import NAME
 from pipelines.values.vocabulary import read_vocabulary
@@ -51,7 +52,7 @@ class Config:
     plain: int = 1  # true latents, so that the round trip stays as good
     dreams: int = 1
     side: int = 224
-    levels: tuple[int, int] = (50, 800)
+    levels: tuple[int, int] = (10, 850)
     carried: tuple[float, ...] = (0.4, 0.5, 0.5)  # as in `training.refine`
     peak: float = 6e-4
     warmup: int = 50
@@ -184,8 +185,10 @@ class Finetuning:
 
 
 def start(weights: Path, config: Config) -> Model:
-    """The finished model in a folder, its decoder as narrow as `config` says."""
+    """The finished model in a folder, its decoder as narrow as `config` says, its UNet with a gate (latent_gate.py)."""
     denoiser, vae = load(weights)
+    if not hasattr(denoiser.unet, latent_gate.NAME):
+        latent_gate.add(denoiser.unet)
     if config.width != vae.config["decoder_channels"][1]:
         vae = narrowed(vae, config.width)
     return Model(denoiser, channels_last(vae))

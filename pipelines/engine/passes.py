@@ -110,7 +110,7 @@ class Passes:
         modulation = stack([one.condition.modulation(one.row.frame.timestep, compute, network) for one in inputs])  # [B, M]
         embedding = stack([self._tokens(one, chunks) for one in inputs])  # [B, L, D]
         features = (stack(values) for values in zip(*(one.row.features for one in inputs), strict=True))
-        if part == "decoder":
+        if part == "decoder" and not self._graphs.parts.gated:
             return modulation, embedding, *features
         return (x, modulation, embedding, *features, *((_origins(inputs),) if part == "window" else ()))
 

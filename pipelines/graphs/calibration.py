@@ -129,7 +129,7 @@ class Calibration:
             if part in ("full", "encoder"):
                 yield taken
             elif part != "decode":
-                yield (*taken[part == "decoder" :], *whole(*taken)[1:])
+                yield (*taken[part == "decoder" and not self.parts.gated :], *whole(*taken)[1:])
             elif row.last:
                 yield (self._denoised(row, whole),)
 

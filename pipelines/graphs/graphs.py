@@ -100,6 +100,7 @@ def code_version() -> str:
         "unet.py",
         "modulation.py",
         "position_bias.py",
+        "latent_gate.py",
         "lora_branches.py",
         "controlnet.py",
         "picture_prompt.py",
@@ -379,14 +380,14 @@ class Graphs:
             kinds = (torch.rand(rows, len(MAPS) * count, generator=generator),) if self.parts.takes_maps else ()
             pooled = added[:2] if self.parts.pooled_size is not None else ()
             return latents, t, text, hint, torch.ones(rows), *kinds, *pooled
-        config = self.parts.small.unet_config if key.part == "small" and self.parts.small else self.parts.unet_config
-        modulation = torch.randn(rows, modulation_size(config), generator=generator)
+        network = self.parts.small if key.part == "small" and self.parts.small else self.parts
+        modulation = torch.randn(rows, modulation_size(network.unet_config, network.gated), generator=generator)
         if self.shifts:
             modulation = torch.cat([modulation, torch.zeros(rows, 1)], dim=1)
         behind = self.parts.picture_tokens + 1 if self.parts.picture_tokens else 0
         embedding = torch.randn(rows, length + behind, width, generator=generator)
         taken = (torch.randn(rows, *shape, generator=generator) for shape in self._shapes(key))
-        if key.part == "decoder":
+        if key.part == "decoder" and not self.parts.gated:
             return modulation, embedding, *taken
         x = torch.randn(rows, int(self.parts.unet_config["in_channels"]), *self._latent(key)[1:], generator=generator)
         if key.part == "window":

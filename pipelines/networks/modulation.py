@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from kernels.group_norm_silu import NormActivation
 from kernels.groupnorm import ModulatedGroupNorm
+from pipelines.networks import latent_gate
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
@@ -121,7 +122,7 @@ class FractionalTimesteps(nn.Module):
 
 
 class ModulationPass(nn.Module):
-    """Timestep, prompt and added conditions to the modulation of all resnets.
+    """Timestep, prompt and added conditions to the modulation of all resnets, and then of the gate (latent_gate.py).
 
     forward(t [B] or [1], emb [B,L,D], *added) → (modulation [B, M],); `added` and errors as for TimeEmbedding.
     """
@@ -130,10 +131,12 @@ class ModulationPass(nn.Module):
         super().__init__()
         self.embed = TimeEmbedding(unet)
         self.resnets = nn.ModuleList(ResnetModulation(block) for block in resnets(unet))
+        self.gate = getattr(unet, latent_gate.NAME, None)
 
     def forward(self, t: Tensor, emb: Tensor, *added: Tensor) -> tuple[Tensor]:
         temb = self.embed(t, emb, *added)
-        return (torch.cat([resnet(temb) for resnet in self.resnets], dim=1),)
+        gate = () if self.gate is None else (self.gate.modulation(temb),)
+        return (torch.cat([*(resnet(temb) for resnet in self.resnets), *gate], dim=1),)
 
 
 def resnets(unet: UNet2DConditionModel) -> list[Any]:
@@ -152,11 +155,11 @@ def wrapped_resnets(unet: UNet2DConditionModel) -> dict[int, Resnet]:
     return found
 
 
-def modulation_size(config: Mapping[str, Any]) -> int:
-    """M, the length of a row's modulation, from a UNet's configuration alone."""
+def modulation_size(config: Mapping[str, Any], gated: bool = False) -> int:
+    """M, the length of a row's modulation, from a UNet's configuration. gated: it has a gate (latent_gate.py)."""
     channels = config["block_out_channels"]
     layers = config["layers_per_block"]
     per_block = [layers] * len(channels) if isinstance(layers, int) else layers
     middle = {None: 0, "UNetMidBlock2D": 1}.get(config["mid_block_type"], 2)
     total = sum(count * (2 * down + 1) for count, down in zip(channels, per_block, strict=True)) + middle * channels[-1]
-    return modulation_length(total, config["resnet_time_scale_shift"] == "scale_shift")
+    return modulation_length(total, config["resnet_time_scale_shift"] == "scale_shift") + 2 * gated * config["out_channels"]

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.jit._trace import is_tracing
 
-from pipelines.networks.modulation import Resnet, wrapped_resnets
+from pipelines.networks import latent_gate
+from pipelines.networks.modulation import Resnet, modulation_size, wrapped_resnets
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
@@ -122,6 +123,7 @@ class UNetPass(nn.Module):
         self.up = nn.ModuleList(up_layers(unet)[: first + 1])
         self.norm_out = nn.Sequential(unet.conv_norm_out, unet.conv_act) if unet.conv_norm_out else nn.Identity()
         self.conv_out = unet.conv_out
+        self.gate, self.gated_from = getattr(unet, latent_gate.NAME, None), modulation_size(unet.config)
 
     def encode(self, x: Tensor, modulation: Tensor, emb: Tensor, features: Sequence[Tensor] = ()) -> list[Tensor]:
         """Skips 0..first, outermost first; each [B, C_k, H_k, W_k]. features: of a T2I-Adapter, for the skips of `inside`."""
@@ -135,15 +137,19 @@ class UNetPass(nn.Module):
         return skips
 
     def decode(
-        self, h: Tensor, skips: Sequence[Tensor], modulation: Tensor, emb: Tensor, keep: int | None = None
+        self, x: Tensor, h: Tensor, skips: Sequence[Tensor], modulation: Tensor, emb: Tensor, keep: int | None = None
     ) -> tuple[Tensor, ...]:
-        """(out,), or (out, the hidden state entering up layer `keep`)."""
+        """(out,), or (out, the hidden state entering up layer `keep`). x: the latent, for a gate (latent_gate.py)."""
         kept: tuple[Tensor, ...] = ()
         for k in reversed(range(len(skips))):
             if k == keep:
                 kept = (h,)
             h = self.up[k](torch.cat([h, skips[k]], dim=1), modulation, emb)
-        return (self.conv_out(self.norm_out(h)), *kept)
+        h = self.norm_out(h)
+        out = self.conv_out(h)
+        if self.gate is not None:
+            out = self.gate(out, h, x, modulation[:, self.gated_from : self.gated_from + self.gate.length])
+        return (out, *kept)
 
 
 class FullPass(UNetPass):
@@ -181,7 +187,7 @@ class FullPass(UNetPass):
         elif residuals:
             skips = with_residuals(skips, residuals[:-1])
             h = h + residuals[-1]
-        outputs = self.decode(h, skips, modulation, emb, self.branch)
+        outputs = self.decode(x, h, skips, modulation, emb, self.branch)
         return (*outputs, h, *skips) if self.keep_encoder else outputs
 
 
@@ -204,24 +210,25 @@ class ShallowPass(UNetPass):
     def forward(self, x: Tensor, modulation: Tensor, emb: Tensor, deep: Tensor, *residuals: Tensor) -> tuple[Tensor, ...]:
         skips = self.encode(x, modulation, emb, residuals if self.inside is not None else ())
         added = residuals and self.inside is None
-        return self.decode(deep, with_residuals(skips, residuals) if added else skips, modulation, emb, self.keep)
+        return self.decode(x, deep, with_residuals(skips, residuals) if added else skips, modulation, emb, self.keep)
 
 
 class DecoderPass(UNetPass):
     """The decoder alone, at another timestep, with an earlier pass's encoder (Faster Diffusion, arXiv 2312.09608).
 
     forward(modulation [B,M], emb [B,L,D], h, *skips) → (out [B,C',H,W],); h and skips are
-    outputs of FullPass(unet, keep_encoder=True). The latent is no input: the pass is useful between the steps of one frame;
-    between frames it would repeat the old picture.
+    outputs of FullPass(unet, keep_encoder=True). The latent is no input, except for a gate (latent_gate.py), where x [B,C,H,W]
+    comes first: the pass is useful between the steps of one frame; between frames it would repeat the old picture.
     """
 
     def __init__(self, unet: UNet2DConditionModel) -> None:
         super().__init__(unet, branches(unet) - 1, encode=False)
 
-    def forward(self, modulation: Tensor, emb: Tensor, h: Tensor, *skips: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
+        modulation, emb, h, *skips = given[self.gate is not None :]
         if len(skips) != len(self.up):
             raise ValueError(f"{len(skips)} skips given; this UNet has {len(self.up)}")
-        return self.decode(h, skips, modulation, emb)
+        return self.decode(given[0], h, skips, modulation, emb)
 
 
 def skip_shapes(unet: UNet2DConditionModel, height: int, width: int) -> list[tuple[int, int, int]]:

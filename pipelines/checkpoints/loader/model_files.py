@@ -115,6 +115,12 @@ class ModelFiles:
             return ()
         return tuple(self.checkpoint.folder.files(CALIBRATION, "*.jpg"))
 
+    @cached_property
+    def gated(self) -> bool:
+        """Whether the UNet mixes its output with the noisy latent (pipelines.networks.latent_gate)."""
+        folder = isinstance(self.checkpoint, FolderCheckpoint)
+        return folder and any(name.startswith("latent_gate.") for name in self.shapes("unet"))
+
     @property
     def latent_channels(self) -> int:
         return int(self.unet_config["out_channels"])

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pipelines.checkpoints.loader import gguf_file
 from pipelines.checkpoints.loader.files import Weights
-from pipelines.networks import position_bias
+from pipelines.networks import latent_gate, position_bias
 from pipelines.values.types import ModelError
 
 FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
@@ -38,12 +38,14 @@ def empty(
 ) -> nn.Module:
     """The network of a configuration on the meta device: shapes without memory. Raises ModelError.
 
-    shapes: of the tensors that will be assigned. They are needed for position biases (pipelines.networks.position_bias), which
-    no configuration describes.
+    shapes: of the tensors that will be assigned. They are needed for position biases (pipelines.networks.position_bias) and
+    a latent's gate (latent_gate), which no configuration describes.
     """
     try:
         with torch.device("meta"):
             module: nn.Module = _class(kind).from_config(dict(config))
+            if latent_gate.is_in(shapes):
+                latent_gate.add(module)
         position_bias.add(module, position_bias.cells_of(shapes.items()))
         return module
     except LOADING_ERRORS as error:

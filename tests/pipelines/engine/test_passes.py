@@ -26,7 +26,7 @@ class Graphs:
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, int | None, tuple[Tensor, ...]]] = []
-        self.parts = SimpleNamespace(pooled_size=None, inside=None, takes_maps=False, embedding_shape=(5, 3))
+        self.parts = SimpleNamespace(pooled_size=None, inside=None, gated=False, takes_maps=False, embedding_shape=(5, 3))
         self.unready: set[GraphKey] = set()
         self.shifts = False
         self.patches = None
@@ -93,11 +93,14 @@ def test_a_negative_row_has_the_negative_prompt_and_every_row_its_timestep(graph
     assert sum(part == "modulate" for part, _, _ in graphs.calls) == 2, "remembered for each of the two conditions"
 
 
-def test_short_passes_get_their_features_and_the_decoder_no_latent(graphs: Graphs, passes: Passes) -> None:
+def test_short_passes_get_their_features_and_the_decoder_a_latent_for_a_gate_only(graphs: Graphs, passes: Passes) -> None:
     features = (torch.full((7,), 5.0), torch.full((9,), 6.0))
     passes.predict([given(1.0, conditioning(), kind=("decoder", None), features=features)])
     part, _, inputs = graphs.calls[-1]
     assert part == "decoder" and [tuple(value.shape) for value in inputs] == [(1, 1), (1, 5, 3), (1, 7), (1, 9)]
+    graphs.parts.gated = True
+    passes.predict([given(1.0, conditioning(), kind=("decoder", None), features=features)])
+    assert [tuple(value.shape) for value in graphs.calls[-1][2]] == [(1, *SHAPE), (1, 1), (1, 5, 3), (1, 7), (1, 9)]
 
 
 def test_rows_that_a_controlnet_takes_part_in_have_calls_of_their_own(graphs: Graphs, passes: Passes) -> None:

@@ -35,7 +35,7 @@ def test_the_plain_pass_is_diffusers_forward(name: str) -> None:
 @every_model
 def test_the_modulation_has_the_length_of_the_configuration(name: str) -> None:
     _, modulation, _ = with_modulation(name, *inputs(name))
-    assert modulation.shape == (3, modulation_size(unet(name).config))
+    assert modulation.shape == (3, modulation_size(unet(name).config, name == "gated"))
 
 
 @every_model
@@ -116,10 +116,10 @@ def test_the_decoder_repeats_the_full_pass_from_its_encoder(name: str) -> None:
     torch.testing.assert_close(out, diffusers_forward(name, *given), rtol=1e-5, atol=1e-5)
     assert len(skips) == branches(unet(name))
     assert [tuple(skip.shape[1:]) for skip in (*skips, h)] == [*(shapes := skip_shapes(unet(name), 24, 16)), shapes[-1]]
-    decoder = DecoderPass(unet(name))
-    assert torch.equal(decoder(modulation, emb, h, *skips)[0], out)
+    decoder, latent = DecoderPass(unet(name)), (x,) * (name == "gated")
+    assert torch.equal(decoder(*latent, modulation, emb, h, *skips)[0], out)
     _, earlier, _ = with_modulation(name, x, given[1] - 1, *given[2:])
-    (later,) = decoder(earlier, emb, h, *skips)
+    (later,) = decoder(*latent, earlier, emb, h, *skips)
     assert later.shape == out.shape and not torch.equal(later, out), "the timestep still enters the resnets"
 
 

@@ -6,7 +6,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from pipelines.networks import position_bias
+from pipelines.networks import latent_gate, position_bias
 from pipelines.networks.modulation import ModulationPass
 
 COMMON = {"in_channels": 4, "out_channels": 4, "norm_num_groups": 4, "cross_attention_dim": 24}
@@ -93,6 +93,9 @@ MODELS = {
 MODELS["placed"] = MODELS["pooled-prompt"]
 """As the shipped model: some convolutions know their place in the frame."""
 
+MODELS["gated"] = MODELS["pooled-prompt"]
+"""As the shipped model: the output is mixed with the latent."""
+
 
 @cache
 def unet(name: str) -> UNet2DConditionModel:
@@ -103,6 +106,10 @@ def unet(name: str) -> UNet2DConditionModel:
         for parameter_name, parameter in made.named_parameters():
             if parameter_name.endswith(position_bias.NAME):
                 nn.init.normal_(parameter, std=0.1)
+    if name == "gated":
+        latent_gate.add(made)
+        for parameter in made.latent_gate.parameters():
+            nn.init.normal_(parameter, std=0.2)
     return made.requires_grad_(False)
 
 
