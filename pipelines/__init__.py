@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pipelines.engine.state import StreamState
     from pipelines.engine.style_fitting import fitted
     from pipelines.engine.turn import Entry
-    from pipelines.graphs.backends.selection import attention_kinds, quantised_dtypes
+    from pipelines.graphs.backends.selection import attention_kinds, backends, quantised_dtypes
     from pipelines.graphs.graphs import GraphKey
     from pipelines.graphs.memory import free_bytes as free_memory
     from pipelines.graphs.memory import release as release_memory
@@ -103,6 +103,7 @@ __all__ = [
     "Vocabulary",
     "Word",
     "attention_kinds",
+    "backends",
     "describe",
     "fitted",
     "free_memory",
@@ -133,6 +134,7 @@ _HOMES = {
     "pipelines.engine.engine": {"StreamPipeline": "StreamPipeline", "load": "load"},
     "pipelines.graphs.backends.selection": {
         "attention_kinds": "attention_kinds",
+        "backends": "backends",
         "quantised_dtypes": "quantised_dtypes",
     },
     "pipelines.graphs.graphs": {"GraphKey": "GraphKey"},

@@ -20,6 +20,7 @@ FILES = (
     "LICENSE",
     "requirements.txt",
     "requirements-gpu.txt",
+    "requirements-tensorrt.txt",
     "requirements-cluster.txt",
 )
 BUILD = "import sys; from setuptools.build_meta import build_wheel; print(build_wheel(sys.argv[1]))"

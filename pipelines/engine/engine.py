@@ -303,9 +303,10 @@ def load(
     selection.check_calibrated(resolved, bool(parts.calibration))
     selection.check_compressible(resolved, parts.network_files)
     selection.check_halves(resolved, parts.size_multiple, bool(parts.control_files or parts.picture_tokens))
-    in_floats = resolved.dtype not in StreamSpec.QUANTISED and not resolved.patch_devices  # a worker has its own weights
-    parts.adapted.in_place = resolved.backend != "openvino" and in_floats
-    if resolved.backend == "openvino" and in_floats:
+    in_place, beside = selection.lora_ways(resolved.backend, resolved.dtype)
+    alone = not resolved.patch_devices  # a worker has its own weights
+    parts.adapted.in_place = in_place and alone
+    if beside and alone:
         parts.branch(len(spec.loras))
     needs = memory.estimate_of(parts, resolved)
     memory.require(memory.with_graphs(needs, graphs.memory or 0), memory.free_bytes)

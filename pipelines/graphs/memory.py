@@ -31,6 +31,7 @@ FEED_FORWARD = 8  # a transformer's gated feed-forward holds 2·4·C numbers per
 TRACED = 8  # hidden states of its last block, in float32, while a full autoencoder's decoder is traced
 ALIVE = 4  # the same while it decodes: the block's input, a layer's input and output, what the convolution works in
 BUFFERED = 1.5  # OpenVINO keeps the buffers of every graph: beside the decoder's the encoder's, which is half as wide
+EXPORTED = 3  # what is exported, its file as TensorRT reads it, and the engine; a guess, which has not been watched
 PER_TENSOR = 700_000  # bytes that OpenVINO holds for each tensor of a network beside its numbers: nodes, generated code
 
 
@@ -150,7 +151,8 @@ def estimate(
     encoders = READ_AS * texts.count
     if spec.device != "cpu":
         graphs = 2 if spec.backend == "compile" else 1  # a CUDA graph's pool stays, beside what eager parts take
-        main = Need("cpu", max(networks.bytes, texts.bytes + encoders), 0)
+        exported = EXPORTED * networks.bytes if spec.backend == "tensorrt" else networks.bytes
+        main = Need("cpu", max(exported, texts.bytes + encoders), 0)
         return main, Need(spec.device, size * networks.count, graphs * held)
     if spec.backend == "openvino":
         layers = PER_TENSOR * networks.tensors

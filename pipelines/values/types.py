@@ -117,13 +117,13 @@ def _lora_use(entry: object) -> LoraUse:
 class StreamSpec:
     """The parameters that a pipeline is built for. A change rebuilds graphs and buffers.
 
-    width, height: pixels, multiples of 64, 128..1024. backend: auto, eager, openvino or compile. dtype: auto, float32,
-    bfloat16, float16 (GPU), int8 or int4 (openvino; compile on a GPU) or float8 (compile on a GPU). device: auto, cpu, cuda or
-    cuda:N. max_steps: 1..8. loras: at most 8, added to those of the model's name. attention: auto, sdpa (torch's own) or xformers
-    (GPU). hires: off, attention or full, what is done to the UNet at other sizes than its native one (techniques/hires.py).
-    stitch: name of a second, smaller model, whose UNet takes the first levels; empty for none (techniques/stitch.py).
-    patch_devices: none, or two that compute half of each picture each (backend eager); patch_exchange: what they exchange,
-    synchronous, stale or border (pipelines/networks/patches.py). Raises SpecError.
+    width, height: pixels, multiples of 64, 128..1024. backend: auto, eager, openvino (CPU), compile or tensorrt (GPU).
+    dtype: auto, float32, bfloat16, float16 (GPU), int8 or int4 (openvino; compile on a GPU) or float8 (compile on a GPU). device:
+    auto, cpu, cuda or cuda:N. max_steps: 1..8. loras: at most 8, added to those of the model's name. attention: auto, sdpa
+    (torch's own) or xformers (GPU). hires: off, attention or full, what is done to the UNet at other sizes than its native one
+    (techniques/hires.py). stitch: name of a second, smaller model, whose UNet takes the first levels; empty for none
+    (techniques/stitch.py). patch_devices: none, or two that compute half of each picture each (backend eager); patch_exchange:
+    what they exchange, synchronous, stale or border (pipelines/networks/patches.py). Raises SpecError.
     """
 
     model: str = "pocket"
@@ -140,7 +140,7 @@ class StreamSpec:
     patch_devices: tuple[str, ...] = ()
     patch_exchange: str = "synchronous"
 
-    BACKENDS = ("auto", "eager", "openvino", "compile")
+    BACKENDS = ("auto", "eager", "openvino", "compile", "tensorrt")
     DTYPES = ("auto", "float32", "bfloat16", "float16", "int8", "float8", "int4")
     QUANTISED = ("int8", "float8", "int4")
     ATTENTIONS = ("auto", "sdpa", "xformers")

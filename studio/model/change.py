@@ -86,13 +86,15 @@ class ChangeRule:
 
 def choices(spec: StreamSpec) -> dict[str, list[str]]:
     """Backends, dtypes and kinds of attention that are available on the spec's device, and the values of `hires`."""
-    from pipelines import attention_kinds, quantised_dtypes  # imports torch, which the server does not wait for
+    from pipelines import attention_kinds, backends, quantised_dtypes  # imports torch, which the server does not wait for
 
-    attention = {"attention": list(attention_kinds(spec.device)), "hires": list(spec.HIRES)}
-    quantised = quantised_dtypes(spec.device)
-    if spec.device == "cpu":
-        return {"backend": ["openvino", "eager", "compile"], "dtype": ["bfloat16", "float32", *quantised], **attention}
-    return {"backend": ["compile", "eager"], "dtype": ["float16", "bfloat16", "float32", *quantised], **attention}
+    floats = ("bfloat16", "float32") if spec.device == "cpu" else ("float16", "bfloat16", "float32")
+    return {
+        "backend": list(backends(spec.device)),
+        "dtype": [*floats, *quantised_dtypes(spec.device)],
+        "attention": list(attention_kinds(spec.device)),
+        "hires": list(spec.HIRES),
+    }
 
 
 def merged_spec(

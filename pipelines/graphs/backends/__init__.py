@@ -1,7 +1,7 @@
 """Backends: each turns a torch module into a static graph, a callable from tensors to tensors.
 
-`eager` is the reference on any device, `openvino` the fast one on a CPU, `compiled` (torch.compile) on a GPU. `base.py` has the
-interface, `selection.py` chooses one.
+`eager` is the reference on any device, `openvino` the fast one on a CPU, `compiled` (torch.compile) on a GPU, and `tensor_rt` an
+extra there. `base.py` has the interface, `selection.py` chooses one.
 """
 
 from __future__ import annotations

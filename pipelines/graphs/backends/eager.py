@@ -60,7 +60,7 @@ class EagerBackend(Builder):
 
         def run(*inputs: Tensor) -> tuple[Tensor, ...]:
             outputs = module(*(self._enter(value, dtype) for value in inputs))
-            return tuple(_left(place, value) for place, value in enumerate(outputs))
+            return tuple(left(place, value) for place, value in enumerate(outputs))
 
         return run
 
@@ -76,6 +76,6 @@ class EagerBackend(Builder):
         return value.contiguous(memory_format=self._memory) if value.ndim == 4 else value
 
 
-def _left(place: int, value: Tensor) -> Tensor:
+def left(place: int, value: Tensor) -> Tensor:
     """An output as the engine takes it. Hidden states, behind the first, stay as they are: only another graph will take them."""
     return value if value.dtype == torch.uint8 or place else value.float()

@@ -149,9 +149,9 @@ class OpenVinoBackend(Builder):
             model = _with_features_as_computed(model, example)
         if samples is not None:
             model = _quantised(model, samples())
-        elif self.in_four_bits:
-            model = four_bits.compressed(model)
         compress_model_transformation(model)
+        if self.in_four_bits:  # afterwards: OpenVINO leaves all other weights in float32 where it finds some of 4 bits
+            model = four_bits.compressed(model)
         malloc_trim.trim()
         return model
 

@@ -10,7 +10,7 @@ import torch
 
 from kernels.attention import KINDS, available
 from pipelines.graphs import memory
-from pipelines.graphs.backends import precision, torchao_dtypes
+from pipelines.graphs.backends import precision, tensor_rt, torchao_dtypes
 from pipelines.graphs.backends.base import Backend
 from pipelines.networks import svdquant
 from pipelines.values.types import GRAPHS_ON_DISK, GpuPath, SpecError, StreamSpec
@@ -31,6 +31,9 @@ def resolve(spec: StreamSpec) -> StreamSpec:
     backend = spec.backend if spec.backend != "auto" else ("compile" if on_gpu else "openvino")
     if backend == "openvino" and on_gpu:
         raise SpecError("backend", "openvino runs on the CPU only; use compile or eager with a CUDA device")
+    obstacle = tensor_rt.obstacle(device) if backend == "tensorrt" else None
+    if obstacle is not None:
+        raise SpecError("backend", obstacle)
     dtype = spec.dtype if spec.dtype != "auto" else ("float16" if on_gpu else _cpu_dtype(backend))
     if dtype == "float16" and not on_gpu:
         raise SpecError("dtype", "float16 needs a GPU; a CPU takes float32 or bfloat16")
@@ -66,6 +69,20 @@ def check_halves(resolved: StreamSpec, size_multiple: int, extras: bool) -> None
 def attention_kinds(device: str) -> tuple[str, ...]:
     """What computes attention on a device of this machine."""
     return tuple(kind for kind in KINDS if kind == "sdpa" or (device.startswith("cuda") and available(kind)))
+
+
+def backends(device: str) -> tuple[str, ...]:
+    """What builds graphs on a device of this machine, the default first."""
+    if device == "cpu":
+        return "openvino", "eager", "compile"
+    return ("compile", "eager") if tensor_rt.obstacle(device) else ("compile", "eager", "tensorrt")
+
+
+def lora_ways(backend: str, dtype: str) -> tuple[bool, bool]:
+    """Whether LoRAs of a resolved spec can be patched into the weights while these run, and whether they can be beside them with
+    gains as inputs. Where neither is so, other LoRAs need a new pipeline."""
+    in_floats = dtype not in StreamSpec.QUANTISED
+    return in_floats and backend in ("eager", "compile"), in_floats and backend == "openvino"
 
 
 def quantised_dtypes(device: str) -> tuple[str, ...]:
@@ -125,6 +142,8 @@ def create(
     floats = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     dtype = floats[spec.dtype] if quantised is None else torch.bfloat16
     device = torch.device(spec.device)
+    if spec.backend == "tensorrt":
+        return tensor_rt.TensorRtBackend(device, dtype, cache_dir, disk)
     if spec.backend == "compile":
         from pipelines.graphs.backends.compiled import CompileBackend
 

@@ -31,6 +31,8 @@ def obstacle(dtype: str, device: str) -> str | None:
     """Why a CUDA device of this machine cannot compute in int8, float8 or int4, for people; None if it can."""
     if not available():
         return f"{dtype} on a GPU needs torchao (pip install -r requirements-gpu.txt); float16 and bfloat16 do not"
+    if not torch.cuda.is_available():
+        return f"{dtype} on {device} needs a CUDA device, which this machine or this build of torch does not have"
     needed, given = CAPABILITY[dtype], torch.cuda.get_device_capability(device)
     if given < needed:
         wanted, found = (".".join(map(str, version)) for version in (needed, given))

@@ -31,8 +31,8 @@ class Block(nn.Module):
 
 
 def reference(block: nn.Module) -> nn.Module:
-    """The split layers with the plain reference's residuals."""
-    svdquant.rewrite(block)
+    """The split layers with the plain reference's residuals, of weights in float16, as graphs keep all others."""
+    svdquant.rewrite(block).half().float()
     for part in block.modules():
         if isinstance(part, svdquant.LowRankLinear):
             part.residual.weight.data = svdquant.quantised(part.residual.weight.data)
@@ -44,12 +44,16 @@ def test_residuals_alone_are_in_four_bits_and_compute_as_the_reference(capsys: p
     block, x = Block().eval(), torch.randn(1, SIDE, 8, 8)
     backend = OpenVinoBackend("float32", None, in_four_bits=True)
     nodes = backend.model(lambda: copy.deepcopy(block), (x,)).get_ops()
-    stored = {node.get_friendly_name() for node in nodes if node.get_element_type().get_type_name() == "i4"}
-    assert stored == {"self.proj_in.residual.weight", "self.transformer_blocks.0.residual.weight"}
+    constants = [node for node in nodes if node.get_type_name() == "Constant" and len(node.get_output_shape(0)) > 1]
+    kinds = {node.get_friendly_name().removesuffix("_compressed"): node.get_element_type().get_type_name() for node in constants}
+    four = {name for name, kind in kinds.items() if kind == "i4"}
+    assert four == {"self.proj_in.residual.weight", "self.transformer_blocks.0.residual.weight"}
+    assert {kind for name, kind in kinds.items() if name not in four} == {"f16"}, "all else is as in other graphs"
     (found,) = backend.build("k", lambda: copy.deepcopy(block), (x,))(x)
     plain, wanted = block(x)[0], reference(copy.deepcopy(block))(x)[0]
     loss = (wanted - plain).norm()
-    assert (found - wanted).norm() < 0.1 * loss, "what is not in four bits is kept in float16"
+    # NNCF's scales are float16, so a value between two levels may go to the other one.
+    assert (found - wanted).norm() < 0.15 * loss
     assert loss > 0.01 * plain.norm()
     assert capsys.readouterr().out == "", "NNCF draws no progress bars"
 

@@ -80,7 +80,7 @@ def test_a_lora_in_use_may_have_any_weight_and_go() -> None:
         ({"height": 2048}, "height", "multiple of 64"),
         ({"height": 256.0}, "height", "multiple of 64"),
         ({"width": True}, "width", "multiple of 64"),
-        ({"backend": "tensorrt"}, "backend", "openvino"),
+        ({"backend": "onnxruntime"}, "backend", "openvino"),
         ({"backend": ["eager"]}, "backend", "openvino"),
         ({"dtype": "int2"}, "dtype", "bfloat16"),
         ({"attention": "flash"}, "attention", "auto, sdpa, xformers"),
