@@ -35,6 +35,7 @@ class GroupTransport:
             self._group = _group(folder, place, device, seconds)
         except RuntimeError as error:
             raise TransferError(_first_line(error)) from error
+        self.swap(torch.zeros(1, device=device))()  # a group of gloo may be made before the other place has read the folder
 
     def swap(self, own: Tensor) -> Callable[[], Tensor]:
         received = torch.empty_like(own)
