@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from pipelines.networks import latent_gate
 from pipelines.networks.cosine_autoencoder import CosineAutoencoder
 from training import autoencoder, data, export, lessons
 from training.autoencoder import with_looks
@@ -54,9 +55,14 @@ def fit(convolution: nn.Conv2d, pairs: Iterable[tuple[Tensor, Tensor]], ridge: f
     return float(1 - left.sum() / (squares - total.square() / count).sum())
 
 
+ENDS = ("unet.conv_in.", "unet.conv_out.", f"unet.{latent_gate.NAME}.")
+"""Parts whose shapes follow the latent's channels."""
+
+
 @torch.no_grad()
 def take_over(model: Denoiser, older: Denoiser, ends: bool = False) -> None:
-    """Copies everything but the first and the last convolution, or those too (`ends`); embeddings word by word.
+    """Copies everything but the first and the last convolution and the latent's gate, or those too (`ends`); embeddings word by
+    word.
 
     A place (pipelines.networks.position_bias) that the older model lacks stays as it is.
     """
@@ -66,7 +72,7 @@ def take_over(model: Denoiser, older: Denoiser, ends: bool = False) -> None:
             ids = older.tokenizer.get_vocab()
             known = [(row, ids[token]) for token, row in model.tokenizer.get_vocab().items() if token in ids]
             value[[row for row, _ in known]] = kept[name][[row for _, row in known]]
-        elif name in kept and (ends or not name.startswith(("unet.conv_in.", "unet.conv_out."))):
+        elif name in kept and (ends or not name.startswith(ENDS)):
             value.copy_(kept[name])
 
 

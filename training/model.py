@@ -1,6 +1,6 @@
 """Builds the untrained parts of the pocket model: tokenizer, text encoder, UNet and scheduler.
 
-All are stock classes, except for convolutions with a position bias (pipelines.networks.position_bias).
+All are stock classes, except for convolutions with a position bias and the latent's gate (pipelines.networks).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from diffusers import LCMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from pipelines.networks import position_bias
+from pipelines.networks import latent_gate, position_bias
 from training.words import vocabulary_words
 
 VOCABULARY = 2048  # ids; those beyond the tokenizer's tokens are spare
@@ -111,6 +111,7 @@ def build_unet(latent_channels: int) -> UNet2DConditionModel:
         cross_attention_dim=WIDTH, attention_head_dim=8, norm_num_groups=32, addition_embed_type="text",
         addition_embed_type_num_heads=8, resnet_time_scale_shift="scale_shift",
     )  # fmt: skip
+    latent_gate.add(unet)
     position_bias.add(unet, PLACES)
     for name in PLACES:  # not zeros: until places differ, the borders are the easier way to find one's own, at one size
         torch.nn.init.normal_(unet.get_parameter(name + position_bias.NAME), std=0.02)

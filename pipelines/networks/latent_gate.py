@@ -17,6 +17,7 @@ from contextvars import ContextVar
 from functools import cache
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -71,16 +72,17 @@ def is_in(names: Iterable[str]) -> bool:
 
 
 _seen: ContextVar[dict[str, Tensor] | None] = ContextVar("_seen", default=None)
-"""What a running forward of diffusers' own gives to its gate. Two threads may run one module."""
+"""What a running forward of diffusers' own gives to its gate. Two threads may run one module. torch.compile sees our passes only,
+which have no need of it."""
 
 
 def _keep_hidden(module: nn.Module, given: tuple[Tensor, ...]) -> None:
-    if (seen := _seen.get()) is not None:
+    if not torch.compiler.is_compiling() and (seen := _seen.get()) is not None:
         seen["hidden"] = given[0]
 
 
 def _keep_embedding(module: nn.Module, given: tuple[Tensor, ...]) -> None:
-    if (seen := _seen.get()) is not None:
+    if not torch.compiler.is_compiling() and (seen := _seen.get()) is not None:
         seen["embedding"] = given[1]
 
 

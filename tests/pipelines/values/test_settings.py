@@ -87,7 +87,7 @@ def test_bad_assignments(given_: str) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"width": 500}, {"height": 64}, {"width": 2048}, {"backend": "tpu"}, {"dtype": "int4"}, {"max_steps": 9}, {"model": ""}],
+    [{"width": 500}, {"height": 64}, {"width": 2048}, {"backend": "tpu"}, {"dtype": "int2"}, {"max_steps": 9}, {"model": ""}],
 )
 def test_a_spec_names_what_is_wrong(change: dict[str, object]) -> None:
     with pytest.raises(SpecError) as caught:
