@@ -78,6 +78,16 @@ def test_the_page_is_served_without_the_model() -> None:
 
 
 @pytest.mark.long
+def test_prompts_of_the_shipped_model_need_neither_diffusers_nor_transformers() -> None:
+    """Styles name the painter that they are for, whose network diffusers' classes build."""
+    code = (
+        "import sys; from pipelines import ModelParts, describe; parts = ModelParts(describe('pocket')); "
+        "parts.read_prompt('oil painting, van gogh'); parts.styles; print(*({'diffusers', 'transformers'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=150, check=True)
+    assert done.stdout.split() == []
+
+
 def test_a_picture_from_graphs_on_disk_needs_neither_diffusers_nor_transformers(tmp_path: Path) -> None:
     """A prompt that the first run has not seen, of one chunk; the cache is a folder of this test."""
     model, picture = miniature.save_miniature(tmp_path / "mini", tokens=miniature.ONE_CHUNK), tmp_path / "in.png"

@@ -141,9 +141,12 @@ class ModelParts(ModelFiles):
 
     @cached_property
     def painter_fingerprint(self) -> str:
-        """Of the painter's convolutions: changes whenever numbers of its styles would mean something else."""
+        """Of the painter's convolutions: changes whenever numbers of its styles would mean something else. It is read from the
+        file: the network's class imports diffusers, which a picture from graphs on disk does without."""
+        if not isinstance(self.checkpoint, FolderCheckpoint) or not self.has_painter:
+            raise ModelError(f"{self.name}: has no painter")
         digest = hashlib.sha256()
-        for name, values in sorted(self.painter.state_dict().items()):
+        for name, values in sorted(networks.read(self.checkpoint.weights["painter"]).items()):
             if name != "styles":
                 digest.update(name.encode() + values.half().contiguous().numpy().tobytes())
         return digest.hexdigest()[:12]
