@@ -14,7 +14,7 @@ import torch
 
 from benchmarks.measure import MODEL_STAGES, percentile, ratios, rounded_median
 from pipelines import Entry, Frame, Picture, Pixels, Settings, StreamPipeline, quality
-from pipelines.graphs.graphs import GraphKey
+from pipelines.graphs.keys import GraphKey
 
 PROMPT = "oil painting"
 MIN_STEPS = 4

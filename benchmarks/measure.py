@@ -27,10 +27,18 @@ def positive(text: str) -> int:
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options for model, backend, precision and size."""
+    """Add the options for model, backend and precision."""
     parser.add_argument("--model", default="pocket")
     parser.add_argument("--backend", default="auto", choices=StreamSpec.BACKENDS)
     parser.add_argument("--dtype", default="auto", choices=StreamSpec.DTYPES)
+
+
+def add_look_arguments(parser: argparse.ArgumentParser, looks: str) -> None:
+    """Add those of `add_model_arguments`, and the options for size, strength and looks. looks: how many there are without one."""
+    add_model_arguments(parser)
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--strength", type=float, default=0.5)
+    parser.add_argument("--prompts", action="append", metavar="PROMPT", help=f"a look; may be repeated (default: {looks})")
 
 
 def percentile(values: Sequence[float], share: float) -> float:

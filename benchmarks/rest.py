@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmarks import clips, machine
 from benchmarks.live import Studio, studio
-from benchmarks.measure import add_model_arguments, positive, ratios, rounded_median
+from benchmarks.measure import add_look_arguments, positive, ratios, rounded_median
 from pipelines import Entry, Frame, Pixels, Settings, StreamPipeline, StreamSpec, load, quality
 from studio.client import StudioClient
 from studio.environment import cache_dir
@@ -170,11 +170,8 @@ def summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_model_arguments(parser)
-    parser.add_argument("--size", type=int, default=512)
-    parser.add_argument("--strength", type=float, default=0.5)
+    add_look_arguments(parser, "three")
     parser.add_argument("--rounds", type=positive, default=3, help="of all looks")
-    parser.add_argument("--prompts", action="append", metavar="PROMPT", help="a look; may be repeated (default: three)")
 
 
 def main(args: argparse.Namespace) -> dict[str, Any]:

@@ -24,7 +24,7 @@ import numpy as np
 
 from benchmarks import clips, machine
 from benchmarks.configurations import OFF, Patch
-from benchmarks.measure import add_model_arguments, positive
+from benchmarks.measure import add_look_arguments, positive
 from pipelines import Entry, Frame, Pixels, Settings, StreamPipeline, StreamSpec, load, quality
 from studio.environment import cache_dir
 from training.judging.measures import Flow, difference
@@ -184,11 +184,8 @@ def cuts(pipeline: StreamPipeline, looks: Sequence[str], strength: float, size: 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_model_arguments(parser)
-    parser.add_argument("--size", type=int, default=512)
-    parser.add_argument("--strength", type=float, default=0.5)
+    add_look_arguments(parser, "nine")
     parser.add_argument("--frames", type=positive, default=8, help="of each moving clip")
-    parser.add_argument("--prompts", action="append", metavar="PROMPT", help="a look; may be repeated (default: nine)")
     parser.add_argument("--cut-prompts", type=positive, default=3, help="how many of the looks are measured at cuts")
     parser.add_argument("--sheets", type=Path, help="folder for pictures of each clip and look")
 

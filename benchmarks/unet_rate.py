@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from kernels import groupnorm, upsample
 from pipelines import StreamPipeline
-from pipelines.graphs.graphs import GraphKey
+from pipelines.graphs.keys import GraphKey
 
 SIDE = 1024
 ROUNDS = 25

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pipelines.engine.style_fitting import fitted
     from pipelines.engine.turn import Entry
     from pipelines.graphs.backends.selection import attention_kinds, backends, quantised_dtypes
-    from pipelines.graphs.graphs import GraphKey
+    from pipelines.graphs.keys import GraphKey
     from pipelines.graphs.memory import free_bytes as free_memory
     from pipelines.graphs.memory import release as release_memory
     from pipelines.techniques import gate, quality, refinement

@@ -16,7 +16,8 @@ from pipelines.engine.device import Transfer
 from pipelines.engine.feedback import Feedback
 from pipelines.engine.levels import stack
 from pipelines.engine.partial_memory import PartialPicture, composed
-from pipelines.graphs.graphs import GraphKey, Graphs
+from pipelines.graphs.graphs import Graphs
+from pipelines.graphs.keys import GraphKey
 from pipelines.techniques import paint_strength
 from pipelines.techniques.styles import Style
 from pipelines.values.types import HostPicture, Picture, Pixels

@@ -37,7 +37,8 @@ from pipelines.engine.understanding import Understanding, understand
 from pipelines.engine.work import Work
 from pipelines.graphs import memory
 from pipelines.graphs.backends import selection
-from pipelines.graphs.graphs import GraphKey, Graphs
+from pipelines.graphs.graphs import Graphs
+from pipelines.graphs.keys import GraphKey
 from pipelines.graphs.texts import Texts
 from pipelines.networks import picture_prompt
 from pipelines.techniques import guidance, hires, regions, stitch

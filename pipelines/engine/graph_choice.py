@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from pipelines.engine.rows import HALVED, SMALL, First
-from pipelines.graphs.graphs import GraphKey, Graphs, with_control
+from pipelines.graphs.graphs import Graphs
+from pipelines.graphs.keys import GraphKey, with_control
 from pipelines.networks import window
 from pipelines.techniques import feature_cache, first_levels, guidance, partial
 from pipelines.values.settings import Settings

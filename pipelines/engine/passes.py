@@ -13,7 +13,8 @@ from pipelines.engine.conditioner import Conditioning
 from pipelines.engine.levels import stack
 from pipelines.engine.rows import Row
 from pipelines.engine.work import Pass
-from pipelines.graphs.graphs import CONTROLLED, GraphKey, Graphs, with_control
+from pipelines.graphs.graphs import Graphs
+from pipelines.graphs.keys import CONTROLLED, GraphKey, with_control
 from pipelines.networks import picture_prompt
 from pipelines.techniques import hires
 from pipelines.techniques.conditioning import Condition

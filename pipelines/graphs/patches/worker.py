@@ -14,7 +14,8 @@ import torch
 from pipelines.checkpoints.loader.parts import ModelParts
 from pipelines.checkpoints.naming import describe, with_loras
 from pipelines.graphs.backends.eager import EagerBackend
-from pipelines.graphs.graphs import GraphKey, Graphs
+from pipelines.graphs.graphs import Graphs
+from pipelines.graphs.keys import GraphKey
 from pipelines.graphs.patches.runner import compute, half_of
 from pipelines.graphs.patches.transport import GroupTransport
 from pipelines.networks.patches import Exchange, Halves

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pipelines.engine.decoding import FinishedLatent, PictureDecoder
 from pipelines.engine.device import HostTransfer
-from pipelines.graphs.graphs import GraphKey
+from pipelines.graphs.keys import GraphKey
 from pipelines.techniques.styles import Style
 from pipelines.values.picture_style import TONE
 from pipelines.values.types import Pixels

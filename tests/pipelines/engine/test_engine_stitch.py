@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pipelines import Entry, Settings, StreamPipeline, StreamSpec, load
 from pipelines.engine.rows import SMALL
-from pipelines.graphs.graphs import GraphKey
+from pipelines.graphs.keys import GraphKey
 from pipelines.techniques.feature_cache import PLAIN, Kind
 from pipelines.techniques.probe import reference
 from pipelines.values.types import SpecError

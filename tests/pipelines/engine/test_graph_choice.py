@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipelines.engine.graph_choice import GraphChoice
-from pipelines.graphs.graphs import GraphKey
+from pipelines.graphs.keys import GraphKey
 from pipelines.graphs.layout import ON_GPU, Layout
 from pipelines.techniques.styles import Style
 from pipelines.values.settings import Settings

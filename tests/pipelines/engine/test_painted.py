@@ -27,7 +27,7 @@ from pipelines import (
     write_style,
 )
 from pipelines.checkpoints.loader.parts import ModelParts
-from pipelines.graphs.graphs import GraphKey
+from pipelines.graphs.keys import GraphKey
 from pipelines.networks.painter import Painter
 from pipelines.networks.trunk import TrunkPainter
 from pipelines.values.picture_style import TONE

@@ -10,7 +10,7 @@ from torch import Tensor
 from pipelines.engine.conditioner import Conditioning
 from pipelines.engine.passes import Passes, RowInput
 from pipelines.engine.rows import AssumedKeys, Row
-from pipelines.graphs.graphs import GraphKey
+from pipelines.graphs.keys import GraphKey
 from pipelines.techniques.conditioning import Condition
 from pipelines.techniques.schedule import from_config
 from pipelines.techniques.stream_batch import InFlight

@@ -27,7 +27,7 @@ from pipelines import (
 )
 from pipelines.checkpoints.loader.parts import ModelParts
 from pipelines.checkpoints.naming import describe
-from pipelines.graphs.graphs import GraphKey
+from pipelines.graphs.keys import GraphKey
 from pipelines.networks.style_reader import StyleReader
 from pipelines.techniques import style_easing
 from tests.pipelines.engine.test_painted import LOOKS, add_painter, distance

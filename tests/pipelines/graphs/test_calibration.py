@@ -11,7 +11,7 @@ from benchmarks import clips
 from pipelines import Entry, Frame, Settings, StreamPipeline, StreamSpec, load
 from pipelines.graphs import calibration
 from pipelines.graphs.calibration import Calibration, Stream, streams
-from pipelines.graphs.graphs import GraphKey
+from pipelines.graphs.keys import GraphKey
 
 SIZE = 128
 CLIP = clips.clip("handheld", SIZE, SIZE)

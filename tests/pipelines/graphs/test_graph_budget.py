@@ -14,7 +14,7 @@ from pipelines import Entry, Frame, GraphLimits, MemoryShortError, Settings, Str
 from pipelines.engine import engine
 from pipelines.graphs import memory
 from pipelines.graphs.graph_budget import ReadyGraphs, to_evict
-from pipelines.graphs.graphs import ALWAYS_READY
+from pipelines.graphs.keys import ALWAYS_READY
 
 SIZE = 128
 GREY = np.full((SIZE, SIZE, 3), 128, np.uint8)

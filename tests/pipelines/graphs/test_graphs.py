@@ -10,7 +10,8 @@ from torch import Tensor
 
 from benchmarks import clips
 from pipelines import Entry, Frame, Settings, StreamSpec, load
-from pipelines.graphs.graphs import ALWAYS_READY, GraphKey, Graphs, padded, with_control
+from pipelines.graphs.graphs import Graphs, padded
+from pipelines.graphs.keys import GraphKey
 from pipelines.graphs.layout import Layout
 from tests.streams import decoded
 
@@ -68,19 +69,6 @@ def test_rows_come_back_in_their_order_whatever_they_are_laid_over(
 def test_rows_are_filled_up_with_the_last_one() -> None:
     x = torch.tensor([[1.0], [2.0]])
     assert padded(x, 4).tolist() == [[1.0], [2.0], [2.0], [2.0]] and padded(x, 2) is x
-
-
-def test_a_controlnet_needs_a_pass_that_takes_its_residuals_and_as_many_of_its_own_layers() -> None:
-    assert with_control(GraphKey("full", 2)) == (GraphKey("controlled-full", 2), GraphKey("control", 2))
-    assert with_control(GraphKey("full", 2, 1)) == (GraphKey("controlled-full", 2, 1), GraphKey("control", 2))
-    assert with_control(GraphKey("shallow", 1, 1)) == (GraphKey("controlled-shallow", 1, 1), GraphKey("control", 1, 1))
-    assert with_control(GraphKey("decoder", 1)) == () == with_control(GraphKey("encode", 1))
-
-
-def test_the_graphs_that_every_frame_needs_are_those_of_one_row() -> None:
-    assert {(key.part, key.rows, key.branch) for key in ALWAYS_READY} == {
-        (part, 1, None) for part in ("encode", "decode", "modulate", "full")
-    }
 
 
 def test_a_branch_that_a_pass_does_not_have_is_refused(mini_model: Path) -> None:

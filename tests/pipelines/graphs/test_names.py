@@ -11,7 +11,7 @@ import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
 
 from pipelines import StreamSpec, load
-from pipelines.graphs.graphs import GraphKey
+from pipelines.graphs.keys import GraphKey
 from pipelines.networks.painter import Painter
 from tests.miniature import save_lora
 

@@ -11,7 +11,8 @@ from pipelines import ModelParts, SpecError, StreamSpec, describe
 from pipelines.graphs.backends import onnx_file, selection, tensor_rt
 from pipelines.graphs.backends.eager import EagerBackend
 from pipelines.graphs.backends.tensor_rt import TensorRtBackend
-from pipelines.graphs.graphs import ALWAYS_READY, GraphKey, Graphs
+from pipelines.graphs.graphs import Graphs
+from pipelines.graphs.keys import ALWAYS_READY, GraphKey
 from tests.pipelines.graphs import tensor_rt_library
 
 CPU, SIZE = torch.device("cpu"), 128

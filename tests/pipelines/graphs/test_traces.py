@@ -6,7 +6,7 @@ import psutil
 
 from pipelines import StreamSpec, load
 from pipelines.graphs import malloc_trim
-from pipelines.graphs.graphs import GraphKey
+from pipelines.graphs.keys import GraphKey
 
 
 def test_a_conversion_leaves_nothing_behind() -> None:

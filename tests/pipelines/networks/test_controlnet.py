@@ -13,7 +13,7 @@ from diffusers import ControlNetModel, UNet2DConditionModel
 from torch import Tensor
 
 from pipelines import Entry, Frame, ModelError, ModelParts, Pixels, Settings, StreamPipeline, StreamSpec, describe, load
-from pipelines.graphs.graphs import GraphKey
+from pipelines.graphs.keys import GraphKey
 from pipelines.networks.controlnet import ControlPass
 from pipelines.networks.modulation import ModulationPass
 from pipelines.networks.unet import DecoderPass, FullPass, ShallowPass
