@@ -145,6 +145,11 @@ class StreamPipeline:
         return [f"{lora.name}: {lora.summary}" for lora in self.graphs.parts.loras]
 
     @property
+    def hires_choices(self) -> tuple[str, ...]:
+        """The values of `StreamSpec.hires` that this model can take; at which sizes, the check of a spec says."""
+        return hires.choices(self.graphs.parts.unet_config)
+
+    @property
     def pictures(self) -> PictureReader:
         """Reads picture prompts; from any thread."""
         return self.conditioner.pictures

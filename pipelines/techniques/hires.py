@@ -50,6 +50,11 @@ def chosen(spec: StreamSpec, config: Mapping[str, Any], native: Sequence[int], c
     return Hires(start, size, trained // CELL**2, own > trained, full)
 
 
+def choices(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The values of spec.hires that fit a UNet, at some size."""
+    return StreamSpec.HIRES[: None if _outermost(config) is not None else 1]
+
+
 def _check_full(spec: StreamSpec, config: Mapping[str, Any], above: bool, native: str, controlled: bool) -> None:
     if not above:
         raise SpecError("hires", f"full is for sizes above the model's native one, {native}; take attention or off below it")

@@ -84,8 +84,9 @@ class ChangeRule:
         return [*names, *map(str, found)]
 
 
-def choices(spec: StreamSpec) -> dict[str, list[str]]:
-    """Backends, dtypes and kinds of attention that are available on the spec's device, and the values of `hires`."""
+def choices(spec: StreamSpec, hires: Sequence[str]) -> dict[str, list[str]]:
+    """Backends, dtypes and kinds of attention that are available on the spec's device, and the values of `hires` that its model
+    takes."""
     from pipelines import attention_kinds, backends, quantised_dtypes  # imports torch, which the server does not wait for
 
     floats = ("bfloat16", "float32") if spec.device == "cpu" else ("float16", "bfloat16", "float32")
@@ -93,7 +94,7 @@ def choices(spec: StreamSpec) -> dict[str, list[str]]:
         "backend": list(backends(spec.device)),
         "dtype": [*floats, *quantised_dtypes(spec.device)],
         "attention": list(attention_kinds(spec.device)),
-        "hires": list(spec.HIRES),
+        "hires": list(hires),
     }
 
 

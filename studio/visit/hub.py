@@ -126,7 +126,7 @@ class Hub:
                 "model": list(dict.fromkeys([started.model, *rule.models()])),
                 "loras": list(dict.fromkeys([*(use.name for use in started.loras), *rule.loras()])),
             }
-        change = {**self._offered, **choices(pipeline.spec)}
+        change = {**self._offered, **choices(pipeline.spec, pipeline.hires_choices)}
         refusal = self.refusal(token)
         return facts(pipeline) | {"change": change if refusal is None else {**change, "refused": refusal}}
 

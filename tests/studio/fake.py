@@ -73,6 +73,7 @@ class FakePipeline:
         dtype = "float32" if spec.dtype == "auto" else spec.dtype
         attention = "sdpa" if spec.attention == "auto" else spec.attention
         self.spec = replace(spec, backend=backend, dtype=dtype, device="cpu", attention=attention)
+        self.hires_choices = StreamSpec.HIRES
         self.info = SimpleNamespace(
             name="fake", title="A fake", native_size=128, max_steps=8, guidance_trained=True, prompts=("red", "green", "blue"),
             controls=(), picture=None, takes_pictures=False, presets=(),

@@ -112,6 +112,13 @@ def test_a_share_that_is_no_step_is_reported(model: str, full: StreamPipeline) -
     assert full.understood(FOUR).idle == {} and of(model, "off").understood(one).idle == {}
 
 
+def test_a_model_offers_what_fits_its_unet(model: Path) -> None:
+    def offered(name: str) -> tuple[str, ...]:
+        return load(StreamSpec(name, 128, 128, "eager", "float32"), warm=False).hires_choices
+
+    assert offered(str(model)) == ("off", "attention", "full") and offered("pocket") == ("off",)
+
+
 def test_pocket_is_refused_by_name_of_the_field() -> None:
     with pytest.raises(SpecError, match="hires: full does not fit this UNet, which has no self-attention in its two outermost"):
         load(StreamSpec(width=1024, height=1024, hires="full"), warm=False)
