@@ -10,7 +10,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from pipelines.networks import position_bias
+from pipelines.networks import latent_gate, position_bias
 from pipelines.networks.modulation import ModulationPass
 from pipelines.networks.patches import BORDER, Exchange, Halves, halved
 from pipelines.networks.unet import FullPass, ShallowPass
@@ -80,6 +80,10 @@ def test_two_halves_in_step_are_one_device(changes: dict[str, object]) -> None:
     position_bias.add(unet, {"conv_in": 5})
     with torch.no_grad():
         unet.conv_in.place.normal_()
+        if changes:
+            latent_gate.add(unet)
+            for parameter in unet.latent_gate.parameters():
+                parameter.normal_(std=0.2)
     whole = FullPass(unet, 1)
     inputs = inputs_of(unet)
     with torch.inference_mode():
